@@ -1,0 +1,1 @@
+//! Listings in AWS's catalog and their import into products and plans.

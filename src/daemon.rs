@@ -1,0 +1,1 @@
+//! Starts the parts, supervises them and stops them in order.

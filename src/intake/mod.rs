@@ -1,0 +1,1 @@
+//! Notifications in: every wire format, committed before it is acknowledged.

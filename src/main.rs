@@ -1,0 +1,3 @@
+//! The `marketd` program: parse, run, exit code.
+
+fn main() {}

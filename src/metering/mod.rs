@@ -1,0 +1,1 @@
+//! Usage out: closing hours, freezing records, sending them exactly once.

@@ -1,0 +1,1 @@
+//! Asks AWS what each dirty buyer holds and makes the database agree.

@@ -1,0 +1,1 @@
+//! A local AWS Marketplace that real AWS SDK clients can talk to.

@@ -1,0 +1,1 @@
+//! Named, tracked tasks: a part that panics takes the process down.

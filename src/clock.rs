@@ -26,7 +26,9 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::set`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(now.as_millisecond()))))
+        Self(Source::Manual(Arc::new(AtomicI64::new(
+            now.as_millisecond(),
+        ))))
     }
 
     /// The current time, to the millisecond.

@@ -1,1 +1,188 @@
-//! The SQLite store: one writer thread, read connections beside it. SQL stays in here.
+//! The SQLite store: one writer thread that groups many small writes into one transaction, read
+//! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
+//! `rusqlite` stay inside this folder.
+
+mod connection;
+mod reader;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{Notify, watch};
+
+use reader::Readers;
+use writer::Writer;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database's folder could not be made.
+    #[error("could not create the folder {}", folder.display())]
+    CreateFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database could not be opened.
+    #[error("could not open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("could not bring the schema of {} up to date", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The file was written by a newer marketd.
+    #[error("{} has schema version {found}, this marketd knows up to {known}: run the newer marketd, or restore a backup", path.display())]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The writer's thread could not be started.
+    #[error("could not start the store's thread")]
+    Thread {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A statement failed.
+    #[error("the database refused: {operation}")]
+    Sql {
+        /// What was being done.
+        operation: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The transaction that held the write could not be committed; nothing of it remains.
+    #[error("the database could not commit: {reason}")]
+    Commit {
+        /// What SQLite said.
+        reason: String,
+    },
+    /// A row holds what this program cannot read.
+    #[error("the database holds {what} that cannot be read: {detail}")]
+    Corrupt {
+        /// Which row.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Gives SQLite errors the name of the operation that met them.
+pub(crate) trait During<T> {
+    fn during(self, operation: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> During<T> for rusqlite::Result<T> {
+    fn during(self, operation: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sql { operation, source })
+    }
+}
+
+/// Wake-ups for those who wait for the store to change. A wake-up says "look again", never what changed.
+#[derive(Debug)]
+pub struct Nudges {
+    /// A buyer became due for reconciling.
+    pub buyers: Notify,
+    /// A metering record may have become due for closing or sending.
+    pub metering: Notify,
+    /// Events were appended to the outbox; the value counts the commits that did.
+    pub events: watch::Sender<u64>,
+}
+
+/// The handle to the database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    writer: Writer,
+    readers: Readers,
+    nudges: Arc<Nudges>,
+    path: Arc<Path>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Store {
+    /// Opens the database, creating file and folder where missing, and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let (writer, thread) = Writer::start(path)?;
+        Ok(Self {
+            writer,
+            readers: Readers::open(path)?,
+            nudges: Arc::new(Nudges {
+                buyers: Notify::new(),
+                metering: Notify::new(),
+                events: watch::Sender::new(0),
+            }),
+            path: path.into(),
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Who waits for changes.
+    pub fn nudges(&self) -> &Nudges {
+        &self.nudges
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until everything handed over is on disk and stops writing; later writes are refused.
+    pub fn close(&self) {
+        let thread = self.thread.lock().ok().and_then(|mut slot| slot.take());
+        self.writer.close();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread panicked while closing");
+        }
+    }
+
+    /// Runs `work` in a write transaction; `Ok` means that it is on disk.
+    async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    /// Runs `work` on a connection that can only read.
+    async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.readers.run(work).await
+    }
+
+    fn nudge_events(&self) {
+        self.nudges
+            .events
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

@@ -1,0 +1,59 @@
+//! Clock hours: the unit in which AWS meters.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize, Serializer};
+
+const SECONDS: i64 = 3_600;
+
+/// One clock hour in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClockHour(i64);
+
+impl ClockHour {
+    /// The hour that holds this moment.
+    pub fn of(moment: Timestamp) -> Self {
+        Self(moment.as_second().div_euclid(SECONDS))
+    }
+
+    /// The hour with this number, counted from 1970; out of range falls to the nearest that exists.
+    pub const fn from_number(hours_since_epoch: i64) -> Self {
+        Self(hours_since_epoch)
+    }
+
+    /// Hours since 1970, as the database keeps it.
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+
+    /// Its first moment.
+    pub fn start(self) -> Timestamp {
+        Timestamp::from_second(self.0.saturating_mul(SECONDS)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The first moment after it.
+    pub fn end(self) -> Timestamp {
+        self.start()
+            .saturating_add(SignedDuration::from_secs(SECONDS))
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// The hour after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for ClockHour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.start())
+    }
+}
+
+impl Serialize for ClockHour {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

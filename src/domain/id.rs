@@ -1,0 +1,160 @@
+//! Identifiers as distinct types, so that a product code cannot stand where a product id belongs.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An identifier of the kind `K`: an opaque, non-empty text.
+pub struct Id<K> {
+    text: String,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Id<K> {
+    /// Takes any text as an identifier; AWS's own are opaque and come in several shapes.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            kind: PhantomData,
+        }
+    }
+
+    /// The identifier if the text says something beyond blanks, which real messages carry around ids.
+    pub fn from_trimmed(text: &str) -> Option<Self> {
+        let trimmed = text.trim();
+        (!trimmed.is_empty()).then(|| Self::new(trimmed))
+    }
+
+    /// The identifier's text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The identifier's text, owned.
+    pub fn into_string(self) -> String {
+        self.text
+    }
+}
+
+impl<K> Clone for Id<K> {
+    fn clone(&self) -> Self {
+        Self::new(self.text.clone())
+    }
+}
+
+impl<K> PartialEq for Id<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl<K> Eq for Id<K> {}
+
+impl<K> PartialOrd for Id<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> Ord for Id<K> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl<K> Hash for Id<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl<K> fmt::Debug for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl<K> fmt::Display for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<K> Serialize for Id<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de, K> Deserialize<'de> for Id<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Kinds of identifiers; they are never made, they only tell [`Id`]s apart.
+pub mod kind {
+    /// A buyer's AWS account.
+    #[derive(Debug)]
+    pub enum Account {}
+    /// AWS's agreement, `agmt-…`.
+    #[derive(Debug)]
+    pub enum Agreement {}
+    /// The seller's customer.
+    #[derive(Debug)]
+    pub enum Customer {}
+    /// AWS's legacy name of a buyer.
+    #[derive(Debug)]
+    pub enum CustomerIdentifier {}
+    /// A priced unit of a product.
+    #[derive(Debug)]
+    pub enum Dimension {}
+    /// The catalog's name of a product, `prod-…`.
+    #[derive(Debug)]
+    pub enum Entity {}
+    /// Something that the application gates.
+    #[derive(Debug)]
+    pub enum Feature {}
+    /// AWS's licence.
+    #[derive(Debug)]
+    pub enum License {}
+    /// A bundle of plan entitlements.
+    #[derive(Debug)]
+    pub enum Plan {}
+    /// An imported listing.
+    #[derive(Debug)]
+    pub enum Product {}
+    /// The name of a product in notifications and metering.
+    #[derive(Debug)]
+    pub enum ProductCode {}
+    /// A customer on a plan.
+    #[derive(Debug)]
+    pub enum Subscription {}
+}
+
+/// A buyer's AWS account id, twelve digits.
+pub type AccountId = Id<kind::Account>;
+/// An agreement's id, `agmt-…`.
+pub type AgreementId = Id<kind::Agreement>;
+/// The seller's own id of a customer, or a generated `aws-…`.
+pub type CustomerId = Id<kind::Customer>;
+/// AWS's legacy, opaque name of a buyer towards one seller.
+pub type CustomerIdentifier = Id<kind::CustomerIdentifier>;
+/// A dimension's key; case-sensitive.
+pub type DimensionKey = Id<kind::Dimension>;
+/// The catalog's id of a product, `prod-…`.
+pub type EntityId = Id<kind::Entity>;
+/// A feature's id.
+pub type FeatureId = Id<kind::Feature>;
+/// A licence's ARN. Opaque: AWS prints it in four shapes.
+pub type LicenseArn = Id<kind::License>;
+/// A plan's id.
+pub type PlanId = Id<kind::Plan>;
+/// Our id of an imported listing.
+pub type ProductId = Id<kind::Product>;
+/// The code that names a product in notifications, entitlements and legacy metering.
+pub type ProductCode = Id<kind::ProductCode>;
+/// A subscription's id.
+pub type SubscriptionId = Id<kind::Subscription>;

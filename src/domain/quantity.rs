@@ -1,0 +1,235 @@
+//! Quantities: decimals with at most six places, kept as whole millionths.
+
+use std::fmt;
+use std::iter::Sum;
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// How many decimal places AWS takes, and so do we.
+const PLACES: u32 = 6;
+const MILLIONTHS_PER_UNIT: i64 = 1_000_000;
+
+/// An exact, non-negative amount in millionths of a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quantity(i64);
+
+/// Why a text is not a [`Quantity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// Not a decimal number.
+    #[error("a quantity is a decimal number such as 3 or \"0.25\"")]
+    NotANumber,
+    /// Below zero.
+    #[error("a quantity is zero or more")]
+    Negative,
+    /// More than six places behind the point.
+    #[error("a quantity has at most 6 decimal places")]
+    TooPrecise,
+    /// Above what AWS takes in one record.
+    #[error("a quantity is at most 2147483647")]
+    TooLarge,
+}
+
+impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// The most that AWS takes in one metering record.
+    pub const MAX_RECORD: Self = Self(2_147_483_647 * MILLIONTHS_PER_UNIT);
+
+    /// So many whole units.
+    pub const fn from_units(units: u32) -> Self {
+        Self(units as i64 * MILLIONTHS_PER_UNIT)
+    }
+
+    /// So many millionths, as the database keeps them; `None` below zero.
+    pub const fn from_millionths(millionths: i64) -> Option<Self> {
+        if millionths < 0 {
+            None
+        } else {
+            Some(Self(millionths))
+        }
+    }
+
+    /// The amount in millionths of a unit.
+    pub const fn millionths(self) -> i64 {
+        self.0
+    }
+
+    /// Whole units, the remainder left out.
+    pub const fn whole_units(self) -> i64 {
+        self.0 / MILLIONTHS_PER_UNIT
+    }
+
+    /// What is left beyond whole units.
+    pub const fn fraction(self) -> Self {
+        Self(self.0 % MILLIONTHS_PER_UNIT)
+    }
+
+    /// The sum, or `None` if it cannot be held.
+    pub const fn checked_add(self, other: Self) -> Option<Self> {
+        match self.0.checked_add(other.0) {
+            Some(sum) => Some(Self(sum)),
+            None => None,
+        }
+    }
+
+    /// The difference, or `None` if it would be negative.
+    pub const fn checked_sub(self, other: Self) -> Option<Self> {
+        if other.0 > self.0 {
+            None
+        } else {
+            Some(Self(self.0 - other.0))
+        }
+    }
+
+    /// The difference, never below zero.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        if other.0 > self.0 {
+            Self::ZERO
+        } else {
+            Self(self.0 - other.0)
+        }
+    }
+
+    fn from_decimal(value: Decimal) -> Result<Self, QuantityError> {
+        if value.is_sign_negative() && !value.is_zero() {
+            return Err(QuantityError::Negative);
+        }
+        let normal = value.normalize();
+        if normal.scale() > PLACES {
+            return Err(QuantityError::TooPrecise);
+        }
+        let millionths = normal
+            .checked_mul(Decimal::from(MILLIONTHS_PER_UNIT))
+            .and_then(|scaled| scaled.to_i64());
+        match millionths {
+            Some(millionths) if millionths <= Self::MAX_RECORD.0 => Ok(Self(millionths)),
+            _ => Err(QuantityError::TooLarge),
+        }
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let parsed = if text.contains(['e', 'E']) {
+            Decimal::from_scientific(text)
+        } else {
+            Decimal::from_str_exact(text)
+        };
+        let only_digits = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match parsed {
+            Ok(value) => Self::from_decimal(value),
+            Err(rust_decimal::Error::Underflow) => Err(QuantityError::TooPrecise),
+            Err(_) if only_digits && text.starts_with(|first: char| first.is_ascii_digit()) => {
+                let places = text.split_once('.').map_or(0, |(_, places)| places.len());
+                let too_precise = places > PLACES as usize;
+                Err(if too_precise {
+                    QuantityError::TooPrecise
+                } else {
+                    QuantityError::TooLarge
+                })
+            }
+            Err(_) => Err(QuantityError::NotANumber),
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = self.0 / MILLIONTHS_PER_UNIT;
+        let rest = self.0 % MILLIONTHS_PER_UNIT;
+        if rest == 0 {
+            return write!(f, "{units}");
+        }
+        let digits = format!("{rest:06}");
+        write!(f, "{units}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+impl Sum for Quantity {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::ZERO, |total, next| {
+            Self(total.0.saturating_add(next.0))
+        })
+    }
+}
+
+/// Whole amounts are written as JSON numbers, others as decimal strings, so that no reader rounds them.
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.fraction() == Self::ZERO {
+            serializer.serialize_i64(self.whole_units())
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+/// Reads a JSON number or a decimal string by its digits, never through a float.
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = raw.get();
+        let digits = match text.strip_prefix('"') {
+            Some(rest) => rest.strip_suffix('"').unwrap_or(rest),
+            None => text,
+        };
+        digits.trim().parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_decimals_exactly_and_refuses_the_rest() {
+        let cases: &[(&str, Result<i64, QuantityError>)] = &[
+            ("0", Ok(0)),
+            ("3", Ok(3_000_000)),
+            ("0.1", Ok(100_000)),
+            ("0.000001", Ok(1)),
+            ("1.500000000", Ok(1_500_000)),
+            ("1e3", Ok(1_000_000_000)),
+            ("2147483647", Ok(2_147_483_647_000_000)),
+            ("2147483647.000001", Err(QuantityError::TooLarge)),
+            ("0.0000001", Err(QuantityError::TooPrecise)),
+            ("-1", Err(QuantityError::Negative)),
+            ("NaN", Err(QuantityError::NotANumber)),
+            ("", Err(QuantityError::NotANumber)),
+            ("1,5", Err(QuantityError::NotANumber)),
+            (
+                "99999999999999999999999999999999999999",
+                Err(QuantityError::TooLarge),
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                text.parse::<Quantity>().map(Quantity::millionths),
+                *expected,
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_keeps_every_digit() {
+        for (json, shown) in [
+            ("2147483646.999999", "2147483646.999999"),
+            ("\"0.1\"", "0.1"),
+            ("7", "7"),
+        ] {
+            let quantity: Quantity = serde_json::from_str(json).unwrap();
+            assert_eq!(quantity.to_string(), shown);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Opening the database file: pragmas, migrations, and what is refused.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::StoreError;
+
+/// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
+/// Append only: an entry that was released is never edited or removed.
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_catalog.sql"),
+    include_str!("migrations/002_customers.sql"),
+    include_str!("migrations/003_notifications.sql"),
+    include_str!("migrations/004_metering.sql"),
+];
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens (and creates) the database for writing and brings its schema up to date.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::CreateFolder {
+            folder: folder.to_owned(),
+            source,
+        })?;
+    }
+    let mut connection = Connection::open(path).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    prepare(&connection, path)?;
+    let opened = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    // FULL: a commit that was answered for must survive a power cut; NORMAL in WAL may lose the last ones.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA journal_size_limit = 67108864;
+             PRAGMA wal_autocheckpoint = 4000;",
+        )
+        .map_err(opened)?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Opens a connection that can only read.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+    prepare(&connection, path)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let opened = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection
+        .execute_batch(
+            "PRAGMA foreign_keys = ON;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA cache_size = -8000;
+             PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(opened)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Migrate {
+        path: path.to_owned(),
+        source,
+    };
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Exclusive)
+        .map_err(failed)?;
+    let found: i64 = transaction
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    if found > known {
+        return Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction
+        .pragma_update(None, "user_version", known)
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_twice_changes_nothing_and_a_newer_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/marketd.db");
+        drop(open_writer(&path).unwrap());
+        let connection = open_writer(&path).unwrap();
+        connection.pragma_update(None, "user_version", 999).unwrap();
+        drop(connection);
+        let refusal = open_writer(&path).unwrap_err().to_string();
+        assert!(refusal.contains("999"), "{refusal}");
+    }
+}

@@ -1,0 +1,53 @@
+CREATE TABLE customers (
+    id TEXT PRIMARY KEY,
+    name TEXT,
+    email TEXT,
+    metadata TEXT NOT NULL DEFAULT '{}', -- JSON object
+    claimed INTEGER NOT NULL,           -- 0: known from AWS only, the id is generated
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE customer_aliases (
+    -- ids that were a customer's before two turned out to be one
+    alias TEXT PRIMARY KEY,
+    customer_id TEXT NOT NULL REFERENCES customers (id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE identities (
+    -- what AWS calls a customer
+    kind TEXT NOT NULL CHECK (kind IN ('account_id', 'customer_identifier', 'license_arn')),
+    value TEXT NOT NULL,
+    customer_id TEXT NOT NULL REFERENCES customers (id),
+    PRIMARY KEY (kind, value)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identities_by_customer ON identities (customer_id);
+
+CREATE TABLE subscriptions (
+    id TEXT PRIMARY KEY,
+    customer_id TEXT NOT NULL REFERENCES customers (id),
+    product_id TEXT NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('aws', 'direct')),
+    holder TEXT NOT NULL,               -- what it belongs to at AWS: 'license:ARN', 'buyer:CustomerIdentifier', 'account:ID'; direct: ''
+    account_id TEXT,
+    customer_identifier TEXT,
+    license_arn TEXT,
+    agreement_id TEXT,
+    dimension TEXT,                     -- null: pay-as-you-go
+    plan_id TEXT,
+    quantity INTEGER,                   -- units bought, in millionths
+    status TEXT NOT NULL CHECK (status IN ('pending', 'trialing', 'active', 'ending', 'canceled', 'expired', 'failed')),
+    starts_at_ms INTEGER,
+    ends_at_ms INTEGER,
+    missing_since_ms INTEGER,           -- AWS did not list it at this look; a second one decides
+    ended_at_ms INTEGER,                -- when access ended; null while it lasts
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX subscriptions_by_customer ON subscriptions (customer_id);
+CREATE INDEX subscriptions_by_holder ON subscriptions (product_id, holder);
+CREATE INDEX subscriptions_by_account ON subscriptions (account_id, product_id) WHERE account_id IS NOT NULL;
+CREATE INDEX subscriptions_by_license ON subscriptions (license_arn) WHERE license_arn IS NOT NULL;
+-- One live subscription for what was bought, whatever order the news came in.
+CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, ifnull(dimension, ''))
+    WHERE ended_at_ms IS NULL AND source = 'aws';

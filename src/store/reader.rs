@@ -1,0 +1,62 @@
+//! Connections that can only read, beside the one that writes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::StoreError;
+use super::connection::open_reader;
+
+/// More readers than this would only wait for the same cores.
+const READERS: usize = 4;
+
+#[derive(Clone)]
+pub(super) struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connections = (0..READERS)
+            .map(|_| open_reader(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            idle: Arc::new(Mutex::new(connections)),
+            permits: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    pub(super) async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_closed| StoreError::Closed)?;
+        let idle = Arc::clone(&self.idle);
+        let done = tokio::task::spawn_blocking(move || {
+            // Held until the connection is back, so that whoever gets the permit next finds one.
+            let _permit = permit;
+            let connection = idle
+                .lock()
+                .ok()
+                .and_then(|mut list| list.pop())
+                .ok_or(StoreError::Closed)?;
+            let outcome = work(&connection);
+            if let Ok(mut list) = idle.lock() {
+                list.push(connection);
+            }
+            outcome
+        });
+        done.await
+            .unwrap_or_else(|_panicked| Err(StoreError::Closed.into()))
+    }
+}

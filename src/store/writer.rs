@@ -1,0 +1,166 @@
+//! The one thread that writes.
+//!
+//! Callers hand it closures; it runs as many as are waiting inside one transaction, each behind a
+//! savepoint of its own, and answers them only after the commit is on disk. One slow disk flush thus
+//! serves many small writes, and no caller is told of a write that could still be lost.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::StoreError;
+use super::connection::open_writer;
+
+/// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
+const JOBS_PER_TRANSACTION: usize = 512;
+/// Callers beyond this many wait for room: pressure goes back to them, not into memory.
+const QUEUED_JOBS: usize = 4_096;
+
+/// Runs inside the transaction, or learns why there is none; then answers its caller once the
+/// commit's outcome is known.
+type Work = Box<dyn FnOnce(Result<&Connection, String>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+enum Job {
+    Write(Work),
+    Close,
+}
+
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread, which ends with [`Writer::close`].
+    pub(super) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
+        let connection = open_writer(path)?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
+        let thread = thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_until_closed(connection, &queue))
+            .map_err(|source| StoreError::Thread { source })?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs `work` in a transaction and returns once it is on disk, or undone.
+    pub(super) async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |transaction| {
+            let outcome = match transaction {
+                Ok(connection) => in_savepoint(connection, work),
+                Err(reason) => Err(StoreError::Commit { reason }.into()),
+            };
+            Box::new(move |committed| {
+                let settled = match committed {
+                    Ok(()) => outcome,
+                    Err(reason) => outcome.and_then(|_| Err(StoreError::Commit { reason }.into())),
+                };
+                // A caller who went away does not need the answer.
+                drop(answer.send(settled));
+            })
+        });
+        self.hand_over(Job::Write(work)).await?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Lets the thread finish what was handed over before this, and end.
+    pub(super) fn close(&self) {
+        // An error means that it has ended already.
+        drop(self.jobs.send(Job::Close));
+    }
+
+    async fn hand_over(&self, job: Job) -> Result<(), StoreError> {
+        match self.jobs.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(mpsc::TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+            Err(mpsc::TrySendError::Full(job)) => {
+                let jobs = self.jobs.clone();
+                let sent = tokio::task::spawn_blocking(move || jobs.send(job).is_ok()).await;
+                if sent.unwrap_or(false) {
+                    Ok(())
+                } else {
+                    Err(StoreError::Closed)
+                }
+            }
+        }
+    }
+}
+
+fn in_savepoint<T, E: From<StoreError>>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let sql = |statement| {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut prepared| prepared.execute([]))
+            .map_err(|source| StoreError::Sql {
+                operation: statement,
+                source,
+            })
+    };
+    sql("SAVEPOINT job")?;
+    match work(connection) {
+        Ok(value) => {
+            sql("RELEASE job")?;
+            Ok(value)
+        }
+        Err(error) => {
+            sql("ROLLBACK TO job")?;
+            sql("RELEASE job")?;
+            Err(error)
+        }
+    }
+}
+
+fn write_until_closed(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+    let mut closing = false;
+    while !closing {
+        let Ok(Job::Write(first)) = queue.recv() else {
+            break;
+        };
+        let mut jobs = vec![first];
+        while jobs.len() < JOBS_PER_TRANSACTION {
+            match queue.try_recv() {
+                Ok(Job::Write(next)) => jobs.push(next),
+                Ok(Job::Close) => closing = true,
+                Err(_) => break,
+            }
+        }
+        write_together(&mut connection, jobs);
+    }
+    if let Err(error) = connection.execute_batch("PRAGMA optimize") {
+        tracing::debug!(%error, "could not optimize the database while closing");
+    }
+}
+
+fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
+    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            let reason = error.to_string();
+            for job in jobs {
+                job(Err(reason.clone()))(Err(reason.clone()));
+            }
+            return;
+        }
+    };
+    let answers: Vec<Answer> = jobs.into_iter().map(|job| job(Ok(&transaction))).collect();
+    let committed = transaction.commit().map_err(|error| error.to_string());
+    for answer in answers {
+        answer(committed.clone());
+    }
+}

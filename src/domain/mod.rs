@@ -1,9 +1,19 @@
 //! The rules, pure: no I/O, no async, no clock. Time is an argument.
 
+mod buyer;
+mod customer;
+mod grant;
 mod hour;
 mod id;
+pub mod notification;
 mod quantity;
+pub mod reconciliation;
+mod subscription;
 
+pub use buyer::{BuyerKey, BuyerRef, Holder};
+pub use customer::{AwsIdentity, Customer};
+pub use grant::{Grant, GrantValue};
 pub use hour::ClockHour;
 pub use id::*;
 pub use quantity::{Quantity, QuantityError};
+pub use subscription::{Source, Status, Subscription, Terms};

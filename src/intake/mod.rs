@@ -1,1 +1,3 @@
 //! Notifications in: every wire format, committed before it is acknowledged.
+
+pub mod wire;

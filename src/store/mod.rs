@@ -2,8 +2,17 @@
 //! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
+mod buyers;
 mod connection;
+mod convert;
+mod customers;
+mod events;
+mod looks;
+mod merge;
+mod notifications;
+mod page;
 mod reader;
+mod subscriptions;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +22,14 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
+pub use buyers::{BuyerCounts, DueBuyer};
+pub use customers::{AwsIds, ProvisionCustomer, ProvisionError};
+pub use events::Event;
+pub use looks::{Applied, Look, LookEntry};
+pub use notifications::{Incoming, NotificationRow, PRODUCT_NOT_IMPORTED, Recorded};
+pub use page::Page;
 use reader::Readers;
+pub use subscriptions::SubscriptionFilter;
 use writer::Writer;
 
 /// Why the store could not do something.

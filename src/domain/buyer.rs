@@ -1,0 +1,115 @@
+//! Who a buyer is to AWS.
+
+use std::fmt;
+
+use super::{AccountId, CustomerIdentifier, Grant, LicenseArn, ProductCode};
+
+/// The id that AWS is asked with: the unit of reconciling, together with a product.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BuyerRef {
+    /// A buyer of a licensed product: every licence of the account.
+    Account(AccountId),
+    /// A legacy buyer.
+    CustomerIdentifier(CustomerIdentifier),
+    /// A licence whose buyer is not known.
+    License(LicenseArn),
+}
+
+impl BuyerRef {
+    /// The kind, as the database and the API write it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Account(_) => "account_id",
+            Self::CustomerIdentifier(_) => "customer_identifier",
+            Self::License(_) => "license_arn",
+        }
+    }
+
+    /// The id itself.
+    pub fn value(&self) -> &str {
+        match self {
+            Self::Account(id) => id.as_str(),
+            Self::CustomerIdentifier(id) => id.as_str(),
+            Self::License(arn) => arn.as_str(),
+        }
+    }
+
+    /// The reference that [`BuyerRef::kind`] and [`BuyerRef::value`] wrote.
+    pub fn from_parts(kind: &str, value: String) -> Option<Self> {
+        match kind {
+            "account_id" => Some(Self::Account(AccountId::new(value))),
+            "customer_identifier" => Some(Self::CustomerIdentifier(CustomerIdentifier::new(value))),
+            "license_arn" => Some(Self::License(LicenseArn::new(value))),
+            _ => None,
+        }
+    }
+
+    /// The buyer that a grant belongs to, by the id that names it best: a legacy name where AWS still
+    /// gives one, else the account, which joins its licences.
+    pub fn of_grant(grant: &Grant) -> Option<Self> {
+        if let Some(id) = &grant.customer_identifier {
+            return Some(Self::CustomerIdentifier(id.clone()));
+        }
+        if let Some(id) = &grant.account_id {
+            return Some(Self::Account(id.clone()));
+        }
+        grant.license_arn.clone().map(Self::License)
+    }
+}
+
+/// A buyer of one product.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuyerKey {
+    /// The product.
+    pub product_code: ProductCode,
+    /// The buyer.
+    pub buyer: BuyerRef,
+}
+
+/// What a subscription belongs to at AWS, and what its usage is metered against.
+///
+/// A licence where the product is of the new form: one account may hold several. The buyer where AWS
+/// still names one the legacy way, since there the licence may change beneath an unchanged subscription.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// One licence.
+    License(LicenseArn),
+    /// One legacy buyer.
+    Buyer(CustomerIdentifier),
+    /// One account, where AWS gives nothing better.
+    Account(AccountId),
+}
+
+impl Holder {
+    /// The holder of a grant.
+    pub fn of_grant(grant: &Grant) -> Option<Self> {
+        if let Some(id) = &grant.customer_identifier {
+            return Some(Self::Buyer(id.clone()));
+        }
+        if let Some(arn) = &grant.license_arn {
+            return Some(Self::License(arn.clone()));
+        }
+        grant.account_id.clone().map(Self::Account)
+    }
+
+    /// The holder that its `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, value) = text.split_once(':')?;
+        match kind {
+            "license" => Some(Self::License(LicenseArn::new(value))),
+            "buyer" => Some(Self::Buyer(CustomerIdentifier::new(value))),
+            "account" => Some(Self::Account(AccountId::new(value))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::License(arn) => write!(f, "license:{arn}"),
+            Self::Buyer(id) => write!(f, "buyer:{id}"),
+            Self::Account(id) => write!(f, "account:{id}"),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a notification says, apart from how it was wrapped.
+
+use jiff::Timestamp;
+
+use super::{AccountId, AgreementId, CustomerIdentifier, EntityId, LicenseArn, ProductCode};
+
+/// A message from AWS that something changed: a hint to look, never the truth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The message's own id, by which repetitions are recognised.
+    pub id: String,
+    /// How it came.
+    pub format: Format,
+    /// The action or detail-type, as AWS wrote it.
+    pub kind: String,
+    /// Its own time, not that of receipt.
+    pub at: Timestamp,
+    /// The message as it was received.
+    pub body: String,
+    /// What it says.
+    pub meaning: Meaning,
+}
+
+/// The wire format of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An SNS envelope.
+    Sns,
+    /// An SNS message delivered raw, without its envelope.
+    Raw,
+    /// An EventBridge event.
+    EventBridge,
+}
+
+impl Format {
+    /// As the database and the API write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sns => "sns",
+            Self::Raw => "raw",
+            Self::EventBridge => "eventbridge",
+        }
+    }
+}
+
+/// What a notification says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A legacy buyer's subscription changed.
+    Subscription(SubscriptionNews),
+    /// A legacy buyer's contract changed in some way.
+    EntitlementUpdated {
+        /// The product.
+        product_code: ProductCode,
+        /// The buyer.
+        customer_identifier: CustomerIdentifier,
+    },
+    /// A licence became active, changed or ended.
+    License(LicenseNews),
+    /// An agreement was made, changed or ended.
+    Agreement(AgreementNews),
+    /// Kept and shown; changes nothing by itself.
+    Informational,
+}
+
+/// The news of an SNS subscription message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionNews {
+    /// The product.
+    pub product_code: ProductCode,
+    /// The buyer.
+    pub customer_identifier: CustomerIdentifier,
+    /// What happened.
+    pub action: SubscriptionAction,
+    /// Whether the offer has a free trial; only some actions say.
+    pub free_trial: Option<bool>,
+    /// The offer; only some actions say.
+    pub offer_id: Option<String>,
+}
+
+/// An SNS subscription action. The order is that of a subscription's life: where two messages carry
+/// the same time, the later stage is taken for the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SubscriptionAction {
+    /// The purchase failed.
+    Fail,
+    /// Access may be granted and usage metered.
+    Success,
+    /// About an hour is left for the last usage.
+    UnsubscribePending,
+    /// Over.
+    UnsubscribeSuccess,
+}
+
+impl SubscriptionAction {
+    /// AWS's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "subscribe-fail",
+            Self::Success => "subscribe-success",
+            Self::UnsubscribePending => "unsubscribe-pending",
+            Self::UnsubscribeSuccess => "unsubscribe-success",
+        }
+    }
+
+    /// The action that AWS's word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [
+            Self::Fail,
+            Self::Success,
+            Self::UnsubscribePending,
+            Self::UnsubscribeSuccess,
+        ]
+        .into_iter()
+        .find(|action| action.as_str() == word)
+    }
+}
+
+/// The news of a licence event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LicenseNews {
+    /// The licence.
+    pub license_arn: LicenseArn,
+    /// What happened to it.
+    pub change: LicenseChange,
+    /// The product's code; events carry it, though not every sample does.
+    pub product_code: Option<ProductCode>,
+    /// The product's catalog id.
+    pub entity_id: Option<EntityId>,
+    /// The buyer's account.
+    pub account_id: Option<AccountId>,
+    /// The agreement behind the licence.
+    pub agreement_id: Option<AgreementId>,
+}
+
+/// What happened to a licence. Ordered like a life: at the same second, the end is taken as the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LicenseChange {
+    /// It is active, or changed while active.
+    Updated,
+    /// It is over.
+    Deprovisioned,
+}
+
+impl LicenseChange {
+    /// As the database writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Updated => "updated",
+            Self::Deprovisioned => "deprovisioned",
+        }
+    }
+}
+
+/// The news of an agreement event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgreementNews {
+    /// The agreement.
+    pub agreement_id: AgreementId,
+    /// Its end, if this event tells of it: CANCELLED, EXPIRED, TERMINATED, RENEWED, REPLACED, …
+    pub ended: Option<String>,
+    /// NEW, RENEW, REPLACE, AMEND.
+    pub intent: Option<String>,
+    /// The buyer's account.
+    pub account_id: Option<AccountId>,
+    /// The product's catalog id; often left out.
+    pub entity_id: Option<EntityId>,
+    /// The offer.
+    pub offer_id: Option<String>,
+    /// The agreement that this one continues.
+    pub previous_agreement_id: Option<AgreementId>,
+    /// When it starts.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends; none for an open end.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// Whether an agreement that ended with this status is a customer leaving. A renewed or replaced one
+/// goes on under another agreement.
+pub fn is_departure(ended_status: &str) -> bool {
+    !matches!(ended_status, "RENEWED" | "REPLACED" | "SUPERSEDED")
+}

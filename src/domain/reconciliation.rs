@@ -1,0 +1,537 @@
+//! The diff at the heart: from what we hold, what AWS says and what notifications said, to what should be.
+//!
+//! Pure and order-free. Notifications enter as the newest fact of each kind, not as a sequence, so losing,
+//! repeating or reordering them cannot change the outcome. Access ends for four reasons only: AWS no longer
+//! lists the grant and its term is over, or a notification said that it ended, or a second look agrees; or
+//! the term of what AWS still lists is over by more than the grace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use rust_decimal::prelude::ToPrimitive;
+
+use super::notification::{LicenseChange, SubscriptionAction, is_departure};
+use super::{
+    AccountId, AgreementId, DimensionKey, Grant, GrantValue, Holder, LicenseArn, PlanId, Quantity,
+    Status, Subscription, SubscriptionId, Terms,
+};
+
+/// AWS takes usage for about this long after a subscription's end was announced.
+pub const FINAL_HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// How often AWS is asked again about a grant whose date has passed: a renewal may show a little late.
+const RENEWAL_CHECK: SignedDuration = SignedDuration::from_mins(5);
+
+/// How patient to be with AWS's answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long after an answer that misses a grant AWS is asked again before access ends.
+    pub second_look: SignedDuration,
+    /// How long a grant that AWS still lists is kept beyond its date.
+    pub expiry_grace: SignedDuration,
+}
+
+/// What the product's dimensions mean.
+#[derive(Clone, Debug, Default)]
+pub struct ProductTerms {
+    /// The entitled dimensions and the plans that they are mapped to.
+    pub entitled: BTreeMap<DimensionKey, Option<PlanId>>,
+    /// The plan of those who pay as they go.
+    pub usage_plan: Option<PlanId>,
+}
+
+impl ProductTerms {
+    /// Whether contracts are sold, so that `GetEntitlements` tells who holds what.
+    pub fn has_contracts(&self) -> bool {
+        !self.entitled.is_empty()
+    }
+}
+
+/// The newest SNS subscription message about a legacy buyer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSignal {
+    /// What it said.
+    pub action: SubscriptionAction,
+    /// Its own time.
+    pub at: Timestamp,
+    /// Whether the newest word on it was that a free trial applies.
+    pub free_trial: bool,
+    /// The first time that this buyer was ever told to be subscribed.
+    pub first_success_at: Option<Timestamp>,
+}
+
+/// The newest facts about a licence and its agreement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LicenseFacts {
+    /// The licence.
+    pub license_arn: LicenseArn,
+    /// The buyer's account.
+    pub account_id: Option<AccountId>,
+    /// What the newest licence event said, and when.
+    pub change: Option<(LicenseChange, Timestamp)>,
+    /// When it was first told to be active.
+    pub first_updated_at: Option<Timestamp>,
+    /// The agreement that the newest event named.
+    pub agreement: Option<AgreementFacts>,
+}
+
+/// The newest facts about an agreement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgreementFacts {
+    /// The agreement.
+    pub agreement_id: AgreementId,
+    /// When it starts.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends; none for an open end.
+    pub ends_at: Option<Timestamp>,
+    /// How and when it ended.
+    pub ended: Option<(String, Timestamp)>,
+}
+
+impl LicenseFacts {
+    /// When the buyer was told to be leaving, if so.
+    fn departure(&self) -> Option<Timestamp> {
+        let deprovisioned = match self.change {
+            Some((LicenseChange::Deprovisioned, at)) => Some(at),
+            _ => None,
+        };
+        let ended = self
+            .agreement
+            .as_ref()
+            .and_then(|agreement| match &agreement.ended {
+                Some((status, at)) if is_departure(status) => Some(*at),
+                _ => None,
+            });
+        deprovisioned.into_iter().chain(ended).min()
+    }
+}
+
+/// Everything the decision rests on.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// How patient to be.
+    pub patience: Patience,
+    /// What the product's dimensions mean.
+    pub product: &'a ProductTerms,
+    /// The subscriptions that we hold for this buyer and product, ended ones included.
+    pub held: &'a [Subscription],
+    /// Every row that AWS lists for this buyer; `None` where no API can tell.
+    pub answer: Option<&'a [Grant]>,
+    /// The newest subscription message by legacy buyer.
+    pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
+    /// The newest facts of each of the buyer's licences.
+    pub licenses: &'a [LicenseFacts],
+}
+
+/// What should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Subscriptions to write, only those that differ from what is held.
+    pub changes: Vec<Change>,
+    /// When AWS should be asked again without being told to.
+    pub look_again_at: Option<Timestamp>,
+}
+
+/// One subscription to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The subscription that changes; none for a new one.
+    pub id: Option<SubscriptionId>,
+    /// How it should stand.
+    pub terms: Terms,
+}
+
+/// Decides what the subscriptions of one buyer should be.
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let mut desired: BTreeMap<Holder, Vec<Terms>> = BTreeMap::new();
+    for terms in desired_terms(situation) {
+        if let Some(holder) = terms.holder.clone() {
+            desired.entry(holder).or_default().push(terms);
+        }
+    }
+    let mut holders: BTreeSet<Holder> = desired.keys().cloned().collect();
+    holders.extend(
+        situation
+            .held
+            .iter()
+            .filter_map(|held| held.terms.holder.clone()),
+    );
+
+    let mut decision = Decision::default();
+    for holder in holders {
+        let wanted = desired.remove(&holder).unwrap_or_default();
+        let held: Vec<&Subscription> = situation
+            .held
+            .iter()
+            .filter(|held| held.terms.holder.as_ref() == Some(&holder))
+            .collect();
+        settle_holder(situation, &holder, wanted, &held, &mut decision);
+    }
+    decision
+}
+
+fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
+    if situation.product.has_contracts() {
+        return contract_terms(situation);
+    }
+    let by_signal = situation
+        .signals
+        .iter()
+        .map(|(holder, signal)| signalled_terms(situation, holder, signal));
+    let by_license = situation
+        .licenses
+        .iter()
+        .filter_map(|facts| licensed_terms(situation, facts));
+    by_signal.chain(by_license).collect()
+}
+
+/// Contract products: AWS's rows, merged by holder and dimension.
+fn contract_terms(situation: &Situation<'_>) -> Vec<Terms> {
+    let mut merged: BTreeMap<(Holder, DimensionKey), &Grant> = BTreeMap::new();
+    for grant in situation.answer.unwrap_or_default() {
+        let Some(holder) = Holder::of_grant(grant).filter(|_| holds_something(&grant.value)) else {
+            continue;
+        };
+        let over = grant.expires_at.is_some_and(|at| {
+            situation.now
+                >= at
+                    .saturating_add(situation.patience.expiry_grace)
+                    .unwrap_or(Timestamp::MAX)
+        });
+        if over {
+            continue;
+        }
+        // Around a renewal AWS may list the old term and the new one: the one that lasts longer counts.
+        let slot = merged
+            .entry((holder, grant.dimension.clone()))
+            .or_insert(grant);
+        if lasts_longer(grant, slot) {
+            *slot = grant;
+        }
+    }
+    merged
+        .into_iter()
+        .map(|((holder, _), grant)| granted_terms(situation, holder, grant))
+        .collect()
+}
+
+fn holds_something(value: &GrantValue) -> bool {
+    match value {
+        GrantValue::Integer(count) => *count > 0,
+        GrantValue::Boolean(had) => *had,
+        GrantValue::Decimal(amount) => !amount.is_zero() && !amount.is_sign_negative(),
+        GrantValue::Text(_) => true,
+    }
+}
+
+fn lasts_longer(grant: &Grant, than: &Grant) -> bool {
+    let end = |grant: &Grant| grant.expires_at.unwrap_or(Timestamp::MAX);
+    (end(grant), bought(&grant.value)) > (end(than), bought(&than.value))
+}
+
+fn bought(value: &GrantValue) -> Option<Quantity> {
+    match value {
+        GrantValue::Integer(count) => u32::try_from(*count).ok().map(Quantity::from_units),
+        GrantValue::Decimal(amount) => amount
+            .checked_mul(1_000_000.into())
+            .and_then(|millionths| millionths.to_i64())
+            .and_then(Quantity::from_millionths),
+        GrantValue::Boolean(_) | GrantValue::Text(_) => None,
+    }
+}
+
+fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Terms {
+    let signal = situation.signals.get(&holder);
+    let facts = grant.license_arn.as_ref().and_then(|arn| {
+        situation
+            .licenses
+            .iter()
+            .find(|facts| facts.license_arn == *arn)
+    });
+    let agreement = facts.and_then(|facts| facts.agreement.as_ref());
+    let leaving = facts.is_some_and(|facts| facts.departure().is_some())
+        || signal.is_some_and(|signal| {
+            matches!(
+                signal.action,
+                SubscriptionAction::UnsubscribePending | SubscriptionAction::UnsubscribeSuccess
+            )
+        })
+        || grant.expires_at.is_some_and(|at| at <= situation.now);
+    let trial = signal.is_some_and(|signal| signal.free_trial);
+    Terms {
+        account_id: grant.account_id.clone(),
+        license_arn: grant.license_arn.clone(),
+        agreement_id: agreement.map(|agreement| agreement.agreement_id.clone()),
+        plan_id: situation
+            .product
+            .entitled
+            .get(&grant.dimension)
+            .cloned()
+            .flatten(),
+        dimension: Some(grant.dimension.clone()),
+        quantity: bought(&grant.value),
+        status: match (leaving, trial) {
+            (true, _) => Status::Ending,
+            (false, true) => Status::Trialing,
+            (false, false) => Status::Active,
+        },
+        starts_at: agreement
+            .and_then(|agreement| agreement.starts_at)
+            .or_else(|| signal.and_then(|signal| signal.first_success_at)),
+        ends_at: grant.expires_at,
+        missing_since: None,
+        ended_at: None,
+        holder: Some(holder),
+    }
+}
+
+/// Legacy pay-as-you-go: no API can tell, so the newest message by its own time does.
+fn signalled_terms(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    signal: &SubscriptionSignal,
+) -> Terms {
+    let last_moment = signal
+        .at
+        .saturating_add(FINAL_HOUR)
+        .unwrap_or(Timestamp::MAX);
+    // `unsubscribe-success` may never come. Past the last hour and the grace, the announcement is enough.
+    let over = last_moment
+        .saturating_add(situation.patience.expiry_grace)
+        .unwrap_or(Timestamp::MAX);
+    let (status, ends_at, ended_at) = match signal.action {
+        SubscriptionAction::Success if signal.free_trial => (Status::Trialing, None, None),
+        SubscriptionAction::Success => (Status::Active, None, None),
+        SubscriptionAction::UnsubscribePending if situation.now < over => {
+            (Status::Ending, Some(last_moment), None)
+        }
+        SubscriptionAction::UnsubscribePending => (Status::Canceled, None, Some(last_moment)),
+        SubscriptionAction::UnsubscribeSuccess => (Status::Canceled, None, Some(signal.at)),
+        SubscriptionAction::Fail => (Status::Failed, None, Some(signal.at)),
+    };
+    Terms {
+        holder: Some(holder.clone()),
+        account_id: None,
+        license_arn: None,
+        agreement_id: None,
+        dimension: None,
+        plan_id: situation.product.usage_plan.clone(),
+        quantity: None,
+        status,
+        starts_at: signal.first_success_at,
+        ends_at,
+        missing_since: None,
+        ended_at,
+    }
+}
+
+/// Licensed pay-as-you-go: the newest licence event decides, the agreement's end announces it.
+fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
+    let (change, changed_at) = facts.change?;
+    let agreement = facts.agreement.as_ref();
+    let ended = agreement.and_then(|agreement| agreement.ended.as_ref());
+    let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
+    let over = if by_date {
+        Status::Expired
+    } else {
+        Status::Canceled
+    };
+    let (status, ends_at, ended_at) = match (change, ended) {
+        (LicenseChange::Deprovisioned, _) => (over, None, Some(changed_at)),
+        (LicenseChange::Updated, Some((status, at))) if is_departure(status) => {
+            let last_moment = at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
+            if situation.now < last_moment {
+                (Status::Ending, Some(last_moment), None)
+            } else {
+                (over, None, Some(last_moment))
+            }
+        }
+        (LicenseChange::Updated, _) => (
+            Status::Active,
+            agreement.and_then(|agreement| agreement.ends_at),
+            None,
+        ),
+    };
+    Some(Terms {
+        holder: Some(Holder::License(facts.license_arn.clone())),
+        account_id: facts.account_id.clone(),
+        license_arn: Some(facts.license_arn.clone()),
+        agreement_id: agreement.map(|agreement| agreement.agreement_id.clone()),
+        dimension: None,
+        plan_id: situation.product.usage_plan.clone(),
+        quantity: None,
+        status,
+        starts_at: agreement
+            .and_then(|agreement| agreement.starts_at)
+            .or(facts.first_updated_at),
+        ends_at,
+        missing_since: None,
+        ended_at,
+    })
+}
+
+/// Pairs what one holder should have with what is held, and ends what is left.
+fn settle_holder(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    mut wanted: Vec<Terms>,
+    held: &[&Subscription],
+    decision: &mut Decision,
+) {
+    let (mut live, mut ended): (Vec<&Subscription>, Vec<&Subscription>) = held
+        .iter()
+        .copied()
+        .partition(|held| held.terms.ended_at.is_none());
+
+    // The same dimension is the same subscription, first among the live ones, then among those that ended.
+    let mut pairs: Vec<(Option<&Subscription>, Terms)> = Vec::new();
+    for pool in [&mut live, &mut ended] {
+        wanted.retain(|terms| {
+            let Some(at) = pool
+                .iter()
+                .position(|held| held.terms.dimension == terms.dimension)
+            else {
+                return true;
+            };
+            pairs.push((Some(pool.remove(at)), terms.clone()));
+            false
+        });
+    }
+    // What AWS lists no more and what it lists newly, within one holder, is an upgrade. With AWS's word
+    // missing altogether nothing is paired: that is an end, not a change.
+    live.sort_by(|a, b| a.terms.dimension.cmp(&b.terms.dimension));
+    let mut leftover = live.into_iter();
+    for terms in wanted {
+        pairs.push((leftover.next(), terms));
+    }
+    for (held, terms) in pairs {
+        propose(situation, held, terms, decision);
+    }
+    for held in leftover {
+        end_missing(situation, holder, held, decision);
+    }
+    // A contract that ended by date may have been renewed a moment ago.
+    let recently_expired = |held: &&&Subscription| {
+        held.terms.status == Status::Expired
+            && held.terms.ended_at.is_some_and(|at| {
+                situation.now.duration_since(at) < situation.patience.expiry_grace
+            })
+    };
+    if situation.product.has_contracts() && ended.iter().any(|held| recently_expired(&held)) {
+        look_again(decision, situation.now, RENEWAL_CHECK);
+    }
+}
+
+fn propose(
+    situation: &Situation<'_>,
+    held: Option<&Subscription>,
+    mut terms: Terms,
+    decision: &mut Decision,
+) {
+    if let Some(held) = held {
+        let revived = held.terms.ended_at.is_some() && terms.ended_at.is_none();
+        terms.account_id = terms.account_id.or_else(|| held.terms.account_id.clone());
+        terms.agreement_id = terms
+            .agreement_id
+            .or_else(|| held.terms.agreement_id.clone());
+        if !revived {
+            terms.starts_at = terms.starts_at.or(held.terms.starts_at);
+        }
+    }
+    if terms.ended_at.is_none() {
+        terms.starts_at = terms.starts_at.or(Some(situation.now));
+        match terms.ends_at {
+            Some(end) if end > situation.now => {
+                let wait = end.duration_since(situation.now);
+                look_again(decision, situation.now, wait);
+            }
+            Some(_) => look_again(decision, situation.now, RENEWAL_CHECK),
+            None => {}
+        }
+        // AWS was told to end it and still lists it: see soon whether that has come true.
+        if situation.product.has_contracts() && terms.status == Status::Ending {
+            look_again(decision, situation.now, RENEWAL_CHECK);
+        }
+    }
+    if held.is_none_or(|held| held.terms != terms) {
+        decision.changes.push(Change {
+            id: held.map(|held| held.id.clone()),
+            terms,
+        });
+    }
+}
+
+/// AWS does not list what we hold.
+fn end_missing(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    held: &Subscription,
+    decision: &mut Decision,
+) {
+    if situation.product.has_contracts() && situation.answer.is_none() {
+        return;
+    }
+    let now = situation.now;
+    let mut terms = held.terms.clone();
+    let told = told_of_end(situation, holder, &terms);
+    let term_over = terms.ends_at.filter(|end| *end <= now);
+    let second_look = terms.missing_since.filter(|since| {
+        now >= since
+            .saturating_add(situation.patience.second_look)
+            .unwrap_or(Timestamp::MAX)
+    });
+    let end = match (term_over, told, second_look) {
+        (Some(end), _, _) => Some((Status::Expired, end)),
+        (None, Some(at), _) => Some((Status::Canceled, at.min(now))),
+        (None, None, Some(_)) => Some((Status::Canceled, now)),
+        (None, None, None) => None,
+    };
+    if let Some((status, at)) = end {
+        terms.status = status;
+        terms.ended_at = Some(at);
+        if status == Status::Expired && now.duration_since(at) < situation.patience.expiry_grace
+        {
+            look_again(decision, now, RENEWAL_CHECK);
+        }
+    } else {
+        let since = *terms.missing_since.get_or_insert(now);
+        let due = since
+            .saturating_add(situation.patience.second_look)
+            .unwrap_or(Timestamp::MAX);
+        look_again(decision, now, due.duration_since(now));
+    }
+    if terms != held.terms {
+        decision.changes.push(Change {
+            id: Some(held.id.clone()),
+            terms,
+        });
+    }
+}
+
+/// When a notification said that this ended, if one did.
+fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
+    let by_signal = situation
+        .signals
+        .get(holder)
+        .filter(|signal| signal.action == SubscriptionAction::UnsubscribeSuccess)
+        .map(|signal| signal.at);
+    let by_license = terms
+        .license_arn
+        .as_ref()
+        .and_then(|arn| {
+            situation
+                .licenses
+                .iter()
+                .find(|facts| facts.license_arn == *arn)
+        })
+        .and_then(LicenseFacts::departure);
+    by_signal.or(by_license)
+}
+
+fn look_again(decision: &mut Decision, now: Timestamp, after: SignedDuration) {
+    // Never at once: a decision that asks for itself again must not spin.
+    let wait = after.max(SignedDuration::from_millis(1));
+    let at = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    decision.look_again_at = Some(decision.look_again_at.map_or(at, |earlier| earlier.min(at)));
+}

@@ -1,0 +1,189 @@
+//! A customer on a plan.
+
+use jiff::Timestamp;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::{
+    AccountId, AgreementId, CustomerId, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
+    PlanId, ProductCode, ProductId, Quantity, SubscriptionId,
+};
+
+/// Where a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Bought, not yet in force.
+    Pending,
+    /// In force, in a free trial of AWS's.
+    Trialing,
+    /// In force.
+    Active,
+    /// In force, its end announced.
+    Ending,
+    /// Ended by the buyer or by AWS.
+    Canceled,
+    /// Ended by date.
+    Expired,
+    /// Never came into force.
+    Failed,
+}
+
+impl Status {
+    /// Every status, in the order of a subscription's life.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Trialing,
+        Self::Active,
+        Self::Ending,
+        Self::Canceled,
+        Self::Expired,
+        Self::Failed,
+    ];
+
+    /// As the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Trialing => "trialing",
+            Self::Active => "active",
+            Self::Ending => "ending",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status that the word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether the plan may be used.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Trialing | Self::Active | Self::Ending)
+    }
+}
+
+/// Where a subscription was bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On AWS Marketplace.
+    Aws,
+    /// On the seller's own site.
+    Direct,
+}
+
+impl Source {
+    /// As the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// What was bought and how it stands: the part of a subscription that AWS decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it belongs to at AWS; none for direct ones.
+    pub holder: Option<Holder>,
+    /// The buyer's account, where known.
+    pub account_id: Option<AccountId>,
+    /// The licence, where known.
+    pub license_arn: Option<LicenseArn>,
+    /// The agreement, where known.
+    pub agreement_id: Option<AgreementId>,
+    /// The entitled dimension; none for pay-as-you-go.
+    pub dimension: Option<DimensionKey>,
+    /// The plan that this means; none while the dimension is not mapped.
+    pub plan_id: Option<PlanId>,
+    /// How much was bought.
+    pub quantity: Option<Quantity>,
+    /// Where it stands.
+    pub status: Status,
+    /// When it came into force.
+    pub starts_at: Option<Timestamp>,
+    /// The earliest date on which it may end.
+    pub ends_at: Option<Timestamp>,
+    /// The first look at AWS that did not list it any more.
+    pub missing_since: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Terms {
+    /// The legacy name of the buyer, if it is held by that.
+    pub fn customer_identifier(&self) -> Option<&CustomerIdentifier> {
+        match &self.holder {
+            Some(Holder::Buyer(id)) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// A customer on a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its id, which stays through upgrades and renewals.
+    pub id: SubscriptionId,
+    /// Whose it is.
+    pub customer_id: CustomerId,
+    /// Of which product.
+    pub product_id: ProductId,
+    /// The product's code, where it has one.
+    pub product_code: Option<ProductCode>,
+    /// Where it was bought.
+    pub source: Source,
+    /// What was bought and how it stands.
+    pub terms: Terms,
+    /// When it was first known.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// As the API shows it: what is unknown is left out.
+impl Serialize for Subscription {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let terms = &self.terms;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("customer_id", &self.customer_id)?;
+        map.serialize_entry("product_id", &self.product_id)?;
+        let mut optional = Optional(&mut map);
+        optional.entry("product_code", self.product_code.as_ref())?;
+        let buyer = Buyer {
+            account_id: terms.account_id.as_ref(),
+            customer_identifier: terms.customer_identifier(),
+        };
+        optional.entry("buyer", (terms.holder.is_some()).then_some(&buyer))?;
+        optional.entry("plan_id", terms.plan_id.as_ref())?;
+        optional.entry("source", Some(self.source.as_str()))?;
+        optional.entry("status", Some(terms.status.as_str()))?;
+        optional.entry("quantity", terms.quantity)?;
+        optional.entry("dimension", terms.dimension.as_ref())?;
+        optional.entry("license_arn", terms.license_arn.as_ref())?;
+        optional.entry("agreement_id", terms.agreement_id.as_ref())?;
+        optional.entry("starts_at", terms.starts_at)?;
+        optional.entry("ends_at", terms.ends_at)?;
+        optional.entry("ended_at", terms.ended_at)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Buyer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_identifier: Option<&'a CustomerIdentifier>,
+}
+
+struct Optional<'a, M>(&'a mut M);
+
+impl<M: SerializeMap> Optional<'_, M> {
+    fn entry(&mut self, key: &'static str, value: Option<impl Serialize>) -> Result<(), M::Error> {
+        value.map_or(Ok(()), |value| self.0.serialize_entry(key, &value))
+    }
+}

@@ -1,0 +1,294 @@
+//! Dirty buyers: who is due for a look at AWS, and how earlier looks failed.
+//!
+//! `due_at_ms` is the one mechanism behind notifications, expiry dates, second looks and retries: whatever
+//! wants a look sets it. `marks` counts the wants, so that news during a look is not taken for settled.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::convert::{millis, timestamp};
+use super::notifications::{NotificationRow, notification_row, replay_in};
+use super::{During, Store, StoreError};
+use crate::domain::{BuyerKey, BuyerRef, ProductCode};
+
+/// A buyer who is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueBuyer {
+    /// The row.
+    pub id: i64,
+    /// Who it is.
+    pub key: BuyerKey,
+    /// The mark that a look which begins now will settle.
+    pub marks: i64,
+    /// How many looks have failed since the last that did not.
+    pub attempts: u32,
+}
+
+/// Numbers about dirty buyers, for metrics and the one-shot's summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuyerCounts {
+    /// Due now.
+    pub due: i64,
+    /// Due now, after failed looks.
+    pub failing: i64,
+}
+
+pub(super) struct Marked {
+    pub(super) id: i64,
+    pub(super) imported: bool,
+}
+
+/// Makes a buyer due now. While its product is not imported it waits for the import.
+pub(super) fn mark_buyer_in(
+    connection: &Connection,
+    key: &BuyerKey,
+    now: Timestamp,
+) -> Result<Marked, StoreError> {
+    let imported = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM products WHERE code = ?1)")
+        .and_then(|mut select| select.query_row([key.product_code.as_str()], |row| row.get(0)))
+        .during("look up a product")?;
+    let due = if imported { Some(millis(now)) } else { None };
+    let id = connection
+        .prepare_cached(
+            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms)
+             VALUES (:code, :kind, :value, 1, :due)
+             ON CONFLICT (product_code, kind, value) DO UPDATE SET
+                 marks = marks + 1, due_at_ms = :due, attempts = 0
+             RETURNING id",
+        )
+        .and_then(|mut upsert| {
+            upsert.query_row(
+                named_params! {
+                    ":code": key.product_code.as_str(),
+                    ":kind": key.buyer.kind(),
+                    ":value": key.buyer.value(),
+                    ":due": due,
+                },
+                |row| row.get(0),
+            )
+        })
+        .during("mark a buyer")?;
+    Ok(Marked { id, imported })
+}
+
+impl Store {
+    /// Makes a buyer due now.
+    pub async fn mark_buyer_dirty(&self, key: BuyerKey, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop))
+            .await?;
+        self.nudges().buyers.notify_one();
+        Ok(())
+    }
+
+    /// The buyers who are due, longest waiting first.
+    pub async fn take_due_buyers(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueBuyer>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT id, product_code, kind, value, marks, attempts FROM buyers
+                     WHERE due_at_ms <= ?1 ORDER BY due_at_ms LIMIT ?2",
+                )
+                .during("take due buyers")?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = select
+                .query_map((millis(now), limit), |row| {
+                    let kind: String = row.get(2)?;
+                    let buyer = BuyerRef::from_parts(&kind, row.get(3)?);
+                    Ok((
+                        row.get(0)?,
+                        row.get::<_, String>(1)?,
+                        buyer,
+                        row.get(4)?,
+                        row.get(5)?,
+                    ))
+                })
+                .during("take due buyers")?;
+            let mut due = Vec::new();
+            for row in rows {
+                let (id, code, buyer, marks, attempts) = row.during("take due buyers")?;
+                // The kind is checked by the schema.
+                let Some(buyer) = buyer else { continue };
+                let key = BuyerKey {
+                    product_code: ProductCode::new(code),
+                    buyer,
+                };
+                due.push(DueBuyer {
+                    id,
+                    key,
+                    marks,
+                    attempts,
+                });
+            }
+            Ok(due)
+        })
+        .await
+    }
+
+    /// When the next buyer is due, if any is.
+    pub async fn next_due_buyer(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            connection
+                .query_row(
+                    "SELECT min(due_at_ms) FROM buyers WHERE due_at_ms IS NOT NULL",
+                    [],
+                    |row| row.get::<_, Option<i64>>(0),
+                )
+                .map(|millis| millis.map(timestamp))
+                .during("find the next due buyer")
+        })
+        .await
+    }
+
+    /// How many buyers are due.
+    pub async fn buyer_counts(&self, now: Timestamp) -> Result<BuyerCounts, StoreError> {
+        self.read(move |connection| {
+            connection
+                .query_row(
+                    "SELECT count(*), count(*) FILTER (WHERE last_error IS NOT NULL)
+                     FROM buyers WHERE due_at_ms <= ?1 OR (due_at_ms IS NOT NULL AND last_error IS NOT NULL)",
+                    [millis(now)],
+                    |row| Ok(BuyerCounts { due: row.get(0)?, failing: row.get(1)? }),
+                )
+                .during("count due buyers")
+        })
+        .await
+    }
+
+    /// Keeps a failed look with its reason and when to try again.
+    pub async fn postpone_buyers(
+        &self,
+        buyers: Vec<(i64, SignedDuration)>,
+        error: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let mut update = connection
+                .prepare_cached(
+                    "UPDATE buyers SET attempts = attempts + 1, last_error = ?2, due_at_ms = ?3
+                     WHERE id = ?1",
+                )
+                .during("postpone a buyer")?;
+            for (id, wait) in &buyers {
+                let at = now.saturating_add(*wait).unwrap_or(Timestamp::MAX);
+                update
+                    .execute((id, &error, millis(at)))
+                    .during("postpone a buyer")?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets go of what waited for a product's import: its buyers become due, and events that could not be
+    /// joined to a product are read again.
+    pub async fn release_product(
+        &self,
+        product_code: ProductCode,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            for row in unjoined_notifications(connection)? {
+                replay_in(connection, &row, now)?;
+            }
+            connection
+                .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE product_code = ?1")
+                .and_then(|mut update| update.execute((product_code.as_str(), millis(now))))
+                .during("release a product's buyers")?;
+            connection
+                .prepare_cached(
+                    "UPDATE notifications SET reason = NULL
+                     WHERE state = 'pending' AND product_code = ?1 AND reason = 'product_not_imported'",
+                )
+                .and_then(|mut update| update.execute([product_code.as_str()]))
+                .during("release a product's notifications")?;
+            mark_known_customers(connection, &product_code, now)
+        })
+        .await?;
+        self.nudges().buyers.notify_one();
+        Ok(())
+    }
+}
+
+fn unjoined_notifications(connection: &Connection) -> Result<Vec<NotificationRow>, StoreError> {
+    let mut select = connection
+        .prepare_cached(
+            "SELECT * FROM notifications WHERE state = 'pending' AND buyer IS NULL ORDER BY seq",
+        )
+        .during("find notifications without a product")?;
+    let rows = select
+        .query_map([], notification_row)
+        .during("find notifications without a product")?;
+    rows.collect::<Result<_, _>>()
+        .during("find notifications without a product")
+}
+
+/// Customers who were provisioned before the import may hold the new product.
+fn mark_known_customers(
+    connection: &Connection,
+    product_code: &ProductCode,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let identities: Vec<(String, String)> = connection
+        .prepare_cached("SELECT kind, value FROM identities WHERE kind <> 'license_arn'")
+        .and_then(|mut select| {
+            select
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+        .during("list AWS identities")?;
+    for (kind, value) in identities {
+        if let Some(buyer) = BuyerRef::from_parts(&kind, value) {
+            mark_buyer_in(
+                connection,
+                &BuyerKey {
+                    product_code: product_code.clone(),
+                    buyer,
+                },
+                now,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The imported products' codes.
+pub(super) fn imported_codes_in(connection: &Connection) -> Result<Vec<ProductCode>, StoreError> {
+    connection
+        .prepare_cached("SELECT code FROM products ORDER BY code")
+        .and_then(|mut select| {
+            select
+                .query_map([], |row| row.get::<_, String>(0).map(ProductCode::new))?
+                .collect()
+        })
+        .during("list products")
+}
+
+/// When a buyer was last looked at.
+pub(super) fn looked_at_in(
+    connection: &Connection,
+    key: &BuyerKey,
+) -> Result<Option<Timestamp>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT looked_at_ms FROM buyers WHERE product_code = ?1 AND kind = ?2 AND value = ?3",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row(
+                    (
+                        key.product_code.as_str(),
+                        key.buyer.kind(),
+                        key.buyer.value(),
+                    ),
+                    |row| row.get::<_, Option<i64>>(0),
+                )
+                .optional()
+        })
+        .map(|found| found.flatten().map(timestamp))
+        .during("read a buyer's last look")
+}

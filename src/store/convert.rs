@@ -1,0 +1,18 @@
+//! Between the database's numbers and the domain's types.
+
+use jiff::Timestamp;
+
+/// A time as the database keeps it.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A time as the database kept it. What is out of range was never written by [`millis`].
+pub(super) fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The same for a time that may be missing.
+pub(super) fn optional_timestamp(millis: Option<i64>) -> Option<Timestamp> {
+    millis.map(timestamp)
+}

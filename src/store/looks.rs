@@ -1,0 +1,566 @@
+//! Taking over what a look at AWS showed: the decision and its writing, in one transaction.
+//!
+//! The decision is made inside the transaction, against what is held at that moment, so two looks at
+//! overlapping buyers cannot undo each other; only an answer older than the last one is set aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::buyers::looked_at_in;
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::customers::{AwsIds, resolve_customer_in};
+use super::events::append_event_in;
+use super::subscriptions::{
+    event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
+};
+use super::{During, Store, StoreError};
+use crate::domain::notification::{LicenseChange, SubscriptionAction};
+use crate::domain::reconciliation::{
+    AgreementFacts, Decision, LicenseFacts, Patience, ProductTerms, Situation, SubscriptionSignal,
+    decide,
+};
+use crate::domain::{
+    AccountId, AgreementId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey,
+    Grant, Holder, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+};
+
+/// One product's buyers as AWS showed them.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The product.
+    pub product_code: ProductCode,
+    /// When the question was put; the answer may be younger, never older.
+    pub observed_at: Timestamp,
+    /// The buyers.
+    pub entries: Vec<LookEntry>,
+}
+
+/// One buyer as AWS showed it.
+#[derive(Clone, Debug)]
+pub struct LookEntry {
+    /// The buyer.
+    pub buyer: BuyerRef,
+    /// The mark that this look settles; none for a sweep, which nobody asked for.
+    pub settles: Option<i64>,
+    /// Every row that AWS lists for it; `None` where no API can tell.
+    pub answer: Option<Vec<Grant>>,
+}
+
+/// What a look changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Buyers taken over.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+}
+
+struct Product {
+    id: ProductId,
+    code: ProductCode,
+    terms: ProductTerms,
+}
+
+impl Store {
+    /// What an imported product's dimensions mean; none while it is not imported.
+    pub async fn product_terms(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Option<ProductTerms>, StoreError> {
+        self.read(move |connection| {
+            Ok(product_in(connection, &product_code)?.map(|product| product.terms))
+        })
+        .await
+    }
+
+    /// The buyers of a product who hold something live, each by the id that AWS would list it with.
+    pub async fn live_buyers(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Vec<BuyerRef>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT DISTINCT customer_identifier, account_id, license_arn
+                     FROM subscriptions s JOIN products p ON p.id = s.product_id
+                     WHERE p.code = ?1 AND s.source = 'aws' AND s.ended_at_ms IS NULL",
+                )
+                .during("list live buyers")?;
+            let rows = select
+                .query_map([product_code.as_str()], |row| {
+                    let ids = AwsIds {
+                        customer_identifier: row
+                            .get::<_, Option<String>>(0)?
+                            .map(CustomerIdentifier::new),
+                        account_id: row.get::<_, Option<String>>(1)?.map(AccountId::new),
+                        license_arn: row.get::<_, Option<String>>(2)?.map(LicenseArn::new),
+                    };
+                    Ok(ids.references().into_iter().next())
+                })
+                .during("list live buyers")?;
+            let found: Vec<Option<BuyerRef>> =
+                rows.collect::<Result<_, _>>().during("list live buyers")?;
+            Ok(found
+                .into_iter()
+                .flatten()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect())
+        })
+        .await
+    }
+
+    /// Makes the database agree with what AWS showed, with the events that tell of it.
+    pub async fn apply_look(
+        &self,
+        look: Look,
+        patience: Patience,
+        now: Timestamp,
+    ) -> Result<Applied, StoreError> {
+        let applied = self
+            .write(move |connection| {
+                let mut applied = Applied::default();
+                let Some(product) = product_in(connection, &look.product_code)? else {
+                    return Ok::<_, StoreError>(applied);
+                };
+                for entry in &look.entries {
+                    apply_entry(
+                        connection,
+                        &product,
+                        &look,
+                        entry,
+                        patience,
+                        now,
+                        &mut applied,
+                    )?;
+                }
+                Ok(applied)
+            })
+            .await?;
+        if applied.changes > 0 {
+            self.nudge_events();
+            self.nudges().metering.notify_one();
+        }
+        Ok(applied)
+    }
+}
+
+fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
+    let found: Option<(String, Option<String>)> = connection
+        .prepare_cached("SELECT id, usage_plan_id FROM products WHERE code = ?1")
+        .and_then(|mut select| {
+            select
+                .query_row([code.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
+        .during("read a product")?;
+    let Some((id, usage_plan)) = found else {
+        return Ok(None);
+    };
+    let entitled: BTreeMap<DimensionKey, Option<PlanId>> = connection
+        .prepare_cached(
+            "SELECT key, plan_id FROM dimensions WHERE product_id = ?1 AND entitled = 1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([&id], |row| {
+                    let plan: Option<String> = row.get(1)?;
+                    Ok((
+                        DimensionKey::new(row.get::<_, String>(0)?),
+                        plan.map(PlanId::new),
+                    ))
+                })?
+                .collect()
+        })
+        .during("read a product's dimensions")?;
+    let terms = ProductTerms {
+        entitled,
+        usage_plan: usage_plan.map(PlanId::new),
+    };
+    Ok(Some(Product {
+        id: ProductId::new(id),
+        code: code.clone(),
+        terms,
+    }))
+}
+
+fn apply_entry(
+    connection: &Connection,
+    product: &Product,
+    look: &Look,
+    entry: &LookEntry,
+    patience: Patience,
+    now: Timestamp,
+    applied: &mut Applied,
+) -> Result<(), StoreError> {
+    let key = BuyerKey {
+        product_code: product.code.clone(),
+        buyer: entry.buyer.clone(),
+    };
+    if looked_at_in(connection, &key)?.is_some_and(|last| last > look.observed_at) {
+        return Ok(());
+    }
+    let grants = entry.answer.as_deref().unwrap_or_default();
+    let customers = resolve_customers(connection, &entry.buyer, grants, now)?;
+    let held = held_in(connection, product, &entry.buyer, grants)?;
+    let licenses = licenses_in(connection, product, &entry.buyer, grants, &held)?;
+    let signals = signals_in(connection, product, &entry.buyer, grants, &held)?;
+    let decision = decide(&Situation {
+        now,
+        patience,
+        product: &product.terms,
+        held: &held,
+        answer: entry.answer.as_deref(),
+        signals: &signals,
+        licenses: &licenses,
+    });
+    applied.buyers += 1;
+    applied.changes += decision.changes.len();
+    let changed = !decision.changes.is_empty();
+    write_changes(connection, product, &held, &customers, &decision, now)?;
+    settle_buyer(
+        connection,
+        &key,
+        entry,
+        &decision,
+        changed,
+        look.observed_at,
+    )
+}
+
+/// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.
+struct Customers {
+    asked: CustomerId,
+    by_holder: BTreeMap<Holder, CustomerId>,
+}
+
+fn resolve_customers(
+    connection: &Connection,
+    buyer: &BuyerRef,
+    grants: &[Grant],
+    now: Timestamp,
+) -> Result<Customers, StoreError> {
+    let mut by_holder = BTreeMap::new();
+    for grant in grants {
+        let Some(holder) = Holder::of_grant(grant).filter(|it| !by_holder.contains_key(it)) else {
+            continue;
+        };
+        let ids = AwsIds {
+            account_id: grant.account_id.clone(),
+            customer_identifier: grant.customer_identifier.clone(),
+            license_arn: grant.license_arn.clone(),
+        };
+        if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
+            by_holder.insert(holder, customer);
+        }
+    }
+    let mut ids = AwsIds::from(buyer);
+    if let BuyerRef::License(arn) = buyer {
+        // What an event told of the licence's account names the buyer better than the licence does.
+        ids.account_id = license_account_in(connection, arn)?;
+    }
+    let asked = resolve_customer_in(connection, &ids, now)?.ok_or(StoreError::Corrupt {
+        what: "a buyer",
+        detail: "it has no id".into(),
+    })?;
+    Ok(Customers { asked, by_holder })
+}
+
+fn license_account_in(
+    connection: &Connection,
+    arn: &LicenseArn,
+) -> Result<Option<AccountId>, StoreError> {
+    connection
+        .prepare_cached("SELECT account_id FROM licenses WHERE license_arn = ?1")
+        .and_then(|mut select| {
+            select
+                .query_row([arn.as_str()], |row| row.get::<_, Option<String>>(0))
+                .optional()
+        })
+        .map(|found| found.flatten().map(AccountId::new))
+        .during("read a licence's account")
+}
+
+/// What we hold for this buyer: by the id asked for, and by every holder that the rows name.
+fn held_in(
+    connection: &Connection,
+    product: &Product,
+    buyer: &BuyerRef,
+    grants: &[Grant],
+) -> Result<Vec<Subscription>, StoreError> {
+    let by_holder = |holder: &Holder| {
+        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
+             WHERE s.product_id = ?2 AND s.holder = ?3 AND s.source = 'aws'";
+        select_held(connection, product, statement, &holder.to_string())
+    };
+    let asked = match buyer {
+        BuyerRef::CustomerIdentifier(id) => by_holder(&Holder::Buyer(id.clone()))?,
+        BuyerRef::Account(id) => {
+            let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
+                 WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
+            select_held(connection, product, statement, id.as_str())?
+        }
+        BuyerRef::License(arn) => {
+            let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
+                 WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
+            select_held(connection, product, statement, arn.as_str())?
+        }
+    };
+    let mut held: BTreeMap<_, _> = asked.into_iter().map(|it| (it.id.clone(), it)).collect();
+    let holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
+    for holder in holders {
+        held.extend(
+            by_holder(&holder)?
+                .into_iter()
+                .map(|it| (it.id.clone(), it)),
+        );
+    }
+    Ok(held.into_values().collect())
+}
+
+fn select_held(
+    connection: &Connection,
+    product: &Product,
+    statement: &str,
+    value: &str,
+) -> Result<Vec<Subscription>, StoreError> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| {
+            let key = (product.code.as_str(), product.id.as_str(), value);
+            select.query_map(key, subscription_row)?.collect()
+        })
+        .during("read what a buyer holds")
+}
+
+fn licenses_in(
+    connection: &Connection,
+    product: &Product,
+    buyer: &BuyerRef,
+    grants: &[Grant],
+    held: &[Subscription],
+) -> Result<Vec<LicenseFacts>, StoreError> {
+    let mut arns: BTreeSet<LicenseArn> = grants
+        .iter()
+        .filter_map(|it| it.license_arn.clone())
+        .collect();
+    arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
+    match buyer {
+        BuyerRef::License(arn) => {
+            arns.insert(arn.clone());
+        }
+        BuyerRef::Account(account) => {
+            let of_account: Vec<String> = connection
+                .prepare_cached(
+                    "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map((account.as_str(), product.code.as_str()), |row| row.get(0))?
+                        .collect()
+                })
+                .during("list an account's licences")?;
+            arns.extend(of_account.into_iter().map(LicenseArn::new));
+        }
+        BuyerRef::CustomerIdentifier(_) => {}
+    }
+    let mut facts = Vec::with_capacity(arns.len());
+    for arn in arns {
+        facts.extend(license_facts_in(connection, arn)?);
+    }
+    Ok(facts)
+}
+
+fn license_facts_in(
+    connection: &Connection,
+    arn: LicenseArn,
+) -> Result<Option<LicenseFacts>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT l.account_id, l.change, l.change_at_ms, l.first_updated_at_ms, l.agreement_id,
+                 a.starts_at_ms, a.ends_at_ms, a.ended_status, a.ended_at_ms
+             FROM licenses l LEFT JOIN agreements a USING (agreement_id) WHERE l.license_arn = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([arn.as_str()], |row| {
+                    let change = match row.get::<_, Option<String>>(1)?.as_deref() {
+                        Some("deprovisioned") => Some(LicenseChange::Deprovisioned),
+                        Some(_) => Some(LicenseChange::Updated),
+                        None => None,
+                    };
+                    let ended: Option<String> = row.get(7)?;
+                    let ended_at = optional_timestamp(row.get(8)?);
+                    let agreement = match row.get::<_, Option<String>>(4)? {
+                        Some(id) => Some(AgreementFacts {
+                            agreement_id: AgreementId::new(id),
+                            starts_at: optional_timestamp(row.get(5)?),
+                            ends_at: optional_timestamp(row.get(6)?),
+                            ended: ended.zip(ended_at),
+                        }),
+                        None => None,
+                    };
+                    Ok(LicenseFacts {
+                        license_arn: arn.clone(),
+                        account_id: row.get::<_, Option<String>>(0)?.map(AccountId::new),
+                        change: change.zip(optional_timestamp(row.get(2)?)),
+                        first_updated_at: optional_timestamp(row.get(3)?),
+                        agreement,
+                    })
+                })
+                .optional()
+        })
+        .during("read a licence's facts")
+}
+
+fn signals_in(
+    connection: &Connection,
+    product: &Product,
+    buyer: &BuyerRef,
+    grants: &[Grant],
+    held: &[Subscription],
+) -> Result<BTreeMap<Holder, SubscriptionSignal>, StoreError> {
+    let mut identifiers: BTreeSet<CustomerIdentifier> = grants
+        .iter()
+        .filter_map(|grant| grant.customer_identifier.clone())
+        .collect();
+    identifiers.extend(
+        held.iter()
+            .filter_map(|held| held.terms.customer_identifier().cloned()),
+    );
+    if let BuyerRef::CustomerIdentifier(id) = buyer {
+        identifiers.insert(id.clone());
+    }
+    let mut signals = BTreeMap::new();
+    for identifier in identifiers {
+        let signal = connection
+            .prepare_cached(
+                "SELECT action, action_at_ms, free_trial, first_success_at_ms FROM buyer_signals
+                 WHERE product_code = ?1 AND customer_identifier = ?2 AND action IS NOT NULL",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_row((product.code.as_str(), identifier.as_str()), |row| {
+                        let action = SubscriptionAction::parse(&row.get::<_, String>(0)?);
+                        let free_trial: Option<bool> = row.get(2)?;
+                        let at = timestamp(row.get(1)?);
+                        let first_success_at = optional_timestamp(row.get(3)?);
+                        Ok(action.map(|action| SubscriptionSignal {
+                            action,
+                            at,
+                            free_trial: free_trial.unwrap_or(false),
+                            first_success_at,
+                        }))
+                    })
+                    .optional()
+            })
+            .during("read a buyer's newest notification")?;
+        if let Some(signal) = signal.flatten() {
+            signals.insert(Holder::Buyer(identifier), signal);
+        }
+    }
+    Ok(signals)
+}
+
+fn write_changes(
+    connection: &Connection,
+    product: &Product,
+    held: &[Subscription],
+    customers: &Customers,
+    decision: &Decision,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // Ends first, so that a dimension is free before another subscription moves to it.
+    let mut changes: Vec<_> = decision.changes.iter().collect();
+    changes.sort_by_key(|change| change.terms.ended_at.is_none());
+    for change in changes {
+        let before = held
+            .iter()
+            .find(|held| Some(&held.id) == change.id.as_ref());
+        let after = match before {
+            Some(before) => touched(before.clone(), change.terms.clone(), now),
+            None => Subscription {
+                id: new_subscription_id(),
+                customer_id: change
+                    .terms
+                    .holder
+                    .as_ref()
+                    .and_then(|holder| customers.by_holder.get(holder))
+                    .unwrap_or(&customers.asked)
+                    .clone(),
+                product_id: product.id.clone(),
+                product_code: Some(product.code.clone()),
+                source: Source::Aws,
+                terms: change.terms.clone(),
+                created_at: now,
+                updated_at: now,
+            },
+        };
+        write_subscription_in(connection, &after)?;
+        if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
+            append_event_in(connection, event, Some(&after.customer_id), &after, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn settle_buyer(
+    connection: &Connection,
+    key: &BuyerKey,
+    entry: &LookEntry,
+    decision: &Decision,
+    changed: bool,
+    observed_at: Timestamp,
+) -> Result<(), StoreError> {
+    let next = decision.look_again_at.map(millis);
+    let (code, kind, value) = (
+        key.product_code.as_str(),
+        key.buyer.kind(),
+        key.buyer.value(),
+    );
+    let Some(marks) = entry.settles else {
+        // A sweep that changed nothing leaves no trace, so that large products stay cheap.
+        if !changed {
+            return Ok(());
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO buyers (product_code, kind, value, due_at_ms, looked_at_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (product_code, kind, value) DO UPDATE SET looked_at_ms = ?5,
+                     due_at_ms = CASE WHEN due_at_ms IS NULL OR due_at_ms > ?4 THEN ?4 ELSE due_at_ms END",
+            )
+            .and_then(|mut upsert| upsert.execute((code, kind, value, next, millis(observed_at))))
+            .during("settle a swept buyer")?;
+        return Ok(());
+    };
+    let settled: Option<i64> = connection
+        .prepare_cached(
+            "UPDATE buyers SET looked_at_ms = ?5, attempts = 0, last_error = NULL,
+                 due_at_ms = CASE WHEN marks = ?6 THEN ?4 ELSE due_at_ms END
+             WHERE product_code = ?1 AND kind = ?2 AND value = ?3
+             RETURNING CASE WHEN marks = ?6 THEN id END",
+        )
+        .and_then(|mut update| {
+            update
+                .query_row(
+                    (code, kind, value, next, millis(observed_at), marks),
+                    |row| row.get(0),
+                )
+                .optional()
+        })
+        .map(Option::flatten)
+        .during("settle a buyer")?;
+    if let Some(buyer) = settled {
+        connection
+            .prepare_cached(
+                "UPDATE notifications SET state = 'applied', reason = NULL
+                 WHERE buyer = ?1 AND state = 'pending'",
+            )
+            .and_then(|mut update| update.execute([buyer]))
+            .during("settle a buyer's notifications")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! A page of a list.
+
+/// Which part of a list: what comes after a key, at most so many rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The last key of the page before; none for the first.
+    pub after: Option<String>,
+    /// How many rows.
+    pub limit: u32,
+}

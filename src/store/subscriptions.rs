@@ -1,0 +1,210 @@
+//! Subscriptions: rows in, rows out.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::page::Page;
+use super::{During, Store, StoreError};
+use crate::domain::{
+    AccountId, AgreementId, CustomerId, DimensionKey, Holder, LicenseArn, PlanId, ProductCode,
+    ProductId, Quantity, Source, Status, Subscription, SubscriptionId, Terms,
+};
+
+/// Which subscriptions to list.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionFilter {
+    /// Of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// Of this product.
+    pub product_id: Option<ProductId>,
+    /// In this status.
+    pub status: Option<Status>,
+}
+
+impl Store {
+    /// Subscriptions, in the order of their ids.
+    pub async fn subscriptions(
+        &self,
+        filter: SubscriptionFilter,
+        page: Page,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT s.*, p.code AS product_code FROM subscriptions s
+                     LEFT JOIN products p ON p.id = s.product_id
+                     WHERE s.id > :after
+                       AND (:customer IS NULL OR s.customer_id = :customer)
+                       AND (:product IS NULL OR s.product_id = :product)
+                       AND (:status IS NULL OR s.status = :status)
+                     ORDER BY s.id LIMIT :limit",
+                )
+                .during("list subscriptions")?;
+            let rows = select
+                .query_map(
+                    named_params! {
+                        ":after": page.after.unwrap_or_default(),
+                        ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
+                        ":product": filter.product_id.as_ref().map(ProductId::as_str),
+                        ":status": filter.status.map(Status::as_str),
+                        ":limit": page.limit,
+                    },
+                    subscription_row,
+                )
+                .during("list subscriptions")?;
+            rows.collect::<Result<_, _>>().during("list subscriptions")
+        })
+        .await
+    }
+
+    /// One subscription.
+    pub async fn subscription(
+        &self,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT s.*, p.code AS product_code FROM subscriptions s
+                     LEFT JOIN products p ON p.id = s.product_id WHERE s.id = ?1",
+                )
+                .and_then(|mut select| select.query_row([id.as_str()], subscription_row).optional())
+                .during("read a subscription")
+        })
+        .await
+    }
+}
+
+pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let holder: String = row.get("holder")?;
+    let status: String = row.get("status")?;
+    let source: String = row.get("source")?;
+    Ok(Subscription {
+        id: SubscriptionId::new(row.get::<_, String>("id")?),
+        customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
+        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        product_code: text("product_code")?.map(ProductCode::new),
+        source: if source == "direct" {
+            Source::Direct
+        } else {
+            Source::Aws
+        },
+        terms: Terms {
+            holder: Holder::parse(&holder),
+            account_id: text("account_id")?.map(AccountId::new),
+            license_arn: text("license_arn")?.map(LicenseArn::new),
+            agreement_id: text("agreement_id")?.map(AgreementId::new),
+            dimension: text("dimension")?.map(DimensionKey::new),
+            plan_id: text("plan_id")?.map(PlanId::new),
+            quantity: row
+                .get::<_, Option<i64>>("quantity")?
+                .and_then(Quantity::from_millionths),
+            // The schema admits only these words.
+            status: Status::parse(&status).unwrap_or(Status::Pending),
+            starts_at: optional_timestamp(row.get("starts_at_ms")?),
+            ends_at: optional_timestamp(row.get("ends_at_ms")?),
+            missing_since: optional_timestamp(row.get("missing_since_ms")?),
+            ended_at: optional_timestamp(row.get("ended_at_ms")?),
+        },
+        created_at: timestamp(row.get("created_at_ms")?),
+        updated_at: timestamp(row.get("updated_at_ms")?),
+    })
+}
+
+/// Writes a subscription whole, new or changed.
+pub(super) fn write_subscription_in(
+    connection: &Connection,
+    subscription: &Subscription,
+) -> Result<(), StoreError> {
+    let terms = &subscription.terms;
+    connection
+        .prepare_cached(
+            "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id,
+                 customer_identifier, license_arn, agreement_id, dimension, plan_id, quantity, status,
+                 starts_at_ms, ends_at_ms, missing_since_ms, ended_at_ms, created_at_ms, updated_at_ms)
+             VALUES (:id, :customer, :product, :source, :holder, :account, :identifier, :license,
+                 :agreement, :dimension, :plan, :quantity, :status, :starts, :ends, :missing, :ended,
+                 :created, :updated)
+             ON CONFLICT (id) DO UPDATE SET customer_id = :customer, account_id = :account,
+                 license_arn = :license, agreement_id = :agreement, dimension = :dimension,
+                 plan_id = :plan, quantity = :quantity, status = :status, starts_at_ms = :starts,
+                 ends_at_ms = :ends, missing_since_ms = :missing, ended_at_ms = :ended,
+                 updated_at_ms = :updated",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":id": subscription.id.as_str(),
+                ":customer": subscription.customer_id.as_str(),
+                ":product": subscription.product_id.as_str(),
+                ":source": subscription.source.as_str(),
+                ":holder": terms.holder.as_ref().map(Holder::to_string).unwrap_or_default(),
+                ":account": terms.account_id.as_ref().map(AccountId::as_str),
+                ":identifier": terms.customer_identifier().map(crate::domain::CustomerIdentifier::as_str),
+                ":license": terms.license_arn.as_ref().map(LicenseArn::as_str),
+                ":agreement": terms.agreement_id.as_ref().map(AgreementId::as_str),
+                ":dimension": terms.dimension.as_ref().map(DimensionKey::as_str),
+                ":plan": terms.plan_id.as_ref().map(PlanId::as_str),
+                ":quantity": terms.quantity.map(Quantity::millionths),
+                ":status": terms.status.as_str(),
+                ":starts": terms.starts_at.map(millis),
+                ":ends": terms.ends_at.map(millis),
+                ":missing": terms.missing_since.map(millis),
+                ":ended": terms.ended_at.map(millis),
+                ":created": millis(subscription.created_at),
+                ":updated": millis(subscription.updated_at),
+            })
+        })
+        .during("write a subscription")?;
+    Ok(())
+}
+
+/// Which event tells of a change, if any does.
+pub(super) fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str> {
+    let Some(before) = before else {
+        return Some("subscription.created");
+    };
+    let shown = |terms: &Terms| {
+        (
+            terms.status,
+            terms.plan_id.clone(),
+            terms.dimension.clone(),
+            terms.quantity,
+            terms.ends_at,
+        )
+    };
+    if before.status != after.status {
+        return Some(match after.status {
+            Status::Pending => "subscription.pending",
+            Status::Trialing | Status::Active => "subscription.activated",
+            Status::Ending => "subscription.ending",
+            Status::Canceled => "subscription.canceled",
+            Status::Expired => "subscription.expired",
+            Status::Failed => "subscription.failed",
+        });
+    }
+    if before.dimension != after.dimension || before.plan_id != after.plan_id {
+        return Some("subscription.plan_changed");
+    }
+    if before.ends_at != after.ends_at && after.ends_at > before.ends_at {
+        return Some("subscription.renewed");
+    }
+    (shown(before) != shown(after)).then_some("subscription.updated")
+}
+
+/// The time is only for rows that change; an id is made once and kept.
+pub(super) fn new_subscription_id() -> SubscriptionId {
+    SubscriptionId::new(format!("sub_{}", uuid::Uuid::now_v7().simple()))
+}
+
+/// Stamps a change.
+pub(super) fn touched(
+    mut subscription: Subscription,
+    terms: Terms,
+    now: Timestamp,
+) -> Subscription {
+    subscription.terms = terms;
+    subscription.updated_at = now;
+    subscription
+}

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod domain;
+pub mod health;
 pub mod http;
 pub mod intake;
 pub mod metering;

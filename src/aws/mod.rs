@@ -1,1 +1,23 @@
 //! The AWS clients: one file a service, credentials by role, one rate limit an operation.
+//!
+//! Nothing outside this folder sees the SDK's marketplace types; what comes back are the domain's. The queue
+//! is the exception: `intake` speaks SQS itself, since that is all it does.
+
+mod agreement;
+mod catalog;
+mod connection;
+mod entitlement;
+mod error;
+mod identity;
+mod metering;
+mod rate;
+mod registration;
+
+pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
+pub use connection::{AwsClients, Connection, ConnectionOptions, Role};
+pub use entitlement::{EntitlementFilter, get_entitlements};
+pub use error::{AwsError, AwsErrorKind};
+pub use identity::{Check, caller_account, probe_permissions};
+pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
+pub use rate::RateLimit;
+pub use registration::{Registration, RegistrationError, resolve_customer};

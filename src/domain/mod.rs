@@ -2,6 +2,7 @@
 
 mod buyer;
 mod customer;
+mod fingerprint;
 mod grant;
 mod hour;
 mod id;
@@ -12,6 +13,7 @@ mod subscription;
 
 pub use buyer::{BuyerKey, BuyerRef, Holder};
 pub use customer::{AwsIdentity, Customer};
+pub use fingerprint::fingerprint;
 pub use grant::{Grant, GrantValue};
 pub use hour::ClockHour;
 pub use id::*;

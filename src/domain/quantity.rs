@@ -66,6 +66,7 @@ impl Quantity {
     }
 
     /// What is left beyond whole units.
+    #[must_use]
     pub const fn fraction(self) -> Self {
         Self(self.0 % MILLIONTHS_PER_UNIT)
     }
@@ -88,6 +89,7 @@ impl Quantity {
     }
 
     /// The difference, never below zero.
+    #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         if other.0 > self.0 {
             Self::ZERO

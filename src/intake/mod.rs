@@ -1,3 +1,6 @@
 //! Notifications in: every wire format, committed before it is acknowledged.
 
+mod poller;
 pub mod wire;
+
+pub use poller::{Intake, IntakeError};

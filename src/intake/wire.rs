@@ -4,17 +4,14 @@
 //! spellings, unknown fields and unknown kinds are kept. Strict in meaning: a message that names no buyer
 //! where it must is unreadable, and says why.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use crate::domain::notification::{
     AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification, SubscriptionAction,
     SubscriptionNews,
 };
-use crate::domain::{CustomerIdentifier, Id, ProductCode};
+use crate::domain::{CustomerIdentifier, Id, ProductCode, fingerprint};
 
 /// The source of every agreement and licence event.
 const AGREEMENT_SOURCE: &str = "aws.agreement-marketplace";
@@ -67,24 +64,7 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
 
 /// An id for content that carries none: equal for equal bodies.
 fn content_id(body: &str) -> String {
-    let digest = Sha256::digest(body.as_bytes());
-    let hex: String = digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256-{hex}")
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            write!(text, "{byte:02x}").ok();
-            text
-        })
+    format!("sha256-{}", fingerprint(body, 16))
 }
 
 type Object = Map<String, Value>;

@@ -1,1 +1,221 @@
 //! Asks AWS what each dirty buyer holds and makes the database agree.
+//!
+//! Two loops with one way of taking over an answer: [`Reconciler`] looks at buyers who are due, [`sweep`]
+//! lists whole products and so heals what no notification told.
+
+mod looker;
+mod sweep;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws;
+use crate::clock::Clock;
+use crate::domain::ProductCode;
+use crate::domain::reconciliation::Patience;
+use crate::health::Health;
+use crate::store::{DueBuyer, Store, StoreError};
+
+pub use sweep::Swept;
+
+/// One question may name this many buyers; each answers with few rows, so the pages stay few.
+const BUYERS_PER_LOOK: usize = 20;
+/// How many due buyers are read at a time.
+const TAKE: usize = 1_000;
+/// Nobody waits longer than this for a retry.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
+/// A fallback beside nudges and due times, should the clock be moved.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// Looks at AWS for buyers who are due.
+#[derive(Clone)]
+pub struct Reconciler {
+    /// What is held, and who is due.
+    pub store: Store,
+    /// The AWS clients.
+    pub aws: aws::Connection,
+    /// The time.
+    pub clock: Clock,
+    /// The board.
+    pub health: Health,
+    /// How patient to be with AWS's answers.
+    pub patience: Patience,
+    /// How many questions may be under way at once.
+    pub concurrency: usize,
+    /// How often whole products are listed.
+    pub sweep_interval: Duration,
+}
+
+/// What one pass over everything due came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Buyers taken over.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+    /// Buyers whose look failed; they are tried again later.
+    pub failed: usize,
+}
+
+impl Reconciled {
+    fn add(&mut self, other: Self) {
+        self.buyers += other.buyers;
+        self.changes += other.changes;
+        self.failed += other.failed;
+    }
+}
+
+/// Buyers of one product that one question can name.
+struct Group {
+    product_code: ProductCode,
+    buyers: Vec<DueBuyer>,
+}
+
+impl Reconciler {
+    /// Looks at whoever is due, until told to stop; looks under way are finished.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let this = Arc::new(self);
+        let mut looks: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
+        let mut looking: HashSet<i64> = HashSet::new();
+        while !shutdown.is_cancelled() {
+            // Armed before the query, so that a nudge between the two is not lost.
+            let nudged = this.store.nudges().buyers.notified();
+            let now = this.clock.now();
+            for group in this.due_groups(now, &looking).await? {
+                if looks.len() >= this.concurrency {
+                    break;
+                }
+                let ids: Vec<i64> = group.buyers.iter().map(|buyer| buyer.id).collect();
+                looking.extend(&ids);
+                let this = Arc::clone(&this);
+                looks.spawn(async move { (ids, this.look(group).await) });
+            }
+            let sleep = this.until_next(now, looks.len()).await?;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                Some(done) = looks.join_next() => settle(done, &mut looking)?,
+                () = nudged, if looks.len() < this.concurrency => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        while let Some(done) = looks.join_next().await {
+            settle(done, &mut looking)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at everybody who is due now, and at those who become due by a second look meanwhile.
+    pub async fn run_once(&self) -> Result<Reconciled, StoreError> {
+        let this = Arc::new(self.clone());
+        let mut total = Reconciled::default();
+        let deadline = self
+            .clock
+            .now()
+            .saturating_add(self.patience.second_look * 2);
+        loop {
+            let now = self.clock.now();
+            let groups = this.due_groups(now, &HashSet::new()).await?;
+            if groups.is_empty() {
+                // A second look that is about to be due belongs to this pass.
+                match self.store.next_due_buyer().await? {
+                    Some(next) if deadline.as_ref().is_ok_and(|deadline| next <= *deadline) => {
+                        tokio::time::sleep(wait_until(next, now)).await;
+                        continue;
+                    }
+                    _ => return Ok(total),
+                }
+            }
+            let mut looks = JoinSet::new();
+            for group in groups {
+                if looks.len() >= self.concurrency
+                    && let Some(done) = looks.join_next().await
+                {
+                    total.add(joined(done)?);
+                }
+                let this = Arc::clone(&this);
+                looks.spawn(async move { this.look(group).await });
+            }
+            while let Some(done) = looks.join_next().await {
+                total.add(joined(done)?);
+            }
+        }
+    }
+
+    async fn due_groups(
+        &self,
+        now: Timestamp,
+        looking: &HashSet<i64>,
+    ) -> Result<Vec<Group>, StoreError> {
+        let due = self
+            .store
+            .take_due_buyers(now, TAKE + looking.len())
+            .await?;
+        let mut by_question: BTreeMap<(ProductCode, &'static str), Vec<DueBuyer>> = BTreeMap::new();
+        for buyer in due {
+            if !looking.contains(&buyer.id) {
+                let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
+                by_question.entry(question).or_default().push(buyer);
+            }
+        }
+        let mut groups = Vec::new();
+        for ((product_code, _), buyers) in by_question {
+            for chunk in buyers.chunks(BUYERS_PER_LOOK) {
+                groups.push(Group {
+                    product_code: product_code.clone(),
+                    buyers: chunk.to_vec(),
+                });
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn until_next(&self, now: Timestamp, looking: usize) -> Result<Duration, StoreError> {
+        if looking > 0 {
+            // The next step comes from a look that ends.
+            return Ok(LONGEST_SLEEP);
+        }
+        let next = self.store.next_due_buyer().await?;
+        Ok(next.map_or(LONGEST_SLEEP, |next| {
+            wait_until(next, now).min(LONGEST_SLEEP)
+        }))
+    }
+}
+
+fn wait_until(next: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+fn settle(
+    done: Result<(Vec<i64>, Result<Reconciled, StoreError>), tokio::task::JoinError>,
+    looking: &mut HashSet<i64>,
+) -> Result<(), StoreError> {
+    match done {
+        Ok((ids, outcome)) => {
+            for id in ids {
+                looking.remove(&id);
+            }
+            outcome.map(drop)
+        }
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn joined(
+    done: Result<Result<Reconciled, StoreError>, tokio::task::JoinError>,
+) -> Result<Reconciled, StoreError> {
+    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// How long to wait after so many failed looks: doubling from a second, jittered so that many buyers who
+/// failed together do not come back together.
+fn retry_wait(attempts: u32, jitter: u32) -> SignedDuration {
+    let doubled = SignedDuration::from_secs(1) * 2_i32.pow(attempts.min(12));
+    let longest = doubled.min(LONGEST_WAIT);
+    longest / 2 + (longest / 2 / 1_000) * i32::try_from(jitter % 1_000).unwrap_or(0)
+}

@@ -184,6 +184,11 @@ impl Store {
         .await
     }
 
+    /// The codes of the imported products.
+    pub async fn imported_codes(&self) -> Result<Vec<ProductCode>, StoreError> {
+        self.read(imported_codes_in).await
+    }
+
     /// Lets go of what waited for a product's import: its buyers become due, and events that could not be
     /// joined to a product are read again.
     pub async fn release_product(
@@ -210,6 +215,7 @@ impl Store {
         })
         .await?;
         self.nudges().buyers.notify_one();
+        self.nudges().sweep.notify_one();
         Ok(())
     }
 }

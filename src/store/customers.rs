@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::buyers::{imported_codes_in, mark_buyer_in};
 use super::convert::{millis, timestamp};
@@ -15,6 +14,7 @@ use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::{
     AccountId, BuyerKey, BuyerRef, Customer, CustomerId, CustomerIdentifier, LicenseArn,
+    fingerprint,
 };
 
 /// What AWS calls a buyer, as far as one answer tells.
@@ -318,13 +318,8 @@ fn create_unclaimed_in(
     buyer: &BuyerRef,
     now: Timestamp,
 ) -> Result<CustomerId, StoreError> {
-    let digest = Sha256::digest(format!("{}:{}", buyer.kind(), buyer.value()).as_bytes());
-    let hex: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let id = CustomerId::new(format!("aws-{hex}"));
+    let name = fingerprint(&format!("{}:{}", buyer.kind(), buyer.value()), 8);
+    let id = CustomerId::new(format!("aws-{name}"));
     connection
         .prepare_cached(
             "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)

@@ -368,14 +368,14 @@ fn licenses_in(
     }
     let mut facts = Vec::with_capacity(arns.len());
     for arn in arns {
-        facts.extend(license_facts_in(connection, arn)?);
+        facts.extend(license_facts_in(connection, &arn)?);
     }
     Ok(facts)
 }
 
 fn license_facts_in(
     connection: &Connection,
-    arn: LicenseArn,
+    arn: &LicenseArn,
 ) -> Result<Option<LicenseFacts>, StoreError> {
     connection
         .prepare_cached(

@@ -118,6 +118,8 @@ impl<T> During<T> for rusqlite::Result<T> {
 pub struct Nudges {
     /// A buyer became due for reconciling.
     pub buyers: Notify,
+    /// A product should be swept now.
+    pub sweep: Notify,
     /// A metering record may have become due for closing or sending.
     pub metering: Notify,
     /// Events were appended to the outbox; the value counts the commits that did.
@@ -143,6 +145,7 @@ impl Store {
             readers: Readers::open(path)?,
             nudges: Arc::new(Nudges {
                 buyers: Notify::new(),
+                sweep: Notify::new(),
                 metering: Notify::new(),
                 events: watch::Sender::new(0),
             }),

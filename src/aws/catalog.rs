@@ -1,0 +1,102 @@
+//! The catalog: the seller's SaaS products as AWS describes them.
+
+use serde_json::Value;
+
+use super::error::{AwsErrorKind, count};
+use super::{AwsClients, AwsError};
+use crate::domain::EntityId;
+
+/// AWS's largest page.
+const PAGE: i32 = 50;
+
+/// A product as the list shows it; the list has no product code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntitySummary {
+    /// The catalog's id.
+    pub entity_id: EntityId,
+    /// The title.
+    pub name: Option<String>,
+    /// Draft, Limited, Public or Restricted.
+    pub visibility: Option<String>,
+}
+
+/// A product's whole document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityDocument {
+    /// The catalog's id, without its revision.
+    pub entity_id: EntityId,
+    /// The document as it came, unknown fields included.
+    pub document: Value,
+}
+
+/// Every SaaS product of the account.
+pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, AwsError> {
+    const OPERATION: &str = "ListEntities";
+    let mut products = Vec::new();
+    let mut token: Option<String> = None;
+    loop {
+        clients.rates.catalog.acquire().await;
+        let page = clients
+            .catalog
+            .list_entities()
+            .catalog("AWSMarketplace")
+            .entity_type("SaaSProduct")
+            .max_results(PAGE)
+            .set_next_token(token.clone())
+            .send()
+            .await
+            .map_err(|error| AwsError::of(OPERATION, error))?;
+        count(OPERATION, "ok");
+        for entity in page.entity_summary_list.unwrap_or_default() {
+            let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
+            else {
+                continue;
+            };
+            products.push(EntitySummary {
+                entity_id,
+                name: entity.name,
+                visibility: entity.visibility,
+            });
+        }
+        let next = page.next_token.filter(|next| !next.is_empty());
+        if next.is_none() || next == token {
+            return Ok(products);
+        }
+        token = next;
+    }
+}
+
+/// One product's document.
+pub async fn describe_product(
+    clients: &AwsClients,
+    entity_id: &EntityId,
+) -> Result<EntityDocument, AwsError> {
+    const OPERATION: &str = "DescribeEntity";
+    clients.rates.catalog.acquire().await;
+    let entity = clients
+        .catalog
+        .describe_entity()
+        .catalog("AWSMarketplace")
+        .entity_id(entity_id.as_str())
+        .send()
+        .await
+        .map_err(|error| AwsError::of(OPERATION, error))?;
+    count(OPERATION, "ok");
+    let unreadable = |detail: String| AwsError {
+        operation: OPERATION,
+        kind: AwsErrorKind::Refused,
+        code: None,
+        message: format!("the document of {entity_id} cannot be read: {detail}"),
+    };
+    // `Details` is the same document as text, and every version of the API has it.
+    let document = match entity.details.as_deref() {
+        Some(details) => {
+            serde_json::from_str(details).map_err(|error| unreadable(error.to_string()))?
+        }
+        None => return Err(unreadable("it has no Details".into())),
+    };
+    Ok(EntityDocument {
+        entity_id: entity_id.clone(),
+        document,
+    })
+}

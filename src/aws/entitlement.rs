@@ -1,0 +1,159 @@
+//! `GetEntitlements`, all pages of it.
+
+use std::collections::HashMap;
+
+use aws_sdk_marketplaceentitlement::types::{
+    Entitlement, EntitlementValue, GetEntitlementFilterName,
+};
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::FromPrimitive;
+
+use super::error::{AwsErrorKind, count};
+use super::{AwsClients, AwsError};
+use crate::domain::{
+    AccountId, CustomerIdentifier, DimensionKey, Grant, GrantValue, Id, LicenseArn, ProductCode,
+};
+
+const OPERATION: &str = "GetEntitlements";
+/// AWS's largest page.
+const PAGE: i32 = 25;
+
+/// Whose entitlements are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntitlementFilter {
+    /// Legacy buyers.
+    CustomerIdentifiers(Vec<CustomerIdentifier>),
+    /// Accounts.
+    AccountIds(Vec<AccountId>),
+    /// Licences.
+    Licenses(Vec<LicenseArn>),
+    /// Everybody's: the sweep.
+    Everything,
+}
+
+impl EntitlementFilter {
+    fn into_wire(self) -> Option<HashMap<GetEntitlementFilterName, Vec<String>>> {
+        let (name, values) = match self {
+            Self::CustomerIdentifiers(ids) => {
+                (GetEntitlementFilterName::CustomerIdentifier, texts(ids))
+            }
+            Self::AccountIds(ids) => (GetEntitlementFilterName::CustomerAwsAccountId, texts(ids)),
+            Self::Licenses(arns) => (GetEntitlementFilterName::LicenseArn, texts(arns)),
+            Self::Everything => return None,
+        };
+        Some(HashMap::from([(name, values)]))
+    }
+}
+
+fn texts<K>(ids: Vec<Id<K>>) -> Vec<String> {
+    ids.into_iter().map(Id::into_string).collect()
+}
+
+/// Every row that AWS lists, or an error; never a part of them. An empty page may still lead to another.
+pub async fn get_entitlements(
+    clients: &AwsClients,
+    product_code: &ProductCode,
+    filter: EntitlementFilter,
+) -> Result<Vec<Grant>, AwsError> {
+    let filter = filter.into_wire();
+    let mut grants = Vec::new();
+    let mut token: Option<String> = None;
+    loop {
+        clients.rates.entitlements.acquire().await;
+        let answer = clients
+            .entitlement
+            .get_entitlements()
+            .product_code(product_code.as_str())
+            .set_filter(filter.clone())
+            .max_results(PAGE)
+            .set_next_token(token.clone())
+            .send()
+            .await;
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => {
+                let error = AwsError::of(OPERATION, error);
+                if error.kind == AwsErrorKind::Throttled {
+                    clients.rates.entitlements.slow_down();
+                }
+                return Err(error);
+            }
+        };
+        clients.rates.entitlements.speed_up();
+        count(OPERATION, "ok");
+        let next = page.next_token.filter(|next| !next.is_empty());
+        for row in page.entitlements.unwrap_or_default() {
+            grants.push(grant(row, product_code)?);
+        }
+        if next.is_none() {
+            return Ok(grants);
+        }
+        if next == token {
+            return Err(unreadable("the same page follows itself"));
+        }
+        token = next;
+    }
+}
+
+fn unreadable(detail: &str) -> AwsError {
+    AwsError {
+        operation: OPERATION,
+        kind: AwsErrorKind::Unanswered,
+        code: None,
+        message: detail.to_owned(),
+    }
+}
+
+fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {
+    let id = |text: Option<String>| text.as_deref().and_then(Id::from_trimmed);
+    Ok(Grant {
+        product_code: id(row.product_code).unwrap_or_else(|| asked.clone()),
+        dimension: row
+            .dimension
+            .map(DimensionKey::new)
+            .ok_or_else(|| unreadable("a row names no dimension"))?,
+        customer_identifier: row
+            .customer_identifier
+            .as_deref()
+            .and_then(Id::from_trimmed),
+        account_id: row
+            .customer_aws_account_id
+            .as_deref()
+            .and_then(Id::from_trimmed),
+        license_arn: row.license_arn.as_deref().and_then(Id::from_trimmed),
+        value: value(row.value)?,
+        expires_at: row
+            .expiration_date
+            .map(|date| {
+                let millis = date
+                    .to_millis()
+                    .map_err(|_| unreadable("an expiry is out of range"))?;
+                Timestamp::from_millisecond(millis)
+                    .map_err(|_| unreadable("an expiry is out of range"))
+            })
+            .transpose()?,
+    })
+}
+
+/// A row without a value is taken for one of the thing: some products only ever say that it is held.
+fn value(value: Option<EntitlementValue>) -> Result<GrantValue, AwsError> {
+    let Some(value) = value else {
+        return Ok(GrantValue::Boolean(true));
+    };
+    if let Some(count) = value.integer_value {
+        return Ok(GrantValue::Integer(count.into()));
+    }
+    if let Some(amount) = value.double_value {
+        // AWS's own type is a float here; it is made exact before anything is done with it.
+        let exact =
+            Decimal::from_f64(amount).ok_or_else(|| unreadable("a value is not a number"))?;
+        return Ok(GrantValue::Decimal(exact));
+    }
+    if let Some(held) = value.boolean_value {
+        return Ok(GrantValue::Boolean(held));
+    }
+    Ok(value
+        .string_value
+        .map_or(GrantValue::Boolean(true), GrantValue::Text))
+}

@@ -1,0 +1,151 @@
+//! Who we are to AWS, and what we may do.
+
+use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
+use serde::{Deserialize, Serialize};
+
+use super::agreement::probe_search;
+use super::{AwsClients, AwsError, AwsErrorKind};
+
+/// Whether one action is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The IAM action.
+    pub action: String,
+    /// Whether it may be used.
+    pub ok: bool,
+    /// What AWS said otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The account that these clients act in.
+pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
+    let identity = clients
+        .sts
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(|error| AwsError::of("GetCallerIdentity", error))?;
+    Ok(identity.account.unwrap_or_default())
+}
+
+/// Tries each action that the daemon needs with input that can do nothing. An action is missing when AWS says
+/// so; any other refusal proves that it got through.
+pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) -> Vec<Check> {
+    let mut checks = vec![
+        check(
+            "aws-marketplace:GetEntitlements",
+            probe_entitlements(clients).await,
+        ),
+        check(
+            "aws-marketplace:BatchMeterUsage",
+            probe_metering(clients).await,
+        ),
+        check(
+            "aws-marketplace:ResolveCustomer",
+            probe_registration(clients).await,
+        ),
+        check("aws-marketplace:ListEntities", probe_catalog(clients).await),
+        check(
+            "aws-marketplace:SearchAgreements",
+            probe_search(clients).await,
+        ),
+    ];
+    if let Some(queue_url) = queue_url {
+        checks.push(check(
+            "sqs:GetQueueAttributes",
+            probe_queue(clients, queue_url).await,
+        ));
+    }
+    checks
+}
+
+fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
+    let detail = outcome
+        .err()
+        .filter(|error| error.kind != AwsErrorKind::Refused);
+    Check {
+        action: action.to_owned(),
+        ok: detail.is_none(),
+        detail: detail.map(|it| it.message),
+    }
+}
+
+/// A product code of the right shape that no product has.
+const NO_PRODUCT: &str = "0000000000000000000000000";
+
+async fn probe_entitlements(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients
+        .entitlement
+        .get_entitlements()
+        .product_code(NO_PRODUCT)
+        .max_results(1);
+    call.send()
+        .await
+        .map(drop)
+        .map_err(|error| AwsError::of("GetEntitlements", error))
+}
+
+async fn probe_metering(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients
+        .metering
+        .batch_meter_usage()
+        .product_code(NO_PRODUCT)
+        .set_usage_records(Some(Vec::new()));
+    call.send()
+        .await
+        .map(drop)
+        .map_err(|error| AwsError::of("BatchMeterUsage", error))
+}
+
+async fn probe_registration(clients: &AwsClients) -> Result<(), AwsError> {
+    let outcome = clients
+        .metering
+        .resolve_customer()
+        .registration_token("probe")
+        .send()
+        .await;
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error)
+            if matches!(
+                error.as_service_error(),
+                Some(
+                    ResolveCustomerError::ExpiredTokenException(_)
+                        | ResolveCustomerError::InvalidTokenException(_)
+                )
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(AwsError::of("ResolveCustomer", error)),
+    }
+}
+
+async fn probe_catalog(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients
+        .catalog
+        .list_entities()
+        .catalog("AWSMarketplace")
+        .entity_type("SaaSProduct")
+        .max_results(1);
+    call.send()
+        .await
+        .map(drop)
+        .map_err(|error| AwsError::of("ListEntities", error))
+}
+
+async fn probe_queue(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
+    let call = clients.sqs.get_queue_attributes().queue_url(queue_url);
+    match call.send().await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let mut error = AwsError::of("GetQueueAttributes", error);
+            // A queue that is not there is as good as one that may not be read.
+            if error.kind == AwsErrorKind::Refused {
+                error.kind = AwsErrorKind::AccessDenied;
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `ResolveCustomer`: who the buyer behind a registration token is. It proves identity, not payment.
+
+use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::count;
+use super::{AwsClients, AwsError};
+use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
+
+const OPERATION: &str = "ResolveCustomer";
+
+/// Who came from AWS's redirect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The product.
+    pub product_code: ProductCode,
+    /// The legacy name; products of the new form leave it out.
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// The AWS account.
+    pub account_id: Option<AccountId>,
+    /// The licence.
+    pub license_arn: Option<LicenseArn>,
+    /// The agreement.
+    pub agreement_id: Option<AgreementId>,
+}
+
+/// Why a token could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// The token has expired; the buyer can get another by the "Set up your account" link at AWS.
+    #[error("the registration token has expired")]
+    Expired,
+    /// AWS does not know the token, or it belongs to another seller's product.
+    #[error("AWS does not know the registration token")]
+    Unknown,
+    /// The call failed.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+}
+
+/// Asks AWS who the buyer is. The token is a credential: it goes into this call and nowhere else.
+pub async fn resolve_customer(
+    clients: &AwsClients,
+    token: &SecretString,
+) -> Result<Registration, RegistrationError> {
+    let answer = clients
+        .metering
+        .resolve_customer()
+        .registration_token(token.expose_secret())
+        .send()
+        .await;
+    let resolved = match answer {
+        Ok(resolved) => resolved,
+        Err(error) => {
+            return Err(match error.as_service_error() {
+                Some(ResolveCustomerError::ExpiredTokenException(_)) => RegistrationError::Expired,
+                Some(ResolveCustomerError::InvalidTokenException(_)) => RegistrationError::Unknown,
+                _ => AwsError::of(OPERATION, error).into(),
+            });
+        }
+    };
+    count(OPERATION, "ok");
+    let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
+    Ok(Registration {
+        product_code: product_code.ok_or(RegistrationError::Unknown)?,
+        customer_identifier: resolved
+            .customer_identifier
+            .as_deref()
+            .and_then(Id::from_trimmed),
+        account_id: resolved
+            .customer_aws_account_id
+            .as_deref()
+            .and_then(Id::from_trimmed),
+        license_arn: resolved.license_arn.as_deref().and_then(Id::from_trimmed),
+        agreement_id: resolved
+            .metadata
+            .and_then(|metadata| metadata.agreement_id)
+            .as_deref()
+            .and_then(Id::from_trimmed),
+    })
+}

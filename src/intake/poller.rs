@@ -1,0 +1,290 @@
+//! Long-polling SQS: receive, record, then delete.
+//!
+//! A message leaves the queue only after the commit that holds it. Deleting overlaps with the next receive,
+//! since nothing depends on it: a message whose delete is lost comes back and is recognised.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
+    MessageSystemAttributeName,
+};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::wire::{self, Delivery};
+use crate::aws;
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::store::{Incoming, Recorded, Store, StoreError};
+
+/// The most that SQS hands over or deletes in one call.
+const BATCH: i32 = 10;
+/// Deletes under way beside a poller; more would only hide a queue that refuses them.
+const DELETES_IN_FLIGHT: usize = 8;
+/// Long enough that SQS asks all its servers, short enough for a one-shot.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Reads one queue into the store.
+#[derive(Clone)]
+pub struct Intake {
+    /// Where notifications are recorded.
+    pub store: Store,
+    /// The AWS clients.
+    pub aws: aws::Connection,
+    /// The time.
+    pub clock: Clock,
+    /// The board.
+    pub health: Health,
+    /// The queue.
+    pub queue_url: String,
+    /// How long one receive waits for messages.
+    pub wait: Duration,
+    /// How long a message that was received stays invisible to others.
+    pub visibility_timeout: Duration,
+}
+
+/// Why a batch could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The queue could not be read.
+    #[error("could not receive from the queue {queue_url}: {detail}")]
+    Receive {
+        /// The queue.
+        queue_url: String,
+        /// What AWS said.
+        detail: String,
+    },
+    /// The database could not hold the batch; it stays in the queue and comes back.
+    #[error("could not record notifications")]
+    Record(#[from] StoreError),
+}
+
+impl Intake {
+    /// Polls until told to stop; what was received by then is finished.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut deletes = JoinSet::new();
+        let mut waits = backoff();
+        loop {
+            let polled = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                received = self.receive(self.wait) => match received {
+                    // From here on the batch is finished whatever happens.
+                    Ok(messages) => self.take_in(messages, &mut deletes).await.map(drop),
+                    Err(error) => Err(error),
+                },
+            };
+            match polled {
+                Ok(()) => {
+                    self.health.report("queue", Ok(()), self.clock.now());
+                    waits = backoff();
+                }
+                Err(error) => {
+                    self.health
+                        .report("queue", Err(&error.to_string()), self.clock.now());
+                    metrics::counter!("marketd_intake_errors_total").increment(1);
+                    let wait = waits.next().unwrap_or(Duration::from_secs(30));
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => break,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+        while deletes.join_next().await.is_some() {}
+    }
+
+    /// Takes in what the queue holds, until it is empty.
+    pub async fn drain(&self) -> Result<Recorded, IntakeError> {
+        let mut deletes = JoinSet::new();
+        let mut total = Recorded::default();
+        loop {
+            let messages = self.receive(DRAIN_WAIT).await?;
+            if messages.is_empty() {
+                break;
+            }
+            let recorded = self.take_in(messages, &mut deletes).await?;
+            total.new += recorded.new;
+            total.duplicates += recorded.duplicates;
+            total.quarantined += recorded.quarantined;
+        }
+        while deletes.join_next().await.is_some() {}
+        self.health.report("queue", Ok(()), self.clock.now());
+        Ok(total)
+    }
+
+    async fn receive(&self, wait: Duration) -> Result<Vec<Message>, IntakeError> {
+        let answer = self
+            .aws
+            .clients()
+            .sqs
+            .receive_message()
+            .queue_url(&self.queue_url)
+            .max_number_of_messages(BATCH)
+            .wait_time_seconds(seconds(wait))
+            .visibility_timeout(seconds(self.visibility_timeout))
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .send()
+            .await;
+        match answer {
+            Ok(answer) => Ok(answer.messages.unwrap_or_default()),
+            Err(error) => Err(IntakeError::Receive {
+                queue_url: self.queue_url.clone(),
+                detail: DisplayErrorContext(error).to_string(),
+            }),
+        }
+    }
+
+    async fn take_in(
+        &self,
+        messages: Vec<Message>,
+        deletes: &mut JoinSet<()>,
+    ) -> Result<Recorded, IntakeError> {
+        if messages.is_empty() {
+            return Ok(Recorded::default());
+        }
+        let now = self.clock.now();
+        let batch = messages
+            .iter()
+            .map(|message| incoming(message, now))
+            .collect();
+        let recorded = self.record_visibly(&messages, batch, now).await?;
+        count(recorded);
+        while deletes.len() >= DELETES_IN_FLIGHT {
+            deletes.join_next().await;
+        }
+        let sqs = self.aws.clients().sqs.clone();
+        let queue_url = self.queue_url.clone();
+        deletes.spawn(async move { delete(&sqs, &queue_url, &messages).await });
+        Ok(recorded)
+    }
+
+    /// Records a batch, and keeps its messages invisible to others for as long as that takes.
+    async fn record_visibly(
+        &self,
+        messages: &[Message],
+        batch: Vec<Incoming>,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let recording = self.store.record_notifications(batch, now);
+        tokio::pin!(recording);
+        let half_time = (self.visibility_timeout / 2).max(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                recorded = &mut recording => return recorded,
+                () = tokio::time::sleep(half_time) => {
+                    extend(&self.aws.clients().sqs, &self.queue_url, messages, self.visibility_timeout).await;
+                }
+            }
+        }
+    }
+}
+
+fn backoff() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn incoming(message: &Message, now: Timestamp) -> Incoming {
+    let body = message.body().unwrap_or_default();
+    let sent_at = message
+        .attributes()
+        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::SentTimestamp))
+        .and_then(|millis| millis.parse().ok())
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+        .unwrap_or(now);
+    let transport_id = message.message_id().unwrap_or_default();
+    match wire::read(Delivery {
+        body,
+        transport_id,
+        sent_at,
+    }) {
+        Ok(notification) => Incoming::Notification(notification),
+        Err(unreadable) => {
+            tracing::warn!(
+                notification.id = unreadable.id,
+                body.bytes = body.len(),
+                reason = unreadable.reason,
+                "a message cannot be read and is quarantined"
+            );
+            let wire::Unreadable { id, reason } = unreadable;
+            Incoming::Unreadable {
+                id,
+                body: body.to_owned(),
+                reason,
+            }
+        }
+    }
+}
+
+fn count(recorded: Recorded) {
+    let add = |outcome: &'static str, count: usize| {
+        metrics::counter!("marketd_notifications_total", "outcome" => outcome)
+            .increment(u64::try_from(count).unwrap_or(u64::MAX));
+    };
+    add("new", recorded.new);
+    add("duplicate", recorded.duplicates);
+    add("quarantined", recorded.quarantined);
+}
+
+async fn delete(sqs: &Client, queue_url: &str, messages: &[Message]) {
+    let entries = messages.iter().enumerate().filter_map(|(at, message)| {
+        DeleteMessageBatchRequestEntry::builder()
+            .id(at.to_string())
+            .receipt_handle(message.receipt_handle()?)
+            .build()
+            .ok()
+    });
+    let answer = sqs
+        .delete_message_batch()
+        .queue_url(queue_url)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await;
+    // What could not be deleted comes back after its visibility timeout and is deleted as a repetition.
+    let left = match answer {
+        Ok(answer) => answer.failed().len(),
+        Err(error) => {
+            tracing::warn!(error = %DisplayErrorContext(error), "could not delete recorded messages");
+            messages.len()
+        }
+    };
+    if left > 0 {
+        metrics::counter!("marketd_intake_deletes_failed_total")
+            .increment(u64::try_from(left).unwrap_or(u64::MAX));
+    }
+}
+
+async fn extend(sqs: &Client, queue_url: &str, messages: &[Message], timeout: Duration) {
+    let entries = messages.iter().enumerate().filter_map(|(at, message)| {
+        ChangeMessageVisibilityBatchRequestEntry::builder()
+            .id(at.to_string())
+            .receipt_handle(message.receipt_handle()?)
+            .visibility_timeout(seconds(timeout))
+            .build()
+            .ok()
+    });
+    let answer = sqs
+        .change_message_visibility_batch()
+        .queue_url(queue_url)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await;
+    if let Err(error) = answer {
+        tracing::warn!(error = %DisplayErrorContext(error), "could not keep messages invisible");
+    }
+}

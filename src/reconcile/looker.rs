@@ -1,0 +1,192 @@
+//! One question to AWS about a few buyers of one product, and what becomes of the answer.
+
+use jiff::Timestamp;
+
+use super::{Group, Reconciled, Reconciler, retry_wait};
+use crate::aws::{AwsError, EntitlementFilter, get_entitlements};
+use crate::domain::{BuyerRef, Grant, ProductCode};
+use crate::store::{DueBuyer, Look, LookEntry, StoreError};
+
+impl Reconciler {
+    /// Looks at a group, and keeps what failed for later.
+    pub(super) async fn look(&self, group: Group) -> Result<Reconciled, StoreError> {
+        let Some(terms) = self.store.product_terms(group.product_code.clone()).await? else {
+            return Ok(Reconciled::default());
+        };
+        if !terms.has_contracts() {
+            let now = self.clock.now();
+            let entries = group
+                .buyers
+                .iter()
+                .map(|buyer| entry(buyer, None))
+                .collect();
+            return self.apply(group.product_code, now, entries).await;
+        }
+        let observed_at = self.clock.now();
+        match self.ask(&group.product_code, &group.buyers).await {
+            Ok(Some(entries)) => self.apply(group.product_code, observed_at, entries).await,
+            Ok(None) => self.look_one_by_one(group).await,
+            Err(error) if group.buyers.len() > 1 && !error.is_retryable() => {
+                // One buyer that AWS does not take must not hold up the others.
+                tracing::debug!(%error, "asking for each buyer alone");
+                self.look_one_by_one(group).await
+            }
+            Err(error) => self.postpone(group.buyers, &error).await,
+        }
+    }
+
+    async fn look_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {
+        let mut total = Reconciled::default();
+        for buyer in group.buyers {
+            let observed_at = self.clock.now();
+            let outcome = match self
+                .ask(&group.product_code, std::slice::from_ref(&buyer))
+                .await
+            {
+                Ok(entries) => {
+                    let entries = entries.unwrap_or_default();
+                    self.apply(group.product_code.clone(), observed_at, entries)
+                        .await?
+                }
+                Err(error) => self.postpone(vec![buyer], &error).await?,
+            };
+            total.add(outcome);
+        }
+        Ok(total)
+    }
+
+    /// AWS's rows, each with the buyer it belongs to; `None` if a row belongs to nobody who was asked for.
+    async fn ask(
+        &self,
+        product_code: &ProductCode,
+        buyers: &[DueBuyer],
+    ) -> Result<Option<Vec<LookEntry>>, AwsError> {
+        let clients = self.aws.clients();
+        let outcome = get_entitlements(&clients, product_code, filter_of(buyers)).await;
+        self.report(outcome.as_ref().map(drop));
+        let grants = outcome?;
+        let mut entries: Vec<LookEntry> = buyers
+            .iter()
+            .map(|buyer| entry(buyer, Some(Vec::new())))
+            .collect();
+        for mut grant in grants {
+            let place = match entries.as_slice() {
+                [_] => Some(0),
+                several => several.iter().position(|entry| names(&grant, &entry.buyer)),
+            };
+            let Some(entry) = place.and_then(|place| entries.get_mut(place)) else {
+                return Ok(None);
+            };
+            complete(&mut grant, &entry.buyer);
+            entry.answer.get_or_insert_default().push(grant);
+        }
+        Ok(Some(entries))
+    }
+
+    pub(super) fn report(&self, outcome: Result<(), &AwsError>) {
+        let detail = outcome.map_err(ToString::to_string);
+        self.health.report(
+            "entitlements",
+            detail.as_ref().map(|()| ()).map_err(String::as_str),
+            self.clock.now(),
+        );
+    }
+
+    async fn apply(
+        &self,
+        product_code: ProductCode,
+        observed_at: Timestamp,
+        entries: Vec<LookEntry>,
+    ) -> Result<Reconciled, StoreError> {
+        let look = Look {
+            product_code,
+            observed_at,
+            entries,
+        };
+        let applied = self
+            .store
+            .apply_look(look, self.patience, self.clock.now())
+            .await?;
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        metrics::counter!("marketd_reconciled_buyers_total").increment(count(applied.buyers));
+        metrics::counter!("marketd_subscription_changes_total").increment(count(applied.changes));
+        Ok(Reconciled {
+            buyers: applied.buyers,
+            changes: applied.changes,
+            failed: 0,
+        })
+    }
+
+    async fn postpone(
+        &self,
+        buyers: Vec<DueBuyer>,
+        error: &AwsError,
+    ) -> Result<Reconciled, StoreError> {
+        let failed = buyers.len();
+        metrics::counter!("marketd_reconcile_failures_total")
+            .increment(u64::try_from(failed).unwrap_or(u64::MAX));
+        let waits = buyers
+            .iter()
+            .map(|buyer| (buyer.id, retry_wait(buyer.attempts, fastrand::u32(..))))
+            .collect();
+        self.store
+            .postpone_buyers(waits, error.to_string(), self.clock.now())
+            .await?;
+        Ok(Reconciled {
+            failed,
+            ..Reconciled::default()
+        })
+    }
+}
+
+fn entry(buyer: &DueBuyer, answer: Option<Vec<Grant>>) -> LookEntry {
+    LookEntry {
+        buyer: buyer.key.buyer.clone(),
+        settles: Some(buyer.marks),
+        answer,
+    }
+}
+
+/// The buyers of a group are all of one kind.
+fn filter_of(buyers: &[DueBuyer]) -> EntitlementFilter {
+    let mut accounts = Vec::new();
+    let mut identifiers = Vec::new();
+    let mut licenses = Vec::new();
+    for buyer in buyers {
+        match &buyer.key.buyer {
+            BuyerRef::Account(id) => accounts.push(id.clone()),
+            BuyerRef::CustomerIdentifier(id) => identifiers.push(id.clone()),
+            BuyerRef::License(arn) => licenses.push(arn.clone()),
+        }
+    }
+    if !identifiers.is_empty() {
+        EntitlementFilter::CustomerIdentifiers(identifiers)
+    } else if !accounts.is_empty() {
+        EntitlementFilter::AccountIds(accounts)
+    } else {
+        EntitlementFilter::Licenses(licenses)
+    }
+}
+
+fn names(grant: &Grant, buyer: &BuyerRef) -> bool {
+    match buyer {
+        BuyerRef::Account(id) => grant.account_id.as_ref() == Some(id),
+        BuyerRef::CustomerIdentifier(id) => grant.customer_identifier.as_ref() == Some(id),
+        BuyerRef::License(arn) => grant.license_arn.as_ref() == Some(arn),
+    }
+}
+
+/// A row that leaves out the id it was asked by belongs to it all the same: AWS selected it.
+fn complete(grant: &mut Grant, buyer: &BuyerRef) {
+    match buyer {
+        BuyerRef::Account(id) => {
+            grant.account_id.get_or_insert_with(|| id.clone());
+        }
+        BuyerRef::CustomerIdentifier(id) => {
+            grant.customer_identifier.get_or_insert_with(|| id.clone());
+        }
+        BuyerRef::License(arn) => {
+            grant.license_arn.get_or_insert_with(|| arn.clone());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Listing whole products, which heals what no notification told.
+
+use std::collections::BTreeMap;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Reconciler;
+use crate::aws::{AwsError, EntitlementFilter, get_entitlements};
+use crate::domain::{BuyerRef, Grant, ProductCode};
+use crate::store::{Look, LookEntry, StoreError};
+
+/// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
+const BUYERS_PER_TRANSACTION: usize = 200;
+
+/// What a sweep over every product came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Products listed.
+    pub products: usize,
+    /// Buyers compared.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+    /// Products that could not be listed, with the reason.
+    pub failed: Vec<(ProductCode, String)>,
+}
+
+/// Why one product could not be swept.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Reconciler {
+    /// Sweeps at the start, at every interval, and when an import asks for it.
+    pub async fn run_sweeps(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        while !shutdown.is_cancelled() {
+            let nudged = self.store.nudges().sweep.notified();
+            let swept = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                swept = self.sweep() => swept?,
+            };
+            if swept.products > 0 {
+                tracing::info!(
+                    sweep.products = swept.products,
+                    sweep.buyers = swept.buyers,
+                    sweep.changes = swept.changes,
+                    sweep.failed = swept.failed.len(),
+                    "swept every product"
+                );
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = nudged => {}
+                () = tokio::time::sleep(self.sweep_interval) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists every product that sells contracts and makes the database agree.
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        for product_code in self.store.imported_codes().await? {
+            match self.sweep_product(&product_code, &mut swept).await {
+                Ok(()) => {}
+                Err(SweepError::Store(error)) => return Err(error),
+                Err(SweepError::Aws(error)) => {
+                    tracing::warn!(product.code = %product_code, %error, "could not sweep a product");
+                    swept.failed.push((product_code, error.to_string()));
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_product(
+        &self,
+        product_code: &ProductCode,
+        swept: &mut Swept,
+    ) -> Result<(), SweepError> {
+        let terms = self.store.product_terms(product_code.clone()).await?;
+        if !terms.is_some_and(|terms| terms.has_contracts()) {
+            return Ok(());
+        }
+        // Nobody who came after this moment may be judged by the answer.
+        let observed_at = self.clock.now();
+        let held = self.store.live_buyers(product_code.clone()).await?;
+        let outcome = get_entitlements(
+            &self.aws.clients(),
+            product_code,
+            EntitlementFilter::Everything,
+        )
+        .await;
+        self.report(outcome.as_ref().map(drop));
+        let mut by_buyer: BTreeMap<BuyerRef, Vec<Grant>> =
+            held.into_iter().map(|buyer| (buyer, Vec::new())).collect();
+        for grant in outcome? {
+            if let Some(buyer) = BuyerRef::of_grant(&grant) {
+                by_buyer.entry(buyer).or_default().push(grant);
+            }
+        }
+        swept.products += 1;
+        let mut entries: Vec<LookEntry> = by_buyer
+            .into_iter()
+            .map(|(buyer, grants)| LookEntry {
+                buyer,
+                settles: None,
+                answer: Some(grants),
+            })
+            .collect();
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(BUYERS_PER_TRANSACTION));
+            let chunk = std::mem::replace(&mut entries, rest);
+            let look = Look {
+                product_code: product_code.clone(),
+                observed_at,
+                entries: chunk,
+            };
+            let applied = self
+                .store
+                .apply_look(look, self.patience, self.clock.now())
+                .await?;
+            swept.buyers += applied.buyers;
+            swept.changes += applied.changes;
+        }
+        Ok(())
+    }
+}

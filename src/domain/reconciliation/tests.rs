@@ -1,13 +1,8 @@
 //! The rules, a row each, and the law that order does not matter.
 
-use std::collections::BTreeMap;
-
-use jiff::{SignedDuration, Timestamp};
-
 use super::*;
-use crate::domain::notification::{LicenseChange, SubscriptionAction};
 use crate::domain::{
-    CustomerId, CustomerIdentifier, Holder, ProductCode, ProductId, Source, Status,
+    CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId, Source,
 };
 
 const NOW: &str = "2026-11-23T12:00:00Z";

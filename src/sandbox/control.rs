@@ -1,0 +1,249 @@
+//! The sandbox's control API: what sellers and buyers do by hand at AWS, over HTTP.
+//!
+//! Everything lives under `/_sandbox`. Answers give the ids that were made; refusals are
+//! `{"error": "…"}` with 400, 404 or 409.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::market::{
+    Action, ActionError, CallContext, Market, NewProduct, Options, Order, Service,
+};
+use super::shared::SharedMarket;
+
+/// The routes under `/_sandbox` that act on the market.
+pub fn router(market: SharedMarket) -> Router {
+    Router::new()
+        .route("/_sandbox/products", get(list_products).post(add_product))
+        .route("/_sandbox/demo", post(load_demo))
+        .route("/_sandbox/buyers", get(list_buyers).post(add_buyer))
+        .route("/_sandbox/buyers/{account_id}/{verb}", post(act))
+        .route("/_sandbox/options", get(show_options).post(change_options))
+        .route("/_sandbox/metering", get(metering))
+        .route("/_sandbox/entitlements", get(entitlements))
+        .route("/_sandbox/agreements", get(agreements))
+        .route("/_sandbox/reset", post(reset))
+        .with_state(market)
+}
+
+/// A refusal of the control API.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<ActionError> for Refusal {
+    fn from(error: ActionError) -> Self {
+        let status = match &error {
+            it if it.is_unknown() => StatusCode::NOT_FOUND,
+            ActionError::AlreadySubscribed
+            | ActionError::NotSubscribed
+            | ActionError::ProductExists { .. }
+            | ActionError::IdentifierTaken { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self {
+            status,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({"error": self.message}))).into_response()
+    }
+}
+
+type Answer = Result<Json<Value>, Refusal>;
+
+/// Reads a body and says where it is wrong; an empty body is an empty object.
+fn read<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
+    let body = if body.trim_ascii().is_empty() {
+        b"{}"
+    } else {
+        body
+    };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Refusal::bad_request(format!("in the body: {error}")))
+}
+
+async fn list_products(State(market): State<SharedMarket>) -> Json<Value> {
+    let items = market.with(|market, _| json!(market.products().collect::<Vec<_>>()));
+    Json(json!({"items": items}))
+}
+
+async fn add_product(State(market): State<SharedMarket>, body: axum::body::Bytes) -> Answer {
+    let new: NewProduct = read(&body)?;
+    market.with(|market, now| {
+        let product = market.add_product(new, now)?;
+        Ok(Json(json!(product)))
+    })
+}
+
+async fn load_demo(State(market): State<SharedMarket>) -> Json<Value> {
+    let items = market.with(|market, now| json!(market.load_demo_catalog(now)));
+    Json(json!({"items": items}))
+}
+
+async fn list_buyers(State(market): State<SharedMarket>) -> Json<Value> {
+    let items = market.with(|market, _| json!(market.buyers().collect::<Vec<_>>()));
+    Json(json!({"items": items}))
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct NewBuyer {
+    account_id: Option<String>,
+    customer_identifier: Option<String>,
+}
+
+async fn add_buyer(State(market): State<SharedMarket>, body: axum::body::Bytes) -> Answer {
+    let new: NewBuyer = read(&body)?;
+    market.with(|market, _| {
+        let buyer = market.add_buyer(new.account_id, new.customer_identifier)?;
+        Ok(Json(json!(buyer)))
+    })
+}
+
+async fn act(
+    State(market): State<SharedMarket>,
+    Path((account_id, verb)): Path<(String, String)>,
+    body: axum::body::Bytes,
+) -> Answer {
+    let action = match verb.as_str() {
+        "subscribe" => Action::Subscribe,
+        "purchase" => Action::Purchase,
+        "upgrade" => Action::Upgrade,
+        "renew" => Action::Renew,
+        "amend" => Action::Amend,
+        "cancel" => Action::Cancel,
+        "expire" => Action::Expire,
+        "fail" => Action::Fail,
+        "suspend" => Action::Suspend,
+        "register" => Action::Register,
+        other => {
+            let message = format!(
+                "a buyer cannot {other}; use subscribe, purchase, upgrade, renew, amend, cancel, \
+                 expire, fail, suspend or register"
+            );
+            return Err(Refusal {
+                status: StatusCode::NOT_FOUND,
+                message,
+            });
+        }
+    };
+    let order: Order = read(&body)?;
+    market.with(|market, now| {
+        let outcome = market.act(now, &account_id, action(order))?;
+        Ok(Json(json!(outcome)))
+    })
+}
+
+async fn show_options(State(market): State<SharedMarket>) -> Json<Value> {
+    Json(market.with(|market, _| json!(market.options())))
+}
+
+/// Changes the options that are named and leaves the others.
+async fn change_options(State(market): State<SharedMarket>, body: axum::body::Bytes) -> Answer {
+    let changes: serde_json::Map<String, Value> = read(&body)?;
+    market.with(|market, _| {
+        let mut merged = json!(market.options());
+        for (name, value) in changes {
+            merged[name] = value;
+        }
+        let options: Options = read(merged.to_string().as_bytes())?;
+        market.set_options(options);
+        Ok(Json(json!(market.options())))
+    })
+}
+
+async fn metering(State(market): State<SharedMarket>) -> Json<Value> {
+    Json(market.with(|market, _| {
+        let ledger = market.ledger();
+        let totals: Value = ledger
+            .totals()
+            .into_iter()
+            .map(|(product, dimensions)| {
+                let dimensions: Value = dimensions
+                    .into_iter()
+                    .map(|(dimension, sum)| (dimension, sum.normalize().to_string()))
+                    .collect();
+                (product, dimensions)
+            })
+            .collect();
+        json!({
+            "items": ledger.honoured(),
+            "totals": totals,
+            "refused": ledger.refused().collect::<Vec<_>>(),
+            "refused_counts": ledger.refused_counts(),
+        })
+    }))
+}
+
+async fn entitlements(State(market): State<SharedMarket>) -> Answer {
+    let items = market.with(|market, now| {
+        let codes: Vec<String> = market
+            .products()
+            .map(|it| it.product_code.clone())
+            .collect();
+        let mut items = Vec::new();
+        for code in codes {
+            items.append(&mut all_entitlements(market, now, &code)?);
+        }
+        Ok::<_, Refusal>(items)
+    })?;
+    Ok(Json(json!({"items": items})))
+}
+
+/// Pages through `GetEntitlements`, so that this shows what the API would.
+fn all_entitlements(
+    market: &mut Market,
+    now: jiff::Timestamp,
+    product_code: &str,
+) -> Result<Vec<Value>, Refusal> {
+    let context = CallContext {
+        now,
+        region: "us-east-1".to_owned(),
+        unprocessed: None,
+    };
+    let mut input = json!({"ProductCode": product_code});
+    let mut rows = Vec::new();
+    loop {
+        let mut answer = market
+            .call(&context, Service::Entitlement, "GetEntitlements", &input)
+            .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if let Some(Value::Array(page)) = answer.get_mut("Entitlements") {
+            rows.append(page);
+        }
+        match answer.get("NextToken") {
+            Some(token) => input["NextToken"] = token.clone(),
+            None => return Ok(rows),
+        }
+    }
+}
+
+async fn agreements(State(market): State<SharedMarket>) -> Json<Value> {
+    Json(market.with(|market, _| json!({"items": market.agreements()})))
+}
+
+async fn reset(State(market): State<SharedMarket>) -> Json<Value> {
+    market.with(|market, _| market.reset());
+    Json(json!({"reset": true}))
+}

@@ -247,3 +247,81 @@ async fn reset(State(market): State<SharedMarket>) -> Json<Value> {
     market.with(|market, _| market.reset());
     Json(json!({"reset": true}))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::sandbox::clock::SandboxClock;
+
+    async fn send(router: &Router, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::from(body.to_owned()))
+            .expect("a test's request is valid");
+        let response = router.clone().oneshot(request).await.expect("infallible");
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX)
+            .await
+            .expect("a whole body");
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_buyer_can_be_driven_over_http() {
+        let market = SharedMarket::new(Market::new(7), SandboxClock::new());
+        let router = router(market);
+        let (_, demo) = send(&router, "POST", "/_sandbox/demo", "").await;
+        let contract = demo["items"][2]["product_code"]
+            .as_str()
+            .expect("a code")
+            .to_owned();
+        let usage = demo["items"][1]["entity_id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        let contract = |rest: &str| format!(r#"{{"product":"{contract}"{rest}}}"#);
+        let usage = format!(r#"{{"product":"{usage}"}}"#);
+        let bought = contract(r#","dimensions":{"pro":3},"term":"1y""#);
+        let plain = contract("");
+        // (verb, body, status, a member of the answer)
+        let table = [
+            ("purchase", bought.as_str(), 200, "customer_identifier"),
+            ("purchase", &bought, 409, "error"),
+            ("purchase", &plain, 400, "error"),
+            ("subscribe", &plain, 400, "error"),
+            ("subscribe", &usage, 200, "license_arn"),
+            ("register", &plain, 200, "registration_token"),
+            ("cancel", &usage, 200, "agreement_id"),
+            ("cancel", &usage, 409, "error"),
+            ("cancel", r#"{"product":"none"}"#, 404, "error"),
+            ("cancel", r#"{"produkt":"none"}"#, 400, "error"),
+            ("dance", "", 404, "error"),
+        ];
+        for (verb, body, status, member) in table {
+            let path = format!("/_sandbox/buyers/123456789012/{verb}");
+            let (answered, answer) = send(&router, "POST", &path, body).await;
+            assert_eq!(answered, status, "{verb} {body}: {answer}");
+            assert!(answer[member].is_string(), "{verb} {body}: {answer}");
+        }
+        let (_, rows) = send(&router, "GET", "/_sandbox/entitlements", "").await;
+        assert_eq!(rows["items"][0]["Value"], json!({"IntegerValue": 3}));
+        let change = r#"{"provisioning_delay":"90s","identical_retry":"duplicate"}"#;
+        let (status, options) = send(&router, "POST", "/_sandbox/options", change).await;
+        assert_eq!(
+            (status, &options["identical_retry"]),
+            (200, &json!("duplicate"))
+        );
+        let (status, _) = send(&router, "POST", "/_sandbox/options", r#"{"nonsense":1}"#).await;
+        assert_eq!(status, 400);
+        let (_, metering) = send(&router, "GET", "/_sandbox/metering", "").await;
+        assert_eq!(metering["items"], json!([]));
+        send(&router, "POST", "/_sandbox/reset", "").await;
+        let (_, agreements) = send(&router, "GET", "/_sandbox/agreements", "").await;
+        assert_eq!(agreements["items"], json!([]));
+    }
+}

@@ -37,7 +37,10 @@ pub enum Action {
 }
 
 /// The particulars of an action; each action reads what it needs.
-#[expect(clippy::struct_excessive_bools, reason = "a request body's independent switches")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a request body's independent switches"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Order {
@@ -516,6 +519,9 @@ impl Market {
             Some(previous) if !origin.new_license => previous.license_arn.clone(),
             _ => self.ids.license_arn(),
         };
+        let keeps_identity =
+            !origin.new_license || self.products[product_code].protocol == Protocol::Legacy;
+        let predecessor = origin.previous.filter(|_| keeps_identity);
         let entitled_from = match origin.previous {
             Some(previous) => previous.entitled_from,
             None => later(now, self.options.provisioning_delay),
@@ -531,6 +537,7 @@ impl Market {
             dimensions: order.dimensions.clone(),
             accepted_at: now,
             starts_at: now,
+            metered_from: predecessor.map_or(now, |it| it.metered_from),
             ends_at,
             updated_at: now,
             entitled_from,

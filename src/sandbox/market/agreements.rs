@@ -79,6 +79,8 @@ pub struct Agreement {
     pub accepted_at: Timestamp,
     /// When it began.
     pub starts_at: Timestamp,
+    /// Since when its usage is accepted: a renewal that keeps the licence keeps this too.
+    pub metered_from: Timestamp,
     /// When it ends; none for pay-as-you-go.
     pub ends_at: Option<Timestamp>,
     /// When it last changed.

@@ -236,7 +236,7 @@ impl Market {
             .map(|position| self.agreements.get(*position));
         let start = usable
             .filter(|it| it.accepts_usage(now))
-            .map(|it| it.starts_at)
+            .map(|it| it.metered_from)
             .min();
         if start.is_some_and(|start| it.record.timestamp < hour_of(start)) {
             return Err(out_of_bounds(

@@ -295,6 +295,29 @@ fn after_the_end_there_is_one_hour() {
 }
 
 #[test]
+fn a_renewal_with_the_same_licence_still_takes_the_old_terms_last_hours() {
+    // (new licence?, answer for an hour before the renewal, two hours after it)
+    for (new_license, expected) in [(false, "Success"), (true, "TimestampOutOfBoundsException")] {
+        let mut market = Market::with_demo_catalog(7);
+        let mut order = order(&market, Protocol::Licensed, true);
+        act(
+            &mut market,
+            "2026-03-15T08:00:00Z",
+            Action::Purchase(order.clone()),
+        );
+        order.new_license = new_license;
+        let renewed = act(&mut market, "2026-03-15T12:00:00Z", Action::Renew(order));
+        let license = renewed.license_arn.expect("a licence");
+        let mut request = license_record(&license, "2026-03-15T11:00:00Z", 3);
+        request["UsageRecords"][0]["Dimension"] = "api_calls".into();
+        assert_eq!(
+            meter(&mut market, "2026-03-15T14:00:00Z", &request),
+            expected
+        );
+    }
+}
+
+#[test]
 fn a_suspended_or_never_subscribed_account_is_not_subscribed() {
     let (mut market, code) = subscribed("2026-03-15T10:00:00Z");
     let suspend = Action::Suspend(super::Order::default());

@@ -167,7 +167,7 @@ fn an_agreement_tells_its_licence_and_status() {
     let order = order(&market, Protocol::Licensed, false);
     let bought = act(&mut market, MAY, Action::Subscribe(order.clone()));
     let input = json!({"agreementId": bought.agreement_id});
-    let mut state = |market: &mut Market| {
+    let state = |market: &mut Market| {
         let agreement = ask(market, Service::Agreement, "DescribeAgreement", &input);
         let agreement = agreement.expect("valid");
         let license = ask(

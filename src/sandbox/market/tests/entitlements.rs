@@ -135,8 +135,7 @@ fn nothing_is_an_ordinary_answer() {
     let order = order(&market, Protocol::Licensed, true);
     let bought = act(&mut market, MAY, Action::Purchase(order.clone()));
     let input = json!({"ProductCode": bought.product_code});
-    let mut ask =
-        |market: &mut Market, now: &str| entitlements(market, now, &input).expect("valid");
+    let ask = |market: &mut Market, now: &str| entitlements(market, now, &input).expect("valid");
     assert_eq!(rows(&ask(&mut market, "2026-05-01T10:59:59Z")), 0);
     assert_eq!(rows(&ask(&mut market, "2026-05-01T11:00:00Z")), 1);
     act(&mut market, "2026-05-02T10:00:00Z", Action::Cancel(order));

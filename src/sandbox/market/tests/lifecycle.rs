@@ -6,6 +6,11 @@ use serde_json::json;
 
 const MAY: &str = "2026-05-01T10:00:00Z";
 
+#[expect(
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "a table, one row an action"
+)]
 #[test]
 fn every_action_publishes_what_aws_would() {
     use Protocol::{Legacy, Licensed};

@@ -1,0 +1,378 @@
+//! Products, buyers and options: what exists before anyone buys.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{ActionError, Market};
+
+/// How AWS tells the seller about a product's buyers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// SNS topics and `CustomerIdentifier`.
+    Legacy,
+    /// `EventBridge` and `LicenseArn`, an empty `CustomerIdentifier`.
+    Licensed,
+}
+
+/// How a product is sold; follows from its dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pricing {
+    /// Only entitled dimensions.
+    Contract,
+    /// Only metered dimensions.
+    PayAsYouGo,
+    /// Both: consumption beyond the contract is metered.
+    ContractWithConsumption,
+}
+
+impl Pricing {
+    /// Whether something is bought up front.
+    pub fn has_contract(self) -> bool {
+        self != Self::PayAsYouGo
+    }
+
+    /// Whether usage is metered.
+    pub fn has_usage(self) -> bool {
+        self != Self::Contract
+    }
+}
+
+/// Who can see a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Visibility {
+    /// Not published; dimensions and versions may be missing.
+    Draft,
+    /// Chosen accounts.
+    Limited,
+    /// Everyone.
+    Public,
+    /// Existing buyers only.
+    Restricted,
+}
+
+/// What a dimension can be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DimensionType {
+    /// Bought in a contract.
+    Entitled,
+    /// Billed by usage; accompanies `ExternallyMetered`.
+    Metered,
+    /// Billed by usage that the seller reports.
+    ExternallyMetered,
+}
+
+/// A priced unit of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dimension {
+    /// The key in API calls; case-sensitive.
+    pub key: String,
+    /// The name that buyers see.
+    #[serde(default)]
+    pub name: String,
+    /// What it means.
+    #[serde(default)]
+    pub description: String,
+    /// `Units`, `Users`, `GB`, ….
+    #[serde(default = "default_unit")]
+    pub unit: String,
+    /// What it can be used for.
+    pub types: BTreeSet<DimensionType>,
+}
+
+fn default_unit() -> String {
+    "Units".to_owned()
+}
+
+impl Dimension {
+    /// A tier or quantity bought in a contract.
+    pub fn entitled(key: &str, name: &str) -> Self {
+        Self::of(key, name, &[DimensionType::Entitled])
+    }
+
+    /// Usage that the seller reports.
+    pub fn metered(key: &str, name: &str) -> Self {
+        Self::of(
+            key,
+            name,
+            &[DimensionType::Metered, DimensionType::ExternallyMetered],
+        )
+    }
+
+    fn of(key: &str, name: &str, types: &[DimensionType]) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            description: name.to_owned(),
+            unit: default_unit(),
+            types: types.iter().copied().collect(),
+        }
+    }
+
+    fn is_entitled(&self) -> bool {
+        self.types.contains(&DimensionType::Entitled)
+    }
+
+    fn is_metered(&self) -> bool {
+        self.types.contains(&DimensionType::ExternallyMetered)
+            || self.types.contains(&DimensionType::Metered)
+    }
+}
+
+/// A product to be added; ids are made where none are given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewProduct {
+    /// The listing's title.
+    pub title: String,
+    /// How AWS tells about its buyers.
+    pub protocol: Protocol,
+    /// Who can see it.
+    #[serde(default = "default_visibility")]
+    pub visibility: Visibility,
+    /// Its priced units.
+    pub dimensions: Vec<Dimension>,
+    /// A chosen product code.
+    #[serde(default)]
+    pub product_code: Option<String>,
+    /// A chosen entity id.
+    #[serde(default)]
+    pub entity_id: Option<String>,
+}
+
+fn default_visibility() -> Visibility {
+    Visibility::Public
+}
+
+/// A product of the seller.
+#[derive(Debug, Clone, Serialize)]
+pub struct Product {
+    /// `prod-…`: the catalog's and agreements' name for it.
+    pub entity_id: String,
+    /// 25 lower-case alphanumerics: metering's and entitlements' name for it.
+    pub product_code: String,
+    /// The listing's title.
+    pub title: String,
+    /// How AWS tells about its buyers.
+    pub protocol: Protocol,
+    /// How it is sold.
+    pub pricing: Pricing,
+    /// Who can see it.
+    pub visibility: Visibility,
+    /// Its priced units.
+    pub dimensions: Vec<Dimension>,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// The public offer.
+    pub offer_id: String,
+}
+
+impl Product {
+    /// Whether usage can be metered on this dimension.
+    pub fn meters(&self, dimension: &str) -> bool {
+        self.dimensions
+            .iter()
+            .any(|it| it.key == dimension && it.is_metered())
+    }
+
+    /// Whether this dimension can be bought in a contract.
+    pub fn entitles(&self, dimension: &str) -> bool {
+        self.dimensions
+            .iter()
+            .any(|it| it.key == dimension && it.is_entitled())
+    }
+}
+
+/// An AWS account that buys.
+#[derive(Debug, Clone, Serialize)]
+pub struct Buyer {
+    /// 12 digits.
+    pub account_id: String,
+    /// The legacy identity, one per buyer and seller.
+    pub customer_identifier: String,
+    /// AWS suspended the account: its usage is refused.
+    pub suspended: bool,
+}
+
+/// How an identical usage record sent again is answered; AWS's sources disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdenticalRetry {
+    /// `Success` with the same record id.
+    Success,
+    /// `DuplicateRecord`.
+    Duplicate,
+}
+
+/// How the market behaves where AWS's own behaviour varies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// An empty entitlement answer is `{}` instead of an empty list.
+    pub bare_empty: bool,
+    /// `GetEntitlements` first answers an empty page with a `NextToken`.
+    pub sparse_pages: bool,
+    /// Entitlement rows appear this long after a purchase.
+    pub provisioning_delay: SignedDuration,
+    /// `License Updated` comes this long after `Purchase Agreement Created`.
+    pub license_delay: SignedDuration,
+    /// `License Deprovisioned` comes this long after `Purchase Agreement Ended`.
+    pub deprovision_delay: SignedDuration,
+    /// How long usage is accepted after an end.
+    pub final_metering: SignedDuration,
+    /// An auto-renewal happens this long after the old term's end.
+    pub auto_renew_delay: SignedDuration,
+    /// How an identical record sent again is answered.
+    pub identical_retry: IdenticalRetry,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bare_empty: false,
+            sparse_pages: false,
+            provisioning_delay: SignedDuration::ZERO,
+            license_delay: SignedDuration::ZERO,
+            deprovision_delay: SignedDuration::from_secs(31),
+            final_metering: SignedDuration::from_hours(1),
+            auto_renew_delay: SignedDuration::ZERO,
+            identical_retry: IdenticalRetry::Success,
+        }
+    }
+}
+
+impl Market {
+    /// Adds a product.
+    pub fn add_product(
+        &mut self,
+        new: NewProduct,
+        now: Timestamp,
+    ) -> Result<&Product, ActionError> {
+        let has_contract = new.dimensions.iter().any(Dimension::is_entitled);
+        let has_usage = new.dimensions.iter().any(Dimension::is_metered);
+        let pricing = match (has_contract, has_usage) {
+            (true, true) => Pricing::ContractWithConsumption,
+            (false, true) => Pricing::PayAsYouGo,
+            // A draft may have no dimensions yet.
+            _ => Pricing::Contract,
+        };
+        let product_code = new.product_code.unwrap_or_else(|| self.ids.product_code());
+        let entity_id = new.entity_id.unwrap_or_else(|| self.ids.entity_id());
+        if self.products.contains_key(&product_code) || self.entity_codes.contains_key(&entity_id) {
+            return Err(ActionError::ProductExists {
+                product: product_code,
+            });
+        }
+        let product = Product {
+            entity_id: entity_id.clone(),
+            product_code: product_code.clone(),
+            title: new.title,
+            protocol: new.protocol,
+            pricing,
+            visibility: new.visibility,
+            dimensions: new.dimensions,
+            updated_at: now,
+            offer_id: self.ids.offer_id(),
+        };
+        self.entity_codes.insert(entity_id, product_code.clone());
+        Ok(self.products.entry(product_code).or_insert(product))
+    }
+
+    /// All products, by product code.
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        self.products.values()
+    }
+
+    /// Finds a product by product code or entity id.
+    pub fn product(&self, code_or_entity: &str) -> Option<&Product> {
+        self.products.get(code_or_entity).or_else(|| {
+            self.entity_codes
+                .get(code_or_entity)
+                .and_then(|code| self.products.get(code))
+        })
+    }
+
+    /// Adds a buyer, or gives back the one already there; ids are made where none are given.
+    pub fn add_buyer(
+        &mut self,
+        account_id: Option<String>,
+        customer_identifier: Option<String>,
+    ) -> Result<&Buyer, ActionError> {
+        let account_id = account_id.unwrap_or_else(|| self.ids.account_id());
+        if account_id.len() != 12 || !account_id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ActionError::BadAccount { account_id });
+        }
+        if !self.buyers.contains_key(&account_id) {
+            let identifier = customer_identifier.unwrap_or_else(|| self.ids.customer_identifier());
+            if self.customer_accounts.contains_key(&identifier) {
+                return Err(ActionError::IdentifierTaken {
+                    customer_identifier: identifier,
+                });
+            }
+            self.customer_accounts
+                .insert(identifier.clone(), account_id.clone());
+            let buyer = Buyer {
+                account_id: account_id.clone(),
+                customer_identifier: identifier,
+                suspended: false,
+            };
+            self.buyers.insert(account_id.clone(), buyer);
+        }
+        Ok(&self.buyers[&account_id])
+    }
+
+    /// All buyers, by account.
+    pub fn buyers(&self) -> impl Iterator<Item = &Buyer> {
+        self.buyers.values()
+    }
+
+    /// Finds a buyer by account.
+    pub fn buyer(&self, account_id: &str) -> Option<&Buyer> {
+        self.buyers.get(account_id)
+    }
+
+    /// Adds the demo products, one of every kind; does nothing for those already there.
+    pub fn load_demo_catalog(&mut self, now: Timestamp) -> Vec<Product> {
+        let tiers = || {
+            vec![
+                Dimension::entitled("basic", "Basic"),
+                Dimension::entitled("pro", "Pro"),
+                Dimension::entitled("enterprise", "Enterprise"),
+            ]
+        };
+        let mut with_usage = tiers();
+        with_usage.push(Dimension::metered("api_calls", "API calls"));
+        let usage = vec![
+            Dimension::metered("requests", "Requests"),
+            Dimension::metered("gb", "Storage"),
+        ];
+        let demo = [
+            ("Acme Insight", Protocol::Licensed, with_usage),
+            ("Acme Stream", Protocol::Licensed, usage.clone()),
+            ("Acme Classic", Protocol::Legacy, tiers()),
+            ("Acme Meter", Protocol::Legacy, usage),
+        ];
+        let mut loaded = Vec::new();
+        for (title, protocol, dimensions) in demo {
+            if let Some(product) = self.products.values().find(|it| it.title == title) {
+                loaded.push(product.clone());
+                continue;
+            }
+            let new = NewProduct {
+                title: title.to_owned(),
+                protocol,
+                visibility: Visibility::Public,
+                dimensions,
+                product_code: None,
+                entity_id: None,
+            };
+            let product = self.add_product(new, now).expect("fresh ids are not taken");
+            loaded.push(product.clone());
+        }
+        loaded
+    }
+}

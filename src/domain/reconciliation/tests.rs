@@ -1,9 +1,7 @@
 //! The rules, a row each, and the law that order does not matter.
 
 use super::*;
-use crate::domain::{
-    CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId, Source,
-};
+use crate::domain::{CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId, Source};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 const BUYER: &str = "buyer-1";

@@ -1,1 +1,0 @@
-//! Settings: defaults, then a file, then the environment, into one validated struct.

@@ -1,0 +1,289 @@
+//! Settings: defaults, then a file, then the environment, into one validated struct.
+//!
+//! Every fault is reported at once, each with its key, where it came from and what is allowed.
+
+mod layers;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use layers::Layers;
+pub use layers::Origin;
+use value::Count;
+pub use value::{Listen, LogFormat};
+
+/// Where the file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/marketd/marketd.toml";
+
+/// Every setting.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[database]`
+    pub database: DatabaseSettings,
+    /// `[http]`
+    pub http: HttpSettings,
+    /// `[queue]`; none without a queue.
+    pub queue: Option<QueueSettings>,
+    /// `[integration]`
+    pub integration: IntegrationSettings,
+    /// `[reconcile]`
+    pub reconcile: ReconcileSettings,
+    /// `[metering]`
+    pub metering: MeteringSettings,
+    /// `[webhook]`; none without a URL.
+    pub webhook: Option<WebhookSettings>,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// The SQLite file.
+    pub path: PathBuf,
+}
+
+/// The API and console.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Where they listen.
+    pub listen: Listen,
+    /// The bearer token.
+    pub token: Option<SecretString>,
+}
+
+/// The queue of notifications.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Its address.
+    pub url: String,
+    /// How many receive at the same time.
+    pub pollers: u32,
+    /// How long a receive waits for messages.
+    pub wait: Duration,
+    /// How long a received message stays invisible.
+    pub visibility_timeout: Duration,
+}
+
+/// The connection to AWS, for those who keep it in a file.
+#[derive(Clone, Debug)]
+pub struct IntegrationSettings {
+    /// The role.
+    pub role_arn: Option<String>,
+    /// The external id that its trust policy asks for.
+    pub external_id: Option<String>,
+}
+
+/// Asking AWS what buyers hold.
+#[derive(Clone, Debug)]
+pub struct ReconcileSettings {
+    /// How often whole products are listed.
+    pub sweep_interval: Duration,
+    /// Questions under way at once.
+    pub concurrency: u32,
+    /// Calls a second.
+    pub rate: u32,
+    /// How soon after an answer that misses a grant AWS is asked again.
+    pub second_look: Duration,
+    /// How long a grant that AWS still lists is kept beyond its date.
+    pub expiry_grace: Duration,
+}
+
+/// Billing usage.
+#[derive(Clone, Debug)]
+pub struct MeteringSettings {
+    /// How long after its end an hour closes.
+    pub grace: Duration,
+    /// How often hours are closed and records sent.
+    pub interval: Duration,
+    /// Calls a second.
+    pub rate: u32,
+    /// How long a record is worth sending.
+    pub window: Duration,
+    /// Whether hours without usage get a record of zero.
+    pub zero_usage: bool,
+    /// Where usage is metered.
+    pub region: String,
+}
+
+/// Outgoing events.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Where to.
+    pub url: String,
+    /// What signs them.
+    pub secret: SecretString,
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines are written.
+    pub filter: String,
+}
+
+/// One fault, or several: a line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsError(pub Vec<String>);
+
+/// Settings, and where each key's value came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Key, value (secrets masked) and origin, in the order of the keys.
+    pub keys: Vec<(String, String, Origin)>,
+}
+
+/// Reads the layers. `file` must exist if it is named; [`DEFAULT_FILE`] is read if it is there.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, SettingsError> {
+    let mut layers = Layers::read(file, environment).map_err(|fault| SettingsError(vec![fault]))?;
+    let settings = read_all(&mut layers);
+    let keys = layers.shown();
+    let faults = layers.into_faults();
+    match settings {
+        Some(settings) if faults.is_empty() => Ok(Loaded { settings, keys }),
+        _ => Err(SettingsError(faults)),
+    }
+}
+
+fn read_all(layers: &mut Layers) -> Option<Settings> {
+    let database = layers
+        .required("database.path")
+        .map(|path| DatabaseSettings { path });
+    let http = http(layers);
+    let queue = queue(layers);
+    let integration = IntegrationSettings {
+        role_arn: layers.optional("integration.role_arn"),
+        external_id: layers.optional("integration.external_id"),
+    };
+    let reconcile = reconcile(layers);
+    let metering = metering(layers);
+    let webhook = webhook(layers);
+    let log = log(layers);
+    layers.refuse_unknown();
+    Some(Settings {
+        database: database?,
+        http: http?,
+        queue: queue?,
+        integration,
+        reconcile: reconcile?,
+        metering: metering?,
+        webhook: webhook?,
+        log: log?,
+    })
+}
+
+fn http(layers: &mut Layers) -> Option<HttpSettings> {
+    let listen: Option<Listen> = layers.required("http.listen");
+    let inline: Option<SecretString> = layers.optional("http.token");
+    let token = inline.or(layers.secret_file("http.token_file"));
+    if let Some(listen) = &listen
+        && !listen.is_local()
+        && token.is_none()
+    {
+        layers.fault(
+            "http.listen",
+            "reaches beyond this machine: set http.token or http.token_file, or listen on 127.0.0.1",
+        );
+    }
+    Some(HttpSettings {
+        listen: listen?,
+        token,
+    })
+}
+
+fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
+    let url: Option<String> = layers.optional("queue.url");
+    let pollers = layers.required("queue.pollers").map(|Count(count)| count);
+    let wait: Option<Duration> = layers.required("queue.wait");
+    let visibility_timeout: Option<Duration> = layers.required("queue.visibility_timeout");
+    if wait.is_some_and(|wait| wait > Duration::from_secs(20)) {
+        layers.fault(
+            "queue.wait",
+            "is longer than SQS lets a receive wait: at most 20s",
+        );
+    }
+    let limits = Duration::from_secs(1)..=Duration::from_secs(43_200);
+    if visibility_timeout.is_some_and(|timeout| !limits.contains(&timeout)) {
+        layers.fault(
+            "queue.visibility_timeout",
+            "is not within SQS's limits: 1s to 12h",
+        );
+    }
+    let (pollers, wait, visibility_timeout) = (pollers?, wait?, visibility_timeout?);
+    Some(url.map(|url| QueueSettings {
+        url,
+        pollers,
+        wait,
+        visibility_timeout,
+    }))
+}
+
+fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {
+    let sweep_interval = layers.required("reconcile.sweep_interval");
+    let concurrency = layers
+        .required("reconcile.concurrency")
+        .map(|Count(count)| count);
+    let rate = layers.required("reconcile.rate").map(|Count(count)| count);
+    let second_look = layers.required("reconcile.second_look");
+    let expiry_grace = layers.required("reconcile.expiry_grace");
+    Some(ReconcileSettings {
+        sweep_interval: sweep_interval?,
+        concurrency: concurrency?,
+        rate: rate?,
+        second_look: second_look?,
+        expiry_grace: expiry_grace?,
+    })
+}
+
+fn metering(layers: &mut Layers) -> Option<MeteringSettings> {
+    let grace = layers.required("metering.grace");
+    let interval = layers.required("metering.interval");
+    let rate = layers.required("metering.rate").map(|Count(count)| count);
+    let window = layers.required("metering.window");
+    let zero_usage = layers.required("metering.zero_usage");
+    let region = layers.required("metering.region");
+    Some(MeteringSettings {
+        grace: grace?,
+        interval: interval?,
+        rate: rate?,
+        window: window?,
+        zero_usage: zero_usage?,
+        region: region?,
+    })
+}
+
+fn webhook(layers: &mut Layers) -> Option<Option<WebhookSettings>> {
+    let url: Option<String> = layers.optional("webhook.url");
+    let secret = layers.secret_file("webhook.secret_file");
+    match (url, secret) {
+        (Some(url), Some(secret)) => Some(Some(WebhookSettings { url, secret })),
+        (Some(_), None) => {
+            layers.fault(
+                "webhook.url",
+                "needs webhook.secret_file, which signs the events",
+            );
+            None
+        }
+        (None, _) => Some(None),
+    }
+}
+
+fn log(layers: &mut Layers) -> Option<LogSettings> {
+    let format = layers.required("log.format");
+    let filter: Option<String> = layers.required("log.filter");
+    Some(LogSettings {
+        format: format?,
+        filter: filter?,
+    })
+}

@@ -7,6 +7,7 @@ mod grant;
 mod hour;
 mod id;
 pub mod notification;
+pub mod plan;
 mod quantity;
 pub mod reconciliation;
 mod subscription;

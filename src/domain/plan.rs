@@ -1,0 +1,208 @@
+//! Products, plans and features: what the seller's catalogue consists of.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity};
+
+/// A priced unit of a product, as the catalog describes it and as it was mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dimension {
+    /// Its key, which entitlements and metering name.
+    pub key: DimensionKey,
+    /// Its name.
+    pub name: String,
+    /// What one of it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// AWS's words: `Entitled`, `Metered`, `ExternallyMetered`.
+    pub types: Vec<String>,
+    /// The plan that an entitlement to it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<PlanId>,
+    /// Gone from the listing since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
+}
+
+impl Dimension {
+    /// Whether it is sold in contracts.
+    pub fn is_entitled(&self) -> bool {
+        self.types.iter().any(|word| word == "Entitled")
+    }
+
+    /// Whether it is billed by usage.
+    pub fn is_metered(&self) -> bool {
+        self.types
+            .iter()
+            .any(|word| word == "Metered" || word == "ExternallyMetered")
+    }
+}
+
+/// An imported listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Product {
+    /// Our id.
+    pub id: ProductId,
+    /// The catalog's id.
+    pub entity_id: EntityId,
+    /// The code in notifications, entitlements and legacy metering.
+    pub product_code: ProductCode,
+    /// The title.
+    pub title: String,
+    /// Draft, Limited, Public or Restricted.
+    pub visibility: String,
+    /// The plan of those who pay as they go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_plan_id: Option<PlanId>,
+    /// Its dimensions.
+    pub dimensions: Vec<Dimension>,
+    /// Its plans.
+    pub plans: Vec<Plan>,
+    /// When it was imported.
+    pub imported_at: Timestamp,
+    /// When it was last compared with the listing.
+    pub synced_at: Timestamp,
+}
+
+/// A bundle of plan entitlements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Its id.
+    pub id: PlanId,
+    /// Its name.
+    pub name: String,
+    /// The product that it is sold with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_id: Option<ProductId>,
+    /// `aws` where AWS sells it, else `direct`.
+    pub source: String,
+    /// `draft`, `published` or `archived`.
+    pub status: String,
+    /// AWS owns the price; there is none here.
+    pub pricing: &'static str,
+    /// What it grants.
+    pub entitlements: Vec<PlanEntitlement>,
+}
+
+/// What a plan grants of a feature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanEntitlement {
+    /// The feature.
+    pub feature_id: FeatureId,
+    /// How much.
+    #[serde(flatten)]
+    pub terms: EntitlementTerms,
+}
+
+/// How much of a feature a plan grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EntitlementTerms {
+    /// The limit; none where there is none to speak of.
+    pub limit: Option<Quantity>,
+    /// Whether there is no limit at all.
+    pub unlimited: bool,
+    /// Whether the limit warns instead of denying.
+    pub soft: bool,
+    /// Whether the limit counts once for each unit bought.
+    pub per_unit: bool,
+    /// When usage is counted from zero again; never if none.
+    pub reset: Option<ResetPeriod>,
+    /// What the periods start from.
+    pub anchor: Anchor,
+    /// Which usage is billed to the feature's dimension.
+    pub bill: Bill,
+}
+
+/// When usage is counted from zero again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetPeriod {
+    /// Every hour.
+    Hour,
+    /// Every day.
+    Day,
+    /// Every week, from Monday.
+    Week,
+    /// Every month.
+    Month,
+    /// Every year.
+    Year,
+}
+
+/// What a reset period starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchor {
+    /// The calendar, in UTC.
+    #[default]
+    Calendar,
+    /// The subscription's start.
+    Subscription,
+}
+
+/// Which usage of a metered feature is billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bill {
+    /// All of it.
+    #[default]
+    All,
+    /// What is beyond the limit.
+    Overage,
+    /// None of it.
+    None,
+}
+
+/// Something that the application gates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Feature {
+    /// Its id.
+    pub id: FeatureId,
+    /// Its name.
+    pub name: String,
+    /// What kind it is.
+    #[serde(rename = "type")]
+    pub kind: FeatureKind,
+    /// What one of it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The metered dimension that its usage is billed to, product by product.
+    pub dimensions: BTreeMap<ProductId, DimensionKey>,
+}
+
+/// The kinds of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// Had or not had.
+    Boolean,
+    /// A configured limit.
+    Numeric,
+    /// Usage counted against a limit, and billed where it has a dimension.
+    Metered,
+}
+
+/// The words by which the database and the API write an enum, taken from its serialization.
+pub trait Word: Serialize + for<'de> Deserialize<'de> {
+    /// The word.
+    fn word(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(word)) => word,
+            _ => String::new(),
+        }
+    }
+
+    /// The value that a word names.
+    fn from_word(word: &str) -> Option<Self> {
+        serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+    }
+}
+
+impl Word for ResetPeriod {}
+impl Word for Anchor {}
+impl Word for Bill {}
+impl Word for FeatureKind {}

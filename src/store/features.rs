@@ -1,0 +1,170 @@
+//! Features and the dimensions that they are billed to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::convert::millis;
+use super::page::Page;
+use super::{During, Store, StoreError};
+use crate::domain::plan::{Feature, FeatureKind, Word};
+use crate::domain::{DimensionKey, FeatureId, ProductId};
+
+/// Why a feature could not be written as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FeatureError {
+    /// The product has no such metered dimension.
+    #[error("product {product} has no metered dimension {dimension}")]
+    UnknownDimension {
+        /// The product.
+        product: ProductId,
+        /// The dimension.
+        dimension: DimensionKey,
+    },
+    /// Usage was counted by its kind.
+    #[error("feature {id} is {held}; a feature keeps its type, make another one")]
+    OtherType {
+        /// The feature.
+        id: FeatureId,
+        /// Its type.
+        held: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Makes or changes a feature.
+    pub async fn put_feature(
+        &self,
+        feature: Feature,
+        now: Timestamp,
+    ) -> Result<Feature, FeatureError> {
+        self.write(move |connection| {
+            if let Some(held) = feature_in(connection, &feature.id)?
+                && held.kind != feature.kind
+            {
+                return Err(FeatureError::OtherType { id: feature.id, held: held.kind.word() });
+            }
+            for (product, dimension) in &feature.dimensions {
+                let known = connection
+                    .prepare_cached(
+                        "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
+                    )
+                    .and_then(|mut select| select.exists((product.as_str(), dimension.as_str())))
+                    .during("look up a dimension")?;
+                if !known {
+                    return Err(FeatureError::UnknownDimension {
+                        product: product.clone(),
+                        dimension: dimension.clone(),
+                    });
+                }
+            }
+            write_feature(connection, &feature, now)?;
+            Ok(feature)
+        })
+        .await
+    }
+
+    /// Features, in the order of their ids.
+    pub async fn features(&self, page: Page) -> Result<Vec<Feature>, StoreError> {
+        self.read(move |connection| {
+            let ids: Vec<String> = connection
+                .prepare_cached("SELECT id FROM features WHERE id > ?1 ORDER BY id LIMIT ?2")
+                .and_then(|mut select| {
+                    let after = page.after.unwrap_or_default();
+                    select
+                        .query_map((after, page.limit), |row| row.get(0))?
+                        .collect()
+                })
+                .during("list features")?;
+            let mut features = Vec::with_capacity(ids.len());
+            for id in ids {
+                features.extend(feature_in(connection, &FeatureId::new(id))?);
+            }
+            Ok(features)
+        })
+        .await
+    }
+
+    /// One feature.
+    pub async fn feature(&self, id: FeatureId) -> Result<Option<Feature>, StoreError> {
+        self.read(move |connection| feature_in(connection, &id))
+            .await
+    }
+}
+
+fn write_feature(
+    connection: &Connection,
+    feature: &Feature,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO features (id, name, type, unit, updated_at_ms)
+             VALUES (:id, :name, :type, :unit, :now)
+             ON CONFLICT DO UPDATE SET name = :name, unit = :unit, updated_at_ms = :now",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":id": feature.id.as_str(), ":name": feature.name, ":type": feature.kind.word(),
+                ":unit": feature.unit, ":now": millis(now),
+            })
+        })
+        .during("write a feature")?;
+    connection
+        .prepare_cached("DELETE FROM feature_dimensions WHERE feature_id = ?1")
+        .and_then(|mut delete| delete.execute([feature.id.as_str()]))
+        .during("write a feature's dimensions")?;
+    for (product, dimension) in &feature.dimensions {
+        connection
+            .prepare_cached(
+                "INSERT INTO feature_dimensions (feature_id, product_id, dimension) VALUES (?1, ?2, ?3)",
+            )
+            .and_then(|mut insert| {
+                insert.execute((feature.id.as_str(), product.as_str(), dimension.as_str()))
+            })
+            .during("write a feature's dimensions")?;
+    }
+    Ok(())
+}
+
+fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>, StoreError> {
+    let found: Option<(String, String, Option<String>)> = connection
+        .prepare_cached("SELECT name, type, unit FROM features WHERE id = ?1")
+        .and_then(|mut select| {
+            select
+                .query_row([id.as_str()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .optional()
+        })
+        .during("read a feature")?;
+    let Some((name, kind, unit)) = found else {
+        return Ok(None);
+    };
+    let dimensions: BTreeMap<ProductId, DimensionKey> = connection
+        .prepare_cached(
+            "SELECT product_id, dimension FROM feature_dimensions WHERE feature_id = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([id.as_str()], |row| {
+                    let product = ProductId::new(row.get::<_, String>(0)?);
+                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                })?
+                .collect()
+        })
+        .during("read a feature's dimensions")?;
+    // The schema admits only these words.
+    let kind = FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean);
+    Ok(Some(Feature {
+        id: id.clone(),
+        name,
+        kind,
+        unit,
+        dimensions,
+    }))
+}

@@ -1,1 +1,102 @@
-//! Logs and metrics.
+//! Logs and metrics: how they are set up, and what must not be seen in them.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("log.filter: {filter:?} is not a filter such as info or marketd=debug,info")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The log is set up already.
+    #[error("the log cannot be set up twice")]
+    Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The metrics cannot be set up.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] BuildError),
+}
+
+/// Sends log lines to standard error.
+pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|source| TelemetryError::Filter { filter: settings.filter.clone(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let json = match settings.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    if json {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        builder.with_ansi(terminal).with_target(false).try_init()
+    }
+    .map_err(TelemetryError::Twice)
+}
+
+/// Starts counting; the handle renders what `/metrics` answers.
+pub fn start_metrics() -> Result<PrometheusHandle, TelemetryError> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    // A second daemon in one process, as tests have it, goes on with the first one's counters.
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::debug!("the metrics are set up already");
+    }
+    Ok(handle)
+}
+
+/// An AWS account id or ARN as logs may show it: the account's last four digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Masked<'a>(pub &'a str);
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = String::new();
+        for character in self.0.chars().chain(std::iter::once('\0')) {
+            if character.is_ascii_digit() {
+                digits.push(character);
+                continue;
+            }
+            if digits.len() == 12 {
+                write!(f, "********{}", digits.get(8..).unwrap_or_default())?;
+            } else {
+                f.write_str(&digits)?;
+            }
+            digits.clear();
+            if character != '\0' {
+                write!(f, "{character}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Masked;
+
+    #[test]
+    fn account_ids_are_masked_wherever_they_stand() {
+        let rows = [
+            ("123456789012", "********9012"),
+            ("arn:aws:iam::123456789012:role/marketd", "arn:aws:iam::********9012:role/marketd"),
+            ("l-1234567890123", "l-1234567890123"),
+            ("", ""),
+        ];
+        for (text, masked) in rows {
+            assert_eq!(Masked(text).to_string(), masked);
+        }
+    }
+}

@@ -23,7 +23,7 @@ const MOVES: &[&str] = &[
 /// Usage that waited, unassigned, under both ids for the same hour becomes one record.
 const RECORD_MOVES: &[&str] = &[
     "UPDATE metering_records AS kept SET
-         quantity = quantity + other.quantity, carried_in = kept.carried_in + other.carried_in
+         quantity = kept.quantity + other.quantity, carried_in = kept.carried_in + other.carried_in
      FROM metering_records AS other
      WHERE kept.customer_id = ?2 AND other.customer_id = ?1 AND other.product_id = kept.product_id
        AND other.holder = kept.holder AND other.dimension = kept.dimension AND other.hour = kept.hour

@@ -1,0 +1,62 @@
+//! What several suites share.
+#![allow(dead_code, reason = "each suite uses a part of it")]
+
+use marketd::domain::plan::Dimension;
+use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
+use marketd::sandbox::market::{Market, Product};
+use marketd::store::{ImportProduct, Listing};
+
+/// The listing of a sandbox product, as an import reads it from the catalog.
+pub(crate) fn listing(product: &Product) -> Listing {
+    Listing {
+        entity_id: EntityId::new(&product.entity_id),
+        product_code: Some(ProductCode::new(&product.product_code)),
+        title: product.title.clone(),
+        visibility: "Public".into(),
+        dimensions: product.dimensions.iter().map(dimension).collect(),
+        document: serde_json::Value::Null,
+    }
+}
+
+fn dimension(dimension: &marketd::sandbox::market::Dimension) -> Dimension {
+    Dimension {
+        key: DimensionKey::new(&dimension.key),
+        name: dimension.name.clone(),
+        unit: None,
+        types: dimension.types.iter().map(|it| format!("{it:?}")).collect(),
+        plan_id: None,
+        removed_at: None,
+    }
+}
+
+/// An import that maps every entitled dimension to a plan of the same name.
+pub(crate) fn import(product: &Product) -> ImportProduct {
+    let listing = listing(product);
+    let plans = listing
+        .dimensions
+        .iter()
+        .filter(|dimension| dimension.is_entitled())
+        .map(|dimension| (dimension.key.clone(), PlanId::new(dimension.key.as_str())))
+        .collect();
+    ImportProduct { product_id: None, listing, plans, usage_plan: None }
+}
+
+/// What AWS holds now: product, holder, dimension and quantity of everything in force.
+pub(crate) fn held_by_aws(market: &Market) -> Vec<String> {
+    let mut held = Vec::new();
+    for agreement in market.agreements().iter().filter(|agreement| agreement.is_active()) {
+        let product = market.product(&agreement.product_code).expect("a product of the market");
+        let buyer = market.buyer(&agreement.account_id).expect("a buyer of the market");
+        let legacy = product.protocol == marketd::sandbox::market::Protocol::Legacy;
+        let holder = if legacy { &buyer.customer_identifier } else { &agreement.license_arn };
+        let name = |dimension: &str, quantity: u64| {
+            format!("{} {holder} {dimension} {quantity}", product.product_code)
+        };
+        if agreement.dimensions.is_empty() {
+            held.push(name("-", 0));
+        }
+        held.extend(agreement.dimensions.iter().map(|(key, quantity)| name(key, *quantity)));
+    }
+    held.sort();
+    held
+}

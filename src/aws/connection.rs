@@ -166,7 +166,12 @@ impl Base {
             sqs: aws_sdk_sqs::Client::new(&queue),
             sts: aws_sdk_sts::Client::new(&config),
             entitlement: aws_sdk_marketplaceentitlement::Client::new(&marketplace),
-            metering: aws_sdk_marketplacemetering::Client::new(&metering),
+            // No retries beneath the ledger: it counts every attempt, and what AWS said to each.
+            metering: aws_sdk_marketplacemetering::Client::from_conf(
+                aws_sdk_marketplacemetering::config::Builder::from(&metering)
+                    .retry_config(RetryConfig::disabled())
+                    .build(),
+            ),
             catalog: aws_sdk_marketplacecatalog::Client::new(&marketplace),
             agreement: aws_sdk_marketplaceagreement::Client::new(&marketplace),
             rates: Arc::clone(&self.rates),

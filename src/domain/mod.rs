@@ -6,11 +6,13 @@ mod fingerprint;
 mod grant;
 mod hour;
 mod id;
+pub mod ledger;
 pub mod notification;
 pub mod plan;
 mod quantity;
 pub mod reconciliation;
 mod subscription;
+pub mod usage;
 
 pub use buyer::{BuyerKey, BuyerRef, Holder};
 pub use customer::{AwsIdentity, Customer};

@@ -3,6 +3,7 @@
 //! `rusqlite` stay inside this folder.
 
 mod buyers;
+mod closing;
 mod connection;
 mod convert;
 mod customers;
@@ -11,12 +12,17 @@ mod features;
 mod integration;
 mod looks;
 mod merge;
+mod metering;
 mod notifications;
 mod page;
 mod plans;
 mod products;
 mod reader;
+mod records;
+mod routes;
+mod sending;
 mod subscriptions;
+mod usage;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -27,16 +33,19 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 pub use buyers::{BuyerCounts, DueBuyer};
+pub use closing::{Closed, Closing};
 pub use customers::{AwsIds, ProvisionCustomer, ProvisionError};
 pub use events::Event;
 pub use features::FeatureError;
 pub use integration::IntegrationRow;
 pub use looks::{Applied, Look, LookEntry};
+pub use metering::{AttemptRow, Balance, RecordFilter, RecordRow, Resolution, ResolveError};
 pub use notifications::{Incoming, NotificationRow, PRODUCT_NOT_IMPORTED, Recorded};
 pub use page::Page;
 pub use plans::PlanError;
 pub use products::{ImportError, ImportProduct, Listing, ProductChanges};
 use reader::Readers;
+pub use sending::{SendableRecord, Settled};
 pub use subscriptions::SubscriptionFilter;
 use writer::Writer;
 

@@ -35,7 +35,8 @@ CREATE TABLE metering_records (
     dimension TEXT NOT NULL,
     hour INTEGER NOT NULL,              -- hours since 1970
     quantity INTEGER NOT NULL,          -- never changes once the state has left 'open'
-    carried_in INTEGER NOT NULL DEFAULT 0,
+    carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from an earlier hour
+    carried_out INTEGER NOT NULL DEFAULT 0, -- what a person moved on to a later hour; another record bears it now
     state TEXT NOT NULL CHECK (state IN ('open', 'ready', 'sending', 'accepted', 'parked', 'written_off')),
     reason TEXT,
     -- frozen with the quantity, repeated by every attempt
@@ -59,12 +60,14 @@ CREATE TABLE metering_records (
 CREATE INDEX metering_records_unsettled ON metering_records (state, hour)
     WHERE state IN ('open', 'ready', 'sending');
 CREATE INDEX metering_records_by_state ON metering_records (state, id);
+CREATE INDEX metering_records_by_customer ON metering_records (customer_id);
+CREATE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour);
 
 CREATE TABLE metering_attempts (
     record_id INTEGER NOT NULL REFERENCES metering_records (id),
     attempt INTEGER NOT NULL,
     at_ms INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
+    outcome TEXT NOT NULL,              -- 'unknown' until AWS's answer is written beside it
     detail TEXT,
     PRIMARY KEY (record_id, attempt)
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,441 @@
+//! The metering ledger's rules: which hour bears a usage event, until when an hour is worth sending, what of
+//! it goes out, and what AWS's answer makes of it.
+
+use jiff::civil::date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::reconciliation::FINAL_HOUR;
+use super::{AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, Quantity};
+
+/// How far ahead of us the application's clock may be.
+pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// AWS takes the previous month's usage until this hour of the first.
+const MONTH_END_HOUR: i8 = 6;
+
+/// When AWS stops taking an hour: at the window's end, or at 06:00 UTC on the first of the next month,
+/// whichever comes first. (AWS Marketplace Metering Service API reference, `BatchMeterUsage`.)
+pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
+    let by_window = hour
+        .start()
+        .saturating_add(window)
+        .unwrap_or(Timestamp::MAX);
+    let day = hour.start().to_zoned(TimeZone::UTC).date();
+    let first = if day.month() == 12 {
+        date(day.year().saturating_add(1), 1, 1)
+    } else {
+        date(day.year(), day.month() + 1, 1)
+    };
+    let by_month = first
+        .at(MONTH_END_HOUR, 0, 0, 0)
+        .to_zoned(TimeZone::UTC)
+        .map_or(Timestamp::MAX, |moment| moment.timestamp());
+    by_window.min(by_month)
+}
+
+/// The same for a subscription that has ended: about an hour is left.
+pub fn final_deadline(
+    hour: ClockHour,
+    window: SignedDuration,
+    ended_at: Option<Timestamp>,
+) -> Timestamp {
+    let last = ended_at
+        .and_then(|ended| ended.saturating_add(FINAL_HOUR).ok())
+        .unwrap_or(Timestamp::MAX);
+    deadline(hour, window).min(last)
+}
+
+/// Where a usage event belongs by its own time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// In its own hour.
+    Own(ClockHour),
+    /// Too old for AWS: in the hour that is open now, and marked late.
+    Late(ClockHour),
+    /// Further ahead than clocks differ: refused.
+    Future,
+}
+
+/// Finds the hour of a usage event.
+pub fn place(at: Timestamp, now: Timestamp, window: SignedDuration) -> Placement {
+    if at.duration_since(now) > CLOCK_SKEW {
+        return Placement::Future;
+    }
+    // A little ahead of us is our now.
+    let hour = ClockHour::of(at.min(now));
+    if now >= deadline(hour, window) {
+        Placement::Late(ClockHour::of(now))
+    } else {
+        Placement::Own(hour)
+    }
+}
+
+/// Whether an hour has seen all its usage: it is over, and late reports had their grace.
+pub fn is_over(hour: ClockHour, now: Timestamp, grace: SignedDuration) -> bool {
+    hour.end().saturating_add(grace).is_ok_and(|end| end <= now)
+}
+
+/// What of a quantity goes out with its hour, and what is left for a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Whole units, at most what AWS takes in one record.
+    pub whole: Quantity,
+    /// The rest.
+    pub rest: Quantity,
+}
+
+/// Splits a quantity: AWS's SDK sends whole units only.
+pub fn split(quantity: Quantity) -> Split {
+    let units = quantity
+        .saturating_sub(quantity.fraction())
+        .min(Quantity::MAX_RECORD);
+    Split {
+        whole: units,
+        rest: quantity.saturating_sub(units),
+    }
+}
+
+/// By what a record names its buyer to AWS. Frozen with it: one buyer's hour in both forms is billed twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireIdentity {
+    /// The product, where the buyer is named the legacy way.
+    pub product_code: Option<ProductCode>,
+    /// The legacy buyer.
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// The buyer's account.
+    pub account_id: Option<AccountId>,
+    /// The licence.
+    pub license_arn: Option<LicenseArn>,
+}
+
+/// The identity that a holder is metered by.
+pub fn wire_identity(
+    holder: &Holder,
+    product_code: &ProductCode,
+    account_id: Option<AccountId>,
+) -> WireIdentity {
+    match holder {
+        Holder::License(arn) => WireIdentity {
+            product_code: None,
+            customer_identifier: None,
+            account_id,
+            license_arn: Some(arn.clone()),
+        },
+        Holder::Buyer(id) => WireIdentity {
+            product_code: Some(product_code.clone()),
+            customer_identifier: Some(id.clone()),
+            account_id: None,
+            license_arn: None,
+        },
+        Holder::Account(id) => WireIdentity {
+            product_code: Some(product_code.clone()),
+            customer_identifier: None,
+            account_id: Some(id.clone()),
+            license_arn: None,
+        },
+    }
+}
+
+/// What AWS, or the network, said to one attempt at one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Honoured, now or before.
+    Success {
+        /// AWS's id of it.
+        metering_record_id: Option<String>,
+    },
+    /// The hour was metered before.
+    Duplicate {
+        /// AWS's id of the record that it honoured.
+        metering_record_id: Option<String>,
+    },
+    /// AWS knows no active agreement of this buyer.
+    NotSubscribed,
+    /// Not done.
+    Unprocessed,
+    /// Too fast.
+    Throttled,
+    /// No answer: it may have been honoured.
+    Unanswered(String),
+    /// Nothing can be sent at all until a person acts.
+    Blocked(String),
+    /// The record itself is refused.
+    Refused {
+        /// AWS's code.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// As the attempt's outcome is written.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Duplicate { .. } => "duplicate",
+            Self::NotSubscribed => "not_subscribed",
+            Self::Unprocessed => "unprocessed",
+            Self::Throttled => "throttled",
+            Self::Unanswered(_) => "unknown",
+            Self::Blocked(_) => "blocked",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Billed.
+    Accepted {
+        /// AWS's id of it.
+        metering_record_id: Option<String>,
+    },
+    /// The very same record goes out again after a while.
+    Retry {
+        /// Why.
+        error: String,
+        /// Whether AWS should be asked again what the buyer holds.
+        ask_about_buyer: bool,
+    },
+    /// The attempt does not count: nothing went out, and nothing will until a person acts.
+    Held {
+        /// Why.
+        error: String,
+    },
+    /// A person decides.
+    Parked {
+        /// Why, as one word.
+        reason: String,
+        /// Why, in AWS's words.
+        error: String,
+    },
+}
+
+/// What an earlier attempt at a record leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Whether AWS may have honoured an earlier attempt whose answer was lost.
+    pub maybe_honoured: bool,
+    /// Whether the subscription is over by our books.
+    pub ended: bool,
+}
+
+/// Decides what an answer makes of a record.
+pub fn settle(answer: Answer, past: Past) -> Settlement {
+    let retry = |error: &str| Settlement::Retry {
+        error: error.to_owned(),
+        ask_about_buyer: false,
+    };
+    match answer {
+        Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
+        // The quantity never changes between attempts, so a duplicate of our own attempt is that record.
+        Answer::Duplicate { metering_record_id } if past.maybe_honoured => {
+            Settlement::Accepted { metering_record_id }
+        }
+        Answer::Duplicate { metering_record_id } => Settlement::Parked {
+            reason: "duplicate_conflict".into(),
+            error: format!(
+                "AWS has metered this hour before, by {}, and not by this record",
+                metering_record_id
+                    .as_deref()
+                    .unwrap_or("a record that it does not name")
+            ),
+        },
+        Answer::NotSubscribed if past.ended => Settlement::Parked {
+            reason: "not_subscribed".into(),
+            error: "the subscription has ended and AWS takes no more usage for it".into(),
+        },
+        Answer::NotSubscribed => Settlement::Retry {
+            error: "CustomerNotSubscribed".into(),
+            ask_about_buyer: true,
+        },
+        Answer::Unprocessed => retry("AWS left it unprocessed"),
+        Answer::Throttled => retry("throttled"),
+        Answer::Unanswered(error) => retry(&error),
+        Answer::Blocked(error) => Settlement::Held { error },
+        Answer::Refused { code, message } => {
+            let reason = match code.as_str() {
+                "TimestampOutOfBoundsException" => "out_of_window".to_owned(),
+                code => snake(code.strip_suffix("Exception").unwrap_or(code)),
+            };
+            Settlement::Parked {
+                reason,
+                error: message,
+            }
+        }
+    }
+}
+
+fn snake(code: &str) -> String {
+    let mut word = String::new();
+    for character in code.chars() {
+        if character.is_ascii_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(character.to_ascii_lowercase());
+    }
+    word
+}
+
+/// How long to wait after so many attempts, of which each doubles the wait.
+pub fn retry_wait(attempts: u32, jitter: u32) -> SignedDuration {
+    let longest = SignedDuration::from_mins(5);
+    let doubled = SignedDuration::from_millis(500) * 2_i32.pow(attempts.min(12));
+    let wait = doubled.min(longest);
+    wait / 2 + (wait / 2 / 1_000) * i32::try_from(jitter % 1_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_hour_is_worth_sending_until_its_window_or_its_month_ends() {
+        let rows = [
+            (
+                "2026-11-10T05:30:00Z",
+                "2026-11-11T05:00:00Z",
+                "24 hours after the hour's start",
+            ),
+            (
+                "2026-11-30T23:10:00Z",
+                "2026-12-01T06:00:00Z",
+                "the month's end comes first",
+            ),
+            (
+                "2026-11-30T05:00:00Z",
+                "2026-12-01T05:00:00Z",
+                "the window comes first",
+            ),
+            (
+                "2026-12-31T22:00:00Z",
+                "2027-01-01T06:00:00Z",
+                "the year's end is a month's end",
+            ),
+            ("2028-02-29T20:00:00Z", "2028-03-01T06:00:00Z", "leap day"),
+            (
+                "2026-12-01T01:00:00Z",
+                "2026-12-02T01:00:00Z",
+                "the new month's own hours",
+            ),
+        ];
+        for (at, expected, why) in rows {
+            assert_eq!(
+                deadline(ClockHour::of(time(at)), WINDOW),
+                time(expected),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn events_find_their_hour() {
+        let now = time("2026-11-10T12:30:00Z");
+        let rows = [
+            ("2026-11-10T12:10:00Z", Placement::Own(ClockHour::of(now))),
+            ("2026-11-10T12:34:00Z", Placement::Own(ClockHour::of(now))),
+            ("2026-11-10T12:36:00Z", Placement::Future),
+            (
+                "2026-11-09T13:00:00Z",
+                Placement::Own(ClockHour::of(time("2026-11-09T13:00:00Z"))),
+            ),
+            ("2026-11-09T12:59:59Z", Placement::Late(ClockHour::of(now))),
+        ];
+        for (at, expected) in rows {
+            assert_eq!(place(time(at), now, WINDOW), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn answers_settle_records() {
+        let fresh = Past {
+            maybe_honoured: false,
+            ended: false,
+        };
+        let unsure = Past {
+            maybe_honoured: true,
+            ended: false,
+        };
+        let over = Past {
+            maybe_honoured: false,
+            ended: true,
+        };
+        let duplicate = || Answer::Duplicate {
+            metering_record_id: Some("r".into()),
+        };
+        let refused = |code: &str| Answer::Refused {
+            code: code.into(),
+            message: String::new(),
+        };
+        let rows = [
+            (
+                Answer::Success {
+                    metering_record_id: None,
+                },
+                fresh,
+                "accepted",
+            ),
+            (duplicate(), fresh, "duplicate_conflict"),
+            (duplicate(), unsure, "accepted"),
+            (Answer::NotSubscribed, fresh, "retry and ask"),
+            (Answer::NotSubscribed, over, "not_subscribed"),
+            (Answer::Unprocessed, fresh, "retry"),
+            (Answer::Throttled, fresh, "retry"),
+            (Answer::Unanswered(String::new()), fresh, "retry"),
+            (Answer::Blocked(String::new()), fresh, "held"),
+            (
+                refused("TimestampOutOfBoundsException"),
+                fresh,
+                "out_of_window",
+            ),
+            (
+                refused("InvalidUsageDimensionException"),
+                fresh,
+                "invalid_usage_dimension",
+            ),
+        ];
+        for (answer, past, expected) in rows {
+            let shown = match settle(answer.clone(), past) {
+                Settlement::Accepted { .. } => "accepted".to_owned(),
+                Settlement::Retry {
+                    ask_about_buyer: true,
+                    ..
+                } => "retry and ask".to_owned(),
+                Settlement::Retry { .. } => "retry".to_owned(),
+                Settlement::Held { .. } => "held".to_owned(),
+                Settlement::Parked { reason, .. } => reason,
+            };
+            assert_eq!(shown, expected, "{answer:?} {past:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_by_splitting(millionths in 0_i64..=9_000_000_000_000_000) {
+            let quantity = Quantity::from_millionths(millionths).unwrap();
+            let Split { whole, rest } = split(quantity);
+            prop_assert_eq!(whole.checked_add(rest), Some(quantity));
+            prop_assert_eq!(whole.fraction(), Quantity::ZERO);
+            prop_assert!(whole <= Quantity::MAX_RECORD);
+            prop_assert!(rest < Quantity::from_units(1) || whole == Quantity::MAX_RECORD);
+        }
+
+        #[test]
+        fn a_deadline_is_after_its_hour_and_within_the_window(hours in 0_i64..1_000_000) {
+            let hour = ClockHour::from_number(hours);
+            let end = deadline(hour, WINDOW);
+            prop_assert!(end > hour.end());
+            prop_assert!(end.duration_since(hour.start()) <= WINDOW);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Billing by AWS itself.
+
+use super::sender::{CallAnswer, FrozenCall, MeteringApi};
+use crate::aws::{
+    AwsErrorKind, Connection, MeteringCall, RecordStatus, WireRecord, batch_meter_usage,
+};
+use crate::domain::Id;
+use crate::domain::ledger::Answer;
+use crate::store::SendableRecord;
+
+/// `BatchMeterUsage`.
+#[derive(Clone)]
+pub struct AwsMetering(pub Connection);
+
+impl MeteringApi for AwsMetering {
+    async fn send(&self, call: &FrozenCall) -> CallAnswer {
+        let wire = MeteringCall {
+            product_code: call.product_code.clone().map(Id::into_string),
+            records: call.records.iter().map(wire_record).collect(),
+        };
+        let error = match batch_meter_usage(&self.0.clients(), &wire).await {
+            Ok(statuses) => {
+                return CallAnswer::Answered(statuses.into_iter().map(answer).collect());
+            }
+            Err(error) => error,
+        };
+        match error.kind {
+            AwsErrorKind::Throttled => CallAnswer::Failed(Answer::Throttled),
+            AwsErrorKind::Unanswered => CallAnswer::Failed(Answer::Unanswered(error.to_string())),
+            AwsErrorKind::AccessDenied | AwsErrorKind::Credentials => {
+                CallAnswer::Failed(Answer::Blocked(error.to_string()))
+            }
+            // The region does not offer metering: no record is at fault.
+            AwsErrorKind::Refused if error.code().starts_with("DisabledApi") => {
+                CallAnswer::Failed(Answer::Blocked(error.to_string()))
+            }
+            AwsErrorKind::Refused => CallAnswer::Refused {
+                code: error.code().to_owned(),
+                message: error.message,
+            },
+        }
+    }
+}
+
+fn answer(status: RecordStatus) -> Answer {
+    match status {
+        RecordStatus::Success { metering_record_id } => Answer::Success { metering_record_id },
+        RecordStatus::DuplicateRecord { metering_record_id } => {
+            Answer::Duplicate { metering_record_id }
+        }
+        RecordStatus::CustomerNotSubscribed => Answer::NotSubscribed,
+        RecordStatus::Unprocessed => Answer::Unprocessed,
+        // AWS may have done it and left it out of its answer.
+        RecordStatus::Unmentioned => Answer::Unanswered("AWS's answer does not mention it".into()),
+    }
+}
+
+fn wire_record(record: &SendableRecord) -> WireRecord {
+    WireRecord {
+        hour: record.hour.start(),
+        dimension: record.dimension.as_str().to_owned(),
+        // Freezing keeps quantities within what AWS takes.
+        quantity: i32::try_from(record.quantity.whole_units()).unwrap_or(i32::MAX),
+        customer_identifier: record
+            .identity
+            .customer_identifier
+            .clone()
+            .map(Id::into_string),
+        account_id: record.identity.account_id.clone().map(Id::into_string),
+        license_arn: record.identity.license_arn.clone().map(Id::into_string),
+        allocations: Vec::new(),
+    }
+}

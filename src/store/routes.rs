@@ -1,0 +1,318 @@
+//! Which licence or legacy buyer bears a customer's usage.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::convert::{optional_timestamp, timestamp};
+use super::{During, StoreError};
+use crate::domain::reconciliation::FINAL_HOUR;
+use crate::domain::usage::UsageSubject;
+use crate::domain::{CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Status};
+
+/// Where usage goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// What is billed; none where usage is only counted.
+    pub(super) bears: Option<Bears>,
+}
+
+/// What bears the usage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Bears {
+    pub(super) product_id: ProductId,
+    pub(super) dimension: DimensionKey,
+    /// None while no subscription has turned up.
+    pub(super) holder: Option<Holder>,
+}
+
+/// Why usage can go nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RouteError {
+    #[error("there is no feature {0}")]
+    UnknownFeature(FeatureId),
+    #[error("there is no product {0}: import its listing first")]
+    UnknownProduct(ProductId),
+    #[error("product {product} has no metered dimension {dimension}; keys are case-sensitive")]
+    UnknownDimension {
+        product: ProductId,
+        dimension: DimensionKey,
+    },
+    #[error("customer {customer} holds no licence {license}")]
+    UnknownLicense {
+        customer: CustomerId,
+        license: LicenseArn,
+    },
+    #[error("several licences could bear it: name one as license_arn ({0})")]
+    LicenseRequired(String),
+    #[error("the subscription ended at {0} and AWS takes no more usage for it")]
+    SubscriptionEnded(Timestamp),
+}
+
+impl RouteError {
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownFeature(_) => "unknown_feature",
+            Self::UnknownProduct(_) => "unknown_product",
+            Self::UnknownDimension { .. } => "unknown_dimension",
+            Self::UnknownLicense { .. } => "unknown_license",
+            Self::LicenseRequired(_) => "license_required",
+            Self::SubscriptionEnded(_) => "subscription_ended",
+        }
+    }
+}
+
+/// A subscription as far as it can bear usage.
+pub(super) struct Bearer {
+    pub(super) holder: Option<Holder>,
+    license: Option<LicenseArn>,
+    direct: bool,
+    status: Status,
+    ended_at: Option<Timestamp>,
+}
+
+pub(super) fn route_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    subject: &UsageSubject,
+    license: Option<&LicenseArn>,
+    now: Timestamp,
+) -> Result<Result<Route, RouteError>, StoreError> {
+    match subject {
+        UsageSubject::Dimension {
+            product_id,
+            dimension,
+        } => {
+            if let Err(error) = check_dimension(connection, product_id, dimension)? {
+                return Ok(Err(error));
+            }
+            let bearers = bearers_in(connection, customer, product_id)?;
+            Ok(
+                choose(customer, &bearers, license, now).map(|bearer| Route {
+                    bears: bearer.bears(product_id, dimension),
+                }),
+            )
+        }
+        UsageSubject::Feature(feature) => {
+            route_feature(connection, customer, feature, license, now)
+        }
+    }
+}
+
+fn route_feature(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+    license: Option<&LicenseArn>,
+    now: Timestamp,
+) -> Result<Result<Route, RouteError>, StoreError> {
+    let known = connection
+        .prepare_cached("SELECT 1 FROM features WHERE id = ?1")
+        .and_then(|mut select| select.exists([feature.as_str()]))
+        .during("look up a feature")?;
+    if !known {
+        return Ok(Err(RouteError::UnknownFeature(feature.clone())));
+    }
+    let dimensions: Vec<(ProductId, DimensionKey)> = connection
+        .prepare_cached(
+            "SELECT product_id, dimension FROM feature_dimensions WHERE feature_id = ?1
+             ORDER BY product_id",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([feature.as_str()], |row| {
+                    let product = ProductId::new(row.get::<_, String>(0)?);
+                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                })?
+                .collect()
+        })
+        .during("read a feature's dimensions")?;
+    // The products that the customer holds something of come first; without any, a product that could be
+    // bought is assumed only where there is no choice.
+    let mut outcomes = Vec::new();
+    for (product, dimension) in &dimensions {
+        let bearers = bearers_in(connection, customer, product)?;
+        if !bearers.is_empty() {
+            outcomes.push((product, dimension, choose(customer, &bearers, license, now)));
+        }
+    }
+    if outcomes.is_empty() {
+        let bears = match dimensions.as_slice() {
+            [(product, dimension)] => Choice::Waits.bears(product, dimension),
+            _ => None,
+        };
+        return Ok(Ok(Route { bears }));
+    }
+    let mut billed = Vec::new();
+    let mut refusal = None;
+    let mut waits = None;
+    for (product, dimension, choice) in outcomes {
+        match choice {
+            Ok(Choice::Holder(holder)) => {
+                billed.push(Bears {
+                    product_id: product.clone(),
+                    dimension: dimension.clone(),
+                    holder: Some(holder),
+                });
+            }
+            Ok(Choice::Waits) => waits = Choice::Waits.bears(product, dimension),
+            Ok(Choice::Counted) => {}
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Ok(match (billed.len(), refusal) {
+        (0, Some(error)) => Err(error),
+        (0, None) => Ok(Route { bears: waits }),
+        (1, _) => Ok(Route {
+            bears: billed.pop(),
+        }),
+        _ => {
+            let names: Vec<&str> = billed
+                .iter()
+                .map(|bears| bears.product_id.as_str())
+                .collect();
+            Err(RouteError::LicenseRequired(format!(
+                "products {}",
+                names.join(", ")
+            )))
+        }
+    })
+}
+
+fn check_dimension(
+    connection: &Connection,
+    product: &ProductId,
+    dimension: &DimensionKey,
+) -> Result<Result<(), RouteError>, StoreError> {
+    let known = connection
+        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
+        .and_then(|mut select| select.exists([product.as_str()]))
+        .during("look up a product")?;
+    if !known {
+        return Ok(Err(RouteError::UnknownProduct(product.clone())));
+    }
+    let metered = connection
+        .prepare_cached(
+            "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
+        )
+        .and_then(|mut select| select.exists((product.as_str(), dimension.as_str())))
+        .during("look up a dimension")?;
+    if metered {
+        return Ok(Ok(()));
+    }
+    Ok(Err(RouteError::UnknownDimension {
+        product: product.clone(),
+        dimension: dimension.clone(),
+    }))
+}
+
+/// The customer's subscriptions of a product, the ended ones included.
+pub(super) fn bearers_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    product: &ProductId,
+) -> Result<Vec<Bearer>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT holder, license_arn, source, status, ended_at_ms FROM subscriptions
+             WHERE customer_id = ?1 AND product_id = ?2 AND status <> 'failed' ORDER BY holder",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map((customer.as_str(), product.as_str()), |row| {
+                    let holder: String = row.get(0)?;
+                    let source: String = row.get(2)?;
+                    let status: String = row.get(3)?;
+                    Ok(Bearer {
+                        holder: Holder::parse(&holder),
+                        license: row.get::<_, Option<String>>(1)?.map(LicenseArn::new),
+                        direct: source == "direct",
+                        status: Status::parse(&status).unwrap_or(Status::Pending),
+                        ended_at: optional_timestamp(row.get(4)?),
+                    })
+                })?
+                .collect()
+        })
+        .during("read a customer's subscriptions")
+}
+
+/// What bears usage, among a customer's subscriptions of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This holder.
+    Holder(Holder),
+    /// None yet: it waits for a subscription.
+    Waits,
+    /// Nobody at AWS: it is counted, not billed.
+    Counted,
+}
+
+impl Choice {
+    fn bears(self, product: &ProductId, dimension: &DimensionKey) -> Option<Bears> {
+        let holder = match self {
+            Self::Holder(holder) => Some(holder),
+            Self::Waits => None,
+            Self::Counted => return None,
+        };
+        Some(Bears {
+            product_id: product.clone(),
+            dimension: dimension.clone(),
+            holder,
+        })
+    }
+}
+
+pub(super) fn choose(
+    customer: &CustomerId,
+    bearers: &[Bearer],
+    license: Option<&LicenseArn>,
+    now: Timestamp,
+) -> Result<Choice, RouteError> {
+    let candidates: Vec<&Bearer> = match license {
+        None => bearers.iter().collect(),
+        Some(named) => {
+            let held: Vec<&Bearer> = bearers
+                .iter()
+                .filter(|bearer| bearer.license.as_ref() == Some(named))
+                .collect();
+            if held.is_empty() {
+                let (customer, license) = (customer.clone(), named.clone());
+                return Err(RouteError::UnknownLicense { customer, license });
+            }
+            held
+        }
+    };
+    let mut live: Vec<&Holder> = candidates
+        .iter()
+        .filter(|bearer| !bearer.direct && bearer.status.is_live())
+        .filter_map(|bearer| bearer.holder.as_ref())
+        .collect();
+    live.dedup();
+    match live.as_slice() {
+        [holder] => return Ok(Choice::Holder((*holder).clone())),
+        [] => {}
+        several => {
+            let names: Vec<String> = several.iter().map(|holder| holder.to_string()).collect();
+            return Err(RouteError::LicenseRequired(names.join(", ")));
+        }
+    }
+    if candidates
+        .iter()
+        .any(|bearer| bearer.direct && bearer.status.is_live())
+    {
+        return Ok(Choice::Counted);
+    }
+    let ended = candidates
+        .iter()
+        .filter(|bearer| !bearer.direct)
+        .filter_map(|bearer| Some((bearer.ended_at?, bearer.holder.as_ref()?)))
+        .max();
+    match ended {
+        None => Ok(Choice::Waits),
+        Some((at, holder))
+            if now < at.saturating_add(FINAL_HOUR).unwrap_or(timestamp(i64::MAX)) =>
+        {
+            Ok(Choice::Holder(holder.clone()))
+        }
+        Some((at, _)) => Err(RouteError::SubscriptionEnded(at)),
+    }
+}

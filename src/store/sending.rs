@@ -1,0 +1,386 @@
+//! Sending: what is due, the attempts, and what AWS's answers make of the records.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::buyers::mark_buyer_in;
+use super::closing::park;
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::events::append_event_in;
+use super::metering::record_in;
+use super::usage::quantity;
+use super::{During, Store, StoreError};
+use crate::domain::ledger::{Answer, Past, Settlement, WireIdentity, retry_wait, settle};
+use crate::domain::reconciliation::FINAL_HOUR;
+use crate::domain::{
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, LicenseArn,
+    ProductCode, ProductId, Quantity,
+};
+
+/// A record is given up only this long after its time: clocks differ, and AWS's own answer is better.
+const SURELY: SignedDuration = SignedDuration::from_mins(10);
+
+/// A frozen record that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendableRecord {
+    /// The record.
+    pub id: i64,
+    /// The product; a call holds records of one.
+    pub product_id: ProductId,
+    /// By what it names its buyer.
+    pub identity: WireIdentity,
+    /// The dimension.
+    pub dimension: DimensionKey,
+    /// The hour.
+    pub hour: ClockHour,
+    /// Whole units.
+    pub quantity: Quantity,
+}
+
+/// What became of a batch of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Billed.
+    pub accepted: usize,
+    /// Parked.
+    pub parked: usize,
+    /// To be sent again.
+    pub waiting: usize,
+}
+
+impl Store {
+    /// The frozen records that are due, nearest deadline first. Those whose time has surely passed are parked.
+    pub async fn take_sendable(
+        &self,
+        window: SignedDuration,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SendableRecord>, StoreError> {
+        self.write(move |connection| {
+            park_hopeless(connection, window, now)?;
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT * FROM metering_records
+                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1
+                     ORDER BY deadline_ms, product_id, id LIMIT ?2",
+                )
+                .during("find records to send")?;
+            let rows = select
+                .query_map((millis(now), limit), sendable_row)
+                .during("find records to send")?;
+            rows.collect::<Result<_, _>>()
+                .during("find records to send")
+        })
+        .await
+    }
+
+    /// Notes that these records are about to be sent. Until AWS's answer is written, their outcome is unknown.
+    pub async fn begin_attempts(
+        &self,
+        records: Vec<i64>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            for record in &records {
+                connection
+                    .prepare_cached(
+                        "UPDATE metering_records SET state = 'sending', attempts = attempts + 1
+                         WHERE id = ?1",
+                    )
+                    .and_then(|mut update| update.execute([record]))
+                    .during("begin an attempt")?;
+                connection
+                    .prepare_cached(
+                        "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
+                         SELECT id, attempts, ?2, 'unknown' FROM metering_records WHERE id = ?1",
+                    )
+                    .and_then(|mut insert| insert.execute((record, millis(now))))
+                    .during("begin an attempt")?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes AWS's answers beside the attempts that they belong to.
+    pub async fn record_outcomes(
+        &self,
+        answers: Vec<(i64, Answer)>,
+        now: Timestamp,
+    ) -> Result<Settled, StoreError> {
+        let settled = self
+            .write(move |connection| {
+                let mut settled = Settled::default();
+                for (record, answer) in answers {
+                    write_answer(connection, record, answer, now, &mut settled)?;
+                }
+                Ok::<_, StoreError>(settled)
+            })
+            .await?;
+        self.nudges().buyers.notify_one();
+        self.nudge_events();
+        Ok(settled)
+    }
+
+    /// Notes that AWS refused the call that held these records: none was done, and none of them settled.
+    pub async fn record_refused_call(
+        &self,
+        records: Vec<i64>,
+        error: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            for record in &records {
+                write_attempt(connection, *record, "refused_call", Some(&error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the next record is due, if any is.
+    pub async fn next_sendable(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT min(next_attempt_at_ms) FROM metering_records
+                     WHERE state IN ('ready', 'sending')",
+                )
+                .and_then(|mut select| select.query_row([], |row| row.get::<_, Option<i64>>(0)))
+                .map(optional_timestamp)
+                .during("find the next record to send")
+        })
+        .await
+    }
+}
+
+fn park_hopeless(
+    connection: &Connection,
+    window: SignedDuration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let hopeless: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT id, hour FROM metering_records
+             WHERE state IN ('ready', 'sending') AND deadline_ms < ?1",
+        )
+        .and_then(|mut select| {
+            let before = now.saturating_sub(SURELY).unwrap_or(Timestamp::MIN);
+            select
+                .query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+        .during("find records out of time")?;
+    for (record, hour) in hopeless {
+        let by_window =
+            crate::domain::ledger::deadline(ClockHour::from_number(hour), window) <= now;
+        park(
+            connection,
+            record,
+            if by_window {
+                "out_of_window"
+            } else {
+                "subscription_ended"
+            },
+            now,
+        )?;
+        tell(connection, "metering.parked", record, now)?;
+    }
+    Ok(())
+}
+
+fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    Ok(SendableRecord {
+        id: row.get("id")?,
+        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        identity: WireIdentity {
+            product_code: text("product_code")?.map(ProductCode::new),
+            customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
+            account_id: text("account_id")?.map(AccountId::new),
+            license_arn: text("license_arn")?.map(LicenseArn::new),
+        },
+        dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
+        hour: ClockHour::from_number(row.get("hour")?),
+        quantity: quantity(row.get("quantity")?),
+    })
+}
+
+fn write_attempt(
+    connection: &Connection,
+    record: i64,
+    outcome: &str,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_attempts SET outcome = ?2, detail = ?3 WHERE record_id = ?1
+             AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
+        )
+        .and_then(|mut update| update.execute((record, outcome, detail)))
+        .during("write an attempt's outcome")?;
+    Ok(())
+}
+
+/// Whose record it is, and what of it is still open.
+struct Subject {
+    attempts: u32,
+    past: Past,
+    buyer: Option<BuyerKey>,
+}
+
+fn subject_in(
+    connection: &Connection,
+    record: i64,
+    now: Timestamp,
+) -> Result<Option<Subject>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT r.attempts, r.customer_identifier, r.account_id, r.license_arn, p.code,
+                 (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
+                  WHERE s.product_id = r.product_id AND s.holder = r.holder),
+                 EXISTS (SELECT 1 FROM metering_attempts a
+                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt < r.attempts)
+             FROM metering_records r JOIN products p ON p.id = r.product_id
+             WHERE r.id = ?1 AND r.state = 'sending'",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([record], |row| {
+                    let identifier: Option<String> = row.get(1)?;
+                    let account: Option<String> = row.get(2)?;
+                    let license: Option<String> = row.get(3)?;
+                    let code = ProductCode::new(row.get::<_, String>(4)?);
+                    let ended: Option<i64> = row.get(5)?;
+                    let buyer = identifier
+                        .map(|id| BuyerRef::CustomerIdentifier(CustomerIdentifier::new(id)))
+                        .or_else(|| account.map(|id| BuyerRef::Account(AccountId::new(id))))
+                        .or_else(|| license.map(|arn| BuyerRef::License(LicenseArn::new(arn))));
+                    let over = ended.filter(|ended| *ended != i64::MAX).map(timestamp);
+                    Ok(Subject {
+                        attempts: row.get(0)?,
+                        past: Past {
+                            maybe_honoured: row.get(6)?,
+                            ended: over.is_some_and(|at| {
+                                at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now)
+                            }),
+                        },
+                        buyer: buyer.map(|buyer| BuyerKey {
+                            product_code: code,
+                            buyer,
+                        }),
+                    })
+                })
+                .optional()
+        })
+        .during("read a record that was sent")
+}
+
+fn write_answer(
+    connection: &Connection,
+    record: i64,
+    answer: Answer,
+    now: Timestamp,
+    settled: &mut Settled,
+) -> Result<(), StoreError> {
+    let Some(subject) = subject_in(connection, record, now)? else {
+        return Ok(());
+    };
+    let outcome = answer.outcome();
+    let settlement = settle(answer, subject.past);
+    match settlement {
+        Settlement::Accepted { metering_record_id } => {
+            settled.accepted += 1;
+            write_attempt(connection, record, outcome, metering_record_id.as_deref())?;
+            connection
+                .prepare_cached(
+                    "UPDATE metering_records SET state = 'accepted', metering_record_id = ?2,
+                         last_error = NULL, settled_at_ms = ?3 WHERE id = ?1",
+                )
+                .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
+                .during("settle a record")?;
+            tell(connection, "metering.accepted", record, now)
+        }
+        Settlement::Retry {
+            error,
+            ask_about_buyer,
+        } => {
+            settled.waiting += 1;
+            write_attempt(connection, record, outcome, Some(&error))?;
+            let wait = retry_wait(subject.attempts, fastrand::u32(..));
+            put_off(
+                connection,
+                record,
+                &error,
+                now.saturating_add(wait).unwrap_or(now),
+            )?;
+            if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
+                mark_buyer_in(connection, &buyer, now)?;
+            }
+            Ok(())
+        }
+        Settlement::Held { error } => {
+            settled.waiting += 1;
+            give_attempt_back(connection, record)?;
+            let wait = SignedDuration::from_secs(30);
+            put_off(
+                connection,
+                record,
+                &error,
+                now.saturating_add(wait).unwrap_or(now),
+            )
+        }
+        Settlement::Parked { reason, error } => {
+            settled.parked += 1;
+            write_attempt(connection, record, outcome, Some(&error))?;
+            connection
+                .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
+                .and_then(|mut update| update.execute((record, &error)))
+                .during("settle a record")?;
+            park(connection, record, &reason, now)?;
+            tell(connection, "metering.parked", record, now)
+        }
+    }
+}
+
+fn put_off(
+    connection: &Connection,
+    record: i64,
+    error: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET last_error = ?2, next_attempt_at_ms = ?3 WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((record, error, millis(at))))
+        .during("put a record off")?;
+    Ok(())
+}
+
+/// Nothing went out: the attempt never was.
+fn give_attempt_back(connection: &Connection, record: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM metering_attempts WHERE record_id = ?1
+         AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
+        "UPDATE metering_records SET attempts = attempts - 1,
+             state = CASE WHEN attempts = 1 THEN 'ready' ELSE 'sending' END WHERE id = ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute([record]))
+            .during("take an attempt back")?;
+    }
+    Ok(())
+}
+
+fn tell(
+    connection: &Connection,
+    kind: &str,
+    record: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match record_in(connection, record)? {
+        Some(row) => append_event_in(connection, kind, Some(&row.customer_id), &row, now),
+        None => Ok(()),
+    }
+}

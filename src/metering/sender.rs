@@ -1,6 +1,5 @@
 //! Sending frozen records: batches of one product and form, one bad record never sinking the others.
 
-
 use futures::StreamExt;
 use futures::stream;
 

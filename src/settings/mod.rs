@@ -127,6 +127,11 @@ pub struct LogSettings {
     pub filter: String,
 }
 
+/// Reads a duration as settings write it: `250ms`, `30s`, `5m`, `6h`, `1d`.
+pub fn duration(text: &str) -> Option<Duration> {
+    value::SettingValue::parse(text)
+}
+
 /// One fault, or several: a line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]

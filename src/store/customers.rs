@@ -113,6 +113,34 @@ impl Store {
         Ok(customer)
     }
 
+    /// The customer that any of these AWS ids means, if there is one.
+    pub async fn customer_of(&self, ids: AwsIds) -> Result<Option<CustomerId>, StoreError> {
+        self.read(move |connection| {
+            for reference in ids.references() {
+                if let Some(owner) = owner_in(connection, &reference)? {
+                    return Ok(Some(owner));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Makes a customer with a generated id for a buyer whom the seller has not named.
+    pub async fn introduce_customer(
+        &self,
+        ids: AwsIds,
+        now: Timestamp,
+    ) -> Result<CustomerId, StoreError> {
+        self.write(move |connection| {
+            resolve_customer_in(connection, &ids, now)?.ok_or_else(|| StoreError::Corrupt {
+                what: "a buyer",
+                detail: "it has no id".into(),
+            })
+        })
+        .await
+    }
+
     /// The customer with this id, or the one that an alias leads to.
     pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         self.read(move |connection| {

@@ -1,0 +1,246 @@
+//! Listings, products, plans and features.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::extract::{Body, Params, items, one_more, page};
+use super::{ApiState, Problem};
+use crate::catalog;
+use crate::domain::plan::{EntitlementTerms, Feature, FeatureKind, Plan, Product};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::store::ImportProduct;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Paging {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn listings(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+    let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
+    Ok(Json(json!({"items": listings})))
+}
+
+pub(super) async fn listing(
+    State(state): State<ApiState>,
+    Path(entity_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
+    let found = listings
+        .into_iter()
+        .find(|listing| listing.entity_id.as_str() == entity_id);
+    let listing = found.ok_or_else(|| Problem::not_found("listing", &entity_id))?;
+    Ok(Json(json!(listing)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Import {
+    product_id: Option<ProductId>,
+    #[serde(default)]
+    plans: BTreeMap<DimensionKey, PlanId>,
+    usage_plan: Option<PlanId>,
+}
+
+pub(super) async fn import(
+    State(state): State<ApiState>,
+    Path(entity_id): Path<String>,
+    Body(body): Body<Import>,
+) -> Result<Json<Product>, Problem> {
+    let listing = catalog::listing(&state.aws.clients(), &EntityId::new(entity_id)).await?;
+    let import = ImportProduct {
+        product_id: body.product_id,
+        listing,
+        plans: body.plans,
+        usage_plan: body.usage_plan,
+    };
+    Ok(Json(
+        state
+            .store
+            .import_product(import, state.clock.now())
+            .await?,
+    ))
+}
+
+pub(super) async fn products(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Value>, Problem> {
+    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let rows = state.store.products(one_more(&page)).await?;
+    Ok(Json(items(rows, page.limit, |product| {
+        product.id.to_string()
+    })))
+}
+
+pub(super) async fn product(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Product>, Problem> {
+    let found = state.store.product(ProductId::new(&id)).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("product", &id))
+}
+
+pub(super) async fn sync(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let unknown = || Problem::not_found("product", &id);
+    let product = state
+        .store
+        .product(ProductId::new(&id))
+        .await?
+        .ok_or_else(unknown)?;
+    let clients = state.aws.clients();
+    let changes = catalog::sync(
+        &clients,
+        &state.store,
+        &product.entity_id,
+        state.clock.now(),
+    )
+    .await?;
+    Ok(Json(json!(changes.ok_or_else(unknown)?)))
+}
+
+pub(super) async fn plans(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Value>, Problem> {
+    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let rows = state.store.plans(one_more(&page)).await?;
+    Ok(Json(items(rows, page.limit, |plan| plan.id.to_string())))
+}
+
+pub(super) async fn plan(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Plan>, Problem> {
+    let found = state.store.plan(PlanId::new(&id)).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("plan", &id))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutPlan {
+    name: String,
+    product_id: Option<ProductId>,
+}
+
+pub(super) async fn put_plan(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Body(body): Body<PutPlan>,
+) -> Result<Json<Plan>, Problem> {
+    let now = state.clock.now();
+    Ok(Json(
+        state
+            .store
+            .put_plan(PlanId::new(id), body.name, body.product_id, now)
+            .await?,
+    ))
+}
+
+pub(super) async fn publish(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Plan>, Problem> {
+    let now = state.clock.now();
+    Ok(Json(
+        state
+            .store
+            .set_plan_status(PlanId::new(id), "published", now)
+            .await?,
+    ))
+}
+
+pub(super) async fn archive(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Plan>, Problem> {
+    let now = state.clock.now();
+    Ok(Json(
+        state
+            .store
+            .set_plan_status(PlanId::new(id), "archived", now)
+            .await?,
+    ))
+}
+
+pub(super) async fn entitle(
+    State(state): State<ApiState>,
+    Path((plan, feature)): Path<(String, String)>,
+    Body(terms): Body<EntitlementTerms>,
+) -> Result<Json<Plan>, Problem> {
+    let now = state.clock.now();
+    let (plan, feature) = (PlanId::new(plan), FeatureId::new(feature));
+    Ok(Json(
+        state
+            .store
+            .put_entitlement(plan, feature, terms, now)
+            .await?,
+    ))
+}
+
+pub(super) async fn features(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Value>, Problem> {
+    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let rows = state.store.features(one_more(&page)).await?;
+    Ok(Json(items(rows, page.limit, |feature| {
+        feature.id.to_string()
+    })))
+}
+
+pub(super) async fn feature(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Feature>, Problem> {
+    let found = state.store.feature(FeatureId::new(&id)).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("feature", &id))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutFeature {
+    name: String,
+    #[serde(rename = "type")]
+    kind: FeatureKind,
+    unit: Option<String>,
+    #[serde(default)]
+    dimensions: BTreeMap<ProductId, DimensionKey>,
+}
+
+pub(super) async fn put_feature(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Body(body): Body<PutFeature>,
+) -> Result<Json<Feature>, Problem> {
+    let PutFeature {
+        name,
+        kind,
+        unit,
+        dimensions,
+    } = body;
+    let feature = Feature {
+        id: FeatureId::new(id),
+        name,
+        kind,
+        unit,
+        dimensions,
+    };
+    Ok(Json(
+        state.store.put_feature(feature, state.clock.now()).await?,
+    ))
+}

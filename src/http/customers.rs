@@ -1,0 +1,205 @@
+//! Customers and their subscriptions.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::extract::{Body, Params, items, one_more, page, wait};
+use super::{ApiState, Problem};
+use crate::domain::{
+    AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, ProductId, Status,
+    Subscription, SubscriptionId,
+};
+use crate::store::{AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
+
+/// How often a waiting request looks whether what it waits for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<List>,
+) -> Result<Json<Value>, Problem> {
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let rows = state.store.customers(one_more(&page)).await?;
+    Ok(Json(items(rows, page.limit, |customer| {
+        customer.id.to_string()
+    })))
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Customer>, Problem> {
+    Ok(Json(known(&state, &id).await?))
+}
+
+async fn known(state: &ApiState, id: &str) -> Result<Customer, Problem> {
+    let found = state.store.customer(CustomerId::new(id)).await?;
+    found.ok_or_else(|| Problem::not_found("customer", id))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Aws {
+    customer_identifier: Option<String>,
+    account_id: Option<String>,
+    license_arn: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Provision {
+    name: Option<String>,
+    email: Option<String>,
+    #[serde(default)]
+    aws: Aws,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Waiting {
+    wait: Option<String>,
+}
+
+pub(super) async fn provision(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Params(query): Params<Waiting>,
+    Body(body): Body<Provision>,
+) -> Result<Json<Customer>, Problem> {
+    let wait = wait(query.wait.as_deref())?;
+    let text = |value: Option<String>| value.filter(|text| !text.trim().is_empty());
+    let account_id = text(body.aws.account_id);
+    if account_id
+        .as_deref()
+        .is_some_and(|id| id.len() != 12 || !id.bytes().all(|it| it.is_ascii_digit()))
+    {
+        return Err(Problem::bad_request(
+            "aws.account_id is an AWS account's 12 digits",
+        ));
+    }
+    let request = ProvisionCustomer {
+        id: CustomerId::new(id),
+        name: body.name,
+        email: body.email,
+        aws: AwsIds {
+            account_id: account_id.map(AccountId::new),
+            customer_identifier: text(body.aws.customer_identifier).map(CustomerIdentifier::new),
+            license_arn: text(body.aws.license_arn).map(LicenseArn::new),
+        },
+        metadata: body.metadata,
+    };
+    let customer = state
+        .store
+        .provision_customer(request, state.clock.now())
+        .await?;
+    settle(&state, &customer.id, wait).await?;
+    Ok(Json(known(&state, customer.id.as_str()).await?))
+}
+
+/// Waits until no look at AWS is outstanding for a customer, but not longer than asked to.
+pub(super) async fn settle(
+    state: &ApiState,
+    id: &CustomerId,
+    wait: Duration,
+) -> Result<(), Problem> {
+    let deadline = tokio::time::Instant::now() + wait;
+    while tokio::time::Instant::now() < deadline {
+        if state
+            .store
+            .customer_is_settled(id.clone(), state.clock.now())
+            .await?
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscriptions {
+    limit: Option<String>,
+    cursor: Option<String>,
+    customer_id: Option<String>,
+    product_id: Option<String>,
+    status: Option<String>,
+}
+
+pub(super) async fn subscriptions(
+    State(state): State<ApiState>,
+    Params(query): Params<Subscriptions>,
+) -> Result<Json<Value>, Problem> {
+    let status = match &query.status {
+        None => None,
+        Some(word) => Some(Status::parse(word).ok_or_else(|| {
+            let words: Vec<&str> = Status::ALL.into_iter().map(Status::as_str).collect();
+            Problem::bad_request(format!("status is one of {}", words.join(", ")))
+        })?),
+    };
+    let customer_id = match &query.customer_id {
+        // An alias leads to its customer here too.
+        Some(id) => Some(
+            state
+                .store
+                .customer(CustomerId::new(id))
+                .await?
+                .map_or_else(|| CustomerId::new(id), |customer| customer.id),
+        ),
+        None => None,
+    };
+    let filter = SubscriptionFilter {
+        customer_id,
+        product_id: query.product_id.map(ProductId::new),
+        status,
+    };
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    listed(&state, filter, page).await
+}
+
+pub(super) async fn subscriptions_of(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Params(query): Params<List>,
+) -> Result<Json<Value>, Problem> {
+    let customer = known(&state, &id).await?;
+    let filter = SubscriptionFilter {
+        customer_id: Some(customer.id),
+        ..SubscriptionFilter::default()
+    };
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    listed(&state, filter, page).await
+}
+
+async fn listed(
+    state: &ApiState,
+    filter: SubscriptionFilter,
+    page: Page,
+) -> Result<Json<Value>, Problem> {
+    let rows = state.store.subscriptions(filter, one_more(&page)).await?;
+    Ok(Json(items(rows, page.limit, |subscription| {
+        subscription.id.to_string()
+    })))
+}
+
+pub(super) async fn subscription(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Subscription>, Problem> {
+    let found = state.store.subscription(SubscriptionId::new(&id)).await?;
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("subscription", &id))
+}

@@ -1,0 +1,150 @@
+//! What handlers take from a request, with problem details for what cannot be read.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Problem;
+use crate::store::Page;
+
+/// The most that a body may hold, but for usage reports.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MOST: u32 = 500;
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = read_body(request, state).await?;
+        // No body says as much as an empty object: every field may be left out of some.
+        let text = if bytes.is_empty() {
+            b"{}".as_slice()
+        } else {
+            &bytes
+        };
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            let place = if path == "." {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
+            Problem::bad_request(format!("the body cannot be read: {place}{inner}"))
+        })?;
+        json.end().map_err(|error| {
+            Problem::bad_request(format!("the body has more after its JSON: {error}"))
+        })?;
+        Ok(Self(value))
+    }
+}
+
+/// The whole body, refused beyond the limit that the route sets.
+pub(super) async fn read_body<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail = "the body is larger than this call takes: send it in parts";
+                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail);
+            }
+            Problem::bad_request(rejection.body_text())
+        })
+}
+
+/// Query parameters.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| {
+                Problem::bad_request(format!(
+                    "a query parameter cannot be read: {}",
+                    rejection.body_text()
+                ))
+            })?;
+        Ok(Self(value))
+    }
+}
+
+/// `limit` and `cursor` as they come.
+pub(super) fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
+    let limit = match limit {
+        None => PAGE_DEFAULT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=PAGE_MOST).contains(limit))
+            .ok_or_else(|| {
+                Problem::bad_request(format!("limit is a whole number from 1 to {PAGE_MOST}"))
+            })?,
+    };
+    let after = match cursor {
+        None => None,
+        Some(cursor) => {
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
+            let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            Some(key.ok_or_else(|| {
+                Problem::bad_request("cursor is not one that a list answered with as next_cursor")
+            })?)
+        }
+    };
+    Ok(Page { after, limit })
+}
+
+/// A page as it is answered. One more row than asked for tells that there is another page.
+pub(super) fn items<T: Serialize>(
+    mut rows: Vec<T>,
+    limit: u32,
+    key: impl Fn(&T) -> String,
+) -> Value {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows
+        .last()
+        .filter(|_| more)
+        .map(|row| URL_SAFE_NO_PAD.encode(key(row)));
+    match next {
+        Some(next) => json!({"items": rows, "next_cursor": next}),
+        None => json!({"items": rows}),
+    }
+}
+
+/// The page to ask the store for: one row more than asked for.
+pub(super) fn one_more(page: &Page) -> Page {
+    Page {
+        after: page.after.clone(),
+        limit: page.limit + 1,
+    }
+}
+
+/// `wait` as a duration of at most a minute.
+pub(super) fn wait(text: Option<&str>) -> Result<Duration, Problem> {
+    let Some(text) = text else {
+        return Ok(Duration::ZERO);
+    };
+    crate::settings::duration(text)
+        .filter(|wait| *wait <= Duration::from_secs(60))
+        .ok_or_else(|| Problem::bad_request("wait is a duration such as 500ms or 5s, at most 1m"))
+}

@@ -1,0 +1,135 @@
+//! The ledger: records, the balance, and what a person decides.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::extract::{Body, Params, items, one_more, page};
+use super::{ApiState, Problem};
+use crate::domain::{CustomerId, ProductId, Quantity};
+use crate::store::{Balance, RecordFilter, RecordRow, Resolution};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    limit: Option<String>,
+    cursor: Option<String>,
+    state: Option<String>,
+    product_id: Option<String>,
+    customer_id: Option<String>,
+}
+
+const STATES: [&str; 6] = [
+    "open",
+    "ready",
+    "sending",
+    "accepted",
+    "parked",
+    "written_off",
+];
+
+pub(super) async fn records(
+    State(state): State<ApiState>,
+    Params(query): Params<List>,
+) -> Result<Json<Value>, Problem> {
+    if query
+        .state
+        .as_deref()
+        .is_some_and(|word| !STATES.contains(&word))
+    {
+        return Err(Problem::bad_request(format!(
+            "state is one of {}",
+            STATES.join(", ")
+        )));
+    }
+    let customer_id = match &query.customer_id {
+        Some(id) => Some(
+            state
+                .store
+                .customer(CustomerId::new(id))
+                .await?
+                .map_or_else(|| CustomerId::new(id), |customer| customer.id),
+        ),
+        None => None,
+    };
+    let filter = RecordFilter {
+        state: query.state,
+        product_id: query.product_id.map(ProductId::new),
+        customer_id,
+    };
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let rows = state
+        .store
+        .metering_records(filter, one_more(&page))
+        .await?;
+    Ok(Json(items(rows, page.limit, |record| record.id.clone())))
+}
+
+pub(super) async fn record(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let found = state.store.metering_record(id.clone()).await?;
+    let (record, attempts) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
+    let mut answer = json!(record);
+    // How often it was sent stays a number; each attempt has a place of its own.
+    answer["history"] = json!(attempts);
+    Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Retry,
+    CarryForward,
+    WriteOff,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resolve {
+    action: Action,
+    note: String,
+}
+
+pub(super) async fn resolve(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Body(body): Body<Resolve>,
+) -> Result<Json<RecordRow>, Problem> {
+    if body.note.trim().is_empty() {
+        return Err(Problem::bad_request(
+            "note says why, for whoever reads the books later",
+        ));
+    }
+    let resolution = match body.action {
+        Action::Retry => Resolution::Retry,
+        Action::CarryForward => Resolution::CarryForward,
+        Action::WriteOff => Resolution::WriteOff,
+    };
+    Ok(Json(
+        state
+            .store
+            .resolve_record(id, resolution, body.note, state.clock.now())
+            .await?,
+    ))
+}
+
+pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+    let products: BTreeMap<ProductId, Balance> = state.store.metering_balance().await?;
+    let sum = |part: fn(&Balance) -> Quantity| products.values().map(part).sum::<Quantity>();
+    let total = Balance {
+        reported: sum(|it| it.reported),
+        accepted: sum(|it| it.accepted),
+        pending: sum(|it| it.pending),
+        parked: sum(|it| it.parked),
+        written_off: sum(|it| it.written_off),
+    };
+    let mut answer = json!(total);
+    answer["adds_up"] = json!(products.values().all(Balance::adds_up));
+    answer["products"] = json!(products);
+    Ok(Json(answer))
+}

@@ -1,0 +1,209 @@
+//! Errors as RFC 9457 problem details: a stable type, and a detail that says what to do.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::aws::{AwsError, AwsErrorKind};
+use crate::catalog::CatalogError;
+use crate::store::{
+    FeatureError, ImportError, PlanError, ProvisionError, ResolveError, StoreError,
+};
+
+/// An error as the API answers it.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    detail: String,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of this kind; `kind` becomes its `type` and never changes once released.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            detail: detail.into(),
+            more: Map::new(),
+        }
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    /// 404 for a thing of this kind.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            format!("there is no {what} {id}"),
+        )
+    }
+
+    /// With one more member.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: Value) -> Self {
+        self.more.insert(member.to_owned(), value);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.kind.replace('-', " ");
+        let mut body = json!({
+            "type": format!("urn:marketd:problem:{}", self.kind),
+            "title": title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.more);
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // The caller can do nothing but try again; the operator reads why in the log.
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store failed a request"
+        );
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store-unavailable",
+            "the database could not do this now; nothing was changed, try again",
+        )
+    }
+}
+
+impl From<AwsError> for Problem {
+    fn from(error: AwsError) -> Self {
+        let detail = error.to_string();
+        match error.kind {
+            AwsErrorKind::Throttled | AwsErrorKind::Unanswered => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "aws-unavailable",
+                format!("AWS did not answer, try again: {detail}"),
+            ),
+            AwsErrorKind::AccessDenied => Self::new(
+                StatusCode::BAD_GATEWAY,
+                "aws-access-denied",
+                format!(
+                    "the role lacks a permission (`marketd integration iam-policy` prints all of them): {detail}"
+                ),
+            ),
+            AwsErrorKind::Credentials => Self::new(
+                StatusCode::BAD_GATEWAY,
+                "aws-credentials",
+                format!("AWS does not take the credentials (`marketd doctor` says why): {detail}"),
+            ),
+            AwsErrorKind::Refused if error.code().contains("NotFound") => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+            }
+            AwsErrorKind::Refused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "aws-refused", detail)
+            }
+        }
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Aws(error) => error.into(),
+            CatalogError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        let unprocessable =
+            |kind| Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, error.to_string());
+        match &error {
+            ImportError::NoProductCode(_) => unprocessable("listing-not-ready"),
+            ImportError::UnknownDimension { .. } => unprocessable("unknown-dimension"),
+            ImportError::IdTaken(_) => {
+                Self::new(StatusCode::CONFLICT, "id-taken", error.to_string())
+            }
+            ImportError::Store(_) => match error {
+                ImportError::Store(error) => error.into(),
+                _ => unprocessable("import-refused"),
+            },
+        }
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PlanError::UnknownPlan(_)
+            | PlanError::UnknownFeature(_)
+            | PlanError::UnknownProduct(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            PlanError::SoldByAws(_) => Self::new(StatusCode::CONFLICT, "sold-by-aws", detail),
+            PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FeatureError> for Problem {
+    fn from(error: FeatureError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FeatureError::UnknownDimension { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unknown-dimension",
+                detail,
+            ),
+            FeatureError::OtherType { .. } => {
+                Self::new(StatusCode::CONFLICT, "feature-type-fixed", detail)
+            }
+            FeatureError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProvisionError> for Problem {
+    fn from(error: ProvisionError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ProvisionError::IdentityTaken { .. } => {
+                Self::new(StatusCode::CONFLICT, "aws-id-taken", detail)
+            }
+            ProvisionError::SecondAccount { .. } => {
+                Self::new(StatusCode::CONFLICT, "second-account", detail)
+            }
+            ProvisionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ResolveError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            ResolveError::NotParked { .. } => Self::new(StatusCode::CONFLICT, "not-parked", detail),
+            ResolveError::MaybeHonoured(_) => {
+                Self::new(StatusCode::CONFLICT, "outcome-unknown", detail)
+            }
+            ResolveError::Unassigned(_) => {
+                Self::new(StatusCode::CONFLICT, "no-subscription", detail)
+            }
+            ResolveError::Store(error) => error.into(),
+        }
+    }
+}

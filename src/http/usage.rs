@@ -1,0 +1,216 @@
+//! Usage reports: every event is judged alone, and a bad one does not hold up the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::extract::read_body;
+use super::{ApiState, Problem};
+use crate::domain::usage::{Rejection, UsageEvent, UsageSubject};
+use crate::domain::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity};
+
+/// The most that a report may hold.
+pub(super) const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The most events in a report: one transaction holds them.
+const EVENTS_MOST: usize = 10_000;
+const ID_LONGEST: usize = 255;
+/// AWS's limits for what splits a buyer's bill.
+const TAGS_MOST: usize = 5;
+
+pub(super) async fn report(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let lines = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("ndjson") || value.contains("jsonl"));
+    let body = read_body(request, &state).await?;
+    let raw = if lines {
+        split_lines(&body)?
+    } else {
+        split_array(&body)?
+    };
+    if raw.len() > EVENTS_MOST {
+        let detail = format!("a report holds at most {EVENTS_MOST} events: send it in parts");
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-many-events",
+            detail,
+        ));
+    }
+    let mut events = Vec::with_capacity(raw.len());
+    let mut rejected = Vec::new();
+    for (place, text) in raw.iter().enumerate() {
+        match read_event(text, place) {
+            Ok(event) => events.push(event),
+            Err(rejection) => rejected.push(rejection),
+        }
+    }
+    let receipt = state
+        .store
+        .append_usage(events, state.metering_window, state.clock.now())
+        .await?;
+    count(receipt.accepted, "accepted");
+    count(receipt.duplicates, "duplicate");
+    rejected.extend(receipt.rejected);
+    count(rejected.len(), "rejected");
+    let rejected: Vec<Value> = rejected
+        .into_iter()
+        .map(|it| json!({"id": it.id, "code": it.code, "detail": it.detail}))
+        .collect();
+    Ok(Json(json!({
+        "accepted": receipt.accepted,
+        "duplicates": receipt.duplicates,
+        "rejected": rejected,
+    })))
+}
+
+fn count(events: usize, outcome: &'static str) {
+    metrics::counter!("marketd_usage_events_total", "outcome" => outcome)
+        .increment(u64::try_from(events).unwrap_or(u64::MAX));
+}
+
+fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Report {
+        events: Vec<Box<RawValue>>,
+    }
+    let report: Report = serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!(
+            "the body is {{\"events\":[…]}}, or one event a line as application/x-ndjson: {error}"
+        ))
+    })?;
+    Ok(report.events)
+}
+
+fn split_lines(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Problem::bad_request(format!("the body is not UTF-8: {error}")))?;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| {
+            serde_json::from_str(line).map_err(|error| {
+                Problem::bad_request(format!("line {} is not JSON: {error}", number + 1))
+            })
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireEvent {
+    id: String,
+    customer_id: CustomerId,
+    feature_id: Option<FeatureId>,
+    dimension: Option<DimensionKey>,
+    product_id: Option<ProductId>,
+    quantity: Box<RawValue>,
+    timestamp: Option<String>,
+    license_arn: Option<LicenseArn>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+}
+
+fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
+    let event: WireEvent = serde_json::from_str(text.get()).map_err(|error| Rejection {
+        id: id_of(text).unwrap_or_else(|| format!("#{place}")),
+        code: "invalid_event",
+        detail: error.to_string(),
+    })?;
+    let reject = |code, detail: String| Rejection {
+        id: event.id.clone(),
+        code,
+        detail,
+    };
+    if event.id.is_empty() || event.id.len() > ID_LONGEST {
+        let detail = format!("id is 1 to {ID_LONGEST} characters, and the event's alone");
+        return Err(reject("invalid_event", detail));
+    }
+    let quantity: Quantity = serde_json::from_str(event.quantity.get())
+        .map_err(|error| reject("invalid_quantity", error.to_string()))?;
+    let timestamp = event
+        .timestamp
+        .as_deref()
+        .map(|text| {
+            text.parse::<Timestamp>().map_err(|_| {
+                reject(
+                    "invalid_timestamp",
+                    format!("{text:?} is not RFC 3339, as 2026-11-23T12:00:00Z"),
+                )
+            })
+        })
+        .transpose()?;
+    if let Some(detail) = bad_tags(&event.tags) {
+        return Err(reject("invalid_tags", detail));
+    }
+    let subject = match (event.feature_id, event.dimension, event.product_id) {
+        (Some(feature), None, None) => UsageSubject::Feature(feature),
+        (None, Some(dimension), Some(product_id)) => UsageSubject::Dimension {
+            product_id,
+            dimension,
+        },
+        _ => {
+            let detail = "name either feature_id, or dimension and product_id".to_owned();
+            return Err(Rejection {
+                id: event.id,
+                code: "invalid_event",
+                detail,
+            });
+        }
+    };
+    Ok(UsageEvent {
+        id: event.id,
+        customer_id: event.customer_id,
+        subject,
+        quantity,
+        timestamp,
+        license_arn: event.license_arn,
+        tags: event.tags,
+    })
+}
+
+/// The id of an event that cannot be read otherwise, so that the answer can name it.
+fn id_of(text: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    serde_json::from_str::<Named>(text.get())
+        .ok()
+        .map(|named| named.id)
+}
+
+fn bad_tags(tags: &BTreeMap<String, String>) -> Option<String> {
+    if tags.len() > TAGS_MOST {
+        return Some(format!("AWS takes at most {TAGS_MOST} tags"));
+    }
+    let allowed = |text: &str| {
+        text.chars()
+            .all(|it| it.is_ascii_alphanumeric() || "+ -=._:\\/@".contains(it))
+    };
+    let bad: BTreeSet<&str> = tags
+        .iter()
+        .filter(|(key, value)| {
+            let lengths = (1..=100).contains(&key.len()) && (1..=256).contains(&value.len());
+            !lengths || !allowed(key) || !allowed(value)
+        })
+        .map(|(key, _)| key.as_str())
+        .collect();
+    (!bad.is_empty()).then(|| {
+        let names: Vec<&str> = bad.into_iter().collect();
+        format!(
+            "{}: AWS takes keys of 1 to 100 and values of 1 to 256 characters of a-z A-Z 0-9 + - = . _ : \\ / @ and blanks",
+            names.join(", ")
+        )
+    })
+}

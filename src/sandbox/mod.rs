@@ -1,7 +1,190 @@
 //! A local AWS Marketplace that real AWS SDK clients can talk to.
+//!
+//! One port serves every service that a seller needs: SQS, STS, entitlements, metering, the catalog and
+//! agreements, each in the protocols that the SDKs speak. `market` holds AWS's rules and is pure; the rest
+//! carries them over the wire, loses answers on request, and moves the clock.
+
 mod answer;
+mod calls;
+mod cbor;
 pub mod clock;
 pub mod control;
+mod fanout;
+mod faults;
+mod harness;
 pub mod market;
-mod sqs;
+mod server;
 pub mod shared;
+mod sqs;
+mod sts;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use calls::CallSummary;
+pub use faults::{Fault, FaultKind};
+pub use sts::RoleGrant;
+
+use calls::Calls;
+use clock::SandboxClock;
+use fanout::FanOut;
+use faults::Faults;
+use market::Market;
+use shared::SharedMarket;
+use sqs::Queues;
+use sts::Sts;
+
+/// The queue that everything AWS publishes comes to.
+const QUEUE: &str = "marketd";
+const DEAD_LETTERS: &str = "marketd-dead";
+/// A message that was received this often and never deleted is a dead letter.
+const RECEIVES_MOST: u32 = 50;
+
+/// How to start a sandbox.
+#[derive(Clone, Copy, Debug)]
+pub struct SandboxOptions {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What its ids are made from: the same seed, the same ids.
+    pub seed: u64,
+}
+
+/// A sandbox that serves.
+pub struct Sandbox {
+    address: SocketAddr,
+    parts: Parts,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What the sandbox's handlers share.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    market: SharedMarket,
+    queues: Queues,
+    sts: Sts,
+    faults: Faults,
+    calls: Calls,
+    fanout: FanOut,
+}
+
+impl Sandbox {
+    /// Starts serving.
+    pub async fn start(options: SandboxOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        let clock = SandboxClock::new();
+        let market = SharedMarket::new(Market::new(options.seed), clock.clone());
+        let queues = Queues::new(format!("http://{address}"), clock.clone(), options.seed);
+        queues.create(DEAD_LETTERS, BTreeMap::new());
+        let redrive = json!({
+            "deadLetterTargetArn":
+                format!("arn:aws:sqs:us-east-1:{}:{DEAD_LETTERS}", market::SELLER_ACCOUNT),
+            "maxReceiveCount": RECEIVES_MOST,
+        });
+        queues.create(
+            QUEUE,
+            BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]),
+        );
+        let parts = Parts {
+            fanout: FanOut::new(QUEUE.to_owned(), options.seed),
+            sts: Sts::new(clock, options.seed),
+            faults: Faults::default(),
+            calls: Calls::default(),
+            market,
+            queues,
+        };
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(fanout::run(parts.clone(), shutdown.clone()));
+        tasks.spawn(server::serve(
+            listener,
+            parts.clone(),
+            shutdown.clone(),
+            tasks.clone(),
+        ));
+        Ok(Self {
+            address,
+            parts,
+            shutdown,
+            tasks,
+        })
+    }
+
+    /// Its address, as `AWS_ENDPOINT_URL` takes it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The address of the queue that everything is published to.
+    pub fn queue_url(&self) -> String {
+        self.parts.queues.url(QUEUE)
+    }
+
+    /// The market, to act on and to look into.
+    pub fn market(&self) -> &SharedMarket {
+        &self.parts.market
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &SandboxClock {
+        self.parts.market.clock()
+    }
+
+    /// Makes a role that can be assumed.
+    pub fn add_role(&self, role: RoleGrant) {
+        self.parts.sts.add_role(role);
+    }
+
+    /// Arms a fault.
+    pub fn arm(&self, fault: Fault) {
+        self.parts.faults.arm(fault);
+    }
+
+    /// Takes back every fault.
+    pub fn disarm(&self) {
+        self.parts.faults.clear();
+    }
+
+    /// Every call by operation, caller and outcome.
+    pub fn calls(&self) -> Vec<CallSummary> {
+        self.parts.calls.summary()
+    }
+
+    /// Puts any body on the queue.
+    pub fn inject(&self, body: impl Into<String>) {
+        self.parts.queues.deliver(QUEUE, body.into());
+    }
+
+    /// The environment that any AWS SDK, and marketd, needs to talk to it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL", self.url()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ACCESS_KEY_ID", "sandbox".into()),
+            ("AWS_SECRET_ACCESS_KEY", "sandbox".into()),
+            ("MARKETD__QUEUE__URL", self.queue_url()),
+        ]
+    }
+
+    /// Stops serving.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn locked<T>(mutex: &Arc<Mutex<T>>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

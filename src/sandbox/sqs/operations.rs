@@ -199,8 +199,7 @@ impl State {
         let delay = delay.unwrap_or_else(|| queue.seconds("DelaySeconds", 0));
         let attributes = entry["MessageAttributes"].clone();
         let message = Message::new(message_id, body.to_owned(), attributes, now);
-        let answer =
-            json!({"MessageId": message.message_id, "MD5OfMessageBody": message.body_md5});
+        let answer = json!({"MessageId": message.message_id, "MD5OfMessageBody": message.body_md5});
         let delay = SignedDuration::from_secs(delay);
         queue.messages.push(message, now, delay);
         Ok(answer)
@@ -301,10 +300,7 @@ fn queue_attributes(queue: &mut Queue, input: &Value, now: Timestamp) -> Value {
                 "ApproximateNumberOfMessagesDelayed",
                 counts.delayed.to_string(),
             ),
-            (
-                "CreatedTimestamp",
-                queue.created_at.as_second().to_string(),
-            ),
+            ("CreatedTimestamp", queue.created_at.as_second().to_string()),
             (
                 "LastModifiedTimestamp",
                 queue.changed_at.as_second().to_string(),
@@ -322,9 +318,8 @@ fn queue_attributes(queue: &mut Queue, input: &Value, now: Timestamp) -> Value {
 fn read_attributes(input: &Value) -> Result<BTreeMap<String, String>, ApiError> {
     match input.get("Attributes") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
-        Some(attributes) => serde_json::from_value(attributes.clone()).map_err(|_| {
-            bad_request("InvalidAttributeValue", "Attribute values must be strings.")
-        }),
+        Some(attributes) => serde_json::from_value(attributes.clone())
+            .map_err(|_| bad_request("InvalidAttributeValue", "Attribute values must be strings.")),
     }
 }
 

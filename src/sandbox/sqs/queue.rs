@@ -138,7 +138,10 @@ impl Messages {
         }
         // With no visibility timeout a message stays receivable, but not twice in one call.
         if visibility <= SignedDuration::ZERO {
-            let again = received.messages.iter().map(|(receipt, _)| receipt.sequence);
+            let again = received
+                .messages
+                .iter()
+                .map(|(receipt, _)| receipt.sequence);
             self.visible.extend(again);
         }
         received

@@ -1,0 +1,147 @@
+//! From AWS's topics and event bus to queues: envelopes, repetition and disorder as they really come.
+
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::market::{Channel, Outgoing};
+use super::sqs::random_uuid;
+use super::{Parts, locked};
+
+/// How notifications are delivered.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Delivery {
+    /// One message in so many comes twice.
+    pub(super) repeat_one_in: Option<u32>,
+    /// SNS messages come without their envelope.
+    pub(super) raw: bool,
+    /// Nothing is delivered until this is taken back; then all of it in any order.
+    pub(super) hold: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct FanOut {
+    queue: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    delivery: Delivery,
+    held: Vec<String>,
+    random: fastrand::Rng,
+}
+
+impl FanOut {
+    pub(super) fn new(queue: String, seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        let state = State {
+            delivery: Delivery::default(),
+            held: Vec::new(),
+            random,
+        };
+        Self {
+            queue,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        locked(&self.state).delivery.clone()
+    }
+
+    /// Changes how messages are delivered; what was held back comes now, shuffled.
+    pub(super) fn set_delivery(&self, parts: &Parts, delivery: Delivery) {
+        let released = {
+            let mut state = locked(&self.state);
+            state.delivery = delivery;
+            if state.delivery.hold {
+                return;
+            }
+            let mut held = std::mem::take(&mut state.held);
+            state.random.shuffle(&mut held);
+            held
+        };
+        for body in released {
+            parts.queues.deliver(&self.queue, body);
+        }
+    }
+
+    fn publish(&self, parts: &Parts, outgoing: &Outgoing) {
+        let mut state = locked(&self.state);
+        let body = state.body(outgoing);
+        let repeat = state.delivery.repeat_one_in;
+        let copies = match repeat {
+            Some(odds) if state.random.u32(0..odds.max(1)) == 0 => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            if state.delivery.hold {
+                state.held.push(body.clone());
+            } else {
+                parts.queues.deliver(&self.queue, body.clone());
+            }
+        }
+    }
+}
+
+impl State {
+    fn body(&mut self, outgoing: &Outgoing) -> String {
+        match &outgoing.channel {
+            Channel::EventBridge { event } => event.to_string(),
+            Channel::Sns { message, .. } if self.delivery.raw => message.clone(),
+            Channel::Sns { topic_arn, message } => self.envelope(topic_arn, message, outgoing.at),
+        }
+    }
+
+    /// What SNS wraps around a message on its way to a queue.
+    fn envelope(&mut self, topic_arn: &str, message: &str, at: Timestamp) -> String {
+        let host = "https://sns.us-east-1.amazonaws.com";
+        let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..))
+            .take(256)
+            .collect();
+        json!({
+            "Type": "Notification",
+            "MessageId": random_uuid(&mut self.random),
+            "TopicArn": topic_arn,
+            "Message": message,
+            "Timestamp": format!("{at:.3}"),
+            "SignatureVersion": "1",
+            "Signature": STANDARD.encode(random),
+            "SigningCertURL": format!("{host}/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem"),
+            "UnsubscribeURL": format!("{host}/?Action=Unsubscribe&SubscriptionArn={topic_arn}:sandbox"),
+        })
+        .to_string()
+    }
+}
+
+/// Delivers what the market publishes, as soon as it is due.
+pub(super) async fn run(parts: Parts, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let (due, next) = parts.market.peek(|market, now| {
+            let due = market.take_outgoing(now);
+            (due, market.next_due())
+        });
+        for outgoing in &due {
+            parts.fanout.publish(&parts, outgoing);
+        }
+        let next_due = async {
+            match next {
+                Some(at) => parts.market.clock().sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut moves = parts.market.clock().moves();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = parts.market.acted() => {}
+            () = next_due => {}
+            _ = moves.changed() => {}
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Faults on request: what networks and busy services do, when a test or a demo asks for it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::locked;
+
+/// A fault to inject.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The operation, or `*` for every one.
+    pub operation: String,
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// How often; until taken back if left out.
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// One call in so many; every one if left out.
+    #[serde(default)]
+    pub one_in: Option<u32>,
+    /// How slow, in milliseconds, for `slow`; how many records, for `unprocessed`.
+    #[serde(default)]
+    pub amount: Option<u32>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// AWS says that calls come too fast.
+    Throttle,
+    /// AWS fails inside.
+    Error500,
+    /// The connection is cut; nothing was done.
+    CutBefore,
+    /// The work is done; the connection is cut before the answer.
+    CutAfter,
+    /// The answer takes its time.
+    Slow,
+    /// Metering leaves records unprocessed.
+    Unprocessed,
+    /// The work is done; the answer is rubbish.
+    Garble,
+    /// The permission is missing.
+    Deny,
+}
+
+impl FaultKind {
+    /// How long a slow answer takes.
+    pub(super) fn delay(self, amount: Option<u32>) -> Duration {
+        match self {
+            Self::Slow => Duration::from_millis(amount.unwrap_or(1_000).into()),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The faults that are armed.
+#[derive(Clone, Default)]
+pub(super) struct Faults(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    armed: Vec<Fault>,
+    random: fastrand::Rng,
+}
+
+impl Faults {
+    pub(super) fn arm(&self, fault: Fault) {
+        locked(&self.0).armed.push(fault);
+    }
+
+    pub(super) fn clear(&self) {
+        locked(&self.0).armed.clear();
+    }
+
+    pub(super) fn list(&self) -> Vec<Fault> {
+        locked(&self.0).armed.clone()
+    }
+
+    /// The fault that this call meets, if any; each is spent as it is met.
+    pub(super) fn strike(&self, operation: &str) -> Option<Fault> {
+        let mut state = locked(&self.0);
+        let State { armed, random } = &mut *state;
+        let place = armed.iter().position(|fault| {
+            (fault.operation == operation || fault.operation == "*")
+                && fault.times != Some(0)
+                && fault
+                    .one_in
+                    .is_none_or(|odds| random.u32(0..odds.max(1)) == 0)
+        })?;
+        let fault = armed.get_mut(place)?;
+        fault.times = fault.times.map(|times| times - 1);
+        let struck = fault.clone();
+        armed.retain(|fault| fault.times != Some(0));
+        Some(struck)
+    }
+}

@@ -1,0 +1,193 @@
+//! STS: roles that can be assumed, and the credentials that come of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{bad_request, refusal};
+use super::clock::SandboxClock;
+use super::locked;
+use super::market::{ApiError, SELLER_ACCOUNT};
+
+/// A role in the seller's account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleGrant {
+    /// Its ARN.
+    pub role_arn: String,
+    /// The external id that its trust policy asks for; any will do without one.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// The actions that it allows; all without a list.
+    #[serde(default)]
+    pub permissions: Option<Vec<String>>,
+}
+
+/// Roles and sessions.
+#[derive(Clone)]
+pub(super) struct Sts {
+    clock: SandboxClock,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    roles: HashMap<String, RoleGrant>,
+    sessions: HashMap<String, Session>,
+    random: fastrand::Rng,
+}
+
+struct Session {
+    role: RoleGrant,
+    name: String,
+    expires_at: Timestamp,
+}
+
+const SESSION_SECONDS: i64 = 3_600;
+
+impl Sts {
+    pub(super) fn new(clock: SandboxClock, seed: u64) -> Self {
+        let usual = RoleGrant {
+            role_arn: format!("arn:aws:iam::{SELLER_ACCOUNT}:role/marketd"),
+            external_id: None,
+            permissions: None,
+        };
+        let state = State {
+            roles: HashMap::from([(usual.role_arn.clone(), usual)]),
+            sessions: HashMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+        };
+        Self {
+            clock,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    pub(super) fn add_role(&self, role: RoleGrant) {
+        locked(&self.state)
+            .roles
+            .insert(role.role_arn.clone(), role);
+    }
+
+    /// Whether a caller may do this. Keys that STS did not give out are the seller's own.
+    pub(super) fn allow(&self, access_key: &str, action: &str) -> Result<(), ApiError> {
+        let state = locked(&self.state);
+        let Some(session) = state.sessions.get(access_key) else {
+            return Ok(());
+        };
+        if session.expires_at <= self.clock.now() {
+            let message = "The security token included in the request is expired";
+            return Err(bad_request("ExpiredTokenException", message));
+        }
+        let allowed = session.role.permissions.as_ref().is_none_or(|actions| {
+            action.starts_with("sts:") || actions.iter().any(|allowed| allowed == action)
+        });
+        if allowed {
+            return Ok(());
+        }
+        let message = format!(
+            "User: {} is not authorized to perform: {action}",
+            assumed(&session.role.role_arn, &session.name)
+        );
+        Err(bad_request("AccessDeniedException", message))
+    }
+
+    pub(super) fn call(
+        &self,
+        access_key: &str,
+        operation: &str,
+        input: &Value,
+    ) -> Result<Value, ApiError> {
+        match operation {
+            "AssumeRole" => self.assume(input),
+            "GetCallerIdentity" => Ok(self.identity(access_key)),
+            _ => Err(bad_request(
+                "InvalidAction",
+                format!("STS has no {operation} here"),
+            )),
+        }
+    }
+
+    fn assume(&self, input: &Value) -> Result<Value, ApiError> {
+        let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
+        let (arn, name) = (text("RoleArn"), text("RoleSessionName"));
+        let seconds = match input["DurationSeconds"].as_str() {
+            None => SESSION_SECONDS,
+            Some(text) => text.parse().unwrap_or(0),
+        };
+        if !(900..=43_200).contains(&seconds) {
+            return Err(bad_request(
+                "ValidationError",
+                "DurationSeconds is from 900 to 43200",
+            ));
+        }
+        let mut state = locked(&self.state);
+        let trusted = state.roles.get(&arn).filter(|role| {
+            role.external_id
+                .as_ref()
+                .is_none_or(|id| input["ExternalId"].as_str() == Some(id))
+        });
+        let Some(role) = trusted.cloned() else {
+            let message =
+                format!("User is not authorized to perform: sts:AssumeRole on resource: {arn}");
+            return Err(refusal(403, "AccessDenied", message));
+        };
+        let tail: String =
+            std::iter::repeat_with(|| state.random.alphanumeric().to_ascii_uppercase())
+                .take(16)
+                .collect();
+        let access_key = format!("ASIA{tail}");
+        let expires_at = self.clock.now() + SignedDuration::from_secs(seconds);
+        let answer = json!({
+            "Credentials": {
+                "AccessKeyId": access_key,
+                "SecretAccessKey": format!("secret-of-{access_key}"),
+                "SessionToken": format!("token-of-{access_key}"),
+                "Expiration": expires_at.to_string(),
+            },
+            "AssumedRoleUser": {
+                "Arn": assumed(&arn, &name),
+                "AssumedRoleId": format!("AROASANDBOX:{name}"),
+            },
+        });
+        state.sessions.insert(
+            access_key,
+            Session {
+                role,
+                name,
+                expires_at,
+            },
+        );
+        Ok(answer)
+    }
+
+    fn identity(&self, access_key: &str) -> Value {
+        let state = locked(&self.state);
+        match state.sessions.get(access_key) {
+            Some(session) => json!({
+                "Account": account(&session.role.role_arn),
+                "Arn": assumed(&session.role.role_arn, &session.name),
+                "UserId": format!("AROASANDBOX:{}", session.name),
+            }),
+            None => json!({
+                "Account": SELLER_ACCOUNT,
+                "Arn": format!("arn:aws:iam::{SELLER_ACCOUNT}:root"),
+                "UserId": SELLER_ACCOUNT,
+            }),
+        }
+    }
+}
+
+fn account(role_arn: &str) -> &str {
+    role_arn.split(':').nth(4).unwrap_or(SELLER_ACCOUNT)
+}
+
+fn assumed(role_arn: &str, name: &str) -> String {
+    let role = role_arn.rsplit('/').next().unwrap_or_default();
+    format!(
+        "arn:aws:sts::{}:assumed-role/{role}/{name}",
+        account(role_arn)
+    )
+}

@@ -1,1 +1,380 @@
 //! Starts the parts, supervises them and stops them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sd_notify::NotifyState;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::{Connection, ConnectionOptions, Role};
+use crate::clock::Clock;
+use crate::domain::reconciliation::Patience;
+use crate::health::Health;
+use crate::http::{ApiState, Bound, router};
+use crate::intake::{Intake, IntakeError};
+use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
+use crate::reconcile::Reconciler;
+use crate::settings::{Listen, Settings};
+use crate::store::{Closing, IntegrationRow, Store, StoreError};
+use crate::supervisor::{PartEnded, Supervisor};
+use crate::telemetry::Masked;
+use crate::webhook::Webhook;
+
+/// Calls to AWS's metering under way at once; the rate is kept besides.
+const METERING_CONCURRENCY: usize = 4;
+/// How long requests and looks under way may take before a stop leaves them behind.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// Why the daemon could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address could not be bound.
+    #[error("could not listen on {listen}")]
+    Listen {
+        /// Where.
+        listen: Listen,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A part stopped by itself.
+    #[error(transparent)]
+    Part(#[from] PartEnded),
+    /// The queue could not be read.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+/// The daemon, built and not yet running: the database is open, nothing is bound.
+pub struct Daemon {
+    settings: Settings,
+    store: Store,
+    aws: Connection,
+    clock: Clock,
+    health: Health,
+    metrics: Option<PrometheusHandle>,
+}
+
+impl Daemon {
+    /// Opens the database and connects to AWS, by the role that is set or was connected before.
+    pub async fn build(
+        settings: Settings,
+        clock: Clock,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Self, DaemonError> {
+        let store = Store::open(&settings.database.path)?;
+        let role = role(&settings, &store, &clock).await?;
+        if let Some(role) = &role {
+            tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");
+        }
+        let options = ConnectionOptions {
+            metering_region: settings.metering.region.clone(),
+            queue_url: settings.queue.as_ref().map(|queue| queue.url.clone()),
+            reconcile_rate: settings.reconcile.rate,
+            metering_rate: settings.metering.rate,
+        };
+        let aws = Connection::open(options, role).await;
+        Ok(Self {
+            settings,
+            store,
+            aws,
+            clock,
+            health: Health::default(),
+            metrics,
+        })
+    }
+
+    /// Binds the API's address.
+    pub async fn bind(&self) -> Result<Bound, DaemonError> {
+        let listen = &self.settings.http.listen;
+        Bound::to(listen)
+            .await
+            .map_err(|source| DaemonError::Listen {
+                listen: listen.clone(),
+                source,
+            })
+    }
+
+    /// Runs until told to stop, or until a part ends by itself.
+    pub async fn run(self, bound: Bound, shutdown: CancellationToken) -> Result<(), DaemonError> {
+        let address = bound.address();
+        // Two groups, so that a stop takes in nothing more before the work that is left is finished.
+        let mut doors = Supervisor::new(shutdown);
+        let mut workers = Supervisor::new(CancellationToken::new());
+        doors.start("http", bound.serve(router(self.api_state()), doors.token()));
+        if let Some(intake) = self.intake() {
+            let pollers = self
+                .settings
+                .queue
+                .as_ref()
+                .map_or(1, |queue| queue.pollers);
+            for _ in 0..pollers {
+                doors.start("intake", intake.clone().run(doors.token()));
+            }
+        } else {
+            tracing::warn!("queue.url is not set: only the sweep brings news from AWS");
+        }
+        let reconciler = self.reconciler();
+        doors.start("sweep", reconciler.clone().run_sweeps(doors.token()));
+        workers.start("reconcile", reconciler.run(workers.token()));
+        workers.start("metering", self.metering().run(workers.token()));
+        if let Some(webhook) = self.webhook() {
+            workers.start("webhook", webhook.run(workers.token()));
+        }
+        workers.start("watchdog", watchdog(workers.token()));
+        notify(&[
+            NotifyState::Ready,
+            NotifyState::Status(&format!("serving on {address}")),
+        ]);
+        tracing::info!(http.address = address, "marketd serves");
+
+        let watched = tokio::select! {
+            watched = doors.watch() => watched,
+            watched = workers.watch() => watched,
+        };
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("stopping");
+        let stopped = tokio::time::timeout(STOP_GRACE, async {
+            doors.stop().await.and(workers.stop().await)
+        });
+        let stopped = stopped.await.unwrap_or_else(|_elapsed| {
+            tracing::warn!(
+                "some parts took longer than {STOP_GRACE:?} to stop and were left behind"
+            );
+            Ok(())
+        });
+        self.store.close();
+        watched?;
+        stopped?;
+        Ok(())
+    }
+
+    /// One pass over everything: the queue, every product, every due buyer, due metering.
+    pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
+        let mut summary = OnceSummary::default();
+        if let Some(intake) = self.intake() {
+            match intake.drain().await {
+                Ok(recorded) => {
+                    summary.notifications.new = recorded.new;
+                    summary.notifications.duplicates = recorded.duplicates;
+                    summary.notifications.quarantined = recorded.quarantined;
+                }
+                Err(IntakeError::Record(error)) => return Err(error.into()),
+                Err(error) => summary.errors.push(error.to_string()),
+            }
+        }
+        let reconciler = self.reconciler();
+        let swept = reconciler.sweep().await?;
+        summary.sweep.products = swept.products;
+        summary.sweep.buyers = swept.buyers;
+        summary.sweep.changes = swept.changes;
+        for (product, error) in swept.failed {
+            summary
+                .errors
+                .push(format!("could not sweep product {product}: {error}"));
+        }
+        let reconciled = reconciler.run_once().await?;
+        summary.reconcile.buyers = reconciled.buyers;
+        summary.reconcile.changes = reconciled.changes;
+        summary.reconcile.failing =
+            usize::try_from(self.store.buyer_counts(self.clock.now()).await?.failing).unwrap_or(0);
+        if summary.reconcile.failing > 0 {
+            let failing = summary.reconcile.failing;
+            summary.errors.push(format!(
+                "AWS could not be asked about {failing} buyers; they are tried again"
+            ));
+        }
+        summary.metering = self.metering().run_pass().await?;
+        if let Some(reason) = &summary.metering.blocked {
+            summary
+                .errors
+                .push(format!("metering is blocked: {reason}"));
+        } else if summary.metering.waiting > 0 {
+            let waiting = summary.metering.waiting;
+            summary
+                .errors
+                .push(format!("{waiting} metering records could not be sent yet"));
+        }
+        summary.ok = summary.errors.is_empty();
+        self.store.close();
+        Ok(summary)
+    }
+
+    fn api_state(&self) -> ApiState {
+        ApiState {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            token: self.settings.http.token.clone().map(Arc::new),
+            queue_url: self.settings.queue.as_ref().map(|queue| queue.url.clone()),
+            metering_window: signed(self.settings.metering.window),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn intake(&self) -> Option<Intake> {
+        let queue = self.settings.queue.as_ref()?;
+        Some(Intake {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            queue_url: queue.url.clone(),
+            wait: queue.wait,
+            visibility_timeout: queue.visibility_timeout,
+        })
+    }
+
+    fn reconciler(&self) -> Reconciler {
+        let settings = &self.settings.reconcile;
+        Reconciler {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            patience: Patience {
+                second_look: signed(settings.second_look),
+                expiry_grace: signed(settings.expiry_grace),
+            },
+            concurrency: settings.concurrency as usize,
+            sweep_interval: settings.sweep_interval,
+        }
+    }
+
+    fn metering(&self) -> MeteringEngine<AwsMetering> {
+        let settings = &self.settings.metering;
+        MeteringEngine {
+            store: self.store.clone(),
+            api: AwsMetering(self.aws.clone()),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            closing: Closing {
+                grace: signed(settings.grace),
+                window: signed(settings.window),
+                region: settings.region.clone(),
+            },
+            interval: settings.interval,
+            concurrency: METERING_CONCURRENCY,
+        }
+    }
+
+    fn webhook(&self) -> Option<Webhook> {
+        let settings = self.settings.webhook.clone()?;
+        Some(Webhook::new(
+            settings,
+            self.store.clone(),
+            self.clock.clone(),
+            self.health.clone(),
+        ))
+    }
+}
+
+/// What a single pass came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OnceSummary {
+    /// Whether everything could be done.
+    pub ok: bool,
+    /// What came from the queue.
+    pub notifications: OnceNotifications,
+    /// What listing whole products showed.
+    pub sweep: OnceSweep,
+    /// What looking at due buyers showed.
+    pub reconcile: OnceReconcile,
+    /// What was billed.
+    pub metering: PassSummary,
+    /// What could not be done.
+    pub errors: Vec<String>,
+}
+
+/// What came from the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OnceNotifications {
+    /// Seen for the first time.
+    pub new: usize,
+    /// Seen before.
+    pub duplicates: usize,
+    /// Not readable.
+    pub quarantined: usize,
+}
+
+/// What listing whole products showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OnceSweep {
+    /// Products listed.
+    pub products: usize,
+    /// Buyers compared.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+}
+
+/// What looking at due buyers showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OnceReconcile {
+    /// Buyers taken over.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+    /// Buyers whom AWS could not be asked about.
+    pub failing: usize,
+}
+
+async fn role(
+    settings: &Settings,
+    store: &Store,
+    clock: &Clock,
+) -> Result<Option<Role>, StoreError> {
+    let held = store.integration().await?;
+    let Some(arn) = settings.integration.role_arn.clone() else {
+        return Ok(held.and_then(|row| {
+            Some(Role {
+                arn: row.role_arn?,
+                external_id: Some(row.external_id),
+            })
+        }));
+    };
+    let external_id = settings.integration.external_id.clone();
+    let row = IntegrationRow {
+        role_arn: Some(arn.clone()),
+        external_id: external_id.clone().unwrap_or_default(),
+        seller_account_id: arn.split(':').nth(4).map(str::to_owned),
+        state: "connected".into(),
+        checks: held.map_or_else(|| "[]".into(), |row| row.checks),
+        updated_at: clock.now(),
+    };
+    store.save_integration(row).await?;
+    Ok(Some(Role { arn, external_id }))
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Tells the service manager, where there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager could not be told");
+    }
+}
+
+/// Tells the service manager that the runtime turns.
+async fn watchdog(shutdown: CancellationToken) -> Result<(), StoreError> {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        shutdown.cancelled().await;
+        return Ok(());
+    };
+    while !shutdown.is_cancelled() {
+        notify(&[NotifyState::Watchdog]);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(limit / 2) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,3 +1,7 @@
 //! The `marketd` program: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    marketd::cli::main()
+}

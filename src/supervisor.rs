@@ -32,6 +32,11 @@ impl Supervisor {
         }
     }
 
+    /// What tells this supervisor's parts to stop.
+    pub fn token(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
     /// Starts a part. It runs until the token is cancelled, finishes what is in flight, and returns.
     pub fn start<E: Display>(
         &mut self,

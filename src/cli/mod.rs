@@ -1,1 +1,203 @@
 //! The commands: one file a group, speaking to a running daemon over its HTTP API.
+
+mod catalogue;
+mod client;
+#[cfg(feature = "sandbox")]
+mod demo;
+mod integration;
+mod local;
+mod output;
+mod people;
+mod usage;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::SettingsError;
+use output::Output;
+
+/// Keeps a software seller's customers, plans and bills in step with AWS Marketplace.
+///
+/// `marketd demo` shows all of it on a local stand-in for AWS, without an AWS account. `marketd run` is the
+/// daemon. The other commands speak to a running daemon at MARKETD_URL (default http://127.0.0.1:8480) with
+/// the token in MARKETD_TOKEN.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    /// The settings file; /etc/marketd/marketd.toml is read if it is there and none is named.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon, or with --reconcile-once a single pass.
+    Run(local::Run),
+    /// Plays a seller's month on the built-in sandbox, then stays up for a look around.
+    #[cfg(feature = "sandbox")]
+    Demo(demo::Demo),
+    /// Runs the local AWS Marketplace alone, for your own tests.
+    #[cfg(feature = "sandbox")]
+    Sandbox(local::Sandbox),
+    /// Checks the settings and prints each with its origin.
+    CheckConfig,
+    /// Checks the settings, then tries every AWS call that the daemon needs.
+    Doctor,
+    /// Copies the database while the daemon runs.
+    Backup(local::Backup),
+    /// Exits with 0 if the daemon answers; for containers without a shell.
+    Healthcheck,
+    /// The connection to the seller's AWS account.
+    #[command(subcommand)]
+    Integration(integration::Integration),
+    /// Listings in AWS's catalog.
+    #[command(subcommand)]
+    Listing(catalogue::Listing),
+    /// Imported listings.
+    #[command(subcommand)]
+    Product(catalogue::Product),
+    /// Plans: what customers are on.
+    #[command(subcommand)]
+    Plan(catalogue::Plan),
+    /// Features: what the application gates.
+    #[command(subcommand)]
+    Feature(catalogue::Feature),
+    /// Customers.
+    #[command(subcommand)]
+    Customer(people::Customer),
+    /// Subscriptions: customers on plans.
+    #[command(subcommand)]
+    Subscription(people::Subscription),
+    /// Usage: what customers used.
+    #[command(subcommand)]
+    Usage(usage::Usage),
+    /// The metering ledger: what was billed to AWS.
+    #[command(subcommand)]
+    Metering(usage::Metering),
+    /// Notifications from AWS, as they came.
+    #[command(subcommand)]
+    Notification(people::Notification),
+    /// Events, as the application is told of them.
+    #[command(subcommand)]
+    Event(people::Event),
+}
+
+/// Why a command did not do what it should.
+enum Failure {
+    /// The settings are wrong: exit code 2, as for wrong usage.
+    Settings(SettingsError),
+    /// Anything else: exit code 1.
+    Other(anyhow::Error),
+    /// It has been said already.
+    Said,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        match error.downcast::<SettingsError>() {
+            Ok(settings) => Self::Settings(settings),
+            Err(other) => Self::Other(other),
+        }
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    // clap prints what is wrong with the usage and exits with 2.
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no runtime could be started: {error}"), 1),
+    };
+    match runtime.block_on(execute(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said) => ExitCode::from(1),
+        Err(Failure::Settings(error)) => fail(&format!("the settings are wrong:\n{error}"), 2),
+        Err(Failure::Other(error)) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    // Nobody is left to tell if standard error is closed.
+    writeln!(std::io::stderr(), "marketd: {message}").ok();
+    ExitCode::from(code)
+}
+
+async fn execute(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments {
+        config,
+        output,
+        command,
+    } = arguments;
+    let config = config.as_deref();
+    match command {
+        Command::Run(run) => return run.execute(config, output).await,
+        #[cfg(feature = "sandbox")]
+        Command::Demo(demo) => demo.execute().await?,
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(sandbox) => sandbox.execute().await?,
+        Command::CheckConfig => local::check_config(config, output)?,
+        Command::Doctor => return local::doctor(config, output).await,
+        Command::Backup(backup) => backup.execute(config).await?,
+        Command::Healthcheck => local::healthcheck(config).await?,
+        Command::Integration(command) => command.execute(output).await?,
+        Command::Listing(command) => command.execute(output).await?,
+        Command::Product(command) => command.execute(output).await?,
+        Command::Plan(command) => command.execute(output).await?,
+        Command::Feature(command) => command.execute(output).await?,
+        Command::Customer(command) => command.execute(output).await?,
+        Command::Subscription(command) => command.execute(output).await?,
+        Command::Usage(command) => return command.execute(output).await,
+        Command::Metering(command) => return command.execute(output).await,
+        Command::Notification(command) => command.execute(output).await?,
+        Command::Event(command) => command.execute(output).await?,
+    }
+    Ok(())
+}
+
+/// `KEY=VALUE` on the command line.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("write it as KEY=VALUE".into()),
+    }
+}
+
+/// A JSON object of what was given.
+fn object(
+    members: impl IntoIterator<Item = (&'static str, Option<serde_json::Value>)>,
+) -> serde_json::Value {
+    members
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// How many rows a list prints.
+#[derive(Debug, clap::Args)]
+struct Limit {
+    /// How many rows to print at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+impl Limit {
+    fn rows(&self) -> usize {
+        self.limit as usize
+    }
+}

@@ -66,7 +66,7 @@ pub enum IntakeError {
 
 impl Intake {
     /// Polls until told to stop; what was received by then is finished.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut deletes = JoinSet::new();
         let mut waits = backoff();
         loop {
@@ -98,6 +98,7 @@ impl Intake {
             }
         }
         while deletes.join_next().await.is_some() {}
+        Ok(())
     }
 
     /// Takes in what the queue holds, until it is empty.

@@ -1,7 +1,7 @@
 //! The outbox: what the seller's application is told, in order, written with the change it tells of.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -61,6 +61,33 @@ pub(super) fn append_event_in(
 }
 
 impl Store {
+    /// How far the webhook has come in the outbox.
+    pub async fn webhook_cursor(&self) -> Result<i64, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT seq FROM cursors WHERE reader = 'webhook'")
+                .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+                .map(Option::unwrap_or_default)
+                .during("read the webhook's place")
+        })
+        .await
+    }
+
+    /// Notes that the application has taken an event.
+    pub async fn pass_webhook_cursor(&self, seq: i64) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO cursors (reader, seq) VALUES ('webhook', ?1)
+                     ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                )
+                .and_then(|mut upsert| upsert.execute([seq]))
+                .during("note the webhook's place")?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The events after a place in the order.
     pub async fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
         self.read(move |connection| {

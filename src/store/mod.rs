@@ -2,6 +2,7 @@
 //! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
+mod backup;
 mod buyers;
 mod closing;
 mod connection;
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
+pub use backup::back_up;
 pub use buyers::{BuyerCounts, DueBuyer};
 pub use closing::{Closed, Closing};
 pub use customers::{AwsIds, ProvisionCustomer, ProvisionError};

@@ -78,3 +78,9 @@ CREATE TABLE events (
     customer_id TEXT,
     data TEXT NOT NULL                  -- JSON
 ) STRICT;
+
+CREATE TABLE cursors (
+    -- how far a reader of the outbox has come
+    reader TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

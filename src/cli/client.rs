@@ -1,0 +1,160 @@
+//! Speaking to a running daemon.
+
+use std::env;
+
+use anyhow::{Context as _, bail};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8480";
+
+/// The daemon at `MARKETD_URL`, spoken to with `MARKETD_TOKEN`.
+pub(super) struct Daemon {
+    url: String,
+    token: Option<String>,
+    http: Client,
+}
+
+impl Daemon {
+    pub(super) fn from_environment() -> anyhow::Result<Self> {
+        let url = env::var("MARKETD_URL").unwrap_or_else(|_| DEFAULT_URL.into());
+        let mut builder = Client::builder();
+        let mut base = url.trim_end_matches('/').to_owned();
+        if let Some(path) = url.strip_prefix("unix:") {
+            builder = builder.unix_socket(path);
+            base = "http://localhost".into();
+        }
+        let token = env::var("MARKETD_TOKEN")
+            .ok()
+            .filter(|token| !token.is_empty());
+        Ok(Self {
+            url: base,
+            token,
+            http: builder.build().context("no HTTP client")?,
+        })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// A list, page by page until the end or until there are enough.
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        most: usize,
+    ) -> anyhow::Result<Value> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let limit = (most - items.len()).clamp(1, 500);
+            let mut pairs = vec![("limit", limit.to_string())];
+            pairs.extend(
+                query
+                    .iter()
+                    .filter_map(|(name, value)| Some((*name, value.clone()?))),
+            );
+            pairs.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let text: Vec<String> = pairs
+                .iter()
+                .map(|(name, value)| format!("{name}={}", escape(value)))
+                .collect();
+            let page = self.get(&format!("{path}?{}", text.join("&"))).await?;
+            items.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next_cursor"].as_str() {
+                Some(next) if items.len() < most => cursor = Some(next.to_owned()),
+                _ => return Ok(serde_json::json!({"items": items})),
+            }
+        }
+    }
+
+    /// Usage events, one a line.
+    pub(super) async fn post_lines(&self, path: &str, body: String) -> anyhow::Result<Value> {
+        let request = self
+            .request(Method::POST, path)
+            .header("content-type", "application/x-ndjson");
+        self.send(request.body(body)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        self.send(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => bail!(
+                "no marketd answers at {}: start it with `marketd run`, or set MARKETD_URL",
+                self.url
+            ),
+            Err(error) => return Err(error).context("marketd did not answer"),
+        };
+        let status = answer.status();
+        let text = answer
+            .text()
+            .await
+            .context("marketd's answer was cut short")?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status.is_success() {
+            return Ok(body);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            bail!(
+                "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
+            );
+        }
+        let detail = body["detail"]
+            .as_str()
+            .or(body.as_str())
+            .unwrap_or("no detail");
+        let mut message = detail.to_owned();
+        for check in body["checks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|it| it["ok"] == false)
+        {
+            let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+            message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));
+        }
+        bail!("{message} ({status})")
+    }
+}
+
+/// Percent-encodes what may not stand in a path segment or query value.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

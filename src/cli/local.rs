@@ -1,0 +1,263 @@
+//! Commands that need no running daemon: the daemon itself, and what looks after it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use super::output::{Output, print_json, say};
+use crate::aws::{Connection, ConnectionOptions, Role, caller_account, probe_permissions};
+use crate::clock::Clock;
+use crate::daemon::{Daemon, OnceSummary};
+use crate::settings::{self, Listen, Loaded};
+use crate::store::Store;
+use crate::telemetry;
+
+pub(super) fn load(config: Option<&Path>) -> anyhow::Result<Loaded> {
+    Ok(settings::load(config, std::env::vars())?)
+}
+
+/// Cancelled by SIGTERM, as service managers send it, and by Ctrl-C.
+pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(token)
+}
+
+/// Runs the daemon: polls the queue, asks AWS what buyers hold, meters usage, serves the API.
+///
+/// It runs in the foreground until SIGTERM or Ctrl-C, then stops taking in, finishes what is in flight and
+/// closes. With --reconcile-once it makes one pass instead: drains the queue, sweeps every product, sends what
+/// metering is due, prints a summary, and exits with 1 if anything could not be done.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Makes one pass and exits, for cron and systemd timers.
+    #[arg(long)]
+    reconcile_once: bool,
+}
+
+impl Run {
+    pub(super) async fn execute(
+        self,
+        config: Option<&Path>,
+        output: Output,
+    ) -> Result<(), Failure> {
+        let settings = load(config)?.settings;
+        telemetry::start_log(&settings.log)?;
+        let metrics = telemetry::start_metrics()?;
+        // Caught before anything starts, so that a stop during the start is one too.
+        let shutdown = shutdown_on_signal()?;
+        let daemon = Daemon::build(settings, Clock::system(), Some(metrics)).await?;
+        if !self.reconcile_once {
+            let bound = daemon.bind().await?;
+            daemon.run(bound, shutdown).await?;
+            return Ok(());
+        }
+        let summary = tokio::select! {
+            summary = daemon.run_once() => summary?,
+            () = shutdown.cancelled() => {
+                return Err(anyhow::anyhow!("stopped before the pass was over; the next one goes on").into());
+            }
+        };
+        print_summary(&summary, output)?;
+        if summary.ok {
+            Ok(())
+        } else {
+            Err(Failure::Said)
+        }
+    }
+}
+
+fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return print_json(&json!(summary));
+    }
+    let OnceSummary {
+        notifications,
+        sweep,
+        reconcile,
+        metering,
+        errors,
+        ..
+    } = summary;
+    say(&format!(
+        "notifications  {} new, {} repeated, {} quarantined",
+        notifications.new, notifications.duplicates, notifications.quarantined
+    ))?;
+    say(&format!(
+        "sweep          {} products, {} buyers, {} changes",
+        sweep.products, sweep.buyers, sweep.changes
+    ))?;
+    say(&format!(
+        "reconcile      {} buyers, {} changes, {} failing",
+        reconcile.buyers, reconcile.changes, reconcile.failing
+    ))?;
+    say(&format!(
+        "metering       {} hours closed, {} billed, {} parked, {} waiting",
+        metering.frozen, metering.accepted, metering.parked, metering.waiting
+    ))?;
+    for error in errors {
+        say(&format!("error          {error}"))?;
+    }
+    say(if summary.ok {
+        "everything was done"
+    } else {
+        "not everything could be done"
+    })
+}
+
+/// Runs a local AWS Marketplace: SQS, STS, entitlements, metering, catalog and agreements on one port.
+///
+/// It prints the environment that any AWS SDK needs to talk to it. Buyers act through its control API:
+///
+///   curl -X POST $AWS_ENDPOINT_URL/_sandbox/demo
+///   curl -X POST $AWS_ENDPOINT_URL/_sandbox/buyers/123456789012/subscribe -d '{"product":"CODE"}'
+#[cfg(feature = "sandbox")]
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Sandbox {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4580")]
+    listen: std::net::SocketAddr,
+    /// What its ids are made from: the same seed, the same ids.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[cfg(feature = "sandbox")]
+impl Sandbox {
+    pub(super) async fn execute(self) -> anyhow::Result<()> {
+        use crate::sandbox::SandboxOptions;
+        let shutdown = shutdown_on_signal()?;
+        let options = SandboxOptions {
+            listen: self.listen,
+            seed: self.seed,
+        };
+        let sandbox = crate::sandbox::Sandbox::start(options)
+            .await
+            .with_context(|| format!("the sandbox could not listen on {}", self.listen))?;
+        for (name, value) in sandbox.environment() {
+            say(&format!("export {name}={value}"))?;
+        }
+        shutdown.cancelled().await;
+        sandbox.stop().await;
+        Ok(())
+    }
+}
+
+pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Result<()> {
+    let loaded = load(config)?;
+    let items: Vec<_> = loaded
+        .keys
+        .iter()
+        .map(|(key, value, origin)| json!({"key": key, "value": value, "origin": origin.to_string()}))
+        .collect();
+    output.list(
+        &json!({"items": items}),
+        &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")],
+    )
+}
+
+pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
+    check_config(config, output)?;
+    let settings = load(config)?.settings;
+    let queue_url = settings.queue.as_ref().map(|queue| queue.url.clone());
+    let role = role(&settings).await;
+    let options = ConnectionOptions {
+        metering_region: settings.metering.region.clone(),
+        queue_url: queue_url.clone(),
+        reconcile_rate: settings.reconcile.rate,
+        metering_rate: settings.metering.rate,
+    };
+    let clients = Connection::open(options, role).await.clients();
+    let mut items = Vec::new();
+    match caller_account(&clients).await {
+        Ok(account) => items.push(json!({"action": "sts:GetCallerIdentity", "ok": true, "detail": format!("account {account}")})),
+        Err(error) => items.push(json!({"action": "sts:GetCallerIdentity", "ok": false, "detail": error.to_string()})),
+    }
+    let checks = probe_permissions(&clients, queue_url.as_deref()).await;
+    items.extend(checks.iter().map(|check| json!(check)));
+    let all = items.iter().all(|item| item["ok"] == true);
+    say("")?;
+    output.list(
+        &json!({"items": items}),
+        &[("ACTION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
+    )?;
+    if all { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// The role that a daemon with these settings would use.
+async fn role(settings: &settings::Settings) -> Option<Role> {
+    if let Some(arn) = settings.integration.role_arn.clone() {
+        return Some(Role {
+            arn,
+            external_id: settings.integration.external_id.clone(),
+        });
+    }
+    if !settings.database.path.exists() {
+        return None;
+    }
+    let store = Store::open(&settings.database.path).ok()?;
+    let row = store.integration().await.ok()??;
+    store.close();
+    Some(Role {
+        arn: row.role_arn?,
+        external_id: Some(row.external_id),
+    })
+}
+
+/// Copies the database into FILE while the daemon goes on running.
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The copy; it must not exist yet.
+    file: PathBuf,
+}
+
+impl Backup {
+    pub(super) async fn execute(self, config: Option<&Path>) -> anyhow::Result<()> {
+        let path = load(config)?.settings.database.path;
+        if !path.exists() {
+            bail!("there is no database at {}", path.display());
+        }
+        if self.file.exists() {
+            bail!("{} exists already: name a new file", self.file.display());
+        }
+        let pages = crate::store::back_up(&path, &self.file).await?;
+        say(&format!(
+            "copied {} to {} ({pages} pages)",
+            path.display(),
+            self.file.display()
+        ))
+    }
+}
+
+pub(super) async fn healthcheck(config: Option<&Path>) -> anyhow::Result<()> {
+    let listen = load(config)?.settings.http.listen;
+    let mut builder = reqwest::Client::builder().timeout(std::time::Duration::from_secs(5));
+    let url = match &listen {
+        Listen::Tcp(address) => format!("http://{address}/healthz"),
+        Listen::Unix(path) => {
+            builder = builder.unix_socket(path.clone());
+            "http://localhost/healthz".to_owned()
+        }
+    };
+    let answer = builder.build()?.get(url).send().await;
+    match answer {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => bail!("marketd at {listen} answered {}", answer.status()),
+        Err(_) => bail!("no marketd answers at {listen}"),
+    }
+}

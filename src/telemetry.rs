@@ -1,7 +1,7 @@
 //! Logs and metrics: how they are set up, and what must not be seen in them.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -35,7 +35,7 @@ pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| Masking(std::io::stderr()));
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.format {
         LogFormat::Auto => !terminal,
@@ -63,6 +63,22 @@ pub fn start_metrics() -> Result<PrometheusHandle, TelemetryError> {
         tracing::debug!("the metrics are set up already");
     }
     Ok(handle)
+}
+
+/// Masks account ids in whatever is written, so that no line of ours or of a library's shows one.
+struct Masking<W>(W);
+
+impl<W: Write> Write for Masking<W> {
+    /// The log hands over a line at a time, so no id is cut in two.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let masked = Masked(&String::from_utf8_lossy(line)).to_string();
+        self.0.write_all(masked.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// An AWS account id or ARN as logs may show it: the account's last four digits.

@@ -42,7 +42,7 @@ pub(super) enum Usage {
         #[arg(long, requires = "product")]
         dimension: Option<String>,
         /// How much.
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         quantity: String,
         /// The event's id: the same id again is the same event. Made up if left out.
         #[arg(long)]

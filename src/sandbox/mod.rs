@@ -164,6 +164,18 @@ impl Sandbox {
         self.parts.queues.deliver(QUEUE, body.into());
     }
 
+    /// How many messages the queue holds, received and not deleted ones included.
+    pub fn queued(&self) -> u64 {
+        let summary = self.parts.queues.summary();
+        let queues = summary["items"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let ours = queues.iter().find(|queue| queue["name"] == QUEUE);
+        let count = |key: &str| ours.and_then(|queue| queue[key].as_u64()).unwrap_or(0);
+        count("visible") + count("in_flight") + count("delayed")
+    }
+
     /// The environment that any AWS SDK, and marketd, needs to talk to it.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![

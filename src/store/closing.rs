@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::convert::{millis, optional_timestamp};
-use super::records::{OpenRecord, carry_in, open_record_in, open_record_row};
-use super::routes::{Choice, RouteError, bearers_in, choose};
+use super::records::{OpenRecord, carry_in, existing_record_in, open_record_in, open_record_row};
+use super::routes::{Choice, RouteError, bearers_in, choose, first_hour_in};
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::ledger::{deadline, final_deadline, is_over, split, wire_identity};
@@ -92,7 +92,9 @@ fn assign(
     let hopeless = now >= deadline(record.hour, closing.window);
     let reason = match choose(&record.customer, &bearers, None, now) {
         Ok(Choice::Holder(holder)) => {
-            let (target, _) = open_record_in(connection, &record.key(Some(holder), record.hour))?;
+            let first = first_hour_in(connection, Some(&holder))?.unwrap_or(record.hour);
+            let key = record.key(Some(holder), record.hour.max(first));
+            let (target, _) = open_record_in(connection, &key)?;
             return move_whole(connection, record, target);
         }
         Ok(Choice::Waits) if hopeless => "no_subscription",
@@ -160,15 +162,23 @@ fn freeze(
     let parts = split(quantity(held));
     let mut reason = None;
     if parts.rest > Quantity::ZERO {
-        let next = record.key(record.holder.clone(), record.hour.next());
-        let (target, _) = open_record_in(connection, &next)?;
-        carry_in(connection, record.id, target, parts.rest.millionths())?;
-        if bearing.ended_at.is_some() && parts.whole == Quantity::ZERO {
+        if parts.whole == Quantity::ZERO && bearing.ended_at.is_some() {
             // No later hour of this subscription will make it whole.
-            carry_in(connection, target, record.id, parts.rest.millionths())?;
             closed.parked += 1;
             return park(connection, record.id, "fraction", now);
         }
+        let next = record.hour.next();
+        let later = if is_over(next, now, closing.grace) {
+            ClockHour::of(now)
+        } else {
+            next
+        };
+        if parts.whole == Quantity::ZERO {
+            return put_off(connection, record, later);
+        }
+        let key = record.key(record.holder.clone(), later);
+        let (target, _) = open_record_in(connection, &key)?;
+        carry_in(connection, record.id, target, parts.rest.millionths())?;
         reason = Some("fraction_carried");
     }
     let state = if parts.whole == Quantity::ZERO {
@@ -177,7 +187,7 @@ fn freeze(
         "ready"
     };
     if state == "accepted" {
-        // Nothing is left to send for this hour; what there was is with the next.
+        // Zero was reported: there is nothing that AWS would bill.
         reason = Some("nothing_to_send");
     } else {
         closed.frozen += 1;
@@ -205,6 +215,37 @@ fn freeze(
             })
         })
         .during("freeze a record")?;
+    Ok(())
+}
+
+/// Less than a unit waits in a later hour, as the same record, for what makes it whole.
+fn put_off(
+    connection: &Connection,
+    record: &OpenRecord,
+    later: ClockHour,
+) -> Result<(), StoreError> {
+    let held: i64 = connection
+        .prepare_cached("SELECT quantity FROM metering_records WHERE id = ?1")
+        .and_then(|mut select| select.query_row([record.id], |row| row.get(0)))
+        .during("read a record's quantity")?;
+    match existing_record_in(connection, &record.key(record.holder.clone(), later))? {
+        None => {
+            connection
+                .prepare_cached(
+                    "UPDATE metering_records SET hour = ?2, carried_in = quantity WHERE id = ?1",
+                )
+                .and_then(|mut update| update.execute((record.id, later.number())))
+                .during("put a fraction off")?;
+        }
+        Some((target, true)) => {
+            let moving = OpenRecord {
+                quantity: held,
+                ..record.clone()
+            };
+            move_whole(connection, &moving, target)?;
+        }
+        Some((_, false)) => return put_off(connection, record, later.next()),
+    }
     Ok(())
 }
 

@@ -34,6 +34,14 @@ fn holder_text(holder: Option<&Holder>) -> String {
     holder.map(Holder::to_string).unwrap_or_default()
 }
 
+/// The record for exactly this key, if there is one, and whether it is open.
+pub(super) fn existing_record_in(
+    connection: &Connection,
+    key: &RecordKey,
+) -> Result<Option<(i64, bool)>, StoreError> {
+    find_in(connection, key, key.hour)
+}
+
 fn find_in(
     connection: &Connection,
     key: &RecordKey,

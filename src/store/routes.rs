@@ -1,19 +1,23 @@
 //! Which licence or legacy buyer bears a customer's usage.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::{optional_timestamp, timestamp};
 use super::{During, StoreError};
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::usage::UsageSubject;
-use crate::domain::{CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Status};
+use crate::domain::{
+    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Status,
+};
 
 /// Where usage goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     /// What is billed; none where usage is only counted.
     pub(super) bears: Option<Bears>,
+    /// The first hour that AWS takes, where it has told one.
+    pub(super) first_hour: Option<ClockHour>,
 }
 
 /// What bears the usage.
@@ -23,6 +27,31 @@ pub(super) struct Bears {
     pub(super) dimension: DimensionKey,
     /// None while no subscription has turned up.
     pub(super) holder: Option<Holder>,
+}
+
+/// The first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is
+/// billed for whatever the window allows.
+pub(super) fn first_hour_in(
+    connection: &Connection,
+    holder: Option<&Holder>,
+) -> Result<Option<ClockHour>, StoreError> {
+    let Some(Holder::License(arn)) = holder else {
+        return Ok(None);
+    };
+    // A renewal that keeps its licence starts later than the licence did.
+    connection
+        .prepare_cached(
+            "SELECT min(a.starts_at_ms, ifnull(l.first_updated_at_ms, a.starts_at_ms))
+             FROM licenses l JOIN agreements a USING (agreement_id)
+             WHERE l.license_arn = ?1 AND a.starts_at_ms IS NOT NULL",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([arn.as_str()], |row| row.get(0))
+                .optional()
+        })
+        .map(|starts: Option<i64>| starts.map(|millis| ClockHour::of(timestamp(millis))))
+        .during("read when a licence began")
 }
 
 /// Why usage can go nowhere.
@@ -77,6 +106,24 @@ pub(super) fn route_in(
     license: Option<&LicenseArn>,
     now: Timestamp,
 ) -> Result<Result<Route, RouteError>, StoreError> {
+    let bears = match bears_in(connection, customer, subject, license, now)? {
+        Ok(bears) => bears,
+        Err(error) => return Ok(Err(error)),
+    };
+    let holder = bears.as_ref().and_then(|bears| bears.holder.as_ref());
+    let first_hour = first_hour_in(connection, holder)?;
+    Ok(Ok(Route { bears, first_hour }))
+}
+
+type Borne = Result<Option<Bears>, RouteError>;
+
+fn bears_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    subject: &UsageSubject,
+    license: Option<&LicenseArn>,
+    now: Timestamp,
+) -> Result<Borne, StoreError> {
     match subject {
         UsageSubject::Dimension {
             product_id,
@@ -86,11 +133,8 @@ pub(super) fn route_in(
                 return Ok(Err(error));
             }
             let bearers = bearers_in(connection, customer, product_id)?;
-            Ok(
-                choose(customer, &bearers, license, now).map(|bearer| Route {
-                    bears: bearer.bears(product_id, dimension),
-                }),
-            )
+            Ok(choose(customer, &bearers, license, now)
+                .map(|choice| choice.bears(product_id, dimension)))
         }
         UsageSubject::Feature(feature) => {
             route_feature(connection, customer, feature, license, now)
@@ -104,7 +148,7 @@ fn route_feature(
     feature: &FeatureId,
     license: Option<&LicenseArn>,
     now: Timestamp,
-) -> Result<Result<Route, RouteError>, StoreError> {
+) -> Result<Borne, StoreError> {
     let known = connection
         .prepare_cached("SELECT 1 FROM features WHERE id = ?1")
         .and_then(|mut select| select.exists([feature.as_str()]))
@@ -140,7 +184,7 @@ fn route_feature(
             [(product, dimension)] => Choice::Waits.bears(product, dimension),
             _ => None,
         };
-        return Ok(Ok(Route { bears }));
+        return Ok(Ok(bears));
     }
     let mut billed = Vec::new();
     let mut refusal = None;
@@ -161,10 +205,8 @@ fn route_feature(
     }
     Ok(match (billed.len(), refusal) {
         (0, Some(error)) => Err(error),
-        (0, None) => Ok(Route { bears: waits }),
-        (1, _) => Ok(Route {
-            bears: billed.pop(),
-        }),
+        (0, None) => Ok(waits),
+        (1, _) => Ok(billed.pop()),
         _ => {
             let names: Vec<&str> = billed
                 .iter()

@@ -123,6 +123,13 @@ impl<'a> Report<'a> {
         let record = match &route.bears {
             None => None,
             Some(bears) => {
+                let hour = match route.first_hour.filter(|first| *first > hour) {
+                    Some(first) => {
+                        moved = moved.or(Some("before_start"));
+                        first
+                    }
+                    None => hour,
+                };
                 let key = RecordKey {
                     bears: bears.clone(),
                     customer: customer.clone(),

@@ -1,6 +1,8 @@
 //! What several suites share.
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
+pub(crate) mod world;
+
 use marketd::domain::plan::Dimension;
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::sandbox::market::{Market, Product};

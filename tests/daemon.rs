@@ -1,0 +1,320 @@
+//! The binary against the sandbox, over real protocols: what an operator sees.
+
+mod support;
+
+use std::time::Duration;
+
+use marketd::sandbox::market::{Action, Market, Order, Product};
+use marketd::sandbox::{Fault, FaultKind, RoleGrant};
+use serde_json::{Value, json};
+use support::world::{World, eventually};
+
+/// The demo product with this title.
+fn product(world: &World, title: &str) -> Product {
+    world.market(|market, _| {
+        let mut products = market.products();
+        products
+            .find(|product| product.title == title)
+            .expect("a demo product")
+            .clone()
+    })
+}
+
+fn act(world: &World, account: &str, action: Action) -> marketd::sandbox::market::ActionOutcome {
+    world
+        .market(|market: &mut Market, now| market.act(now, account, action))
+        .expect("AWS takes it")
+}
+
+fn fault(operation: &str, kind: FaultKind, times: u32) -> Fault {
+    Fault {
+        operation: operation.into(),
+        kind,
+        times: Some(times),
+        one_in: None,
+        amount: None,
+    }
+}
+
+#[tokio::test]
+async fn a_notification_is_a_changed_subscription_within_a_second() {
+    let world = World::with_demo_catalog().await;
+    let insight = product(&world, "Acme Insight");
+    let bought = Order::of(&insight.product_code).with("basic", 1);
+    act(&world, "123456789012", Action::Purchase(bought));
+    let begun = tokio::time::Instant::now();
+    let subscription = eventually("an active subscription", async || {
+        let found = world.get("/v1/subscriptions?status=active").await;
+        found["items"].get(0).cloned()
+    })
+    .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(subscription["plan_id"], "basic");
+    assert_eq!(subscription["source"], "aws");
+    assert_eq!(subscription["buyer"]["account_id"], "123456789012");
+
+    let upgrade = Order::of(&insight.product_code).with("pro", 1);
+    act(&world, "123456789012", Action::Upgrade(upgrade));
+    let upgraded = eventually("the upgrade", async || {
+        let found = world.get("/v1/subscriptions?status=active").await;
+        found["items"]
+            .get(0)
+            .filter(|it| it["plan_id"] == "pro")
+            .cloned()
+    })
+    .await;
+    assert_eq!(
+        upgraded["id"], subscription["id"],
+        "an upgrade is a change, not a new subscription"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn provisioning_before_and_after_the_notification_ends_the_same() {
+    let world = World::with_demo_catalog().await;
+    let classic = product(&world, "Acme Classic");
+    for (account, first) in [("111111111111", true), ("222222222222", false)] {
+        let customer = format!("/v1/customers/seller-{account}");
+        let body = json!({"name": "A buyer", "aws": {"account_id": account}});
+        if first {
+            world.put(&customer, body.clone()).await;
+        }
+        let order = Order::of(&classic.product_code).with("pro", 3);
+        act(&world, account, Action::Purchase(order));
+        if !first {
+            eventually("the buyer nobody provisioned", async || {
+                let found = world.get("/v1/customers").await;
+                let mut customers = found["items"].as_array().cloned()?.into_iter();
+                customers.find(|it| it["aws"]["account_id"] == account && it["claimed"] == false)
+            })
+            .await;
+            world.put(&format!("{customer}?wait=5s"), body).await;
+        }
+        let subscription = eventually("the customer's subscription", async || {
+            let found = world.get(&format!("{customer}/subscriptions")).await;
+            found["items"].get(0).cloned()
+        })
+        .await;
+        assert_eq!(subscription["customer_id"], format!("seller-{account}"));
+        assert_eq!(
+            (&subscription["plan_id"], &subscription["quantity"]),
+            (&json!("pro"), &json!(3))
+        );
+    }
+    let customers = world.get("/v1/customers").await;
+    assert_eq!(
+        customers["items"].as_array().map(Vec::len),
+        Some(2),
+        "{customers}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_quarantined_and_shown() {
+    let world = World::with_demo_catalog().await;
+    world.inject("not a notification");
+    world.inject(r#"{"Type":"Notification","MessageId":"m-1","Message":"{\"action\":\"subscribe-success\"}"}"#);
+    let found = eventually("both in quarantine", async || {
+        let found = world.get("/v1/notifications?state=quarantined").await;
+        (found["items"].as_array()?.len() == 2).then_some(found)
+    })
+    .await;
+    let reasons = found.to_string();
+    assert!(
+        reasons.contains("not JSON") && reasons.contains("names no customer-identifier"),
+        "{reasons}"
+    );
+    eventually("an empty queue", async || {
+        world.queue_is_empty().then_some(())
+    })
+    .await;
+    let metrics = world.get_text("/metrics").await;
+    assert!(
+        metrics.contains(r#"marketd_notifications_total{outcome="quarantined"} "#),
+        "{metrics}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn everything_reported_is_billed_once_under_faults() {
+    let world = World::with_demo_catalog().await;
+    let (meter, stream) = (
+        product(&world, "Acme Meter"),
+        product(&world, "Acme Stream"),
+    );
+    let buyers = ["123456789012", "223456789012", "323456789012"];
+    for account in buyers {
+        act(
+            &world,
+            account,
+            Action::Subscribe(Order::of(&meter.product_code)),
+        );
+        act(
+            &world,
+            account,
+            Action::Subscribe(Order::of(&stream.product_code)),
+        );
+    }
+    eventually("six subscriptions", async || {
+        let found = world.get("/v1/subscriptions?status=active").await;
+        (found["items"].as_array()?.len() == 6).then_some(())
+    })
+    .await;
+    for account in buyers {
+        let identifier = world.market(|market, _| {
+            market
+                .buyer(account)
+                .expect("a buyer")
+                .customer_identifier
+                .clone()
+        });
+        let aws = json!({"account_id": account, "customer_identifier": identifier});
+        world
+            .put(
+                &format!("/v1/customers/buyer-{account}?wait=5s"),
+                json!({"aws": aws}),
+            )
+            .await;
+    }
+    for (kind, times) in [
+        (FaultKind::CutAfter, 2),
+        (FaultKind::Throttle, 1),
+        (FaultKind::Error500, 1),
+        (FaultKind::Garble, 1),
+        (FaultKind::Unprocessed, 1),
+        (FaultKind::CutBefore, 1),
+    ] {
+        world.arm(fault("BatchMeterUsage", kind, times));
+    }
+    let mut events = Vec::new();
+    for (number, account) in buyers.iter().cycle().take(60).enumerate() {
+        let product = if number % 2 == 0 { &meter } else { &stream };
+        let customer = format!("buyer-{account}");
+        let dimension = if number % 3 == 0 { "gb" } else { "requests" };
+        events.push(json!({
+            "id": format!("e-{number}"), "customer_id": customer, "product_id": product.entity_id,
+            "dimension": dimension, "quantity": number,
+        }));
+    }
+    let receipt = world
+        .post("/v1/usage", json!({"events": events.clone()}))
+        .await;
+    assert_eq!(receipt["accepted"], 60, "{receipt}");
+    let again = world.post("/v1/usage", json!({"events": events})).await;
+    assert_eq!(
+        (&again["accepted"], &again["duplicates"]),
+        (&json!(0), &json!(60)),
+        "{again}"
+    );
+
+    // The buyers leave: the open hour is billed at once.
+    for account in buyers {
+        for product in [&meter, &stream] {
+            act(
+                &world,
+                account,
+                Action::Cancel(Order::of(&product.product_code)),
+            );
+        }
+    }
+    let balance = eventually("everything billed", async || {
+        let balance = world.get("/v1/metering/balance").await;
+        (balance["pending"] == 0).then_some(balance)
+    })
+    .await;
+    assert_eq!(balance["reported"], (0..60).sum::<i64>(), "{balance}");
+    assert_eq!(balance["accepted"], balance["reported"], "{balance}");
+    assert_eq!(balance["adds_up"], true);
+    let billed: i64 = world.market(|market, _| {
+        let quantity = |text: String| text.parse::<i64>().expect("whole units");
+        market
+            .ledger()
+            .honoured()
+            .iter()
+            .map(|record| quantity(record.quantity.to_string()))
+            .sum()
+    });
+    assert_eq!(
+        json!(billed),
+        balance["reported"],
+        "AWS billed what was reported, to the unit"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_is_taken_up_without_a_restart_and_a_refused_one_says_why() {
+    let world = World::with_demo_catalog().await;
+    let role_arn = "arn:aws:iam::111122223333:role/seller";
+    world.sandbox().add_role(RoleGrant {
+        role_arn: role_arn.into(),
+        external_id: Some("secret-id".into()),
+        permissions: None,
+    });
+    let (status, problem) = world
+        .try_put(
+            "/v1/integration",
+            json!({"role_arn": role_arn, "external_id": "wrong"}),
+        )
+        .await;
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(problem["type"], "urn:marketd:problem:role-refused");
+    assert_eq!(problem["checks"][0]["ok"], false);
+
+    let connected = world
+        .put(
+            "/v1/integration",
+            json!({"role_arn": role_arn, "external_id": "secret-id"}),
+        )
+        .await;
+    assert_eq!(connected["state"], "connected", "{connected}");
+    assert_eq!(connected["seller_account_id"], "111122223333");
+    let insight = product(&world, "Acme Insight");
+    let order = Order::of(&insight.product_code).with("basic", 1);
+    act(&world, "123456789012", Action::Purchase(order));
+    eventually("a call with the role's credentials", async || {
+        let calls = world.sandbox().calls();
+        calls
+            .iter()
+            .any(|call| call.operation == "GetEntitlements" && call.access_key.starts_with("ASIA"))
+            .then_some(())
+    })
+    .await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn one_pass_does_everything_and_says_so() {
+    let mut world = World::with_demo_catalog().await;
+    world.stop_daemon().await;
+    let insight = product(&world, "Acme Insight");
+    let order = Order::of(&insight.product_code).with("basic", 1);
+    act(&world, "123456789012", Action::Purchase(order));
+    let (code, summary) = world.run_once().await;
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(summary["ok"], true);
+    assert_eq!(summary["notifications"]["new"], 2, "{summary}");
+
+    world.arm(fault("GetEntitlements", FaultKind::Deny, 1_000));
+    let (code, summary) = world.run_once().await;
+    assert_eq!(code, 1, "{summary}");
+    assert!(
+        summary["errors"][0]
+            .as_str()
+            .is_some_and(|it| it.contains("AccessDenied")),
+        "{summary}"
+    );
+    world.sandbox().disarm();
+
+    world.start_daemon().await;
+    let found: Value = world.get("/v1/subscriptions").await;
+    assert_eq!(found["items"][0]["plan_id"], "basic", "{found}");
+    world.stop().await;
+}

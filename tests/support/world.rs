@@ -1,0 +1,228 @@
+//! The daemon's binary and a sandbox, both on loopback, and an HTTP client between them and the test.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marketd::sandbox::market::Market;
+use marketd::sandbox::{Fault, Sandbox, SandboxOptions};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Long enough for a loaded machine; whoever waits this long has found a fault.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until the condition holds.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) struct World {
+    sandbox: Sandbox,
+    daemon: Option<Child>,
+    folder: TempDir,
+    url: String,
+    http: Client,
+}
+
+impl World {
+    /// A sandbox with the demo products, and a daemon that has imported all of them.
+    pub(crate) async fn with_demo_catalog() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sandbox = Sandbox::start(SandboxOptions { listen, seed: 7 })
+            .await
+            .unwrap();
+        sandbox
+            .market()
+            .with(|market, now| drop(market.load_demo_catalog(now)));
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = Self {
+            sandbox,
+            daemon: None,
+            folder,
+            url: format!("http://127.0.0.1:{}", free_port()),
+            http: Client::new(),
+        };
+        world.start_daemon().await;
+        for listing in world.get("/v1/listings").await["items"].as_array().unwrap() {
+            let entity = listing["entity_id"].as_str().unwrap();
+            let plans: serde_json::Map<String, Value> = listing["dimensions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|dimension| dimension["types"].to_string().contains("Entitled"))
+                .map(|dimension| {
+                    (
+                        dimension["key"].as_str().unwrap().to_owned(),
+                        dimension["key"].clone(),
+                    )
+                })
+                .collect();
+            world
+                .post(
+                    &format!("/v1/listings/{entity}/import"),
+                    json!({"plans": plans}),
+                )
+                .await;
+        }
+        world
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
+        command
+            .envs(self.sandbox.environment())
+            .env(
+                "MARKETD__DATABASE__PATH",
+                self.folder.path().join("marketd.db"),
+            )
+            .env(
+                "MARKETD__HTTP__LISTEN",
+                self.url.trim_start_matches("http://"),
+            )
+            .env("MARKETD__QUEUE__WAIT", "1s")
+            .env("MARKETD__RECONCILE__RATE", "1000")
+            .env("MARKETD__RECONCILE__SECOND_LOOK", "1s")
+            .env("MARKETD__METERING__RATE", "1000")
+            .env("MARKETD__METERING__GRACE", "0s")
+            .env("MARKETD__METERING__INTERVAL", "200ms")
+            .env("MARKETD__LOG__FILTER", "warn")
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) async fn start_daemon(&mut self) {
+        let daemon = self
+            .command()
+            .arg("run")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+        eventually("the daemon", async || {
+            let answer = self
+                .http
+                .get(format!("{}/readyz", self.url))
+                .send()
+                .await
+                .ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Asks the daemon to stop, as a service manager does, and sees that it ends well.
+    pub(crate) async fn stop_daemon(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let id = daemon.id().expect("the daemon runs").to_string();
+        let killed = Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap();
+        assert!(killed.success());
+        let status = tokio::time::timeout(PATIENCE, daemon.wait())
+            .await
+            .expect("it stops")
+            .unwrap();
+        assert!(status.success(), "the daemon ended with {status}");
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.stop_daemon().await;
+        self.sandbox.stop().await;
+    }
+
+    pub(crate) async fn run_once(&self) -> (i32, Value) {
+        let output = self
+            .command()
+            .args(["run", "--reconcile-once", "--output", "json"])
+            .output()
+            .await
+            .unwrap();
+        let summary = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code().unwrap_or(-1), summary)
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    pub(crate) fn market<R>(&self, act: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
+        self.sandbox.market().with(act)
+    }
+
+    pub(crate) fn inject(&self, body: &str) {
+        self.sandbox.inject(body);
+    }
+
+    pub(crate) fn arm(&self, fault: Fault) {
+        self.sandbox.arm(fault);
+    }
+
+    pub(crate) fn queue_is_empty(&self) -> bool {
+        self.sandbox.queued() == 0
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.expect(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn get_text(&self, path: &str) -> String {
+        self.http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Value {
+        self.expect(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        self.expect(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn try_put(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    async fn expect(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.call(method, path, body).await;
+        assert!(status < 300, "{path}: {status} {answer}");
+        answer
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}

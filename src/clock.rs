@@ -16,6 +16,7 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
+    Other(Arc<dyn Fn() -> Timestamp + Send + Sync>),
 }
 
 impl Clock {
@@ -31,6 +32,11 @@ impl Clock {
         ))))
     }
 
+    /// A clock that shows what another one shows, as the sandbox's.
+    pub fn following(other: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Source::Other(Arc::new(other)))
+    }
+
     /// The current time, to the millisecond.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -38,6 +44,7 @@ impl Clock {
                 let now = Timestamp::now();
                 Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
             }
+            Source::Other(now) => now(),
             Source::Manual(millis) => Timestamp::from_millisecond(millis.load(Ordering::SeqCst))
                 .unwrap_or(Timestamp::UNIX_EPOCH),
         }

@@ -50,6 +50,17 @@ pub enum DaemonError {
     Intake(#[from] IntakeError),
 }
 
+/// What the daemon takes from whoever starts it.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The time; the machine's if left out.
+    pub clock: Option<Clock>,
+    /// What `/metrics` renders.
+    pub metrics: Option<PrometheusHandle>,
+    /// A sandbox to speak to instead of AWS.
+    pub sandbox_url: Option<String>,
+}
+
 /// The daemon, built and not yet running: the database is open, nothing is bound.
 pub struct Daemon {
     settings: Settings,
@@ -64,9 +75,9 @@ impl Daemon {
     /// Opens the database and connects to AWS, by the role that is set or was connected before.
     pub async fn build(
         settings: Settings,
-        clock: Clock,
-        metrics: Option<PrometheusHandle>,
+        surroundings: Surroundings,
     ) -> Result<Self, DaemonError> {
+        let clock = surroundings.clock.unwrap_or_else(Clock::system);
         let store = Store::open(&settings.database.path)?;
         let role = role(&settings, &store, &clock).await?;
         if let Some(role) = &role {
@@ -77,8 +88,10 @@ impl Daemon {
             queue_url: settings.queue.as_ref().map(|queue| queue.url.clone()),
             reconcile_rate: settings.reconcile.rate,
             metering_rate: settings.metering.rate,
+            sandbox_url: surroundings.sandbox_url,
         };
         let aws = Connection::open(options, role).await;
+        let metrics = surroundings.metrics;
         Ok(Self {
             settings,
             store,
@@ -87,6 +100,11 @@ impl Daemon {
             health: Health::default(),
             metrics,
         })
+    }
+
+    /// The database, for those who run the daemon inside their own process.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Binds the API's address.

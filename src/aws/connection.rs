@@ -7,6 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 
 use super::RateLimit;
 
@@ -27,6 +28,8 @@ pub struct ConnectionOptions {
     pub reconcile_rate: u32,
     /// Metering calls a second.
     pub metering_rate: u32,
+    /// A sandbox to speak to instead of AWS; none leaves that to the environment.
+    pub sandbox_url: Option<String>,
 }
 
 /// A role in the seller's account.
@@ -74,7 +77,12 @@ struct Base {
 impl Connection {
     /// Reads AWS's standard environment and connects by this role, or by the environment's own credentials.
     pub async fn open(options: ConnectionOptions, role: Option<Role>) -> Self {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        if let Some(url) = &options.sandbox_url {
+            let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
+            loader = loader.endpoint_url(url).credentials_provider(credentials);
+        }
+        let config = loader
             .region(
                 aws_config::meta::region::RegionProviderChain::default_provider()
                     .or_else(MARKETPLACE_REGION),

@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use super::output::{Output, print_json, say};
 use crate::aws::{Connection, ConnectionOptions, Role, caller_account, probe_permissions};
-use crate::clock::Clock;
-use crate::daemon::{Daemon, OnceSummary};
+use crate::daemon::{Daemon, OnceSummary, Surroundings};
 use crate::settings::{self, Listen, Loaded};
 use crate::store::Store;
 use crate::telemetry;
@@ -60,7 +59,11 @@ impl Run {
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
-        let daemon = Daemon::build(settings, Clock::system(), Some(metrics)).await?;
+        let surroundings = Surroundings {
+            metrics: Some(metrics),
+            ..Surroundings::default()
+        };
+        let daemon = Daemon::build(settings, surroundings).await?;
         if !self.reconcile_once {
             let bound = daemon.bind().await?;
             daemon.run(bound, shutdown).await?;
@@ -181,6 +184,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
         queue_url: queue_url.clone(),
         reconcile_rate: settings.reconcile.rate,
         metering_rate: settings.metering.rate,
+        sandbox_url: None,
     };
     let clients = Connection::open(options, role).await.clients();
     let mut items = Vec::new();

@@ -21,6 +21,8 @@ pub(super) struct Delivery {
     pub(super) repeat_one_in: Option<u32>,
     /// SNS messages come without their envelope.
     pub(super) raw: bool,
+    /// Nothing is delivered, now or later.
+    pub(super) lose: bool,
     /// Nothing is delivered until this is taken back; then all of it in any order.
     pub(super) hold: bool,
 }
@@ -74,6 +76,9 @@ impl FanOut {
 
     fn publish(&self, parts: &Parts, outgoing: &Outgoing) {
         let mut state = locked(&self.state);
+        if state.delivery.lose {
+            return;
+        }
         let body = state.body(outgoing);
         let repeat = state.delivery.repeat_one_in;
         let copies = match repeat {

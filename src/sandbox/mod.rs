@@ -154,6 +154,20 @@ impl Sandbox {
         self.parts.faults.clear();
     }
 
+    /// Delivers every notification twice, or once again.
+    pub fn repeat_every_notification(&self, repeat: bool) {
+        let mut delivery = self.parts.fanout.delivery();
+        delivery.repeat_one_in = repeat.then_some(1);
+        self.parts.fanout.set_delivery(&self.parts, delivery);
+    }
+
+    /// Loses every notification on the way, or none again.
+    pub fn lose_notifications(&self, lose: bool) {
+        let mut delivery = self.parts.fanout.delivery();
+        delivery.lose = lose;
+        self.parts.fanout.set_delivery(&self.parts, delivery);
+    }
+
     /// Every call by operation, caller and outcome.
     pub fn calls(&self) -> Vec<CallSummary> {
         self.parts.calls.summary()

@@ -27,9 +27,7 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::set`] moves it.
     pub fn manual(now: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(
-            now.as_millisecond(),
-        ))))
+        Self(Source::Manual(Arc::new(AtomicI64::new(now.as_millisecond()))))
     }
 
     /// A clock that shows what another one shows, as the sandbox's.

@@ -92,14 +92,7 @@ impl Daemon {
         };
         let aws = Connection::open(options, role).await;
         let metrics = surroundings.metrics;
-        Ok(Self {
-            settings,
-            store,
-            aws,
-            clock,
-            health: Health::default(),
-            metrics,
-        })
+        Ok(Self { settings, store, aws, clock, health: Health::default(), metrics })
     }
 
     /// The database, for those who run the daemon inside their own process.
@@ -112,10 +105,7 @@ impl Daemon {
         let listen = &self.settings.http.listen;
         Bound::to(listen)
             .await
-            .map_err(|source| DaemonError::Listen {
-                listen: listen.clone(),
-                source,
-            })
+            .map_err(|source| DaemonError::Listen { listen: listen.clone(), source })
     }
 
     /// Runs until told to stop, or until a part ends by itself.
@@ -126,11 +116,7 @@ impl Daemon {
         let mut workers = Supervisor::new(CancellationToken::new());
         doors.start("http", bound.serve(router(self.api_state()), doors.token()));
         if let Some(intake) = self.intake() {
-            let pollers = self
-                .settings
-                .queue
-                .as_ref()
-                .map_or(1, |queue| queue.pollers);
+            let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
                 doors.start("intake", intake.clone().run(doors.token()));
             }
@@ -145,10 +131,7 @@ impl Daemon {
             workers.start("webhook", webhook.run(workers.token()));
         }
         workers.start("watchdog", watchdog(workers.token()));
-        notify(&[
-            NotifyState::Ready,
-            NotifyState::Status(&format!("serving on {address}")),
-        ]);
+        notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
 
         let watched = tokio::select! {
@@ -192,9 +175,7 @@ impl Daemon {
         summary.sweep.buyers = swept.buyers;
         summary.sweep.changes = swept.changes;
         for (product, error) in swept.failed {
-            summary
-                .errors
-                .push(format!("could not sweep product {product}: {error}"));
+            summary.errors.push(format!("could not sweep product {product}: {error}"));
         }
         let reconciled = reconciler.run_once().await?;
         summary.reconcile.buyers = reconciled.buyers;
@@ -209,14 +190,10 @@ impl Daemon {
         }
         summary.metering = self.metering().run_pass().await?;
         if let Some(reason) = &summary.metering.blocked {
-            summary
-                .errors
-                .push(format!("metering is blocked: {reason}"));
+            summary.errors.push(format!("metering is blocked: {reason}"));
         } else if summary.metering.waiting > 0 {
             let waiting = summary.metering.waiting;
-            summary
-                .errors
-                .push(format!("{waiting} metering records could not be sent yet"));
+            summary.errors.push(format!("{waiting} metering records could not be sent yet"));
         }
         summary.ok = summary.errors.is_empty();
         self.store.close();
@@ -284,12 +261,7 @@ impl Daemon {
 
     fn webhook(&self) -> Option<Webhook> {
         let settings = self.settings.webhook.clone()?;
-        Some(Webhook::new(
-            settings,
-            self.store.clone(),
-            self.clock.clone(),
-            self.health.clone(),
-        ))
+        Some(Webhook::new(settings, self.store.clone(), self.clock.clone(), self.health.clone()))
     }
 }
 
@@ -351,10 +323,7 @@ async fn role(
     let held = store.integration().await?;
     let Some(arn) = settings.integration.role_arn.clone() else {
         return Ok(held.and_then(|row| {
-            Some(Role {
-                arn: row.role_arn?,
-                external_id: Some(row.external_id),
-            })
+            Some(Role { arn: row.role_arn?, external_id: Some(row.external_id) })
         }));
     };
     let external_id = settings.integration.external_id.clone();

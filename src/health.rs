@@ -34,14 +34,8 @@ impl Health {
         let before = parts.get(part);
         let ok = outcome.is_ok();
         let changed = before.is_none_or(|before| before.ok != ok);
-        let since = before
-            .filter(|_| !changed)
-            .map_or(now, |before| before.since);
-        let last_ok = if ok {
-            Some(now)
-        } else {
-            before.and_then(|before| before.last_ok)
-        };
+        let since = before.filter(|_| !changed).map_or(now, |before| before.since);
+        let last_ok = if ok { Some(now) } else { before.and_then(|before| before.last_ok) };
         match outcome {
             Err(detail) if changed => tracing::warn!(part, detail, "{part} is failing"),
             Ok(()) if changed && before.is_some() => tracing::info!(part, "{part} has recovered"),
@@ -49,22 +43,11 @@ impl Health {
         }
         metrics::gauge!("marketd_part_up", "part" => part).set(if ok { 1.0 } else { 0.0 });
         let detail = outcome.err().map(str::to_owned);
-        parts.insert(
-            part,
-            PartHealth {
-                ok,
-                since,
-                last_ok,
-                detail,
-            },
-        );
+        parts.insert(part, PartHealth { ok, since, last_ok, detail });
     }
 
     /// Every part that has reported.
     pub fn parts(&self) -> BTreeMap<&'static str, PartHealth> {
-        self.parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -26,10 +26,7 @@ pub struct PartEnded {
 impl Supervisor {
     /// A supervisor whose parts stop with this token.
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self {
-            shutdown,
-            parts: JoinSet::new(),
-        }
+        Self { shutdown, parts: JoinSet::new() }
     }
 
     /// What tells this supervisor's parts to stop.
@@ -43,8 +40,7 @@ impl Supervisor {
         name: &'static str,
         part: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.parts
-            .spawn(async move { (name, part.await.map_err(|error| error.to_string())) });
+        self.parts.spawn(async move { (name, part.await.map_err(|error| error.to_string())) });
     }
 
     /// Waits until the token is cancelled, or until a part ends before that.
@@ -75,10 +71,7 @@ fn early(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinErro
             part: part.to_owned(),
             reason: outcome.err().unwrap_or_else(|| "it returned".into()),
         },
-        Err(panicked) => PartEnded {
-            part: "a part".into(),
-            reason: panicked.to_string(),
-        },
+        Err(panicked) => PartEnded { part: "a part".into(), reason: panicked.to_string() },
     }
 }
 

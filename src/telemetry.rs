@@ -29,10 +29,8 @@ pub enum TelemetryError {
 
 /// Sends log lines to standard error.
 pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.filter).map_err(|source| TelemetryError::Filter {
-        filter: settings.filter.clone(),
-        source,
-    })?;
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|source| TelemetryError::Filter { filter: settings.filter.clone(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Masking(std::io::stderr()));
@@ -43,11 +41,7 @@ pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
         LogFormat::Json => true,
     };
     if json {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init()
+        builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {
         builder.with_ansi(terminal).with_target(false).try_init()
     }
@@ -115,10 +109,7 @@ mod tests {
     fn account_ids_are_masked_wherever_they_stand() {
         let rows = [
             ("123456789012", "********9012"),
-            (
-                "arn:aws:iam::123456789012:role/marketd",
-                "arn:aws:iam::********9012:role/marketd",
-            ),
+            ("arn:aws:iam::123456789012:role/marketd", "arn:aws:iam::********9012:role/marketd"),
             ("l-1234567890123", "l-1234567890123"),
             ("", ""),
         ];

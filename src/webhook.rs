@@ -32,22 +32,13 @@ pub struct Webhook {
 impl Webhook {
     /// A webhook that posts what the store's outbox holds.
     pub fn new(settings: WebhookSettings, store: Store, clock: Clock, health: Health) -> Self {
-        Self {
-            url: settings.url,
-            secret: settings.secret,
-            store,
-            clock,
-            health,
-        }
+        Self { url: settings.url, secret: settings.secret, store, clock, health }
     }
 
     /// Posts until told to stop. An event is passed only once the application has answered with a 2xx, so
     /// one that it refuses holds up those after it: their order is worth more than their speed.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .build()
-            .unwrap_or_default();
+        let client = Client::builder().timeout(TIMEOUT).build().unwrap_or_default();
         let mut wait = Duration::from_secs(1);
         while !shutdown.is_cancelled() {
             let mut changes = self.store.nudges().events.subscribe();
@@ -68,8 +59,7 @@ impl Webhook {
                         wait = Duration::from_secs(1);
                     }
                     Err(reason) => {
-                        self.health
-                            .report("webhook", Err(&reason), self.clock.now());
+                        self.health.report("webhook", Err(&reason), self.clock.now());
                         tokio::select! {
                             () = shutdown.cancelled() => {}
                             () = tokio::time::sleep(wait) => {}
@@ -104,11 +94,7 @@ impl Webhook {
         if answer.status().is_success() {
             return Ok(());
         }
-        Err(format!(
-            "the application answered {} to event {}",
-            answer.status(),
-            event.id
-        ))
+        Err(format!("the application answered {} to event {}", answer.status(), event.id))
     }
 }
 
@@ -123,10 +109,7 @@ fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Result<String, St
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-    Ok(format!(
-        "v1,{}",
-        STANDARD.encode(mac.finalize().into_bytes())
-    ))
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
 #[cfg(test)]
@@ -141,9 +124,6 @@ mod tests {
             1_614_265_330,
             r#"{"test": 2432232314}"#,
         );
-        assert_eq!(
-            signature.unwrap(),
-            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
+        assert_eq!(signature.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

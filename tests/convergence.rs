@@ -1,6 +1,8 @@
 //! Losing the order of notifications, repeating them and mixing in rubbish does not change where the system
 //! ends up: at what AWS holds.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -13,9 +15,7 @@ use marketd::domain::{
     ProductCode,
 };
 use marketd::intake::wire::{self, Delivery};
-use marketd::sandbox::market::{
-    Action, CallContext, Channel, Market, Order, Outgoing, Protocol, Service,
-};
+use marketd::sandbox::market::{Action, CallContext, Channel, Market, Order, Outgoing, Service};
 use marketd::store::{Incoming, Look, LookEntry, Page, Store, SubscriptionFilter};
 use serde_json::json;
 
@@ -51,26 +51,17 @@ impl Message {
             })
             .to_string(),
         };
-        Self {
-            body,
-            transport_id: format!("sqs-{number}"),
-            sent_at: outgoing.at,
-        }
+        Self { body, transport_id: format!("sqs-{number}"), sent_at: outgoing.at }
     }
 
     fn incoming(&self) -> Incoming {
-        let delivery = Delivery {
-            body: &self.body,
-            transport_id: &self.transport_id,
-            sent_at: self.sent_at,
-        };
+        let delivery =
+            Delivery { body: &self.body, transport_id: &self.transport_id, sent_at: self.sent_at };
         match wire::read(delivery) {
-            Ok(notification) => Incoming::Notification(notification),
-            Err(wire::Unreadable { id, reason }) => Incoming::Unreadable {
-                id,
-                body: self.body.clone(),
-                reason,
-            },
+            Ok(notification) => Incoming::Notification(Box::new(notification)),
+            Err(wire::Unreadable { id, reason }) => {
+                Incoming::Unreadable { id, body: self.body.clone(), reason }
+            }
         }
     }
 }
@@ -91,20 +82,11 @@ fn live_a_while(market: &mut Market, rng: &mut Rng, steps: usize) -> (Vec<Outgoi
         let action = match (product.pricing.has_contract(), rng.u32(0..10)) {
             (true, 0..4) => Action::Purchase(bought),
             (true, 4..6) => Action::Upgrade(bought),
-            (true, 6) => Action::Renew(Order {
-                new_license: rng.bool(),
-                ..bought
-            }),
+            (true, 6) => Action::Renew(Order { new_license: rng.bool(), ..bought }),
             (true, 7) => Action::Expire(order),
-            (false, 0..5) => Action::Subscribe(Order {
-                free_trial: rng.bool(),
-                ..order
-            }),
+            (false, 0..5) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
             (_, 8) => Action::Fail(order),
-            (_, _) => Action::Cancel(Order {
-                immediate: rng.bool(),
-                ..order
-            }),
+            (_, _) => Action::Cancel(Order { immediate: rng.bool(), ..order }),
         };
         // What makes no sense at this moment is refused by AWS, and nothing happens.
         market.act(now, &account, action).ok();
@@ -124,19 +106,12 @@ async fn look_at_everybody_due(store: &Store, market: &mut Market, now: Timestam
             return;
         }
         for buyer in due {
-            let terms = store
-                .product_terms(buyer.key.product_code.clone())
-                .await
-                .unwrap()
-                .unwrap();
+            let terms = store.product_terms(buyer.key.product_code.clone()).await.unwrap().unwrap();
             let answer = terms
                 .has_contracts()
                 .then(|| ask(market, &buyer.key.product_code, &buyer.key.buyer, now));
-            let entry = LookEntry {
-                buyer: buyer.key.buyer.clone(),
-                settles: Some(buyer.marks),
-                answer,
-            };
+            let entry =
+                LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer };
             let look = Look {
                 product_code: buyer.key.product_code.clone(),
                 observed_at: now,
@@ -153,11 +128,7 @@ fn ask(market: &mut Market, code: &ProductCode, buyer: &BuyerRef, now: Timestamp
         BuyerRef::CustomerIdentifier(_) => "CUSTOMER_IDENTIFIER",
         BuyerRef::License(_) => "LICENSE_ARN",
     };
-    let context = CallContext {
-        now,
-        region: "us-east-1".into(),
-        unprocessed: None,
-    };
+    let context = CallContext { now, region: "us-east-1".into(), unprocessed: None };
     let mut grants = Vec::new();
     let mut token = None;
     loop {
@@ -165,9 +136,7 @@ fn ask(market: &mut Market, code: &ProductCode, buyer: &BuyerRef, now: Timestamp
         if let Some(token) = token {
             input["NextToken"] = token;
         }
-        let page = market
-            .call(&context, Service::Entitlement, "GetEntitlements", &input)
-            .unwrap();
+        let page = market.call(&context, Service::Entitlement, "GetEntitlements", &input).unwrap();
         for row in page["Entitlements"].as_array().into_iter().flatten() {
             let text = |key: &str| row[key].as_str().filter(|text| !text.is_empty());
             grants.push(Grant {
@@ -177,9 +146,7 @@ fn ask(market: &mut Market, code: &ProductCode, buyer: &BuyerRef, now: Timestamp
                 account_id: text("CustomerAWSAccountId").map(AccountId::new),
                 license_arn: text("LicenseArn").map(LicenseArn::new),
                 value: GrantValue::Integer(row["Value"]["IntegerValue"].as_i64().unwrap()),
-                expires_at: row["ExpirationDate"]
-                    .as_f64()
-                    .map(|seconds| Timestamp::from_second(seconds as i64).unwrap()),
+                expires_at: row["ExpirationDate"].as_number().map(whole_seconds),
             });
         }
         match page.get("NextToken").filter(|token| !token.is_null()) {
@@ -189,15 +156,16 @@ fn ask(market: &mut Market, code: &ProductCode, buyer: &BuyerRef, now: Timestamp
     }
 }
 
+/// AWS's times are numbers of seconds, here and there with a fraction.
+fn whole_seconds(seconds: &serde_json::Number) -> Timestamp {
+    let text = seconds.to_string();
+    let whole = text.split('.').next().unwrap_or(&text);
+    Timestamp::from_second(whole.parse().unwrap()).unwrap()
+}
+
 async fn held_by_us(store: &Store) -> Vec<String> {
-    let page = Page {
-        after: None,
-        limit: 100_000,
-    };
-    let subscriptions = store
-        .subscriptions(SubscriptionFilter::default(), page)
-        .await
-        .unwrap();
+    let page = Page { after: None, limit: 100_000 };
+    let subscriptions = store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
     let mut held: Vec<String> = subscriptions
         .iter()
         .filter(|subscription| subscription.terms.status.is_live())
@@ -207,9 +175,7 @@ async fn held_by_us(store: &Store) -> Vec<String> {
             let holder = terms.holder.as_ref().unwrap().to_string();
             let (_, holder) = holder.split_once(':').unwrap();
             let dimension = terms.dimension.as_ref().map_or("-", DimensionKey::as_str);
-            let quantity = terms
-                .quantity
-                .map_or("0".to_owned(), |quantity| quantity.to_string());
+            let quantity = terms.quantity.map_or("0".to_owned(), |quantity| quantity.to_string());
             format!("{code} {holder} {dimension} {quantity}")
         })
         .collect();
@@ -226,30 +192,19 @@ async fn check(seed: u64, steps: usize) {
     let start: Timestamp = START.parse().unwrap();
     // Half of the products are imported only after their notifications have come.
     for product in products.iter().step_by(2) {
-        store
-            .import_product(support::import(product), start)
-            .await
-            .unwrap();
+        store.import_product(support::import(product), start).await.unwrap();
     }
 
     let (sent, now) = live_a_while(&mut market, &mut rng, steps);
-    let mut messages: Vec<Message> = sent
-        .iter()
-        .enumerate()
-        .map(|(number, sent)| Message::of(sent, number))
-        .collect();
+    let mut messages: Vec<Message> =
+        sent.iter().enumerate().map(|(number, sent)| Message::of(sent, number)).collect();
     let distinct = messages.len() + RUBBISH;
     for number in 0..RUBBISH {
         let body = format!("{{\"rubbish\": {number}");
-        messages.push(Message {
-            body,
-            transport_id: format!("rubbish-{number}"),
-            sent_at: now,
-        });
+        messages.push(Message { body, transport_id: format!("rubbish-{number}"), sent_at: now });
     }
-    let repeated: Vec<Message> = (0..messages.len() / 3)
-        .map(|_| rng.choice(&messages).unwrap().clone())
-        .collect();
+    let repeated: Vec<Message> =
+        (0..messages.len() / 3).map(|_| rng.choice(&messages).unwrap().clone()).collect();
     messages.extend(repeated);
     rng.shuffle(&mut messages);
 
@@ -261,10 +216,7 @@ async fn check(seed: u64, steps: usize) {
         }
     }
     for product in products.iter().skip(1).step_by(2) {
-        store
-            .import_product(support::import(product), now)
-            .await
-            .unwrap();
+        store.import_product(support::import(product), now).await.unwrap();
     }
     look_at_everybody_due(&store, &mut market, now).await;
     let later = now + patience().second_look;
@@ -278,19 +230,11 @@ async fn check(seed: u64, steps: usize) {
         only_ours.is_empty() && only_theirs.is_empty() && ours.len() == theirs.len(),
         "seed {seed}: only ours {only_ours:#?}, only AWS's {only_theirs:#?}"
     );
-    let counts: BTreeMap<String, i64> = store
-        .notification_counts()
-        .await
-        .unwrap()
-        .into_iter()
-        .collect();
+    let counts: BTreeMap<String, i64> =
+        store.notification_counts().await.unwrap().into_iter().collect();
     let count = |state: &str| usize::try_from(counts.get(state).copied().unwrap_or(0)).unwrap();
     assert_eq!(count("quarantined"), RUBBISH, "seed {seed}: {counts:?}");
-    assert_eq!(
-        count("applied") + count("quarantined"),
-        distinct,
-        "seed {seed}: {counts:?}"
-    );
+    assert_eq!(count("applied") + count("quarantined"), distinct, "seed {seed}: {counts:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The binary against the sandbox, over real protocols: what an operator sees.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::time::Duration;
@@ -13,27 +15,16 @@ use support::world::{World, eventually};
 fn product(world: &World, title: &str) -> Product {
     world.market(|market, _| {
         let mut products = market.products();
-        products
-            .find(|product| product.title == title)
-            .expect("a demo product")
-            .clone()
+        products.find(|product| product.title == title).expect("a demo product").clone()
     })
 }
 
 fn act(world: &World, account: &str, action: Action) -> marketd::sandbox::market::ActionOutcome {
-    world
-        .market(|market: &mut Market, now| market.act(now, account, action))
-        .expect("AWS takes it")
+    world.market(|market: &mut Market, now| market.act(now, account, action)).expect("AWS takes it")
 }
 
 fn fault(operation: &str, kind: FaultKind, times: u32) -> Fault {
-    Fault {
-        operation: operation.into(),
-        kind,
-        times: Some(times),
-        one_in: None,
-        amount: None,
-    }
+    Fault { operation: operation.into(), kind, times: Some(times), one_in: None, amount: None }
 }
 
 #[tokio::test]
@@ -48,11 +39,7 @@ async fn a_notification_is_a_changed_subscription_within_a_second() {
         found["items"].get(0).cloned()
     })
     .await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
     assert_eq!(subscription["plan_id"], "basic");
     assert_eq!(subscription["source"], "aws");
     assert_eq!(subscription["buyer"]["account_id"], "123456789012");
@@ -61,10 +48,7 @@ async fn a_notification_is_a_changed_subscription_within_a_second() {
     act(&world, "123456789012", Action::Upgrade(upgrade));
     let upgraded = eventually("the upgrade", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
-        found["items"]
-            .get(0)
-            .filter(|it| it["plan_id"] == "pro")
-            .cloned()
+        found["items"].get(0).filter(|it| it["plan_id"] == "pro").cloned()
     })
     .await;
     assert_eq!(
@@ -107,11 +91,7 @@ async fn provisioning_before_and_after_the_notification_ends_the_same() {
         );
     }
     let customers = world.get("/v1/customers").await;
-    assert_eq!(
-        customers["items"].as_array().map(Vec::len),
-        Some(2),
-        "{customers}"
-    );
+    assert_eq!(customers["items"].as_array().map(Vec::len), Some(2), "{customers}");
     world.stop().await;
 }
 
@@ -130,10 +110,7 @@ async fn what_cannot_be_read_is_quarantined_and_shown() {
         reasons.contains("not JSON") && reasons.contains("names no customer-identifier"),
         "{reasons}"
     );
-    eventually("an empty queue", async || {
-        world.queue_is_empty().then_some(())
-    })
-    .await;
+    eventually("an empty queue", async || world.queue_is_empty().then_some(())).await;
     let metrics = world.get_text("/metrics").await;
     assert!(
         metrics.contains(r#"marketd_notifications_total{outcome="quarantined"} "#),
@@ -145,22 +122,11 @@ async fn what_cannot_be_read_is_quarantined_and_shown() {
 #[tokio::test]
 async fn everything_reported_is_billed_once_under_faults() {
     let world = World::with_demo_catalog().await;
-    let (meter, stream) = (
-        product(&world, "Acme Meter"),
-        product(&world, "Acme Stream"),
-    );
+    let (meter, stream) = (product(&world, "Acme Meter"), product(&world, "Acme Stream"));
     let buyers = ["123456789012", "223456789012", "323456789012"];
     for account in buyers {
-        act(
-            &world,
-            account,
-            Action::Subscribe(Order::of(&meter.product_code)),
-        );
-        act(
-            &world,
-            account,
-            Action::Subscribe(Order::of(&stream.product_code)),
-        );
+        act(&world, account, Action::Subscribe(Order::of(&meter.product_code)));
+        act(&world, account, Action::Subscribe(Order::of(&stream.product_code)));
     }
     eventually("six subscriptions", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
@@ -169,19 +135,10 @@ async fn everything_reported_is_billed_once_under_faults() {
     .await;
     for account in buyers {
         let identifier = world.market(|market, _| {
-            market
-                .buyer(account)
-                .expect("a buyer")
-                .customer_identifier
-                .clone()
+            market.buyer(account).expect("a buyer").customer_identifier.clone()
         });
         let aws = json!({"account_id": account, "customer_identifier": identifier});
-        world
-            .put(
-                &format!("/v1/customers/buyer-{account}?wait=5s"),
-                json!({"aws": aws}),
-            )
-            .await;
+        world.put(&format!("/v1/customers/buyer-{account}?wait=5s"), json!({"aws": aws})).await;
     }
     for (kind, times) in [
         (FaultKind::CutAfter, 2),
@@ -203,25 +160,15 @@ async fn everything_reported_is_billed_once_under_faults() {
             "dimension": dimension, "quantity": number,
         }));
     }
-    let receipt = world
-        .post("/v1/usage", json!({"events": events.clone()}))
-        .await;
+    let receipt = world.post("/v1/usage", json!({"events": events.clone()})).await;
     assert_eq!(receipt["accepted"], 60, "{receipt}");
     let again = world.post("/v1/usage", json!({"events": events})).await;
-    assert_eq!(
-        (&again["accepted"], &again["duplicates"]),
-        (&json!(0), &json!(60)),
-        "{again}"
-    );
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(60)), "{again}");
 
     // The buyers leave: the open hour is billed at once.
     for account in buyers {
         for product in [&meter, &stream] {
-            act(
-                &world,
-                account,
-                Action::Cancel(Order::of(&product.product_code)),
-            );
+            act(&world, account, Action::Cancel(Order::of(&product.product_code)));
         }
     }
     let balance = eventually("everything billed", async || {
@@ -234,18 +181,9 @@ async fn everything_reported_is_billed_once_under_faults() {
     assert_eq!(balance["adds_up"], true);
     let billed: i64 = world.market(|market, _| {
         let quantity = |text: String| text.parse::<i64>().expect("whole units");
-        market
-            .ledger()
-            .honoured()
-            .iter()
-            .map(|record| quantity(record.quantity.to_string()))
-            .sum()
+        market.ledger().honoured().iter().map(|record| quantity(record.quantity.to_string())).sum()
     });
-    assert_eq!(
-        json!(billed),
-        balance["reported"],
-        "AWS billed what was reported, to the unit"
-    );
+    assert_eq!(json!(billed), balance["reported"], "AWS billed what was reported, to the unit");
     world.stop().await;
 }
 
@@ -259,20 +197,14 @@ async fn a_role_is_taken_up_without_a_restart_and_a_refused_one_says_why() {
         permissions: None,
     });
     let (status, problem) = world
-        .try_put(
-            "/v1/integration",
-            json!({"role_arn": role_arn, "external_id": "wrong"}),
-        )
+        .try_put("/v1/integration", json!({"role_arn": role_arn, "external_id": "wrong"}))
         .await;
     assert_eq!(status, 422, "{problem}");
     assert_eq!(problem["type"], "urn:marketd:problem:role-refused");
     assert_eq!(problem["checks"][0]["ok"], false);
 
     let connected = world
-        .put(
-            "/v1/integration",
-            json!({"role_arn": role_arn, "external_id": "secret-id"}),
-        )
+        .put("/v1/integration", json!({"role_arn": role_arn, "external_id": "secret-id"}))
         .await;
     assert_eq!(connected["state"], "connected", "{connected}");
     assert_eq!(connected["seller_account_id"], "111122223333");
@@ -306,9 +238,7 @@ async fn one_pass_does_everything_and_says_so() {
     let (code, summary) = world.run_once().await;
     assert_eq!(code, 1, "{summary}");
     assert!(
-        summary["errors"][0]
-            .as_str()
-            .is_some_and(|it| it.contains("AccessDenied")),
+        summary["errors"][0].as_str().is_some_and(|it| it.contains("AccessDenied")),
         "{summary}"
     );
     world.sandbox().disarm();

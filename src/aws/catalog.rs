@@ -95,8 +95,5 @@ pub async fn describe_product(
         }
         None => return Err(unreadable("it has no Details".into())),
     };
-    Ok(EntityDocument {
-        entity_id: entity_id.clone(),
-        document,
-    })
+    Ok(EntityDocument { entity_id: entity_id.clone(), document })
 }

@@ -96,9 +96,7 @@ impl Connection {
                     .build(),
             )
             .identity_cache(
-                aws_config::identity::IdentityCache::lazy()
-                    .buffer_time(RENEW_EARLY)
-                    .build(),
+                aws_config::identity::IdentityCache::lazy().buffer_time(RENEW_EARLY).build(),
             )
             .load()
             .await;
@@ -108,16 +106,9 @@ impl Connection {
             // AWS's quota for ListEntities is 10 a second.
             catalog: RateLimit::per_second(5),
         });
-        let base = Base {
-            config,
-            options,
-            rates,
-        };
+        let base = Base { config, options, rates };
         let clients = Arc::new(base.clients(role).await);
-        Self {
-            base: Arc::new(base),
-            current: Arc::new(RwLock::new(clients)),
-        }
+        Self { base: Arc::new(base), current: Arc::new(RwLock::new(clients)) }
     }
 
     /// The clients as they are now; held for one piece of work, not longer.
@@ -202,14 +193,8 @@ mod tests {
     #[test]
     fn a_queue_names_its_region_only_on_aws() {
         let rows = [
-            (
-                "https://sqs.eu-west-1.amazonaws.com/123456789012/marketd",
-                Some("eu-west-1"),
-            ),
-            (
-                "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/marketd",
-                Some("cn-north-1"),
-            ),
+            ("https://sqs.eu-west-1.amazonaws.com/123456789012/marketd", Some("eu-west-1")),
+            ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/marketd", Some("cn-north-1")),
             ("http://127.0.0.1:4566/123456789012/marketd", None),
             ("marketd", None),
         ];

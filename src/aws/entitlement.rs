@@ -113,22 +113,15 @@ fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {
             .dimension
             .map(DimensionKey::new)
             .ok_or_else(|| unreadable("a row names no dimension"))?,
-        customer_identifier: row
-            .customer_identifier
-            .as_deref()
-            .and_then(Id::from_trimmed),
-        account_id: row
-            .customer_aws_account_id
-            .as_deref()
-            .and_then(Id::from_trimmed),
+        customer_identifier: row.customer_identifier.as_deref().and_then(Id::from_trimmed),
+        account_id: row.customer_aws_account_id.as_deref().and_then(Id::from_trimmed),
         license_arn: row.license_arn.as_deref().and_then(Id::from_trimmed),
         value: value(row.value)?,
         expires_at: row
             .expiration_date
             .map(|date| {
-                let millis = date
-                    .to_millis()
-                    .map_err(|_| unreadable("an expiry is out of range"))?;
+                let millis =
+                    date.to_millis().map_err(|_| unreadable("an expiry is out of range"))?;
                 Timestamp::from_millisecond(millis)
                     .map_err(|_| unreadable("an expiry is out of range"))
             })
@@ -153,7 +146,5 @@ fn value(value: Option<EntitlementValue>) -> Result<GrantValue, AwsError> {
     if let Some(held) = value.boolean_value {
         return Ok(GrantValue::Boolean(held));
     }
-    Ok(value
-        .string_value
-        .map_or(GrantValue::Boolean(true), GrantValue::Text))
+    Ok(value.string_value.map_or(GrantValue::Boolean(true), GrantValue::Text))
 }

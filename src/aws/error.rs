@@ -38,10 +38,7 @@ pub enum AwsErrorKind {
 impl AwsError {
     /// Whether the same call may succeed later by itself.
     pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind,
-            AwsErrorKind::Throttled | AwsErrorKind::Unanswered
-        )
+        matches!(self.kind, AwsErrorKind::Throttled | AwsErrorKind::Unanswered)
     }
 
     /// AWS's code, empty where there is none.
@@ -50,6 +47,7 @@ impl AwsError {
     }
 
     /// Tells an SDK error apart.
+    #[expect(clippy::needless_pass_by_value, reason = "stands in `map_err`, which hands it over")]
     pub(super) fn of<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -60,9 +58,7 @@ impl AwsError {
                 let said = answer.err().message().unwrap_or("no message").to_owned();
                 let status = answer.raw().status().as_u16();
                 let kind = kind_of_code(code.as_deref().unwrap_or_default(), status);
-                let message = code
-                    .as_ref()
-                    .map_or(said.clone(), |code| format!("{code}: {said}"));
+                let message = code.as_ref().map_or(said.clone(), |code| format!("{code}: {said}"));
                 (kind, code, message)
             }
             SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() => {
@@ -77,11 +73,7 @@ impl AwsError {
                 };
                 (kind, None, message)
             }
-            _ => (
-                AwsErrorKind::Unanswered,
-                None,
-                DisplayErrorContext(&error).to_string(),
-            ),
+            _ => (AwsErrorKind::Unanswered, None, DisplayErrorContext(&error).to_string()),
         };
         let outcome = match kind {
             AwsErrorKind::Throttled => "throttled",
@@ -91,12 +83,7 @@ impl AwsError {
             AwsErrorKind::Refused => "refused",
         };
         count(operation, outcome);
-        Self {
-            operation,
-            kind,
-            code,
-            message,
-        }
+        Self { operation, kind, code, message }
     }
 }
 

@@ -33,57 +33,29 @@ pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
 /// so; any other refusal proves that it got through.
 pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) -> Vec<Check> {
     let mut checks = vec![
-        check(
-            "aws-marketplace:GetEntitlements",
-            probe_entitlements(clients).await,
-        ),
-        check(
-            "aws-marketplace:BatchMeterUsage",
-            probe_metering(clients).await,
-        ),
-        check(
-            "aws-marketplace:ResolveCustomer",
-            probe_registration(clients).await,
-        ),
+        check("aws-marketplace:GetEntitlements", probe_entitlements(clients).await),
+        check("aws-marketplace:BatchMeterUsage", probe_metering(clients).await),
+        check("aws-marketplace:ResolveCustomer", probe_registration(clients).await),
         check("aws-marketplace:ListEntities", probe_catalog(clients).await),
-        check(
-            "aws-marketplace:SearchAgreements",
-            probe_search(clients).await,
-        ),
+        check("aws-marketplace:SearchAgreements", probe_search(clients).await),
     ];
     if let Some(queue_url) = queue_url {
-        checks.push(check(
-            "sqs:GetQueueAttributes",
-            probe_queue(clients, queue_url).await,
-        ));
+        checks.push(check("sqs:GetQueueAttributes", probe_queue(clients, queue_url).await));
     }
     checks
 }
 
 fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
-    let detail = outcome
-        .err()
-        .filter(|error| error.kind != AwsErrorKind::Refused);
-    Check {
-        action: action.to_owned(),
-        ok: detail.is_none(),
-        detail: detail.map(|it| it.message),
-    }
+    let detail = outcome.err().filter(|error| error.kind != AwsErrorKind::Refused);
+    Check { action: action.to_owned(), ok: detail.is_none(), detail: detail.map(|it| it.message) }
 }
 
 /// A product code of the right shape that no product has.
 const NO_PRODUCT: &str = "0000000000000000000000000";
 
 async fn probe_entitlements(clients: &AwsClients) -> Result<(), AwsError> {
-    let call = clients
-        .entitlement
-        .get_entitlements()
-        .product_code(NO_PRODUCT)
-        .max_results(1);
-    call.send()
-        .await
-        .map(drop)
-        .map_err(|error| AwsError::of("GetEntitlements", error))
+    let call = clients.entitlement.get_entitlements().product_code(NO_PRODUCT).max_results(1);
+    call.send().await.map(drop).map_err(|error| AwsError::of("GetEntitlements", error))
 }
 
 async fn probe_metering(clients: &AwsClients) -> Result<(), AwsError> {
@@ -92,19 +64,11 @@ async fn probe_metering(clients: &AwsClients) -> Result<(), AwsError> {
         .batch_meter_usage()
         .product_code(NO_PRODUCT)
         .set_usage_records(Some(Vec::new()));
-    call.send()
-        .await
-        .map(drop)
-        .map_err(|error| AwsError::of("BatchMeterUsage", error))
+    call.send().await.map(drop).map_err(|error| AwsError::of("BatchMeterUsage", error))
 }
 
 async fn probe_registration(clients: &AwsClients) -> Result<(), AwsError> {
-    let outcome = clients
-        .metering
-        .resolve_customer()
-        .registration_token("probe")
-        .send()
-        .await;
+    let outcome = clients.metering.resolve_customer().registration_token("probe").send().await;
     match outcome {
         Ok(_) => Ok(()),
         Err(error)
@@ -129,10 +93,7 @@ async fn probe_catalog(clients: &AwsClients) -> Result<(), AwsError> {
         .catalog("AWSMarketplace")
         .entity_type("SaaSProduct")
         .max_results(1);
-    call.send()
-        .await
-        .map(drop)
-        .map_err(|error| AwsError::of("ListEntities", error))
+    call.send().await.map(drop).map_err(|error| AwsError::of("ListEntities", error))
 }
 
 async fn probe_queue(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {

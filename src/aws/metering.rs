@@ -68,11 +68,7 @@ pub async fn batch_meter_usage(
     clients: &AwsClients,
     call: &MeteringCall,
 ) -> Result<MeteringOutcome, AwsError> {
-    let records = call
-        .records
-        .iter()
-        .map(wire)
-        .collect::<Result<Vec<_>, _>>()?;
+    let records = call.records.iter().map(wire).collect::<Result<Vec<_>, _>>()?;
     clients.rates.metering.acquire().await;
     let answer = clients
         .metering
@@ -95,13 +91,9 @@ pub async fn batch_meter_usage(
     count(OPERATION, "ok");
     let mut statuses = vec![RecordStatus::Unmentioned; call.records.len()];
     let mut note = |record: &UsageRecord, status: RecordStatus| {
-        let place = call
-            .records
-            .iter()
-            .zip(&statuses)
-            .position(|(sent, status)| {
-                *status == RecordStatus::Unmentioned && is_same(sent, record)
-            });
+        let place = call.records.iter().zip(&statuses).position(|(sent, status)| {
+            *status == RecordStatus::Unmentioned && is_same(sent, record)
+        });
         if let Some(slot) = place.and_then(|place| statuses.get_mut(place)) {
             *slot = status;
         }
@@ -150,13 +142,8 @@ fn wire(record: &WireRecord) -> Result<UsageRecord, AwsError> {
     for (quantity, tags) in &record.allocations {
         let mut allocation = UsageAllocation::builder().allocated_usage_quantity(*quantity);
         for (key, value) in tags {
-            allocation = allocation.tags(
-                Tag::builder()
-                    .key(key)
-                    .value(value)
-                    .build()
-                    .map_err(malformed)?,
-            );
+            allocation =
+                allocation.tags(Tag::builder().key(key).value(value).build().map_err(malformed)?);
         }
         allocations.push(allocation.build().map_err(malformed)?);
     }

@@ -27,11 +27,7 @@ impl RateLimit {
     pub fn per_second(calls: u32) -> Self {
         Self {
             spacing: Duration::from_secs(1) / calls.max(1),
-            state: Mutex::new(State {
-                next: Instant::now(),
-                slowness: 1,
-                good_calls: 0,
-            }),
+            state: Mutex::new(State { next: Instant::now(), slowness: 1, good_calls: 0 }),
         }
     }
 

@@ -43,12 +43,8 @@ pub async fn resolve_customer(
     clients: &AwsClients,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
-    let answer = clients
-        .metering
-        .resolve_customer()
-        .registration_token(token.expose_secret())
-        .send()
-        .await;
+    let answer =
+        clients.metering.resolve_customer().registration_token(token.expose_secret()).send().await;
     let resolved = match answer {
         Ok(resolved) => resolved,
         Err(error) => {
@@ -63,14 +59,8 @@ pub async fn resolve_customer(
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,
-        customer_identifier: resolved
-            .customer_identifier
-            .as_deref()
-            .and_then(Id::from_trimmed),
-        account_id: resolved
-            .customer_aws_account_id
-            .as_deref()
-            .and_then(Id::from_trimmed),
+        customer_identifier: resolved.customer_identifier.as_deref().and_then(Id::from_trimmed),
+        account_id: resolved.customer_aws_account_id.as_deref().and_then(Id::from_trimmed),
         license_arn: resolved.license_arn.as_deref().and_then(Id::from_trimmed),
         agreement_id: resolved
             .metadata

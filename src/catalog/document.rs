@@ -10,16 +10,9 @@ use crate::store::Listing;
 /// The listing that a document describes.
 pub(super) fn read(entity_id: EntityId, document: Value) -> Listing {
     let description = &document["Description"];
-    let text = |key: &str| {
-        description[key]
-            .as_str()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-    };
+    let text = |key: &str| description[key].as_str().map(str::trim).filter(|text| !text.is_empty());
     Listing {
-        title: text("ProductTitle")
-            .unwrap_or(entity_id.as_str())
-            .to_owned(),
+        title: text("ProductTitle").unwrap_or(entity_id.as_str()).to_owned(),
         visibility: text("Visibility").unwrap_or("Draft").to_owned(),
         product_code: text("ProductCode").map(ProductCode::new),
         dimensions: document["Dimensions"]
@@ -40,12 +33,7 @@ fn dimension(row: &Value) -> Option<Dimension> {
         unit: row["Unit"].as_str().map(str::to_owned),
         types: row["Types"]
             .as_array()
-            .map(|types| {
-                types
-                    .iter()
-                    .filter_map(|it| it.as_str().map(str::to_owned))
-                    .collect()
-            })
+            .map(|types| types.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect())
             .unwrap_or_default(),
         plan_id: None,
         removed_at: None,
@@ -60,14 +48,8 @@ mod tests {
 
     #[test]
     fn drafts_and_documents_from_later_years_are_read() {
-        let draft = read(
-            EntityId::new("prod-1"),
-            json!({"Description": {"ProductTitle": null}}),
-        );
-        assert_eq!(
-            (draft.title.as_str(), draft.visibility.as_str()),
-            ("prod-1", "Draft")
-        );
+        let draft = read(EntityId::new("prod-1"), json!({"Description": {"ProductTitle": null}}));
+        assert_eq!((draft.title.as_str(), draft.visibility.as_str()), ("prod-1", "Draft"));
         assert!(draft.product_code.is_none() && draft.dimensions.is_empty());
 
         let later = json!({

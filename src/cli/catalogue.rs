@@ -29,12 +29,8 @@ const PLANS: &[Column] = &[
     ("SOURCE", "source"),
     ("STATUS", "status"),
 ];
-const FEATURES: &[Column] = &[
-    ("FEATURE", "id"),
-    ("NAME", "name"),
-    ("TYPE", "type"),
-    ("UNIT", "unit"),
-];
+const FEATURES: &[Column] =
+    &[("FEATURE", "id"), ("NAME", "name"), ("TYPE", "type"), ("UNIT", "unit")];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Listing {
@@ -66,16 +62,9 @@ impl Listing {
         let daemon = Daemon::from_environment()?;
         match self {
             Self::List => output.list(&daemon.get("/v1/listings").await?, LISTINGS),
-            Self::Import {
-                entity_id,
-                product_id,
-                plans,
-                usage_plan,
-            } => {
-                let plans: Map<String, Value> = plans
-                    .into_iter()
-                    .map(|(dimension, plan)| (dimension, json!(plan)))
-                    .collect();
+            Self::Import { entity_id, product_id, plans, usage_plan } => {
+                let plans: Map<String, Value> =
+                    plans.into_iter().map(|(dimension, plan)| (dimension, json!(plan))).collect();
                 let body = object([
                     ("product_id", product_id.map(|id| json!(id))),
                     ("plans", Some(Value::Object(plans))),
@@ -107,10 +96,9 @@ impl Product {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         match self {
-            Self::List(limit) => output.list(
-                &daemon.list("/v1/products", &[], limit.rows()).await?,
-                PRODUCTS,
-            ),
+            Self::List(limit) => {
+                output.list(&daemon.list("/v1/products", &[], limit.rows()).await?, PRODUCTS)
+            }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
             }
@@ -194,14 +182,10 @@ impl Plan {
                 daemon.put(&path(&id), body).await?
             }
             Self::Publish { id } => {
-                daemon
-                    .post(&format!("{}/publish", path(&id)), json!({}))
-                    .await?
+                daemon.post(&format!("{}/publish", path(&id)), json!({})).await?
             }
             Self::Archive { id } => {
-                daemon
-                    .post(&format!("{}/archive", path(&id)), json!({}))
-                    .await?
+                daemon.post(&format!("{}/archive", path(&id)), json!({})).await?
             }
             Self::Entitle {
                 plan,
@@ -214,7 +198,7 @@ impl Plan {
                 anchor,
                 bill,
             } => {
-                let flag = |set: bool| set.then(|| json!(true));
+                let flag = |set: bool| set.then_some(json!(true));
                 let body = object([
                     ("limit", limit.map(|limit| json!(limit))),
                     ("unlimited", flag(unlimited)),
@@ -225,10 +209,7 @@ impl Plan {
                     ("bill", bill.map(|bill| json!(bill))),
                 ]);
                 daemon
-                    .put(
-                        &format!("{}/entitlements/{}", path(&plan), escape(&feature)),
-                        body,
-                    )
+                    .put(&format!("{}/entitlements/{}", path(&plan), escape(&feature)), body)
                     .await?
             }
         };
@@ -268,35 +249,22 @@ impl Feature {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         match self {
-            Self::List(limit) => output.list(
-                &daemon.list("/v1/features", &[], limit.rows()).await?,
-                FEATURES,
-            ),
+            Self::List(limit) => {
+                output.list(&daemon.list("/v1/features", &[], limit.rows()).await?, FEATURES)
+            }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/features/{}", escape(&id))).await?)
             }
-            Self::Set {
-                id,
-                name,
-                kind,
-                unit,
-                dimensions,
-            } => {
-                let dimensions: Map<String, Value> = dimensions
-                    .into_iter()
-                    .map(|(product, key)| (product, json!(key)))
-                    .collect();
+            Self::Set { id, name, kind, unit, dimensions } => {
+                let dimensions: Map<String, Value> =
+                    dimensions.into_iter().map(|(product, key)| (product, json!(key))).collect();
                 let body = object([
                     ("name", Some(json!(name))),
                     ("type", Some(json!(kind))),
                     ("unit", unit.map(|unit| json!(unit))),
                     ("dimensions", Some(Value::Object(dimensions))),
                 ]);
-                output.one(
-                    &daemon
-                        .put(&format!("/v1/features/{}", escape(&id)), body)
-                        .await?,
-                )
+                output.one(&daemon.put(&format!("/v1/features/{}", escape(&id)), body).await?)
             }
         }
     }

@@ -24,14 +24,8 @@ impl Daemon {
             builder = builder.unix_socket(path);
             base = "http://localhost".into();
         }
-        let token = env::var("MARKETD_TOKEN")
-            .ok()
-            .filter(|token| !token.is_empty());
-        Ok(Self {
-            url: base,
-            token,
-            http: builder.build().context("no HTTP client")?,
-        })
+        let token = env::var("MARKETD_TOKEN").ok().filter(|token| !token.is_empty());
+        Ok(Self { url: base, token, http: builder.build().context("no HTTP client")? })
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -62,16 +56,10 @@ impl Daemon {
         loop {
             let limit = (most - items.len()).clamp(1, 500);
             let mut pairs = vec![("limit", limit.to_string())];
-            pairs.extend(
-                query
-                    .iter()
-                    .filter_map(|(name, value)| Some((*name, value.clone()?))),
-            );
+            pairs.extend(query.iter().filter_map(|(name, value)| Some((*name, value.clone()?))));
             pairs.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-            let text: Vec<String> = pairs
-                .iter()
-                .map(|(name, value)| format!("{name}={}", escape(value)))
-                .collect();
+            let text: Vec<String> =
+                pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
             let page = self.get(&format!("{path}?{}", text.join("&"))).await?;
             items.extend(page["items"].as_array().cloned().unwrap_or_default());
             match page["next_cursor"].as_str() {
@@ -83,9 +71,8 @@ impl Daemon {
 
     /// Usage events, one a line.
     pub(super) async fn post_lines(&self, path: &str, body: String) -> anyhow::Result<Value> {
-        let request = self
-            .request(Method::POST, path)
-            .header("content-type", "application/x-ndjson");
+        let request =
+            self.request(Method::POST, path).header("content-type", "application/x-ndjson");
         self.send(request.body(body)).await
     }
 
@@ -115,10 +102,7 @@ impl Daemon {
             Err(error) => return Err(error).context("marketd did not answer"),
         };
         let status = answer.status();
-        let text = answer
-            .text()
-            .await
-            .context("marketd's answer was cut short")?;
+        let text = answer.text().await.context("marketd's answer was cut short")?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if status.is_success() {
             return Ok(body);
@@ -128,16 +112,9 @@ impl Daemon {
                 "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
             );
         }
-        let detail = body["detail"]
-            .as_str()
-            .or(body.as_str())
-            .unwrap_or("no detail");
+        let detail = body["detail"].as_str().or(body.as_str()).unwrap_or("no detail");
         let mut message = detail.to_owned();
-        for check in body["checks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|it| it["ok"] == false)
+        for check in body["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false)
         {
             let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
             message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));

@@ -40,10 +40,7 @@ impl Integration {
             Self::Show => output.one(&daemon.get("/v1/integration").await?),
             Self::TrustPolicy => print_json(&daemon.get("/v1/integration/trust-policy").await?),
             Self::IamPolicy => print_json(&daemon.get("/v1/integration/iam-policy").await?),
-            Self::Connect {
-                role_arn,
-                external_id,
-            } => {
+            Self::Connect { role_arn, external_id } => {
                 let body = object([
                     ("role_arn", Some(json!(role_arn))),
                     ("external_id", external_id.map(|id| json!(id))),

@@ -59,10 +59,7 @@ impl Run {
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
-        let surroundings = Surroundings {
-            metrics: Some(metrics),
-            ..Surroundings::default()
-        };
+        let surroundings = Surroundings { metrics: Some(metrics), ..Surroundings::default() };
         let daemon = Daemon::build(settings, surroundings).await?;
         if !self.reconcile_once {
             let bound = daemon.bind().await?;
@@ -76,11 +73,7 @@ impl Run {
             }
         };
         print_summary(&summary, output)?;
-        if summary.ok {
-            Ok(())
-        } else {
-            Err(Failure::Said)
-        }
+        if summary.ok { Ok(()) } else { Err(Failure::Said) }
     }
 }
 
@@ -88,14 +81,7 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
         return print_json(&json!(summary));
     }
-    let OnceSummary {
-        notifications,
-        sweep,
-        reconcile,
-        metering,
-        errors,
-        ..
-    } = summary;
+    let OnceSummary { notifications, sweep, reconcile, metering, errors, .. } = summary;
     say(&format!(
         "notifications  {} new, {} repeated, {} quarantined",
         notifications.new, notifications.duplicates, notifications.quarantined
@@ -115,11 +101,7 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
     for error in errors {
         say(&format!("error          {error}"))?;
     }
-    say(if summary.ok {
-        "everything was done"
-    } else {
-        "not everything could be done"
-    })
+    say(if summary.ok { "everything was done" } else { "not everything could be done" })
 }
 
 /// Runs a local AWS Marketplace: SQS, STS, entitlements, metering, catalog and agreements on one port.
@@ -145,10 +127,7 @@ impl Sandbox {
     pub(super) async fn execute(self) -> anyhow::Result<()> {
         use crate::sandbox::SandboxOptions;
         let shutdown = shutdown_on_signal()?;
-        let options = SandboxOptions {
-            listen: self.listen,
-            seed: self.seed,
-        };
+        let options = SandboxOptions { listen: self.listen, seed: self.seed };
         let sandbox = crate::sandbox::Sandbox::start(options)
             .await
             .with_context(|| format!("the sandbox could not listen on {}", self.listen))?;
@@ -168,10 +147,8 @@ pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Res
         .iter()
         .map(|(key, value, origin)| json!({"key": key, "value": value, "origin": origin.to_string()}))
         .collect();
-    output.list(
-        &json!({"items": items}),
-        &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")],
-    )
+    output
+        .list(&json!({"items": items}), &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")])
 }
 
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
@@ -206,10 +183,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
 /// The role that a daemon with these settings would use.
 async fn role(settings: &settings::Settings) -> Option<Role> {
     if let Some(arn) = settings.integration.role_arn.clone() {
-        return Some(Role {
-            arn,
-            external_id: settings.integration.external_id.clone(),
-        });
+        return Some(Role { arn, external_id: settings.integration.external_id.clone() });
     }
     if !settings.database.path.exists() {
         return None;
@@ -217,10 +191,7 @@ async fn role(settings: &settings::Settings) -> Option<Role> {
     let store = Store::open(&settings.database.path).ok()?;
     let row = store.integration().await.ok()??;
     store.close();
-    Some(Role {
-        arn: row.role_arn?,
-        external_id: Some(row.external_id),
-    })
+    Some(Role { arn: row.role_arn?, external_id: Some(row.external_id) })
 }
 
 /// Copies the database into FILE while the daemon goes on running.
@@ -240,11 +211,7 @@ impl Backup {
             bail!("{} exists already: name a new file", self.file.display());
         }
         let pages = crate::store::back_up(&path, &self.file).await?;
-        say(&format!(
-            "copied {} to {} ({pages} pages)",
-            path.display(),
-            self.file.display()
-        ))
+        say(&format!("copied {} to {} ({pages} pages)", path.display(), self.file.display()))
     }
 }
 

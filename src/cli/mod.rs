@@ -114,10 +114,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn main() -> ExitCode {
     // clap prints what is wrong with the usage and exits with 2.
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime could be started: {error}"), 1),
     };
@@ -136,11 +133,7 @@ fn fail(message: &str, code: u8) -> ExitCode {
 }
 
 async fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments {
-        config,
-        output,
-        command,
-    } = arguments;
+    let Arguments { config, output, command } = arguments;
     let config = config.as_deref();
     match command {
         Command::Run(run) => return run.execute(config, output).await,

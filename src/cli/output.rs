@@ -23,27 +23,14 @@ impl Output {
         if self == Self::Json {
             return print_json(answer);
         }
-        let rows = answer["items"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let mut table = vec![
-            columns
-                .iter()
-                .map(|(heading, _)| (*heading).to_owned())
-                .collect::<Vec<_>>(),
-        ];
+        let rows = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut table =
+            vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect::<Vec<_>>()];
         for row in rows {
             table.push(columns.iter().map(|(_, path)| cell(row, path)).collect());
         }
         let widths: Vec<usize> = (0..columns.len())
-            .map(|at| {
-                table
-                    .iter()
-                    .filter_map(|row| row.get(at))
-                    .map(|it| it.chars().count())
-                    .max()
-            })
+            .map(|at| table.iter().filter_map(|row| row.get(at)).map(|it| it.chars().count()).max())
             .map(Option::unwrap_or_default)
             .collect();
         let mut out = io::stdout().lock();
@@ -67,11 +54,7 @@ impl Output {
         }
         let mut lines = Vec::new();
         flatten("", answer, &mut lines);
-        let width = lines
-            .iter()
-            .map(|(key, _)| key.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = lines.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
         let mut out = io::stdout().lock();
         for (key, value) in lines {
             writeln!(out, "{key:<width$}  {value}")?;
@@ -114,11 +97,7 @@ fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
     match value {
         Value::Object(members) if !members.is_empty() => {
             for (key, value) in members {
-                let key = if prefix.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{prefix}.{key}")
-                };
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
                 flatten(&key, value, lines);
             }
         }

@@ -31,12 +31,8 @@ const NOTIFICATIONS: &[Column] = &[
     ("COPIES", "copies"),
     ("REASON", "reason"),
 ];
-const EVENTS: &[Column] = &[
-    ("AT", "at"),
-    ("TYPE", "type"),
-    ("CUSTOMER", "customer_id"),
-    ("EVENT", "id"),
-];
+const EVENTS: &[Column] =
+    &[("AT", "at"), ("TYPE", "type"), ("CUSTOMER", "customer_id"), ("EVENT", "id")];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Customer {
@@ -84,10 +80,9 @@ impl Customer {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/customers/{}", escape(id));
         match self {
-            Self::List(limit) => output.list(
-                &daemon.list("/v1/customers", &[], limit.rows()).await?,
-                CUSTOMERS,
-            ),
+            Self::List(limit) => {
+                output.list(&daemon.list("/v1/customers", &[], limit.rows()).await?, CUSTOMERS)
+            }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Provision {
                 id,
@@ -100,10 +95,7 @@ impl Customer {
             } => {
                 let aws = object([
                     ("account_id", aws_account_id.map(|id| json!(id))),
-                    (
-                        "customer_identifier",
-                        aws_customer_identifier.map(|id| json!(id)),
-                    ),
+                    ("customer_identifier", aws_customer_identifier.map(|id| json!(id))),
                     ("license_arn", aws_license_arn.map(|arn| json!(arn))),
                 ]);
                 let body = object([
@@ -149,27 +141,15 @@ impl Subscription {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         match self {
-            Self::List {
-                customer,
-                product,
-                status,
-                limit,
-            } => {
-                let query = [
-                    ("customer_id", customer),
-                    ("product_id", product),
-                    ("status", status),
-                ];
-                let found = daemon
-                    .list("/v1/subscriptions", &query, limit.rows())
-                    .await?;
+            Self::List { customer, product, status, limit } => {
+                let query =
+                    [("customer_id", customer), ("product_id", product), ("status", status)];
+                let found = daemon.list("/v1/subscriptions", &query, limit.rows()).await?;
                 output.list(&found, SUBSCRIPTIONS)
             }
-            Self::Show { id } => output.one(
-                &daemon
-                    .get(&format!("/v1/subscriptions/{}", escape(&id)))
-                    .await?,
-            ),
+            Self::Show { id } => {
+                output.one(&daemon.get(&format!("/v1/subscriptions/{}", escape(&id))).await?)
+            }
         }
     }
 }
@@ -202,17 +182,14 @@ impl Notification {
         let path = |id: &str| format!("/v1/notifications/{}", escape(id));
         match self {
             Self::List { state, limit } => {
-                let found = daemon
-                    .list("/v1/notifications", &[("state", state)], limit.rows())
-                    .await?;
+                let found =
+                    daemon.list("/v1/notifications", &[("state", state)], limit.rows()).await?;
                 output.list(&found, NOTIFICATIONS)
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
-            Self::Replay { id } => output.one(
-                &daemon
-                    .post(&format!("{}/replay", path(&id)), json!({}))
-                    .await?,
-            ),
+            Self::Replay { id } => {
+                output.one(&daemon.post(&format!("{}/replay", path(&id)), json!({})).await?)
+            }
         }
     }
 }

@@ -92,10 +92,7 @@ impl Usage {
             Self::Import { file } => {
                 let text = std::fs::read_to_string(&file)
                     .with_context(|| format!("{} cannot be read", file.display()))?;
-                text.lines()
-                    .filter(|line| !line.trim().is_empty())
-                    .map(str::to_owned)
-                    .collect()
+                text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
             }
         };
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
@@ -104,9 +101,7 @@ impl Usage {
             add(&mut total, &receipt);
         }
         output.one(&total)?;
-        let refused = total["rejected"]
-            .as_array()
-            .is_some_and(|rejected| !rejected.is_empty());
+        let refused = total["rejected"].as_array().is_some_and(|rejected| !rejected.is_empty());
         if refused { Err(Failure::Said) } else { Ok(()) }
     }
 }
@@ -116,10 +111,9 @@ fn add(total: &mut Value, receipt: &Value) {
         let sum = total[key].as_u64().unwrap_or(0) + receipt[key].as_u64().unwrap_or(0);
         total[key] = json!(sum);
     }
-    if let (Some(all), Some(more)) = (
-        total["rejected"].as_array_mut(),
-        receipt["rejected"].as_array(),
-    ) {
+    if let (Some(all), Some(more)) =
+        (total["rejected"].as_array_mut(), receipt["rejected"].as_array())
+    {
         all.extend(more.iter().cloned());
     }
 }
@@ -165,20 +159,9 @@ impl Metering {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
         match self {
-            Self::List {
-                state,
-                product,
-                customer,
-                limit,
-            } => {
-                let query = [
-                    ("state", state),
-                    ("product_id", product),
-                    ("customer_id", customer),
-                ];
-                let found = daemon
-                    .list("/v1/metering/records", &query, limit.rows())
-                    .await?;
+            Self::List { state, product, customer, limit } => {
+                let query = [("state", state), ("product_id", product), ("customer_id", customer)];
+                let found = daemon.list("/v1/metering/records", &query, limit.rows()).await?;
                 output.list(&found, RECORDS)?;
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,

@@ -34,9 +34,7 @@ impl ClockHour {
 
     /// The first moment after it.
     pub fn end(self) -> Timestamp {
-        self.start()
-            .saturating_add(SignedDuration::from_secs(SECONDS))
-            .unwrap_or(Timestamp::MAX)
+        self.start().saturating_add(SignedDuration::from_secs(SECONDS)).unwrap_or(Timestamp::MAX)
     }
 
     /// The hour after it.

@@ -15,10 +15,7 @@ pub struct Id<K> {
 impl<K> Id<K> {
     /// Takes any text as an identifier; AWS's own are opaque and come in several shapes.
     pub fn new(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            kind: PhantomData,
-        }
+        Self { text: text.into(), kind: PhantomData }
     }
 
     /// The identifier if the text says something beyond blanks, which real messages carry around ids.

@@ -16,10 +16,7 @@ const MONTH_END_HOUR: i8 = 6;
 /// When AWS stops taking an hour: at the window's end, or at 06:00 UTC on the first of the next month,
 /// whichever comes first. (AWS Marketplace Metering Service API reference, `BatchMeterUsage`.)
 pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
-    let by_window = hour
-        .start()
-        .saturating_add(window)
-        .unwrap_or(Timestamp::MAX);
+    let by_window = hour.start().saturating_add(window).unwrap_or(Timestamp::MAX);
     let day = hour.start().to_zoned(TimeZone::UTC).date();
     let first = if day.month() == 12 {
         date(day.year().saturating_add(1), 1, 1)
@@ -39,9 +36,8 @@ pub fn final_deadline(
     window: SignedDuration,
     ended_at: Option<Timestamp>,
 ) -> Timestamp {
-    let last = ended_at
-        .and_then(|ended| ended.saturating_add(FINAL_HOUR).ok())
-        .unwrap_or(Timestamp::MAX);
+    let last =
+        ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok()).unwrap_or(Timestamp::MAX);
     deadline(hour, window).min(last)
 }
 
@@ -86,13 +82,8 @@ pub struct Split {
 
 /// Splits a quantity: AWS's SDK sends whole units only.
 pub fn split(quantity: Quantity) -> Split {
-    let units = quantity
-        .saturating_sub(quantity.fraction())
-        .min(Quantity::MAX_RECORD);
-    Split {
-        whole: units,
-        rest: quantity.saturating_sub(units),
-    }
+    let units = quantity.saturating_sub(quantity.fraction()).min(Quantity::MAX_RECORD);
+    Split { whole: units, rest: quantity.saturating_sub(units) }
 }
 
 /// By what a record names its buyer to AWS. Frozen with it: one buyer's hour in both forms is billed twice.
@@ -224,10 +215,7 @@ pub struct Past {
 
 /// Decides what an answer makes of a record.
 pub fn settle(answer: Answer, past: Past) -> Settlement {
-    let retry = |error: &str| Settlement::Retry {
-        error: error.to_owned(),
-        ask_about_buyer: false,
-    };
+    let retry = |error: &str| Settlement::Retry { error: error.to_owned(), ask_about_buyer: false };
     match answer {
         Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
         // The quantity never changes between attempts, so a duplicate of our own attempt is that record.
@@ -238,19 +226,16 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
             reason: "duplicate_conflict".into(),
             error: format!(
                 "AWS has metered this hour before, by {}, and not by this record",
-                metering_record_id
-                    .as_deref()
-                    .unwrap_or("a record that it does not name")
+                metering_record_id.as_deref().unwrap_or("a record that it does not name")
             ),
         },
         Answer::NotSubscribed if past.ended => Settlement::Parked {
             reason: "not_subscribed".into(),
             error: "the subscription has ended and AWS takes no more usage for it".into(),
         },
-        Answer::NotSubscribed => Settlement::Retry {
-            error: "CustomerNotSubscribed".into(),
-            ask_about_buyer: true,
-        },
+        Answer::NotSubscribed => {
+            Settlement::Retry { error: "CustomerNotSubscribed".into(), ask_about_buyer: true }
+        }
         Answer::Unprocessed => retry("AWS left it unprocessed"),
         Answer::Throttled => retry("throttled"),
         Answer::Unanswered(error) => retry(&error),
@@ -260,10 +245,7 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
                 "TimestampOutOfBoundsException" => "out_of_window".to_owned(),
                 code => snake(code.strip_suffix("Exception").unwrap_or(code)),
             };
-            Settlement::Parked {
-                reason,
-                error: message,
-            }
+            Settlement::Parked { reason, error: message }
         }
     }
 }
@@ -302,39 +284,15 @@ mod tests {
     #[test]
     fn an_hour_is_worth_sending_until_its_window_or_its_month_ends() {
         let rows = [
-            (
-                "2026-11-10T05:30:00Z",
-                "2026-11-11T05:00:00Z",
-                "24 hours after the hour's start",
-            ),
-            (
-                "2026-11-30T23:10:00Z",
-                "2026-12-01T06:00:00Z",
-                "the month's end comes first",
-            ),
-            (
-                "2026-11-30T05:00:00Z",
-                "2026-12-01T05:00:00Z",
-                "the window comes first",
-            ),
-            (
-                "2026-12-31T22:00:00Z",
-                "2027-01-01T06:00:00Z",
-                "the year's end is a month's end",
-            ),
+            ("2026-11-10T05:30:00Z", "2026-11-11T05:00:00Z", "24 hours after the hour's start"),
+            ("2026-11-30T23:10:00Z", "2026-12-01T06:00:00Z", "the month's end comes first"),
+            ("2026-11-30T05:00:00Z", "2026-12-01T05:00:00Z", "the window comes first"),
+            ("2026-12-31T22:00:00Z", "2027-01-01T06:00:00Z", "the year's end is a month's end"),
             ("2028-02-29T20:00:00Z", "2028-03-01T06:00:00Z", "leap day"),
-            (
-                "2026-12-01T01:00:00Z",
-                "2026-12-02T01:00:00Z",
-                "the new month's own hours",
-            ),
+            ("2026-12-01T01:00:00Z", "2026-12-02T01:00:00Z", "the new month's own hours"),
         ];
         for (at, expected, why) in rows {
-            assert_eq!(
-                deadline(ClockHour::of(time(at)), WINDOW),
-                time(expected),
-                "{why}"
-            );
+            assert_eq!(deadline(ClockHour::of(time(at)), WINDOW), time(expected), "{why}");
         }
     }
 
@@ -345,10 +303,7 @@ mod tests {
             ("2026-11-10T12:10:00Z", Placement::Own(ClockHour::of(now))),
             ("2026-11-10T12:34:00Z", Placement::Own(ClockHour::of(now))),
             ("2026-11-10T12:36:00Z", Placement::Future),
-            (
-                "2026-11-09T13:00:00Z",
-                Placement::Own(ClockHour::of(time("2026-11-09T13:00:00Z"))),
-            ),
+            ("2026-11-09T13:00:00Z", Placement::Own(ClockHour::of(time("2026-11-09T13:00:00Z")))),
             ("2026-11-09T12:59:59Z", Placement::Late(ClockHour::of(now))),
         ];
         for (at, expected) in rows {
@@ -358,33 +313,13 @@ mod tests {
 
     #[test]
     fn answers_settle_records() {
-        let fresh = Past {
-            maybe_honoured: false,
-            ended: false,
-        };
-        let unsure = Past {
-            maybe_honoured: true,
-            ended: false,
-        };
-        let over = Past {
-            maybe_honoured: false,
-            ended: true,
-        };
-        let duplicate = || Answer::Duplicate {
-            metering_record_id: Some("r".into()),
-        };
-        let refused = |code: &str| Answer::Refused {
-            code: code.into(),
-            message: String::new(),
-        };
+        let fresh = Past { maybe_honoured: false, ended: false };
+        let unsure = Past { maybe_honoured: true, ended: false };
+        let over = Past { maybe_honoured: false, ended: true };
+        let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()) };
+        let refused = |code: &str| Answer::Refused { code: code.into(), message: String::new() };
         let rows = [
-            (
-                Answer::Success {
-                    metering_record_id: None,
-                },
-                fresh,
-                "accepted",
-            ),
+            (Answer::Success { metering_record_id: None }, fresh, "accepted"),
             (duplicate(), fresh, "duplicate_conflict"),
             (duplicate(), unsure, "accepted"),
             (Answer::NotSubscribed, fresh, "retry and ask"),
@@ -393,24 +328,13 @@ mod tests {
             (Answer::Throttled, fresh, "retry"),
             (Answer::Unanswered(String::new()), fresh, "retry"),
             (Answer::Blocked(String::new()), fresh, "held"),
-            (
-                refused("TimestampOutOfBoundsException"),
-                fresh,
-                "out_of_window",
-            ),
-            (
-                refused("InvalidUsageDimensionException"),
-                fresh,
-                "invalid_usage_dimension",
-            ),
+            (refused("TimestampOutOfBoundsException"), fresh, "out_of_window"),
+            (refused("InvalidUsageDimensionException"), fresh, "invalid_usage_dimension"),
         ];
         for (answer, past, expected) in rows {
             let shown = match settle(answer.clone(), past) {
                 Settlement::Accepted { .. } => "accepted".to_owned(),
-                Settlement::Retry {
-                    ask_about_buyer: true,
-                    ..
-                } => "retry and ask".to_owned(),
+                Settlement::Retry { ask_about_buyer: true, .. } => "retry and ask".to_owned(),
                 Settlement::Retry { .. } => "retry".to_owned(),
                 Settlement::Held { .. } => "held".to_owned(),
                 Settlement::Parked { reason, .. } => reason,

@@ -105,14 +105,9 @@ impl SubscriptionAction {
 
     /// The action that AWS's word names.
     pub fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Fail,
-            Self::Success,
-            Self::UnsubscribePending,
-            Self::UnsubscribeSuccess,
-        ]
-        .into_iter()
-        .find(|action| action.as_str() == word)
+        [Self::Fail, Self::Success, Self::UnsubscribePending, Self::UnsubscribeSuccess]
+            .into_iter()
+            .find(|action| action.as_str() == word)
     }
 }
 

@@ -35,9 +35,7 @@ impl Dimension {
 
     /// Whether it is billed by usage.
     pub fn is_metered(&self) -> bool {
-        self.types
-            .iter()
-            .any(|word| word == "Metered" || word == "ExternallyMetered")
+        self.types.iter().any(|word| word == "Metered" || word == "ExternallyMetered")
     }
 }
 

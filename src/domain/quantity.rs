@@ -48,11 +48,7 @@ impl Quantity {
 
     /// So many millionths, as the database keeps them; `None` below zero.
     pub const fn from_millionths(millionths: i64) -> Option<Self> {
-        if millionths < 0 {
-            None
-        } else {
-            Some(Self(millionths))
-        }
+        if millionths < 0 { None } else { Some(Self(millionths)) }
     }
 
     /// The amount in millionths of a unit.
@@ -81,21 +77,13 @@ impl Quantity {
 
     /// The difference, or `None` if it would be negative.
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
-        if other.0 > self.0 {
-            None
-        } else {
-            Some(Self(self.0 - other.0))
-        }
+        if other.0 > self.0 { None } else { Some(Self(self.0 - other.0)) }
     }
 
     /// The difference, never below zero.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
-        if other.0 > self.0 {
-            Self::ZERO
-        } else {
-            Self(self.0 - other.0)
-        }
+        if other.0 > self.0 { Self::ZERO } else { Self(self.0 - other.0) }
     }
 
     fn from_decimal(value: Decimal) -> Result<Self, QuantityError> {
@@ -125,20 +113,14 @@ impl FromStr for Quantity {
         } else {
             Decimal::from_str_exact(text)
         };
-        let only_digits = text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let only_digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         match parsed {
             Ok(value) => Self::from_decimal(value),
             Err(rust_decimal::Error::Underflow) => Err(QuantityError::TooPrecise),
             Err(_) if only_digits && text.starts_with(|first: char| first.is_ascii_digit()) => {
                 let places = text.split_once('.').map_or(0, |(_, places)| places.len());
                 let too_precise = places > PLACES as usize;
-                Err(if too_precise {
-                    QuantityError::TooPrecise
-                } else {
-                    QuantityError::TooLarge
-                })
+                Err(if too_precise { QuantityError::TooPrecise } else { QuantityError::TooLarge })
             }
             Err(_) => Err(QuantityError::NotANumber),
         }
@@ -159,9 +141,7 @@ impl fmt::Display for Quantity {
 
 impl Sum for Quantity {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
-        iter.fold(Self::ZERO, |total, next| {
-            Self(total.0.saturating_add(next.0))
-        })
+        iter.fold(Self::ZERO, |total, next| Self(total.0.saturating_add(next.0)))
     }
 }
 
@@ -209,27 +189,18 @@ mod tests {
             ("NaN", Err(QuantityError::NotANumber)),
             ("", Err(QuantityError::NotANumber)),
             ("1,5", Err(QuantityError::NotANumber)),
-            (
-                "99999999999999999999999999999999999999",
-                Err(QuantityError::TooLarge),
-            ),
+            ("99999999999999999999999999999999999999", Err(QuantityError::TooLarge)),
         ];
         for (text, expected) in cases {
-            assert_eq!(
-                text.parse::<Quantity>().map(Quantity::millionths),
-                *expected,
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Quantity>().map(Quantity::millionths), *expected, "{text:?}");
         }
     }
 
     #[test]
     fn json_keeps_every_digit() {
-        for (json, shown) in [
-            ("2147483646.999999", "2147483646.999999"),
-            ("\"0.1\"", "0.1"),
-            ("7", "7"),
-        ] {
+        for (json, shown) in
+            [("2147483646.999999", "2147483646.999999"), ("\"0.1\"", "0.1"), ("7", "7")]
+        {
             let quantity: Quantity = serde_json::from_str(json).unwrap();
             assert_eq!(quantity.to_string(), shown);
         }

@@ -36,8 +36,6 @@ pub(super) async fn require_token(
     };
     let mut response =
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).into_response();
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }

@@ -31,9 +31,7 @@ pub(super) async fn listing(
     Path(entity_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
-    let found = listings
-        .into_iter()
-        .find(|listing| listing.entity_id.as_str() == entity_id);
+    let found = listings.into_iter().find(|listing| listing.entity_id.as_str() == entity_id);
     let listing = found.ok_or_else(|| Problem::not_found("listing", &entity_id))?;
     Ok(Json(json!(listing)))
 }
@@ -59,12 +57,7 @@ pub(super) async fn import(
         plans: body.plans,
         usage_plan: body.usage_plan,
     };
-    Ok(Json(
-        state
-            .store
-            .import_product(import, state.clock.now())
-            .await?,
-    ))
+    Ok(Json(state.store.import_product(import, state.clock.now()).await?))
 }
 
 pub(super) async fn products(
@@ -73,9 +66,7 @@ pub(super) async fn products(
 ) -> Result<Json<Value>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let rows = state.store.products(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |product| {
-        product.id.to_string()
-    })))
+    Ok(Json(items(rows, page.limit, |product| product.id.to_string())))
 }
 
 pub(super) async fn product(
@@ -83,9 +74,7 @@ pub(super) async fn product(
     Path(id): Path<String>,
 ) -> Result<Json<Product>, Problem> {
     let found = state.store.product(ProductId::new(&id)).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("product", &id))
+    found.map(Json).ok_or_else(|| Problem::not_found("product", &id))
 }
 
 pub(super) async fn sync(
@@ -93,19 +82,10 @@ pub(super) async fn sync(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::not_found("product", &id);
-    let product = state
-        .store
-        .product(ProductId::new(&id))
-        .await?
-        .ok_or_else(unknown)?;
+    let product = state.store.product(ProductId::new(&id)).await?.ok_or_else(unknown)?;
     let clients = state.aws.clients();
-    let changes = catalog::sync(
-        &clients,
-        &state.store,
-        &product.entity_id,
-        state.clock.now(),
-    )
-    .await?;
+    let changes =
+        catalog::sync(&clients, &state.store, &product.entity_id, state.clock.now()).await?;
     Ok(Json(json!(changes.ok_or_else(unknown)?)))
 }
 
@@ -123,9 +103,7 @@ pub(super) async fn plan(
     Path(id): Path<String>,
 ) -> Result<Json<Plan>, Problem> {
     let found = state.store.plan(PlanId::new(&id)).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("plan", &id))
+    found.map(Json).ok_or_else(|| Problem::not_found("plan", &id))
 }
 
 #[derive(Deserialize)]
@@ -141,12 +119,7 @@ pub(super) async fn put_plan(
     Body(body): Body<PutPlan>,
 ) -> Result<Json<Plan>, Problem> {
     let now = state.clock.now();
-    Ok(Json(
-        state
-            .store
-            .put_plan(PlanId::new(id), body.name, body.product_id, now)
-            .await?,
-    ))
+    Ok(Json(state.store.put_plan(PlanId::new(id), body.name, body.product_id, now).await?))
 }
 
 pub(super) async fn publish(
@@ -154,12 +127,7 @@ pub(super) async fn publish(
     Path(id): Path<String>,
 ) -> Result<Json<Plan>, Problem> {
     let now = state.clock.now();
-    Ok(Json(
-        state
-            .store
-            .set_plan_status(PlanId::new(id), "published", now)
-            .await?,
-    ))
+    Ok(Json(state.store.set_plan_status(PlanId::new(id), "published", now).await?))
 }
 
 pub(super) async fn archive(
@@ -167,12 +135,7 @@ pub(super) async fn archive(
     Path(id): Path<String>,
 ) -> Result<Json<Plan>, Problem> {
     let now = state.clock.now();
-    Ok(Json(
-        state
-            .store
-            .set_plan_status(PlanId::new(id), "archived", now)
-            .await?,
-    ))
+    Ok(Json(state.store.set_plan_status(PlanId::new(id), "archived", now).await?))
 }
 
 pub(super) async fn entitle(
@@ -182,12 +145,7 @@ pub(super) async fn entitle(
 ) -> Result<Json<Plan>, Problem> {
     let now = state.clock.now();
     let (plan, feature) = (PlanId::new(plan), FeatureId::new(feature));
-    Ok(Json(
-        state
-            .store
-            .put_entitlement(plan, feature, terms, now)
-            .await?,
-    ))
+    Ok(Json(state.store.put_entitlement(plan, feature, terms, now).await?))
 }
 
 pub(super) async fn features(
@@ -196,9 +154,7 @@ pub(super) async fn features(
 ) -> Result<Json<Value>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let rows = state.store.features(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |feature| {
-        feature.id.to_string()
-    })))
+    Ok(Json(items(rows, page.limit, |feature| feature.id.to_string())))
 }
 
 pub(super) async fn feature(
@@ -206,9 +162,7 @@ pub(super) async fn feature(
     Path(id): Path<String>,
 ) -> Result<Json<Feature>, Problem> {
     let found = state.store.feature(FeatureId::new(&id)).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("feature", &id))
+    found.map(Json).ok_or_else(|| Problem::not_found("feature", &id))
 }
 
 #[derive(Deserialize)]
@@ -227,20 +181,7 @@ pub(super) async fn put_feature(
     Path(id): Path<String>,
     Body(body): Body<PutFeature>,
 ) -> Result<Json<Feature>, Problem> {
-    let PutFeature {
-        name,
-        kind,
-        unit,
-        dimensions,
-    } = body;
-    let feature = Feature {
-        id: FeatureId::new(id),
-        name,
-        kind,
-        unit,
-        dimensions,
-    };
-    Ok(Json(
-        state.store.put_feature(feature, state.clock.now()).await?,
-    ))
+    let PutFeature { name, kind, unit, dimensions } = body;
+    let feature = Feature { id: FeatureId::new(id), name, kind, unit, dimensions };
+    Ok(Json(state.store.put_feature(feature, state.clock.now()).await?))
 }

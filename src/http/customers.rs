@@ -31,9 +31,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.customers(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |customer| {
-        customer.id.to_string()
-    })))
+    Ok(Json(items(rows, page.limit, |customer| customer.id.to_string())))
 }
 
 pub(super) async fn show(
@@ -85,9 +83,7 @@ pub(super) async fn provision(
         .as_deref()
         .is_some_and(|id| id.len() != 12 || !id.bytes().all(|it| it.is_ascii_digit()))
     {
-        return Err(Problem::bad_request(
-            "aws.account_id is an AWS account's 12 digits",
-        ));
+        return Err(Problem::bad_request("aws.account_id is an AWS account's 12 digits"));
     }
     let request = ProvisionCustomer {
         id: CustomerId::new(id),
@@ -100,10 +96,7 @@ pub(super) async fn provision(
         },
         metadata: body.metadata,
     };
-    let customer = state
-        .store
-        .provision_customer(request, state.clock.now())
-        .await?;
+    let customer = state.store.provision_customer(request, state.clock.now()).await?;
     settle(&state, &customer.id, wait).await?;
     Ok(Json(known(&state, customer.id.as_str()).await?))
 }
@@ -116,11 +109,7 @@ pub(super) async fn settle(
 ) -> Result<(), Problem> {
     let deadline = tokio::time::Instant::now() + wait;
     while tokio::time::Instant::now() < deadline {
-        if state
-            .store
-            .customer_is_settled(id.clone(), state.clock.now())
-            .await?
-        {
+        if state.store.customer_is_settled(id.clone(), state.clock.now()).await? {
             return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -175,10 +164,8 @@ pub(super) async fn subscriptions_of(
     Params(query): Params<List>,
 ) -> Result<Json<Value>, Problem> {
     let customer = known(&state, &id).await?;
-    let filter = SubscriptionFilter {
-        customer_id: Some(customer.id),
-        ..SubscriptionFilter::default()
-    };
+    let filter =
+        SubscriptionFilter { customer_id: Some(customer.id), ..SubscriptionFilter::default() };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     listed(&state, filter, page).await
 }
@@ -189,9 +176,7 @@ async fn listed(
     page: Page,
 ) -> Result<Json<Value>, Problem> {
     let rows = state.store.subscriptions(filter, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |subscription| {
-        subscription.id.to_string()
-    })))
+    Ok(Json(items(rows, page.limit, |subscription| subscription.id.to_string())))
 }
 
 pub(super) async fn subscription(
@@ -199,7 +184,5 @@ pub(super) async fn subscription(
     Path(id): Path<String>,
 ) -> Result<Json<Subscription>, Problem> {
     let found = state.store.subscription(SubscriptionId::new(&id)).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("subscription", &id))
+    found.map(Json).ok_or_else(|| Problem::not_found("subscription", &id))
 }

@@ -29,20 +29,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = read_body(request, state).await?;
         // No body says as much as an empty object: every field may be left out of some.
-        let text = if bytes.is_empty() {
-            b"{}".as_slice()
-        } else {
-            &bytes
-        };
+        let text = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let inner = error.into_inner();
-            let place = if path == "." {
-                String::new()
-            } else {
-                format!("{path}: ")
-            };
+            let place = if path == "." { String::new() } else { format!("{path}: ") };
             Problem::bad_request(format!("the body cannot be read: {place}{inner}"))
         })?;
         json.end().map_err(|error| {
@@ -57,15 +49,13 @@ pub(super) async fn read_body<S: Send + Sync>(
     request: Request,
     state: &S,
 ) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail = "the body is larger than this call takes: send it in parts";
-                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail);
-            }
-            Problem::bad_request(rejection.body_text())
-        })
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail = "the body is larger than this call takes: send it in parts";
+            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail);
+        }
+        Problem::bad_request(rejection.body_text())
+    })
 }
 
 /// Query parameters.
@@ -75,14 +65,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(value) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| {
-                Problem::bad_request(format!(
-                    "a query parameter cannot be read: {}",
-                    rejection.body_text()
-                ))
-            })?;
+        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|rejection| {
+            Problem::bad_request(format!(
+                "a query parameter cannot be read: {}",
+                rejection.body_text()
+            ))
+        })?;
         Ok(Self(value))
     }
 }
@@ -91,13 +79,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 pub(super) fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
     let limit = match limit {
         None => PAGE_DEFAULT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=PAGE_MOST).contains(limit))
-            .ok_or_else(|| {
+        Some(text) => {
+            text.parse().ok().filter(|limit| (1..=PAGE_MOST).contains(limit)).ok_or_else(|| {
                 Problem::bad_request(format!("limit is a whole number from 1 to {PAGE_MOST}"))
-            })?,
+            })?
+        }
     };
     let after = match cursor {
         None => None,
@@ -121,10 +107,7 @@ pub(super) fn items<T: Serialize>(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let next = rows
-        .last()
-        .filter(|_| more)
-        .map(|row| URL_SAFE_NO_PAD.encode(key(row)));
+    let next = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(key(row)));
     match next {
         Some(next) => json!({"items": rows, "next_cursor": next}),
         None => json!({"items": rows}),
@@ -133,10 +116,7 @@ pub(super) fn items<T: Serialize>(
 
 /// The page to ask the store for: one row more than asked for.
 pub(super) fn one_more(page: &Page) -> Page {
-    Page {
-        after: page.after.clone(),
-        limit: page.limit + 1,
-    }
+    Page { after: page.after.clone(), limit: page.limit + 1 }
 }
 
 /// `wait` as a duration of at most a minute.

@@ -54,10 +54,7 @@ pub(super) async fn connect(
         Some(id) => id,
         None => external_id(&state).await?,
     };
-    let role = Role {
-        arn: body.role_arn.clone(),
-        external_id: Some(external_id.clone()),
-    };
+    let role = Role { arn: body.role_arn.clone(), external_id: Some(external_id.clone()) };
     let clients = state.aws.try_role(Some(role)).await;
     let account = match caller_account(&clients).await {
         Ok(account) => account,
@@ -71,19 +68,15 @@ pub(super) async fn connect(
                 "{} cannot be assumed; its trust policy must name us and the external id (`marketd integration trust-policy` prints it): {error}",
                 body.role_arn
             );
-            return Err(
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
-                    .with("checks", json!([check])),
-            );
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
+                .with("checks", json!([check])));
         }
     };
     let checks = probe_permissions(&clients, state.queue_url.as_deref()).await;
     if checks.iter().all(|check| !check.ok) {
         let detail = "the role can be assumed but may do nothing that is needed (`marketd integration iam-policy` prints what)";
-        return Err(
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
-                .with("checks", json!(checks)),
-        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
+            .with("checks", json!(checks)));
     }
     let row = IntegrationRow {
         role_arn: Some(body.role_arn),
@@ -112,11 +105,7 @@ pub(super) async fn remove(
 ) -> Result<Json<Value>, Problem> {
     if query.confirm != Some(true) {
         let detail = "this stops every call by the role; say ?confirm=true";
-        return Err(Problem::new(
-            StatusCode::PRECONDITION_REQUIRED,
-            "confirm",
-            detail,
-        ));
+        return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "confirm", detail));
     }
     let row = state.store.integration().await?.map(|row| IntegrationRow {
         role_arn: None,
@@ -210,13 +199,7 @@ fn iam_policy(queue_url: Option<&str>) -> Value {
 /// `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME` → the queue's ARN.
 fn queue_arn(url: &str) -> Option<String> {
     let mut parts = url.split("://").nth(1)?.split('/');
-    let region = parts
-        .next()?
-        .strip_prefix("sqs.")
-        .and_then(|host| host.split('.').next());
+    let region = parts.next()?.strip_prefix("sqs.").and_then(|host| host.split('.').next());
     let (account, name) = (parts.next()?, parts.next()?);
-    Some(format!(
-        "arn:aws:sqs:{}:{account}:{name}",
-        region.unwrap_or("us-east-1")
-    ))
+    Some(format!("arn:aws:sqs:{}:{account}:{name}", region.unwrap_or("us-east-1")))
 }

@@ -22,28 +22,14 @@ pub(super) struct List {
     customer_id: Option<String>,
 }
 
-const STATES: [&str; 6] = [
-    "open",
-    "ready",
-    "sending",
-    "accepted",
-    "parked",
-    "written_off",
-];
+const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
 pub(super) async fn records(
     State(state): State<ApiState>,
     Params(query): Params<List>,
 ) -> Result<Json<Value>, Problem> {
-    if query
-        .state
-        .as_deref()
-        .is_some_and(|word| !STATES.contains(&word))
-    {
-        return Err(Problem::bad_request(format!(
-            "state is one of {}",
-            STATES.join(", ")
-        )));
+    if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
+        return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
     let customer_id = match &query.customer_id {
         Some(id) => Some(
@@ -61,10 +47,7 @@ pub(super) async fn records(
         customer_id,
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    let rows = state
-        .store
-        .metering_records(filter, one_more(&page))
-        .await?;
+    let rows = state.store.metering_records(filter, one_more(&page)).await?;
     Ok(Json(items(rows, page.limit, |record| record.id.clone())))
 }
 
@@ -101,21 +84,14 @@ pub(super) async fn resolve(
     Body(body): Body<Resolve>,
 ) -> Result<Json<RecordRow>, Problem> {
     if body.note.trim().is_empty() {
-        return Err(Problem::bad_request(
-            "note says why, for whoever reads the books later",
-        ));
+        return Err(Problem::bad_request("note says why, for whoever reads the books later"));
     }
     let resolution = match body.action {
         Action::Retry => Resolution::Retry,
         Action::CarryForward => Resolution::CarryForward,
         Action::WriteOff => Resolution::WriteOff,
     };
-    Ok(Json(
-        state
-            .store
-            .resolve_record(id, resolution, body.note, state.clock.now())
-            .await?,
-    ))
+    Ok(Json(state.store.resolve_record(id, resolution, body.note, state.clock.now()).await?))
 }
 
 pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {

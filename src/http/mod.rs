@@ -59,9 +59,7 @@ pub fn router(state: ApiState) -> Router {
     let guarded = Router::new()
         .route(
             "/v1/integration",
-            get(integration::show)
-                .put(integration::connect)
-                .delete(integration::remove),
+            get(integration::show).put(integration::connect).delete(integration::remove),
         )
         .route("/v1/integration/{document}", get(integration::document))
         .route("/v1/listings", get(catalog::listings))
@@ -74,31 +72,16 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/plans/{id}", get(catalog::plan).put(catalog::put_plan))
         .route("/v1/plans/{id}/publish", post(catalog::publish))
         .route("/v1/plans/{id}/archive", post(catalog::archive))
-        .route(
-            "/v1/plans/{id}/entitlements/{feature_id}",
-            put(catalog::entitle),
-        )
+        .route("/v1/plans/{id}/entitlements/{feature_id}", put(catalog::entitle))
         .route("/v1/features", get(catalog::features))
-        .route(
-            "/v1/features/{id}",
-            get(catalog::feature).put(catalog::put_feature),
-        )
+        .route("/v1/features/{id}", get(catalog::feature).put(catalog::put_feature))
         .route("/v1/customers", get(customers::list))
-        .route(
-            "/v1/customers/{id}",
-            get(customers::show).put(customers::provision),
-        )
-        .route(
-            "/v1/customers/{id}/subscriptions",
-            get(customers::subscriptions_of),
-        )
+        .route("/v1/customers/{id}", get(customers::show).put(customers::provision))
+        .route("/v1/customers/{id}/subscriptions", get(customers::subscriptions_of))
         .route("/v1/subscriptions", get(customers::subscriptions))
         .route("/v1/subscriptions/{id}", get(customers::subscription))
         .route("/v1/registrations", post(registrations::register))
-        .route(
-            "/v1/usage",
-            post(usage::report).layer(DefaultBodyLimit::max(usage::BODY_LIMIT)),
-        )
+        .route("/v1/usage", post(usage::report).layer(DefaultBodyLimit::max(usage::BODY_LIMIT)))
         .route("/v1/metering/records", get(metering::records))
         .route("/v1/metering/records/{id}", get(metering::record))
         .route("/v1/metering/records/{id}/resolve", post(metering::resolve))
@@ -107,10 +90,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/notifications/{id}", get(notifications::show))
         .route("/v1/notifications/{id}/replay", post(notifications::replay))
         .route("/v1/events", get(notifications::events))
-        .route_layer(middleware::from_fn_with_state(
-            state.clone(),
-            auth::require_token,
-        ));
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     let open = Router::new()
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -137,10 +117,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the layer hands the panic over by value"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over by value")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
     use axum::response::IntoResponse as _;
     let said = panic

@@ -25,21 +25,11 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
 ) -> Result<Json<Value>, Problem> {
-    if query
-        .state
-        .as_deref()
-        .is_some_and(|word| !STATES.contains(&word))
-    {
-        return Err(Problem::bad_request(format!(
-            "state is one of {}",
-            STATES.join(", ")
-        )));
+    if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
+        return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    let rows = state
-        .store
-        .notifications(query.state, one_more(&page))
-        .await?;
+    let rows = state.store.notifications(query.state, one_more(&page)).await?;
     Ok(Json(items(rows, page.limit, |row| row.seq.to_string())))
 }
 
@@ -48,22 +38,15 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<NotificationRow>, Problem> {
     let found = state.store.notification(id.clone()).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("notification", &id))
+    found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
 pub(super) async fn replay(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<NotificationRow>, Problem> {
-    let found = state
-        .store
-        .replay_notification(id.clone(), state.clock.now())
-        .await?;
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("notification", &id))
+    let found = state.store.replay_notification(id.clone(), state.clock.now()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
 #[derive(Deserialize)]
@@ -96,9 +79,7 @@ pub(super) async fn events(
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if !events.is_empty() || left == Duration::ZERO {
             let cursor = events.last().map_or(after, |event| event.seq);
-            return Ok(Json(
-                json!({"items": events, "next_cursor": cursor.to_string()}),
-            ));
+            return Ok(Json(json!({"items": events, "next_cursor": cursor.to_string()})));
         }
         // An end of the wait and an event both lead to one more look.
         tokio::time::timeout(left, changes.changed()).await.ok();

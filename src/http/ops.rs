@@ -27,11 +27,7 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse 
             let media_type = "text/plain; version=0.0.4; charset=utf-8";
             ([(header::CONTENT_TYPE, media_type)], handle.render()).into_response()
         }
-        None => Problem::new(
-            StatusCode::NOT_FOUND,
-            "no-metrics",
-            "metrics are not collected",
-        )
-        .into_response(),
+        None => Problem::new(StatusCode::NOT_FOUND, "no-metrics", "metrics are not collected")
+            .into_response(),
     }
 }

@@ -22,12 +22,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of this kind; `kind` becomes its `type` and never changes once released.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind,
-            detail: detail.into(),
-            more: Map::new(),
-        }
+        Self { status, kind, detail: detail.into(), more: Map::new() }
     }
 
     /// 400.
@@ -37,11 +32,7 @@ impl Problem {
 
     /// 404 for a thing of this kind.
     pub fn not_found(what: &str, id: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            format!("there is no {what} {id}"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} {id}"))
     }
 
     /// With one more member.
@@ -66,9 +57,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, body.to_string()).into_response();
         let media_type = HeaderValue::from_static("application/problem+json");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, media_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         response
     }
 }
@@ -76,10 +65,7 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         // The caller can do nothing but try again; the operator reads why in the log.
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the store failed a request"
-        );
+        tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "store-unavailable",
@@ -163,11 +149,9 @@ impl From<FeatureError> for Problem {
     fn from(error: FeatureError) -> Self {
         let detail = error.to_string();
         match error {
-            FeatureError::UnknownDimension { .. } => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown-dimension",
-                detail,
-            ),
+            FeatureError::UnknownDimension { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-dimension", detail)
+            }
             FeatureError::OtherType { .. } => {
                 Self::new(StatusCode::CONFLICT, "feature-type-fixed", detail)
             }

@@ -32,30 +32,19 @@ pub(super) async fn register(
     State(state): State<ApiState>,
     Body(body): Body<Register>,
 ) -> Result<Json<Value>, Problem> {
-    let registration = resolve_customer(&state.aws.clients(), &body.registration_token)
-        .await
-        .map_err(problem)?;
-    let product = state
-        .store
-        .product_of_code(registration.product_code.clone())
-        .await?;
+    let registration =
+        resolve_customer(&state.aws.clients(), &body.registration_token).await.map_err(problem)?;
+    let product = state.store.product_of_code(registration.product_code.clone()).await?;
     let Some(product) = product else {
         let detail = format!(
             "the buyer comes from product code {}, whose listing is not imported",
             registration.product_code
         );
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "product-not-imported",
-            detail,
-        ));
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "product-not-imported", detail));
     };
     let customer = provision(&state, &registration, body).await?;
     settle(&state, &customer.id, WAIT).await?;
-    let page = Page {
-        after: None,
-        limit: 500,
-    };
+    let page = Page { after: None, limit: 500 };
     let filter = SubscriptionFilter {
         customer_id: Some(customer.id.clone()),
         product_id: Some(product.id.clone()),
@@ -88,24 +77,11 @@ async fn provision(
     let id = match (body.customer_id, known) {
         (Some(id), _) => CustomerId::new(id),
         (None, Some(known)) => known,
-        (None, None) => {
-            state
-                .store
-                .introduce_customer(ids.clone(), state.clock.now())
-                .await?
-        }
+        (None, None) => state.store.introduce_customer(ids.clone(), state.clock.now()).await?,
     };
-    let request = ProvisionCustomer {
-        id,
-        name: body.name,
-        email: body.email,
-        aws: ids,
-        metadata: None,
-    };
-    Ok(state
-        .store
-        .provision_customer(request, state.clock.now())
-        .await?)
+    let request =
+        ProvisionCustomer { id, name: body.name, email: body.email, aws: ids, metadata: None };
+    Ok(state.store.provision_customer(request, state.clock.now()).await?)
 }
 
 fn problem(error: RegistrationError) -> Problem {

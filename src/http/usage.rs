@@ -33,18 +33,10 @@ pub(super) async fn report(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.contains("ndjson") || value.contains("jsonl"));
     let body = read_body(request, &state).await?;
-    let raw = if lines {
-        split_lines(&body)?
-    } else {
-        split_array(&body)?
-    };
+    let raw = if lines { split_lines(&body)? } else { split_array(&body)? };
     if raw.len() > EVENTS_MOST {
         let detail = format!("a report holds at most {EVENTS_MOST} events: send it in parts");
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-many-events",
-            detail,
-        ));
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail));
     }
     let mut events = Vec::with_capacity(raw.len());
     let mut rejected = Vec::new();
@@ -54,10 +46,8 @@ pub(super) async fn report(
             Err(rejection) => rejected.push(rejection),
         }
     }
-    let receipt = state
-        .store
-        .append_usage(events, state.metering_window, state.clock.now())
-        .await?;
+    let receipt =
+        state.store.append_usage(events, state.metering_window, state.clock.now()).await?;
     count(receipt.accepted, "accepted");
     count(receipt.duplicates, "duplicate");
     rejected.extend(receipt.rejected);
@@ -127,11 +117,7 @@ fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
         code: "invalid_event",
         detail: error.to_string(),
     })?;
-    let reject = |code, detail: String| Rejection {
-        id: event.id.clone(),
-        code,
-        detail,
-    };
+    let reject = |code, detail: String| Rejection { id: event.id.clone(), code, detail };
     if event.id.is_empty() || event.id.len() > ID_LONGEST {
         let detail = format!("id is 1 to {ID_LONGEST} characters, and the event's alone");
         return Err(reject("invalid_event", detail));
@@ -155,17 +141,12 @@ fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
     }
     let subject = match (event.feature_id, event.dimension, event.product_id) {
         (Some(feature), None, None) => UsageSubject::Feature(feature),
-        (None, Some(dimension), Some(product_id)) => UsageSubject::Dimension {
-            product_id,
-            dimension,
-        },
+        (None, Some(dimension), Some(product_id)) => {
+            UsageSubject::Dimension { product_id, dimension }
+        }
         _ => {
             let detail = "name either feature_id, or dimension and product_id".to_owned();
-            return Err(Rejection {
-                id: event.id,
-                code: "invalid_event",
-                detail,
-            });
+            return Err(Rejection { id: event.id, code: "invalid_event", detail });
         }
     };
     Ok(UsageEvent {
@@ -185,9 +166,7 @@ fn id_of(text: &RawValue) -> Option<String> {
     struct Named {
         id: String,
     }
-    serde_json::from_str::<Named>(text.get())
-        .ok()
-        .map(|named| named.id)
+    serde_json::from_str::<Named>(text.get()).ok().map(|named| named.id)
 }
 
 fn bad_tags(tags: &BTreeMap<String, String>) -> Option<String> {
@@ -195,8 +174,7 @@ fn bad_tags(tags: &BTreeMap<String, String>) -> Option<String> {
         return Some(format!("AWS takes at most {TAGS_MOST} tags"));
     }
     let allowed = |text: &str| {
-        text.chars()
-            .all(|it| it.is_ascii_alphanumeric() || "+ -=._:\\/@".contains(it))
+        text.chars().all(|it| it.is_ascii_alphanumeric() || "+ -=._:\\/@".contains(it))
     };
     let bad: BTreeSet<&str> = tags
         .iter()

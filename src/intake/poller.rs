@@ -85,8 +85,7 @@ impl Intake {
                     waits = backoff();
                 }
                 Err(error) => {
-                    self.health
-                        .report("queue", Err(&error.to_string()), self.clock.now());
+                    self.health.report("queue", Err(&error.to_string()), self.clock.now());
                     metrics::counter!("marketd_intake_errors_total").increment(1);
                     let wait = waits.next().unwrap_or(Duration::from_secs(30));
                     tokio::select! {
@@ -151,10 +150,7 @@ impl Intake {
             return Ok(Recorded::default());
         }
         let now = self.clock.now();
-        let batch = messages
-            .iter()
-            .map(|message| incoming(message, now))
-            .collect();
+        let batch = messages.iter().map(|message| incoming(message, now)).collect();
         let recorded = self.record_visibly(&messages, batch, now).await?;
         count(recorded);
         while deletes.len() >= DELETES_IN_FLIGHT {
@@ -209,12 +205,8 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
         .unwrap_or(now);
     let transport_id = message.message_id().unwrap_or_default();
-    match wire::read(Delivery {
-        body,
-        transport_id,
-        sent_at,
-    }) {
-        Ok(notification) => Incoming::Notification(notification),
+    match wire::read(Delivery { body, transport_id, sent_at }) {
+        Ok(notification) => Incoming::Notification(Box::new(notification)),
         Err(unreadable) => {
             tracing::warn!(
                 notification.id = unreadable.id,
@@ -223,11 +215,7 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
                 "a message cannot be read and is quarantined"
             );
             let wire::Unreadable { id, reason } = unreadable;
-            Incoming::Unreadable {
-                id,
-                body: body.to_owned(),
-                reason,
-            }
+            Incoming::Unreadable { id, body: body.to_owned(), reason }
         }
     }
 }

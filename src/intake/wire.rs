@@ -50,16 +50,11 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
         } else if document.contains_key("action") {
             raw(&document, delivery)
         } else {
-            Err(
-                "neither an SNS envelope, nor an AWS Marketplace message, nor an EventBridge event"
-                    .into(),
-            )
+            Err("neither an SNS envelope, nor an AWS Marketplace message, nor an EventBridge event"
+                .into())
         }
     });
-    notification.map_err(|reason| Unreadable {
-        id: content_id(delivery.body),
-        reason,
-    })
+    notification.map_err(|reason| Unreadable { id: content_id(delivery.body), reason })
 }
 
 /// An id for content that carries none: equal for equal bodies.
@@ -155,18 +150,13 @@ fn action(message: &Object) -> Result<(String, Meaning), String> {
     if subscription_action.is_none() && word != "entitlement-updated" {
         return Ok((word.to_owned(), Meaning::Informational));
     }
-    let customer_identifier: CustomerIdentifier = id(
-        Some(message),
-        &["customer-identifier", "CustomerIdentifier"],
-    )
-    .ok_or_else(|| format!("{word} names no customer-identifier"))?;
+    let customer_identifier: CustomerIdentifier =
+        id(Some(message), &["customer-identifier", "CustomerIdentifier"])
+            .ok_or_else(|| format!("{word} names no customer-identifier"))?;
     let product_code: ProductCode = id(Some(message), &["product-code", "ProductCode"])
         .ok_or_else(|| format!("{word} names no product-code"))?;
     let meaning = match subscription_action {
-        None => Meaning::EntitlementUpdated {
-            product_code,
-            customer_identifier,
-        },
+        None => Meaning::EntitlementUpdated { product_code, customer_identifier },
         Some(action) => Meaning::Subscription(SubscriptionNews {
             product_code,
             customer_identifier,
@@ -240,11 +230,7 @@ fn agreement(detail: &Object, ended: bool) -> Result<Meaning, String> {
     let agreement = part(detail, "agreement");
     let agreement_id = id(agreement, &["id"])
         .ok_or("the agreement event names no agreement (detail.agreement.id)")?;
-    let field = |keys: &[&str]| {
-        agreement
-            .and_then(|part| text(part, keys))
-            .map(str::to_owned)
-    };
+    let field = |keys: &[&str]| agreement.and_then(|part| text(part, keys)).map(str::to_owned);
     let moment = |keys: &[&str]| agreement.and_then(|part| time(part, keys));
     let open = |end: &Timestamp| end.to_zoned(jiff::tz::TimeZone::UTC).year() >= OPEN_END_YEAR;
     Ok(Meaning::Agreement(AgreementNews {
@@ -254,9 +240,7 @@ fn agreement(detail: &Object, ended: bool) -> Result<Meaning, String> {
         intent: field(&["intent"]),
         account_id: id(part(detail, "acceptor"), &["accountId"]),
         entity_id: id(part(detail, "product"), &["id"]),
-        offer_id: part(detail, "offer")
-            .and_then(|offer| text(offer, &["id"]))
-            .map(str::to_owned),
+        offer_id: part(detail, "offer").and_then(|offer| text(offer, &["id"])).map(str::to_owned),
         previous_agreement_id: id(agreement, &["previousAgreementId"]),
         starts_at: moment(&["startTime"]),
         ends_at: moment(&["endTime"]).filter(|end| !open(end)),

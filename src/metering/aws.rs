@@ -34,10 +34,9 @@ impl MeteringApi for AwsMetering {
             AwsErrorKind::Refused if error.code().starts_with("DisabledApi") => {
                 CallAnswer::Failed(Answer::Blocked(error.to_string()))
             }
-            AwsErrorKind::Refused => CallAnswer::Refused {
-                code: error.code().to_owned(),
-                message: error.message,
-            },
+            AwsErrorKind::Refused => {
+                CallAnswer::Refused { code: error.code().to_owned(), message: error.message }
+            }
         }
     }
 }
@@ -61,11 +60,7 @@ fn wire_record(record: &SendableRecord) -> WireRecord {
         dimension: record.dimension.as_str().to_owned(),
         // Freezing keeps quantities within what AWS takes.
         quantity: i32::try_from(record.quantity.whole_units()).unwrap_or(i32::MAX),
-        customer_identifier: record
-            .identity
-            .customer_identifier
-            .clone()
-            .map(Id::into_string),
+        customer_identifier: record.identity.customer_identifier.clone().map(Id::into_string),
         account_id: record.identity.account_id.clone().map(Id::into_string),
         license_arn: record.identity.license_arn.clone().map(Id::into_string),
         allocations: Vec::new(),

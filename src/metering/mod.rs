@@ -86,15 +86,9 @@ impl<A: MeteringApi> MeteringEngine<A> {
 
     /// Closes what is over and sends everything that is due now.
     pub async fn run_pass(&self) -> Result<PassSummary, StoreError> {
-        let closed = self
-            .store
-            .close_hours(self.closing.clone(), self.clock.now())
-            .await?;
-        let mut summary = PassSummary {
-            frozen: closed.frozen,
-            parked: closed.parked,
-            ..PassSummary::default()
-        };
+        let closed = self.store.close_hours(self.closing.clone(), self.clock.now()).await?;
+        let mut summary =
+            PassSummary { frozen: closed.frozen, parked: closed.parked, ..PassSummary::default() };
         self.send_due(&mut summary).await?;
         let outcome = summary.blocked.as_deref().map_or(Ok(()), Err);
         if summary.calls > 0 {

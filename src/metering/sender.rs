@@ -76,9 +76,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         let mut waiting = vec![call];
         while let Some(call) = waiting.pop() {
             let ids: Vec<i64> = call.records.iter().map(|record| record.id).collect();
-            self.store
-                .begin_attempts(ids.clone(), self.clock.now())
-                .await?;
+            self.store.begin_attempts(ids.clone(), self.clock.now()).await?;
             let answer = self.api.send(&call).await;
             summary.calls += 1;
             let answers = match answer {
@@ -90,19 +88,14 @@ impl<A: MeteringApi> MeteringEngine<A> {
                     vec![answer; ids.len()]
                 }
                 CallAnswer::Refused { code, message } if ids.len() > 1 => {
-                    self.store
-                        .record_refused_call(ids, format!("{code}: {message}"))
-                        .await?;
+                    self.store.record_refused_call(ids, format!("{code}: {message}")).await?;
                     waiting.extend(halves(call));
                     continue;
                 }
                 CallAnswer::Refused { code, message } => vec![Answer::Refused { code, message }],
             };
             let outcomes = ids.into_iter().zip(answers).collect();
-            let settled = self
-                .store
-                .record_outcomes(outcomes, self.clock.now())
-                .await?;
+            let settled = self.store.record_outcomes(outcomes, self.clock.now()).await?;
             summary.accepted += settled.accepted;
             summary.parked += settled.parked;
             summary.waiting += settled.waiting;
@@ -129,34 +122,21 @@ fn batch(records: Vec<SendableRecord>) -> Vec<FrozenCall> {
                 && call.product_code == record.identity.product_code
                 && call.records.len() < RECORDS_PER_CALL
         });
-        match room {
-            Some((_, call)) => call.records.push(record),
-            None => {
-                let product_code = record.identity.product_code.clone();
-                let product = record.product_id.clone();
-                calls.push((
-                    product,
-                    FrozenCall {
-                        product_code,
-                        records: vec![record],
-                    },
-                ));
-            }
+        if let Some((_, call)) = room {
+            call.records.push(record);
+            continue;
         }
+        let product_code = record.identity.product_code.clone();
+        let product = record.product_id.clone();
+        calls.push((product, FrozenCall { product_code, records: vec![record] }));
     }
     calls.into_iter().map(|(_, call)| call).collect()
 }
 
 fn halves(call: FrozenCall) -> [FrozenCall; 2] {
-    let FrozenCall {
-        product_code,
-        mut records,
-    } = call;
+    let FrozenCall { product_code, mut records } = call;
     let second = records.split_off(records.len() / 2);
-    let half = |records| FrozenCall {
-        product_code: product_code.clone(),
-        records,
-    };
+    let half = |records| FrozenCall { product_code: product_code.clone(), records };
     // The last is sent first.
     [half(second), half(records)]
 }

@@ -15,11 +15,7 @@ impl Reconciler {
         };
         if !terms.has_contracts() {
             let now = self.clock.now();
-            let entries = group
-                .buyers
-                .iter()
-                .map(|buyer| entry(buyer, None))
-                .collect();
+            let entries = group.buyers.iter().map(|buyer| entry(buyer, None)).collect();
             return self.apply(group.product_code, now, entries).await;
         }
         let observed_at = self.clock.now();
@@ -39,14 +35,10 @@ impl Reconciler {
         let mut total = Reconciled::default();
         for buyer in group.buyers {
             let observed_at = self.clock.now();
-            let outcome = match self
-                .ask(&group.product_code, std::slice::from_ref(&buyer))
-                .await
-            {
+            let outcome = match self.ask(&group.product_code, std::slice::from_ref(&buyer)).await {
                 Ok(entries) => {
                     let entries = entries.unwrap_or_default();
-                    self.apply(group.product_code.clone(), observed_at, entries)
-                        .await?
+                    self.apply(group.product_code.clone(), observed_at, entries).await?
                 }
                 Err(error) => self.postpone(vec![buyer], &error).await?,
             };
@@ -65,10 +57,8 @@ impl Reconciler {
         let outcome = get_entitlements(&clients, product_code, filter_of(buyers)).await;
         self.report(outcome.as_ref().map(drop));
         let grants = outcome?;
-        let mut entries: Vec<LookEntry> = buyers
-            .iter()
-            .map(|buyer| entry(buyer, Some(Vec::new())))
-            .collect();
+        let mut entries: Vec<LookEntry> =
+            buyers.iter().map(|buyer| entry(buyer, Some(Vec::new()))).collect();
         for mut grant in grants {
             let place = match entries.as_slice() {
                 [_] => Some(0),
@@ -87,7 +77,7 @@ impl Reconciler {
         let detail = outcome.map_err(ToString::to_string);
         self.health.report(
             "entitlements",
-            detail.as_ref().map(|()| ()).map_err(String::as_str),
+            detail.as_ref().copied().map_err(String::as_str),
             self.clock.now(),
         );
     }
@@ -98,23 +88,12 @@ impl Reconciler {
         observed_at: Timestamp,
         entries: Vec<LookEntry>,
     ) -> Result<Reconciled, StoreError> {
-        let look = Look {
-            product_code,
-            observed_at,
-            entries,
-        };
-        let applied = self
-            .store
-            .apply_look(look, self.patience, self.clock.now())
-            .await?;
+        let look = Look { product_code, observed_at, entries };
+        let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         metrics::counter!("marketd_reconciled_buyers_total").increment(count(applied.buyers));
         metrics::counter!("marketd_subscription_changes_total").increment(count(applied.changes));
-        Ok(Reconciled {
-            buyers: applied.buyers,
-            changes: applied.changes,
-            failed: 0,
-        })
+        Ok(Reconciled { buyers: applied.buyers, changes: applied.changes, failed: 0 })
     }
 
     async fn postpone(
@@ -129,22 +108,13 @@ impl Reconciler {
             .iter()
             .map(|buyer| (buyer.id, retry_wait(buyer.attempts, fastrand::u32(..))))
             .collect();
-        self.store
-            .postpone_buyers(waits, error.to_string(), self.clock.now())
-            .await?;
-        Ok(Reconciled {
-            failed,
-            ..Reconciled::default()
-        })
+        self.store.postpone_buyers(waits, error.to_string(), self.clock.now()).await?;
+        Ok(Reconciled { failed, ..Reconciled::default() })
     }
 }
 
 fn entry(buyer: &DueBuyer, answer: Option<Vec<Grant>>) -> LookEntry {
-    LookEntry {
-        buyer: buyer.key.buyer.clone(),
-        settles: Some(buyer.marks),
-        answer,
-    }
+    LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer }
 }
 
 /// The buyers of a group are all of one kind.

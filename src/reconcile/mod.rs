@@ -114,10 +114,7 @@ impl Reconciler {
     pub async fn run_once(&self) -> Result<Reconciled, StoreError> {
         let this = Arc::new(self.clone());
         let mut total = Reconciled::default();
-        let deadline = self
-            .clock
-            .now()
-            .saturating_add(self.patience.second_look * 2);
+        let deadline = self.clock.now().saturating_add(self.patience.second_look * 2);
         loop {
             let now = self.clock.now();
             let groups = this.due_groups(now, &HashSet::new()).await?;
@@ -152,10 +149,7 @@ impl Reconciler {
         now: Timestamp,
         looking: &HashSet<i64>,
     ) -> Result<Vec<Group>, StoreError> {
-        let due = self
-            .store
-            .take_due_buyers(now, TAKE + looking.len())
-            .await?;
+        let due = self.store.take_due_buyers(now, TAKE + looking.len()).await?;
         let mut by_question: BTreeMap<(ProductCode, &'static str), Vec<DueBuyer>> = BTreeMap::new();
         for buyer in due {
             if !looking.contains(&buyer.id) {
@@ -166,10 +160,7 @@ impl Reconciler {
         let mut groups = Vec::new();
         for ((product_code, _), buyers) in by_question {
             for chunk in buyers.chunks(BUYERS_PER_LOOK) {
-                groups.push(Group {
-                    product_code: product_code.clone(),
-                    buyers: chunk.to_vec(),
-                });
+                groups.push(Group { product_code: product_code.clone(), buyers: chunk.to_vec() });
             }
         }
         Ok(groups)
@@ -181,9 +172,7 @@ impl Reconciler {
             return Ok(LONGEST_SLEEP);
         }
         let next = self.store.next_due_buyer().await?;
-        Ok(next.map_or(LONGEST_SLEEP, |next| {
-            wait_until(next, now).min(LONGEST_SLEEP)
-        }))
+        Ok(next.map_or(LONGEST_SLEEP, |next| wait_until(next, now).min(LONGEST_SLEEP)))
     }
 }
 

@@ -91,12 +91,9 @@ impl Reconciler {
         // Nobody who came after this moment may be judged by the answer.
         let observed_at = self.clock.now();
         let held = self.store.live_buyers(product_code.clone()).await?;
-        let outcome = get_entitlements(
-            &self.aws.clients(),
-            product_code,
-            EntitlementFilter::Everything,
-        )
-        .await;
+        let outcome =
+            get_entitlements(&self.aws.clients(), product_code, EntitlementFilter::Everything)
+                .await;
         self.report(outcome.as_ref().map(drop));
         let mut by_buyer: BTreeMap<BuyerRef, Vec<Grant>> =
             held.into_iter().map(|buyer| (buyer, Vec::new())).collect();
@@ -108,24 +105,13 @@ impl Reconciler {
         swept.products += 1;
         let mut entries: Vec<LookEntry> = by_buyer
             .into_iter()
-            .map(|(buyer, grants)| LookEntry {
-                buyer,
-                settles: None,
-                answer: Some(grants),
-            })
+            .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })
             .collect();
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(BUYERS_PER_TRANSACTION));
             let chunk = std::mem::replace(&mut entries, rest);
-            let look = Look {
-                product_code: product_code.clone(),
-                observed_at,
-                entries: chunk,
-            };
-            let applied = self
-                .store
-                .apply_look(look, self.patience, self.clock.now())
-                .await?;
+            let look = Look { product_code: product_code.clone(), observed_at, entries: chunk };
+            let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
             swept.buyers += applied.buyers;
             swept.changes += applied.changes;
         }

@@ -4,11 +4,7 @@ use super::market::ApiError;
 
 /// Builds a refusal.
 pub(super) fn refusal(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
-    ApiError {
-        status,
-        code,
-        message: message.into(),
-    }
+    ApiError { status, code, message: message.into() }
 }
 
 /// Builds a refusal of the caller's input.

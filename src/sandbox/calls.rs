@@ -45,11 +45,7 @@ struct State {
 impl Calls {
     pub(super) fn note(&self, call: CallRecord) {
         let mut state = locked(&self.0);
-        let key = (
-            call.operation.clone(),
-            call.access_key.clone(),
-            call.outcome.clone(),
-        );
+        let key = (call.operation.clone(), call.access_key.clone(), call.outcome.clone());
         *state.counts.entry(key).or_default() += 1;
         if state.recent.len() == REMEMBERED {
             state.recent.pop_front();

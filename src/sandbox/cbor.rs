@@ -57,11 +57,7 @@ fn to_cbor(value: &Value, is_time: bool) -> Cbor {
                 Some(whole) => Cbor::Integer(whole.into()),
                 None => Cbor::Float(number.as_f64().unwrap_or_default()),
             };
-            if is_time {
-                Cbor::Tag(EPOCH_TAG, Box::new(plain))
-            } else {
-                plain
-            }
+            if is_time { Cbor::Tag(EPOCH_TAG, Box::new(plain)) } else { plain }
         }
         Value::Array(items) => Cbor::Array(items.iter().map(|item| to_cbor(item, false)).collect()),
         Value::Object(members) => Cbor::Map(

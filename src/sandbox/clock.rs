@@ -57,10 +57,7 @@ impl SandboxClock {
     /// Moves the clock by a duration, which may be negative.
     pub fn advance(&self, by: SignedDuration) -> Result<Timestamp, ClockOutOfRange> {
         let mut setting = self.setting();
-        let target = self
-            .read(*setting)
-            .checked_add(by)
-            .map_err(|_| ClockOutOfRange)?;
+        let target = self.read(*setting).checked_add(by).map_err(|_| ClockOutOfRange)?;
         *setting = self.at(target, matches!(*setting, Setting::Frozen(_)));
         drop(setting);
         self.wake();
@@ -94,11 +91,7 @@ impl SandboxClock {
                 return;
             }
             // A frozen clock only gets there by being moved.
-            let left = if self.is_frozen() {
-                Duration::MAX
-            } else {
-                left.unsigned_abs()
-            };
+            let left = if self.is_frozen() { Duration::MAX } else { left.unsigned_abs() };
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
                 moved = moves.changed() => if moved.is_err() { return },
@@ -112,10 +105,7 @@ impl SandboxClock {
     }
 
     fn setting(&self) -> MutexGuard<'_, Setting> {
-        self.0
-            .setting
-            .lock()
-            .expect("nothing panics while the setting is locked")
+        self.0.setting.lock().expect("nothing panics while the setting is locked")
     }
 
     fn read(&self, setting: Setting) -> Timestamp {

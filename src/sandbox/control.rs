@@ -39,10 +39,7 @@ struct Refusal {
 
 impl Refusal {
     fn bad_request(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: message.into(),
-        }
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 }
 
@@ -56,10 +53,7 @@ impl From<ActionError> for Refusal {
             | ActionError::IdentifierTaken { .. } => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self {
-            status,
-            message: error.to_string(),
-        }
+        Self { status, message: error.to_string() }
     }
 }
 
@@ -73,11 +67,7 @@ type Answer = Result<Json<Value>, Refusal>;
 
 /// Reads a body and says where it is wrong; an empty body is an empty object.
 fn read<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
-    let body = if body.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        body
-    };
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json)
         .map_err(|error| Refusal::bad_request(format!("in the body: {error}")))
@@ -143,10 +133,7 @@ async fn act(
                 "a buyer cannot {other}; use subscribe, purchase, upgrade, renew, amend, cancel, \
                  expire, fail, suspend or register"
             );
-            return Err(Refusal {
-                status: StatusCode::NOT_FOUND,
-                message,
-            });
+            return Err(Refusal { status: StatusCode::NOT_FOUND, message });
         }
     };
     let order: Order = read(&body)?;
@@ -199,10 +186,7 @@ async fn metering(State(market): State<SharedMarket>) -> Json<Value> {
 
 async fn entitlements(State(market): State<SharedMarket>) -> Answer {
     let items = market.with(|market, now| {
-        let codes: Vec<String> = market
-            .products()
-            .map(|it| it.product_code.clone())
-            .collect();
+        let codes: Vec<String> = market.products().map(|it| it.product_code.clone()).collect();
         let mut items = Vec::new();
         for code in codes {
             items.append(&mut all_entitlements(market, now, &code)?);
@@ -218,11 +202,7 @@ fn all_entitlements(
     now: jiff::Timestamp,
     product_code: &str,
 ) -> Result<Vec<Value>, Refusal> {
-    let context = CallContext {
-        now,
-        region: "us-east-1".to_owned(),
-        unprocessed: None,
-    };
+    let context = CallContext { now, region: "us-east-1".to_owned(), unprocessed: None };
     let mut input = json!({"ProductCode": product_code});
     let mut rows = Vec::new();
     loop {
@@ -265,9 +245,7 @@ mod tests {
             .expect("a test's request is valid");
         let response = router.clone().oneshot(request).await.expect("infallible");
         let status = response.status().as_u16();
-        let body = to_bytes(response.into_body(), usize::MAX)
-            .await
-            .expect("a whole body");
+        let body = to_bytes(response.into_body(), usize::MAX).await.expect("a whole body");
         (status, serde_json::from_slice(&body).expect("JSON"))
     }
 
@@ -276,14 +254,8 @@ mod tests {
         let market = SharedMarket::new(Market::new(7), SandboxClock::new());
         let router = router(market);
         let (_, demo) = send(&router, "POST", "/_sandbox/demo", "").await;
-        let contract = demo["items"][2]["product_code"]
-            .as_str()
-            .expect("a code")
-            .to_owned();
-        let usage = demo["items"][1]["entity_id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+        let contract = demo["items"][2]["product_code"].as_str().expect("a code").to_owned();
+        let usage = demo["items"][1]["entity_id"].as_str().expect("an id").to_owned();
         let contract = |rest: &str| format!(r#"{{"product":"{contract}"{rest}}}"#);
         let usage = format!(r#"{{"product":"{usage}"}}"#);
         let bought = contract(r#","dimensions":{"pro":3},"term":"1y""#);
@@ -312,10 +284,7 @@ mod tests {
         assert_eq!(rows["items"][0]["Value"], json!({"IntegerValue": 3}));
         let change = r#"{"provisioning_delay":"90s","identical_retry":"duplicate"}"#;
         let (status, options) = send(&router, "POST", "/_sandbox/options", change).await;
-        assert_eq!(
-            (status, &options["identical_retry"]),
-            (200, &json!("duplicate"))
-        );
+        assert_eq!((status, &options["identical_retry"]), (200, &json!("duplicate")));
         let (status, _) = send(&router, "POST", "/_sandbox/options", r#"{"nonsense":1}"#).await;
         assert_eq!(status, 400);
         let (_, metering) = send(&router, "GET", "/_sandbox/metering", "").await;

@@ -42,15 +42,8 @@ struct State {
 impl FanOut {
     pub(super) fn new(queue: String, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let state = State {
-            delivery: Delivery::default(),
-            held: Vec::new(),
-            random,
-        };
-        Self {
-            queue,
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { delivery: Delivery::default(), held: Vec::new(), random };
+        Self { queue, state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn delivery(&self) -> Delivery {
@@ -107,9 +100,7 @@ impl State {
     /// What SNS wraps around a message on its way to a queue.
     fn envelope(&mut self, topic_arn: &str, message: &str, at: Timestamp) -> String {
         let host = "https://sns.us-east-1.amazonaws.com";
-        let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..))
-            .take(256)
-            .collect();
+        let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..)).take(256).collect();
         json!({
             "Type": "Notification",
             "MessageId": random_uuid(&mut self.random),

@@ -88,9 +88,7 @@ impl Faults {
         let place = armed.iter().position(|fault| {
             (fault.operation == operation || fault.operation == "*")
                 && fault.times != Some(0)
-                && fault
-                    .one_in
-                    .is_none_or(|odds| random.u32(0..odds.max(1)) == 0)
+                && fault.one_in.is_none_or(|odds| random.u32(0..odds.max(1)) == 0)
         })?;
         let fault = armed.get_mut(place)?;
         fault.times = fault.times.map(|times| times - 1);

@@ -30,10 +30,7 @@ pub(super) fn router(parts: Parts) -> Router {
 type Refusal = (StatusCode, Json<Value>);
 
 fn refuse(message: impl std::fmt::Display) -> Refusal {
-    (
-        StatusCode::BAD_REQUEST,
-        Json(json!({"error": message.to_string()})),
-    )
+    (StatusCode::BAD_REQUEST, Json(json!({"error": message.to_string()})))
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: &str) -> Result<T, Refusal> {
@@ -80,9 +77,7 @@ async fn move_clock(State(parts): State<Parts>, body: String) -> Result<Json<Val
     if let Some(by) = order.advance {
         clock.advance(by).map_err(refuse)?;
     }
-    Ok(Json(
-        json!({"now": clock.now(), "frozen": clock.is_frozen()}),
-    ))
+    Ok(Json(json!({"now": clock.now(), "frozen": clock.is_frozen()})))
 }
 
 #[derive(Deserialize)]
@@ -92,9 +87,7 @@ struct Recent {
 }
 
 async fn calls(State(parts): State<Parts>, Query(query): Query<Recent>) -> Json<Value> {
-    let recent = parts
-        .calls
-        .recent(query.operation.as_deref(), query.limit.unwrap_or(100));
+    let recent = parts.calls.recent(query.operation.as_deref(), query.limit.unwrap_or(100));
     Json(json!({"items": recent}))
 }
 
@@ -134,10 +127,9 @@ async fn inject(State(parts): State<Parts>, body: String) -> Result<Json<Value>,
     let order: Inject = parse(&body)?;
     let name = match &order.queue_url {
         None => QUEUE.to_owned(),
-        Some(url) => parts
-            .queues
-            .name_of(url)
-            .ok_or_else(|| refuse(format!("there is no queue {url}")))?,
+        Some(url) => {
+            parts.queues.name_of(url).ok_or_else(|| refuse(format!("there is no queue {url}")))?
+        }
     };
     let message_id = parts.queues.deliver(&name, order.body);
     Ok(Json(json!({"message_id": message_id})))

@@ -90,10 +90,7 @@ impl Sandbox {
                 format!("arn:aws:sqs:us-east-1:{}:{DEAD_LETTERS}", market::SELLER_ACCOUNT),
             "maxReceiveCount": RECEIVES_MOST,
         });
-        queues.create(
-            QUEUE,
-            BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]),
-        );
+        queues.create(QUEUE, BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]));
         let parts = Parts {
             fanout: FanOut::new(QUEUE.to_owned(), options.seed),
             sts: Sts::new(clock, options.seed),
@@ -105,18 +102,8 @@ impl Sandbox {
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(fanout::run(parts.clone(), shutdown.clone()));
-        tasks.spawn(server::serve(
-            listener,
-            parts.clone(),
-            shutdown.clone(),
-            tasks.clone(),
-        ));
-        Ok(Self {
-            address,
-            parts,
-            shutdown,
-            tasks,
-        })
+        tasks.spawn(server::serve(listener, parts.clone(), shutdown.clone(), tasks.clone()));
+        Ok(Self { address, parts, shutdown, tasks })
     }
 
     /// Its address, as `AWS_ENDPOINT_URL` takes it.
@@ -181,10 +168,7 @@ impl Sandbox {
     /// How many messages the queue holds, received and not deleted ones included.
     pub fn queued(&self) -> u64 {
         let summary = self.parts.queues.summary();
-        let queues = summary["items"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let queues = summary["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         let ours = queues.iter().find(|queue| queue["name"] == QUEUE);
         let count = |key: &str| ours.and_then(|queue| queue[key].as_u64()).unwrap_or(0);
         count("visible") + count("in_flight") + count("delayed")
@@ -210,7 +194,5 @@ impl Sandbox {
 }
 
 fn locked<T>(mutex: &Arc<Mutex<T>>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -35,10 +35,8 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let router = Router::new()
-        .fallback(call)
-        .with_state(parts.clone())
-        .merge(harness::router(parts));
+    let router =
+        Router::new().fallback(call).with_state(parts.clone()).merge(harness::router(parts));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -81,16 +79,13 @@ async fn call(
     body: Bytes,
 ) -> Response {
     let Some(read) = wire::read(&method, &uri, &headers, &body) else {
-        let message = format!(
-            "{method} {} is no call that the sandbox knows\n",
-            uri.path()
-        );
+        let message = format!("{method} {} is no call that the sandbox knows\n", uri.path());
         return (StatusCode::NOT_FOUND, message).into_response();
     };
     let signer = wire::signer(&headers);
     match read {
         Ok(call) => answer(&parts, &signer, call).await,
-        Err((protocol, error)) => wire::write(protocol, "Unknown", Err(error)),
+        Err((protocol, error)) => wire::write(protocol, "Unknown", &Err(error)),
     }
 }
 
@@ -112,7 +107,7 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
         }
         if let Some(error) = refusal_by(fault, &call) {
             note(error.code);
-            return wire::write(call.protocol, &call.operation, Err(error));
+            return wire::write(call.protocol, &call.operation, &Err(error));
         }
     }
     let outcome = perform(parts, signer, &call, fault.as_ref()).await;
@@ -127,7 +122,7 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
         }
         _ => {
             note(outcome.as_ref().map_or_else(|error| error.code, |_| "ok"));
-            wire::write(call.protocol, &call.operation, outcome)
+            wire::write(call.protocol, &call.operation, &outcome)
         }
     }
 }
@@ -165,19 +160,13 @@ async fn perform(
     parts.sts.allow(&signer.access_key, &call.action())?;
     match call.target {
         Target::Sqs => parts.queues.call(&call.operation, &call.input).await,
-        Target::Sts => parts
-            .sts
-            .call(&signer.access_key, &call.operation, &call.input),
+        Target::Sts => parts.sts.call(&signer.access_key, &call.operation, &call.input),
         Target::Market(service) => {
             let unprocessed = fault
                 .filter(|fault| fault.kind == FaultKind::Unprocessed)
                 .map(|fault| fault.amount.map_or(usize::MAX, |amount| amount as usize));
             parts.market.with(|market, now| {
-                let context = CallContext {
-                    now,
-                    region: signer.region.clone(),
-                    unprocessed,
-                };
+                let context = CallContext { now, region: signer.region.clone(), unprocessed };
                 market.call(&context, service, &call.operation, &call.input)
             })
         }

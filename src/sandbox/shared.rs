@@ -19,11 +19,7 @@ pub struct SharedMarket {
 impl SharedMarket {
     /// Shares a market whose time is the clock's.
     pub fn new(market: Market, clock: SandboxClock) -> Self {
-        Self {
-            market: Arc::new(Mutex::new(market)),
-            clock,
-            acted: Arc::new(Notify::new()),
-        }
+        Self { market: Arc::new(Mutex::new(market)), clock, acted: Arc::new(Notify::new()) }
     }
 
     /// Acts on the market at the clock's current time, then lets the fan-out look for news.
@@ -56,8 +52,6 @@ impl SharedMarket {
 
     fn lock(&self) -> MutexGuard<'_, Market> {
         // A panic inside the market must not hide the state that led to it.
-        self.market
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.market.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

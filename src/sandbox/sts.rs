@@ -59,16 +59,11 @@ impl Sts {
             sessions: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
         };
-        Self {
-            clock,
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { clock, state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn add_role(&self, role: RoleGrant) {
-        locked(&self.state)
-            .roles
-            .insert(role.role_arn.clone(), role);
+        locked(&self.state).roles.insert(role.role_arn.clone(), role);
     }
 
     /// Whether a caller may do this. Keys that STS did not give out are the seller's own.
@@ -103,10 +98,7 @@ impl Sts {
         match operation {
             "AssumeRole" => self.assume(input),
             "GetCallerIdentity" => Ok(self.identity(access_key)),
-            _ => Err(bad_request(
-                "InvalidAction",
-                format!("STS has no {operation} here"),
-            )),
+            _ => Err(bad_request("InvalidAction", format!("STS has no {operation} here"))),
         }
     }
 
@@ -118,16 +110,11 @@ impl Sts {
             Some(text) => text.parse().unwrap_or(0),
         };
         if !(900..=43_200).contains(&seconds) {
-            return Err(bad_request(
-                "ValidationError",
-                "DurationSeconds is from 900 to 43200",
-            ));
+            return Err(bad_request("ValidationError", "DurationSeconds is from 900 to 43200"));
         }
         let mut state = locked(&self.state);
         let trusted = state.roles.get(&arn).filter(|role| {
-            role.external_id
-                .as_ref()
-                .is_none_or(|id| input["ExternalId"].as_str() == Some(id))
+            role.external_id.as_ref().is_none_or(|id| input["ExternalId"].as_str() == Some(id))
         });
         let Some(role) = trusted.cloned() else {
             let message =
@@ -152,14 +139,7 @@ impl Sts {
                 "AssumedRoleId": format!("AROASANDBOX:{name}"),
             },
         });
-        state.sessions.insert(
-            access_key,
-            Session {
-                role,
-                name,
-                expires_at,
-            },
-        );
+        state.sessions.insert(access_key, Session { role, name, expires_at });
         Ok(answer)
     }
 
@@ -186,8 +166,5 @@ fn account(role_arn: &str) -> &str {
 
 fn assumed(role_arn: &str, name: &str) -> String {
     let role = role_arn.rsplit('/').next().unwrap_or_default();
-    format!(
-        "arn:aws:sts::{}:assumed-role/{role}/{name}",
-        account(role_arn)
-    )
+    format!("arn:aws:sts::{}:assumed-role/{role}/{name}", account(role_arn))
 }

@@ -45,10 +45,7 @@ impl Call {
         match self.target {
             Target::Sqs => {
                 // One permission covers a call and its batch.
-                let operation = self
-                    .operation
-                    .strip_suffix("Batch")
-                    .unwrap_or(&self.operation);
+                let operation = self.operation.strip_suffix("Batch").unwrap_or(&self.operation);
                 format!("sqs:{operation}")
             }
             Target::Sts => format!("sts:{}", self.operation),
@@ -92,20 +89,12 @@ pub(super) fn read(
         return Some(rpc(service, operation, body));
     }
     if let Some(target) = text(HeaderName::from_static("x-amz-target")) {
-        let version = if media_type.contains("json-1.0") {
-            "1.0"
-        } else {
-            "1.1"
-        };
+        let version = if media_type.contains("json-1.0") { "1.0" } else { "1.1" };
         let (service, operation) = target.rsplit_once('.')?;
         return Some(aws_json(version, service, operation, body));
     }
     if let Some(operation) = rest_operation(method, uri.path()) {
-        let input = if *method == Method::GET {
-            Ok(query(uri))
-        } else {
-            parse(body)
-        };
+        let input = if *method == Method::GET { Ok(query(uri)) } else { parse(body) };
         let call = |input| Call {
             protocol: Protocol::Rest,
             target: Target::Market(Service::Catalog),
@@ -117,12 +106,7 @@ pub(super) fn read(
     if media_type.starts_with("application/x-www-form-urlencoded") {
         let input = form(&String::from_utf8_lossy(body));
         let operation = input["Action"].as_str()?.to_owned();
-        return Some(Ok(Call {
-            protocol: Protocol::Query,
-            target: Target::Sts,
-            operation,
-            input,
-        }));
+        return Some(Ok(Call { protocol: Protocol::Query, target: Target::Sts, operation, input }));
     }
     None
 }
@@ -147,27 +131,15 @@ fn market_service(name: &str) -> Option<Service> {
 type ReadCall = Result<Call, (Protocol, ApiError)>;
 
 fn unknown_service(name: &str) -> ApiError {
-    bad_request(
-        "UnknownOperationException",
-        format!("the sandbox has no service {name}"),
-    )
+    bad_request("UnknownOperationException", format!("the sandbox has no service {name}"))
 }
 
 fn rpc(service: &str, operation: &str, body: &[u8]) -> ReadCall {
     let protocol = Protocol::Cbor;
     let target = market_service(service).ok_or_else(|| (protocol, unknown_service(service)))?;
-    let input = cbor::decode(body).ok_or_else(|| {
-        (
-            protocol,
-            bad_request("SerializationException", "the body is not CBOR"),
-        )
-    })?;
-    Ok(Call {
-        protocol,
-        target: Target::Market(target),
-        operation: operation.to_owned(),
-        input,
-    })
+    let input = cbor::decode(body)
+        .ok_or_else(|| (protocol, bad_request("SerializationException", "the body is not CBOR")))?;
+    Ok(Call { protocol, target: Target::Market(target), operation: operation.to_owned(), input })
 }
 
 fn aws_json(version: &'static str, service: &str, operation: &str, body: &[u8]) -> ReadCall {
@@ -180,12 +152,7 @@ fn aws_json(version: &'static str, service: &str, operation: &str, body: &[u8]) 
         },
     };
     let input = parse(body).map_err(|error| (protocol, error))?;
-    Ok(Call {
-        protocol,
-        target,
-        operation: operation.to_owned(),
-        input,
-    })
+    Ok(Call { protocol, target, operation: operation.to_owned(), input })
 }
 
 fn parse(body: &[u8]) -> Result<Value, ApiError> {
@@ -202,19 +169,16 @@ fn query(uri: &Uri) -> Value {
 
 fn form(text: &str) -> Value {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(text).unwrap_or_default();
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key, Value::String(value)))
-        .collect()
+    pairs.into_iter().map(|(key, value)| (key, Value::String(value))).collect()
 }
 
 /// Answers a call in its protocol.
 pub(super) fn write(
     protocol: Protocol,
     operation: &str,
-    answer: Result<Value, ApiError>,
+    answer: &Result<Value, ApiError>,
 ) -> Response {
-    let status = match &answer {
+    let status = match answer {
         Ok(_) => StatusCode::OK,
         Err(error) => StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST),
     };
@@ -223,10 +187,10 @@ pub(super) fn write(
             let value = answer.as_ref().map_or_else(cbor_error, Clone::clone);
             ("application/cbor", cbor::encode(&value))
         }
-        Protocol::Query => ("text/xml", xml(operation, &answer).into_bytes()),
-        Protocol::Rest => ("application/json", json_body(&answer)),
-        Protocol::Json("1.0") => ("application/x-amz-json-1.0", json_body(&answer)),
-        Protocol::Json(_) => ("application/x-amz-json-1.1", json_body(&answer)),
+        Protocol::Query => ("text/xml", xml(operation, answer).into_bytes()),
+        Protocol::Rest => ("application/json", json_body(answer)),
+        Protocol::Json("1.0") => ("application/x-amz-json-1.0", json_body(answer)),
+        Protocol::Json(_) => ("application/x-amz-json-1.1", json_body(answer)),
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -239,7 +203,7 @@ pub(super) fn write(
     if protocol == Protocol::Cbor {
         headers.insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
     }
-    if let Err(error) = &answer {
+    if let Err(error) = answer {
         headers.insert("x-amzn-errortype", HeaderValue::from_static(error.code));
     }
     response
@@ -278,18 +242,19 @@ fn xml(operation: &str, answer: &Result<Value, ApiError>) -> String {
 
 fn element(value: &Value) -> String {
     match value {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| format!("<{name}>{}</{name}>", element(value)))
-            .collect::<Vec<_>>()
-            .join(""),
+        Value::Object(members) => {
+            let elements = members
+                .iter()
+                .map(|(name, value)| [name, element(value).as_str()].map(str::to_owned));
+            elements.fold(String::new(), |xml, [name, inner]| {
+                xml + &format!("<{name}>{inner}</{name}>")
+            })
+        }
         Value::String(text) => escape(text),
         other => other.to_string(),
     }
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -48,21 +48,15 @@ impl Layers {
     ) -> Result<Self, String> {
         let mut values = BTreeMap::new();
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        add(
-            &mut values,
-            source(defaults, "the built-in defaults")?,
-            &Origin::Default,
-        );
+        add(&mut values, source(defaults, "the built-in defaults")?, &Origin::Default);
         let default_file = Path::new(DEFAULT_FILE);
         let file = match file {
             Some(file) => Some(file),
             None => default_file.is_file().then_some(default_file),
         };
         if let Some(path) = file {
-            let layer = source(
-                File::from(path).format(FileFormat::Toml),
-                &path.display().to_string(),
-            )?;
+            let layer =
+                source(File::from(path).format(FileFormat::Toml), &path.display().to_string())?;
             add(&mut values, layer, &Origin::File(path.to_owned()));
         }
         for (name, value) in environment {
@@ -72,19 +66,14 @@ impl Layers {
                 values.insert(key, (value, Origin::Environment(name)));
             }
         }
-        Ok(Self {
-            values,
-            asked: BTreeSet::new(),
-            faults: Vec::new(),
-        })
+        Ok(Self { values, asked: BTreeSet::new(), faults: Vec::new() })
     }
 
     /// A value that the defaults always have.
     pub(super) fn required<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
         let value = self.optional(key);
         if value.is_none() && !self.values.contains_key(key) {
-            self.faults
-                .push(format!("{key} has no value: it must be {}", T::ALLOWED));
+            self.faults.push(format!("{key} has no value: it must be {}", T::ALLOWED));
         }
         value
     }
@@ -95,15 +84,8 @@ impl Layers {
         let (text, origin) = self.values.get(key)?;
         let value = T::parse(text);
         if value.is_none() {
-            let found = if is_secret(key) {
-                "the value"
-            } else {
-                text.as_str()
-            };
-            self.faults.push(format!(
-                "{key} (from {origin}): {found:?} is not {}",
-                T::ALLOWED
-            ));
+            let found = if is_secret(key) { "the value" } else { text.as_str() };
+            self.faults.push(format!("{key} (from {origin}): {found:?} is not {}", T::ALLOWED));
         }
         value
     }
@@ -129,10 +111,8 @@ impl Layers {
 
     /// Notes what is wrong with a key.
     pub(super) fn fault(&mut self, key: &str, what: &str) {
-        let origin = self
-            .values
-            .get(key)
-            .map_or("nowhere".into(), |(_, origin)| origin.to_string());
+        let origin =
+            self.values.get(key).map_or("nowhere".into(), |(_, origin)| origin.to_string());
         self.faults.push(format!("{key} (from {origin}): {what}"));
     }
 
@@ -169,11 +149,7 @@ impl Layers {
             .iter()
             .map(|key| match self.values.get(*key) {
                 Some((value, origin)) => {
-                    let shown = if is_secret(key) {
-                        "********"
-                    } else {
-                        value.as_str()
-                    };
+                    let shown = if is_secret(key) { "********" } else { value.as_str() };
                     ((*key).to_owned(), shown.to_owned(), origin.clone())
                 }
                 None => ((*key).to_owned(), String::new(), Origin::Default),
@@ -206,15 +182,9 @@ fn add(values: &mut BTreeMap<String, (String, Origin)>, layer: Value, origin: &O
     while let Some((key, value)) = waiting.pop() {
         match value.kind {
             ValueKind::Table(table) => {
-                let prefix = if key.is_empty() {
-                    key
-                } else {
-                    format!("{key}.")
-                };
+                let prefix = if key.is_empty() { key } else { format!("{key}.") };
                 waiting.extend(
-                    table
-                        .into_iter()
-                        .map(|(name, value)| (format!("{prefix}{name}"), value)),
+                    table.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)),
                 );
             }
             kind => {
@@ -231,10 +201,7 @@ mod tests {
     use crate::settings::load;
 
     fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -243,20 +210,13 @@ mod tests {
         write!(file, "[reconcile]\nrate = 3\nconcurrency = 4\n").unwrap();
         let loaded = load(
             Some(file.path()),
-            environment(&[
-                ("MARKETD__RECONCILE__RATE", "9"),
-                ("MARKETD_URL", "http://elsewhere"),
-            ]),
+            environment(&[("MARKETD__RECONCILE__RATE", "9"), ("MARKETD_URL", "http://elsewhere")]),
         )
         .unwrap();
         let reconcile = &loaded.settings.reconcile;
         assert_eq!((reconcile.rate, reconcile.concurrency), (9, 4));
         assert_eq!(reconcile.sweep_interval.as_secs(), 6 * 3_600);
-        let (_, _, origin) = loaded
-            .keys
-            .iter()
-            .find(|(key, ..)| key == "reconcile.rate")
-            .unwrap();
+        let (_, _, origin) = loaded.keys.iter().find(|(key, ..)| key == "reconcile.rate").unwrap();
         assert_eq!(origin.to_string(), "MARKETD__RECONCILE__RATE");
     }
 

@@ -162,9 +162,7 @@ pub fn load(
 }
 
 fn read_all(layers: &mut Layers) -> Option<Settings> {
-    let database = layers
-        .required("database.path")
-        .map(|path| DatabaseSettings { path });
+    let database = layers.required("database.path").map(|path| DatabaseSettings { path });
     let http = http(layers);
     let queue = queue(layers);
     let integration = IntegrationSettings {
@@ -201,44 +199,32 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
             "reaches beyond this machine: set http.token or http.token_file, or listen on 127.0.0.1",
         );
     }
-    Some(HttpSettings {
-        listen: listen?,
-        token,
-    })
+    Some(HttpSettings { listen: listen?, token })
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "outside: whether it can be read; inside: whether it is set"
+)]
 fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
     let url: Option<String> = layers.optional("queue.url");
     let pollers = layers.required("queue.pollers").map(|Count(count)| count);
     let wait: Option<Duration> = layers.required("queue.wait");
     let visibility_timeout: Option<Duration> = layers.required("queue.visibility_timeout");
     if wait.is_some_and(|wait| wait > Duration::from_secs(20)) {
-        layers.fault(
-            "queue.wait",
-            "is longer than SQS lets a receive wait: at most 20s",
-        );
+        layers.fault("queue.wait", "is longer than SQS lets a receive wait: at most 20s");
     }
     let limits = Duration::from_secs(1)..=Duration::from_secs(43_200);
     if visibility_timeout.is_some_and(|timeout| !limits.contains(&timeout)) {
-        layers.fault(
-            "queue.visibility_timeout",
-            "is not within SQS's limits: 1s to 12h",
-        );
+        layers.fault("queue.visibility_timeout", "is not within SQS's limits: 1s to 12h");
     }
     let (pollers, wait, visibility_timeout) = (pollers?, wait?, visibility_timeout?);
-    Some(url.map(|url| QueueSettings {
-        url,
-        pollers,
-        wait,
-        visibility_timeout,
-    }))
+    Some(url.map(|url| QueueSettings { url, pollers, wait, visibility_timeout }))
 }
 
 fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {
     let sweep_interval = layers.required("reconcile.sweep_interval");
-    let concurrency = layers
-        .required("reconcile.concurrency")
-        .map(|Count(count)| count);
+    let concurrency = layers.required("reconcile.concurrency").map(|Count(count)| count);
     let rate = layers.required("reconcile.rate").map(|Count(count)| count);
     let second_look = layers.required("reconcile.second_look");
     let expiry_grace = layers.required("reconcile.expiry_grace");
@@ -268,16 +254,17 @@ fn metering(layers: &mut Layers) -> Option<MeteringSettings> {
     })
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "outside: whether it can be read; inside: whether it is set"
+)]
 fn webhook(layers: &mut Layers) -> Option<Option<WebhookSettings>> {
     let url: Option<String> = layers.optional("webhook.url");
     let secret = layers.secret_file("webhook.secret_file");
     match (url, secret) {
         (Some(url), Some(secret)) => Some(Some(WebhookSettings { url, secret })),
         (Some(_), None) => {
-            layers.fault(
-                "webhook.url",
-                "needs webhook.secret_file, which signs the events",
-            );
+            layers.fault("webhook.url", "needs webhook.secret_file, which signs the events");
             None
         }
         (None, _) => Some(None),
@@ -287,8 +274,5 @@ fn webhook(layers: &mut Layers) -> Option<Option<WebhookSettings>> {
 fn log(layers: &mut Layers) -> Option<LogSettings> {
     let format = layers.required("log.format");
     let filter: Option<String> = layers.required("log.filter");
-    Some(LogSettings {
-        format: format?,
-        filter: filter?,
-    })
+    Some(LogSettings { format: format?, filter: filter? })
 }

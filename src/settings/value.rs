@@ -56,10 +56,7 @@ impl SettingValue for Count {
     const ALLOWED: &'static str = "a whole number from 1 to 1000000";
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse()
-            .ok()
-            .filter(|count| (1..=1_000_000).contains(count))
-            .map(Self)
+        text.parse().ok().filter(|count| (1..=1_000_000).contains(count)).map(Self)
     }
 }
 

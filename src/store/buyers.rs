@@ -75,8 +75,7 @@ pub(super) fn mark_buyer_in(
 impl Store {
     /// Makes a buyer due now.
     pub async fn mark_buyer_dirty(&self, key: BuyerKey, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop))
-            .await?;
+        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop)).await?;
         self.nudges().buyers.notify_one();
         Ok(())
     }
@@ -99,13 +98,7 @@ impl Store {
                 .query_map((millis(now), limit), |row| {
                     let kind: String = row.get(2)?;
                     let buyer = BuyerRef::from_parts(&kind, row.get(3)?);
-                    Ok((
-                        row.get(0)?,
-                        row.get::<_, String>(1)?,
-                        buyer,
-                        row.get(4)?,
-                        row.get(5)?,
-                    ))
+                    Ok((row.get(0)?, row.get::<_, String>(1)?, buyer, row.get(4)?, row.get(5)?))
                 })
                 .during("take due buyers")?;
             let mut due = Vec::new();
@@ -113,16 +106,8 @@ impl Store {
                 let (id, code, buyer, marks, attempts) = row.during("take due buyers")?;
                 // The kind is checked by the schema.
                 let Some(buyer) = buyer else { continue };
-                let key = BuyerKey {
-                    product_code: ProductCode::new(code),
-                    buyer,
-                };
-                due.push(DueBuyer {
-                    id,
-                    key,
-                    marks,
-                    attempts,
-                });
+                let key = BuyerKey { product_code: ProductCode::new(code), buyer };
+                due.push(DueBuyer { id, key, marks, attempts });
             }
             Ok(due)
         })
@@ -175,9 +160,7 @@ impl Store {
                 .during("postpone a buyer")?;
             for (id, wait) in &buyers {
                 let at = now.saturating_add(*wait).unwrap_or(Timestamp::MAX);
-                update
-                    .execute((id, &error, millis(at)))
-                    .during("postpone a buyer")?;
+                update.execute((id, &error, millis(at))).during("postpone a buyer")?;
             }
             Ok(())
         })
@@ -226,11 +209,9 @@ fn unjoined_notifications(connection: &Connection) -> Result<Vec<NotificationRow
             "SELECT * FROM notifications WHERE state = 'pending' AND buyer IS NULL ORDER BY seq",
         )
         .during("find notifications without a product")?;
-    let rows = select
-        .query_map([], notification_row)
-        .during("find notifications without a product")?;
-    rows.collect::<Result<_, _>>()
-        .during("find notifications without a product")
+    let rows =
+        select.query_map([], notification_row).during("find notifications without a product")?;
+    rows.collect::<Result<_, _>>().during("find notifications without a product")
 }
 
 /// Customers who were provisioned before the import may hold the new product.
@@ -242,19 +223,14 @@ fn mark_known_customers(
     let identities: Vec<(String, String)> = connection
         .prepare_cached("SELECT kind, value FROM identities WHERE kind <> 'license_arn'")
         .and_then(|mut select| {
-            select
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .during("list AWS identities")?;
     for (kind, value) in identities {
         if let Some(buyer) = BuyerRef::from_parts(&kind, value) {
             mark_buyer_in(
                 connection,
-                &BuyerKey {
-                    product_code: product_code.clone(),
-                    buyer,
-                },
+                &BuyerKey { product_code: product_code.clone(), buyer },
                 now,
             )?;
         }
@@ -267,9 +243,7 @@ pub(super) fn imported_codes_in(connection: &Connection) -> Result<Vec<ProductCo
     connection
         .prepare_cached("SELECT code FROM products ORDER BY code")
         .and_then(|mut select| {
-            select
-                .query_map([], |row| row.get::<_, String>(0).map(ProductCode::new))?
-                .collect()
+            select.query_map([], |row| row.get::<_, String>(0).map(ProductCode::new))?.collect()
         })
         .during("list products")
 }
@@ -286,11 +260,7 @@ pub(super) fn looked_at_in(
         .and_then(|mut select| {
             select
                 .query_row(
-                    (
-                        key.product_code.as_str(),
-                        key.buyer.kind(),
-                        key.buyer.value(),
-                    ),
+                    (key.product_code.as_str(), key.buyer.kind(), key.buyer.value()),
                     |row| row.get::<_, Option<i64>>(0),
                 )
                 .optional()

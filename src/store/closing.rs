@@ -73,9 +73,7 @@ fn open_records(
              WHERE state = 'open' AND hour <= ?1 AND (holder = '') = ?2 ORDER BY hour, id",
         )
         .and_then(|mut select| {
-            select
-                .query_map((ClockHour::of(now).number(), unassigned), open_record_row)?
-                .collect()
+            select.query_map((ClockHour::of(now).number(), unassigned), open_record_row)?.collect()
         })
         .during("find open records")
 }
@@ -168,11 +166,7 @@ fn freeze(
             return park(connection, record.id, "fraction", now);
         }
         let next = record.hour.next();
-        let later = if is_over(next, now, closing.grace) {
-            ClockHour::of(now)
-        } else {
-            next
-        };
+        let later = if is_over(next, now, closing.grace) { ClockHour::of(now) } else { next };
         if parts.whole == Quantity::ZERO {
             return put_off(connection, record, later);
         }
@@ -181,11 +175,7 @@ fn freeze(
         carry_in(connection, record.id, target, parts.rest.millionths())?;
         reason = Some("fraction_carried");
     }
-    let state = if parts.whole == Quantity::ZERO {
-        "accepted"
-    } else {
-        "ready"
-    };
+    let state = if parts.whole == Quantity::ZERO { "accepted" } else { "ready" };
     if state == "accepted" {
         // Zero was reported: there is nothing that AWS would bill.
         reason = Some("nothing_to_send");
@@ -238,10 +228,7 @@ fn put_off(
                 .during("put a fraction off")?;
         }
         Some((target, true)) => {
-            let moving = OpenRecord {
-                quantity: held,
-                ..record.clone()
-            };
+            let moving = OpenRecord { quantity: held, ..record.clone() };
             move_whole(connection, &moving, target)?;
         }
         Some((_, false)) => return put_off(connection, record, later.next()),

@@ -20,24 +20,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens (and creates) the database for writing and brings its schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        std::fs::create_dir_all(folder).map_err(|source| StoreError::CreateFolder {
-            folder: folder.to_owned(),
-            source,
-        })?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| StoreError::CreateFolder { folder: folder.to_owned(), source })?;
     }
-    let mut connection = Connection::open(path).map_err(|source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
+    let mut connection = Connection::open(path)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     prepare(&connection, path)?;
-    let opened = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let opened = |source| StoreError::Open { path: path.to_owned(), source };
     // FULL: a commit that was answered for must survive a power cut; NORMAL in WAL may lose the last ones.
     connection
         .execute_batch(
@@ -54,20 +44,14 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
 /// Opens a connection that can only read.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     prepare(&connection, path)?;
     Ok(connection)
 }
 
 fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let opened = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let opened = |source| StoreError::Open { path: path.to_owned(), source };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
     connection.set_prepared_statement_cache_capacity(256);
     connection
@@ -81,30 +65,19 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Migrate {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| StoreError::Migrate { path: path.to_owned(), source };
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Exclusive)
-        .map_err(failed)?;
-    let found: i64 = transaction
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
+    let found: i64 =
+        transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if found > known {
-        return Err(StoreError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(StoreError::NewerSchema { path: path.to_owned(), found, known });
     }
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(migration).map_err(failed)?;
     }
-    transaction
-        .pragma_update(None, "user_version", known)
-        .map_err(failed)?;
+    transaction.pragma_update(None, "user_version", known).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
 

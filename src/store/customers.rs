@@ -31,16 +31,10 @@ pub struct AwsIds {
 impl AwsIds {
     /// The ids as references, the ones that name a buyer best first.
     pub fn references(&self) -> Vec<BuyerRef> {
-        let identifier = self
-            .customer_identifier
-            .clone()
-            .map(BuyerRef::CustomerIdentifier);
+        let identifier = self.customer_identifier.clone().map(BuyerRef::CustomerIdentifier);
         let account = self.account_id.clone().map(BuyerRef::Account);
         let license = self.license_arn.clone().map(BuyerRef::License);
-        [identifier, account, license]
-            .into_iter()
-            .flatten()
-            .collect()
+        [identifier, account, license].into_iter().flatten().collect()
     }
 }
 
@@ -105,9 +99,8 @@ impl Store {
         request: ProvisionCustomer,
         now: Timestamp,
     ) -> Result<Customer, ProvisionError> {
-        let customer = self
-            .write(move |connection| provision_in(connection, &request, now))
-            .await?;
+        let customer =
+            self.write(move |connection| provision_in(connection, &request, now)).await?;
         self.nudges().buyers.notify_one();
         self.nudge_events();
         Ok(customer)
@@ -159,9 +152,7 @@ impl Store {
                 .prepare_cached("SELECT id FROM customers WHERE id > ?1 ORDER BY id LIMIT ?2")
                 .and_then(|mut select| {
                     let after = page.after.unwrap_or_default();
-                    select
-                        .query_map((after, page.limit), |row| row.get(0))?
-                        .collect()
+                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
                 })
                 .during("list customers")?;
             let mut customers = Vec::with_capacity(ids.len());
@@ -207,9 +198,7 @@ pub(super) fn canonical_in(
              UNION ALL SELECT customer_id FROM customer_aliases WHERE alias = ?1 LIMIT 1",
         )
         .and_then(|mut select| {
-            select
-                .query_row([id.as_str()], |row| row.get::<_, String>(0))
-                .optional()
+            select.query_row([id.as_str()], |row| row.get::<_, String>(0)).optional()
         })
         .map(|found| found.map(CustomerId::new))
         .during("find a customer")
@@ -255,9 +244,7 @@ pub(super) fn customer_in(
         .prepare_cached("SELECT alias FROM customer_aliases WHERE customer_id = ?1 ORDER BY alias")
         .and_then(|mut select| {
             select
-                .query_map([id.as_str()], |row| {
-                    row.get::<_, String>(0).map(CustomerId::new)
-                })?
+                .query_map([id.as_str()], |row| row.get::<_, String>(0).map(CustomerId::new))?
                 .collect()
         })
         .during("read a customer's aliases")?;
@@ -273,9 +260,7 @@ fn identities_in(
             "SELECT kind, value FROM identities WHERE customer_id = ?1 ORDER BY kind, value",
         )
         .and_then(|mut select| {
-            select
-                .query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
+            select.query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .during("read a customer's AWS ids")
 }
@@ -383,10 +368,9 @@ fn join_in(
     // The seller's own id wins, then the older one.
     ranked.sort();
     let mut ranked = ranked.into_iter().map(|(_, owner)| owner);
-    let survivor = ranked.next().ok_or(StoreError::Corrupt {
-        what: "customers",
-        detail: "none to join".into(),
-    })?;
+    let survivor = ranked
+        .next()
+        .ok_or(StoreError::Corrupt { what: "customers", detail: "none to join".into() })?;
     for other in ranked {
         merge_customers_in(connection, &other, &survivor, now)?;
     }
@@ -432,10 +416,7 @@ fn provision_in(
     for buyer in request.aws.references() {
         link_in(connection, &buyer, &id)?;
         for product_code in &codes {
-            let key = BuyerKey {
-                product_code: product_code.clone(),
-                buyer: buyer.clone(),
-            };
+            let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };
             mark_buyer_in(connection, &key, now)?;
         }
     }
@@ -443,11 +424,7 @@ fn provision_in(
         what: "a customer",
         detail: format!("{id} is gone after it was written"),
     })?;
-    let event = if known.is_some() {
-        "customer.updated"
-    } else {
-        "customer.created"
-    };
+    let event = if known.is_some() { "customer.updated" } else { "customer.created" };
     append_event_in(connection, event, Some(&id), &customer, now)?;
     Ok(customer)
 }
@@ -458,10 +435,7 @@ fn upsert_in(
     request: &ProvisionCustomer,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let metadata = request
-        .metadata
-        .as_ref()
-        .map(|notes| Value::Object(notes.clone()).to_string());
+    let metadata = request.metadata.as_ref().map(|notes| Value::Object(notes.clone()).to_string());
     connection
         .prepare_cached(
             "INSERT INTO customers (id, name, email, metadata, claimed, created_at_ms, updated_at_ms)

@@ -38,10 +38,8 @@ pub(super) fn append_event_in(
     data: &impl Serialize,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let data = serde_json::to_string(data).map_err(|error| StoreError::Corrupt {
-        what: "an event",
-        detail: error.to_string(),
-    })?;
+    let data = serde_json::to_string(data)
+        .map_err(|error| StoreError::Corrupt { what: "an event", detail: error.to_string() })?;
     connection
         .prepare_cached(
             "INSERT INTO events (id, type, at_ms, customer_id, data)

@@ -75,9 +75,7 @@ impl Store {
                 .prepare_cached("SELECT id FROM features WHERE id > ?1 ORDER BY id LIMIT ?2")
                 .and_then(|mut select| {
                     let after = page.after.unwrap_or_default();
-                    select
-                        .query_map((after, page.limit), |row| row.get(0))?
-                        .collect()
+                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
                 })
                 .during("list features")?;
             let mut features = Vec::with_capacity(ids.len());
@@ -91,8 +89,7 @@ impl Store {
 
     /// One feature.
     pub async fn feature(&self, id: FeatureId) -> Result<Option<Feature>, StoreError> {
-        self.read(move |connection| feature_in(connection, &id))
-            .await
+        self.read(move |connection| feature_in(connection, &id)).await
     }
 }
 
@@ -136,9 +133,7 @@ fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>
         .prepare_cached("SELECT name, type, unit FROM features WHERE id = ?1")
         .and_then(|mut select| {
             select
-                .query_row([id.as_str()], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
+                .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()
         })
         .during("read a feature")?;
@@ -160,11 +155,5 @@ fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>
         .during("read a feature's dimensions")?;
     // The schema admits only these words.
     let kind = FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean);
-    Ok(Some(Feature {
-        id: id.clone(),
-        name,
-        kind,
-        unit,
-        dimensions,
-    }))
+    Ok(Some(Feature { id: id.clone(), name, kind, unit, dimensions }))
 }

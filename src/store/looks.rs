@@ -102,12 +102,7 @@ impl Store {
                 .during("list live buyers")?;
             let found: Vec<Option<BuyerRef>> =
                 rows.collect::<Result<_, _>>().during("list live buyers")?;
-            Ok(found
-                .into_iter()
-                .flatten()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect())
+            Ok(found.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect())
         })
         .await
     }
@@ -126,15 +121,7 @@ impl Store {
                     return Ok::<_, StoreError>(applied);
                 };
                 for entry in &look.entries {
-                    apply_entry(
-                        connection,
-                        &product,
-                        &look,
-                        entry,
-                        patience,
-                        now,
-                        &mut applied,
-                    )?;
+                    apply_entry(connection, &product, &look, entry, patience, now, &mut applied)?;
                 }
                 Ok(applied)
             })
@@ -151,9 +138,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
     let found: Option<(String, Option<String>)> = connection
         .prepare_cached("SELECT id, usage_plan_id FROM products WHERE code = ?1")
         .and_then(|mut select| {
-            select
-                .query_row([code.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
+            select.query_row([code.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         })
         .during("read a product")?;
     let Some((id, usage_plan)) = found else {
@@ -167,23 +152,13 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
             select
                 .query_map([&id], |row| {
                     let plan: Option<String> = row.get(1)?;
-                    Ok((
-                        DimensionKey::new(row.get::<_, String>(0)?),
-                        plan.map(PlanId::new),
-                    ))
+                    Ok((DimensionKey::new(row.get::<_, String>(0)?), plan.map(PlanId::new)))
                 })?
                 .collect()
         })
         .during("read a product's dimensions")?;
-    let terms = ProductTerms {
-        entitled,
-        usage_plan: usage_plan.map(PlanId::new),
-    };
-    Ok(Some(Product {
-        id: ProductId::new(id),
-        code: code.clone(),
-        terms,
-    }))
+    let terms = ProductTerms { entitled, usage_plan: usage_plan.map(PlanId::new) };
+    Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
 }
 
 fn apply_entry(
@@ -195,10 +170,7 @@ fn apply_entry(
     now: Timestamp,
     applied: &mut Applied,
 ) -> Result<(), StoreError> {
-    let key = BuyerKey {
-        product_code: product.code.clone(),
-        buyer: entry.buyer.clone(),
-    };
+    let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     if looked_at_in(connection, &key)?.is_some_and(|last| last > look.observed_at) {
         return Ok(());
     }
@@ -220,14 +192,7 @@ fn apply_entry(
     applied.changes += decision.changes.len();
     let changed = !decision.changes.is_empty();
     write_changes(connection, product, &held, &customers, &decision, now)?;
-    settle_buyer(
-        connection,
-        &key,
-        entry,
-        &decision,
-        changed,
-        look.observed_at,
-    )
+    settle_buyer(connection, &key, entry, &decision, changed, look.observed_at)
 }
 
 /// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.
@@ -261,10 +226,8 @@ fn resolve_customers(
         // What an event told of the licence's account names the buyer better than the licence does.
         ids.account_id = license_account_in(connection, arn)?;
     }
-    let asked = resolve_customer_in(connection, &ids, now)?.ok_or(StoreError::Corrupt {
-        what: "a buyer",
-        detail: "it has no id".into(),
-    })?;
+    let asked = resolve_customer_in(connection, &ids, now)?
+        .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
     Ok(Customers { asked, by_holder })
 }
 
@@ -275,9 +238,7 @@ fn license_account_in(
     connection
         .prepare_cached("SELECT account_id FROM licenses WHERE license_arn = ?1")
         .and_then(|mut select| {
-            select
-                .query_row([arn.as_str()], |row| row.get::<_, Option<String>>(0))
-                .optional()
+            select.query_row([arn.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
         })
         .map(|found| found.flatten().map(AccountId::new))
         .during("read a licence's account")
@@ -311,11 +272,7 @@ fn held_in(
     let mut held: BTreeMap<_, _> = asked.into_iter().map(|it| (it.id.clone(), it)).collect();
     let holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
     for holder in holders {
-        held.extend(
-            by_holder(&holder)?
-                .into_iter()
-                .map(|it| (it.id.clone(), it)),
-        );
+        held.extend(by_holder(&holder)?.into_iter().map(|it| (it.id.clone(), it)));
     }
     Ok(held.into_values().collect())
 }
@@ -342,10 +299,8 @@ fn licenses_in(
     grants: &[Grant],
     held: &[Subscription],
 ) -> Result<Vec<LicenseFacts>, StoreError> {
-    let mut arns: BTreeSet<LicenseArn> = grants
-        .iter()
-        .filter_map(|it| it.license_arn.clone())
-        .collect();
+    let mut arns: BTreeSet<LicenseArn> =
+        grants.iter().filter_map(|it| it.license_arn.clone()).collect();
     arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
     match buyer {
         BuyerRef::License(arn) => {
@@ -422,14 +377,9 @@ fn signals_in(
     grants: &[Grant],
     held: &[Subscription],
 ) -> Result<BTreeMap<Holder, SubscriptionSignal>, StoreError> {
-    let mut identifiers: BTreeSet<CustomerIdentifier> = grants
-        .iter()
-        .filter_map(|grant| grant.customer_identifier.clone())
-        .collect();
-    identifiers.extend(
-        held.iter()
-            .filter_map(|held| held.terms.customer_identifier().cloned()),
-    );
+    let mut identifiers: BTreeSet<CustomerIdentifier> =
+        grants.iter().filter_map(|grant| grant.customer_identifier.clone()).collect();
+    identifiers.extend(held.iter().filter_map(|held| held.terms.customer_identifier().cloned()));
     if let BuyerRef::CustomerIdentifier(id) = buyer {
         identifiers.insert(id.clone());
     }
@@ -476,9 +426,7 @@ fn write_changes(
     let mut changes: Vec<_> = decision.changes.iter().collect();
     changes.sort_by_key(|change| change.terms.ended_at.is_none());
     for change in changes {
-        let before = held
-            .iter()
-            .find(|held| Some(&held.id) == change.id.as_ref());
+        let before = held.iter().find(|held| Some(&held.id) == change.id.as_ref());
         let after = match before {
             Some(before) => touched(before.clone(), change.terms.clone(), now),
             None => Subscription {
@@ -515,11 +463,7 @@ fn settle_buyer(
     observed_at: Timestamp,
 ) -> Result<(), StoreError> {
     let next = decision.look_again_at.map(millis);
-    let (code, kind, value) = (
-        key.product_code.as_str(),
-        key.buyer.kind(),
-        key.buyer.value(),
-    );
+    let (code, kind, value) = (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
     let Some(marks) = entry.settles else {
         // A sweep that changed nothing leaves no trace, so that large products stay cheap.
         if !changed {
@@ -545,10 +489,7 @@ fn settle_buyer(
         )
         .and_then(|mut update| {
             update
-                .query_row(
-                    (code, kind, value, next, millis(observed_at), marks),
-                    |row| row.get(0),
-                )
+                .query_row((code, kind, value, next, millis(observed_at), marks), |row| row.get(0))
                 .optional()
         })
         .map(Option::flatten)

@@ -58,10 +58,7 @@ pub struct RecordRow {
     pub note: Option<String>,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks for a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(quantity: &Quantity) -> bool {
     *quantity == Quantity::ZERO
 }
@@ -163,10 +160,7 @@ impl Store {
         page: Page,
     ) -> Result<Vec<RecordRow>, StoreError> {
         self.read(move |connection| {
-            let after = page
-                .after
-                .and_then(|key| key.parse::<i64>().ok())
-                .unwrap_or(0);
+            let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
             connection
                 .prepare_cached(
                     "SELECT * FROM metering_records WHERE id > :after
@@ -233,16 +227,11 @@ impl Store {
             let reported: Vec<(String, i64)> = connection
                 .prepare_cached("SELECT product_id, reported FROM usage_totals")
                 .and_then(|mut select| {
-                    select
-                        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-                        .collect()
+                    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
                 })
                 .during("total usage")?;
             for (product, units) in reported {
-                balances
-                    .entry(ProductId::new(product))
-                    .or_default()
-                    .reported = quantity(units);
+                balances.entry(ProductId::new(product)).or_default().reported = quantity(units);
             }
             let sums: Vec<(String, String, i64)> = connection
                 .prepare_cached(
@@ -297,10 +286,7 @@ fn resolve_in(
     let number: i64 = id.parse().map_err(|_| unknown())?;
     let record = record_in(connection, number)?.ok_or_else(unknown)?;
     if record.state != "parked" {
-        return Err(ResolveError::NotParked {
-            id: id.to_owned(),
-            state: record.state,
-        });
+        return Err(ResolveError::NotParked { id: id.to_owned(), state: record.state });
     }
     let (holder, unanswered): (String, bool) = connection
         .prepare_cached(

@@ -219,8 +219,6 @@ impl Store {
     }
 
     fn nudge_events(&self) {
-        self.nudges
-            .events
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.nudges.events.send_modify(|count| *count = count.wrapping_add(1));
     }
 }

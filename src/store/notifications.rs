@@ -21,7 +21,7 @@ pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
 #[derive(Clone, Debug)]
 pub enum Incoming {
     /// A notification.
-    Notification(Notification),
+    Notification(Box<Notification>),
     /// A body that nobody can read; kept whole.
     Unreadable {
         /// Recognises repetitions.
@@ -103,10 +103,7 @@ impl Store {
         page: Page,
     ) -> Result<Vec<NotificationRow>, StoreError> {
         self.read(move |connection| {
-            let after = page
-                .after
-                .and_then(|key| key.parse::<i64>().ok())
-                .unwrap_or(0);
+            let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
             let mut statement = connection
                 .prepare_cached(
                     "SELECT * FROM notifications
@@ -141,8 +138,7 @@ impl Store {
 
     /// One notification.
     pub async fn notification(&self, id: String) -> Result<Option<NotificationRow>, StoreError> {
-        self.read(move |connection| notification_in(connection, &id))
-            .await
+        self.read(move |connection| notification_in(connection, &id)).await
     }
 
     /// Reads a kept notification once more, as if it had just come; none if there is no such one.
@@ -175,11 +171,8 @@ pub(super) fn replay_in(
         Value::String(text) => text.clone(),
         document => document.to_string(),
     };
-    let delivery = crate::intake::wire::Delivery {
-        body: &body,
-        transport_id: &row.id,
-        sent_at: row.at,
-    };
+    let delivery =
+        crate::intake::wire::Delivery { body: &body, transport_id: &row.id, sent_at: row.at };
     // Still unreadable: it stays where it is.
     let Ok(notification) = crate::intake::wire::read(delivery) else {
         return Ok(());
@@ -229,13 +222,9 @@ fn record(
     recorded: &mut Recorded,
 ) -> Result<(), StoreError> {
     let (id, format, kind, at, body) = match incoming {
-        Incoming::Notification(it) => (
-            &it.id,
-            it.format.as_str(),
-            it.kind.as_str(),
-            it.at,
-            &it.body,
-        ),
+        Incoming::Notification(it) => {
+            (&it.id, it.format.as_str(), it.kind.as_str(), it.at, &it.body)
+        }
         Incoming::Unreadable { id, body, .. } => (id, "unreadable", "unreadable", now, body),
     };
     let mut insert = connection
@@ -259,22 +248,14 @@ fn record(
     let settled = match incoming {
         Incoming::Unreadable { reason, .. } => {
             recorded.quarantined += 1;
-            Settled {
-                state: "quarantined",
-                reason: Some(reason.clone()),
-                ..Settled::default()
-            }
+            Settled { state: "quarantined", reason: Some(reason.clone()), ..Settled::default() }
         }
         Incoming::Notification(it) => {
             recorded.new += 1;
             take_over(connection, &it.meaning, it.at, now)?
         }
     };
-    if settled.state == "applied" {
-        Ok(())
-    } else {
-        settled.write(connection, seq)
-    }
+    if settled.state == "applied" { Ok(()) } else { settled.write(connection, seq) }
 }
 
 /// Where a notification stands once its facts are taken over.
@@ -288,12 +269,7 @@ struct Settled {
 
 impl Default for Settled {
     fn default() -> Self {
-        Self {
-            state: "applied",
-            reason: None,
-            product_code: None,
-            buyer: None,
-        }
+        Self { state: "applied", reason: None, product_code: None, buyer: None }
     }
 }
 
@@ -326,10 +302,7 @@ fn take_over(
             let buyer = BuyerRef::CustomerIdentifier(news.customer_identifier.clone());
             mark(connection, news.product_code.clone(), buyer, now)
         }
-        Meaning::EntitlementUpdated {
-            product_code,
-            customer_identifier,
-        } => {
+        Meaning::EntitlementUpdated { product_code, customer_identifier } => {
             connection
                 .prepare_cached(
                     "INSERT INTO buyer_signals (product_code, customer_identifier, entitlement_updated_at_ms)
@@ -376,14 +349,8 @@ fn mark(
     buyer: BuyerRef,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
-    let marked = mark_buyer_in(
-        connection,
-        &BuyerKey {
-            product_code: product_code.clone(),
-            buyer,
-        },
-        now,
-    )?;
+    let marked =
+        mark_buyer_in(connection, &BuyerKey { product_code: product_code.clone(), buyer }, now)?;
     Ok(Settled {
         state: "pending",
         reason: (!marked.imported).then(|| PRODUCT_NOT_IMPORTED.to_owned()),
@@ -398,19 +365,14 @@ fn write_subscription_signal(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     use crate::domain::notification::SubscriptionAction;
-    let key = (
-        news.product_code.as_str(),
-        news.customer_identifier.as_str(),
-    );
+    let key = (news.product_code.as_str(), news.customer_identifier.as_str());
     let held: Option<(Option<String>, Option<i64>)> = connection
         .prepare_cached(
             "SELECT action, action_at_ms FROM buyer_signals
              WHERE product_code = ?1 AND customer_identifier = ?2",
         )
         .and_then(|mut select| {
-            select
-                .query_row(key, |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
+            select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()
         })
         .during("read a buyer's newest notification")?;
     let newest = held.and_then(|(action, at)| Some((at?, SubscriptionAction::parse(&action?)?)));
@@ -457,9 +419,7 @@ fn product_code_of(
     connection
         .prepare_cached("SELECT code FROM products WHERE entity_id = ?1")
         .and_then(|mut select| {
-            select
-                .query_row([entity_id.as_str()], |row| row.get::<_, String>(0))
-                .optional()
+            select.query_row([entity_id.as_str()], |row| row.get::<_, String>(0)).optional()
         })
         .map(|code| code.map(ProductCode::new))
         .during("find a product by its entity id")
@@ -572,12 +532,8 @@ fn buyers_of_agreement(
                 Some(id) => BuyerRef::Account(AccountId::new(id)),
                 None => BuyerRef::License(LicenseArn::new(row.get::<_, String>(2)?)),
             };
-            Ok(BuyerKey {
-                product_code: ProductCode::new(row.get::<_, String>(0)?),
-                buyer,
-            })
+            Ok(BuyerKey { product_code: ProductCode::new(row.get::<_, String>(0)?), buyer })
         })
         .during("find an agreement's licences")?;
-    rows.collect::<Result<_, _>>()
-        .during("find an agreement's licences")
+    rows.collect::<Result<_, _>>().during("find an agreement's licences")
 }

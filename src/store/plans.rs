@@ -38,9 +38,7 @@ impl Store {
                 .prepare_cached("SELECT id FROM plans WHERE id > ?1 ORDER BY id LIMIT ?2")
                 .and_then(|mut select| {
                     let after = page.after.unwrap_or_default();
-                    select
-                        .query_map((after, page.limit), |row| row.get(0))?
-                        .collect()
+                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
                 })
                 .during("list plans")?;
             let mut plans = Vec::with_capacity(ids.len());
@@ -73,11 +71,7 @@ impl Store {
                 return Err(PlanError::SoldByAws(id));
             }
             if let Some(product) = &product_id
-                && !exists(
-                    connection,
-                    "SELECT 1 FROM products WHERE id = ?1",
-                    product.as_str(),
-                )?
+                && !exists(connection, "SELECT 1 FROM products WHERE id = ?1", product.as_str())?
             {
                 return Err(PlanError::UnknownProduct(product.clone()));
             }
@@ -221,9 +215,7 @@ fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement>
     Ok(PlanEntitlement {
         feature_id: FeatureId::new(row.get::<_, String>("feature_id")?),
         terms: EntitlementTerms {
-            limit: row
-                .get::<_, Option<i64>>("quota")?
-                .and_then(Quantity::from_millionths),
+            limit: row.get::<_, Option<i64>>("quota")?.and_then(Quantity::from_millionths),
             unlimited: row.get("unlimited")?,
             soft: row.get("soft")?,
             per_unit: row.get("per_unit")?,

@@ -85,11 +85,8 @@ impl Store {
         import: ImportProduct,
         now: Timestamp,
     ) -> Result<Product, ImportError> {
-        let product = self
-            .write(move |connection| import_in(connection, &import, now))
-            .await?;
-        self.release_product(product.product_code.clone(), now)
-            .await?;
+        let product = self.write(move |connection| import_in(connection, &import, now)).await?;
+        self.release_product(product.product_code.clone(), now).await?;
         self.nudge_events();
         Ok(product)
     }
@@ -139,9 +136,7 @@ impl Store {
                 .prepare_cached("SELECT id FROM products WHERE id > ?1 ORDER BY id LIMIT ?2")
                 .and_then(|mut select| {
                     let after = page.after.unwrap_or_default();
-                    select
-                        .query_map((after, page.limit), |row| row.get(0))?
-                        .collect()
+                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
                 })
                 .during("list products")?;
             let mut products = Vec::with_capacity(ids.len());
@@ -155,24 +150,18 @@ impl Store {
 
     /// One product.
     pub async fn product(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        self.read(move |connection| product_in(connection, &id))
-            .await
+        self.read(move |connection| product_in(connection, &id)).await
     }
 
     /// The product that a listing was imported as.
     pub async fn product_of_entity(&self, id: EntityId) -> Result<Option<Product>, StoreError> {
-        self.read(move |connection| product_of_entity(connection, &id))
-            .await
+        self.read(move |connection| product_of_entity(connection, &id)).await
     }
 
     /// The product with this code.
     pub async fn product_of_code(&self, code: ProductCode) -> Result<Option<Product>, StoreError> {
         self.read(move |connection| {
-            let id = find(
-                connection,
-                "SELECT id FROM products WHERE code = ?1",
-                code.as_str(),
-            )?;
+            let id = find(connection, "SELECT id FROM products WHERE code = ?1", code.as_str())?;
             id.map_or(Ok(None), |id| product_in(connection, &id))
         })
         .await
@@ -189,29 +178,21 @@ fn import_in(
         .product_code
         .as_ref()
         .ok_or_else(|| ImportError::NoProductCode(listing.entity_id.clone()))?;
-    let by_key: BTreeMap<&DimensionKey, &Dimension> = listing
-        .dimensions
-        .iter()
-        .map(|dimension| (&dimension.key, dimension))
-        .collect();
+    let by_key: BTreeMap<&DimensionKey, &Dimension> =
+        listing.dimensions.iter().map(|dimension| (&dimension.key, dimension)).collect();
     if let Some(unknown) = import.plans.keys().find(|key| !by_key.contains_key(key)) {
         let known: Vec<&str> = by_key.keys().map(|key| key.as_str()).collect();
         return Err(ImportError::UnknownDimension {
             dimension: unknown.clone(),
-            known: if known.is_empty() {
-                "none".into()
-            } else {
-                known.join(", ")
-            },
+            known: if known.is_empty() { "none".into() } else { known.join(", ") },
         });
     }
     let held = product_of_entity(connection, &listing.entity_id)?;
     let id = match &held {
         Some(held) => held.id.clone(),
-        None => import
-            .product_id
-            .clone()
-            .unwrap_or_else(|| ProductId::new(listing.entity_id.as_str())),
+        None => {
+            import.product_id.clone().unwrap_or_else(|| ProductId::new(listing.entity_id.as_str()))
+        }
     };
     if held.is_none() && product_in(connection, &id)?.is_some() {
         return Err(ImportError::IdTaken(id));
@@ -351,18 +332,15 @@ fn compare(product: &Product, listing: &Listing) -> ProductChanges {
         match held.get(&dimension.key) {
             None => changes.added.push(dimension.clone()),
             Some(held) if described(held) != described(dimension) => {
-                changes.changed.push(Dimension {
-                    plan_id: held.plan_id.clone(),
-                    ..dimension.clone()
-                });
+                changes
+                    .changed
+                    .push(Dimension { plan_id: held.plan_id.clone(), ..dimension.clone() });
             }
             Some(_) => {}
         }
     }
     let gone = held.into_iter().filter(|(key, _)| !listed.contains(key));
-    changes
-        .removed
-        .extend(gone.map(|(_, dimension)| dimension.clone()));
+    changes.removed.extend(gone.map(|(_, dimension)| dimension.clone()));
     changes
 }
 
@@ -373,11 +351,7 @@ fn find(
 ) -> Result<Option<ProductId>, StoreError> {
     connection
         .prepare_cached(statement)
-        .and_then(|mut select| {
-            select
-                .query_row([key], |row| row.get::<_, String>(0))
-                .optional()
-        })
+        .and_then(|mut select| select.query_row([key], |row| row.get::<_, String>(0)).optional())
         .map(|found| found.map(ProductId::new))
         .during("find a product")
 }
@@ -386,11 +360,7 @@ fn product_of_entity(
     connection: &Connection,
     entity_id: &EntityId,
 ) -> Result<Option<Product>, StoreError> {
-    let id = find(
-        connection,
-        "SELECT id FROM products WHERE entity_id = ?1",
-        entity_id.as_str(),
-    )?;
+    let id = find(connection, "SELECT id FROM products WHERE entity_id = ?1", entity_id.as_str())?;
     id.map_or(Ok(None), |id| product_in(connection, &id))
 }
 
@@ -427,9 +397,7 @@ fn product_in(connection: &Connection, id: &ProductId) -> Result<Option<Product>
         .and_then(|mut select| select.query_map([id.as_str()], |row| row.get(0))?.collect())
         .during("read a product's plans")?;
     for plan in plans {
-        product
-            .plans
-            .extend(plan_in(connection, &PlanId::new(plan))?);
+        product.plans.extend(plan_in(connection, &PlanId::new(plan))?);
     }
     Ok(Some(product))
 }

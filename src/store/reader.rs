@@ -20,9 +20,7 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let connections = (0..READERS)
-            .map(|_| open_reader(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let connections = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             idle: Arc::new(Mutex::new(connections)),
             permits: Arc::new(Semaphore::new(READERS)),
@@ -45,18 +43,14 @@ impl Readers {
         let done = tokio::task::spawn_blocking(move || {
             // Held until the connection is back, so that whoever gets the permit next finds one.
             let _permit = permit;
-            let connection = idle
-                .lock()
-                .ok()
-                .and_then(|mut list| list.pop())
-                .ok_or(StoreError::Closed)?;
+            let connection =
+                idle.lock().ok().and_then(|mut list| list.pop()).ok_or(StoreError::Closed)?;
             let outcome = work(&connection);
             if let Ok(mut list) = idle.lock() {
                 list.push(connection);
             }
             outcome
         });
-        done.await
-            .unwrap_or_else(|_panicked| Err(StoreError::Closed.into()))
+        done.await.unwrap_or_else(|_panicked| Err(StoreError::Closed.into()))
     }
 }

@@ -45,11 +45,7 @@ pub(super) fn first_hour_in(
              FROM licenses l JOIN agreements a USING (agreement_id)
              WHERE l.license_arn = ?1 AND a.starts_at_ms IS NOT NULL",
         )
-        .and_then(|mut select| {
-            select
-                .query_row([arn.as_str()], |row| row.get(0))
-                .optional()
-        })
+        .and_then(|mut select| select.query_row([arn.as_str()], |row| row.get(0)).optional())
         .map(|starts: Option<i64>| starts.map(|millis| ClockHour::of(timestamp(millis))))
         .during("read when a licence began")
 }
@@ -62,15 +58,9 @@ pub(super) enum RouteError {
     #[error("there is no product {0}: import its listing first")]
     UnknownProduct(ProductId),
     #[error("product {product} has no metered dimension {dimension}; keys are case-sensitive")]
-    UnknownDimension {
-        product: ProductId,
-        dimension: DimensionKey,
-    },
+    UnknownDimension { product: ProductId, dimension: DimensionKey },
     #[error("customer {customer} holds no licence {license}")]
-    UnknownLicense {
-        customer: CustomerId,
-        license: LicenseArn,
-    },
+    UnknownLicense { customer: CustomerId, license: LicenseArn },
     #[error("several licences could bear it: name one as license_arn ({0})")]
     LicenseRequired(String),
     #[error("the subscription ended at {0} and AWS takes no more usage for it")]
@@ -125,10 +115,7 @@ fn bears_in(
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
     match subject {
-        UsageSubject::Dimension {
-            product_id,
-            dimension,
-        } => {
+        UsageSubject::Dimension { product_id, dimension } => {
             if let Err(error) = check_dimension(connection, product_id, dimension)? {
                 return Ok(Err(error));
             }
@@ -208,14 +195,8 @@ fn route_feature(
         (0, None) => Ok(waits),
         (1, _) => Ok(billed.pop()),
         _ => {
-            let names: Vec<&str> = billed
-                .iter()
-                .map(|bears| bears.product_id.as_str())
-                .collect();
-            Err(RouteError::LicenseRequired(format!(
-                "products {}",
-                names.join(", ")
-            )))
+            let names: Vec<&str> = billed.iter().map(|bears| bears.product_id.as_str()).collect();
+            Err(RouteError::LicenseRequired(format!("products {}", names.join(", "))))
         }
     })
 }
@@ -241,10 +222,7 @@ fn check_dimension(
     if metered {
         return Ok(Ok(()));
     }
-    Ok(Err(RouteError::UnknownDimension {
-        product: product.clone(),
-        dimension: dimension.clone(),
-    }))
+    Ok(Err(RouteError::UnknownDimension { product: product.clone(), dimension: dimension.clone() }))
 }
 
 /// The customer's subscriptions of a product, the ended ones included.
@@ -295,11 +273,7 @@ impl Choice {
             Self::Waits => None,
             Self::Counted => return None,
         };
-        Some(Bears {
-            product_id: product.clone(),
-            dimension: dimension.clone(),
-            holder,
-        })
+        Some(Bears { product_id: product.clone(), dimension: dimension.clone(), holder })
     }
 }
 
@@ -312,10 +286,8 @@ pub(super) fn choose(
     let candidates: Vec<&Bearer> = match license {
         None => bearers.iter().collect(),
         Some(named) => {
-            let held: Vec<&Bearer> = bearers
-                .iter()
-                .filter(|bearer| bearer.license.as_ref() == Some(named))
-                .collect();
+            let held: Vec<&Bearer> =
+                bearers.iter().filter(|bearer| bearer.license.as_ref() == Some(named)).collect();
             if held.is_empty() {
                 let (customer, license) = (customer.clone(), named.clone());
                 return Err(RouteError::UnknownLicense { customer, license });
@@ -333,14 +305,11 @@ pub(super) fn choose(
         [holder] => return Ok(Choice::Holder((*holder).clone())),
         [] => {}
         several => {
-            let names: Vec<String> = several.iter().map(|holder| holder.to_string()).collect();
+            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
             return Err(RouteError::LicenseRequired(names.join(", ")));
         }
     }
-    if candidates
-        .iter()
-        .any(|bearer| bearer.direct && bearer.status.is_live())
-    {
+    if candidates.iter().any(|bearer| bearer.direct && bearer.status.is_live()) {
         return Ok(Choice::Counted);
     }
     let ended = candidates

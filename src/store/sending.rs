@@ -68,8 +68,7 @@ impl Store {
             let rows = select
                 .query_map((millis(now), limit), sendable_row)
                 .during("find records to send")?;
-            rows.collect::<Result<_, _>>()
-                .during("find records to send")
+            rows.collect::<Result<_, _>>().during("find records to send")
         })
         .await
     }
@@ -165,9 +164,7 @@ fn park_hopeless(
         )
         .and_then(|mut select| {
             let before = now.saturating_sub(SURELY).unwrap_or(Timestamp::MIN);
-            select
-                .query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
+            select.query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .during("find records out of time")?;
     for (record, hour) in hopeless {
@@ -176,11 +173,7 @@ fn park_hopeless(
         park(
             connection,
             record,
-            if by_window {
-                "out_of_window"
-            } else {
-                "subscription_ended"
-            },
+            if by_window { "out_of_window" } else { "subscription_ended" },
             now,
         )?;
         tell(connection, "metering.parked", record, now)?;
@@ -264,10 +257,7 @@ fn subject_in(
                                 at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now)
                             }),
                         },
-                        buyer: buyer.map(|buyer| BuyerKey {
-                            product_code: code,
-                            buyer,
-                        }),
+                        buyer: buyer.map(|buyer| BuyerKey { product_code: code, buyer }),
                     })
                 })
                 .optional()
@@ -300,19 +290,11 @@ fn write_answer(
                 .during("settle a record")?;
             tell(connection, "metering.accepted", record, now)
         }
-        Settlement::Retry {
-            error,
-            ask_about_buyer,
-        } => {
+        Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
             write_attempt(connection, record, outcome, Some(&error))?;
             let wait = retry_wait(subject.attempts, fastrand::u32(..));
-            put_off(
-                connection,
-                record,
-                &error,
-                now.saturating_add(wait).unwrap_or(now),
-            )?;
+            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 mark_buyer_in(connection, &buyer, now)?;
             }
@@ -322,12 +304,7 @@ fn write_answer(
             settled.waiting += 1;
             give_attempt_back(connection, record)?;
             let wait = SignedDuration::from_secs(30);
-            put_off(
-                connection,
-                record,
-                &error,
-                now.saturating_add(wait).unwrap_or(now),
-            )
+            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))
         }
         Settlement::Parked { reason, error } => {
             settled.parked += 1;

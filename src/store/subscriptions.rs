@@ -86,11 +86,7 @@ pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> 
         customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
         product_code: text("product_code")?.map(ProductCode::new),
-        source: if source == "direct" {
-            Source::Direct
-        } else {
-            Source::Aws
-        },
+        source: if source == "direct" { Source::Direct } else { Source::Aws },
         terms: Terms {
             holder: Holder::parse(&holder),
             account_id: text("account_id")?.map(AccountId::new),
@@ -98,9 +94,7 @@ pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> 
             agreement_id: text("agreement_id")?.map(AgreementId::new),
             dimension: text("dimension")?.map(DimensionKey::new),
             plan_id: text("plan_id")?.map(PlanId::new),
-            quantity: row
-                .get::<_, Option<i64>>("quantity")?
-                .and_then(Quantity::from_millionths),
+            quantity: row.get::<_, Option<i64>>("quantity")?.and_then(Quantity::from_millionths),
             // The schema admits only these words.
             status: Status::parse(&status).unwrap_or(Status::Pending),
             starts_at: optional_timestamp(row.get("starts_at_ms")?),

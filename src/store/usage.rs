@@ -25,9 +25,8 @@ impl Store {
         window: SignedDuration,
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
-        let receipt = self
-            .write(move |connection| Report::new(connection, window, now).take(events))
-            .await?;
+        let receipt =
+            self.write(move |connection| Report::new(connection, window, now).take(events)).await?;
         Ok(receipt)
     }
 }
@@ -77,13 +76,7 @@ impl<'a> Report<'a> {
 
     /// The outer error undoes the whole report; the inner one leaves out one event.
     fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Rejection>, StoreError> {
-        let reject = |code, detail| {
-            Ok(Err(Rejection {
-                id: event.id.clone(),
-                code,
-                detail,
-            }))
-        };
+        let reject = |code, detail| Ok(Err(Rejection { id: event.id.clone(), code, detail }));
         let fingerprint = fingerprint(event);
         if let Some(held) = self.held(&event.id)? {
             if held == fingerprint {
@@ -95,10 +88,7 @@ impl<'a> Report<'a> {
             return reject("conflicting_duplicate", detail.to_owned());
         }
         let Some(customer) = self.customer(&event.customer_id)? else {
-            let detail = format!(
-                "there is no customer {}: provision it first",
-                event.customer_id
-            );
+            let detail = format!("there is no customer {}: provision it first", event.customer_id);
             return reject("unknown_customer", detail);
         };
         let at = event.timestamp.unwrap_or(self.now);
@@ -110,52 +100,43 @@ impl<'a> Report<'a> {
                 return reject("timestamp_in_future", detail);
             }
         };
-        let question = (
-            customer.clone(),
-            event.subject.clone(),
-            event.license_arn.clone(),
-        );
+        let question = (customer.clone(), event.subject.clone(), event.license_arn.clone());
         let route = match self.route(question)? {
             Ok(route) => route,
             Err(error) => return reject(error.code(), error.to_string()),
         };
-        let mut moved = late.then_some("late");
-        let record = match &route.bears {
-            None => None,
-            Some(bears) => {
-                let hour = match route.first_hour.filter(|first| *first > hour) {
-                    Some(first) => {
-                        moved = moved.or(Some("before_start"));
-                        first
-                    }
-                    None => hour,
-                };
-                let key = RecordKey {
-                    bears: bears.clone(),
-                    customer: customer.clone(),
-                    hour,
-                };
-                let (record, billed) = self.record(key)?;
-                if billed != hour {
-                    moved = moved.or(Some("hour_frozen"));
-                }
-                *self.added.entry(record).or_default() += event.quantity.millionths();
-                *self.reported.entry(bears.product_id.clone()).or_default() +=
-                    event.quantity.millionths();
-                Some(record)
-            }
-        };
+        let (record, moved) = self.bill(event, &customer, &route, hour)?;
         if let UsageSubject::Feature(feature) = &event.subject {
-            let key = (
-                customer.clone(),
-                feature.clone(),
-                ClockHour::of(at.min(self.now)),
-            );
+            let key = (customer.clone(), feature.clone(), ClockHour::of(at.min(self.now)));
             *self.used.entry(key).or_default() += event.quantity.millionths();
         }
+        let moved = if late { Some("late") } else { moved };
         self.insert(event, &customer, fingerprint, record, at, moved)?;
         self.receipt.accepted += 1;
         Ok(Ok(()))
+    }
+
+    /// Adds an event to the record that bears it, and says why that is another hour's, if it is.
+    fn bill(
+        &mut self,
+        event: &UsageEvent,
+        customer: &CustomerId,
+        route: &Route,
+        hour: ClockHour,
+    ) -> Result<(Option<i64>, Option<&'static str>), StoreError> {
+        let Some(bears) = &route.bears else { return Ok((None, None)) };
+        let first = route.first_hour.filter(|first| *first > hour);
+        let wanted = first.unwrap_or(hour);
+        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour: wanted };
+        let (record, billed) = self.record(key)?;
+        let quantity = event.quantity.millionths();
+        *self.added.entry(record).or_default() += quantity;
+        *self.reported.entry(bears.product_id.clone()).or_default() += quantity;
+        let moved = match first {
+            Some(_) => Some("before_start"),
+            None => (billed != wanted).then_some("hour_frozen"),
+        };
+        Ok((Some(record), moved))
     }
 
     fn held(&self, id: &str) -> Result<Option<i64>, StoreError> {
@@ -179,13 +160,7 @@ impl<'a> Report<'a> {
             return Ok(known.clone());
         }
         let (customer, subject, license) = &question;
-        let route = route_in(
-            self.connection,
-            customer,
-            subject,
-            license.as_ref(),
-            self.now,
-        )?;
+        let route = route_in(self.connection, customer, subject, license.as_ref(), self.now)?;
         self.routes.insert(question, route.clone());
         Ok(route)
     }
@@ -216,10 +191,7 @@ impl<'a> Report<'a> {
         let tags = (!event.tags.is_empty())
             .then(|| serde_json::to_string(&event.tags))
             .transpose()
-            .map_err(|error| StoreError::Corrupt {
-                what: "tags",
-                detail: error.to_string(),
-            })?;
+            .map_err(|error| StoreError::Corrupt { what: "tags", detail: error.to_string() })?;
         self.connection
             .prepare_cached(
                 "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
@@ -244,8 +216,7 @@ impl<'a> Report<'a> {
             .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
             .during("add to metering records")?;
         for (record, quantity) in &self.added {
-            add.execute((record, quantity))
-                .during("add to metering records")?;
+            add.execute((record, quantity)).during("add to metering records")?;
         }
         let mut count = self
             .connection
@@ -268,9 +239,7 @@ impl<'a> Report<'a> {
             )
             .during("total usage")?;
         for (product, quantity) in &self.reported {
-            total
-                .execute((product.as_str(), quantity))
-                .during("total usage")?;
+            total.execute((product.as_str(), quantity)).during("total usage")?;
         }
         Ok(())
     }
@@ -282,10 +251,7 @@ fn fingerprint(event: &UsageEvent) -> i64 {
     state.text(event.customer_id.as_str());
     match &event.subject {
         UsageSubject::Feature(feature) => state.text(feature.as_str()),
-        UsageSubject::Dimension {
-            product_id,
-            dimension,
-        } => {
+        UsageSubject::Dimension { product_id, dimension } => {
             state.text(product_id.as_str());
             state.text(dimension.as_str());
         }

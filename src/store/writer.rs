@@ -71,9 +71,7 @@ impl Writer {
             })
         });
         self.hand_over(Job::Write(work)).await?;
-        answered
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
     /// Lets the thread finish what was handed over before this, and end.
@@ -89,11 +87,7 @@ impl Writer {
             Err(mpsc::TrySendError::Full(job)) => {
                 let jobs = self.jobs.clone();
                 let sent = tokio::task::spawn_blocking(move || jobs.send(job).is_ok()).await;
-                if sent.unwrap_or(false) {
-                    Ok(())
-                } else {
-                    Err(StoreError::Closed)
-                }
+                if sent.unwrap_or(false) { Ok(()) } else { Err(StoreError::Closed) }
             }
         }
     }
@@ -107,10 +101,7 @@ fn in_savepoint<T, E: From<StoreError>>(
         connection
             .prepare_cached(statement)
             .and_then(|mut prepared| prepared.execute([]))
-            .map_err(|source| StoreError::Sql {
-                operation: statement,
-                source,
-            })
+            .map_err(|source| StoreError::Sql { operation: statement, source })
     };
     sql("SAVEPOINT job")?;
     match work(connection) {

@@ -40,46 +40,24 @@ pub(crate) fn import(product: &Product) -> ImportProduct {
         .filter(|dimension| dimension.is_entitled())
         .map(|dimension| (dimension.key.clone(), PlanId::new(dimension.key.as_str())))
         .collect();
-    ImportProduct {
-        product_id: None,
-        listing,
-        plans,
-        usage_plan: None,
-    }
+    ImportProduct { product_id: None, listing, plans, usage_plan: None }
 }
 
 /// What AWS holds now: product, holder, dimension and quantity of everything in force.
 pub(crate) fn held_by_aws(market: &Market) -> Vec<String> {
     let mut held = Vec::new();
-    for agreement in market
-        .agreements()
-        .iter()
-        .filter(|agreement| agreement.is_active())
-    {
-        let product = market
-            .product(&agreement.product_code)
-            .expect("a product of the market");
-        let buyer = market
-            .buyer(&agreement.account_id)
-            .expect("a buyer of the market");
+    for agreement in market.agreements().iter().filter(|agreement| agreement.is_active()) {
+        let product = market.product(&agreement.product_code).expect("a product of the market");
+        let buyer = market.buyer(&agreement.account_id).expect("a buyer of the market");
         let legacy = product.protocol == marketd::sandbox::market::Protocol::Legacy;
-        let holder = if legacy {
-            &buyer.customer_identifier
-        } else {
-            &agreement.license_arn
-        };
+        let holder = if legacy { &buyer.customer_identifier } else { &agreement.license_arn };
         let name = |dimension: &str, quantity: u64| {
             format!("{} {holder} {dimension} {quantity}", product.product_code)
         };
         if agreement.dimensions.is_empty() {
             held.push(name("-", 0));
         }
-        held.extend(
-            agreement
-                .dimensions
-                .iter()
-                .map(|(key, quantity)| name(key, *quantity)),
-        );
+        held.extend(agreement.dimensions.iter().map(|(key, quantity)| name(key, *quantity)));
     }
     held.sort();
     held

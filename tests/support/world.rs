@@ -22,10 +22,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
         if let Some(found) = look().await {
             return found;
         }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain for {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -42,12 +39,8 @@ impl World {
     /// A sandbox with the demo products, and a daemon that has imported all of them.
     pub(crate) async fn with_demo_catalog() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let sandbox = Sandbox::start(SandboxOptions { listen, seed: 7 })
-            .await
-            .unwrap();
-        sandbox
-            .market()
-            .with(|market, now| drop(market.load_demo_catalog(now)));
+        let sandbox = Sandbox::start(SandboxOptions { listen, seed: 7 }).await.unwrap();
+        sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
         let folder = tempfile::tempdir().unwrap();
         let mut world = Self {
             sandbox,
@@ -65,18 +58,10 @@ impl World {
                 .iter()
                 .filter(|dimension| dimension["types"].to_string().contains("Entitled"))
                 .map(|dimension| {
-                    (
-                        dimension["key"].as_str().unwrap().to_owned(),
-                        dimension["key"].clone(),
-                    )
+                    (dimension["key"].as_str().unwrap().to_owned(), dimension["key"].clone())
                 })
                 .collect();
-            world
-                .post(
-                    &format!("/v1/listings/{entity}/import"),
-                    json!({"plans": plans}),
-                )
-                .await;
+            world.post(&format!("/v1/listings/{entity}/import"), json!({"plans": plans})).await;
         }
         world
     }
@@ -85,14 +70,8 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
         command
             .envs(self.sandbox.environment())
-            .env(
-                "MARKETD__DATABASE__PATH",
-                self.folder.path().join("marketd.db"),
-            )
-            .env(
-                "MARKETD__HTTP__LISTEN",
-                self.url.trim_start_matches("http://"),
-            )
+            .env("MARKETD__DATABASE__PATH", self.folder.path().join("marketd.db"))
+            .env("MARKETD__HTTP__LISTEN", self.url.trim_start_matches("http://"))
             .env("MARKETD__QUEUE__WAIT", "1s")
             .env("MARKETD__RECONCILE__RATE", "1000")
             .env("MARKETD__RECONCILE__SECOND_LOOK", "1s")
@@ -105,20 +84,10 @@ impl World {
     }
 
     pub(crate) async fn start_daemon(&mut self) {
-        let daemon = self
-            .command()
-            .arg("run")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let daemon = self.command().arg("run").stdin(Stdio::null()).spawn().unwrap();
         self.daemon = Some(daemon);
         eventually("the daemon", async || {
-            let answer = self
-                .http
-                .get(format!("{}/readyz", self.url))
-                .send()
-                .await
-                .ok()?;
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
@@ -128,16 +97,10 @@ impl World {
     pub(crate) async fn stop_daemon(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         let id = daemon.id().expect("the daemon runs").to_string();
-        let killed = Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .await
-            .unwrap();
+        let killed = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
         assert!(killed.success());
-        let status = tokio::time::timeout(PATIENCE, daemon.wait())
-            .await
-            .expect("it stops")
-            .unwrap();
+        let status =
+            tokio::time::timeout(PATIENCE, daemon.wait()).await.expect("it stops").unwrap();
         assert!(status.success(), "the daemon ended with {status}");
     }
 
@@ -182,14 +145,7 @@ impl World {
     }
 
     pub(crate) async fn get_text(&self, path: &str) -> String {
-        self.http
-            .get(format!("{}{path}", self.url))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        self.http.get(format!("{}{path}", self.url)).send().await.unwrap().text().await.unwrap()
     }
 
     pub(crate) async fn put(&self, path: &str, body: Value) -> Value {

@@ -28,19 +28,14 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) async fn execute(self) -> anyhow::Result<()> {
         let shutdown = shutdown_on_signal()?;
-        let mut stage = Stage::build(&self.listen)
-            .await
-            .context("the demo could not be set up")?;
+        let mut stage = Stage::build(&self.listen).await.context("the demo could not be set up")?;
         let told = tokio::select! {
             told = story::tell(&mut stage) => told,
             () = shutdown.cancelled() => return stage.strike().await,
         };
         if told.is_ok() && !self.exit {
             say("")?;
-            say(&format!(
-                "marketd stays up at {0} (Ctrl-C ends it). Look around:",
-                stage.url()
-            ))?;
+            say(&format!("marketd stays up at {0} (Ctrl-C ends it). Look around:", stage.url()))?;
             say(&format!("  export MARKETD_URL={}", stage.url()))?;
             say("  marketd subscription list")?;
             say("  marketd metering list --state accepted")?;

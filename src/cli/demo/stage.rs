@@ -41,18 +41,11 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn build(listen: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("marketd-demo-").tempdir()?;
-        let anywhere = SandboxOptions {
-            listen: "127.0.0.1:0".parse()?,
-            seed: 2_026,
-        };
-        let sandbox = Sandbox::start(anywhere)
-            .await
-            .context("the sandbox could not listen")?;
+        let anywhere = SandboxOptions { listen: "127.0.0.1:0".parse()?, seed: 2_026 };
+        let sandbox = Sandbox::start(anywhere).await.context("the sandbox could not listen")?;
         let clock = sandbox.clock().clone();
         clock.set(OPENING.parse::<Timestamp>()?);
-        sandbox
-            .market()
-            .with(|market, now| drop(market.load_demo_catalog(now)));
+        sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
         let database = folder.path().join("marketd.db").display().to_string();
         let environment = [
             ("MARKETD__DATABASE__PATH", database.as_str()),
@@ -114,21 +107,13 @@ impl Stage {
     pub(super) fn product(&self, title: &str) -> anyhow::Result<Product> {
         self.sandbox
             .market()
-            .with(|market, _| {
-                market
-                    .products()
-                    .find(|product| product.title == title)
-                    .cloned()
-            })
+            .with(|market, _| market.products().find(|product| product.title == title).cloned())
             .with_context(|| format!("the sandbox has no product {title}"))
     }
 
     /// Lets a buyer do something at AWS.
     pub(super) fn act(&self, account: &str, action: Action) -> anyhow::Result<ActionOutcome> {
-        Ok(self
-            .sandbox
-            .market()
-            .with(|market, now| market.act(now, account, action))?)
+        Ok(self.sandbox.market().with(|market, now| market.act(now, account, action))?)
     }
 
     /// Remembers what to call a customer in the story.
@@ -146,12 +131,7 @@ impl Stage {
 
     /// Says something, with the date on which it happens.
     pub(super) fn tell(&self, who: &str, what: &str) -> anyhow::Result<()> {
-        let at = self
-            .sandbox
-            .clock()
-            .now()
-            .strftime("%b %d %H:%M")
-            .to_string();
+        let at = self.sandbox.clock().now().strftime("%b %d %H:%M").to_string();
         say(&format!("{at}  {who:<8} {what}"))
     }
 
@@ -161,11 +141,7 @@ impl Stage {
         loop {
             let pending = self.get("/v1/notifications?state=pending&limit=1").await?;
             let nothing = pending["items"].as_array().is_some_and(Vec::is_empty);
-            let due = self
-                .store
-                .buyer_counts(self.sandbox.clock().now())
-                .await?
-                .due;
+            let due = self.store.buyer_counts(self.sandbox.clock().now()).await?.due;
             if nothing && due == 0 && self.sandbox.queued() == 0 {
                 break;
             }
@@ -195,25 +171,17 @@ impl Stage {
     }
 
     fn unseen(&self) -> crate::store::Page {
-        crate::store::Page {
-            after: self.seen_notifications.clone(),
-            limit: 500,
-        }
+        crate::store::Page { after: self.seen_notifications.clone(), limit: 500 }
     }
 
     fn line_of(&self, kind: &str, data: &Value) -> Option<String> {
         let text = |key: &str| data[key].as_str().unwrap_or("-");
-        let who = |key: &str| {
-            self.names
-                .get(text(key))
-                .map_or(text(key), String::as_str)
-                .to_owned()
-        };
+        let who =
+            |key: &str| self.names.get(text(key)).map_or(text(key), String::as_str).to_owned();
         let plan = || {
             let quantity = data["quantity"].as_u64().filter(|count| *count > 1);
-            quantity.map_or(text("plan_id").to_owned(), |count| {
-                format!("{} x{count}", text("plan_id"))
-            })
+            quantity
+                .map_or(text("plan_id").to_owned(), |count| format!("{} x{count}", text("plan_id")))
         };
         let customer = || who("customer_id");
         Some(match kind {
@@ -222,18 +190,13 @@ impl Stage {
             }
             "subscription.activated" => format!("{} is on {} again", customer(), plan()),
             "subscription.plan_changed" => format!("{} changes to {}", customer(), plan()),
-            "subscription.renewed" => format!(
-                "{} renews {} until {}",
-                customer(),
-                plan(),
-                date(text("ends_at"))
-            ),
+            "subscription.renewed" => {
+                format!("{} renews {} until {}", customer(), plan(), date(text("ends_at")))
+            }
             "subscription.updated" => format!("{} now has {}", customer(), plan()),
-            "subscription.ending" => format!(
-                "{} is leaving {}: the open hour is billed now",
-                customer(),
-                plan()
-            ),
+            "subscription.ending" => {
+                format!("{} is leaving {}: the open hour is billed now", customer(), plan())
+            }
             "subscription.canceled" => format!("{} has left {}", customer(), plan()),
             "subscription.expired" => format!("{}'s {} has run out", customer(), plan()),
             "subscription.failed" => {
@@ -275,9 +238,7 @@ impl Stage {
             let mut left = 0;
             for state in ["open", "ready", "sending"] {
                 let path = format!("/v1/metering/records?customer_id={customer}&state={state}");
-                left += self.get(&path).await?["items"]
-                    .as_array()
-                    .map_or(0, Vec::len);
+                left += self.get(&path).await?["items"].as_array().map_or(0, Vec::len);
             }
             if left == 0 {
                 return Ok(());
@@ -291,9 +252,7 @@ impl Stage {
 
     /// The licence of a customer's first subscription: with several, usage names one.
     pub(super) async fn license_of(&self, customer: &str) -> anyhow::Result<Value> {
-        let found = self
-            .get(&format!("/v1/customers/{customer}/subscriptions"))
-            .await?;
+        let found = self.get(&format!("/v1/customers/{customer}/subscriptions")).await?;
         Ok(found["items"][0]["license_arn"].clone())
     }
 
@@ -313,10 +272,7 @@ impl Stage {
     /// Reports usage as the seller's application would.
     pub(super) async fn report(&self, events: &[Value]) -> anyhow::Result<()> {
         let receipt = self.post("/v1/usage", json!({"events": events})).await?;
-        if receipt["rejected"]
-            .as_array()
-            .is_some_and(|rejected| !rejected.is_empty())
-        {
+        if receipt["rejected"].as_array().is_some_and(|rejected| !rejected.is_empty()) {
             bail!("usage was rejected: {}", receipt["rejected"]);
         }
         Ok(())

@@ -57,9 +57,8 @@ async fn import(stage: &mut Stage) -> anyhow::Result<()> {
             })
             .collect();
         let body = json!({"product_id": short, "plans": plans});
-        let product = stage
-            .post(&format!("/v1/listings/{}/import", text("entity_id")), body)
-            .await?;
+        let product =
+            stage.post(&format!("/v1/listings/{}/import", text("entity_id")), body).await?;
         let plans: Vec<&str> = product["plans"]
             .as_array()
             .into_iter()
@@ -68,11 +67,7 @@ async fn import(stage: &mut Stage) -> anyhow::Result<()> {
             .collect();
         stage.tell(
             "seller",
-            &format!(
-                "imports the listing {}: plans {}",
-                text("title"),
-                plans.join(", ")
-            ),
+            &format!("imports the listing {}: plans {}", text("title"), plans.join(", ")),
         )?;
     }
     say("")?;
@@ -106,26 +101,18 @@ async fn first_buyers(stage: &mut Stage) -> anyhow::Result<()> {
     stage.settle().await?;
     register(stage, bought.registration_token, "globex", "Globex").await?;
 
-    stage.tell(
-        "buyer",
-        "Initech subscribes to Acme Stream and pays as it goes",
-    )?;
+    stage.tell("buyer", "Initech subscribes to Acme Stream and pays as it goes")?;
     let order = stage.order("Acme Stream")?;
     let bought = stage.act(INITECH, Action::Subscribe(order))?;
     register(stage, bought.registration_token, "initech", "Initech").await?;
 
-    stage.tell(
-        "buyer",
-        "Hooli subscribes to Acme Meter, an older product that still speaks SNS",
-    )?;
+    stage
+        .tell("buyer", "Hooli subscribes to Acme Meter, an older product that still speaks SNS")?;
     let order = stage.order("Acme Meter")?;
     let bought = stage.act(HOOLI, Action::Subscribe(order))?;
     register(stage, bought.registration_token, "hooli", "Hooli").await?;
 
-    stage.tell(
-        "buyer",
-        "Umbrella tries to subscribe, and its card is declined",
-    )?;
+    stage.tell("buyer", "Umbrella tries to subscribe, and its card is declined")?;
     let order = stage.order("Acme Meter")?;
     stage.act(UMBRELLA, Action::Fail(order))?;
     stage.settle().await?;
@@ -135,11 +122,8 @@ async fn first_buyers(stage: &mut Stage) -> anyhow::Result<()> {
         "Vandelay buys Acme Classic for four weeks, not renewing, and never signs up",
     )?;
     let term = Some(OrderTerm(jiff::Span::new().days(28)));
-    let order = Order {
-        term,
-        auto_renew: Some(false),
-        ..stage.order("Acme Classic")?.with("pro", 3)
-    };
+    let order =
+        Order { term, auto_renew: Some(false), ..stage.order("Acme Classic")?.with("pro", 3) };
     stage.act(VANDELAY, Action::Purchase(order))?;
     stage.settle().await?;
     say("")
@@ -189,22 +173,14 @@ async fn storm(stage: &mut Stage) -> anyhow::Result<()> {
         one_in: None,
         amount: None,
     });
-    stage.tell(
-        "buyer",
-        "Globex buys Acme Insight a second time, for another department",
-    )?;
+    stage.tell("buyer", "Globex buys Acme Insight a second time, for another department")?;
     let order = stage.order("Acme Insight")?.with("enterprise", 1);
     stage.act(GLOBEX, Action::Purchase(order))?;
     stage.settle().await?;
     stage.sandbox().repeat_every_notification(false);
     let quarantined = stage.get("/v1/notifications?state=quarantined").await?;
-    let reason = quarantined["items"][0]["reason"]
-        .as_str()
-        .unwrap_or_default();
-    stage.tell(
-        "marketd",
-        &format!("keeps the rubbish in quarantine, whole: {reason}"),
-    )?;
+    let reason = quarantined["items"][0]["reason"].as_str().unwrap_or_default();
+    stage.tell("marketd", &format!("keeps the rubbish in quarantine, whole: {reason}"))?;
     say("")
 }
 
@@ -218,10 +194,7 @@ async fn renewal(stage: &mut Stage) -> anyhow::Result<()> {
 
 async fn cancellation(stage: &mut Stage, usage: &mut Usage) -> anyhow::Result<()> {
     usage.hour(stage).await?;
-    stage.tell(
-        "buyer",
-        "Initech cancels; AWS takes its last usage for about an hour",
-    )?;
+    stage.tell("buyer", "Initech cancels; AWS takes its last usage for about an hour")?;
     let order = stage.order("Acme Stream")?;
     stage.act(INITECH, Action::Cancel(order))?;
     stage.settle().await?;
@@ -239,10 +212,7 @@ async fn expiry(stage: &mut Stage) -> anyhow::Result<()> {
     stage.pass_time(SignedDuration::from_hours(24 * 5))?;
     stage.settle().await?;
     stage.sandbox().lose_notifications(false);
-    stage.tell(
-        "marketd",
-        "asked AWS on the day itself: no message was needed",
-    )?;
+    stage.tell("marketd", "asked AWS on the day itself: no message was needed")?;
     say("")
 }
 
@@ -265,10 +235,8 @@ impl Usage {
         let after = stage.get("/v1/metering/balance").await?;
         let units = |balance: &Value| balance["accepted"].as_u64().unwrap_or(0);
         stage.settle().await?;
-        let told = format!(
-            "billed {} units in {days} days, hour by hour",
-            units(&after) - units(&before)
-        );
+        let told =
+            format!("billed {} units in {days} days, hour by hour", units(&after) - units(&before));
         stage.tell("marketd", &told)
     }
 
@@ -335,11 +303,7 @@ fn aws_ledger(stage: &Stage) -> anyhow::Result<BTreeMap<String, Decimal>> {
     for title in ["Acme Insight", "Acme Stream", "Acme Classic", "Acme Meter"] {
         let code = stage.product(title)?.product_code;
         let total = stage.sandbox().market().with(|market, _| {
-            market
-                .ledger()
-                .totals()
-                .get(&code)
-                .map(|by| by.values().copied().sum::<Decimal>())
+            market.ledger().totals().get(&code).map(|by| by.values().copied().sum::<Decimal>())
         });
         let id = title.to_lowercase().replace("acme ", "");
         ledger.insert(id, total.unwrap_or_default().normalize());

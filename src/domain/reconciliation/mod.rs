@@ -99,13 +99,10 @@ impl LicenseFacts {
             Some((LicenseChange::Deprovisioned, at)) => Some(at),
             _ => None,
         };
-        let ended = self
-            .agreement
-            .as_ref()
-            .and_then(|agreement| match &agreement.ended {
-                Some((status, at)) if is_departure(status) => Some(*at),
-                _ => None,
-            });
+        let ended = self.agreement.as_ref().and_then(|agreement| match &agreement.ended {
+            Some((status, at)) if is_departure(status) => Some(*at),
+            _ => None,
+        });
         deprovisioned.into_iter().chain(ended).min()
     }
 }
@@ -156,12 +153,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         }
     }
     let mut holders: BTreeSet<Holder> = desired.keys().cloned().collect();
-    holders.extend(
-        situation
-            .held
-            .iter()
-            .filter_map(|held| held.terms.holder.clone()),
-    );
+    holders.extend(situation.held.iter().filter_map(|held| held.terms.holder.clone()));
 
     let mut decision = Decision::default();
     for holder in holders {
@@ -184,18 +176,14 @@ fn settle_holder(
     held: &[&Subscription],
     decision: &mut Decision,
 ) {
-    let (mut live, mut ended): (Vec<&Subscription>, Vec<&Subscription>) = held
-        .iter()
-        .copied()
-        .partition(|held| held.terms.ended_at.is_none());
+    let (mut live, mut ended): (Vec<&Subscription>, Vec<&Subscription>) =
+        held.iter().copied().partition(|held| held.terms.ended_at.is_none());
 
     // The same dimension is the same subscription, first among the live ones, then among those that ended.
     let mut pairs: Vec<(Option<&Subscription>, Terms)> = Vec::new();
     for pool in [&mut live, &mut ended] {
         wanted.retain(|terms| {
-            let Some(at) = pool
-                .iter()
-                .position(|held| held.terms.dimension == terms.dimension)
+            let Some(at) = pool.iter().position(|held| held.terms.dimension == terms.dimension)
             else {
                 return true;
             };
@@ -237,9 +225,7 @@ fn propose(
     if let Some(held) = held {
         let revived = held.terms.ended_at.is_some() && terms.ended_at.is_none();
         terms.account_id = terms.account_id.or_else(|| held.terms.account_id.clone());
-        terms.agreement_id = terms
-            .agreement_id
-            .or_else(|| held.terms.agreement_id.clone());
+        terms.agreement_id = terms.agreement_id.or_else(|| held.terms.agreement_id.clone());
         if !revived {
             terms.starts_at = terms.starts_at.or(held.terms.starts_at);
         }
@@ -260,10 +246,7 @@ fn propose(
         }
     }
     if held.is_none_or(|held| held.terms != terms) {
-        decision.changes.push(Change {
-            id: held.map(|held| held.id.clone()),
-            terms,
-        });
+        decision.changes.push(Change { id: held.map(|held| held.id.clone()), terms });
     }
 }
 
@@ -282,9 +265,7 @@ fn end_missing(
     let told = told_of_end(situation, holder, &terms);
     let term_over = terms.ends_at.filter(|end| *end <= now);
     let second_look = terms.missing_since.filter(|since| {
-        now >= since
-            .saturating_add(situation.patience.second_look)
-            .unwrap_or(Timestamp::MAX)
+        now >= since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX)
     });
     let end = match (term_over, told, second_look) {
         (Some(end), _, _) => Some((Status::Expired, end)),
@@ -300,16 +281,11 @@ fn end_missing(
         }
     } else {
         let since = *terms.missing_since.get_or_insert(now);
-        let due = since
-            .saturating_add(situation.patience.second_look)
-            .unwrap_or(Timestamp::MAX);
+        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
         look_again(decision, now, due.duration_since(now));
     }
     if terms != held.terms {
-        decision.changes.push(Change {
-            id: Some(held.id.clone()),
-            terms,
-        });
+        decision.changes.push(Change { id: Some(held.id.clone()), terms });
     }
 }
 
@@ -323,12 +299,7 @@ fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Opt
     let by_license = terms
         .license_arn
         .as_ref()
-        .and_then(|arn| {
-            situation
-                .licenses
-                .iter()
-                .find(|facts| facts.license_arn == *arn)
-        })
+        .and_then(|arn| situation.licenses.iter().find(|facts| facts.license_arn == *arn))
         .and_then(LicenseFacts::departure);
     by_signal.or(by_license)
 }

@@ -13,14 +13,9 @@ pub(super) fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
     if situation.product.has_contracts() {
         return contract_terms(situation);
     }
-    let by_signal = situation
-        .signals
-        .iter()
-        .map(|(holder, signal)| signalled_terms(situation, holder, signal));
-    let by_license = situation
-        .licenses
-        .iter()
-        .filter_map(|facts| licensed_terms(situation, facts));
+    let by_signal =
+        situation.signals.iter().map(|(holder, signal)| signalled_terms(situation, holder, signal));
+    let by_license = situation.licenses.iter().filter_map(|facts| licensed_terms(situation, facts));
     by_signal.chain(by_license).collect()
 }
 
@@ -33,25 +28,18 @@ fn contract_terms(situation: &Situation<'_>) -> Vec<Terms> {
         };
         let over = grant.expires_at.is_some_and(|at| {
             situation.now
-                >= at
-                    .saturating_add(situation.patience.expiry_grace)
-                    .unwrap_or(Timestamp::MAX)
+                >= at.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX)
         });
         if over {
             continue;
         }
         // Around a renewal AWS may list the old term and the new one: the one that lasts longer counts.
-        let slot = merged
-            .entry((holder, grant.dimension.clone()))
-            .or_insert(grant);
+        let slot = merged.entry((holder, grant.dimension.clone())).or_insert(grant);
         if lasts_longer(grant, slot) {
             *slot = grant;
         }
     }
-    merged
-        .into_iter()
-        .map(|((holder, _), grant)| granted_terms(situation, holder, grant))
-        .collect()
+    merged.into_iter().map(|((holder, _), grant)| granted_terms(situation, holder, grant)).collect()
 }
 
 fn holds_something(value: &GrantValue) -> bool {
@@ -81,12 +69,10 @@ fn bought(value: &GrantValue) -> Option<Quantity> {
 
 fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Terms {
     let signal = situation.signals.get(&holder);
-    let facts = grant.license_arn.as_ref().and_then(|arn| {
-        situation
-            .licenses
-            .iter()
-            .find(|facts| facts.license_arn == *arn)
-    });
+    let facts = grant
+        .license_arn
+        .as_ref()
+        .and_then(|arn| situation.licenses.iter().find(|facts| facts.license_arn == *arn));
     let agreement = facts.and_then(|facts| facts.agreement.as_ref());
     let leaving = facts.is_some_and(|facts| facts.departure().is_some())
         || signal.is_some_and(|signal| {
@@ -101,12 +87,7 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
         account_id: grant.account_id.clone(),
         license_arn: grant.license_arn.clone(),
         agreement_id: agreement.map(|agreement| agreement.agreement_id.clone()),
-        plan_id: situation
-            .product
-            .entitled
-            .get(&grant.dimension)
-            .cloned()
-            .flatten(),
+        plan_id: situation.product.entitled.get(&grant.dimension).cloned().flatten(),
         dimension: Some(grant.dimension.clone()),
         quantity: bought(&grant.value),
         status: match (leaving, trial) {
@@ -130,14 +111,10 @@ fn signalled_terms(
     holder: &Holder,
     signal: &SubscriptionSignal,
 ) -> Terms {
-    let last_moment = signal
-        .at
-        .saturating_add(FINAL_HOUR)
-        .unwrap_or(Timestamp::MAX);
+    let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     // `unsubscribe-success` may never come. Past the last hour and the grace, the announcement is enough.
-    let over = last_moment
-        .saturating_add(situation.patience.expiry_grace)
-        .unwrap_or(Timestamp::MAX);
+    let over =
+        last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX);
     let (status, ends_at, ended_at) = match signal.action {
         SubscriptionAction::Success if signal.free_trial => (Status::Trialing, None, None),
         SubscriptionAction::Success => (Status::Active, None, None),
@@ -170,11 +147,7 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
     let agreement = facts.agreement.as_ref();
     let ended = agreement.and_then(|agreement| agreement.ended.as_ref());
     let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
-    let over = if by_date {
-        Status::Expired
-    } else {
-        Status::Canceled
-    };
+    let over = if by_date { Status::Expired } else { Status::Canceled };
     let (status, ends_at, ended_at) = match (change, ended) {
         (LicenseChange::Deprovisioned, _) => (over, None, Some(changed_at)),
         (LicenseChange::Updated, Some((status, at))) if is_departure(status) => {
@@ -185,11 +158,9 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
                 (over, None, Some(last_moment))
             }
         }
-        (LicenseChange::Updated, _) => (
-            Status::Active,
-            agreement.and_then(|agreement| agreement.ends_at),
-            None,
-        ),
+        (LicenseChange::Updated, _) => {
+            (Status::Active, agreement.and_then(|agreement| agreement.ends_at), None)
+        }
     };
     Some(Terms {
         holder: Some(Holder::License(facts.license_arn.clone())),
@@ -200,9 +171,7 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
         plan_id: situation.product.usage_plan.clone(),
         quantity: None,
         status,
-        starts_at: agreement
-            .and_then(|agreement| agreement.starts_at)
-            .or(facts.first_updated_at),
+        starts_at: agreement.and_then(|agreement| agreement.starts_at).or(facts.first_updated_at),
         ends_at,
         missing_since: None,
         ended_at,

@@ -23,23 +23,12 @@ fn patience() -> Patience {
 }
 
 fn contract() -> ProductTerms {
-    let plan = |key: &str| {
-        (
-            DimensionKey::new(key),
-            Some(PlanId::new(format!("plan-{key}"))),
-        )
-    };
-    ProductTerms {
-        entitled: [plan("basic"), plan("pro"), plan("seats")].into(),
-        usage_plan: None,
-    }
+    let plan = |key: &str| (DimensionKey::new(key), Some(PlanId::new(format!("plan-{key}"))));
+    ProductTerms { entitled: [plan("basic"), plan("pro"), plan("seats")].into(), usage_plan: None }
 }
 
 fn pay_as_you_go() -> ProductTerms {
-    ProductTerms {
-        entitled: BTreeMap::new(),
-        usage_plan: Some(PlanId::new("usage")),
-    }
+    ProductTerms { entitled: BTreeMap::new(), usage_plan: Some(PlanId::new("usage")) }
 }
 
 fn legacy_grant(dimension: &str, quantity: i64, expires: &str) -> Grant {
@@ -101,26 +90,22 @@ struct World {
 impl World {
     fn apply(&mut self, decision: &Decision) {
         for change in &decision.changes {
-            match change
-                .id
-                .as_ref()
-                .and_then(|id| self.held.iter_mut().find(|it| it.id == *id))
-            {
-                Some(held) => held.terms = change.terms.clone(),
-                None => {
-                    self.made += 1;
-                    self.held.push(Subscription {
-                        id: SubscriptionId::new(format!("sub-{}", self.made)),
-                        customer_id: CustomerId::new("customer"),
-                        product_id: ProductId::new("product"),
-                        product_code: None,
-                        source: Source::Aws,
-                        terms: change.terms.clone(),
-                        created_at: now(),
-                        updated_at: now(),
-                    });
-                }
+            let known = |held: &&mut Subscription| Some(&held.id) == change.id.as_ref();
+            if let Some(held) = self.held.iter_mut().find(known) {
+                held.terms = change.terms.clone();
+                continue;
             }
+            self.made += 1;
+            self.held.push(Subscription {
+                id: SubscriptionId::new(format!("sub-{}", self.made)),
+                customer_id: CustomerId::new("customer"),
+                product_id: ProductId::new("product"),
+                product_code: None,
+                source: Source::Aws,
+                terms: change.terms.clone(),
+                created_at: now(),
+                updated_at: now(),
+            });
         }
     }
 
@@ -155,16 +140,9 @@ impl World {
             .iter()
             .map(|held| {
                 let plan = held.terms.plan_id.as_ref().map_or("-", PlanId::as_str);
-                let quantity = held
-                    .terms
-                    .quantity
-                    .map(|quantity| format!(" x{quantity}"))
-                    .unwrap_or_default();
-                format!(
-                    "{} {plan}{quantity} {}",
-                    held.id,
-                    held.terms.status.as_str()
-                )
+                let quantity =
+                    held.terms.quantity.map(|quantity| format!(" x{quantity}")).unwrap_or_default();
+                format!("{} {plan}{quantity} {}", held.id, held.terms.status.as_str())
             })
             .collect();
         shown.sort();
@@ -186,33 +164,17 @@ fn a_contract_lives_by_what_aws_lists() {
     );
 
     world.contract_look(&[legacy_grant("pro", 1, "17520h")], "8759h");
-    assert_eq!(
-        world.held[0].terms.ends_at,
-        Some(at("17520h")),
-        "a renewal moves the end"
-    );
+    assert_eq!(world.held[0].terms.ends_at, Some(at("17520h")), "a renewal moves the end");
 
-    let both = [
-        legacy_grant("pro", 1, "17520h"),
-        legacy_grant("seats", 5, "17520h"),
-    ];
+    let both = [legacy_grant("pro", 1, "17520h"), legacy_grant("seats", 5, "17520h")];
     world.contract_look(&both, "8760h");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-pro x1 active", "sub-2 plan-seats x5 active"]
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 active", "sub-2 plan-seats x5 active"]);
 }
 
 #[test]
 fn the_longer_term_counts_where_aws_lists_two() {
     let mut world = World::default();
-    world.contract_look(
-        &[
-            legacy_grant("seats", 5, "1h"),
-            legacy_grant("seats", 7, "8760h"),
-        ],
-        "0s",
-    );
+    world.contract_look(&[legacy_grant("seats", 5, "1h"), legacy_grant("seats", 7, "8760h")], "0s");
     assert_eq!(world.shown(), ["sub-1 plan-seats x7 active"]);
     assert_eq!(world.held[0].terms.ends_at, Some(at("8760h")));
 }
@@ -222,11 +184,7 @@ fn an_empty_answer_alone_never_ends_access_at_once() {
     let mut world = World::default();
     world.contract_look(&[legacy_grant("basic", 1, "8760h")], "0s");
     let first = world.contract_look(&[], "1h");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-basic x1 active"],
-        "one empty answer"
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active"], "one empty answer");
     assert_eq!(first.look_again_at, Some(at("1h") + patience().second_look));
 
     world.contract_look(&[legacy_grant("basic", 1, "8760h")], "1h5s");
@@ -237,11 +195,7 @@ fn an_empty_answer_alone_never_ends_access_at_once() {
         "the count starts anew after a sighting"
     );
     world.contract_look(&[], "2h10s");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-basic x1 canceled"],
-        "the second look agrees"
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 canceled"], "the second look agrees");
 }
 
 #[test]
@@ -271,11 +225,7 @@ fn what_aws_still_lists_after_its_date_is_kept_for_the_grace() {
     world.contract_look(&grant, "2h30m");
     assert_eq!(world.shown(), ["sub-1 plan-basic x1 ending"]);
     world.contract_look(&[legacy_grant("basic", 1, "8760h")], "2h40m");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-basic x1 active"],
-        "the renewal showed late"
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active"], "the renewal showed late");
 
     let mut world = World::default();
     world.contract_look(&grant, "0s");
@@ -286,21 +236,12 @@ fn what_aws_still_lists_after_its_date_is_kept_for_the_grace() {
 #[test]
 fn licences_of_one_account_live_side_by_side() {
     let mut world = World::default();
-    let two = [
-        licensed_grant("l-1", "basic"),
-        licensed_grant("l-2", "basic"),
-    ];
+    let two = [licensed_grant("l-1", "basic"), licensed_grant("l-2", "basic")];
     world.contract_look(&two, "0s");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-basic x1 active", "sub-2 plan-basic x1 active"]
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active", "sub-2 plan-basic x1 active"]);
     world.contract_look(&two[..1], "1h");
     world.contract_look(&two[..1], "2h");
-    assert_eq!(
-        world.shown(),
-        ["sub-1 plan-basic x1 active", "sub-2 plan-basic x1 canceled"]
-    );
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active", "sub-2 plan-basic x1 canceled"]);
 }
 
 #[test]
@@ -316,11 +257,7 @@ fn a_legacy_pay_as_you_go_buyer_is_what_the_newest_message_says() {
     for (action, told, expected) in rows {
         let mut world = World::default();
         world.look(&pay_as_you_go(), None, &signal(action, told), &[], "0s");
-        assert_eq!(
-            world.shown(),
-            [format!("sub-1 usage {expected}")],
-            "{action:?} at {told}"
-        );
+        assert_eq!(world.shown(), [format!("sub-1 usage {expected}")], "{action:?} at {told}");
     }
 }
 
@@ -328,20 +265,8 @@ fn a_legacy_pay_as_you_go_buyer_is_what_the_newest_message_says() {
 fn a_buyer_who_comes_back_keeps_the_subscription() {
     let mut world = World::default();
     let product = pay_as_you_go();
-    world.look(
-        &product,
-        None,
-        &signal(SubscriptionAction::UnsubscribeSuccess, "-2h"),
-        &[],
-        "0s",
-    );
-    world.look(
-        &product,
-        None,
-        &signal(SubscriptionAction::Success, "-1h"),
-        &[],
-        "0s",
-    );
+    world.look(&product, None, &signal(SubscriptionAction::UnsubscribeSuccess, "-2h"), &[], "0s");
+    world.look(&product, None, &signal(SubscriptionAction::Success, "-1h"), &[], "0s");
     assert_eq!(world.shown(), ["sub-1 usage active"]);
     assert_eq!(world.held[0].terms.ended_at, None);
 }
@@ -363,11 +288,7 @@ fn a_licensed_pay_as_you_go_buyer_follows_licence_and_agreement() {
         let mut world = World::default();
         let facts = license(change, told, ended);
         world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts, "0s");
-        assert_eq!(
-            world.shown(),
-            [format!("sub-1 usage {expected}")],
-            "{change:?} {ended:?}"
-        );
+        assert_eq!(world.shown(), [format!("sub-1 usage {expected}")], "{change:?} {ended:?}");
     }
 }
 
@@ -376,10 +297,7 @@ fn nothing_held_and_nothing_listed_is_nothing() {
     let mut world = World::default();
     let decision = world.contract_look(&[], "0s");
     assert_eq!(decision, Decision::default());
-    let zero = Grant {
-        value: GrantValue::Integer(0),
-        ..legacy_grant("basic", 1, "1h")
-    };
+    let zero = Grant { value: GrantValue::Integer(0), ..legacy_grant("basic", 1, "1h") };
     assert_eq!(world.contract_look(&[zero], "0s"), Decision::default());
 }
 
@@ -394,9 +312,7 @@ mod laws {
         let licenses = prop::sample::subsequence(vec!["l-1", "l-2"], 1..=2);
         let answer = (dimension, licenses).prop_map(|(dimensions, licenses)| {
             let rows = licenses.iter().flat_map(|license| {
-                dimensions
-                    .iter()
-                    .map(move |dimension| licensed_grant(license, dimension))
+                dimensions.iter().map(move |dimension| licensed_grant(license, dimension))
             });
             rows.collect()
         });
@@ -411,10 +327,7 @@ mod laws {
             .map(|held| {
                 let text = |it: Option<String>| it.unwrap_or_default();
                 let holder = text(held.terms.holder.as_ref().map(Holder::to_string));
-                (
-                    holder,
-                    text(held.terms.dimension.as_ref().map(DimensionKey::to_string)),
-                )
+                (holder, text(held.terms.dimension.as_ref().map(DimensionKey::to_string)))
             })
             .collect();
         live.sort();

@@ -37,10 +37,7 @@ pub enum Action {
 }
 
 /// The particulars of an action; each action reads what it needs.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "a request body's independent switches"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "a request body's independent switches")]
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Order {
@@ -75,10 +72,7 @@ pub struct Order {
 impl Order {
     /// An order for a product, nothing more.
     pub fn of(product: impl Into<String>) -> Self {
-        Self {
-            product: product.into(),
-            ..Self::default()
-        }
+        Self { product: product.into(), ..Self::default() }
     }
 
     /// With a quantity of a dimension.
@@ -171,12 +165,8 @@ struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    const NEW: Self = Self {
-        intent: Intent::New,
-        previous: None,
-        new_license: true,
-        names_previous: false,
-    };
+    const NEW: Self =
+        Self { intent: Intent::New, previous: None, new_license: true, names_previous: false };
 }
 
 impl Market {
@@ -222,9 +212,7 @@ impl Market {
     ) -> Result<ActionOutcome, ActionError> {
         let code = self.code_of(&order.product)?;
         if self.products[&code].pricing.has_contract() {
-            return Err(ActionError::WrongPricing {
-                expected: "a contract (purchase)",
-            });
+            return Err(ActionError::WrongPricing { expected: "a contract (purchase)" });
         }
         self.admit(account_id, &code)?;
         let position = self.create(now, account_id, &code, order, &Origin::NEW)?;
@@ -239,9 +227,7 @@ impl Market {
     ) -> Result<ActionOutcome, ActionError> {
         let code = self.code_of(&order.product)?;
         if !self.products[&code].pricing.has_contract() {
-            return Err(ActionError::WrongPricing {
-                expected: "pay-as-you-go (subscribe)",
-            });
+            return Err(ActionError::WrongPricing { expected: "pay-as-you-go (subscribe)" });
         }
         self.check_dimensions(&code, &order.dimensions)?;
         self.admit(account_id, &code)?;
@@ -314,8 +300,7 @@ impl Market {
             return self.succeed(now, position, order, Intent::Replace);
         }
         let dimensions = order.dimensions.clone();
-        self.agreements
-            .update(position, now, |it| it.dimensions = dimensions);
+        self.agreements.update(position, now, |it| it.dimensions = dimensions);
         self.publish_change(now, position);
         Ok(self.outcome_of(position))
     }
@@ -358,16 +343,12 @@ impl Market {
         }
         order.term = order.term.or(Some(OrderTerm(old.term)));
         order.auto_renew = order.auto_renew.or(Some(old.auto_renew));
-        order.channel_partner = order
-            .channel_partner
-            .or_else(|| old.channel_partner.clone());
+        order.channel_partner = order.channel_partner.or_else(|| old.channel_partner.clone());
         if order.ends_at.is_none() && old.ends_at.is_some() {
             order.ends_at = match intent {
                 // A replacement keeps the term; a renewal adds one to it.
                 Intent::Replace => old.ends_at,
-                _ => old
-                    .ends_at
-                    .and_then(|end| add_span(end.max(now), old.term_of(&order))),
+                _ => old.ends_at.and_then(|end| add_span(end.max(now), old.term_of(&order))),
             };
             order.ends_at.ok_or(ActionError::BadTerm)?;
         }
@@ -458,9 +439,7 @@ impl Market {
         let buyer = self
             .buyers
             .get_mut(account_id)
-            .ok_or_else(|| ActionError::UnknownBuyer {
-                account_id: account_id.to_owned(),
-            })?;
+            .ok_or_else(|| ActionError::UnknownBuyer { account_id: account_id.to_owned() })?;
         buyer.suspended = order.suspended.unwrap_or(true);
         Ok(self.outcome(account_id, &code, None))
     }
@@ -499,17 +478,10 @@ impl Market {
         order: &Order,
         origin: &Origin<'_>,
     ) -> Result<usize, ActionError> {
-        let trial_ends_at = if order.free_trial {
-            add_span(now, 30.days())
-        } else {
-            None
-        };
+        let trial_ends_at = if order.free_trial { add_span(now, 30.days()) } else { None };
         let term = order.term.map_or_else(|| 1.year(), |term| term.0);
         let ends_at = if self.products[product_code].pricing.has_contract() {
-            let end = order
-                .ends_at
-                .or(trial_ends_at)
-                .or_else(|| add_span(now, term));
+            let end = order.ends_at.or(trial_ends_at).or_else(|| add_span(now, term));
             Some(end.filter(|end| *end > now).ok_or(ActionError::BadTerm)?)
         } else {
             None
@@ -569,9 +541,7 @@ impl Market {
     ) -> Result<(), ActionError> {
         let product = &self.products[product_code];
         if let Some(dimension) = dimensions.keys().find(|key| !product.entitles(key)) {
-            return Err(ActionError::UnknownDimension {
-                dimension: dimension.clone(),
-            });
+            return Err(ActionError::UnknownDimension { dimension: dimension.clone() });
         }
         if dimensions.is_empty() || dimensions.values().any(|quantity| *quantity == 0) {
             return Err(ActionError::NothingBought);
@@ -587,9 +557,7 @@ impl Market {
         let found = match &order.agreement_id {
             Some(id) => {
                 let position = held.find(|at| self.agreements.get(*at).agreement_id == *id);
-                let unknown = || ActionError::UnknownAgreement {
-                    agreement: id.clone(),
-                };
+                let unknown = || ActionError::UnknownAgreement { agreement: id.clone() };
                 Some(position.ok_or_else(unknown)?)
             }
             None => held.rfind(|position| self.agreements.get(*position).is_active()),
@@ -603,27 +571,19 @@ impl Market {
 
     fn code_of(&self, product: &str) -> Result<String, ActionError> {
         let found = self.product(product).map(|it| it.product_code.clone());
-        found.ok_or_else(|| ActionError::UnknownProduct {
-            product: product.to_owned(),
-        })
+        found.ok_or_else(|| ActionError::UnknownProduct { product: product.to_owned() })
     }
 
     fn known_buyer(&self, account_id: &str) -> Result<(), ActionError> {
         let known = self.buyers.contains_key(account_id);
         known
             .then_some(())
-            .ok_or_else(|| ActionError::UnknownBuyer {
-                account_id: account_id.to_owned(),
-            })
+            .ok_or_else(|| ActionError::UnknownBuyer { account_id: account_id.to_owned() })
     }
 
     fn outcome_of(&self, position: usize) -> ActionOutcome {
         let agreement = self.agreements.get(position);
-        self.outcome(
-            &agreement.account_id,
-            &agreement.product_code,
-            Some(position),
-        )
+        self.outcome(&agreement.account_id, &agreement.product_code, Some(position))
     }
 
     fn outcome(
@@ -632,15 +592,10 @@ impl Market {
         product_code: &str,
         position: Option<usize>,
     ) -> ActionOutcome {
-        let legacy = self
-            .products
-            .get(product_code)
-            .is_some_and(|it| it.protocol == Protocol::Legacy);
-        let position = position.or_else(|| {
-            self.agreements
-                .of_buyer_and_product(account_id, product_code)
-                .next_back()
-        });
+        let legacy =
+            self.products.get(product_code).is_some_and(|it| it.protocol == Protocol::Legacy);
+        let position = position
+            .or_else(|| self.agreements.of_buyer_and_product(account_id, product_code).next_back());
         let agreement = position.map(|position| self.agreements.get(position));
         ActionOutcome {
             account_id: account_id.to_owned(),
@@ -662,8 +617,5 @@ impl Agreement {
 
 /// Adds a calendar span; `None` past the calendar's end.
 fn add_span(at: Timestamp, span: Span) -> Option<Timestamp> {
-    at.to_zoned(TimeZone::UTC)
-        .checked_add(span)
-        .ok()
-        .map(|it| it.timestamp())
+    at.to_zoned(TimeZone::UTC).checked_add(span).ok().map(|it| it.timestamp())
 }

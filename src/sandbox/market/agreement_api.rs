@@ -55,10 +55,7 @@ impl Search {
         if given.is_empty() || given.len() > FILTERS_MAX {
             return Err(validation("filters must have 1 to 10 members"));
         }
-        let mut search = Self {
-            filters: BTreeMap::new(),
-            after: BTreeMap::new(),
-        };
+        let mut search = Self { filters: BTreeMap::new(), after: BTreeMap::new() };
         for filter in given {
             search.add(filter)?;
         }
@@ -69,9 +66,7 @@ impl Search {
         }
         match search.filters.get("PartyType").map(String::as_str) {
             Some("Proposer" | "Acceptor") => Ok(search),
-            _ => Err(validation(
-                "the filter PartyType must be Proposer or Acceptor",
-            )),
+            _ => Err(validation("the filter PartyType must be Proposer or Acceptor")),
         }
     }
 
@@ -79,9 +74,7 @@ impl Search {
         let name = text(filter, "name").ok_or_else(|| validation("a filter has no name"))?;
         let values = filter.get("values").and_then(Value::as_array);
         let [value] = values.map_or(&[][..], Vec::as_slice) else {
-            return Err(validation(format!(
-                "the filter {name} takes exactly one value"
-            )));
+            return Err(validation(format!("the filter {name} takes exactly one value")));
         };
         let repeated = if let Some(name) = TIME_FILTERS.into_iter().find(|it| *it == name) {
             let at = timestamp(value)
@@ -126,11 +119,7 @@ impl Search {
                 agreement.ends_at.unwrap_or(Timestamp::MAX),
             )
             && self.is_within("AfterStartTime", "BeforeStartTime", agreement.starts_at)
-            && self.is_within(
-                "AfterLastUpdateTime",
-                "BeforeLastUpdateTime",
-                agreement.updated_at,
-            )
+            && self.is_within("AfterLastUpdateTime", "BeforeLastUpdateTime", agreement.updated_at)
     }
 }
 
@@ -161,9 +150,7 @@ fn read_place(input: &Value) -> Result<Option<Place>, ApiError> {
         let (at, position) = place.split_once(' ')?;
         Some((at.parse().ok()?, position.parse().ok()?))
     });
-    place
-        .map(Some)
-        .ok_or_else(|| validation("nextToken is invalid"))
+    place.map(Some).ok_or_else(|| validation("nextToken is invalid"))
 }
 
 impl Market {
@@ -186,10 +173,8 @@ impl Market {
         }
         let next = found.last().filter(|_| more);
         let next = next.map(|(at, position)| encode_token(&format!("{at} {position}")));
-        let views: Vec<Value> = found
-            .iter()
-            .map(|(_, position)| self.view(self.agreements.get(*position)))
-            .collect();
+        let views: Vec<Value> =
+            found.iter().map(|(_, position)| self.view(self.agreements.get(*position))).collect();
         let mut answer = json!({"agreementViewSummaries": views});
         if let Some(next) = next {
             answer["nextToken"] = next.into();
@@ -205,18 +190,13 @@ impl Market {
         ascending: bool,
         place: Option<Place>,
     ) -> Box<dyn Iterator<Item = Place> + 'a> {
-        let narrow = match (
-            search.value("LicenseArn"),
-            search.value("AcceptorAccountId"),
-        ) {
+        let narrow = match (search.value("LicenseArn"), search.value("AcceptorAccountId")) {
             (Some(license), _) => Some(self.agreements.of_license(license)),
             (None, Some(account)) => Some(self.agreements.of_buyer(account)),
             (None, None) => None,
         };
         if let Some(narrow) = narrow {
-            let keyed = narrow
-                .iter()
-                .map(|at| (self.agreements.get(*at).sort_key(by), *at));
+            let keyed = narrow.iter().map(|at| (self.agreements.get(*at).sort_key(by), *at));
             let mut places: Vec<Place> = keyed.collect();
             places.sort_unstable();
             if !ascending {
@@ -232,24 +212,16 @@ impl Market {
             SortBy::StartTime => "AfterStartTime",
             SortBy::LastUpdateTime => "AfterLastUpdateTime",
         };
-        let least = search
-            .after
-            .get(name)
-            .map_or(Bound::Unbounded, |at| Bound::Included((*at, 0)));
+        let least = search.after.get(name).map_or(Bound::Unbounded, |at| Bound::Included((*at, 0)));
         let sorted = self.agreements.sorted(by);
         match (place, ascending) {
-            (Some(place), true) => Box::new(
-                sorted
-                    .range((Bound::Excluded(place), Bound::Unbounded))
-                    .copied(),
-            ),
+            (Some(place), true) => {
+                Box::new(sorted.range((Bound::Excluded(place), Bound::Unbounded)).copied())
+            }
             (None, true) => Box::new(sorted.range((least, Bound::Unbounded)).copied()),
-            (Some(place), false) => Box::new(
-                sorted
-                    .range((Bound::Unbounded, Bound::Excluded(place)))
-                    .rev()
-                    .copied(),
-            ),
+            (Some(place), false) => {
+                Box::new(sorted.range((Bound::Unbounded, Bound::Excluded(place))).rev().copied())
+            }
             (None, false) => Box::new(sorted.iter().rev().copied()),
         }
     }
@@ -288,15 +260,10 @@ impl Market {
 
     fn own_agreement(&self, input: &Value) -> Result<&Agreement, ApiError> {
         let id = text(input, "agreementId").ok_or_else(|| validation("agreementId is required"))?;
-        let found = self
-            .agreements
-            .find(id)
-            .map(|position| self.agreements.get(position));
-        found
-            .filter(|it| it.channel_partner.is_none())
-            .ok_or_else(|| {
-                ApiError::bad_request("ResourceNotFoundException", format!("no agreement {id}"))
-            })
+        let found = self.agreements.find(id).map(|position| self.agreements.get(position));
+        found.filter(|it| it.channel_partner.is_none()).ok_or_else(|| {
+            ApiError::bad_request("ResourceNotFoundException", format!("no agreement {id}"))
+        })
     }
 
     pub(super) fn describe_agreement(&self, input: &Value) -> Result<Value, ApiError> {
@@ -327,13 +294,9 @@ impl Market {
             }}));
         }
         if product.pricing.has_usage() {
-            let metered = product
-                .dimensions
-                .iter()
-                .filter(|it| product.meters(&it.key));
-            let card: Vec<Value> = metered
-                .map(|it| json!({"dimensionKey": it.key, "price": "0.001"}))
-                .collect();
+            let metered = product.dimensions.iter().filter(|it| product.meters(&it.key));
+            let card: Vec<Value> =
+                metered.map(|it| json!({"dimensionKey": it.key, "price": "0.001"})).collect();
             terms.push(json!({"usageBasedPricingTerm": {
                 "type": "UsageBasedPricingTerm",
                 "currencyCode": "USD",

@@ -158,14 +158,8 @@ impl Agreements {
     pub(super) fn insert(&mut self, agreement: Agreement) -> usize {
         let position = self.all.len();
         self.by_id.insert(agreement.agreement_id.clone(), position);
-        self.by_license
-            .entry(agreement.license_arn.clone())
-            .or_default()
-            .push(position);
-        self.by_buyer
-            .entry(agreement.account_id.clone())
-            .or_default()
-            .push(position);
+        self.by_license.entry(agreement.license_arn.clone()).or_default().push(position);
+        self.by_buyer.entry(agreement.account_id.clone()).or_default().push(position);
         self.all.push(agreement);
         self.link(position);
         position
@@ -193,10 +187,7 @@ impl Agreements {
             self.sorted[index].insert((agreement.sort_key(*order), position));
         }
         if agreement.has_rows() {
-            let entitled = self
-                .entitled
-                .entry(agreement.product_code.clone())
-                .or_default();
+            let entitled = self.entitled.entry(agreement.product_code.clone()).or_default();
             entitled.insert(position);
         } else if let Some(entitled) = self.entitled.get_mut(&agreement.product_code) {
             entitled.remove(&position);
@@ -248,9 +239,7 @@ impl Agreements {
         position: usize,
     ) -> impl Iterator<Item = usize> + use<'_> {
         let entitled = self.entitled.get(product_code);
-        entitled
-            .into_iter()
-            .flat_map(move |set| set.range(position..).copied())
+        entitled.into_iter().flat_map(move |set| set.range(position..).copied())
     }
 
     pub(super) fn has_rows(&self, position: usize) -> bool {

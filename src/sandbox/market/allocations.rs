@@ -32,9 +32,7 @@ pub(super) fn read_allocations(
 ) -> Result<Allocations, ApiError> {
     let given = match record.get("UsageAllocations") {
         None | Some(Value::Null) => return Ok(Allocations::new()),
-        Some(given) => given
-            .as_array()
-            .ok_or_else(|| invalid_allocations("not a list"))?,
+        Some(given) => given.as_array().ok_or_else(|| invalid_allocations("not a list"))?,
     };
     if given.is_empty() || given.len() > ALLOCATIONS_MAX {
         let message = format!("a record has 1 to {ALLOCATIONS_MAX} usage allocations");
@@ -46,14 +44,10 @@ pub(super) fn read_allocations(
         let part = read_quantity(allocation, "AllocatedUsageQuantity", decimal)?
             .ok_or_else(|| invalid_allocations("an allocated quantity is missing"))?;
         if allocation.get(decimal).is_some_and(|it| !it.is_null()) != is_decimal {
-            return Err(invalid_allocations(
-                "integers and decimals cannot be mixed in a record",
-            ));
+            return Err(invalid_allocations("integers and decimals cannot be mixed in a record"));
         }
         if allocations.insert(read_tags(allocation)?, part).is_some() {
-            return Err(invalid_allocations(
-                "two usage allocations have the same tags",
-            ));
+            return Err(invalid_allocations("two usage allocations have the same tags"));
         }
     }
     let sum: Decimal = allocations.values().copied().sum();
@@ -67,14 +61,10 @@ pub(super) fn read_allocations(
 fn read_tags(allocation: &Value) -> Result<Tags, ApiError> {
     let given = match allocation.get("Tags") {
         None | Some(Value::Null) => return Ok(Tags::new()),
-        Some(given) => given
-            .as_array()
-            .ok_or_else(|| invalid_tag("Tags is not a list"))?,
+        Some(given) => given.as_array().ok_or_else(|| invalid_tag("Tags is not a list"))?,
     };
     if given.is_empty() || given.len() > TAGS_MAX {
-        return Err(invalid_tag(format!(
-            "an allocation has 1 to {TAGS_MAX} tags"
-        )));
+        return Err(invalid_tag(format!("an allocation has 1 to {TAGS_MAX} tags")));
     }
     let mut tags = Tags::new();
     for tag in given {

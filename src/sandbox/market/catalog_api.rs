@@ -8,19 +8,11 @@ use super::{ApiError, Market, Product, Visibility};
 const PAGE_MAX: usize = 50;
 
 fn validation(message: impl Into<String>) -> ApiError {
-    ApiError {
-        status: 422,
-        code: "ValidationException",
-        message: message.into(),
-    }
+    ApiError { status: 422, code: "ValidationException", message: message.into() }
 }
 
 fn not_found(message: impl Into<String>) -> ApiError {
-    ApiError {
-        status: 404,
-        code: "ResourceNotFoundException",
-        message: message.into(),
-    }
+    ApiError { status: 404, code: "ResourceNotFoundException", message: message.into() }
 }
 
 /// Query parameters and bodies spell members differently.
@@ -65,10 +57,7 @@ impl Market {
             .map(|(_, code)| &self.products[code])
             .filter(|product| matches_filters(product, input));
         let shown: Vec<&Product> = found.by_ref().take(page).collect();
-        let next = found
-            .next()
-            .and(shown.last())
-            .map(|last| encode_token(&last.entity_id));
+        let next = found.next().and(shown.last()).map(|last| encode_token(&last.entity_id));
         let list: Vec<Value> = shown.into_iter().map(|it| self.summary(it)).collect();
         Ok(json!({"EntitySummaryList": list, "NextToken": next}))
     }
@@ -123,10 +112,7 @@ fn matches_filters(product: &Product, input: &Value) -> bool {
     let Some(filters) = filters else { return true };
     let visibility = json!(product.visibility);
     let holds = |name: &str, value: &str| {
-        let list = filters
-            .get(name)
-            .and_then(|it| it.get("ValueList"))
-            .and_then(Value::as_array);
+        let list = filters.get(name).and_then(|it| it.get("ValueList")).and_then(Value::as_array);
         list.is_none_or(|list| list.iter().any(|it| it.as_str() == Some(value)))
     };
     holds("EntityId", &product.entity_id)

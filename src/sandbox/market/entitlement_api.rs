@@ -63,9 +63,7 @@ fn read_token(input: &Value) -> Result<Option<Position>, ApiError> {
         let (agreement, dimension) = position.split_once(' ')?;
         Some((agreement.parse().ok()?, dimension.to_owned()))
     });
-    position
-        .map(Some)
-        .ok_or_else(|| invalid("NextToken is invalid"))
+    position.map(Some).ok_or_else(|| invalid("NextToken is invalid"))
 }
 
 fn write_token((agreement, dimension): &Position) -> Value {
@@ -82,10 +80,7 @@ impl Market {
         let page = page_size(input, "MaxResults", PAGE, invalid)?;
         let filter = Filter::read(input)?;
         let from = read_token(input)?;
-        let product = self
-            .products
-            .get(code)
-            .ok_or_else(|| invalid("ProductCode is not yours"))?;
+        let product = self.products.get(code).ok_or_else(|| invalid("ProductCode is not yours"))?;
 
         if self.options.sparse_pages && from.is_none() {
             let start = write_token(&(0, String::new()));
@@ -101,10 +96,7 @@ impl Market {
             }
             for (dimension, quantity) in &agreement.dimensions {
                 if position == from.0 && *dimension < from.1
-                    || filter
-                        .dimensions
-                        .as_ref()
-                        .is_some_and(|it| !it.contains(dimension))
+                    || filter.dimensions.as_ref().is_some_and(|it| !it.contains(dimension))
                 {
                     continue;
                 }
@@ -132,31 +124,15 @@ impl Market {
         filter: &Filter,
         from: usize,
     ) -> Box<dyn Iterator<Item = usize> + '_> {
-        let accounts = filter
-            .accounts
-            .as_ref()
-            .map(|it| it.iter().collect::<Vec<_>>());
+        let accounts = filter.accounts.as_ref().map(|it| it.iter().collect::<Vec<_>>());
         let accounts = accounts.or_else(|| {
             let customers = filter.customers.as_ref()?;
-            Some(
-                customers
-                    .iter()
-                    .filter_map(|it| self.customer_accounts.get(it))
-                    .collect(),
-            )
+            Some(customers.iter().filter_map(|it| self.customer_accounts.get(it)).collect())
         });
         let mut found: Vec<usize> = if let Some(licenses) = &filter.licenses {
-            licenses
-                .iter()
-                .flat_map(|it| self.agreements.of_license(it))
-                .copied()
-                .collect()
+            licenses.iter().flat_map(|it| self.agreements.of_license(it)).copied().collect()
         } else if let Some(accounts) = accounts {
-            accounts
-                .into_iter()
-                .flat_map(|it| self.agreements.of_buyer(it))
-                .copied()
-                .collect()
+            accounts.into_iter().flat_map(|it| self.agreements.of_buyer(it)).copied().collect()
         } else {
             return Box::new(self.agreements.entitled_from(&product.product_code, from));
         };
@@ -173,10 +149,8 @@ impl Market {
         position: usize,
     ) -> bool {
         let agreement = self.agreements.get(position);
-        let account_matches = filter
-            .accounts
-            .as_ref()
-            .is_none_or(|it| it.contains(&agreement.account_id));
+        let account_matches =
+            filter.accounts.as_ref().is_none_or(|it| it.contains(&agreement.account_id));
         // Licensed buyers have no customer identifier to be found by.
         let customer_matches = filter.customers.as_ref().is_none_or(|it| {
             product.protocol == Protocol::Legacy

@@ -14,9 +14,7 @@ pub(super) struct Ids {
 
 impl Ids {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-        }
+        Self { random: fastrand::Rng::with_seed(seed) }
     }
 
     pub(super) fn product_code(&mut self) -> String {

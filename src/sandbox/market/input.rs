@@ -9,10 +9,7 @@ use super::ApiError;
 
 /// A member's text; an absent, null or empty member is `None`, as the SDKs send `""` for unset.
 pub(super) fn text<'a>(input: &'a Value, name: &str) -> Option<&'a str> {
-    input
-        .get(name)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
+    input.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// `MaxResults`, or the default.

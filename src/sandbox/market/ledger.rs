@@ -170,10 +170,7 @@ impl Ledger {
 
     pub(super) fn refuse(&mut self, refused: RefusedRecord) {
         let count = u64::try_from(refused.records).unwrap_or(u64::MAX);
-        *self
-            .refused_counts
-            .entry(refused.reason.clone())
-            .or_default() += count;
+        *self.refused_counts.entry(refused.reason.clone()).or_default() += count;
         if self.refused.len() == REFUSED_MAX {
             self.refused.pop_front();
         }

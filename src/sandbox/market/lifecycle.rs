@@ -100,11 +100,8 @@ impl Market {
         immediate: bool,
         at: Timestamp,
     ) {
-        let final_metering = if immediate {
-            SignedDuration::ZERO
-        } else {
-            self.options.final_metering
-        };
+        let final_metering =
+            if immediate { SignedDuration::ZERO } else { self.options.final_metering };
         let until = later(at, final_metering);
         self.agreements.update(position, at, |it| {
             it.status = status;
@@ -116,11 +113,8 @@ impl Market {
             Protocol::Legacy => self.end_legacy(position, &agreement, until, at),
             Protocol::Licensed => {
                 self.publish_ended(at, &agreement, status);
-                let delay = if immediate {
-                    SignedDuration::ZERO
-                } else {
-                    self.options.deprovision_delay
-                };
+                let delay =
+                    if immediate { SignedDuration::ZERO } else { self.options.deprovision_delay };
                 self.at_or_now(later(at, delay), at, Timer::Deprovision(position));
             }
         }
@@ -159,9 +153,7 @@ impl Market {
         });
         // A licence that moved to the successor lives on.
         let shared = self.agreements.of_license(&agreement.license_arn).iter();
-        if shared
-            .copied()
-            .any(|other| other != position && self.agreements.get(other).is_active())
+        if shared.copied().any(|other| other != position && self.agreements.get(other).is_active())
         {
             return;
         }
@@ -173,10 +165,7 @@ impl Market {
     fn unsubscribe_success(&mut self, position: usize, at: Timestamp) {
         let agreement = self.agreements.get(position).clone();
         // After a quick re-subscription AWS never sends it.
-        if self
-            .agreements
-            .has_active(&agreement.account_id, &agreement.product_code)
-        {
+        if self.agreements.has_active(&agreement.account_id, &agreement.product_code) {
             return;
         }
         self.publish_action(at, Topic::Subscription, "unsubscribe-success", &agreement);

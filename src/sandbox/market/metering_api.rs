@@ -43,9 +43,7 @@ fn invalid_license(message: &str) -> ApiError {
 
 /// The start of the clock hour.
 pub(super) fn hour_of(at: Timestamp) -> Timestamp {
-    let down = TimestampRound::new()
-        .smallest(Unit::Hour)
-        .mode(RoundMode::Trunc);
+    let down = TimestampRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc);
     at.round(down).unwrap_or(at)
 }
 
@@ -58,15 +56,11 @@ fn check_window(at: Timestamp, now: Timestamp) -> Result<(), ApiError> {
         return Err(out_of_bounds("The timestamp is 24 hours old or older."));
     }
     let today = now.to_zoned(TimeZone::UTC);
-    let month_start = today
-        .first_of_month()
-        .and_then(|day| day.start_of_day())
-        .map(|start| start.timestamp());
+    let month_start =
+        today.first_of_month().and_then(|day| day.start_of_day()).map(|start| start.timestamp());
     let month_start = month_start.unwrap_or(Timestamp::MIN);
     if at < month_start && now.duration_since(month_start) >= MONTH_END_GRACE {
-        return Err(out_of_bounds(
-            "The previous month is closed since 06:00 UTC on the 1st.",
-        ));
+        return Err(out_of_bounds("The previous month is closed since 06:00 UTC on the 1st."));
     }
     Ok(())
 }
@@ -119,26 +113,18 @@ impl Market {
         if given.len() > RECORDS_MAX {
             return Err(validation("UsageRecords has at most 25 members"));
         }
-        let tagged = given
-            .iter()
-            .any(|record| record.get("UsageAllocations").is_some());
+        let tagged = given.iter().any(|record| record.get("UsageAllocations").is_some());
         if tagged && input.to_string().len() >= CALL_BYTES_MAX {
             return Err(validation("a request must be less than 1 MB"));
         }
-        let records = given
-            .iter()
-            .map(read_record)
-            .collect::<Result<Vec<_>, _>>()?;
+        let records = given.iter().map(read_record).collect::<Result<Vec<_>, _>>()?;
 
         let product_code = text(input, "ProductCode");
         let by_license = records.iter().any(|record| record.license_arn.is_some());
         let known = product_code.map_or(by_license, |code| self.products.contains_key(code));
         if !known {
             let message = "The product code does not match a product of yours.";
-            return Err(ApiError::bad_request(
-                "InvalidProductCodeException",
-                message,
-            ));
+            return Err(ApiError::bad_request("InvalidProductCodeException", message));
         }
         let identified = records
             .into_iter()
@@ -146,9 +132,7 @@ impl Market {
             .collect::<Result<Vec<_>, _>>()?;
         let first = identified.first().map(|it| &it.product_code);
         if identified.iter().any(|it| Some(&it.product_code) != first) {
-            return Err(invalid_license(
-                "The licences belong to more than one product.",
-            ));
+            return Err(invalid_license("The licences belong to more than one product."));
         }
         for it in &identified {
             if !self.products[&it.product_code].meters(&it.record.dimension) {
@@ -156,10 +140,7 @@ impl Market {
                     "The usage dimension {} does not match one of the product's.",
                     it.record.dimension
                 );
-                return Err(ApiError::bad_request(
-                    "InvalidUsageDimensionException",
-                    message,
-                ));
+                return Err(ApiError::bad_request("InvalidUsageDimensionException", message));
             }
         }
         for it in &identified {
@@ -185,9 +166,7 @@ impl Market {
                 invalid_customer("LicenseArn needs a CustomerAWSAccountId beside it.")
             })?;
             let agreements = self.agreements.of_license(license_arn).to_vec();
-            let held = agreements
-                .first()
-                .map(|position| self.agreements.get(*position));
+            let held = agreements.first().map(|position| self.agreements.get(*position));
             let held = held
                 .filter(|it| it.account_id == account_id)
                 .filter(|it| product_code.is_none_or(|code| code == it.product_code))
@@ -211,18 +190,13 @@ impl Market {
                 .ok_or_else(|| invalid_customer("The customer identifier does not exist."))?,
             (None, Some(account_id)) if self.buyers.contains_key(account_id) => account_id,
             _ => {
-                return Err(invalid_customer(
-                    "The record names no customer that exists.",
-                ));
+                return Err(invalid_customer("The record names no customer that exists."));
             }
         };
         Ok(Identified {
             form: MeteringForm::ProductCode,
             product_code: code.to_owned(),
-            agreements: self
-                .agreements
-                .of_buyer_and_product(account_id, code)
-                .collect(),
+            agreements: self.agreements.of_buyer_and_product(account_id, code).collect(),
             account_id: account_id.clone(),
             record,
         })
@@ -230,27 +204,16 @@ impl Market {
 
     /// Refuses usage from before the software was in use.
     fn check_start(&self, it: &Identified, now: Timestamp) -> Result<(), ApiError> {
-        let usable = it
-            .agreements
-            .iter()
-            .map(|position| self.agreements.get(*position));
-        let start = usable
-            .filter(|it| it.accepts_usage(now))
-            .map(|it| it.metered_from)
-            .min();
+        let usable = it.agreements.iter().map(|position| self.agreements.get(*position));
+        let start = usable.filter(|it| it.accepts_usage(now)).map(|it| it.metered_from).min();
         if start.is_some_and(|start| it.record.timestamp < hour_of(start)) {
-            return Err(out_of_bounds(
-                "The timestamp is before the start of the subscription.",
-            ));
+            return Err(out_of_bounds("The timestamp is before the start of the subscription."));
         }
         Ok(())
     }
 
     fn meter(&mut self, context: &CallContext, it: &Identified) -> (&'static str, Option<String>) {
-        let mut held = it
-            .agreements
-            .iter()
-            .map(|position| self.agreements.get(*position));
+        let mut held = it.agreements.iter().map(|position| self.agreements.get(*position));
         let subscribed = held.any(|it| it.accepts_usage(context.now));
         if !subscribed || self.buyers[&it.account_id].suspended {
             self.refuse_record(context, "CustomerNotSubscribed", it);
@@ -304,11 +267,6 @@ impl Market {
             it.record.quantity, it.record.dimension, it.product_code, it.record.timestamp,
         );
         let reason = reason.to_owned();
-        self.ledger.refuse(RefusedRecord {
-            at: context.now,
-            reason,
-            detail,
-            records: 1,
-        });
+        self.ledger.refuse(RefusedRecord { at: context.now, reason, detail, records: 1 });
     }
 }

@@ -81,11 +81,7 @@ pub struct ApiError {
 
 impl ApiError {
     fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status: 400,
-            code,
-            message: message.into(),
-        }
+        Self { status: 400, code, message: message.into() }
     }
 }
 
@@ -165,10 +161,7 @@ impl Market {
     /// Forgets everything and starts again from the same seed; the seller's account stays.
     pub fn reset(&mut self) {
         let seller_account = std::mem::take(&mut self.seller_account);
-        *self = Self {
-            seller_account,
-            ..Self::new(self.seed)
-        };
+        *self = Self { seller_account, ..Self::new(self.seed) };
     }
 
     /// The account that owns the products.
@@ -224,9 +217,7 @@ impl Market {
         self.tick(now);
         let later = self.outgoing.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.outgoing, later);
-        due.into_iter()
-            .map(|((at, _), channel)| Outgoing { at, channel })
-            .collect()
+        due.into_iter().map(|((at, _), channel)| Outgoing { at, channel }).collect()
     }
 
     /// When something happens next without anyone asking.

@@ -96,11 +96,7 @@ impl Dimension {
 
     /// Usage that the seller reports.
     pub fn metered(key: &str, name: &str) -> Self {
-        Self::of(
-            key,
-            name,
-            &[DimensionType::Metered, DimensionType::ExternallyMetered],
-        )
+        Self::of(key, name, &[DimensionType::Metered, DimensionType::ExternallyMetered])
     }
 
     fn of(key: &str, name: &str, types: &[DimensionType]) -> Self {
@@ -174,16 +170,12 @@ pub struct Product {
 impl Product {
     /// Whether usage can be metered on this dimension.
     pub fn meters(&self, dimension: &str) -> bool {
-        self.dimensions
-            .iter()
-            .any(|it| it.key == dimension && it.is_metered())
+        self.dimensions.iter().any(|it| it.key == dimension && it.is_metered())
     }
 
     /// Whether this dimension can be bought in a contract.
     pub fn entitles(&self, dimension: &str) -> bool {
-        self.dimensions
-            .iter()
-            .any(|it| it.key == dimension && it.is_entitled())
+        self.dimensions.iter().any(|it| it.key == dimension && it.is_entitled())
     }
 }
 
@@ -263,9 +255,7 @@ impl Market {
         let product_code = new.product_code.unwrap_or_else(|| self.ids.product_code());
         let entity_id = new.entity_id.unwrap_or_else(|| self.ids.entity_id());
         if self.products.contains_key(&product_code) || self.entity_codes.contains_key(&entity_id) {
-            return Err(ActionError::ProductExists {
-                product: product_code,
-            });
+            return Err(ActionError::ProductExists { product: product_code });
         }
         let product = Product {
             entity_id: entity_id.clone(),
@@ -290,9 +280,7 @@ impl Market {
     /// Finds a product by product code or entity id.
     pub fn product(&self, code_or_entity: &str) -> Option<&Product> {
         self.products.get(code_or_entity).or_else(|| {
-            self.entity_codes
-                .get(code_or_entity)
-                .and_then(|code| self.products.get(code))
+            self.entity_codes.get(code_or_entity).and_then(|code| self.products.get(code))
         })
     }
 
@@ -309,12 +297,9 @@ impl Market {
         if !self.buyers.contains_key(&account_id) {
             let identifier = customer_identifier.unwrap_or_else(|| self.ids.customer_identifier());
             if self.customer_accounts.contains_key(&identifier) {
-                return Err(ActionError::IdentifierTaken {
-                    customer_identifier: identifier,
-                });
+                return Err(ActionError::IdentifierTaken { customer_identifier: identifier });
             }
-            self.customer_accounts
-                .insert(identifier.clone(), account_id.clone());
+            self.customer_accounts.insert(identifier.clone(), account_id.clone());
             let buyer = Buyer {
                 account_id: account_id.clone(),
                 customer_identifier: identifier,
@@ -346,10 +331,8 @@ impl Market {
         };
         let mut with_usage = tiers();
         with_usage.push(Dimension::metered("api_calls", "API calls"));
-        let usage = vec![
-            Dimension::metered("requests", "Requests"),
-            Dimension::metered("gb", "Storage"),
-        ];
+        let usage =
+            vec![Dimension::metered("requests", "Requests"), Dimension::metered("gb", "Storage")];
         let demo = [
             ("Acme Insight", Protocol::Licensed, with_usage),
             ("Acme Stream", Protocol::Licensed, usage.clone()),

@@ -35,15 +35,11 @@ impl Intent {
 }
 
 fn to_seconds(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn to_milliseconds(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-        .to_string()
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// The topic's ARN for a product.
@@ -63,13 +59,7 @@ impl Market {
 
     fn publish_sns(&mut self, at: Timestamp, topic: Topic, product_code: &str, body: &Value) {
         let topic_arn = topic_arn(topic, product_code);
-        self.publish(
-            at,
-            Channel::Sns {
-                topic_arn,
-                message: body.to_string(),
-            },
-        );
+        self.publish(at, Channel::Sns { topic_arn, message: body.to_string() });
     }
 
     /// Publishes `subscribe-success` or `subscribe-fail`, which carry the offer.
@@ -171,10 +161,7 @@ impl Market {
     }
 
     fn proposer(&self, agreement: &Agreement) -> String {
-        agreement
-            .channel_partner
-            .clone()
-            .unwrap_or_else(|| self.seller_account.clone())
+        agreement.channel_partner.clone().unwrap_or_else(|| self.seller_account.clone())
     }
 
     fn titled_product(&self, agreement: &Agreement) -> Value {
@@ -182,10 +169,7 @@ impl Market {
         json!({"id": product.entity_id, "title": product.title})
     }
 
-    #[expect(
-        clippy::unused_self,
-        reason = "reads as one family with the other bodies"
-    )]
+    #[expect(clippy::unused_self, reason = "reads as one family with the other bodies")]
     fn agreement_times(&self, agreement: &Agreement) -> Value {
         let end = agreement.ends_at;
         json!({
@@ -213,11 +197,7 @@ impl Market {
 
     fn publish_event(&mut self, at: Timestamp, name: &str, agreement: &Agreement, detail: &Value) {
         // A seller who is proposer and manufacturer at once gets only the proposer's event.
-        let role = if agreement.channel_partner.is_some() {
-            "Manufacturer"
-        } else {
-            "Proposer"
-        };
+        let role = if agreement.channel_partner.is_some() { "Manufacturer" } else { "Proposer" };
         let detail_type = format!("{name} - {role}");
         self.publish_event_as(at, &detail_type, &agreement.agreement_id, detail);
     }

@@ -71,9 +71,7 @@ impl Market {
         }
         let product = &self.products[&registration.product_code];
         let identifier = match product.protocol {
-            Protocol::Legacy => self.buyers[&registration.account_id]
-                .customer_identifier
-                .as_str(),
+            Protocol::Legacy => self.buyers[&registration.account_id].customer_identifier.as_str(),
             Protocol::Licensed => "",
         };
         let mut answer = json!({
@@ -82,10 +80,8 @@ impl Market {
             "ProductCode": registration.product_code,
         });
         if let Some(agreement_id) = &registration.agreement_id {
-            let position = self
-                .agreements
-                .find(agreement_id)
-                .expect("agreements are never removed");
+            let position =
+                self.agreements.find(agreement_id).expect("agreements are never removed");
             answer["LicenseArn"] = self.agreements.get(position).license_arn.as_str().into();
             answer["Metadata"] = json!({"AgreementId": agreement_id});
         }

@@ -27,17 +27,13 @@ fn validation(message: impl Into<String>) -> ApiError {
 }
 
 pub(super) fn read_record(record: &Value) -> Result<UsageRecord, ApiError> {
-    let given = record
-        .get("Timestamp")
-        .ok_or_else(|| validation("Timestamp is required"))?;
+    let given = record.get("Timestamp").ok_or_else(|| validation("Timestamp is required"))?;
     let dimension = text(record, "Dimension").ok_or_else(|| validation("Dimension is required"))?;
     if dimension.len() > 255 {
         return Err(validation("Dimension has at most 255 characters"));
     }
     let quantity = read_quantity(record, "Quantity", "QuantityAsDecimal")?.unwrap_or(Decimal::ZERO);
-    let is_decimal = record
-        .get("QuantityAsDecimal")
-        .is_some_and(|it| !it.is_null());
+    let is_decimal = record.get("QuantityAsDecimal").is_some_and(|it| !it.is_null());
     let owned = |name| text(record, name).map(str::to_owned);
     Ok(UsageRecord {
         timestamp: timestamp(given).ok_or_else(|| validation("Timestamp is malformed"))?,
@@ -58,9 +54,9 @@ pub(super) fn read_quantity(
 ) -> Result<Option<Decimal>, ApiError> {
     let present = |name: &str| record.get(name).filter(|value| !value.is_null());
     match (present(integer), present(decimal)) {
-        (Some(_), Some(_)) => Err(validation(format!(
-            "{integer} and {decimal} are mutually exclusive"
-        ))),
+        (Some(_), Some(_)) => {
+            Err(validation(format!("{integer} and {decimal} are mutually exclusive")))
+        }
         (Some(value), None) => value
             .as_i64()
             .filter(|quantity| (0..=QUANTITY_MAX).contains(quantity))

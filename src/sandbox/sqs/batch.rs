@@ -69,9 +69,7 @@ fn check_entries(input: &Value) -> Result<&[Value], ApiError> {
     let mut bytes = 0;
     for entry in entries {
         let id = text(entry, "Id")?;
-        let fits = id
-            .chars()
-            .all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '_');
+        let fits = id.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '_');
         if !fits || id.len() > 80 {
             return Err(bad_request(
                 "InvalidBatchEntryId",
@@ -80,10 +78,7 @@ fn check_entries(input: &Value) -> Result<&[Value], ApiError> {
             ));
         }
         if !ids.insert(id) {
-            return Err(bad_request(
-                "BatchEntryIdsNotDistinct",
-                format!("Id {id} repeated."),
-            ));
+            return Err(bad_request("BatchEntryIdsNotDistinct", format!("Id {id} repeated.")));
         }
         bytes += entry["MessageBody"].as_str().map_or(0, str::len);
     }

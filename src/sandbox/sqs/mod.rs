@@ -60,9 +60,7 @@ impl Queues {
         let now = self.0.clock.now();
         let mut state = self.lock();
         if !state.queues.contains_key(name) {
-            let redrive = attributes
-                .get("RedrivePolicy")
-                .and_then(|text| read_redrive(text).ok());
+            let redrive = attributes.get("RedrivePolicy").and_then(|text| read_redrive(text).ok());
             let queue = Queue {
                 name: name.to_owned(),
                 messages: queue::Messages::default(),
@@ -156,10 +154,7 @@ impl Queues {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -213,25 +208,18 @@ fn number(input: &Value, name: &str, least: i64, most: i64) -> Result<Option<i64
 }
 
 fn read_redrive(policy: &str) -> Result<Redrive, ApiError> {
-    let invalid = || {
-        bad_request(
-            "InvalidAttributeValue",
-            "Value for parameter RedrivePolicy is invalid.",
-        )
-    };
+    let invalid =
+        || bad_request("InvalidAttributeValue", "Value for parameter RedrivePolicy is invalid.");
     let policy: Value = serde_json::from_str(policy).map_err(|_| invalid())?;
     let count = match &policy["maxReceiveCount"] {
         Value::String(text) => text.parse().ok(),
         value => value.as_u64().and_then(|count| u32::try_from(count).ok()),
     };
-    let queue = policy["deadLetterTargetArn"]
-        .as_str()
-        .and_then(|arn| arn.rsplit(':').next());
+    let queue = policy["deadLetterTargetArn"].as_str().and_then(|arn| arn.rsplit(':').next());
     match (queue, count) {
-        (Some(queue), Some(count)) if (1..=1000).contains(&count) => Ok(Redrive {
-            dead_letter_queue: queue.to_owned(),
-            max_receive_count: count,
-        }),
+        (Some(queue), Some(count)) if (1..=1000).contains(&count) => {
+            Ok(Redrive { dead_letter_queue: queue.to_owned(), max_receive_count: count })
+        }
         _ => Err(invalid()),
     }
 }
@@ -261,9 +249,7 @@ fn read_receipt(queue: &str, input: &Value) -> Result<Receipt, ApiError> {
 
 /// A random identifier in the form AWS gives its messages.
 pub(super) fn random_uuid(random: &mut fastrand::Rng) -> String {
-    uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes())
-        .into_uuid()
-        .to_string()
+    uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
 fn md5_hex(bytes: &[u8]) -> String {

@@ -41,9 +41,8 @@ impl Queues {
                 let attributes = read_attributes(input)?;
                 let queue = state.queue(input)?;
                 if let Some(policy) = attributes.get("RedrivePolicy") {
-                    queue.redrive = (!policy.is_empty())
-                        .then(|| read_redrive(policy))
-                        .transpose()?;
+                    queue.redrive =
+                        (!policy.is_empty()).then(|| read_redrive(policy)).transpose()?;
                 }
                 queue.attributes.extend(attributes);
                 queue.changed_at = now;
@@ -85,9 +84,7 @@ impl Queues {
             read_redrive(policy)?;
         }
         let differs = self.lock().queues.get(name).is_some_and(|queue| {
-            attributes
-                .iter()
-                .any(|(key, value)| queue.attributes.get(key) != Some(value))
+            attributes.iter().any(|(key, value)| queue.attributes.get(key) != Some(value))
         });
         if differs {
             return Err(bad_request(
@@ -142,17 +139,13 @@ impl Queues {
             .unwrap_or_else(|| SignedDuration::from_secs(queue.seconds("VisibilityTimeout", 30)));
         let redrive = queue.redrive.clone();
         let max_receive_count = redrive.as_ref().map(|it| it.max_receive_count);
-        let received = queue
-            .messages
-            .receive(now, request.most, visibility, max_receive_count);
+        let received = queue.messages.receive(now, request.most, visibility, max_receive_count);
         let next_reveal = queue.messages.next_reveal();
         let dead_letters =
             redrive.and_then(|redrive| state.queues.get_mut(&redrive.dead_letter_queue));
         if let (false, Some(dead_letters)) = (received.dead.is_empty(), dead_letters) {
             for message in received.dead {
-                dead_letters
-                    .messages
-                    .push(message, now, SignedDuration::ZERO);
+                dead_letters.messages.push(message, now, SignedDuration::ZERO);
             }
             self.0.arrived.notify_waiters();
         }
@@ -230,10 +223,9 @@ impl State {
         let visibility = SignedDuration::from_secs(seconds);
         match queue.messages.change_visibility(receipt, now, visibility) {
             Ok(()) => Ok(json!({})),
-            Err(NotChangeable::NotInFlight) => Err(bad_request(
-                "MessageNotInflight",
-                "The message referred to is not in flight.",
-            )),
+            Err(NotChangeable::NotInFlight) => {
+                Err(bad_request("MessageNotInflight", "The message referred to is not in flight."))
+            }
             Err(NotChangeable::Gone) => Err(bad_request(
                 "InvalidParameterValue",
                 "Value for parameter ReceiptHandle is invalid. Reason: Message does not exist or \
@@ -256,10 +248,7 @@ fn show_message(message: &Message, handle: String, request: &ReceiveRequest) -> 
         ("SenderId", SELLER_ACCOUNT.to_owned()),
         ("SentTimestamp", epoch_millis(message.sent_at)),
         ("ApproximateReceiveCount", message.receive_count.to_string()),
-        (
-            "ApproximateFirstReceiveTimestamp",
-            epoch_millis(first_received_at),
-        ),
+        ("ApproximateFirstReceiveTimestamp", epoch_millis(first_received_at)),
     ]
     .into_iter()
     .filter(|(name, _)| all || wanted.iter().any(|it| it == name))
@@ -292,19 +281,10 @@ fn queue_attributes(queue: &mut Queue, input: &Value, now: Timestamp) -> Value {
         [
             ("QueueArn", arn),
             ("ApproximateNumberOfMessages", counts.visible.to_string()),
-            (
-                "ApproximateNumberOfMessagesNotVisible",
-                counts.in_flight.to_string(),
-            ),
-            (
-                "ApproximateNumberOfMessagesDelayed",
-                counts.delayed.to_string(),
-            ),
+            ("ApproximateNumberOfMessagesNotVisible", counts.in_flight.to_string()),
+            ("ApproximateNumberOfMessagesDelayed", counts.delayed.to_string()),
             ("CreatedTimestamp", queue.created_at.as_second().to_string()),
-            (
-                "LastModifiedTimestamp",
-                queue.changed_at.as_second().to_string(),
-            ),
+            ("LastModifiedTimestamp", queue.changed_at.as_second().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
@@ -325,11 +305,7 @@ fn read_attributes(input: &Value) -> Result<BTreeMap<String, String>, ApiError> 
 
 fn names(input: &Value, member: &str) -> Vec<String> {
     let names = input.get(member).and_then(Value::as_array);
-    names
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect()
+    names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// The characters that SQS takes in a message body.

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// One message and what happened to it so far.
+#[expect(clippy::struct_field_names, reason = "AWS's own word for it")]
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) message_id: String,
@@ -125,10 +126,7 @@ impl Messages {
             }
             message.receive_count += 1;
             message.first_received_at.get_or_insert(now);
-            let receipt = Receipt {
-                sequence,
-                delivery: message.receive_count,
-            };
+            let receipt = Receipt { sequence, delivery: message.receive_count };
             if visibility > SignedDuration::ZERO {
                 let until = later(now, visibility);
                 message.hidden_until = Some(until);
@@ -138,10 +136,7 @@ impl Messages {
         }
         // With no visibility timeout a message stays receivable, but not twice in one call.
         if visibility <= SignedDuration::ZERO {
-            let again = received
-                .messages
-                .iter()
-                .map(|(receipt, _)| receipt.sequence);
+            let again = received.messages.iter().map(|(receipt, _)| receipt.sequence);
             self.visible.extend(again);
         }
         received
@@ -168,10 +163,7 @@ impl Messages {
         visibility: SignedDuration,
     ) -> Result<(), NotChangeable> {
         self.reveal(now);
-        let message = self
-            .by_sequence
-            .get_mut(&receipt.sequence)
-            .ok_or(NotChangeable::Gone)?;
+        let message = self.by_sequence.get_mut(&receipt.sequence).ok_or(NotChangeable::Gone)?;
         let until = match message.hidden_until {
             Some(until) if message.receive_count == receipt.delivery => until,
             _ => return Err(NotChangeable::NotInFlight),
@@ -242,10 +234,7 @@ pub(super) struct Queue {
 impl Queue {
     /// A whole-number attribute in seconds, or AWS's default for it.
     pub(super) fn seconds(&self, attribute: &str, default: i64) -> i64 {
-        self.attributes
-            .get(attribute)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
+        self.attributes.get(attribute).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 }
 

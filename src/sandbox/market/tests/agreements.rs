@@ -15,26 +15,16 @@ fn ask(
     operation: &str,
     input: &Value,
 ) -> Result<Value, ApiError> {
-    market.call(
-        &context(at("2026-05-02T00:00:00Z")),
-        service,
-        operation,
-        input,
-    )
+    market.call(&context(at("2026-05-02T00:00:00Z")), service, operation, input)
 }
 
 fn search(filters: &[(&str, &str)]) -> Value {
-    let filters: Vec<Value> = filters
-        .iter()
-        .map(|(name, value)| json!({"name": name, "values": [value]}))
-        .collect();
+    let filters: Vec<Value> =
+        filters.iter().map(|(name, value)| json!({"name": name, "values": [value]})).collect();
     json!({"catalog": "AWSMarketplace", "filters": filters})
 }
 
-const OWN: [(&str, &str); 2] = [
-    ("PartyType", "Proposer"),
-    ("AgreementType", "PurchaseAgreement"),
-];
+const OWN: [(&str, &str); 2] = [("PartyType", "Proposer"), ("AgreementType", "PurchaseAgreement")];
 
 #[test]
 fn the_catalog_pages_and_drafts_lack_dimensions() {
@@ -43,11 +33,7 @@ fn the_catalog_pages_and_drafts_lack_dimensions() {
         let new = NewProduct {
             title: format!("Product {number}"),
             protocol: Protocol::Licensed,
-            visibility: if number == 0 {
-                Visibility::Draft
-            } else {
-                Visibility::Public
-            },
+            visibility: if number == 0 { Visibility::Draft } else { Visibility::Public },
             dimensions: vec![Dimension::metered("requests", "Requests")],
             product_code: None,
             entity_id: Some(format!("prod-{number:02}")),
@@ -73,10 +59,7 @@ fn the_catalog_pages_and_drafts_lack_dimensions() {
     }
     let missing = json!({"catalog": "AWSMarketplace", "entityId": "prod-none"});
     let refused = ask(&mut market, Service::Catalog, "DescribeEntity", &missing);
-    assert_eq!(
-        refused.expect_err("refused").code,
-        "ResourceNotFoundException"
-    );
+    assert_eq!(refused.expect_err("refused").code, "ResourceNotFoundException");
 }
 
 #[test]
@@ -100,12 +83,7 @@ fn searches_need_their_filters() {
         (vec![OWN[1]], None),
     ];
     for (filters, expected) in table {
-        let answer = ask(
-            &mut market,
-            Service::Agreement,
-            "SearchAgreements",
-            &search(&filters),
-        );
+        let answer = ask(&mut market, Service::Agreement, "SearchAgreements", &search(&filters));
         let found = answer.map(|it| it["agreementViewSummaries"].as_array().map_or(0, Vec::len));
         match (found, expected) {
             (Ok(found), Some(expected)) => assert_eq!(found, expected, "{filters:?}"),
@@ -115,12 +93,7 @@ fn searches_need_their_filters() {
     }
     let two_values = json!({"catalog": "AWSMarketplace", "filters": [
         {"name": "PartyType", "values": ["Proposer", "Acceptor"]}]});
-    let refused = ask(
-        &mut market,
-        Service::Agreement,
-        "SearchAgreements",
-        &two_values,
-    );
+    let refused = ask(&mut market, Service::Agreement, "SearchAgreements", &two_values);
     assert_eq!(refused.expect_err("refused").code, "ValidationException");
 }
 
@@ -130,14 +103,10 @@ fn a_changed_agreement_is_found_by_its_last_update_page_by_page() {
     let order = order(&market, Protocol::Licensed, false);
     for number in 0..120 {
         let account = format!("4{number:011}");
-        market
-            .act(at(MAY), &account, Action::Subscribe(order.clone()))
-            .expect("possible");
+        market.act(at(MAY), &account, Action::Subscribe(order.clone())).expect("possible");
     }
     let cancelled = "400000000003";
-    market
-        .act(at("2026-05-01T12:00:00Z"), cancelled, Action::Cancel(order))
-        .expect("possible");
+    market.act(at("2026-05-01T12:00:00Z"), cancelled, Action::Cancel(order)).expect("possible");
     let mut input = search(&OWN);
     input["sort"] = json!({"sortBy": "LastUpdateTime", "sortOrder": "ASCENDING"});
     let mut accounts = Vec::new();
@@ -145,12 +114,7 @@ fn a_changed_agreement_is_found_by_its_last_update_page_by_page() {
         let answer = ask(&mut market, Service::Agreement, "SearchAgreements", &input);
         let answer = answer.expect("valid");
         for view in answer["agreementViewSummaries"].as_array().expect("a list") {
-            accounts.push(
-                view["acceptor"]["accountId"]
-                    .as_str()
-                    .expect("text")
-                    .to_owned(),
-            );
+            accounts.push(view["acceptor"]["accountId"].as_str().expect("text").to_owned());
         }
         match answer.get("nextToken") {
             Some(token) => input["nextToken"] = token.clone(),
@@ -170,26 +134,11 @@ fn an_agreement_tells_its_licence_and_status() {
     let state = |market: &mut Market| {
         let agreement = ask(market, Service::Agreement, "DescribeAgreement", &input);
         let agreement = agreement.expect("valid");
-        let license = ask(
-            market,
-            Service::Agreement,
-            "GetAgreementEntitlements",
-            &input,
-        );
+        let license = ask(market, Service::Agreement, "GetAgreementEntitlements", &input);
         let license = license.expect("valid")["agreementEntitlements"][0]["status"].clone();
-        (
-            agreement["status"].clone(),
-            license,
-            agreement.get("endTime").is_some(),
-        )
+        (agreement["status"].clone(), license, agreement.get("endTime").is_some())
     };
-    assert_eq!(
-        state(&mut market),
-        (json!("ACTIVE"), json!("PROVISIONED"), false)
-    );
+    assert_eq!(state(&mut market), (json!("ACTIVE"), json!("PROVISIONED"), false));
     act(&mut market, "2026-05-01T11:00:00Z", Action::Cancel(order));
-    assert_eq!(
-        state(&mut market),
-        (json!("CANCELLED"), json!("DEPROVISIONED"), false)
-    );
+    assert_eq!(state(&mut market), (json!("CANCELLED"), json!("DEPROVISIONED"), false));
 }

@@ -6,11 +6,7 @@ use serde_json::json;
 
 const MAY: &str = "2026-05-01T10:00:00Z";
 
-#[expect(
-    clippy::too_many_lines,
-    clippy::type_complexity,
-    reason = "a table, one row an action"
-)]
+#[expect(clippy::too_many_lines, clippy::type_complexity, reason = "a table, one row an action")]
 #[test]
 fn every_action_publishes_what_aws_would() {
     use Protocol::{Legacy, Licensed};
@@ -24,34 +20,10 @@ fn every_action_publishes_what_aws_would() {
             &["subscription: unsubscribe-pending"],
             &["subscription: unsubscribe-success"],
         ),
-        (
-            Legacy,
-            false,
-            Action::Amend,
-            &["subscription: subscribe-success"],
-            &[],
-        ),
-        (
-            Legacy,
-            true,
-            Action::Upgrade,
-            &["entitlement: entitlement-updated"],
-            &[],
-        ),
-        (
-            Legacy,
-            true,
-            Action::Renew,
-            &["entitlement: entitlement-updated"],
-            &[],
-        ),
-        (
-            Legacy,
-            true,
-            Action::Expire,
-            &["entitlement: entitlement-updated"],
-            &[],
-        ),
+        (Legacy, false, Action::Amend, &["subscription: subscribe-success"], &[]),
+        (Legacy, true, Action::Upgrade, &["entitlement: entitlement-updated"], &[]),
+        (Legacy, true, Action::Renew, &["entitlement: entitlement-updated"], &[]),
+        (Legacy, true, Action::Expire, &["entitlement: entitlement-updated"], &[]),
         (
             Licensed,
             false,
@@ -63,10 +35,7 @@ fn every_action_publishes_what_aws_would() {
             Licensed,
             true,
             Action::Upgrade,
-            &[
-                "Purchase Agreement Amended - Proposer AMEND",
-                "License Updated - Manufacturer",
-            ],
+            &["Purchase Agreement Amended - Proposer AMEND", "License Updated - Manufacturer"],
             &[],
         ),
         (
@@ -84,10 +53,7 @@ fn every_action_publishes_what_aws_would() {
             Licensed,
             true,
             Action::Amend,
-            &[
-                "Purchase Agreement Amended - Proposer AMEND",
-                "License Updated - Manufacturer",
-            ],
+            &["Purchase Agreement Amended - Proposer AMEND", "License Updated - Manufacturer"],
             &[],
         ),
         (
@@ -101,34 +67,21 @@ fn every_action_publishes_what_aws_would() {
     for (protocol, has_contract, action, soon, later) in table {
         let mut market = Market::with_demo_catalog(7);
         let order = order(&market, protocol, has_contract);
-        let buy = if has_contract {
-            Action::Purchase
-        } else {
-            Action::Subscribe
-        };
+        let buy = if has_contract { Action::Purchase } else { Action::Subscribe };
         act(&mut market, MAY, buy(order.clone()));
         let bought = published(&mut market, MAY);
         let expected: &[&str] = match (protocol, has_contract) {
             (Legacy, false) => &["subscription: subscribe-success"],
             (Legacy, true) => &["entitlement: entitlement-updated"],
-            (Licensed, _) => &[
-                "Purchase Agreement Created - Proposer NEW",
-                "License Updated - Manufacturer",
-            ],
+            (Licensed, _) => {
+                &["Purchase Agreement Created - Proposer NEW", "License Updated - Manufacturer"]
+            }
         };
         assert_eq!(bought, expected, "{protocol:?} {has_contract}");
         let action = action(order);
         act(&mut market, "2026-06-01T10:00:00Z", action.clone());
-        assert_eq!(
-            published(&mut market, "2026-06-01T10:00:01Z"),
-            soon,
-            "{action:?}"
-        );
-        assert_eq!(
-            published(&mut market, "2026-06-02T10:00:00Z"),
-            later,
-            "{action:?}"
-        );
+        assert_eq!(published(&mut market, "2026-06-01T10:00:01Z"), soon, "{action:?}");
+        assert_eq!(published(&mut market, "2026-06-02T10:00:00Z"), later, "{action:?}");
     }
 }
 
@@ -156,16 +109,8 @@ fn a_quick_resubscription_swallows_the_unsubscribe_success() {
     let mut market = Market::with_demo_catalog(7);
     let order = order(&market, Protocol::Legacy, false);
     act(&mut market, MAY, Action::Subscribe(order.clone()));
-    act(
-        &mut market,
-        "2026-05-01T11:00:00Z",
-        Action::Cancel(order.clone()),
-    );
-    act(
-        &mut market,
-        "2026-05-01T11:30:00Z",
-        Action::Subscribe(order),
-    );
+    act(&mut market, "2026-05-01T11:00:00Z", Action::Cancel(order.clone()));
+    act(&mut market, "2026-05-01T11:30:00Z", Action::Subscribe(order));
     assert_eq!(
         published(&mut market, "2026-05-02T00:00:00Z"),
         [
@@ -205,11 +150,7 @@ fn a_contract_ends_by_date_and_renews_itself_when_told_to() {
         assert_eq!(market.next_due(), Some(at("2027-05-01T10:00:00Z")));
         let after = "2027-05-01T10:01:00Z";
         assert_eq!(published(&mut market, after), expected);
-        let answer = entitlements(
-            &mut market,
-            after,
-            &json!({"ProductCode": bought.product_code}),
-        );
+        let answer = entitlements(&mut market, after, &json!({"ProductCode": bought.product_code}));
         let answer = answer.expect("valid");
         assert_eq!(answer["Entitlements"].as_array().map(Vec::len), Some(rows));
     }
@@ -228,14 +169,9 @@ fn a_renewal_keeps_or_changes_the_licence_and_names_its_predecessor() {
         assert_ne!(first.agreement_id, second.agreement_id);
         assert_eq!(first.license_arn != second.license_arn, new_license);
         let outgoing = market.take_outgoing(at("2026-06-01T11:00:00Z"));
-        let Channel::EventBridge { event } = &outgoing[0].channel else {
-            panic!("an event")
-        };
+        let Channel::EventBridge { event } = &outgoing[0].channel else { panic!("an event") };
         let previous = event["detail"]["agreement"]["previousAgreementId"].as_str();
-        assert_eq!(
-            previous,
-            first.agreement_id.as_deref().filter(|_| names_previous)
-        );
+        assert_eq!(previous, first.agreement_id.as_deref().filter(|_| names_previous));
         // Only a licence that nobody took over goes away.
         assert_eq!(outgoing.len(), if new_license { 4 } else { 3 });
     }
@@ -244,37 +180,20 @@ fn a_renewal_keeps_or_changes_the_licence_and_names_its_predecessor() {
 #[test]
 fn events_have_aws_shape() {
     let mut market = Market::with_demo_catalog(7);
-    market.set_options(Options {
-        license_delay: HOUR,
-        ..Options::default()
-    });
+    market.set_options(Options { license_delay: HOUR, ..Options::default() });
     let order = order(&market, Protocol::Licensed, false);
-    act(
-        &mut market,
-        "2026-05-01T10:00:00.123Z",
-        Action::Subscribe(order),
-    );
+    act(&mut market, "2026-05-01T10:00:00.123Z", Action::Subscribe(order));
     let outgoing = market.take_outgoing(at("2026-05-01T11:00:01Z"));
-    let [created, updated] = &outgoing[..] else {
-        panic!("two events, not {outgoing:?}")
-    };
-    let Channel::EventBridge { event } = &created.channel else {
-        panic!("an event")
-    };
+    let [created, updated] = &outgoing[..] else { panic!("two events, not {outgoing:?}") };
+    let Channel::EventBridge { event } = &created.channel else { panic!("an event") };
     assert_eq!(event["time"], "2026-05-01T10:00:00Z");
     let agreement = &event["detail"]["agreement"];
     assert_eq!(agreement["startTime"], "2026-05-01T10:00:00.123Z");
     assert_eq!(agreement["endTime"], "9999-01-01T00:00:00Z");
     assert!(event["detail"].get("license").is_none() && event["detail"].get("product").is_none());
-    let Channel::EventBridge { event } = &updated.channel else {
-        panic!("an event")
-    };
+    let Channel::EventBridge { event } = &updated.channel else { panic!("an event") };
     assert_eq!(event["time"], "2026-05-01T11:00:00Z");
-    assert!(
-        event["detail"]["license"]["arn"]
-            .as_str()
-            .is_some_and(|it| it.contains("license:l-"))
-    );
+    assert!(event["detail"]["license"]["arn"].as_str().is_some_and(|it| it.contains("license:l-")));
 }
 
 #[test]

@@ -19,11 +19,7 @@ fn licensed(since: &str) -> (Market, String, String) {
     let mut market = Market::with_demo_catalog(7);
     let order = order(&market, Protocol::Licensed, false);
     let outcome = act(&mut market, since, Action::Subscribe(order));
-    (
-        market,
-        outcome.product_code,
-        outcome.license_arn.expect("a licence"),
-    )
+    (market, outcome.product_code, outcome.license_arn.expect("a licence"))
 }
 
 fn license_record(license: &str, when: &str, quantity: u64) -> Value {
@@ -98,15 +94,11 @@ fn an_hour_is_metered_once_and_the_first_write_wins() {
 
 #[test]
 fn an_identical_retry_keeps_its_id_whatever_it_is_called() {
-    for (option, expected) in [
-        (IdenticalRetry::Success, "Success"),
-        (IdenticalRetry::Duplicate, "DuplicateRecord"),
-    ] {
+    for (option, expected) in
+        [(IdenticalRetry::Success, "Success"), (IdenticalRetry::Duplicate, "DuplicateRecord")]
+    {
         let (mut market, code) = subscribed("2026-03-15T10:00:00Z");
-        market.set_options(Options {
-            identical_retry: option,
-            ..Options::default()
-        });
+        market.set_options(Options { identical_retry: option, ..Options::default() });
         let now = context(at("2026-03-15T12:00:00Z"));
         let request = legacy_record(&code, "2026-03-15T11:00:00Z", 4);
         let mut send = || {
@@ -146,31 +138,15 @@ fn decimals_are_compared_by_value() {
 fn one_bad_record_sinks_the_call() {
     let now = at("2026-03-15T12:00:00Z");
     let edits: [(&str, Value, &str); 7] = [
-        (
-            "Dimension",
-            json!("Requests"),
-            "InvalidUsageDimensionException",
-        ),
+        ("Dimension", json!("Requests"), "InvalidUsageDimensionException"),
         (
             "Timestamp",
             json!(at("2026-03-15T12:00:01Z").as_second()),
             "TimestampOutOfBoundsException",
         ),
-        (
-            "CustomerAWSAccountId",
-            json!("999999999999"),
-            "InvalidCustomerIdentifierException",
-        ),
-        (
-            "CustomerIdentifier",
-            json!("both-are-given"),
-            "InvalidCustomerIdentifierException",
-        ),
-        (
-            "LicenseArn",
-            json!("arn:aws:license-manager::1:license:l-0"),
-            "InvalidLicenseException",
-        ),
+        ("CustomerAWSAccountId", json!("999999999999"), "InvalidCustomerIdentifierException"),
+        ("CustomerIdentifier", json!("both-are-given"), "InvalidCustomerIdentifierException"),
+        ("LicenseArn", json!("arn:aws:license-manager::1:license:l-0"), "InvalidLicenseException"),
         ("Quantity", json!(-1), "ValidationException"),
         ("Quantity", json!(2_147_483_648_u64), "ValidationException"),
     ];
@@ -179,21 +155,9 @@ fn one_bad_record_sinks_the_call() {
         let mut request = legacy_record(&code, "2026-03-15T11:00:00Z", 4);
         let mut poison = request["UsageRecords"][0].clone();
         poison[member] = value.clone();
-        request["UsageRecords"]
-            .as_array_mut()
-            .expect("records")
-            .push(poison);
-        let refused = market.call(
-            &context(now),
-            Service::Metering,
-            "BatchMeterUsage",
-            &request,
-        );
-        assert_eq!(
-            refused.expect_err("refused").code,
-            expected,
-            "{member} = {value}"
-        );
+        request["UsageRecords"].as_array_mut().expect("records").push(poison);
+        let refused = market.call(&context(now), Service::Metering, "BatchMeterUsage", &request);
+        assert_eq!(refused.expect_err("refused").code, expected, "{member} = {value}");
         assert_eq!(market.ledger().honoured().len(), 0, "{member} = {value}");
         assert_eq!(market.ledger().refused_counts()[expected], 2);
     }
@@ -209,18 +173,13 @@ fn calls_have_limits() {
     assert_eq!(meter(&mut market, now, &request), "ValidationException");
     let mut request = legacy_record(&code, "2026-03-15T11:00:00Z", 4);
     request["ProductCode"] = "nosuchproduct".into();
-    assert_eq!(
-        meter(&mut market, now, &request),
-        "InvalidProductCodeException"
-    );
+    assert_eq!(meter(&mut market, now, &request), "InvalidProductCodeException");
 }
 
 #[test]
 fn allocations_must_add_up() {
     let tag = |value: &str| json!([{"Key": "team", "Value": value}]);
-    let six: Vec<Value> = (0..6)
-        .map(|n| json!({"Key": format!("k{n}"), "Value": "v"}))
-        .collect();
+    let six: Vec<Value> = (0..6).map(|n| json!({"Key": format!("k{n}"), "Value": "v"})).collect();
     // (allocations of a record of 10, answer)
     let table = [
         (json!([{"AllocatedUsageQuantity": 10}]), "Success"),
@@ -228,37 +187,21 @@ fn allocations_must_add_up() {
             json!([{"AllocatedUsageQuantity": 4, "Tags": tag("a")}, {"AllocatedUsageQuantity": 6}]),
             "Success",
         ),
-        (
-            json!([{"AllocatedUsageQuantity": 9}]),
-            "InvalidUsageAllocationsException",
-        ),
+        (json!([{"AllocatedUsageQuantity": 9}]), "InvalidUsageAllocationsException"),
         (
             json!([{"AllocatedUsageQuantity": 4, "Tags": tag("a")},
                    {"AllocatedUsageQuantity": 6, "Tags": tag("a")}]),
             "InvalidUsageAllocationsException",
         ),
-        (
-            json!([{"AllocatedUsageQuantity": 10, "Tags": six}]),
-            "InvalidTagException",
-        ),
-        (
-            json!([{"AllocatedUsageQuantity": 10, "Tags": tag("a#b")}]),
-            "InvalidTagException",
-        ),
-        (
-            json!([{"AllocatedUsageQuantityAsDecimal": "10"}]),
-            "InvalidUsageAllocationsException",
-        ),
+        (json!([{"AllocatedUsageQuantity": 10, "Tags": six}]), "InvalidTagException"),
+        (json!([{"AllocatedUsageQuantity": 10, "Tags": tag("a#b")}]), "InvalidTagException"),
+        (json!([{"AllocatedUsageQuantityAsDecimal": "10"}]), "InvalidUsageAllocationsException"),
     ];
     for (allocations, expected) in table {
         let (mut market, code) = subscribed("2026-03-15T10:00:00Z");
         let mut request = legacy_record(&code, "2026-03-15T11:00:00Z", 10);
         request["UsageRecords"][0]["UsageAllocations"] = allocations.clone();
-        assert_eq!(
-            meter(&mut market, "2026-03-15T12:00:00Z", &request),
-            expected,
-            "{allocations}"
-        );
+        assert_eq!(meter(&mut market, "2026-03-15T12:00:00Z", &request), expected, "{allocations}");
     }
 }
 
@@ -274,11 +217,7 @@ fn after_the_end_there_is_one_hour() {
     for (protocol, minutes, expected) in table {
         let mut market = Market::with_demo_catalog(7);
         let order = order(&market, protocol, false);
-        let bought = act(
-            &mut market,
-            "2026-03-15T10:00:00Z",
-            Action::Subscribe(order.clone()),
-        );
+        let bought = act(&mut market, "2026-03-15T10:00:00Z", Action::Subscribe(order.clone()));
         act(&mut market, "2026-03-15T12:00:00Z", Action::Cancel(order));
         let when = "2026-03-15T12:00:00Z";
         let request = match protocol {
@@ -286,11 +225,7 @@ fn after_the_end_there_is_one_hour() {
             Protocol::Licensed => license_record(&bought.license_arn.expect("a licence"), when, 3),
         };
         let now = format!("2026-03-15T{}:{:02}:00Z", 12 + minutes / 60, minutes % 60);
-        assert_eq!(
-            meter(&mut market, &now, &request),
-            expected,
-            "{protocol:?} {minutes}"
-        );
+        assert_eq!(meter(&mut market, &now, &request), expected, "{protocol:?} {minutes}");
     }
 }
 
@@ -300,20 +235,13 @@ fn a_renewal_with_the_same_licence_still_takes_the_old_terms_last_hours() {
     for (new_license, expected) in [(false, "Success"), (true, "TimestampOutOfBoundsException")] {
         let mut market = Market::with_demo_catalog(7);
         let mut order = order(&market, Protocol::Licensed, true);
-        act(
-            &mut market,
-            "2026-03-15T08:00:00Z",
-            Action::Purchase(order.clone()),
-        );
+        act(&mut market, "2026-03-15T08:00:00Z", Action::Purchase(order.clone()));
         order.new_license = new_license;
         let renewed = act(&mut market, "2026-03-15T12:00:00Z", Action::Renew(order));
         let license = renewed.license_arn.expect("a licence");
         let mut request = license_record(&license, "2026-03-15T11:00:00Z", 3);
         request["UsageRecords"][0]["Dimension"] = "api_calls".into();
-        assert_eq!(
-            meter(&mut market, "2026-03-15T14:00:00Z", &request),
-            expected
-        );
+        assert_eq!(meter(&mut market, "2026-03-15T14:00:00Z", &request), expected);
     }
 }
 
@@ -323,19 +251,11 @@ fn a_suspended_or_never_subscribed_account_is_not_subscribed() {
     let suspend = Action::Suspend(super::Order::default());
     act(&mut market, "2026-03-15T11:00:00Z", suspend);
     let request = legacy_record(&code, "2026-03-15T11:00:00Z", 4);
-    assert_eq!(
-        meter(&mut market, "2026-03-15T12:00:00Z", &request),
-        "CustomerNotSubscribed"
-    );
+    assert_eq!(meter(&mut market, "2026-03-15T12:00:00Z", &request), "CustomerNotSubscribed");
 
     let mut market = Market::with_demo_catalog(7);
-    market
-        .add_buyer(Some(BUYER.to_owned()), None)
-        .expect("a valid account");
-    assert_eq!(
-        meter(&mut market, "2026-03-15T12:00:00Z", &request),
-        "CustomerNotSubscribed"
-    );
+    market.add_buyer(Some(BUYER.to_owned()), None).expect("a valid account");
+    assert_eq!(meter(&mut market, "2026-03-15T12:00:00Z", &request), "CustomerNotSubscribed");
 }
 
 #[test]
@@ -343,27 +263,16 @@ fn both_forms_and_two_regions_bill_twice_and_it_shows() {
     let (mut market, code, license) = licensed("2026-03-15T10:00:00Z");
     let now = "2026-03-15T12:00:00Z";
     let when = "2026-03-15T11:00:00Z";
-    assert_eq!(
-        meter(&mut market, now, &license_record(&license, when, 3)),
-        "Success"
-    );
+    assert_eq!(meter(&mut market, now, &license_record(&license, when, 3)), "Success");
     assert!(!market.ledger().honoured()[0].billed_twice);
-    assert_eq!(
-        meter(&mut market, now, &legacy_record(&code, when, 3)),
-        "Success"
-    );
+    assert_eq!(meter(&mut market, now, &legacy_record(&code, when, 3)), "Success");
     assert!(market.ledger().honoured().iter().all(|it| it.billed_twice));
 
     let (mut market, _, license) = licensed("2026-03-15T10:00:00Z");
     for region in ["us-east-1", "eu-west-1"] {
-        let context = CallContext {
-            region: region.to_owned(),
-            ..context(at(now))
-        };
+        let context = CallContext { region: region.to_owned(), ..context(at(now)) };
         let request = license_record(&license, when, 3);
-        market
-            .call(&context, Service::Metering, "BatchMeterUsage", &request)
-            .expect("valid");
+        market.call(&context, Service::Metering, "BatchMeterUsage", &request).expect("valid");
     }
     assert!(market.ledger().honoured().iter().all(|it| it.billed_twice));
     assert_eq!(market.ledger().honoured().len(), 2);
@@ -373,17 +282,10 @@ fn both_forms_and_two_regions_bill_twice_and_it_shows() {
 fn two_licences_of_one_account_are_two_bills() {
     let (mut market, code, first) = licensed("2026-03-15T10:00:00Z");
     let again = super::Order::of(code);
-    let second = act(
-        &mut market,
-        "2026-03-15T10:30:00Z",
-        Action::Subscribe(again),
-    );
+    let second = act(&mut market, "2026-03-15T10:30:00Z", Action::Subscribe(again));
     for license in [first, second.license_arn.expect("a licence")] {
         let request = license_record(&license, "2026-03-15T11:00:00Z", 3);
-        assert_eq!(
-            meter(&mut market, "2026-03-15T12:00:00Z", &request),
-            "Success"
-        );
+        assert_eq!(meter(&mut market, "2026-03-15T12:00:00Z", &request), "Success");
     }
     assert!(market.ledger().honoured().iter().all(|it| !it.billed_twice));
 }
@@ -392,13 +294,8 @@ fn two_licences_of_one_account_are_two_bills() {
 fn unprocessed_records_come_back_as_they_were_sent() {
     let (mut market, code) = subscribed("2026-03-15T10:00:00Z");
     let request = legacy_record(&code, "2026-03-15T11:00:00Z", 4);
-    let now = CallContext {
-        unprocessed: Some(5),
-        ..context(at("2026-03-15T12:00:00Z"))
-    };
-    let answer = market
-        .call(&now, Service::Metering, "BatchMeterUsage", &request)
-        .expect("valid");
+    let now = CallContext { unprocessed: Some(5), ..context(at("2026-03-15T12:00:00Z")) };
+    let answer = market.call(&now, Service::Metering, "BatchMeterUsage", &request).expect("valid");
     assert_eq!(answer["UnprocessedRecords"], request["UsageRecords"]);
     assert_eq!(answer["Results"], json!([]));
     assert!(market.ledger().honoured().is_empty());

@@ -20,11 +20,7 @@ pub(super) fn at(text: &str) -> Timestamp {
 }
 
 pub(super) fn context(now: Timestamp) -> CallContext {
-    CallContext {
-        now,
-        region: "us-east-1".to_owned(),
-        unprocessed: None,
-    }
+    CallContext { now, region: "us-east-1".to_owned(), unprocessed: None }
 }
 
 /// The demo product of a kind.
@@ -37,37 +33,26 @@ pub(super) fn code(market: &Market, protocol: Protocol, has_contract: bool) -> S
 }
 
 pub(super) fn act(market: &mut Market, now: &str, action: Action) -> ActionOutcome {
-    market
-        .act(at(now), BUYER, action)
-        .expect("the action is possible")
+    market.act(at(now), BUYER, action).expect("the action is possible")
 }
 
 /// What has been published, one short line each.
 pub(super) fn published(market: &mut Market, now: &str) -> Vec<String> {
-    market
-        .take_outgoing(at(now))
-        .into_iter()
-        .map(|it| line(&it.channel))
-        .collect()
+    market.take_outgoing(at(now)).into_iter().map(|it| line(&it.channel)).collect()
 }
 
 fn line(channel: &Channel) -> String {
     match channel {
         Channel::Sns { topic_arn, message } => {
-            let topic = if topic_arn.contains("entitlement") {
-                "entitlement"
-            } else {
-                "subscription"
-            };
+            let topic =
+                if topic_arn.contains("entitlement") { "entitlement" } else { "subscription" };
             let body: Value = serde_json::from_str(message).expect("a message is JSON");
             format!("{topic}: {}", body["action"].as_str().unwrap_or_default())
         }
         Channel::EventBridge { event } => {
             let agreement = &event["detail"]["agreement"];
             let name = event["detail-type"].as_str().unwrap_or_default();
-            let note = agreement["intent"]
-                .as_str()
-                .or(agreement["status"].as_str());
+            let note = agreement["intent"].as_str().or(agreement["status"].as_str());
             match note {
                 Some(note) => format!("{name} {note}"),
                 None => name.to_owned(),
@@ -81,27 +66,14 @@ pub(super) fn entitlements(
     now: &str,
     input: &Value,
 ) -> Result<Value, ApiError> {
-    market.call(
-        &context(at(now)),
-        Service::Entitlement,
-        "GetEntitlements",
-        input,
-    )
+    market.call(&context(at(now)), Service::Entitlement, "GetEntitlements", input)
 }
 
 /// `BatchMeterUsage` with one legacy record; the status, or the exception.
 pub(super) fn meter(market: &mut Market, now: &str, request: &Value) -> String {
-    let call = market.call(
-        &context(at(now)),
-        Service::Metering,
-        "BatchMeterUsage",
-        request,
-    );
+    let call = market.call(&context(at(now)), Service::Metering, "BatchMeterUsage", request);
     match call {
-        Ok(answer) => answer["Results"][0]["Status"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
+        Ok(answer) => answer["Results"][0]["Status"].as_str().unwrap_or_default().to_owned(),
         Err(error) => error.code.to_owned(),
     }
 }
@@ -119,11 +91,7 @@ pub(super) fn legacy_record(code: &str, when: &str, quantity: u64) -> Value {
 
 pub(super) fn order(market: &Market, protocol: Protocol, has_contract: bool) -> Order {
     let order = Order::of(code(market, protocol, has_contract));
-    if has_contract {
-        order.with("pro", 1)
-    } else {
-        order
-    }
+    if has_contract { order.with("pro", 1) } else { order }
 }
 
 pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);

@@ -1,7 +1,7 @@
 //! Asks AWS what each dirty buyer holds and makes the database agree.
 //!
-//! Two loops with one way of taking over an answer: [`Reconciler`] looks at buyers who are due, [`sweep`]
-//! lists whole products and so heals what no notification told.
+//! Two loops with one way of taking over an answer: [`Reconciler`] looks at buyers who are due, its sweeps
+//! list whole products and so heal what no notification told.
 
 mod looker;
 mod sweep;

@@ -1,0 +1,77 @@
+//! The house rules that a program can check.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file about one thing fits in this; one that does not wants splitting.
+const LINES_MOST: usize = 700;
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn files_stay_about_one_thing() {
+    for path in sources("src").into_iter().chain(sources("tests")) {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= LINES_MOST, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn every_migration_is_run() {
+    let list = fs::read_to_string("src/store/connection.rs").unwrap();
+    for path in sources("src/store/migrations") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(list.contains(name), "{name} is not in the list of migrations");
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_default_file() {
+    let defaults = fs::read_to_string("config/default.toml").unwrap();
+    let loaded = marketd::settings::load(None, []).unwrap();
+    for (key, ..) in loaded.keys {
+        let (section, name) = key.split_once('.').unwrap();
+        let part = defaults.split(&format!("[{section}]")).nth(1).unwrap();
+        let part = part.split("\n[").next().unwrap();
+        let told = part
+            .lines()
+            .any(|line| line.trim_start_matches("# ").split(" = ").next() == Some(name));
+        assert!(told, "{key} is missing from config/default.toml");
+    }
+}
+
+#[test]
+fn only_the_store_knows_sqlite() {
+    for path in
+        sources("src").into_iter().filter(|path| !path.to_str().unwrap().contains("src/store/"))
+    {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("rusqlite"), "{} speaks of rusqlite", path.display());
+    }
+}
+
+#[test]
+fn the_domain_is_pure() {
+    for path in sources("src/domain") {
+        let text = fs::read_to_string(&path).unwrap();
+        for impure in ["tokio::", "async fn", "std::fs", "Timestamp::now", "reqwest"] {
+            assert!(!text.contains(impure), "{} uses {impure}", path.display());
+        }
+    }
+}

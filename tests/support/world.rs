@@ -67,7 +67,7 @@ impl World {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
+        let mut command = marketd();
         command
             .envs(self.sandbox.environment())
             .env("MARKETD__DATABASE__PATH", self.folder.path().join("marketd.db"))
@@ -177,8 +177,13 @@ impl World {
     }
 }
 
+/// The binary.
+pub(crate) fn marketd() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_marketd"))
+}
+
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

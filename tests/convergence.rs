@@ -15,12 +15,11 @@ use marketd::domain::{
     ProductCode,
 };
 use marketd::intake::wire::{self, Delivery};
-use marketd::sandbox::market::{Action, CallContext, Channel, Market, Order, Outgoing, Service};
+use marketd::sandbox::market::{CallContext, Channel, Market, Outgoing, Service};
 use marketd::store::{Incoming, Look, LookEntry, Page, Store, SubscriptionFilter};
 use serde_json::json;
 
 const START: &str = "2026-11-02T00:00:00Z";
-const BUYERS: u64 = 120;
 const RUBBISH: usize = 7;
 
 fn patience() -> Patience {
@@ -64,39 +63,6 @@ impl Message {
             }
         }
     }
-}
-
-/// Buyers of every kind doing everything that buyers do, for three weeks.
-fn live_a_while(market: &mut Market, rng: &mut Rng, steps: usize) -> (Vec<Outgoing>, Timestamp) {
-    let products: Vec<_> = market.products().cloned().collect();
-    let mut now: Timestamp = START.parse().unwrap();
-    let mut sent = Vec::new();
-    for _ in 0..steps {
-        now += SignedDuration::from_secs(rng.i64(1..400));
-        let account = format!("{:012}", 500_000_000_000 + rng.u64(0..BUYERS));
-        let product = rng.choice(&products).expect("there are products");
-        let order = Order::of(&product.product_code);
-        let tiers = ["basic", "pro", "enterprise"];
-        let tier = tiers[rng.usize(0..3)];
-        let bought = order.clone().with(tier, rng.u64(1..20));
-        let action = match (product.pricing.has_contract(), rng.u32(0..10)) {
-            (true, 0..4) => Action::Purchase(bought),
-            (true, 4..6) => Action::Upgrade(bought),
-            (true, 6) => Action::Renew(Order { new_license: rng.bool(), ..bought }),
-            (true, 7) => Action::Expire(order),
-            (false, 0..5) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
-            (_, 8) => Action::Fail(order),
-            (_, _) => Action::Cancel(Order { immediate: rng.bool(), ..order }),
-        };
-        // What makes no sense at this moment is refused by AWS, and nothing happens.
-        market.act(now, &account, action).ok();
-        sent.extend(market.take_outgoing(now));
-    }
-    // Whatever AWS has announced comes to pass.
-    now += SignedDuration::from_hours(3);
-    market.tick(now);
-    sent.extend(market.take_outgoing(now));
-    (sent, now)
 }
 
 async fn look_at_everybody_due(store: &Store, market: &mut Market, now: Timestamp) {
@@ -195,7 +161,21 @@ async fn check(seed: u64, steps: usize) {
         store.import_product(support::import(product), start).await.unwrap();
     }
 
-    let (sent, now) = live_a_while(&mut market, &mut rng, steps);
+    let mut now = start;
+    let mut sent = Vec::new();
+    support::live_a_while(
+        &mut rng,
+        &market.products().cloned().collect::<Vec<_>>(),
+        steps,
+        |wait, step| {
+            now += wait;
+            if let Some((account, action)) = step {
+                // What makes no sense at this moment is refused by AWS, and nothing happens.
+                market.act(now, &account, action).ok();
+            }
+            sent.extend(market.take_outgoing(now));
+        },
+    );
     let mut messages: Vec<Message> =
         sent.iter().enumerate().map(|(number, sent)| Message::of(sent, number)).collect();
     let distinct = messages.len() + RUBBISH;

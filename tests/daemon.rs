@@ -179,11 +179,34 @@ async fn everything_reported_is_billed_once_under_faults() {
     assert_eq!(balance["reported"], (0..60).sum::<i64>(), "{balance}");
     assert_eq!(balance["accepted"], balance["reported"], "{balance}");
     assert_eq!(balance["adds_up"], true);
-    let billed: i64 = world.market(|market, _| {
-        let quantity = |text: String| text.parse::<i64>().expect("whole units");
-        market.ledger().honoured().iter().map(|record| quantity(record.quantity.to_string())).sum()
+    let records = world.get("/v1/metering/records?state=accepted&limit=500").await;
+    let mut ours: Vec<String> = records["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let id = it["metering_record_id"].as_str().expect("AWS's id of it");
+            format!("{id} {} {} {}", it["dimension"], it["hour"], it["quantity"])
+        })
+        .collect();
+    let mut theirs: Vec<String> = world.market(|market, _| {
+        let line = |it: &marketd::sandbox::market::HonouredRecord| {
+            let hour = json!(it.hour);
+            format!(
+                "{} {} {hour} {}",
+                it.metering_record_id,
+                json!(it.dimension),
+                it.quantity.normalize()
+            )
+        };
+        market.ledger().honoured().iter().map(line).collect()
     });
-    assert_eq!(json!(billed), balance["reported"], "AWS billed what was reported, to the unit");
+    ours.sort();
+    theirs.sort();
+    assert_eq!(
+        ours, theirs,
+        "AWS billed what was reported: each licence, dimension and hour, to the unit"
+    );
     world.stop().await;
 }
 
@@ -246,5 +269,66 @@ async fn one_pass_does_everything_and_says_so() {
     world.start_daemon().await;
     let found: Value = world.get("/v1/subscriptions").await;
     assert_eq!(found["items"][0]["plan_id"], "basic", "{found}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_notifications_on_the_wire_end_at_what_aws_holds() {
+    let world = World::with_demo_catalog().await;
+    let mut rng = fastrand::Rng::with_seed(11);
+    let products: Vec<Product> = world.market(|market, _| market.products().cloned().collect());
+    let clock = world.sandbox().clock();
+    clock.set(clock.now() - jiff::SignedDuration::from_hours(24 * 23));
+    world.sandbox().hold_notifications(true);
+    support::live_a_while(&mut rng, &products, 8_000, |wait, step| {
+        clock.advance(wait).expect("within time");
+        if let Some((account, action)) = step {
+            world.market(|market, now| market.act(now, &account, action)).ok();
+        }
+    });
+    clock.set(jiff::Timestamp::now());
+    eventually("everything published", async || {
+        world.market(|market, now| market.next_due().is_none_or(|due| due > now)).then_some(())
+    })
+    .await;
+    let sent = world.sandbox().held();
+    for number in 0..5 {
+        world.inject(&format!("rubbish {number}"));
+    }
+    world.sandbox().release_shuffled_and_repeated(3);
+    let distinct = sent + 5;
+    assert!(distinct > 8_000, "{distinct} messages");
+    eventually("everything taken in", async || {
+        let busy = world.get("/v1/notifications?state=pending&limit=1").await;
+        let quiet = busy["items"].as_array()?.is_empty() && world.queue_is_empty();
+        quiet.then_some(())
+    })
+    .await;
+    let theirs = world.market(|market, _| support::held_by_aws(market));
+    eventually("the state that AWS holds", async || {
+        let mut ours = Vec::new();
+        for subscription in world.list("/v1/subscriptions").await {
+            if !["active", "trialing", "ending"].contains(&subscription["status"].as_str()?) {
+                continue;
+            }
+            let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+            let legacy = &subscription["buyer"]["customer_identifier"];
+            let holder = if legacy.is_null() { &subscription["license_arn"] } else { legacy };
+            let quantity = subscription["quantity"].as_u64().unwrap_or(0);
+            let code = text(&subscription["product_code"]);
+            ours.push(format!(
+                "{code} {} {} {quantity}",
+                text(holder),
+                text(&subscription["dimension"])
+            ));
+        }
+        ours.sort();
+        (ours == theirs).then_some(())
+    })
+    .await;
+    let count =
+        async |state: &str| world.list(&format!("/v1/notifications?state={state}")).await.len();
+    assert_eq!(count("quarantined").await, 5);
+    assert_eq!(count("applied").await + 5, distinct, "nothing is lost, nothing is made up");
     world.stop().await;
 }

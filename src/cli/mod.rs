@@ -39,19 +39,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the daemon, or with --reconcile-once a single pass.
     Run(local::Run),
-    /// Plays a seller's month on the built-in sandbox, then stays up for a look around.
     #[cfg(feature = "sandbox")]
     Demo(demo::Demo),
-    /// Runs the local AWS Marketplace alone, for your own tests.
     #[cfg(feature = "sandbox")]
     Sandbox(local::Sandbox),
     /// Checks the settings and prints each with its origin.
     CheckConfig,
     /// Checks the settings, then tries every AWS call that the daemon needs.
     Doctor,
-    /// Copies the database while the daemon runs.
     Backup(local::Backup),
     /// Exits with 0 if the daemon answers; for containers without a shell.
     Healthcheck,

@@ -67,6 +67,19 @@ impl FanOut {
         }
     }
 
+    pub(super) fn held(&self) -> usize {
+        locked(&self.state).held.len()
+    }
+
+    /// Puts a second copy beside one in so many of the messages that are held back.
+    pub(super) fn repeat_held(&self, one_in: u32) {
+        let mut state = locked(&self.state);
+        let State { held, random, .. } = &mut *state;
+        let again: Vec<String> =
+            held.iter().filter(|_| random.u32(0..one_in.max(1)) == 0).cloned().collect();
+        held.extend(again);
+    }
+
     fn publish(&self, parts: &Parts, outgoing: &Outgoing) {
         let mut state = locked(&self.state);
         if state.delivery.lose {

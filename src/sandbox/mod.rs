@@ -83,7 +83,10 @@ impl Sandbox {
         let address = listener.local_addr()?;
         let clock = SandboxClock::new();
         let market = SharedMarket::new(Market::new(options.seed), clock.clone());
-        let queues = Queues::new(format!("http://{address}"), clock.clone(), options.seed);
+        // Streams of their own: two parts that draw the same numbers would make the same ids.
+        let [queue_seed, fanout_seed, sts_seed] =
+            [1, 2, 3].map(|part: u64| options.seed ^ (part << 56));
+        let queues = Queues::new(format!("http://{address}"), clock.clone(), queue_seed);
         queues.create(DEAD_LETTERS, BTreeMap::new());
         let redrive = json!({
             "deadLetterTargetArn":
@@ -92,8 +95,8 @@ impl Sandbox {
         });
         queues.create(QUEUE, BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]));
         let parts = Parts {
-            fanout: FanOut::new(QUEUE.to_owned(), options.seed),
-            sts: Sts::new(clock, options.seed),
+            fanout: FanOut::new(QUEUE.to_owned(), fanout_seed),
+            sts: Sts::new(clock, sts_seed),
             faults: Faults::default(),
             calls: Calls::default(),
             market,
@@ -148,6 +151,24 @@ impl Sandbox {
         self.parts.fanout.set_delivery(&self.parts, delivery);
     }
 
+    /// Holds every notification back.
+    pub fn hold_notifications(&self, hold: bool) {
+        let mut delivery = self.parts.fanout.delivery();
+        delivery.hold = hold;
+        self.parts.fanout.set_delivery(&self.parts, delivery);
+    }
+
+    /// How many notifications are held back.
+    pub fn held(&self) -> usize {
+        self.parts.fanout.held()
+    }
+
+    /// Delivers what was held back in any order, and one in so many of it twice.
+    pub fn release_shuffled_and_repeated(&self, one_in: u32) {
+        self.parts.fanout.repeat_held(one_in);
+        self.hold_notifications(false);
+    }
+
     /// Loses every notification on the way, or none again.
     pub fn lose_notifications(&self, lose: bool) {
         let mut delivery = self.parts.fanout.delivery();
@@ -179,6 +200,8 @@ impl Sandbox {
         vec![
             ("AWS_ENDPOINT_URL", self.url()),
             ("AWS_REGION", "us-east-1".into()),
+            // What boto3 and the AWS command line read.
+            ("AWS_DEFAULT_REGION", "us-east-1".into()),
             ("AWS_ACCESS_KEY_ID", "sandbox".into()),
             ("AWS_SECRET_ACCESS_KEY", "sandbox".into()),
             ("MARKETD__QUEUE__URL", self.queue_url()),

@@ -3,9 +3,11 @@
 
 pub(crate) mod world;
 
+use fastrand::Rng;
+use jiff::SignedDuration;
 use marketd::domain::plan::Dimension;
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
-use marketd::sandbox::market::{Market, Product};
+use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{ImportProduct, Listing};
 
 /// The listing of a sandbox product, as an import reads it from the catalog.
@@ -41,6 +43,36 @@ pub(crate) fn import(product: &Product) -> ImportProduct {
         .map(|dimension| (dimension.key.clone(), PlanId::new(dimension.key.as_str())))
         .collect();
     ImportProduct { product_id: None, listing, plans, usage_plan: None }
+}
+
+const BUYERS: u64 = 120;
+
+/// Buyers of every kind doing everything that buyers do, one step after another; at last, time for what AWS
+/// has announced to come to pass.
+pub(crate) fn live_a_while(
+    rng: &mut Rng,
+    products: &[Product],
+    steps: usize,
+    mut step: impl FnMut(SignedDuration, Option<(String, Action)>),
+) {
+    for _ in 0..steps {
+        let account = format!("{:012}", 500_000_000_000 + rng.u64(0..BUYERS));
+        let product = rng.choice(products).expect("there are products");
+        let order = Order::of(&product.product_code);
+        let tier = ["basic", "pro", "enterprise"][rng.usize(0..3)];
+        let bought = order.clone().with(tier, rng.u64(1..20));
+        let action = match (product.pricing.has_contract(), rng.u32(0..10)) {
+            (true, 0..4) => Action::Purchase(bought),
+            (true, 4..6) => Action::Upgrade(bought),
+            (true, 6) => Action::Renew(Order { new_license: rng.bool(), ..bought }),
+            (true, 7) => Action::Expire(order),
+            (false, 0..5) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
+            (_, 8) => Action::Fail(order),
+            (_, _) => Action::Cancel(Order { immediate: rng.bool(), ..order }),
+        };
+        step(SignedDuration::from_secs(rng.i64(1..400)), Some((account, action)));
+    }
+    step(SignedDuration::from_hours(3), None);
 }
 
 /// What AWS holds now: product, holder, dimension and quantity of everything in force.

@@ -119,6 +119,48 @@ async fn what_cannot_be_read_is_quarantined_and_shown() {
     world.stop().await;
 }
 
+fn arm_every_fault(world: &World) {
+    for (kind, times) in [
+        (FaultKind::CutAfter, 2),
+        (FaultKind::Throttle, 1),
+        (FaultKind::Error500, 1),
+        (FaultKind::Garble, 1),
+        (FaultKind::Unprocessed, 1),
+        (FaultKind::CutBefore, 1),
+    ] {
+        world.arm(fault("BatchMeterUsage", kind, times));
+    }
+}
+
+/// Each metering record that was billed: AWS's id, dimension, hour and quantity, by us and by AWS.
+async fn bills(world: &World) -> (Vec<String>, Vec<String>) {
+    let records = world.get("/v1/metering/records?state=accepted&limit=500").await;
+    let mut ours: Vec<String> = records["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let id = it["metering_record_id"].as_str().expect("AWS's id of it");
+            format!("{id} {} {} {}", it["dimension"], it["hour"], it["quantity"])
+        })
+        .collect();
+    let mut theirs: Vec<String> = world.market(|market, _| {
+        let line = |it: &marketd::sandbox::market::HonouredRecord| {
+            let hour = json!(it.hour);
+            format!(
+                "{} {} {hour} {}",
+                it.metering_record_id,
+                json!(it.dimension),
+                it.quantity.normalize()
+            )
+        };
+        market.ledger().honoured().iter().map(line).collect()
+    });
+    ours.sort();
+    theirs.sort();
+    (ours, theirs)
+}
+
 #[tokio::test]
 async fn everything_reported_is_billed_once_under_faults() {
     let world = World::with_demo_catalog().await;
@@ -140,16 +182,7 @@ async fn everything_reported_is_billed_once_under_faults() {
         let aws = json!({"account_id": account, "customer_identifier": identifier});
         world.put(&format!("/v1/customers/buyer-{account}?wait=5s"), json!({"aws": aws})).await;
     }
-    for (kind, times) in [
-        (FaultKind::CutAfter, 2),
-        (FaultKind::Throttle, 1),
-        (FaultKind::Error500, 1),
-        (FaultKind::Garble, 1),
-        (FaultKind::Unprocessed, 1),
-        (FaultKind::CutBefore, 1),
-    ] {
-        world.arm(fault("BatchMeterUsage", kind, times));
-    }
+    arm_every_fault(&world);
     let mut events = Vec::new();
     for (number, account) in buyers.iter().cycle().take(60).enumerate() {
         let product = if number % 2 == 0 { &meter } else { &stream };
@@ -179,30 +212,7 @@ async fn everything_reported_is_billed_once_under_faults() {
     assert_eq!(balance["reported"], (0..60).sum::<i64>(), "{balance}");
     assert_eq!(balance["accepted"], balance["reported"], "{balance}");
     assert_eq!(balance["adds_up"], true);
-    let records = world.get("/v1/metering/records?state=accepted&limit=500").await;
-    let mut ours: Vec<String> = records["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| {
-            let id = it["metering_record_id"].as_str().expect("AWS's id of it");
-            format!("{id} {} {} {}", it["dimension"], it["hour"], it["quantity"])
-        })
-        .collect();
-    let mut theirs: Vec<String> = world.market(|market, _| {
-        let line = |it: &marketd::sandbox::market::HonouredRecord| {
-            let hour = json!(it.hour);
-            format!(
-                "{} {} {hour} {}",
-                it.metering_record_id,
-                json!(it.dimension),
-                it.quantity.normalize()
-            )
-        };
-        market.ledger().honoured().iter().map(line).collect()
-    });
-    ours.sort();
-    theirs.sort();
+    let (ours, theirs) = bills(&world).await;
     assert_eq!(
         ours, theirs,
         "AWS billed what was reported: each licence, dimension and hour, to the unit"

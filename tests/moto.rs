@@ -3,6 +3,7 @@
 //! Skipped, with a plain message, where `moto_server` (from PyPI's `moto[server]`) is missing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "a skipped suite says so")]
 
 mod support;
 

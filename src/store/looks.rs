@@ -187,6 +187,7 @@ fn apply_entry(
         answer: entry.answer.as_deref(),
         signals: &signals,
         licenses: &licenses,
+        told_at: told_at_in(connection, product, &entry.buyer)?,
     });
     applied.buyers += 1;
     applied.changes += decision.changes.len();
@@ -412,6 +413,27 @@ fn signals_in(
         }
     }
     Ok(signals)
+}
+
+/// When AWS last said that a legacy buyer's entitlements changed.
+fn told_at_in(
+    connection: &Connection,
+    product: &Product,
+    buyer: &BuyerRef,
+) -> Result<Option<Timestamp>, StoreError> {
+    let BuyerRef::CustomerIdentifier(id) = buyer else { return Ok(None) };
+    connection
+        .prepare_cached(
+            "SELECT entitlement_updated_at_ms FROM buyer_signals
+             WHERE product_code = ?1 AND customer_identifier = ?2",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row((product.code.as_str(), id.as_str()), |row| row.get::<_, Option<i64>>(0))
+                .optional()
+        })
+        .map(|found| optional_timestamp(found.flatten()))
+        .during("read when entitlements were told to change")
 }
 
 fn write_changes(

@@ -26,6 +26,9 @@ pub const FINAL_HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// How often AWS is asked again about a grant whose date has passed: a renewal may show a little late.
 const RENEWAL_CHECK: SignedDuration = SignedDuration::from_mins(5);
 
+/// For how long after it was told a purchase may show in AWS's answer.
+const PROVISIONING: SignedDuration = SignedDuration::from_hours(24);
+
 /// How patient to be with AWS's answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -124,6 +127,8 @@ pub struct Situation<'a> {
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
     pub licenses: &'a [LicenseFacts],
+    /// When a notification last said that a legacy buyer's entitlements changed.
+    pub told_at: Option<Timestamp>,
 }
 
 /// What should be.
@@ -165,7 +170,27 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             .collect();
         settle_holder(situation, &holder, wanted, &held, &mut decision);
     }
+    await_provisioning(situation, &mut decision);
     decision
+}
+
+/// A purchase may be told before AWS lists it: then AWS is asked again, ever more seldom.
+fn await_provisioning(situation: &Situation<'_>, decision: &mut Decision) {
+    let Some(grants) = situation.answer.filter(|_| situation.product.has_contracts()) else {
+        return;
+    };
+    let unlisted = situation.licenses.iter().filter(|facts| {
+        facts.departure().is_none()
+            && !grants.iter().any(|grant| grant.license_arn.as_ref() == Some(&facts.license_arn))
+    });
+    let told = unlisted.filter_map(|facts| facts.change.map(|(_, at)| at));
+    let told = told.chain(situation.told_at.filter(|_| grants.is_empty())).max();
+    if let Some(age) = told.map(|at| situation.now.duration_since(at))
+        && age < PROVISIONING
+    {
+        let wait = (age / 2).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1));
+        look_again(decision, situation.now, wait);
+    }
 }
 
 /// Pairs what one holder should have with what is held, and ends what is left.
@@ -295,6 +320,8 @@ fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Opt
         .signals
         .get(holder)
         .filter(|signal| signal.action == SubscriptionAction::UnsubscribeSuccess)
+        // The end of an earlier subscription says nothing about this one.
+        .filter(|signal| terms.starts_at.is_none_or(|start| signal.at >= start))
         .map(|signal| signal.at);
     let by_license = terms
         .license_arn

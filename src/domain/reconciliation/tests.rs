@@ -125,6 +125,7 @@ impl World {
             answer,
             signals,
             licenses,
+            told_at: None,
         });
         self.apply(&decision);
         decision
@@ -290,6 +291,24 @@ fn a_licensed_pay_as_you_go_buyer_follows_licence_and_agreement() {
         world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts, "0s");
         assert_eq!(world.shown(), [format!("sub-1 usage {expected}")], "{change:?} {ended:?}");
     }
+}
+
+#[test]
+fn a_purchase_that_aws_does_not_list_yet_is_asked_about_again() {
+    let told = |since: &str| {
+        let licenses = license(LicenseChange::Updated, since, None);
+        let mut world = World::default();
+        let decision = world.look(&contract(), Some(&[]), &BTreeMap::new(), &licenses, "0s");
+        decision.look_again_at.map(|at| at.duration_since(now()).as_secs())
+    };
+    assert_eq!(told("-1s"), Some(1));
+    assert_eq!(told("-10m"), Some(300));
+    assert_eq!(told("-20h"), Some(3_600));
+    assert_eq!(told("-25h"), None, "it will not come any more");
+    let over = license(LicenseChange::Deprovisioned, "-1s", None);
+    let mut world = World::default();
+    let decision = world.look(&contract(), Some(&[]), &BTreeMap::new(), &over, "0s");
+    assert_eq!(decision.look_again_at, None, "nothing is expected of a licence that is over");
 }
 
 #[test]

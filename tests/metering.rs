@@ -89,9 +89,12 @@ fn wire(record: &marketd::store::SendableRecord) -> Value {
     });
     let identity = &record.identity;
     for (key, value) in [
-        ("CustomerIdentifier", identity.customer_identifier.as_ref().map(|it| it.as_str())),
-        ("CustomerAWSAccountId", identity.account_id.as_ref().map(|it| it.as_str())),
-        ("LicenseArn", identity.license_arn.as_ref().map(|it| it.as_str())),
+        (
+            "CustomerIdentifier",
+            identity.customer_identifier.as_ref().map(marketd::domain::Id::as_str),
+        ),
+        ("CustomerAWSAccountId", identity.account_id.as_ref().map(marketd::domain::Id::as_str)),
+        ("LicenseArn", identity.license_arn.as_ref().map(marketd::domain::Id::as_str)),
     ] {
         if let Some(value) = value {
             wire[key] = json!(value);
@@ -325,7 +328,7 @@ async fn bill_some_days(seed: u64) {
     *books.aws.faults.lock().unwrap() = Some(rng.fork());
     let customers = books.customers().await;
     // AWS's sources disagree on how it answers the very same record: either must do.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         let mut market = books.aws.market.lock().unwrap();
         let retry = IdenticalRetry::Duplicate;
         let options = Options { identical_retry: retry, ..market.options().clone() };

@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// Lets go of what waited for a product's import: its buyers become due, and events that could not be
-    /// joined to a product are read again.
+    /// joined to a product are read again. Those who bought before anything was told are found by the sweep.
     pub async fn release_product(
         &self,
         product_code: ProductCode,
@@ -194,7 +194,7 @@ impl Store {
                 )
                 .and_then(|mut update| update.execute([product_code.as_str()]))
                 .during("release a product's notifications")?;
-            mark_known_customers(connection, &product_code, now)
+            Ok::<_, StoreError>(())
         })
         .await?;
         self.nudges().buyers.notify_one();
@@ -212,30 +212,6 @@ fn unjoined_notifications(connection: &Connection) -> Result<Vec<NotificationRow
     let rows =
         select.query_map([], notification_row).during("find notifications without a product")?;
     rows.collect::<Result<_, _>>().during("find notifications without a product")
-}
-
-/// Customers who were provisioned before the import may hold the new product.
-fn mark_known_customers(
-    connection: &Connection,
-    product_code: &ProductCode,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let identities: Vec<(String, String)> = connection
-        .prepare_cached("SELECT kind, value FROM identities WHERE kind <> 'license_arn'")
-        .and_then(|mut select| {
-            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-        })
-        .during("list AWS identities")?;
-    for (kind, value) in identities {
-        if let Some(buyer) = BuyerRef::from_parts(&kind, value) {
-            mark_buyer_in(
-                connection,
-                &BuyerKey { product_code: product_code.clone(), buyer },
-                now,
-            )?;
-        }
-    }
-    Ok(())
 }
 
 /// The imported products' codes.

@@ -1,0 +1,240 @@
+//! The command line as a person or a script meets it: help, exit codes, what a refusal says.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+
+use assert_cmd::Command;
+
+/// Commands that need no running daemon.
+const LOCAL: &[&[&str]] = &[
+    &["run"],
+    &["demo"],
+    &["sandbox"],
+    &["check-config"],
+    &["doctor"],
+    &["backup"],
+    &["healthcheck"],
+];
+
+/// Groups, each with verbs that speak to a running daemon.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("integration", &["show", "trust-policy", "iam-policy", "connect", "remove"]),
+    ("listing", &["list", "import", "sync"]),
+    ("product", &["list", "show"]),
+    ("plan", &["list", "show", "create", "publish", "archive", "entitle"]),
+    ("feature", &["list", "show", "set"]),
+    ("customer", &["list", "show", "provision", "subscriptions"]),
+    ("subscription", &["list", "show"]),
+    ("usage", &["report", "import"]),
+    ("metering", &["list", "show", "resolve", "balance"]),
+    ("notification", &["list", "show", "replay"]),
+    ("event", &["list"]),
+];
+
+/// The program, with nothing of this machine's own settings.
+fn marketd(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
+    command.env_clear().args(arguments);
+    command
+}
+
+/// Exit code, standard output and standard error.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// An address where nothing listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Serves one HTTP answer; the handle gives the request's head.
+fn answer_once(status: &str, kind: &str, body: &str) -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let served = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = read_head(&mut stream);
+        stream.write_all(answer.as_bytes()).unwrap();
+        head
+    });
+    (address, served)
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mut commands: Vec<Vec<&str>> = vec![vec![]];
+    commands.extend(LOCAL.iter().map(|command| command.to_vec()));
+    for (group, verbs) in GROUPS {
+        commands.push(vec![group]);
+        commands.extend(verbs.iter().map(|verb| vec![*group, *verb]));
+    }
+    for mut command in commands {
+        command.push("--help");
+        let (code, out, err) = run(&mut marketd(&command));
+        assert_eq!(code, 0, "{command:?}: {err}");
+        let first = out.lines().next().unwrap_or_default();
+        assert!(
+            !first.is_empty() && !first.starts_with("Usage: marketd"),
+            "{command:?} says nothing: {out}"
+        );
+        assert!(out.contains("Usage: marketd"), "{command:?}: {out}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let rows: &[&[&str]] = &[
+        &[],
+        &["no-such-command"],
+        &["plan"],
+        &["plan", "show"],
+        &["--output", "xml", "check-config"],
+        &["plan", "entitle", "pro", "seats", "--limit", "5", "--unlimited"],
+        &["plan", "entitle", "pro", "seats", "--reset", "fortnight"],
+        &["listing", "import", "prod-1", "--plan", "no-equals-sign"],
+        &["customer", "list", "--limit", "0"],
+        &["backup"],
+    ];
+    for arguments in rows {
+        let (code, out, err) = run(&mut marketd(arguments));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(!err.is_empty(), "{arguments:?} fails without a word");
+    }
+}
+
+#[test]
+fn wrong_settings_exit_with_2_and_tell_every_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("marketd.toml");
+    std::fs::write(&file, "[reconcile]\nrate = 0\n[metering]\ngraec = \"5m\"\n").unwrap();
+    let path = file.to_str().unwrap();
+    for command in ["check-config", "doctor", "run", "healthcheck"] {
+        let (code, out, err) =
+            run(marketd(&["--config", path, command]).env("MARKETD__HTTP__LISTEN", "0.0.0.0:0"));
+        assert_eq!((code, out.as_str()), (2, ""), "{command}: {err}");
+        for part in
+            ["reconcile.rate", path, "metering.graec", "http.listen", "MARKETD__HTTP__LISTEN"]
+        {
+            assert!(err.contains(part), "{command}: {part:?} is missing from:\n{err}");
+        }
+    }
+    let missing = folder.path().join("missing.toml");
+    let (code, _, err) =
+        run(&mut marketd(&["--config", missing.to_str().unwrap(), "check-config"]));
+    assert_eq!(code, 2, "a named file must exist: {err}");
+    assert!(err.contains("missing.toml"), "{err}");
+}
+
+#[test]
+fn check_config_shows_values_with_their_origin_and_no_secret() {
+    let (code, out, err) = run(marketd(&["--output", "json", "check-config"])
+        .env("MARKETD__HTTP__TOKEN", "s3cret")
+        .env("MARKETD__RECONCILE__RATE", "7"));
+    assert_eq!(code, 0, "{err}");
+    assert!(!out.contains("s3cret"), "{out}");
+    let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rate = shown["items"].as_array().unwrap().iter().find(|it| it["key"] == "reconcile.rate");
+    let rate = rate.unwrap();
+    assert_eq!(
+        (&rate["value"], &rate["origin"]),
+        (&"7".into(), &"MARKETD__RECONCILE__RATE".into())
+    );
+}
+
+#[test]
+fn without_a_daemon_commands_say_what_to_start() {
+    let address = nobody();
+    let url = format!("http://{address}");
+    let rows: &[&[&str]] =
+        &[&["product", "list"], &["metering", "balance"], &["integration", "show"]];
+    for arguments in rows {
+        let (code, out, err) = run(marketd(arguments).env("MARKETD_URL", &url));
+        assert_eq!((code, out.as_str()), (1, ""), "{arguments:?}: {err}");
+        assert!(err.contains("marketd run") && err.contains("MARKETD_URL"), "{arguments:?}: {err}");
+    }
+    let (code, _, err) = run(marketd(&["healthcheck"]).env("MARKETD__HTTP__LISTEN", &address));
+    assert_eq!(code, 1);
+    assert!(err.contains(&address), "{err}");
+}
+
+#[test]
+fn a_problem_is_told_by_its_detail() {
+    let problem =
+        r#"{"type":"x","title":"Not Found","status":404,"detail":"no plan \"gold\": list them"}"#;
+    let (address, served) = answer_once("404 Not Found", "application/problem+json", problem);
+    let (code, out, err) = run(marketd(&["plan", "show", "gold/1"])
+        .env("MARKETD_URL", format!("http://{address}"))
+        .env("MARKETD_TOKEN", "s3cret"));
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("no plan \"gold\": list them"), "{err}");
+    assert_eq!(err.trim().lines().count(), 1, "{err}");
+    let head = served.join().unwrap();
+    assert!(head.starts_with("GET /v1/plans/gold%2F1 "), "{head}");
+    assert!(head.contains("Bearer s3cret"), "{head}");
+}
+
+#[test]
+fn a_refused_token_names_the_variable_to_set() {
+    let (address, served) = answer_once("401 Unauthorized", "application/problem+json", "{}");
+    let (code, _, err) =
+        run(marketd(&["plan", "show", "pro"]).env("MARKETD_URL", format!("http://{address}")));
+    assert_eq!(code, 1);
+    assert!(err.contains("MARKETD_TOKEN"), "{err}");
+    served.join().unwrap();
+}
+
+#[test]
+fn json_output_is_the_answer_as_it_is() {
+    let (address, served) =
+        answer_once("200 OK", "application/json", r#"{"id":"pro","extra":[1]}"#);
+    let (code, out, err) = run(marketd(&["plan", "show", "pro", "--output", "json"])
+        .env("MARKETD_URL", format!("http://{address}")));
+    assert_eq!(code, 0, "{err}");
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(answer, serde_json::json!({"id": "pro", "extra": [1]}));
+    served.join().unwrap();
+}
+
+#[test]
+fn a_backup_is_a_database_and_never_overwrites() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, copy) = (folder.path().join("marketd.db"), folder.path().join("copy.db"));
+    let back_up = |to: &Path| {
+        run(marketd(&["backup", to.to_str().unwrap()]).env("MARKETD__DATABASE__PATH", &database))
+    };
+    let (code, _, err) = back_up(&copy);
+    assert_eq!(code, 1, "there is nothing to copy yet");
+    assert!(err.contains("marketd.db") && !copy.exists(), "{err}");
+
+    marketd::store::Store::open(&database).unwrap().close();
+    let (code, _, err) = back_up(&copy);
+    assert_eq!(code, 0, "{err}");
+    marketd::store::Store::open(&copy).unwrap().close();
+
+    let before = std::fs::read(&copy).unwrap();
+    let (code, _, err) = back_up(&copy);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("exists already"), "{err}");
+    assert_eq!(std::fs::read(&copy).unwrap(), before);
+}

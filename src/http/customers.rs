@@ -46,6 +46,16 @@ async fn known(state: &ApiState, id: &str) -> Result<Customer, Problem> {
     found.ok_or_else(|| Problem::not_found("customer", id))
 }
 
+/// The customer that a filter means: an alias leads to it here too, and an unknown id finds nothing.
+pub(super) async fn canonical(
+    state: &ApiState,
+    id: Option<String>,
+) -> Result<Option<CustomerId>, Problem> {
+    let Some(id) = id.map(CustomerId::new) else { return Ok(None) };
+    let known = state.store.customer(id.clone()).await?;
+    Ok(Some(known.map_or(id, |customer| customer.id)))
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aws {
@@ -138,17 +148,7 @@ pub(super) async fn subscriptions(
             Problem::bad_request(format!("status is one of {}", words.join(", ")))
         })?),
     };
-    let customer_id = match &query.customer_id {
-        // An alias leads to its customer here too.
-        Some(id) => Some(
-            state
-                .store
-                .customer(CustomerId::new(id))
-                .await?
-                .map_or_else(|| CustomerId::new(id), |customer| customer.id),
-        ),
-        None => None,
-    };
+    let customer_id = canonical(&state, query.customer_id).await?;
     let filter = SubscriptionFilter {
         customer_id,
         product_id: query.product_id.map(ProductId::new),

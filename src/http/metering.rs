@@ -7,9 +7,10 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::customers::canonical;
 use super::extract::{Body, Params, items, one_more, page};
 use super::{ApiState, Problem};
-use crate::domain::{CustomerId, ProductId, Quantity};
+use crate::domain::{ProductId, Quantity};
 use crate::store::{Balance, RecordFilter, RecordRow, Resolution};
 
 #[derive(Deserialize)]
@@ -31,16 +32,7 @@ pub(super) async fn records(
     if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
         return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
-    let customer_id = match &query.customer_id {
-        Some(id) => Some(
-            state
-                .store
-                .customer(CustomerId::new(id))
-                .await?
-                .map_or_else(|| CustomerId::new(id), |customer| customer.id),
-        ),
-        None => None,
-    };
+    let customer_id = canonical(&state, query.customer_id).await?;
     let filter = RecordFilter {
         state: query.state,
         product_id: query.product_id.map(ProductId::new),

@@ -9,21 +9,18 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::looked_at_in;
-use super::convert::{millis, optional_timestamp, timestamp};
+use super::convert::millis;
 use super::customers::{AwsIds, resolve_customer_in};
 use super::events::append_event_in;
+use super::facts::{licenses_in, signals_in, told_at_in};
 use super::subscriptions::{
     event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
 };
 use super::{During, Store, StoreError};
-use crate::domain::notification::{LicenseChange, SubscriptionAction};
-use crate::domain::reconciliation::{
-    AgreementFacts, Decision, LicenseFacts, Patience, ProductTerms, Situation, SubscriptionSignal,
-    decide,
-};
+use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, AgreementId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey,
-    Grant, Holder, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, Grant, Holder,
+    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -177,8 +174,8 @@ fn apply_entry(
     let grants = entry.answer.as_deref().unwrap_or_default();
     let customers = resolve_customers(connection, &entry.buyer, grants, now)?;
     let held = held_in(connection, product, &entry.buyer, grants)?;
-    let licenses = licenses_in(connection, product, &entry.buyer, grants, &held)?;
-    let signals = signals_in(connection, product, &entry.buyer, grants, &held)?;
+    let licenses = licenses_in(connection, &product.code, &entry.buyer, grants, &held)?;
+    let signals = signals_in(connection, &product.code, &entry.buyer, grants, &held)?;
     let decision = decide(&Situation {
         now,
         patience,
@@ -187,7 +184,7 @@ fn apply_entry(
         answer: entry.answer.as_deref(),
         signals: &signals,
         licenses: &licenses,
-        told_at: told_at_in(connection, product, &entry.buyer)?,
+        told_at: told_at_in(connection, &product.code, &entry.buyer)?,
     });
     applied.buyers += 1;
     applied.changes += decision.changes.len();
@@ -291,149 +288,6 @@ fn select_held(
             select.query_map(key, subscription_row)?.collect()
         })
         .during("read what a buyer holds")
-}
-
-fn licenses_in(
-    connection: &Connection,
-    product: &Product,
-    buyer: &BuyerRef,
-    grants: &[Grant],
-    held: &[Subscription],
-) -> Result<Vec<LicenseFacts>, StoreError> {
-    let mut arns: BTreeSet<LicenseArn> =
-        grants.iter().filter_map(|it| it.license_arn.clone()).collect();
-    arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
-    match buyer {
-        BuyerRef::License(arn) => {
-            arns.insert(arn.clone());
-        }
-        BuyerRef::Account(account) => {
-            let of_account: Vec<String> = connection
-                .prepare_cached(
-                    "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
-                )
-                .and_then(|mut select| {
-                    select
-                        .query_map((account.as_str(), product.code.as_str()), |row| row.get(0))?
-                        .collect()
-                })
-                .during("list an account's licences")?;
-            arns.extend(of_account.into_iter().map(LicenseArn::new));
-        }
-        BuyerRef::CustomerIdentifier(_) => {}
-    }
-    let mut facts = Vec::with_capacity(arns.len());
-    for arn in arns {
-        facts.extend(license_facts_in(connection, &arn)?);
-    }
-    Ok(facts)
-}
-
-fn license_facts_in(
-    connection: &Connection,
-    arn: &LicenseArn,
-) -> Result<Option<LicenseFacts>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT l.account_id, l.change, l.change_at_ms, l.first_updated_at_ms, l.agreement_id,
-                 a.starts_at_ms, a.ends_at_ms, a.ended_status, a.ended_at_ms
-             FROM licenses l LEFT JOIN agreements a USING (agreement_id) WHERE l.license_arn = ?1",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row([arn.as_str()], |row| {
-                    let change = match row.get::<_, Option<String>>(1)?.as_deref() {
-                        Some("deprovisioned") => Some(LicenseChange::Deprovisioned),
-                        Some(_) => Some(LicenseChange::Updated),
-                        None => None,
-                    };
-                    let ended: Option<String> = row.get(7)?;
-                    let ended_at = optional_timestamp(row.get(8)?);
-                    let agreement = match row.get::<_, Option<String>>(4)? {
-                        Some(id) => Some(AgreementFacts {
-                            agreement_id: AgreementId::new(id),
-                            starts_at: optional_timestamp(row.get(5)?),
-                            ends_at: optional_timestamp(row.get(6)?),
-                            ended: ended.zip(ended_at),
-                        }),
-                        None => None,
-                    };
-                    Ok(LicenseFacts {
-                        license_arn: arn.clone(),
-                        account_id: row.get::<_, Option<String>>(0)?.map(AccountId::new),
-                        change: change.zip(optional_timestamp(row.get(2)?)),
-                        first_updated_at: optional_timestamp(row.get(3)?),
-                        agreement,
-                    })
-                })
-                .optional()
-        })
-        .during("read a licence's facts")
-}
-
-fn signals_in(
-    connection: &Connection,
-    product: &Product,
-    buyer: &BuyerRef,
-    grants: &[Grant],
-    held: &[Subscription],
-) -> Result<BTreeMap<Holder, SubscriptionSignal>, StoreError> {
-    let mut identifiers: BTreeSet<CustomerIdentifier> =
-        grants.iter().filter_map(|grant| grant.customer_identifier.clone()).collect();
-    identifiers.extend(held.iter().filter_map(|held| held.terms.customer_identifier().cloned()));
-    if let BuyerRef::CustomerIdentifier(id) = buyer {
-        identifiers.insert(id.clone());
-    }
-    let mut signals = BTreeMap::new();
-    for identifier in identifiers {
-        let signal = connection
-            .prepare_cached(
-                "SELECT action, action_at_ms, free_trial, first_success_at_ms FROM buyer_signals
-                 WHERE product_code = ?1 AND customer_identifier = ?2 AND action IS NOT NULL",
-            )
-            .and_then(|mut select| {
-                select
-                    .query_row((product.code.as_str(), identifier.as_str()), |row| {
-                        let action = SubscriptionAction::parse(&row.get::<_, String>(0)?);
-                        let free_trial: Option<bool> = row.get(2)?;
-                        let at = timestamp(row.get(1)?);
-                        let first_success_at = optional_timestamp(row.get(3)?);
-                        Ok(action.map(|action| SubscriptionSignal {
-                            action,
-                            at,
-                            free_trial: free_trial.unwrap_or(false),
-                            first_success_at,
-                        }))
-                    })
-                    .optional()
-            })
-            .during("read a buyer's newest notification")?;
-        if let Some(signal) = signal.flatten() {
-            signals.insert(Holder::Buyer(identifier), signal);
-        }
-    }
-    Ok(signals)
-}
-
-/// When AWS last said that a legacy buyer's entitlements changed.
-fn told_at_in(
-    connection: &Connection,
-    product: &Product,
-    buyer: &BuyerRef,
-) -> Result<Option<Timestamp>, StoreError> {
-    let BuyerRef::CustomerIdentifier(id) = buyer else { return Ok(None) };
-    connection
-        .prepare_cached(
-            "SELECT entitlement_updated_at_ms FROM buyer_signals
-             WHERE product_code = ?1 AND customer_identifier = ?2",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row((product.code.as_str(), id.as_str()), |row| row.get::<_, Option<i64>>(0))
-                .optional()
-        })
-        .map(|found| optional_timestamp(found.flatten()))
-        .during("read when entitlements were told to change")
 }
 
 fn write_changes(

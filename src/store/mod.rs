@@ -9,6 +9,7 @@ mod connection;
 mod convert;
 mod customers;
 mod events;
+mod facts;
 mod features;
 mod integration;
 mod looks;

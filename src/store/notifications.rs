@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::buyers::mark_buyer_in;
 use super::convert::{millis, timestamp};
+use super::facts::{
+    buyers_of_agreement, write_agreement, write_license, write_subscription_signal,
+};
 use super::page::Page;
 use super::{During, Store, StoreError};
-use crate::domain::notification::{
-    AgreementNews, LicenseNews, Meaning, Notification, SubscriptionNews,
-};
-use crate::domain::{AccountId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
+use crate::domain::notification::{LicenseNews, Meaning, Notification};
+use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 
 /// Why a notification waits although nothing is wrong with it.
 pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
@@ -359,53 +360,6 @@ fn mark(
     })
 }
 
-fn write_subscription_signal(
-    connection: &Connection,
-    news: &SubscriptionNews,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    use crate::domain::notification::SubscriptionAction;
-    let key = (news.product_code.as_str(), news.customer_identifier.as_str());
-    let held: Option<(Option<String>, Option<i64>)> = connection
-        .prepare_cached(
-            "SELECT action, action_at_ms FROM buyer_signals
-             WHERE product_code = ?1 AND customer_identifier = ?2",
-        )
-        .and_then(|mut select| {
-            select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()
-        })
-        .during("read a buyer's newest notification")?;
-    let newest = held.and_then(|(action, at)| Some((at?, SubscriptionAction::parse(&action?)?)));
-    let at = millis(at);
-    if newest.is_none_or(|newest| newest < (at, news.action)) {
-        connection
-            .prepare_cached(
-                "INSERT INTO buyer_signals
-                     (product_code, customer_identifier, action, action_at_ms, free_trial, offer_id)
-                 VALUES (:code, :buyer, :action, :at, :trial, :offer)
-                 ON CONFLICT DO UPDATE SET action = :action, action_at_ms = :at,
-                     free_trial = ifnull(:trial, free_trial), offer_id = ifnull(:offer, offer_id)",
-            )
-            .and_then(|mut upsert| {
-                upsert.execute(named_params! {
-                    ":code": key.0, ":buyer": key.1, ":action": news.action.as_str(), ":at": at,
-                    ":trial": news.free_trial, ":offer": news.offer_id,
-                })
-            })
-            .during("take over a subscription notification")?;
-    }
-    if news.action == SubscriptionAction::Success {
-        connection
-            .prepare_cached(
-                "UPDATE buyer_signals SET first_success_at_ms = min(ifnull(first_success_at_ms, ?3), ?3)
-                 WHERE product_code = ?1 AND customer_identifier = ?2",
-            )
-            .and_then(|mut update| update.execute((key.0, key.1, at)))
-            .during("take over a subscription notification")?;
-    }
-    Ok(())
-}
-
 fn product_code_of(
     connection: &Connection,
     news: &LicenseNews,
@@ -423,117 +377,4 @@ fn product_code_of(
         })
         .map(|code| code.map(ProductCode::new))
         .during("find a product by its entity id")
-}
-
-fn write_license(
-    connection: &Connection,
-    news: &LicenseNews,
-    product_code: &ProductCode,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    use crate::domain::notification::LicenseChange;
-    let first_updated = (news.change == LicenseChange::Updated).then(|| millis(at));
-    // The newest event by its own time decides; at the same second the end is taken for the newer one,
-    // which is also the order of the two words.
-    connection
-        .prepare_cached(
-            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, change,
-                 change_at_ms, first_updated_at_ms)
-             VALUES (:arn, :code, :account, :agreement, :change, :at, :first)
-             ON CONFLICT DO UPDATE SET
-                 product_code = :code,
-                 account_id = ifnull(:account, account_id),
-                 agreement_id = CASE WHEN :at >= ifnull(change_at_ms, 0)
-                     THEN ifnull(:agreement, agreement_id) ELSE ifnull(agreement_id, :agreement) END,
-                 change = CASE WHEN :at > ifnull(change_at_ms, 0)
-                     OR (:at = change_at_ms AND :change = 'deprovisioned')
-                     THEN :change ELSE change END,
-                 change_at_ms = max(ifnull(change_at_ms, 0), :at),
-                 first_updated_at_ms = CASE WHEN :first IS NULL THEN first_updated_at_ms
-                     ELSE min(ifnull(first_updated_at_ms, :first), :first) END",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":arn": news.license_arn.as_str(),
-                ":code": product_code.as_str(),
-                ":account": news.account_id.as_ref().map(AccountId::as_str),
-                ":agreement": news.agreement_id.as_ref().map(crate::domain::AgreementId::as_str),
-                ":change": news.change.as_str(),
-                ":at": millis(at),
-                ":first": first_updated,
-            })
-        })
-        .during("take over a licence event")?;
-    Ok(())
-}
-
-fn write_agreement(
-    connection: &Connection,
-    news: &AgreementNews,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let at = millis(at);
-    // Each field keeps its newest known value; an end is final and keeps its own time.
-    connection
-        .prepare_cached(
-            "INSERT INTO agreements (agreement_id, account_id, entity_id, offer_id, intent,
-                 previous_agreement_id, starts_at_ms, ends_at_ms, told_at_ms, ended_status, ended_at_ms)
-             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, :ends, :at, :ended, :ended_at)
-             ON CONFLICT DO UPDATE SET
-                 account_id = ifnull(:account, account_id),
-                 entity_id = ifnull(:entity, entity_id),
-                 previous_agreement_id = ifnull(:previous, previous_agreement_id),
-                 offer_id = CASE WHEN :at >= told_at_ms THEN ifnull(:offer, offer_id)
-                     ELSE ifnull(offer_id, :offer) END,
-                 intent = CASE WHEN :at >= told_at_ms THEN ifnull(:intent, intent)
-                     ELSE ifnull(intent, :intent) END,
-                 starts_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:starts, starts_at_ms)
-                     ELSE ifnull(starts_at_ms, :starts) END,
-                 ends_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:ends, ends_at_ms)
-                     ELSE ifnull(ends_at_ms, :ends) END,
-                 told_at_ms = max(told_at_ms, :at),
-                 ended_status = ifnull(:ended, ended_status),
-                 ended_at_ms = ifnull(:ended_at, ended_at_ms)",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":id": news.agreement_id.as_str(),
-                ":account": news.account_id.as_ref().map(AccountId::as_str),
-                ":entity": news.entity_id.as_ref().map(crate::domain::EntityId::as_str),
-                ":offer": news.offer_id,
-                ":intent": news.intent,
-                ":previous": news.previous_agreement_id.as_ref().map(crate::domain::AgreementId::as_str),
-                ":starts": news.starts_at.map(millis),
-                ":ends": news.ends_at.map(millis),
-                ":at": at,
-                ":ended": news.ended,
-                ":ended_at": news.ended.as_ref().map(|_| at),
-            })
-        })
-        .during("take over an agreement event")?;
-    Ok(())
-}
-
-/// The buyers whose licences stand on this agreement, as far as licence events have told.
-fn buyers_of_agreement(
-    connection: &Connection,
-    news: &AgreementNews,
-) -> Result<Vec<BuyerKey>, StoreError> {
-    let mut select = connection
-        .prepare_cached(
-            "SELECT DISTINCT product_code, account_id, CASE WHEN account_id IS NULL THEN license_arn END
-             FROM licenses WHERE agreement_id = ?1 AND product_code IS NOT NULL",
-        )
-        .during("find an agreement's licences")?;
-    let rows = select
-        .query_map([news.agreement_id.as_str()], |row| {
-            let account: Option<String> = row.get(1)?;
-            let buyer = match account {
-                Some(id) => BuyerRef::Account(AccountId::new(id)),
-                None => BuyerRef::License(LicenseArn::new(row.get::<_, String>(2)?)),
-            };
-            Ok(BuyerKey { product_code: ProductCode::new(row.get::<_, String>(0)?), buyer })
-        })
-        .during("find an agreement's licences")?;
-    rows.collect::<Result<_, _>>().during("find an agreement's licences")
 }

@@ -1,0 +1,419 @@
+//! The HTTP API as an application meets it: what it answers, and how it refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use jiff::SignedDuration;
+use marketd::sandbox::RoleGrant;
+use marketd::sandbox::market::{Action, ActionOutcome, Order, Product};
+use reqwest::{Client, Method, header};
+use serde_json::{Value, json};
+use support::world::{World, eventually, free_port, marketd};
+
+fn product(world: &World, title: &str) -> Product {
+    world.market(|market, _| {
+        let mut products = market.products();
+        products.find(|product| product.title == title).expect("a demo product").clone()
+    })
+}
+
+fn act(world: &World, account: &str, action: Action) -> ActionOutcome {
+    world.market(|market, now| market.act(now, account, action)).expect("AWS takes it")
+}
+
+/// What is refused with which status and type, and a word that its detail must have.
+type Refusal<'a> = (Method, &'a str, Option<Value>, u16, &'a str, &'a str);
+
+async fn check_refusals(world: &World, rows: Vec<Refusal<'_>>) {
+    for (method, path, body, status, kind, word) in rows {
+        let row = format!("{method} {path} {body:?}");
+        let (given, problem) = world.call(method, path, body).await;
+        assert_eq!(given, status, "{row}: {problem}");
+        assert_eq!(problem["type"], format!("urn:marketd:problem:{kind}"), "{row}: {problem}");
+        assert_eq!(problem["status"], status, "{row}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(word), "{row}: {word:?} is not in {detail:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_is_a_problem_that_names_it() {
+    let world = World::with_demo_catalog().await;
+    let entity = product(&world, "Acme Insight").entity_id;
+    let import = format!("/v1/listings/{entity}/import");
+    let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
+    let rows: Vec<Refusal<'_>> = vec![
+        (get.clone(), "/v1/nothing", None, 404, "no-such-path", "/v1/nothing"),
+        (get.clone(), "/v1/customers/nobody", None, 404, "not-found", "customer nobody"),
+        (get.clone(), "/v1/products/none", None, 404, "not-found", "product none"),
+        (get.clone(), "/v1/plans/none", None, 404, "not-found", "plan none"),
+        (get.clone(), "/v1/features/none", None, 404, "not-found", "feature none"),
+        (get.clone(), "/v1/subscriptions/none", None, 404, "not-found", "subscription none"),
+        (get.clone(), "/v1/customers/%FF", None, 400, "bad-request", "path"),
+        (put.clone(), "/v1/plans/%FF/entitlements/a", Some(json!({})), 400, "bad-request", "path"),
+        (Method::DELETE, "/v1/customers/acme", None, 405, "method-not-allowed", "DELETE"),
+        (post.clone(), "/v1/products", Some(json!({})), 405, "method-not-allowed", "POST"),
+        (post.clone(), "/healthz", None, 405, "method-not-allowed", "POST"),
+        (get.clone(), "/v1/customers?limit=0", None, 400, "bad-request", "limit"),
+        (get.clone(), "/v1/customers?limit=501", None, 400, "bad-request", "limit"),
+        (get.clone(), "/v1/customers?limit=ten", None, 400, "bad-request", "limit"),
+        (get.clone(), "/v1/customers?cursor=%21", None, 400, "bad-request", "cursor"),
+        (get.clone(), "/v1/notifications?cursor=YWJj", None, 400, "bad-request", "cursor"),
+        (get.clone(), "/v1/customers?colour=red", None, 400, "bad-request", "colour"),
+        (get.clone(), "/v1/subscriptions?status=odd", None, 400, "bad-request", "trialing"),
+        (get.clone(), "/v1/notifications?state=odd", None, 400, "bad-request", "quarantined"),
+        (get.clone(), "/v1/metering/records?state=odd", None, 400, "bad-request", "parked"),
+        (get.clone(), "/v1/events?after=x", None, 400, "bad-request", "next_cursor"),
+        (get, "/v1/events?wait=1h", None, 400, "bad-request", "wait"),
+        (put.clone(), "/v1/customers/a", Some(json!({"nam": "A"})), 400, "bad-request", "nam"),
+        (
+            put.clone(),
+            "/v1/customers/a",
+            Some(json!({"aws": {"account_id": 7}})),
+            400,
+            "bad-request",
+            "aws.account_id",
+        ),
+        (
+            put.clone(),
+            "/v1/customers/a",
+            Some(json!({"aws": {"account_id": "12"}})),
+            400,
+            "bad-request",
+            "12 digits",
+        ),
+        (put.clone(), "/v1/features/a", Some(json!({"name": "A"})), 400, "bad-request", "type"),
+        (
+            put.clone(),
+            "/v1/features/a",
+            Some(json!({"name": "A", "type": "metered", "dimensions": {"none": "x"}})),
+            422,
+            "unknown-dimension",
+            "x",
+        ),
+        (put.clone(), "/v1/plans/none/entitlements/a", Some(json!({})), 404, "not-found", "none"),
+        (put.clone(), "/v1/plans/basic", Some(json!({"name": "B"})), 409, "sold-by-aws", "basic"),
+        (put, "/v1/integration", Some(json!({"role_arn": "x"})), 400, "bad-request", "role_arn"),
+        (Method::DELETE, "/v1/integration", None, 428, "confirm", "confirm=true"),
+        (
+            post.clone(),
+            &import,
+            Some(json!({"plans": {"gold": "gold"}})),
+            422,
+            "unknown-dimension",
+            "enterprise",
+        ),
+        (
+            post.clone(),
+            "/v1/listings/prod-none/import",
+            Some(json!({"plans": {}})),
+            404,
+            "not-found",
+            "prod-none",
+        ),
+        (post, "/v1/registrations", Some(json!({})), 400, "bad-request", "registration_token"),
+    ];
+    check_refusals(&world, rows).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
+    let world = World::with_demo_catalog().await;
+    let http = Client::new();
+    let refused =
+        http.delete(format!("{}/v1/customers/acme", world.url())).send().await.unwrap();
+    assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let allowed = refused.headers()[header::ALLOW].to_str().unwrap();
+    assert!(allowed.contains("GET") && allowed.contains("PUT"), "{allowed}");
+
+    let text = http.put(format!("{}/v1/customers/acme", world.url())).body("{\"name\":");
+    let cut = text.send().await.unwrap();
+    assert_eq!(cut.status(), 400);
+    assert_eq!(cut.headers()[header::CONTENT_TYPE], "application/problem+json");
+
+    let large = vec![b' '; 1024 * 1024 + 1];
+    let large = http.put(format!("{}/v1/customers/acme", world.url())).body(large);
+    let large = large.send().await.unwrap();
+    assert_eq!(large.status(), 413);
+    assert_eq!(large.headers()[header::CONTENT_TYPE], "application/problem+json");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_token_opens_the_api_and_probes_need_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    // Nothing listens where AWS should be: the API serves all the same.
+    let mut daemon = marketd()
+        .arg("run")
+        .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
+        .env("MARKETD__HTTP__LISTEN", &address)
+        .env("MARKETD__HTTP__TOKEN", "let-me-in")
+        .env("MARKETD__LOG__FILTER", "error")
+        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port()))
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let http = Client::new();
+    let ready = eventually("readiness", async || {
+        http.get(format!("http://{address}/readyz")).send().await.ok()
+    });
+    assert_eq!(ready.await.status(), 200);
+
+    let ask = async |path: &str, given: Option<&str>| {
+        let mut request = http.get(format!("http://{address}{path}"));
+        if let Some(given) = given {
+            request = request.header(header::AUTHORIZATION, given);
+        }
+        request.send().await.unwrap()
+    };
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(ask(path, None).await.status(), 200, "{path}");
+    }
+    let refused = [None, Some("Bearer wrong"), Some("Bearer let-me-i"), Some("Basic let-me-in")];
+    for given in refused {
+        let answer = ask("/v1/customers", given).await;
+        assert_eq!(answer.status(), 401, "{given:?}");
+        assert_eq!(answer.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["type"], "urn:marketd:problem:unauthorized");
+        assert!(!problem.to_string().contains("let-me-in"), "{problem}");
+    }
+    for given in ["Bearer let-me-in", "bearer let-me-in"] {
+        assert_eq!(ask("/v1/customers", Some(given)).await.status(), 200, "{given}");
+    }
+    daemon.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listing_becomes_a_product_with_plans_once() {
+    let world = World::with_demo_catalog().await;
+    let insight = product(&world, "Acme Insight");
+    let path = format!("/v1/listings/{}", insight.entity_id);
+    let listing = world.get(&path).await;
+    assert_eq!(listing["imported"], true);
+    assert_eq!(listing["product_code"], insight.product_code.as_str());
+    assert_eq!(listing["product_id"], insight.entity_id.as_str(), "the entity id is the default");
+
+    let mapping = json!({"plans": {"basic": "insight-basic", "pro": "insight-pro"}});
+    let first = world.post(&format!("{path}/import"), mapping.clone()).await;
+    let again = world.post(&format!("{path}/import"), mapping).await;
+    assert_eq!(first["plans"], again["plans"], "importing twice changes nothing");
+    let plan = |key: &str| {
+        let dimensions = again["dimensions"].as_array().unwrap();
+        dimensions.iter().find(|it| it["key"] == key).unwrap()["plan_id"].clone()
+    };
+    assert_eq!(plan("basic"), "insight-basic");
+    assert_eq!(plan("enterprise"), "enterprise", "what is not named keeps its plan");
+
+    let basic = world.get("/v1/plans/insight-basic").await;
+    assert_eq!((&basic["status"], &basic["source"]), (&json!("draft"), &json!("aws")));
+    assert_eq!(basic["product_id"], insight.entity_id.as_str());
+    let feature = json!({"name": "Seats", "type": "numeric"});
+    world.put("/v1/features/seats", feature).await;
+    let limit = json!({"limit": 5, "per_unit": true});
+    let entitled = world.put("/v1/plans/insight-basic/entitlements/seats", limit).await;
+    assert_eq!(entitled["entitlements"][0]["limit"], 5, "{entitled}");
+    let published = world.post("/v1/plans/insight-basic/publish", json!({})).await;
+    assert_eq!(published["status"], "published");
+
+    let stream = product(&world, "Acme Stream");
+    let metered = world.get(&format!("/v1/products/{}", stream.entity_id)).await;
+    assert_eq!(metered["usage_plan_id"], format!("{}-usage", stream.entity_id));
+    let synced = world.post(&format!("/v1/products/{}/sync", stream.entity_id), json!({})).await;
+    assert_eq!(synced, json!({"added": [], "changed": [], "removed": []}));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn pages_hold_every_row_once() {
+    let world = World::with_demo_catalog().await;
+    let mut made: Vec<String> = (0..7).map(|number| format!("customer {number}")).collect();
+    made.push("zoë/ü".into());
+    for id in &made {
+        let path = id.replace('/', "%2F").replace(' ', "%20");
+        let customer = world.put(&format!("/v1/customers/{path}"), json!({})).await;
+        assert_eq!(customer["id"], id.as_str());
+    }
+    for limit in [1, 3, 8, 9] {
+        let mut seen = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = world.get(&format!("/v1/customers?limit={limit}{cursor}")).await;
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= limit && !items.is_empty(), "{page}");
+            seen.extend(items.iter().map(|it| it["id"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, made, "pages of {limit}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_again() {
+    let world = World::with_demo_catalog().await;
+    let account = "123456789012";
+    let order = Order::of(&product(&world, "Acme Insight").product_code).with("basic", 1);
+    act(&world, account, Action::Purchase(order));
+    let subscription = eventually("a subscription of a buyer nobody provisioned", async || {
+        let found = world.get("/v1/subscriptions?status=active").await;
+        found["items"].get(0).cloned()
+    })
+    .await;
+    let generated = subscription["customer_id"].as_str().unwrap().to_owned();
+    assert!(generated.starts_with("aws-"), "{generated}");
+    assert_eq!(world.get(&format!("/v1/customers/{generated}")).await["claimed"], false);
+
+    let body = json!({"name": "Acme", "aws": {"account_id": account}, "metadata": {"tier": 1}});
+    let claimed = world.put("/v1/customers/acme?wait=5s", body.clone()).await;
+    assert_eq!(claimed["claimed"], true);
+    assert_eq!(claimed["aliases"], json!([generated]));
+    let by_alias = world.get(&format!("/v1/customers/{generated}")).await;
+    assert_eq!(by_alias["id"], "acme");
+    let moved = world.get("/v1/customers/acme/subscriptions").await;
+    assert_eq!(moved["items"][0]["id"], subscription["id"]);
+    let filtered = world.get(&format!("/v1/subscriptions?customer_id={generated}")).await;
+    assert_eq!(filtered["items"][0]["id"], subscription["id"]);
+
+    let again = world.put("/v1/customers/acme", body).await;
+    assert_eq!(again["aliases"], claimed["aliases"]);
+    let renamed = world.put("/v1/customers/acme", json!({"name": "Acme Inc"})).await;
+    assert_eq!(renamed["aws"], claimed["aws"], "what is left out stays");
+    assert_eq!(renamed["metadata"], json!({"tier": 1}));
+
+    let put = Method::PUT;
+    let taken = json!({"aws": {"account_id": account}});
+    let second = json!({"aws": {"account_id": "210987654321"}});
+    let rows: Vec<Refusal<'_>> = vec![
+        (put.clone(), "/v1/customers/other", Some(taken), 409, "aws-id-taken", "acme"),
+        (put, "/v1/customers/acme", Some(second), 409, "second-account", account),
+        (Method::GET, "/v1/customers/other", None, 404, "not-found", "other"),
+    ];
+    check_refusals(&world, rows).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
+    let world = World::with_demo_catalog().await;
+    let (legacy, licensed) = ("111111111111", "222222222222");
+    let classic = product(&world, "Acme Classic");
+    let insight = product(&world, "Acme Insight");
+    let order = |product: &Product| Order::of(&product.product_code).with("basic", 1);
+    act(&world, legacy, Action::Purchase(order(&classic)));
+    let bought = act(&world, licensed, Action::Purchase(order(&insight)));
+    let token = |account: &str, product: &Product| {
+        let order = Order::of(&product.product_code);
+        act(&world, account, Action::Register(order)).registration_token.unwrap()
+    };
+
+    let body = json!({"registration_token": token(licensed, &insight), "customer_id": "acme"});
+    let registered = world.post("/v1/registrations", body.clone()).await;
+    assert_eq!(registered["customer"]["id"], "acme");
+    assert_eq!(registered["customer"]["aws"]["account_id"], licensed);
+    assert_eq!(registered["product_id"], insight.entity_id.as_str());
+    assert_eq!(registered["license_arn"], bought.license_arn.clone().unwrap());
+    assert_eq!(registered["subscriptions"][0]["plan_id"], "basic", "{registered}");
+    let again = world.post("/v1/registrations", body.clone()).await;
+    assert_eq!(again["customer"]["id"], "acme", "the browser may come again");
+
+    let nameless = json!({"registration_token": token(legacy, &classic)});
+    let introduced = world.post("/v1/registrations", nameless).await;
+    let id = introduced["customer"]["id"].as_str().unwrap();
+    assert!(id.starts_with("aws-"), "{introduced}");
+    assert!(introduced["customer"]["aws"]["customer_identifier"].is_string(), "{introduced}");
+
+    let as_other = json!({"registration_token": token(licensed, &insight), "customer_id": "evil"});
+    let unknown = json!({"registration_token": "made-up"});
+    let post = Method::POST;
+    let path = "/v1/registrations";
+    let rows: Vec<Refusal<'_>> = vec![
+        (post.clone(), path, Some(as_other), 409, "aws-id-taken", "acme"),
+        (post.clone(), path, Some(unknown), 422, "registration-token-unknown", "token"),
+    ];
+    check_refusals(&world, rows).await;
+    world.sandbox().clock().advance(SignedDuration::from_hours(5)).unwrap();
+    let rows: Vec<Refusal<'_>> =
+        vec![(post, path, Some(body), 410, "registration-token-expired", "expired")];
+    check_refusals(&world, rows).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
+    let world = World::with_demo_catalog().await;
+    let role = |name: &str, permissions: Option<Vec<String>>| {
+        let role_arn = format!("arn:aws:iam::111122223333:role/{name}");
+        let external_id = Some(format!("{name}-id"));
+        world.sandbox().add_role(RoleGrant {
+            role_arn: role_arn.clone(),
+            external_id: external_id.clone(),
+            permissions,
+        });
+        json!({"role_arn": role_arn, "external_id": external_id})
+    };
+    let (first, second) = (role("first", None), role("second", None));
+    let powerless = role("powerless", Some(Vec::new()));
+    let narrow = role("narrow", Some(vec!["aws-marketplace:GetEntitlements".into()]));
+
+    let keys = || {
+        let calls = world.sandbox().calls().into_iter();
+        let catalog = calls.filter(|call| call.operation == "ListEntities" && call.outcome == "ok");
+        catalog.map(|call| (call.access_key, call.count)).collect::<Vec<_>>()
+    };
+    // The key that the next catalog call is made with.
+    let key_now = async || {
+        let before = keys();
+        world.get("/v1/listings").await;
+        let after = keys();
+        after.into_iter().find(|row| !before.contains(row)).unwrap().0
+    };
+    assert_eq!(world.get("/v1/integration").await["state"], "none");
+    assert_eq!(key_now().await, "sandbox");
+
+    assert_eq!(world.put("/v1/integration", first).await["state"], "connected");
+    let by_first = key_now().await;
+    assert!(by_first.starts_with("ASIA"), "{by_first}");
+    world.put("/v1/integration", second.clone()).await;
+    let by_second = key_now().await;
+    assert!(by_second.starts_with("ASIA") && by_second != by_first, "{by_second}");
+
+    let (status, refused) = world.try_put("/v1/integration", powerless).await;
+    assert_eq!(status, 422, "{refused}");
+    let checks = refused["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["ok"] == false), "{refused}");
+    assert_eq!(key_now().await, by_second, "a refused role leaves the one before in force");
+    assert_eq!(world.get("/v1/integration").await["role_arn"], second["role_arn"]);
+
+    let partly = world.put("/v1/integration", narrow).await;
+    let denied = |action: &str| {
+        let checks = partly["checks"].as_array().unwrap().iter();
+        checks.clone().any(|check| check["action"] == action && check["ok"] == false)
+    };
+    assert!(denied("aws-marketplace:ListEntities"), "{partly}");
+    assert!(!denied("aws-marketplace:GetEntitlements"), "{partly}");
+    let listings: Vec<Refusal<'_>> = vec![(
+        Method::GET,
+        "/v1/listings",
+        None,
+        502,
+        "aws-access-denied",
+        "ListEntities",
+    )];
+    check_refusals(&world, listings).await;
+
+    let (status, removed) =
+        world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
+    assert_eq!((status, &removed["state"]), (200, &json!("none")), "{removed}");
+    assert_eq!(key_now().await, "sandbox");
+    world.stop().await;
+}

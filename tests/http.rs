@@ -93,7 +93,14 @@ async fn what_cannot_be_taken_is_a_problem_that_names_it() {
             "x",
         ),
         (put.clone(), "/v1/plans/none/entitlements/a", Some(json!({})), 404, "not-found", "none"),
-        (put.clone(), "/v1/plans/basic", Some(json!({"name": "B"})), 409, "sold-by-aws", "basic"),
+        (
+            put.clone(),
+            "/v1/plans/basic",
+            Some(json!({"name": "B", "product_id": "none"})),
+            409,
+            "sold-by-aws",
+            "basic",
+        ),
         (put, "/v1/integration", Some(json!({"role_arn": "x"})), 400, "bad-request", "role_arn"),
         (Method::DELETE, "/v1/integration", None, 428, "confirm", "confirm=true"),
         (
@@ -122,8 +129,7 @@ async fn what_cannot_be_taken_is_a_problem_that_names_it() {
 async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
     let world = World::with_demo_catalog().await;
     let http = Client::new();
-    let refused =
-        http.delete(format!("{}/v1/customers/acme", world.url())).send().await.unwrap();
+    let refused = http.delete(format!("{}/v1/customers/acme", world.url())).send().await.unwrap();
     assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/problem+json");
     let allowed = refused.headers()[header::ALLOW].to_str().unwrap();
     assert!(allowed.contains("GET") && allowed.contains("PUT"), "{allowed}");
@@ -401,18 +407,11 @@ async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
     };
     assert!(denied("aws-marketplace:ListEntities"), "{partly}");
     assert!(!denied("aws-marketplace:GetEntitlements"), "{partly}");
-    let listings: Vec<Refusal<'_>> = vec![(
-        Method::GET,
-        "/v1/listings",
-        None,
-        502,
-        "aws-access-denied",
-        "ListEntities",
-    )];
+    let listings: Vec<Refusal<'_>> =
+        vec![(Method::GET, "/v1/listings", None, 502, "aws-access-denied", "ListEntities")];
     check_refusals(&world, listings).await;
 
-    let (status, removed) =
-        world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
+    let (status, removed) = world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
     assert_eq!((status, &removed["state"]), (200, &json!("none")), "{removed}");
     assert_eq!(key_now().await, "sandbox");
     world.stop().await;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::extract::{Body, Params, items, one_more, page, wait};
+use super::extract::{Body, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem};
 use crate::domain::{
     AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, ProductId, Status,

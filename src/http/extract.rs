@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -58,6 +58,21 @@ pub(super) async fn read_body<S: Send + Sync>(
     })
 }
 
+/// What the path names.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let AxumPath(value) =
+            AxumPath::from_request_parts(parts, state).await.map_err(|rejection| {
+                Problem::bad_request(format!("the path cannot be read: {}", rejection.body_text()))
+            })?;
+        Ok(Self(value))
+    }
+}
+
 /// Query parameters.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -90,12 +105,15 @@ pub(super) fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Pr
         Some(cursor) => {
             let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
             let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-            Some(key.ok_or_else(|| {
-                Problem::bad_request("cursor is not one that a list answered with as next_cursor")
-            })?)
+            Some(key.ok_or_else(foreign_cursor)?)
         }
     };
     Ok(Page { after, limit })
+}
+
+/// The problem with a cursor that this list did not make.
+pub(super) fn foreign_cursor() -> Problem {
+    Problem::bad_request("cursor is not one that this list answered with as next_cursor")
 }
 
 /// A page as it is answered. One more row than asked for tells that there is another page.

@@ -1,12 +1,12 @@
 //! The connection to the seller's AWS account, and the policies to paste there.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extract::{Body, Params};
+use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem};
 use crate::aws::{Check, Role, caller_account, probe_permissions};
 use crate::store::IntegrationRow;

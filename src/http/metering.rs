@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::customers::canonical;
-use super::extract::{Body, Params, items, one_more, page};
+use super::extract::{Body, Params, Path, items, one_more, page};
 use super::{ApiState, Problem};
 use crate::domain::{ProductId, Quantity};
 use crate::store::{Balance, RecordFilter, RecordRow, Resolution};

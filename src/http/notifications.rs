@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extract::{Params, items, one_more, page, wait};
+use super::extract::{Params, Path, foreign_cursor, items, one_more, page, wait};
 use super::{ApiState, Problem};
 use crate::store::NotificationRow;
 
@@ -29,6 +29,10 @@ pub(super) async fn list(
         return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    // Read as the start of the list, a foreign cursor would lead a reader around for ever.
+    if page.after.as_deref().is_some_and(|key| key.parse::<i64>().is_err()) {
+        return Err(foreign_cursor());
+    }
     let rows = state.store.notifications(query.state, one_more(&page)).await?;
     Ok(Json(items(rows, page.limit, |row| row.seq.to_string())))
 }

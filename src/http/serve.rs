@@ -1,7 +1,8 @@
 //! Listening, on an address or on a socket in the file system.
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 
 use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
@@ -25,7 +26,7 @@ impl Bound {
             Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             Listen::Unix(path) => {
                 // A socket left behind by a process that was killed would refuse us for ever.
-                if path.exists() && tokio::net::UnixStream::connect(path).await.is_err() {
+                if is_socket(path) && tokio::net::UnixStream::connect(path).await.is_err() {
                     tokio::fs::remove_file(path).await?;
                 }
                 Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
@@ -55,5 +56,31 @@ impl Bound {
                 served
             }
         }
+    }
+}
+
+/// Only a socket may be cleared away: a mistyped path must not cost anybody a file.
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.sock");
+        let listen = Listen::Unix(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        let bound = Bound::to(&listen).await.unwrap();
+        assert!(Bound::to(&listen).await.is_err(), "a socket that answers is somebody's");
+        drop(bound);
+
+        tokio::fs::remove_file(&path).await.unwrap();
+        tokio::fs::write(&path, "books").await.unwrap();
+        assert!(Bound::to(&listen).await.is_err());
+        assert_eq!(tokio::fs::read_to_string(&path).await.unwrap(), "books");
     }
 }

@@ -38,88 +38,74 @@ async fn check_refusals(world: &World, rows: Vec<Refusal<'_>>) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_is_a_problem_that_names_it() {
+async fn what_is_not_there_or_not_offered_is_a_problem_that_names_it() {
     let world = World::with_demo_catalog().await;
-    let entity = product(&world, "Acme Insight").entity_id;
-    let import = format!("/v1/listings/{entity}/import");
-    let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
+    let get = |path, status, kind, word| (Method::GET, path, None, status, kind, word);
+    let bad = |path, word| (Method::GET, path, None, 400, "bad-request", word);
     let rows: Vec<Refusal<'_>> = vec![
-        (get.clone(), "/v1/nothing", None, 404, "no-such-path", "/v1/nothing"),
-        (get.clone(), "/v1/customers/nobody", None, 404, "not-found", "customer nobody"),
-        (get.clone(), "/v1/products/none", None, 404, "not-found", "product none"),
-        (get.clone(), "/v1/plans/none", None, 404, "not-found", "plan none"),
-        (get.clone(), "/v1/features/none", None, 404, "not-found", "feature none"),
-        (get.clone(), "/v1/subscriptions/none", None, 404, "not-found", "subscription none"),
-        (get.clone(), "/v1/customers/%FF", None, 400, "bad-request", "path"),
-        (put.clone(), "/v1/plans/%FF/entitlements/a", Some(json!({})), 400, "bad-request", "path"),
+        get("/v1/nothing", 404, "no-such-path", "/v1/nothing"),
+        get("/v1/customers/nobody", 404, "not-found", "customer nobody"),
+        get("/v1/listings/none", 404, "not-found", "listing none"),
+        get("/v1/products/none", 404, "not-found", "product none"),
+        get("/v1/plans/none", 404, "not-found", "plan none"),
+        get("/v1/features/none", 404, "not-found", "feature none"),
+        get("/v1/subscriptions/none", 404, "not-found", "subscription none"),
+        get("/v1/notifications/none", 404, "not-found", "notification none"),
+        get("/v1/metering/records/none", 404, "not-found", "metering record none"),
         (Method::DELETE, "/v1/customers/acme", None, 405, "method-not-allowed", "DELETE"),
-        (post.clone(), "/v1/products", Some(json!({})), 405, "method-not-allowed", "POST"),
-        (post.clone(), "/healthz", None, 405, "method-not-allowed", "POST"),
-        (get.clone(), "/v1/customers?limit=0", None, 400, "bad-request", "limit"),
-        (get.clone(), "/v1/customers?limit=501", None, 400, "bad-request", "limit"),
-        (get.clone(), "/v1/customers?limit=ten", None, 400, "bad-request", "limit"),
-        (get.clone(), "/v1/customers?cursor=%21", None, 400, "bad-request", "cursor"),
-        (get.clone(), "/v1/notifications?cursor=YWJj", None, 400, "bad-request", "cursor"),
-        (get.clone(), "/v1/customers?colour=red", None, 400, "bad-request", "colour"),
-        (get.clone(), "/v1/subscriptions?status=odd", None, 400, "bad-request", "trialing"),
-        (get.clone(), "/v1/notifications?state=odd", None, 400, "bad-request", "quarantined"),
-        (get.clone(), "/v1/metering/records?state=odd", None, 400, "bad-request", "parked"),
-        (get.clone(), "/v1/events?after=x", None, 400, "bad-request", "next_cursor"),
-        (get, "/v1/events?wait=1h", None, 400, "bad-request", "wait"),
-        (put.clone(), "/v1/customers/a", Some(json!({"nam": "A"})), 400, "bad-request", "nam"),
-        (
-            put.clone(),
-            "/v1/customers/a",
-            Some(json!({"aws": {"account_id": 7}})),
-            400,
-            "bad-request",
-            "aws.account_id",
-        ),
-        (
-            put.clone(),
-            "/v1/customers/a",
-            Some(json!({"aws": {"account_id": "12"}})),
-            400,
-            "bad-request",
-            "12 digits",
-        ),
-        (put.clone(), "/v1/features/a", Some(json!({"name": "A"})), 400, "bad-request", "type"),
-        (
-            put.clone(),
-            "/v1/features/a",
-            Some(json!({"name": "A", "type": "metered", "dimensions": {"none": "x"}})),
-            422,
-            "unknown-dimension",
-            "x",
-        ),
-        (put.clone(), "/v1/plans/none/entitlements/a", Some(json!({})), 404, "not-found", "none"),
-        (
-            put.clone(),
-            "/v1/plans/basic",
-            Some(json!({"name": "B", "product_id": "none"})),
-            409,
-            "sold-by-aws",
-            "basic",
-        ),
-        (put, "/v1/integration", Some(json!({"role_arn": "x"})), 400, "bad-request", "role_arn"),
+        (Method::POST, "/v1/products", None, 405, "method-not-allowed", "POST"),
+        (Method::POST, "/healthz", None, 405, "method-not-allowed", "POST"),
         (Method::DELETE, "/v1/integration", None, 428, "confirm", "confirm=true"),
-        (
-            post.clone(),
-            &import,
-            Some(json!({"plans": {"gold": "gold"}})),
-            422,
-            "unknown-dimension",
-            "enterprise",
+        bad("/v1/customers/%FF", "path"),
+        bad("/v1/customers?limit=0", "limit"),
+        bad("/v1/customers?limit=501", "limit"),
+        bad("/v1/customers?limit=ten", "limit"),
+        bad("/v1/customers?cursor=%21", "cursor"),
+        bad("/v1/notifications?cursor=YWJj", "cursor"),
+        bad("/v1/customers?colour=red", "colour"),
+        bad("/v1/subscriptions?status=odd", "trialing"),
+        bad("/v1/notifications?state=odd", "quarantined"),
+        bad("/v1/metering/records?state=odd", "parked"),
+        bad("/v1/events?after=x", "next_cursor"),
+        bad("/v1/events?wait=1h", "wait"),
+    ];
+    check_refusals(&world, rows).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
+    let world = World::with_demo_catalog().await;
+    let import = format!("/v1/listings/{}/import", product(&world, "Acme Insight").entity_id);
+    let put = |path, body, status, kind, word| (Method::PUT, path, Some(body), status, kind, word);
+    let post =
+        |path, body, status, kind, word| (Method::POST, path, Some(body), status, kind, word);
+    let typed = json!({"aws": {"account_id": 7}});
+    let short = json!({"aws": {"account_id": "12"}});
+    let billed = json!({"name": "A", "type": "metered", "dimensions": {"none": "x"}});
+    let elsewhere = json!({"name": "B", "product_id": "none"});
+    let unmapped = json!({"plans": {"gold": "gold"}});
+    let rows: Vec<Refusal<'_>> = vec![
+        put("/v1/customers/a", json!({"nam": "A"}), 400, "bad-request", "nam"),
+        put("/v1/customers/a", json!([]), 400, "bad-request", "body"),
+        put("/v1/customers/a", typed, 400, "bad-request", "aws.account_id"),
+        put("/v1/customers/a", short, 400, "bad-request", "12 digits"),
+        put("/v1/features/a", json!({"name": "A"}), 400, "bad-request", "type"),
+        put("/v1/features/a", billed, 422, "unknown-dimension", "x"),
+        put("/v1/plans/%FF/entitlements/a", json!({}), 400, "bad-request", "path"),
+        put("/v1/plans/none/entitlements/a", json!({}), 404, "not-found", "none"),
+        put("/v1/plans/basic", elsewhere, 409, "sold-by-aws", "basic"),
+        put("/v1/integration", json!({"role_arn": "x"}), 400, "bad-request", "role_arn"),
+        post(import.as_str(), unmapped, 422, "unknown-dimension", "enterprise"),
+        post("/v1/listings/prod-none/import", json!({}), 404, "not-found", "prod-none"),
+        post("/v1/registrations", json!({}), 400, "bad-request", "registration_token"),
+        post(
+            "/v1/metering/records/1/resolve",
+            json!({"action": "x"}),
+            400,
+            "bad-request",
+            "action",
         ),
-        (
-            post.clone(),
-            "/v1/listings/prod-none/import",
-            Some(json!({"plans": {}})),
-            404,
-            "not-found",
-            "prod-none",
-        ),
-        (post, "/v1/registrations", Some(json!({})), 400, "bad-request", "registration_token"),
     ];
     check_refusals(&world, rows).await;
     world.stop().await;

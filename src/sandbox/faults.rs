@@ -59,16 +59,20 @@ impl FaultKind {
 }
 
 /// The faults that are armed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Faults(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     armed: Vec<Fault>,
     random: fastrand::Rng,
 }
 
 impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self(Arc::new(Mutex::new(State { armed: Vec::new(), random })))
+    }
+
     pub(super) fn arm(&self, fault: Fault) {
         locked(&self.0).armed.push(fault);
     }

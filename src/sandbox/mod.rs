@@ -84,8 +84,8 @@ impl Sandbox {
         let clock = SandboxClock::new();
         let market = SharedMarket::new(Market::new(options.seed), clock.clone());
         // Streams of their own: two parts that draw the same numbers would make the same ids.
-        let [queue_seed, fanout_seed, sts_seed] =
-            [1, 2, 3].map(|part: u64| options.seed ^ (part << 56));
+        let [queue_seed, fanout_seed, sts_seed, fault_seed] =
+            [1, 2, 3, 4].map(|part: u64| options.seed ^ (part << 56));
         let queues = Queues::new(format!("http://{address}"), clock.clone(), queue_seed);
         queues.create(DEAD_LETTERS, BTreeMap::new());
         let redrive = json!({
@@ -97,7 +97,7 @@ impl Sandbox {
         let parts = Parts {
             fanout: FanOut::new(QUEUE.to_owned(), fanout_seed),
             sts: Sts::new(clock, sts_seed),
-            faults: Faults::default(),
+            faults: Faults::new(fault_seed),
             calls: Calls::default(),
             market,
             queues,

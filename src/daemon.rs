@@ -253,6 +253,7 @@ impl Daemon {
                 grace: signed(settings.grace),
                 window: signed(settings.window),
                 region: settings.region.clone(),
+                zero_usage: settings.zero_usage,
             },
             interval: settings.interval,
             concurrency: METERING_CONCURRENCY,

@@ -114,7 +114,7 @@ fn of(sent: &Value, answer: &Value) -> Answer {
     let metering_record_id = result["MeteringRecordId"].as_str().map(str::to_owned);
     match result["Status"].as_str().unwrap() {
         "Success" => Answer::Success { metering_record_id },
-        "DuplicateRecord" => Answer::Duplicate { metering_record_id },
+        "DuplicateRecord" => Answer::Duplicate { metering_record_id, told: None },
         _ => Answer::NotSubscribed,
     }
 }
@@ -241,6 +241,7 @@ impl Books {
                 grace: SignedDuration::from_mins(5),
                 window: WINDOW,
                 region: "us-east-1".into(),
+                zero_usage: false,
             },
             interval: Duration::from_secs(1),
             concurrency: 1,

@@ -1,5 +1,6 @@
 //! `BatchMeterUsage`: one call, its answer record by record.
 
+use aws_sdk_marketplacemetering::config::{Builder, Region};
 use aws_sdk_marketplacemetering::types::{
     Tag, UsageAllocation, UsageRecord, UsageRecordResultStatus,
 };
@@ -33,6 +34,8 @@ pub struct WireRecord {
 /// One call: records of one product in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeteringCall {
+    /// Where it is metered: AWS deduplicates by region, so a record keeps its own.
+    pub region: String,
     /// The product, in the legacy form; the new form names licences instead, and both at once bill twice.
     pub product_code: Option<String>,
     /// At most 25 records.
@@ -53,6 +56,8 @@ pub enum RecordStatus {
     DuplicateRecord {
         /// AWS's id of the one it honoured.
         metering_record_id: Option<String>,
+        /// The quantity beside it in the answer: that one's, or an echo of ours.
+        told: Option<i32>,
     },
     /// Not done: send again.
     Unprocessed,
@@ -75,6 +80,8 @@ pub async fn batch_meter_usage(
         .batch_meter_usage()
         .set_product_code(call.product_code.clone())
         .set_usage_records(Some(records))
+        .customize()
+        .config_override(Builder::new().region(Region::new(call.region.clone())))
         .send()
         .await;
     let answer = match answer {
@@ -109,7 +116,7 @@ pub async fn batch_meter_usage(
                 RecordStatus::CustomerNotSubscribed
             }
             Some(UsageRecordResultStatus::DuplicateRecord) => {
-                RecordStatus::DuplicateRecord { metering_record_id }
+                RecordStatus::DuplicateRecord { metering_record_id, told: record.quantity }
             }
             // A status that this program does not know decides nothing.
             _ => RecordStatus::Unmentioned,

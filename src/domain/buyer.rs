@@ -81,6 +81,9 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// What a licence's text begins with.
+    pub const LICENSE_PREFIX: &str = "license:";
+
     /// The holder of a grant.
     pub fn of_grant(grant: &Grant) -> Option<Self> {
         if let Some(id) = &grant.customer_identifier {
@@ -90,6 +93,11 @@ impl Holder {
             return Some(Self::License(arn.clone()));
         }
         grant.account_id.clone().map(Self::Account)
+    }
+
+    /// Whether AWS names it by product code and buyer, not by licence.
+    pub const fn is_legacy(&self) -> bool {
+        !matches!(self, Self::License(_))
     }
 
     /// The holder that its `Display` wrote.

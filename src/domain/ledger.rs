@@ -5,7 +5,6 @@ use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::reconciliation::FINAL_HOUR;
 use super::{AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, Quantity};
 
 /// How far ahead of us the application's clock may be.
@@ -30,15 +29,36 @@ pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     by_window.min(by_month)
 }
 
-/// The same for a subscription that has ended: about an hour is left.
-pub fn final_deadline(
-    hour: ClockHour,
-    window: SignedDuration,
-    ended_at: Option<Timestamp>,
-) -> Timestamp {
-    let last =
-        ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok()).unwrap_or(Timestamp::MAX);
-    deadline(hour, window).min(last)
+/// How far an hour is on the way from its end to its deadline, where that is worth a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Half of the time has passed.
+    Half,
+    /// Four fifths have.
+    FourFifths,
+}
+
+impl Stage {
+    /// As events, metrics and the database write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Half => "half",
+            Self::FourFifths => "four_fifths",
+        }
+    }
+}
+
+/// The last stage that an hour has reached without being settled.
+pub fn stage(hour: ClockHour, deadline: Timestamp, now: Timestamp) -> Option<Stage> {
+    let way = deadline.duration_since(hour.end());
+    let gone = now.duration_since(hour.end());
+    if gone >= way / 5 * 4 {
+        Some(Stage::FourFifths)
+    } else if gone >= way / 2 {
+        Some(Stage::Half)
+    } else {
+        None
+    }
 }
 
 /// Where a usage event belongs by its own time.
@@ -99,32 +119,73 @@ pub struct WireIdentity {
     pub license_arn: Option<LicenseArn>,
 }
 
-/// The identity that a holder is metered by.
+/// Who a record's buyer is, as far as we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeteredBuyer<'a> {
+    /// What the subscription belongs to at AWS.
+    pub holder: &'a Holder,
+    /// The product.
+    pub product_code: &'a ProductCode,
+    /// The buyer's account, where known.
+    pub account_id: Option<&'a AccountId>,
+    /// The licence, where known.
+    pub license_arn: Option<&'a LicenseArn>,
+}
+
+/// What is missing to name a buyer by its licence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityGap {
+    /// The licence.
+    License,
+    /// The account that holds it.
+    Account,
+}
+
+impl IdentityGap {
+    /// As the record's reason is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::License => "license_unknown",
+            Self::Account => "account_unknown",
+        }
+    }
+}
+
+/// Names a record's buyer to AWS in the form of its hour: by licence where there is one, and for a legacy buyer
+/// from the hour on that its product is metered by licence. One hour is never named in both forms.
 pub fn wire_identity(
-    holder: &Holder,
-    product_code: &ProductCode,
-    account_id: Option<AccountId>,
-) -> WireIdentity {
-    match holder {
-        Holder::License(arn) => WireIdentity {
+    buyer: &MeteredBuyer<'_>,
+    hour: ClockHour,
+    licensed_from: Option<ClockHour>,
+) -> Result<WireIdentity, IdentityGap> {
+    let by_license = |arn: &LicenseArn| {
+        let account_id = buyer.account_id.cloned().ok_or(IdentityGap::Account)?;
+        Ok(WireIdentity {
             product_code: None,
             customer_identifier: None,
-            account_id,
+            account_id: Some(account_id),
             license_arn: Some(arn.clone()),
-        },
-        Holder::Buyer(id) => WireIdentity {
-            product_code: Some(product_code.clone()),
-            customer_identifier: Some(id.clone()),
-            account_id: None,
-            license_arn: None,
-        },
-        Holder::Account(id) => WireIdentity {
-            product_code: Some(product_code.clone()),
-            customer_identifier: None,
-            account_id: Some(id.clone()),
-            license_arn: None,
-        },
+        })
+    };
+    let by_product = |customer_identifier, account_id| WireIdentity {
+        product_code: Some(buyer.product_code.clone()),
+        customer_identifier,
+        account_id,
+        license_arn: None,
+    };
+    match buyer.holder {
+        Holder::License(arn) => by_license(arn),
+        _ if is_licensed(hour, licensed_from) => {
+            by_license(buyer.license_arn.ok_or(IdentityGap::License)?)
+        }
+        Holder::Buyer(id) => Ok(by_product(Some(id.clone()), None)),
+        Holder::Account(id) => Ok(by_product(None, Some(id.clone()))),
     }
+}
+
+/// Whether a legacy product's buyers are metered by licence in this hour.
+pub fn is_licensed(hour: ClockHour, licensed_from: Option<ClockHour>) -> bool {
+    licensed_from.is_some_and(|from| from <= hour)
 }
 
 /// What AWS, or the network, said to one attempt at one record.
@@ -139,6 +200,8 @@ pub enum Answer {
     Duplicate {
         /// AWS's id of the record that it honoured.
         metering_record_id: Option<String>,
+        /// The quantity in AWS's answer, which may be that record's or an echo of ours.
+        told: Option<Quantity>,
     },
     /// AWS knows no active agreement of this buyer.
     NotSubscribed,
@@ -195,22 +258,41 @@ pub enum Settlement {
         /// Why.
         error: String,
     },
-    /// A person decides.
+    /// A person decides, or news of the buyer does.
     Parked {
         /// Why, as one word.
         reason: String,
         /// Why, in AWS's words.
         error: String,
+        /// Whether AWS should be asked again what the buyer holds: access follows, and a subscription that turns
+        /// out to live has the record sent again.
+        ask_about_buyer: bool,
     },
 }
 
-/// What an earlier attempt at a record leaves open.
+/// The reason of records that are sent again once their subscription turns out to live.
+pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
+
+/// How a record stands when an answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
+    /// Its quantity, the same in every attempt.
+    pub quantity: Quantity,
     /// Whether AWS may have honoured an earlier attempt whose answer was lost.
     pub maybe_honoured: bool,
-    /// Whether the subscription is over by our books.
-    pub ended: bool,
+    /// How the subscription stands by our books.
+    pub standing: Standing,
+}
+
+/// How far a record's subscription is, by our books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In force.
+    Live,
+    /// In its last hour, in which AWS still takes usage.
+    Leaving,
+    /// Over, and its last hour too.
+    Over,
 }
 
 /// Decides what an answer makes of a record.
@@ -219,23 +301,15 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
     match answer {
         Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
         // The quantity never changes between attempts, so a duplicate of our own attempt is that record.
-        Answer::Duplicate { metering_record_id } if past.maybe_honoured => {
+        Answer::Duplicate { metering_record_id, .. } if past.maybe_honoured => {
             Settlement::Accepted { metering_record_id }
         }
-        Answer::Duplicate { metering_record_id } => Settlement::Parked {
+        Answer::Duplicate { metering_record_id, told } => Settlement::Parked {
             reason: "duplicate_conflict".into(),
-            error: format!(
-                "AWS has metered this hour before, by {}, and not by this record",
-                metering_record_id.as_deref().unwrap_or("a record that it does not name")
-            ),
+            error: conflict(metering_record_id.as_deref(), told, past.quantity),
+            ask_about_buyer: false,
         },
-        Answer::NotSubscribed if past.ended => Settlement::Parked {
-            reason: "not_subscribed".into(),
-            error: "the subscription has ended and AWS takes no more usage for it".into(),
-        },
-        Answer::NotSubscribed => {
-            Settlement::Retry { error: "CustomerNotSubscribed".into(), ask_about_buyer: true }
-        }
+        Answer::NotSubscribed => not_subscribed(past.standing),
         Answer::Unprocessed => retry("AWS left it unprocessed"),
         Answer::Throttled => retry("throttled"),
         Answer::Unanswered(error) => retry(&error),
@@ -245,8 +319,37 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
                 "TimestampOutOfBoundsException" => "out_of_window".to_owned(),
                 code => snake(code.strip_suffix("Exception").unwrap_or(code)),
             };
-            Settlement::Parked { reason, error: message }
+            Settlement::Parked { reason, error: message, ask_about_buyer: false }
         }
+    }
+}
+
+/// Both values, as far as AWS shows them.
+fn conflict(honoured: Option<&str>, told: Option<Quantity>, ours: Quantity) -> String {
+    let honoured = honoured.unwrap_or("a record that it does not name");
+    match told.filter(|told| *told != ours) {
+        Some(theirs) => {
+            format!(
+                "AWS billed {theirs} for this hour before, as {honoured}; this record says {ours}"
+            )
+        }
+        None => format!(
+            "AWS metered this hour before, as {honoured}, and not by this record, which says {ours}; \
+             its answer does not show how much it billed: CloudTrail's BatchMeterUsage does"
+        ),
+    }
+}
+
+fn not_subscribed(standing: Standing) -> Settlement {
+    let error = "CustomerNotSubscribed".to_owned();
+    match standing {
+        // AWS's hour is not over: it may be a moment too early, or a moment of AWS's own.
+        Standing::Leaving => Settlement::Retry { error, ask_about_buyer: true },
+        Standing::Live | Standing::Over => Settlement::Parked {
+            reason: NOT_SUBSCRIBED.into(),
+            error,
+            ask_about_buyer: standing == Standing::Live,
+        },
     }
 }
 
@@ -313,17 +416,20 @@ mod tests {
 
     #[test]
     fn answers_settle_records() {
-        let fresh = Past { maybe_honoured: false, ended: false };
-        let unsure = Past { maybe_honoured: true, ended: false };
-        let over = Past { maybe_honoured: false, ended: true };
-        let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()) };
+        let quantity = Quantity::from_units(5);
+        let fresh = Past { quantity, maybe_honoured: false, standing: Standing::Live };
+        let unsure = Past { maybe_honoured: true, ..fresh };
+        let leaving = Past { standing: Standing::Leaving, ..fresh };
+        let over = Past { standing: Standing::Over, ..fresh };
+        let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()), told: None };
         let refused = |code: &str| Answer::Refused { code: code.into(), message: String::new() };
         let rows = [
             (Answer::Success { metering_record_id: None }, fresh, "accepted"),
             (duplicate(), fresh, "duplicate_conflict"),
             (duplicate(), unsure, "accepted"),
-            (Answer::NotSubscribed, fresh, "retry and ask"),
-            (Answer::NotSubscribed, over, "not_subscribed"),
+            (Answer::NotSubscribed, fresh, "customer_not_subscribed and ask"),
+            (Answer::NotSubscribed, leaving, "retry and ask"),
+            (Answer::NotSubscribed, over, "customer_not_subscribed"),
             (Answer::Unprocessed, fresh, "retry"),
             (Answer::Throttled, fresh, "retry"),
             (Answer::Unanswered(String::new()), fresh, "retry"),
@@ -332,14 +438,73 @@ mod tests {
             (refused("InvalidUsageDimensionException"), fresh, "invalid_usage_dimension"),
         ];
         for (answer, past, expected) in rows {
-            let shown = match settle(answer.clone(), past) {
-                Settlement::Accepted { .. } => "accepted".to_owned(),
-                Settlement::Retry { ask_about_buyer: true, .. } => "retry and ask".to_owned(),
-                Settlement::Retry { .. } => "retry".to_owned(),
-                Settlement::Held { .. } => "held".to_owned(),
-                Settlement::Parked { reason, .. } => reason,
+            let (mut shown, asks) = match settle(answer.clone(), past) {
+                Settlement::Accepted { .. } => ("accepted".to_owned(), false),
+                Settlement::Retry { ask_about_buyer, .. } => ("retry".to_owned(), ask_about_buyer),
+                Settlement::Held { .. } => ("held".to_owned(), false),
+                Settlement::Parked { reason, ask_about_buyer, .. } => (reason, ask_about_buyer),
             };
+            if asks {
+                shown.push_str(" and ask");
+            }
             assert_eq!(shown, expected, "{answer:?} {past:?}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_shows_both_values() {
+        let past = Past {
+            quantity: Quantity::from_units(5),
+            maybe_honoured: false,
+            standing: Standing::Live,
+        };
+        let told = Some(Quantity::from_units(7));
+        let answer = Answer::Duplicate { metering_record_id: Some("r-1".into()), told };
+        let Settlement::Parked { error, .. } = settle(answer, past) else { panic!("not parked") };
+        assert!(error.contains("billed 7") && error.contains("says 5") && error.contains("r-1"));
+    }
+
+    #[test]
+    fn an_hour_names_its_buyer_in_one_form() {
+        let code = ProductCode::new("product");
+        let (buyer, arn) = (CustomerIdentifier::new("cust"), LicenseArn::new("arn"));
+        let account = AccountId::new("123456789012");
+        let from = Some(ClockHour::from_number(100));
+        let legacy = Holder::Buyer(buyer);
+        let licensed = Holder::License(arn.clone());
+        let shown = |holder: &Holder, hour, from, account_id, license_arn| {
+            let buyer = MeteredBuyer { holder, product_code: &code, account_id, license_arn };
+            match wire_identity(&buyer, ClockHour::from_number(hour), from) {
+                Ok(identity) => match (identity.product_code, identity.license_arn) {
+                    (Some(_), None) => "by product",
+                    (None, Some(_)) => "by licence",
+                    _ => "in both forms",
+                },
+                Err(gap) => gap.as_str(),
+            }
+        };
+        let (account, arn) = (Some(&account), Some(&arn));
+        assert_eq!(shown(&legacy, 99, None, account, arn), "by product");
+        assert_eq!(shown(&legacy, 99, from, account, arn), "by product");
+        assert_eq!(shown(&legacy, 100, from, account, arn), "by licence");
+        assert_eq!(shown(&legacy, 100, from, account, None), "license_unknown");
+        assert_eq!(shown(&legacy, 100, from, None, arn), "account_unknown");
+        assert_eq!(shown(&licensed, 99, from, account, arn), "by licence");
+        assert_eq!(shown(&licensed, 99, None, None, arn), "account_unknown");
+    }
+
+    #[test]
+    fn warnings_come_at_half_and_at_four_fifths_of_the_way() {
+        let hour = ClockHour::of(time("2026-11-10T09:00:00Z"));
+        let deadline = time("2026-11-10T20:00:00Z");
+        for (at, expected) in [
+            ("2026-11-10T14:59:59Z", None),
+            ("2026-11-10T15:00:00Z", Some(Stage::Half)),
+            ("2026-11-10T17:59:59Z", Some(Stage::Half)),
+            ("2026-11-10T18:00:00Z", Some(Stage::FourFifths)),
+            ("2026-11-11T18:00:00Z", Some(Stage::FourFifths)),
+        ] {
+            assert_eq!(stage(hour, deadline, time(at)), expected, "{at}");
         }
     }
 

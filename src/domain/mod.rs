@@ -1,5 +1,7 @@
 //! The rules, pure: no I/O, no async, no clock. Time is an argument.
 
+pub mod allocation;
+pub mod allowance;
 mod buyer;
 mod customer;
 mod fingerprint;
@@ -13,6 +15,7 @@ mod quantity;
 pub mod reconciliation;
 mod subscription;
 pub mod usage;
+pub mod window;
 
 pub use buyer::{BuyerKey, BuyerRef, Holder};
 pub use customer::{AwsIdentity, Customer};

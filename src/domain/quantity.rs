@@ -86,6 +86,13 @@ impl Quantity {
         if other.0 > self.0 { Self::ZERO } else { Self(self.0 - other.0) }
     }
 
+    /// The product with a number of units, rounded down to a millionth; at most what can be held.
+    #[must_use]
+    pub fn times(self, units: Self) -> Self {
+        let product = i128::from(self.0) * i128::from(units.0) / i128::from(MILLIONTHS_PER_UNIT);
+        Self(i64::try_from(product).unwrap_or(i64::MAX))
+    }
+
     fn from_decimal(value: Decimal) -> Result<Self, QuantityError> {
         if value.is_sign_negative() && !value.is_zero() {
             return Err(QuantityError::Negative);

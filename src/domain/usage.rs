@@ -25,6 +25,16 @@ pub struct UsageEvent {
     pub tags: BTreeMap<String, String>,
 }
 
+impl UsageEvent {
+    /// The feature that was used, if it was named by that.
+    pub const fn feature(&self) -> Option<&FeatureId> {
+        match &self.subject {
+            UsageSubject::Feature(feature) => Some(feature),
+            UsageSubject::Dimension { .. } => None,
+        }
+    }
+}
+
 /// What was used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UsageSubject {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::customers::canonical;
 use super::extract::{Body, Params, Path, items, one_more, page};
 use super::{ApiState, Problem};
-use crate::domain::{ProductId, Quantity};
+use crate::domain::ProductId;
 use crate::store::{Balance, RecordFilter, RecordRow, Resolution};
 
 #[derive(Deserialize)]
@@ -37,6 +37,7 @@ pub(super) async fn records(
         state: query.state,
         product_id: query.product_id.map(ProductId::new),
         customer_id,
+        ..RecordFilter::default()
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.metering_records(filter, one_more(&page)).await?;
@@ -88,15 +89,7 @@ pub(super) async fn resolve(
 
 pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
     let products: BTreeMap<ProductId, Balance> = state.store.metering_balance().await?;
-    let sum = |part: fn(&Balance) -> Quantity| products.values().map(part).sum::<Quantity>();
-    let total = Balance {
-        reported: sum(|it| it.reported),
-        accepted: sum(|it| it.accepted),
-        pending: sum(|it| it.pending),
-        parked: sum(|it| it.parked),
-        written_off: sum(|it| it.written_off),
-    };
-    let mut answer = json!(total);
+    let mut answer = json!(Balance::total(products.values()));
     answer["adds_up"] = json!(products.values().all(Balance::adds_up));
     answer["products"] = json!(products);
     Ok(Json(answer))

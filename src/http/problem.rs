@@ -184,9 +184,7 @@ impl From<ResolveError> for Problem {
             ResolveError::MaybeHonoured(_) => {
                 Self::new(StatusCode::CONFLICT, "outcome-unknown", detail)
             }
-            ResolveError::Unassigned(_) => {
-                Self::new(StatusCode::CONFLICT, "no-subscription", detail)
-            }
+            ResolveError::NeverFrozen(_) => Self::new(StatusCode::CONFLICT, "never-frozen", detail),
             ResolveError::Store(error) => error.into(),
         }
     }

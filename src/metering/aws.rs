@@ -4,8 +4,9 @@ use super::sender::{CallAnswer, FrozenCall, MeteringApi};
 use crate::aws::{
     AwsErrorKind, Connection, MeteringCall, RecordStatus, WireRecord, batch_meter_usage,
 };
-use crate::domain::Id;
+use crate::domain::allocation::Allocation;
 use crate::domain::ledger::Answer;
+use crate::domain::{Id, Quantity};
 use crate::store::SendableRecord;
 
 /// `BatchMeterUsage`.
@@ -15,6 +16,7 @@ pub struct AwsMetering(pub Connection);
 impl MeteringApi for AwsMetering {
     async fn send(&self, call: &FrozenCall) -> CallAnswer {
         let wire = MeteringCall {
+            region: call.region.clone(),
             product_code: call.product_code.clone().map(Id::into_string),
             records: call.records.iter().map(wire_record).collect(),
         };
@@ -44,8 +46,9 @@ impl MeteringApi for AwsMetering {
 fn answer(status: RecordStatus) -> Answer {
     match status {
         RecordStatus::Success { metering_record_id } => Answer::Success { metering_record_id },
-        RecordStatus::DuplicateRecord { metering_record_id } => {
-            Answer::Duplicate { metering_record_id }
+        RecordStatus::DuplicateRecord { metering_record_id, told } => {
+            let told = told.and_then(|units| u32::try_from(units).ok()).map(Quantity::from_units);
+            Answer::Duplicate { metering_record_id, told }
         }
         RecordStatus::CustomerNotSubscribed => Answer::NotSubscribed,
         RecordStatus::Unprocessed => Answer::Unprocessed,
@@ -55,14 +58,16 @@ fn answer(status: RecordStatus) -> Answer {
 }
 
 fn wire_record(record: &SendableRecord) -> WireRecord {
+    // Freezing keeps quantities whole and within what AWS takes.
+    let units = |quantity: Quantity| i32::try_from(quantity.whole_units()).unwrap_or(i32::MAX);
+    let allocation = |it: &Allocation| (units(it.quantity), it.tags.clone().into_iter().collect());
     WireRecord {
         hour: record.hour.start(),
         dimension: record.dimension.as_str().to_owned(),
-        // Freezing keeps quantities within what AWS takes.
-        quantity: i32::try_from(record.quantity.whole_units()).unwrap_or(i32::MAX),
+        quantity: units(record.quantity),
         customer_identifier: record.identity.customer_identifier.clone().map(Id::into_string),
         account_id: record.identity.account_id.clone().map(Id::into_string),
         license_arn: record.identity.license_arn.clone().map(Id::into_string),
-        allocations: Vec::new(),
+        allocations: record.allocations.iter().map(allocation).collect(),
     }
 }

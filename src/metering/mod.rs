@@ -9,8 +9,9 @@ mod sender;
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use aws::AwsMetering;
@@ -90,15 +91,57 @@ impl<A: MeteringApi> MeteringEngine<A> {
         let mut summary =
             PassSummary { frozen: closed.frozen, parked: closed.parked, ..PassSummary::default() };
         self.send_due(&mut summary).await?;
-        let outcome = summary.blocked.as_deref().map_or(Ok(()), Err);
-        if summary.calls > 0 {
-            self.health.report("metering", outcome, self.clock.now());
-        }
-        // Summing the ledger costs: only when something has changed.
+        self.report_health(&summary).await?;
+        self.watch_deadlines().await?;
         if summary != PassSummary::default() {
-            self.gauge().await?;
+            self.gauge_balance().await?;
         }
         Ok(summary)
+    }
+
+    /// A sender that stopped is said in the log, the metrics and the events, once for each time it stops.
+    async fn report_health(&self, summary: &PassSummary) -> Result<(), StoreError> {
+        if summary.calls == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let was_ok = self.health.parts().get("metering").is_none_or(|part| part.ok);
+        let outcome = summary.blocked.as_deref().map_or(Ok(()), Err);
+        self.health.report("metering", outcome, now);
+        match &summary.blocked {
+            Some(reason) if was_ok => {
+                self.store.tell("metering.blocked", json!({"reason": reason}), now).await
+            }
+            None if !was_ok => self.store.tell("metering.unblocked", json!({}), now).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Usage that nears the end of its time is money: said in the log, the metrics and the events.
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+    async fn watch_deadlines(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let watched = self.store.watch_deadlines(self.window(), now).await?;
+        for warning in &watched.warnings {
+            tracing::warn!(
+                product.id = %warning.due.product_id,
+                hour = %warning.due.hour,
+                metering.units = %warning.due.units,
+                metering.records = warning.due.records,
+                deadline = %warning.due.deadline,
+                seconds_left = warning.seconds_left,
+                stage = warning.stage,
+                "usage is close to the time after which AWS does not take it"
+            );
+            metrics::counter!("marketd_metering_deadline_warnings_total", "stage" => warning.stage)
+                .increment(1);
+        }
+        let left = |deadline: Timestamp| deadline.duration_since(now).as_secs();
+        // With nothing due there is all the time that AWS gives.
+        let nearest = watched.due.iter().map(|due| left(due.deadline)).min();
+        let nearest = nearest.unwrap_or(self.window().as_secs());
+        metrics::gauge!("marketd_metering_seconds_left").set(nearest as f64);
+        Ok(())
     }
 
     async fn until_next(&self) -> Result<Duration, StoreError> {
@@ -117,7 +160,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         clippy::float_arithmetic,
         reason = "metrics are floats; the ledger's own sums are exact"
     )]
-    async fn gauge(&self) -> Result<(), StoreError> {
+    async fn gauge_balance(&self) -> Result<(), StoreError> {
         for (product, balance) in self.store.metering_balance().await? {
             let parts = [
                 ("reported", balance.reported),
@@ -125,6 +168,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 ("pending", balance.pending),
                 ("parked", balance.parked),
                 ("written_off", balance.written_off),
+                ("included", balance.included),
             ];
             for (state, units) in parts {
                 metrics::gauge!(

@@ -5,17 +5,23 @@ use futures::stream;
 
 use super::{MeteringEngine, PassSummary};
 use crate::domain::ledger::Answer;
-use crate::domain::{ProductCode, ProductId};
+use crate::domain::{ProductCode, ProductId, allocation};
 use crate::store::{SendableRecord, StoreError};
 
 /// The most records that AWS takes in a call.
 const RECORDS_PER_CALL: usize = 25;
+/// Bytes that the records of a call may take. AWS takes less than 1 MB; the rest is for what surrounds them.
+const BYTES_PER_CALL: usize = 900_000;
+/// What a record takes besides its allocations, at most.
+const BYTES_PER_RECORD: usize = 1_000;
 /// Records taken in one go; the next go follows at once.
 const TAKE: u32 = 2_000;
 
 /// One call: records of one product in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrozenCall {
+    /// Where they are metered.
+    pub region: String,
     /// The product, in the legacy form.
     pub product_code: Option<ProductCode>,
     /// The records.
@@ -53,7 +59,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
             if due.is_empty() {
                 return Ok(());
             }
-            let mut calls = stream::iter(batch(due))
+            let more = due.len() >= TAKE as usize;
+            let mut calls = stream::iter(fill_calls(due, more))
                 .map(|call| self.send_call(call))
                 .buffer_unordered(self.concurrency);
             while let Some(sent) = calls.next().await {
@@ -112,31 +119,64 @@ fn count(records: usize, outcome: &'static str) {
         .increment(u64::try_from(records).unwrap_or(u64::MAX));
 }
 
-/// Fills calls in the order of the records' deadlines. A call is of one product and one form: by product code,
-/// or by licence. Records of 25 stay far below AWS's 1 MB while none carries allocations.
-fn batch(records: Vec<SendableRecord>) -> Vec<FrozenCall> {
-    let mut calls: Vec<(ProductId, FrozenCall)> = Vec::new();
-    for record in records {
-        let room = calls.iter_mut().rev().find(|(product, call)| {
-            *product == record.product_id
-                && call.product_code == record.identity.product_code
-                && call.records.len() < RECORDS_PER_CALL
-        });
-        if let Some((_, call)) = room {
-            call.records.push(record);
-            continue;
-        }
-        let product_code = record.identity.product_code.clone();
-        let product = record.product_id.clone();
-        calls.push((product, FrozenCall { product_code, records: vec![record] }));
+/// A call that is being filled.
+struct Filling {
+    product: ProductId,
+    bytes: usize,
+    call: FrozenCall,
+}
+
+impl Filling {
+    fn has_room_for(&self, record: &SendableRecord, bytes: usize) -> bool {
+        self.product == record.product_id
+            && self.call.region == record.region
+            && self.call.product_code == record.identity.product_code
+            && self.call.records.len() < RECORDS_PER_CALL
+            && self.bytes + bytes <= BYTES_PER_CALL
     }
-    calls.into_iter().map(|(_, call)| call).collect()
+}
+
+/// Fills calls in the order of the records' deadlines. A call is of one region, one product and one form: by
+/// product code, or by licence. Where there are more records to come, calls that are not full wait for them, so
+/// that as few calls are made as AWS allows.
+fn fill_calls(records: Vec<SendableRecord>, more: bool) -> Vec<FrozenCall> {
+    let mut open: Vec<Filling> = Vec::new();
+    let mut full = Vec::new();
+    for record in records {
+        let bytes = BYTES_PER_RECORD + allocation::bytes(&record.allocations);
+        match open.iter_mut().find(|filling| filling.has_room_for(&record, bytes)) {
+            Some(filling) => {
+                filling.bytes += bytes;
+                filling.call.records.push(record);
+            }
+            None => open.push(Filling {
+                product: record.product_id.clone(),
+                bytes,
+                call: FrozenCall {
+                    region: record.region.clone(),
+                    product_code: record.identity.product_code.clone(),
+                    records: vec![record],
+                },
+            }),
+        }
+        full.extend(
+            open.extract_if(.., |it| it.call.records.len() == RECORDS_PER_CALL).map(|it| it.call),
+        );
+    }
+    if !more || full.is_empty() {
+        full.extend(open.into_iter().map(|it| it.call));
+    }
+    full
 }
 
 fn halves(call: FrozenCall) -> [FrozenCall; 2] {
-    let FrozenCall { product_code, mut records } = call;
+    let FrozenCall { region, product_code, mut records } = call;
     let second = records.split_off(records.len() / 2);
-    let half = |records| FrozenCall { product_code: product_code.clone(), records };
+    let half = |records| FrozenCall {
+        region: region.clone(),
+        product_code: product_code.clone(),
+        records,
+    };
     // The last is sent first.
     [half(second), half(records)]
 }

@@ -38,23 +38,24 @@ pub(super) struct Marked {
     pub(super) imported: bool,
 }
 
-/// Makes a buyer due now. While its product is not imported it waits for the import.
+/// Makes a buyer due at a time, or sooner if it is due sooner. While its product is not imported it waits for
+/// the import.
 pub(super) fn mark_buyer_in(
     connection: &Connection,
     key: &BuyerKey,
-    now: Timestamp,
+    due_at: Timestamp,
 ) -> Result<Marked, StoreError> {
     let imported = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM products WHERE code = ?1)")
         .and_then(|mut select| select.query_row([key.product_code.as_str()], |row| row.get(0)))
         .during("look up a product")?;
-    let due = if imported { Some(millis(now)) } else { None };
+    let due = if imported { Some(millis(due_at)) } else { None };
     let id = connection
         .prepare_cached(
             "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms)
              VALUES (:code, :kind, :value, 1, :due)
              ON CONFLICT (product_code, kind, value) DO UPDATE SET
-                 marks = marks + 1, due_at_ms = :due, attempts = 0
+                 marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, :due), :due), attempts = 0
              RETURNING id",
         )
         .and_then(|mut upsert| {

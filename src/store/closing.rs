@@ -1,17 +1,31 @@
-//! Closing hours: what is open and over becomes a frozen record, in one transaction.
+//! Closing hours: what is open and over becomes a frozen record, a chunk of them in one transaction.
+
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::convert::{millis, optional_timestamp};
-use super::records::{OpenRecord, carry_in, existing_record_in, open_record_in, open_record_row};
-use super::routes::{Choice, RouteError, bearers_in, choose, first_hour_in};
-use super::usage::quantity;
-use super::{During, Store, StoreError};
-use crate::domain::ledger::{deadline, final_deadline, is_over, split, wire_identity};
-use crate::domain::{
-    AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, Quantity,
+use super::assigning::assign_waiting;
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::deadlines::follow_endings;
+use super::records::{
+    OpenRecord, carry_into, existing_record_in, open_record_in, open_record_row, tagged_in,
 };
+use super::routes::licensed_from_in;
+use super::usage::quantity;
+use super::zero::open_zero_records;
+use super::{During, Store, StoreError};
+use crate::domain::allocation::{Apportioned, apportion};
+use crate::domain::ledger::{
+    IdentityGap, MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
+};
+use crate::domain::reconciliation::FINAL_HOUR;
+use crate::domain::{
+    AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
+};
+
+/// Records frozen in one transaction: enough to be fast, few enough that nobody waits long for the writer.
+const CHUNK: usize = 5_000;
 
 /// When and how hours close.
 #[derive(Clone, Debug)]
@@ -22,6 +36,8 @@ pub struct Closing {
     pub window: SignedDuration,
     /// Where usage is metered.
     pub region: String,
+    /// Whether an hour without usage gets a record of zero.
+    pub zero_usage: bool,
 }
 
 /// What closing came to.
@@ -34,12 +50,19 @@ pub struct Closed {
 }
 
 /// The subscription that bears a record.
+#[derive(Clone, Debug)]
 struct Bearing {
     product_code: ProductCode,
     account_id: Option<AccountId>,
+    license_arn: Option<LicenseArn>,
+    licensed_from: Option<ClockHour>,
     leaving: bool,
     ended_at: Option<Timestamp>,
+    last_moment: Option<Timestamp>,
 }
+
+/// How far a chunk has come: the last record looked at.
+type Place = (i64, i64);
 
 impl Store {
     /// Freezes every hour that is over, and of subscriptions that are ending the open hour too.
@@ -48,77 +71,94 @@ impl Store {
         closing: Closing,
         now: Timestamp,
     ) -> Result<Closed, StoreError> {
-        self.write(move |connection| {
-            let mut closed = Closed::default();
-            for record in open_records(connection, now, true)? {
-                assign(connection, &record, &closing, now, &mut closed)?;
-            }
-            for record in open_records(connection, now, false)? {
-                freeze(connection, &record, &closing, now, &mut closed)?;
-            }
-            Ok(closed)
-        })
-        .await
+        let first = closing.clone();
+        let mut closed = self.write(move |connection| prepare(connection, &first, now)).await?;
+        let mut place = Some((i64::MIN, i64::MIN));
+        while let Some(after) = place {
+            let closing = closing.clone();
+            let (chunk, next) = self
+                .write(move |connection| {
+                    let records = over(connection, &closing, after, now)?;
+                    let last = records.last().map(|record| (record.hour.number(), record.id));
+                    let next = last.filter(|_| records.len() == CHUNK);
+                    Ok::<_, StoreError>((freeze_all(connection, &closing, &records, now)?, next))
+                })
+                .await?;
+            closed.frozen += chunk.frozen;
+            closed.parked += chunk.parked;
+            place = next;
+        }
+        if closed.parked > 0 {
+            self.nudge_events();
+        }
+        Ok(closed)
     }
 }
 
-fn open_records(
+/// What changes which records there are to freeze, and the last hours, which cannot wait.
+fn prepare(
     connection: &Connection,
+    closing: &Closing,
     now: Timestamp,
-    unassigned: bool,
+) -> Result<Closed, StoreError> {
+    let mut closed = Closed::default();
+    assign_waiting(connection, closing, now, &mut closed)?;
+    if closing.zero_usage {
+        open_zero_records(connection, closing, now)?;
+    }
+    follow_endings(connection, closing.window, now)?;
+    let leaving = leaving(connection, now)?;
+    let last_hours = freeze_all(connection, closing, &leaving, now)?;
+    closed.frozen += last_hours.frozen;
+    closed.parked += last_hours.parked;
+    Ok(closed)
+}
+
+/// The last hour that is over for everybody.
+pub(super) fn last_over(closing: &Closing, now: Timestamp) -> ClockHour {
+    let before = now.saturating_sub(closing.grace).unwrap_or(Timestamp::MIN);
+    ClockHour::from_number(ClockHour::of(before).number() - 1)
+}
+
+fn over(
+    connection: &Connection,
+    closing: &Closing,
+    after: Place,
+    now: Timestamp,
 ) -> Result<Vec<OpenRecord>, StoreError> {
     connection
         .prepare_cached(
             "SELECT * FROM metering_records
-             WHERE state = 'open' AND hour <= ?1 AND (holder = '') = ?2 ORDER BY hour, id",
+             WHERE state = 'open' AND hour <= ?1 AND (hour, id) > (?2, ?3) AND holder <> ''
+             ORDER BY hour, id LIMIT ?4",
         )
         .and_then(|mut select| {
-            select.query_map((ClockHour::of(now).number(), unassigned), open_record_row)?.collect()
+            let last = last_over(closing, now).number();
+            let rows = i64::try_from(CHUNK).unwrap_or(i64::MAX);
+            select.query_map((last, after.0, after.1, rows), open_record_row)?.collect()
         })
-        .during("find open records")
+        .during("find hours that are over")
 }
 
-/// Gives usage that waited for a subscription to the one that has turned up.
-fn assign(
-    connection: &Connection,
-    record: &OpenRecord,
-    closing: &Closing,
-    now: Timestamp,
-    closed: &mut Closed,
-) -> Result<(), StoreError> {
-    let bearers = bearers_in(connection, &record.customer, &record.product_id)?;
-    let hopeless = now >= deadline(record.hour, closing.window);
-    let reason = match choose(&record.customer, &bearers, None, now) {
-        Ok(Choice::Holder(holder)) => {
-            let first = first_hour_in(connection, Some(&holder))?.unwrap_or(record.hour);
-            let key = record.key(Some(holder), record.hour.max(first));
-            let (target, _) = open_record_in(connection, &key)?;
-            return move_whole(connection, record, target);
-        }
-        Ok(Choice::Waits) if hopeless => "no_subscription",
-        Err(RouteError::LicenseRequired(_)) if hopeless => "license_required",
-        Err(RouteError::SubscriptionEnded(_)) => "subscription_ended",
-        Ok(Choice::Counted) if hopeless => "direct_customer",
-        _ => return Ok(()),
-    };
-    closed.parked += 1;
-    park(connection, record.id, reason, now)
-}
-
-fn move_whole(connection: &Connection, record: &OpenRecord, target: i64) -> Result<(), StoreError> {
+/// The open hours of subscriptions that are ending, or have just ended.
+fn leaving(connection: &Connection, now: Timestamp) -> Result<Vec<OpenRecord>, StoreError> {
     connection
-        .prepare_cached("UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1")
-        .and_then(|mut update| update.execute((record.id, target)))
-        .during("assign usage to a subscription")?;
-    connection
-        .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
-        .and_then(|mut update| update.execute((target, record.quantity)))
-        .during("assign usage to a subscription")?;
-    connection
-        .prepare_cached("DELETE FROM metering_records WHERE id = ?1")
-        .and_then(|mut delete| delete.execute([record.id]))
-        .during("assign usage to a subscription")?;
-    Ok(())
+        .prepare_cached(
+            "SELECT DISTINCT r.* FROM (
+                 SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
+                 UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > ?1
+             ) s
+             JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1
+             JOIN metering_records r ON r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
+                 AND r.dimension = d.key AND r.hour BETWEEN ?2 AND ?3
+             WHERE r.state = 'open' ORDER BY r.hour, r.id",
+        )
+        .and_then(|mut select| {
+            let hour = ClockHour::of(now).number();
+            let since = now.saturating_sub(FINAL_HOUR * 2).unwrap_or(Timestamp::MIN);
+            select.query_map((millis(since), hour - 2, hour), open_record_row)?.collect()
+        })
+        .during("find the last hours of those who leave")
 }
 
 pub(super) fn park(
@@ -133,133 +173,300 @@ pub(super) fn park(
         )
         .and_then(|mut update| update.execute((record, reason, millis(now))))
         .during("park a record")?;
-    Ok(())
+    super::sending::tell(connection, "metering.parked", record, now)
 }
 
-fn freeze(
+fn freeze_all(
     connection: &Connection,
-    record: &OpenRecord,
     closing: &Closing,
+    records: &[OpenRecord],
     now: Timestamp,
-    closed: &mut Closed,
-) -> Result<(), StoreError> {
-    let Some(holder) = &record.holder else {
-        return Ok(());
+) -> Result<Closed, StoreError> {
+    let mut freezer = Freezer {
+        connection,
+        closing,
+        now,
+        bearings: HashMap::new(),
+        licensed: HashMap::new(),
+        closed: Closed::default(),
     };
-    let Some(bearing) = bearing_in(connection, record, holder)? else {
-        return Ok(());
-    };
-    if !bearing.leaving && !is_over(record.hour, now, closing.grace) {
-        return Ok(());
+    for record in records {
+        freezer.freeze(record)?;
     }
-    // Rows may have been carried into since they were listed.
-    let held: i64 = connection
-        .prepare_cached("SELECT quantity FROM metering_records WHERE id = ?1")
-        .and_then(|mut select| select.query_row([record.id], |row| row.get(0)))
-        .during("read a record's quantity")?;
-    let parts = split(quantity(held));
-    let mut reason = None;
-    if parts.rest > Quantity::ZERO {
-        if parts.whole == Quantity::ZERO && bearing.ended_at.is_some() {
-            // No later hour of this subscription will make it whole.
-            closed.parked += 1;
-            return park(connection, record.id, "fraction", now);
+    Ok(freezer.closed)
+}
+
+/// Freezes a chunk of records.
+struct Freezer<'a> {
+    connection: &'a Connection,
+    closing: &'a Closing,
+    now: Timestamp,
+    bearings: HashMap<(ProductId, Holder), Option<Bearing>>,
+    licensed: HashMap<ProductId, Option<ClockHour>>,
+    closed: Closed,
+}
+
+impl Freezer<'_> {
+    fn freeze(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
+        let Some(holder) = &record.holder else { return Ok(()) };
+        let Some(bearing) = self.bearing(record, holder)? else { return Ok(()) };
+        if !bearing.leaving && !is_over(record.hour, self.now, self.closing.grace) {
+            return Ok(());
         }
+        // A record may have been carried into, or put off and away, since it was listed.
+        let Some(held) = self.held(record)? else { return Ok(()) };
+        let buyer = MeteredBuyer {
+            holder,
+            product_code: &bearing.product_code,
+            account_id: bearing.account_id.as_ref(),
+            license_arn: bearing.license_arn.as_ref(),
+        };
+        let identity = match wire_identity(&buyer, record.hour, bearing.licensed_from) {
+            Ok(identity) => identity,
+            Err(gap) => return self.wait_for(record, gap),
+        };
+        let parts = split(held);
+        let tagged =
+            if record.tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
+        let dealt = apportion(held, &tagged);
+        let zero = parts.whole == Quantity::ZERO;
+        if parts.rest > Quantity::ZERO {
+            if zero && bearing.ended_at.is_some() {
+                // No later hour of this subscription will make it whole.
+                self.closed.parked += 1;
+                return park(self.connection, record.id, "fraction", self.now);
+            }
+            if zero && !self.closing.zero_usage {
+                return self.put_off(record, self.later(record));
+            }
+            self.carry_rest(record, parts, &dealt)?;
+        }
+        let last = deadline(record.hour, self.closing.window);
+        let hastened = bearing.last_moment.filter(|moment| *moment < last);
+        let outcome = Outcome {
+            // Nothing of zero is sent unless the seller wants every hour reported.
+            state: if zero && !self.closing.zero_usage { "accepted" } else { "ready" },
+            reason: match (zero && !self.closing.zero_usage, parts.rest > Quantity::ZERO) {
+                (true, _) => Some("nothing_to_send"),
+                (false, true) => Some("remainder_carried"),
+                (false, false) => None,
+            },
+            deadline: hastened.unwrap_or(last),
+            hastened: hastened.is_some(),
+        };
+        self.closed.frozen += usize::from(outcome.state == "ready");
+        self.write(record.id, &identity, &dealt, &outcome)
+    }
+
+    /// The hour that a remainder goes on to.
+    fn later(&self, record: &OpenRecord) -> ClockHour {
         let next = record.hour.next();
-        let later = if is_over(next, now, closing.grace) { ClockHour::of(now) } else { next };
-        if parts.whole == Quantity::ZERO {
-            return put_off(connection, record, later);
-        }
+        let over = is_over(next, self.now, self.closing.grace);
+        if over { ClockHour::of(self.now) } else { next }
+    }
+
+    fn held(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT quantity FROM metering_records WHERE id = ?1 AND state = 'open' AND hour = ?2",
+            )
+            .and_then(|mut select| {
+                select.query_row((record.id, record.hour.number()), |row| row.get(0)).optional()
+            })
+            .map(|held| held.map(quantity))
+            .during("read a record's quantity")
+    }
+
+    fn carry_rest(
+        &self,
+        record: &OpenRecord,
+        parts: Split,
+        dealt: &Apportioned,
+    ) -> Result<(), StoreError> {
+        let key = record.key(record.holder.clone(), self.later(record));
+        let target = open_record_in(self.connection, &key)?;
+        let rest = parts.rest.millionths();
+        self.connection
+            .prepare_cached(
+                "UPDATE metering_records SET quantity = quantity - ?2, remainder = ?2 WHERE id = ?1",
+            )
+            .and_then(|mut update| update.execute((record.id, rest)))
+            .during("carry a remainder")?;
+        carry_into(self.connection, target.id, rest, &dealt.waits)
+    }
+
+    /// Less than a unit waits in a later hour, as the same record, for what makes it whole.
+    fn put_off(&self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
-        let (target, _) = open_record_in(connection, &key)?;
-        carry_in(connection, record.id, target, parts.rest.millionths())?;
-        reason = Some("fraction_carried");
+        match existing_record_in(self.connection, &key)? {
+            Some((_, false)) => return self.put_off(record, later.next()),
+            Some((target, true)) => move_whole(self.connection, record.id, target)?,
+            None => {
+                self.connection
+                    .prepare_cached("UPDATE metering_records SET hour = ?2 WHERE id = ?1")
+                    .and_then(|mut update| update.execute((record.id, later.number())))
+                    .during("put a fraction off")?;
+                mark_moved(self.connection, record.id)?;
+            }
+        }
+        Ok(())
     }
-    let state = if parts.whole == Quantity::ZERO { "accepted" } else { "ready" };
-    if state == "accepted" {
-        // Zero was reported: there is nothing that AWS would bill.
-        reason = Some("nothing_to_send");
-    } else {
-        closed.frozen += 1;
+
+    /// Without a name for the buyer a call would be refused whole: it waits until AWS has told one.
+    fn wait_for(&mut self, record: &OpenRecord, gap: IdentityGap) -> Result<(), StoreError> {
+        if self.now < deadline(record.hour, self.closing.window) {
+            return Ok(());
+        }
+        self.closed.parked += 1;
+        park(self.connection, record.id, gap.as_str(), self.now)
     }
-    let identity = wire_identity(holder, &bearing.product_code, bearing.account_id);
+
+    fn write(
+        &self,
+        record: i64,
+        identity: &WireIdentity,
+        dealt: &Apportioned,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        let allocations = (!dealt.sent.is_empty())
+            .then(|| serde_json::to_string(&dealt.sent))
+            .transpose()
+            .map_err(|error| StoreError::Corrupt {
+                what: "allocations",
+                detail: error.to_string(),
+            })?;
+        self.connection
+            .prepare_cached(
+                "UPDATE metering_records SET state = :state, reason = :reason, product_code = :code,
+                     customer_identifier = :identifier, account_id = :account, license_arn = :license,
+                     region = :region, allocations = :allocations, frozen_at_ms = :now,
+                     next_attempt_at_ms = :now, deadline_ms = :deadline, hastened = :hastened
+                 WHERE id = :id",
+            )
+            .and_then(|mut update| {
+                update.execute(named_params! {
+                    ":id": record,
+                    ":state": outcome.state,
+                    ":reason": outcome.reason,
+                    ":code": identity.product_code.as_ref().map(ProductCode::as_str),
+                    ":identifier":
+                        identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                    ":account": identity.account_id.as_ref().map(AccountId::as_str),
+                    ":license": identity.license_arn.as_ref().map(LicenseArn::as_str),
+                    ":region": self.closing.region,
+                    ":allocations": allocations,
+                    ":now": millis(self.now),
+                    ":deadline": millis(outcome.deadline),
+                    ":hastened": outcome.hastened,
+                })
+            })
+            .during("freeze a record")?;
+        Ok(())
+    }
+
+    fn bearing(
+        &mut self,
+        record: &OpenRecord,
+        holder: &Holder,
+    ) -> Result<Option<Bearing>, StoreError> {
+        let key = (record.product_id.clone(), holder.clone());
+        if let Some(known) = self.bearings.get(&key) {
+            return Ok(known.clone());
+        }
+        let licensed_from = if let Some(known) = self.licensed.get(&key.0) {
+            *known
+        } else {
+            let found = licensed_from_in(self.connection, &key.0)?;
+            self.licensed.insert(key.0.clone(), found);
+            found
+        };
+        let found = bearing_in(self.connection, &key.0, holder, licensed_from)?;
+        self.bearings.insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+/// What freezing makes of a record.
+struct Outcome {
+    state: &'static str,
+    reason: Option<&'static str>,
+    deadline: Timestamp,
+    hastened: bool,
+}
+
+fn mark_moved(connection: &Connection, record: i64) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE metering_records SET state = :state, reason = :reason, product_code = :code,
-                 customer_identifier = :identifier, account_id = :account, license_arn = :license,
-                 region = :region, frozen_at_ms = :now, next_attempt_at_ms = :now, deadline_ms = :deadline
-             WHERE id = :id",
+            "UPDATE usage_events SET moved = ifnull(moved, 'fraction') WHERE record_id = ?1",
         )
-        .and_then(|mut update| {
-            update.execute(named_params! {
-                ":id": record.id,
-                ":state": state,
-                ":reason": reason,
-                ":code": identity.product_code.as_ref().map(ProductCode::as_str),
-                ":identifier": identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
-                ":account": identity.account_id.as_ref().map(AccountId::as_str),
-                ":license": identity.license_arn.as_ref().map(LicenseArn::as_str),
-                ":region": closing.region,
-                ":now": millis(now),
-                ":deadline": millis(final_deadline(record.hour, closing.window, bearing.ended_at)),
-            })
-        })
-        .during("freeze a record")?;
+        .and_then(|mut update| update.execute([record]))
+        .during("mark moved usage")?;
     Ok(())
 }
 
-/// Less than a unit waits in a later hour, as the same record, for what makes it whole.
-fn put_off(
-    connection: &Connection,
-    record: &OpenRecord,
-    later: ClockHour,
-) -> Result<(), StoreError> {
-    let held: i64 = connection
-        .prepare_cached("SELECT quantity FROM metering_records WHERE id = ?1")
-        .and_then(|mut select| select.query_row([record.id], |row| row.get(0)))
-        .during("read a record's quantity")?;
-    match existing_record_in(connection, &record.key(record.holder.clone(), later))? {
-        None => {
-            connection
-                .prepare_cached(
-                    "UPDATE metering_records SET hour = ?2, carried_in = quantity WHERE id = ?1",
-                )
-                .and_then(|mut update| update.execute((record.id, later.number())))
-                .during("put a fraction off")?;
-        }
-        Some((target, true)) => {
-            let moving = OpenRecord { quantity: held, ..record.clone() };
-            move_whole(connection, &moving, target)?;
-        }
-        Some((_, false)) => return put_off(connection, record, later.next()),
+/// Everything of an open record becomes another one's, its events too.
+fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
+    mark_moved(connection, from)?;
+    for statement in [
+        "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
+        "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
+             tagged = max(tagged, moved.split)
+         FROM (SELECT quantity AS units, carried_in AS carried, tagged AS split
+               FROM metering_records WHERE id = ?1) AS moved
+         WHERE id = ?2",
+        "INSERT INTO metering_tags (record_id, tags, quantity)
+             SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
+             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+        "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
+        "DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute((from, into)))
+            .during("move an open record's usage")?;
     }
     Ok(())
 }
 
 fn bearing_in(
     connection: &Connection,
-    record: &OpenRecord,
+    product: &ProductId,
     holder: &Holder,
+    licensed_from: Option<ClockHour>,
 ) -> Result<Option<Bearing>, StoreError> {
     // Of several subscriptions under one holder, one that lives decides.
     connection
         .prepare_cached(
-            "SELECT p.code, s.account_id, s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms
+            "SELECT p.code, s.account_id, s.license_arn, s.status = 'ending' OR s.ended_at_ms IS NOT NULL,
+                 s.ended_at_ms, CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END
              FROM subscriptions s JOIN products p ON p.id = s.product_id
-             WHERE s.product_id = ?1 AND s.holder = ?2
+             WHERE s.product_id = ?1 AND s.holder = ?2 AND s.status <> 'failed'
              ORDER BY s.ended_at_ms IS NOT NULL, s.status = 'ending', s.ended_at_ms DESC LIMIT 1",
         )
         .and_then(|mut select| {
             select
-                .query_row((record.product_id.as_str(), holder.to_string()), |row| {
+                .query_row((product.as_str(), holder.to_string()), |row| {
+                    let ended_at = optional_timestamp(row.get(4)?);
+                    let announced: Option<i64> = row.get(5)?;
                     Ok(Bearing {
                         product_code: ProductCode::new(row.get::<_, String>(0)?),
                         account_id: row.get::<_, Option<String>>(1)?.map(AccountId::new),
-                        leaving: row.get(2)?,
-                        ended_at: optional_timestamp(row.get(3)?),
+                        license_arn: row.get::<_, Option<String>>(2)?.map(LicenseArn::new),
+                        licensed_from,
+                        leaving: row.get(3)?,
+                        ended_at,
+                        last_moment: last_moment(ended_at, announced.map(timestamp)),
                     })
                 })
                 .optional()
         })
         .during("find what bears a record")
+}
+
+/// Until when AWS takes usage of a subscription that has ended, or whose end was announced.
+pub(super) fn last_moment(
+    ended_at: Option<Timestamp>,
+    announced: Option<Timestamp>,
+) -> Option<Timestamp> {
+    ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok()).or(announced)
 }

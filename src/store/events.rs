@@ -59,6 +59,18 @@ pub(super) fn append_event_in(
 }
 
 impl Store {
+    /// Appends an event that tells of no change in the database.
+    pub async fn tell(
+        &self,
+        kind: &'static str,
+        data: Value,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await?;
+        self.nudge_events();
+        Ok(())
+    }
+
     /// How far the webhook has come in the outbox.
     pub async fn webhook_cursor(&self) -> Result<i64, StoreError> {
         self.read(|connection| {

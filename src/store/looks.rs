@@ -13,6 +13,7 @@ use super::convert::millis;
 use super::customers::{AwsIds, resolve_customer_in};
 use super::events::append_event_in;
 use super::facts::{licenses_in, signals_in, told_at_in};
+use super::sending::revive_in;
 use super::subscriptions::{
     event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
 };
@@ -52,6 +53,8 @@ pub struct Applied {
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
+    /// Metering records that are sent again, since their subscription lives.
+    pub revived: usize,
 }
 
 struct Product {
@@ -125,6 +128,8 @@ impl Store {
             .await?;
         if applied.changes > 0 {
             self.nudge_events();
+        }
+        if applied.changes > 0 || applied.revived > 0 {
             self.nudges().metering.notify_one();
         }
         Ok(applied)
@@ -190,6 +195,12 @@ fn apply_entry(
     applied.changes += decision.changes.len();
     let changed = !decision.changes.is_empty();
     write_changes(connection, product, &held, &customers, &decision, now)?;
+    let listed = grants.iter().filter_map(Holder::of_grant);
+    let held_by = held.iter().filter_map(|held| held.terms.holder.clone());
+    let changed_by = decision.changes.iter().filter_map(|change| change.terms.holder.clone());
+    for holder in listed.chain(held_by).chain(changed_by).collect::<BTreeSet<_>>() {
+        applied.revived += revive_in(connection, &product.id, &holder, now)?;
+    }
     settle_buyer(connection, &key, entry, &decision, changed, look.observed_at)
 }
 

@@ -14,8 +14,8 @@ const MOVES: &[&str] = &[
     "UPDATE subscriptions SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE identities SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE customer_aliases SET customer_id = ?2 WHERE customer_id = ?1",
-    "INSERT INTO usage_hours (customer_id, feature_id, hour, quantity)
-         SELECT ?2, feature_id, hour, quantity FROM usage_hours WHERE customer_id = ?1
+    "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
+         SELECT ?2, feature_id, holder, from_ms, quantity FROM usage_hours WHERE customer_id = ?1
          ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
     "DELETE FROM usage_hours WHERE customer_id = ?1 AND ?2 <> ?1",
 ];
@@ -23,7 +23,8 @@ const MOVES: &[&str] = &[
 /// Usage that waited, unassigned, under both ids for the same hour becomes one record.
 const RECORD_MOVES: &[&str] = &[
     "UPDATE metering_records AS kept SET
-         quantity = kept.quantity + other.quantity, carried_in = kept.carried_in + other.carried_in
+         quantity = kept.quantity + other.quantity, carried_in = kept.carried_in + other.carried_in,
+         tagged = max(kept.tagged, other.tagged)
      FROM metering_records AS other
      WHERE kept.customer_id = ?2 AND other.customer_id = ?1 AND other.product_id = kept.product_id
        AND other.holder = kept.holder AND other.dimension = kept.dimension AND other.hour = kept.hour
@@ -34,6 +35,18 @@ const RECORD_MOVES: &[&str] = &[
        AND other.product_id = kept.product_id AND other.holder = kept.holder
        AND other.dimension = kept.dimension AND other.hour = kept.hour
        AND kept.state = 'open' AND other.state = 'open'",
+    "INSERT INTO metering_tags (record_id, tags, quantity)
+     SELECT kept.id, split.tags, split.quantity FROM metering_tags AS split
+     JOIN metering_records AS other ON other.id = split.record_id AND other.customer_id = ?1
+     JOIN metering_records AS kept ON kept.customer_id = ?2 AND kept.product_id = other.product_id
+       AND kept.holder = other.holder AND kept.dimension = other.dimension AND kept.hour = other.hour
+     WHERE kept.state = 'open' AND other.state = 'open'
+     ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+    "DELETE FROM metering_tags WHERE record_id IN (
+         SELECT other.id FROM metering_records AS other JOIN metering_records AS kept
+           ON kept.customer_id = ?2 AND kept.product_id = other.product_id AND kept.holder = other.holder
+             AND kept.dimension = other.dimension AND kept.hour = other.hour
+         WHERE other.customer_id = ?1 AND kept.state = 'open' AND other.state = 'open')",
     "DELETE FROM metering_records AS other WHERE customer_id = ?1 AND state = 'open' AND EXISTS (
          SELECT 1 FROM metering_records AS kept
          WHERE kept.customer_id = ?2 AND other.product_id = kept.product_id AND other.holder = kept.holder

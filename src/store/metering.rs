@@ -1,16 +1,14 @@
-//! The ledger as people see it: records, their attempts, the balance, and what a person may decide.
-
-use std::collections::BTreeMap;
+//! The ledger as people see it: records and every attempt at them.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 
-use super::convert::{millis, optional_timestamp, timestamp};
+use super::convert::{optional_timestamp, timestamp};
 use super::page::Page;
-use super::records::{OpenRecord, open_record_in};
 use super::usage::quantity;
 use super::{During, Store, StoreError};
+use crate::domain::allocation::Allocation;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, LicenseArn, ProductId, Quantity};
 
 /// A metering record.
@@ -34,9 +32,15 @@ pub struct RecordRow {
     /// How much of it came from an earlier hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub carried_in: Quantity,
+    /// How much of its usage went on to a later hour when it was frozen: AWS takes whole units.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub remainder: Quantity,
     /// How much of it a person moved on to a later hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub carried_out: Quantity,
+    /// How it splits by tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allocations: Vec<Allocation>,
     /// `open`, `ready`, `sending`, `accepted`, `parked` or `written_off`.
     pub state: String,
     /// Why it is in that state.
@@ -45,6 +49,12 @@ pub struct RecordRow {
     /// AWS's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metering_record_id: Option<String>,
+    /// Where it is metered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// When it was frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_at: Option<Timestamp>,
     /// How often it was sent.
     pub attempts: i64,
     /// What went wrong last.
@@ -86,70 +96,10 @@ pub struct RecordFilter {
     pub product_id: Option<ProductId>,
     /// Of this customer.
     pub customer_id: Option<CustomerId>,
-}
-
-/// Units by where they are. `reported` is counted at the door, the others are summed from the records: that
-/// both agree is the proof that nothing was lost or made up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Balance {
-    /// Taken from the application.
-    pub reported: Quantity,
-    /// Billed.
-    pub accepted: Quantity,
-    /// On the way.
-    pub pending: Quantity,
-    /// For a person to decide.
-    pub parked: Quantity,
-    /// Given up by a person.
-    pub written_off: Quantity,
-}
-
-impl Balance {
-    /// Whether every reported unit is somewhere, and nothing else is.
-    pub fn adds_up(&self) -> bool {
-        let parts = [self.accepted, self.pending, self.parked, self.written_off];
-        self.reported == parts.into_iter().sum()
-    }
-}
-
-/// What a person decides about a parked record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// Send it again as it is.
-    Retry,
-    /// Bill its units with a later hour.
-    CarryForward,
-    /// Give it up.
-    WriteOff,
-}
-
-/// Why a record could not be resolved.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// There is no such record.
-    #[error("there is no metering record {0}")]
-    Unknown(String),
-    /// Nobody has to decide on it.
-    #[error("metering record {id} is {state}; only parked ones are for a person to decide")]
-    NotParked {
-        /// The record.
-        id: String,
-        /// Its state.
-        state: String,
-    },
-    /// AWS may have billed it, so its units may not go anywhere else.
-    #[error(
-        "AWS may have honoured metering record {0} although its answer was lost: retry it, or write it off"
-    )]
-    MaybeHonoured(String),
-    /// Nobody bears it, so it cannot be sent.
-    #[error(
-        "metering record {0} has no subscription to be billed to: carry it forward once there is one"
-    )]
-    Unassigned(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// Of this hour or later.
+    pub from: Option<ClockHour>,
+    /// Of an hour before this one.
+    pub before: Option<ClockHour>,
 }
 
 impl Store {
@@ -167,6 +117,7 @@ impl Store {
                        AND (:state IS NULL OR state = :state)
                        AND (:product IS NULL OR product_id = :product)
                        AND (:customer IS NULL OR customer_id = :customer)
+                       AND (:from IS NULL OR hour >= :from) AND (:before IS NULL OR hour < :before)
                      ORDER BY id LIMIT :limit",
                 )
                 .and_then(|mut select| {
@@ -176,6 +127,8 @@ impl Store {
                                 ":after": after, ":state": filter.state, ":limit": page.limit,
                                 ":product": filter.product_id.as_ref().map(ProductId::as_str),
                                 ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
+                                ":from": filter.from.map(ClockHour::number),
+                                ":before": filter.before.map(ClockHour::number),
                             },
                             record_row,
                         )?
@@ -219,133 +172,6 @@ impl Store {
         })
         .await
     }
-
-    /// The balance of every product.
-    pub async fn metering_balance(&self) -> Result<BTreeMap<ProductId, Balance>, StoreError> {
-        self.read(|connection| {
-            let mut balances: BTreeMap<ProductId, Balance> = BTreeMap::new();
-            let reported: Vec<(String, i64)> = connection
-                .prepare_cached("SELECT product_id, reported FROM usage_totals")
-                .and_then(|mut select| {
-                    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-                })
-                .during("total usage")?;
-            for (product, units) in reported {
-                balances.entry(ProductId::new(product)).or_default().reported = quantity(units);
-            }
-            let sums: Vec<(String, String, i64)> = connection
-                .prepare_cached(
-                    "SELECT product_id, state, sum(quantity - carried_out) FROM metering_records
-                     GROUP BY product_id, state",
-                )
-                .and_then(|mut select| {
-                    select
-                        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-                        .collect()
-                })
-                .during("sum metering records")?;
-            for (product, state, units) in sums {
-                let balance = balances.entry(ProductId::new(product)).or_default();
-                let part = match state.as_str() {
-                    "accepted" => &mut balance.accepted,
-                    "parked" => &mut balance.parked,
-                    "written_off" => &mut balance.written_off,
-                    _ => &mut balance.pending,
-                };
-                *part = [*part, quantity(units)].into_iter().sum();
-            }
-            Ok(balances)
-        })
-        .await
-    }
-
-    /// Does what a person decided about a parked record.
-    pub async fn resolve_record(
-        &self,
-        id: String,
-        resolution: Resolution,
-        note: String,
-        now: Timestamp,
-    ) -> Result<RecordRow, ResolveError> {
-        let record = self
-            .write(move |connection| resolve_in(connection, &id, resolution, &note, now))
-            .await?;
-        self.nudges().metering.notify_one();
-        Ok(record)
-    }
-}
-
-fn resolve_in(
-    connection: &Connection,
-    id: &str,
-    resolution: Resolution,
-    note: &str,
-    now: Timestamp,
-) -> Result<RecordRow, ResolveError> {
-    let unknown = || ResolveError::Unknown(id.to_owned());
-    let number: i64 = id.parse().map_err(|_| unknown())?;
-    let record = record_in(connection, number)?.ok_or_else(unknown)?;
-    if record.state != "parked" {
-        return Err(ResolveError::NotParked { id: id.to_owned(), state: record.state });
-    }
-    let (holder, unanswered): (String, bool) = connection
-        .prepare_cached(
-            "SELECT holder, EXISTS (SELECT 1 FROM metering_attempts
-                 WHERE record_id = ?1 AND outcome = 'unknown') FROM metering_records WHERE id = ?1",
-        )
-        .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))
-        .during("read a parked record")?;
-    let statement = match resolution {
-        Resolution::Retry if holder.is_empty() => {
-            return Err(ResolveError::Unassigned(id.to_owned()));
-        }
-        Resolution::Retry => {
-            "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
-                 next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1"
-        }
-        Resolution::CarryForward if unanswered => {
-            return Err(ResolveError::MaybeHonoured(id.to_owned()));
-        }
-        Resolution::CarryForward => {
-            carry_forward(connection, &record, Holder::parse(&holder), now)?;
-            "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
-                 carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1"
-        }
-        Resolution::WriteOff => {
-            "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1"
-        }
-    };
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut update| update.execute((number, note, millis(now))))
-        .during("resolve a record")?;
-    record_in(connection, number)?.ok_or_else(unknown)
-}
-
-fn carry_forward(
-    connection: &Connection,
-    record: &RecordRow,
-    holder: Option<Holder>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let subject = OpenRecord {
-        id: 0,
-        product_id: record.product_id.clone(),
-        customer: record.customer_id.clone(),
-        holder: holder.clone(),
-        dimension: record.dimension.clone(),
-        hour: ClockHour::of(now),
-        quantity: 0,
-    };
-    let (target, _) = open_record_in(connection, &subject.key(holder, ClockHour::of(now)))?;
-    connection
-        .prepare_cached(
-            "UPDATE metering_records SET quantity = quantity + ?2, carried_in = carried_in + ?2
-             WHERE id = ?1",
-        )
-        .and_then(|mut update| update.execute((target, record.quantity.millionths())))
-        .during("carry a record forward")?;
-    Ok(())
 }
 
 pub(super) fn record_in(connection: &Connection, id: i64) -> Result<Option<RecordRow>, StoreError> {
@@ -369,7 +195,14 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         hour: ClockHour::from_number(row.get("hour")?),
         quantity: quantity(row.get("quantity")?),
         carried_in: quantity(row.get("carried_in")?),
+        remainder: quantity(row.get("remainder")?),
         carried_out: quantity(row.get("carried_out")?),
+        allocations: row
+            .get::<_, Option<String>>("allocations")?
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default(),
+        region: row.get("region")?,
+        frozen_at: optional_timestamp(row.get("frozen_at_ms")?),
         state: row.get("state")?,
         reason: row.get("reason")?,
         metering_record_id: row.get("metering_record_id")?,

@@ -2,12 +2,16 @@
 //! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
+mod assigning;
 mod backup;
+mod balance;
+mod billing;
 mod buyers;
 mod closing;
 mod connection;
 mod convert;
 mod customers;
+mod deadlines;
 mod events;
 mod facts;
 mod features;
@@ -21,11 +25,13 @@ mod plans;
 mod products;
 mod reader;
 mod records;
+mod resolving;
 mod routes;
 mod sending;
 mod subscriptions;
 mod usage;
 mod writer;
+mod zero;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -35,19 +41,22 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 pub use backup::back_up;
+pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer};
 pub use closing::{Closed, Closing};
 pub use customers::{AwsIds, ProvisionCustomer, ProvisionError};
+pub use deadlines::{DeadlineWarning, Deadlines, DueHour};
 pub use events::Event;
 pub use features::FeatureError;
 pub use integration::IntegrationRow;
 pub use looks::{Applied, Look, LookEntry};
-pub use metering::{AttemptRow, Balance, RecordFilter, RecordRow, Resolution, ResolveError};
+pub use metering::{AttemptRow, RecordFilter, RecordRow};
 pub use notifications::{Incoming, NotificationRow, PRODUCT_NOT_IMPORTED, Recorded};
 pub use page::Page;
 pub use plans::PlanError;
 pub use products::{ImportError, ImportProduct, Listing, ProductChanges};
 use reader::Readers;
+pub use resolving::{Resolution, ResolveError};
 pub use sending::{SendableRecord, Settled};
 pub use subscriptions::SubscriptionFilter;
 use writer::Writer;

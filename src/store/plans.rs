@@ -208,7 +208,7 @@ pub(super) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Pla
     Ok(Some(plan))
 }
 
-fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement> {
+pub(super) fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement> {
     let reset: Option<String> = row.get("reset")?;
     let anchor: String = row.get("anchor")?;
     let bill: String = row.get("bill")?;

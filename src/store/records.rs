@@ -1,9 +1,10 @@
-//! Metering records: the row for a holder, dimension and hour, and how quantities move between rows.
+//! Metering records: the row for a holder, dimension and hour, and how quantities move between open rows.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::routes::Bears;
 use super::{During, StoreError};
+use crate::domain::allocation::{Allocation, Tags};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 
 /// What names a record.
@@ -14,19 +15,31 @@ pub(super) struct RecordKey {
     pub(super) hour: ClockHour,
 }
 
+/// An open record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) id: i64,
+    /// Its hour, the one asked for or a later one.
+    pub(super) hour: ClockHour,
+    /// Whether it was made just now.
+    pub(super) new: bool,
+}
+
 /// The open record for a key, made if there is none. An hour that is frozen is passed over for the next one
-/// that is not.
+/// that is not, and so is an hour that the customer is metered for in the other form.
 pub(super) fn open_record_in(
     connection: &Connection,
     key: &RecordKey,
-) -> Result<(i64, ClockHour), StoreError> {
+) -> Result<Found, StoreError> {
     let mut hour = key.hour;
     loop {
         match find_in(connection, key, hour)? {
-            Some((id, open)) if open => return Ok((id, hour)),
-            Some(_) => hour = hour.next(),
-            None => return Ok((insert_in(connection, key, hour)?, hour)),
+            Some((id, true)) => return Ok(Found { id, hour, new: false }),
+            Some((_, false)) => {}
+            None if in_other_form(connection, key, hour)? => {}
+            None => return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true }),
         }
+        hour = hour.next();
     }
 }
 
@@ -47,33 +60,67 @@ fn find_in(
     key: &RecordKey,
     hour: ClockHour,
 ) -> Result<Option<(i64, bool)>, StoreError> {
-    let holder = holder_text(key.bears.holder.as_ref());
-    // A holder's hour is one record at AWS whoever the customer is by now.
-    let statement = if holder.is_empty() {
-        "SELECT id, state = 'open' FROM metering_records
-         WHERE product_id = ?1 AND customer_id = ?2 AND holder = ?3 AND dimension = ?4 AND hour = ?5"
-    } else {
-        "SELECT id, state = 'open' FROM metering_records
-         WHERE product_id = ?1 AND ?2 <> '' AND holder = ?3 AND dimension = ?4 AND hour = ?5
-         ORDER BY state = 'open' LIMIT 1"
+    let bears = &key.bears;
+    let found = match &bears.holder {
+        // A holder's hour is one record at AWS whoever the customer is by now.
+        Some(holder) => connection
+            .prepare_cached(
+                "SELECT id, state = 'open' FROM metering_records
+                 WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4",
+            )
+            .and_then(|mut select| {
+                let ids = (bears.product_id.as_str(), bears.dimension.as_str());
+                select
+                    .query_row((holder.to_string(), ids.0, ids.1, hour.number()), |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
+                    .optional()
+            }),
+        None => connection
+            .prepare_cached(
+                "SELECT id, state = 'open' FROM metering_records
+                 WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = ''",
+            )
+            .and_then(|mut select| {
+                let ids = (key.customer.as_str(), bears.product_id.as_str());
+                select
+                    .query_row((ids.0, ids.1, bears.dimension.as_str(), hour.number()), |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
+                    .optional()
+            }),
+    };
+    found.during("find a metering record")
+}
+
+/// Whether the customer has this hour of the dimension under another holder, where one of both is legacy:
+/// metering it by product code and by licence bills it twice.
+fn in_other_form(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<bool, StoreError> {
+    let Some(holder) = &key.bears.holder else {
+        return Ok(false);
     };
     connection
-        .prepare_cached(statement)
+        .prepare_cached(
+            "SELECT 1 FROM metering_records
+             WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
+               AND holder <> '' AND holder <> :holder
+               AND (:legacy OR substr(holder, 1, 8) <> 'license:')",
+        )
         .and_then(|mut select| {
-            select
-                .query_row(
-                    (
-                        key.bears.product_id.as_str(),
-                        key.customer.as_str(),
-                        &holder,
-                        key.bears.dimension.as_str(),
-                        hour.number(),
-                    ),
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .optional()
+            select.exists(named_params! {
+                ":customer": key.customer.as_str(),
+                ":product": key.bears.product_id.as_str(),
+                ":dimension": key.bears.dimension.as_str(),
+                ":hour": hour.number(),
+                ":holder": holder.to_string(),
+                ":legacy": holder.is_legacy(),
+            })
         })
-        .during("find a metering record")
+        .during("look for the other form")
 }
 
 fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Result<i64, StoreError> {
@@ -94,6 +141,20 @@ fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Resul
         .during("open a metering record")
 }
 
+/// Takes back records that nothing was added to.
+pub(super) fn delete_record_in(connection: &Connection, id: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM metering_tags WHERE record_id = ?1",
+        "DELETE FROM metering_records WHERE id = ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut delete| delete.execute([id]))
+            .during("delete an empty record")?;
+    }
+    Ok(())
+}
+
 /// An open record, as closing sees it.
 #[derive(Clone, Debug)]
 pub(super) struct OpenRecord {
@@ -104,6 +165,7 @@ pub(super) struct OpenRecord {
     pub(super) dimension: DimensionKey,
     pub(super) hour: ClockHour,
     pub(super) quantity: i64,
+    pub(super) tagged: bool,
 }
 
 impl OpenRecord {
@@ -131,26 +193,75 @@ pub(super) fn open_record_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenR
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour: ClockHour::from_number(row.get("hour")?),
         quantity: row.get("quantity")?,
+        tagged: row.get("tagged")?,
     })
 }
 
-/// Moves a part of an open record to another one; the sum of both stays what it is.
-pub(super) fn carry_in(
+/// Adds to an open record what another one does not bear any more.
+pub(super) fn carry_into(
     connection: &Connection,
-    from: i64,
-    into: i64,
+    record: i64,
     quantity: i64,
+    tagged: &[Allocation],
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE metering_records SET quantity = quantity - ?2 WHERE id = ?1")
-        .and_then(|mut update| update.execute((from, quantity)))
-        .during("carry a quantity")?;
     connection
         .prepare_cached(
             "UPDATE metering_records SET quantity = quantity + ?2, carried_in = carried_in + ?2
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((into, quantity)))
+        .and_then(|mut update| update.execute((record, quantity)))
         .during("carry a quantity")?;
+    for allocation in tagged {
+        let tags = tags_text(&allocation.tags)?;
+        add_tagged_in(connection, record, &tags, allocation.quantity.millionths())?;
+    }
     Ok(())
+}
+
+/// Tags as the database keeps them: the same tags are the same text.
+pub(super) fn tags_text(tags: &Tags) -> Result<String, StoreError> {
+    serde_json::to_string(tags)
+        .map_err(|error| StoreError::Corrupt { what: "tags", detail: error.to_string() })
+}
+
+pub(super) fn add_tagged_in(
+    connection: &Connection,
+    record: i64,
+    tags: &str,
+    quantity: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO metering_tags (record_id, tags, quantity) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+        )
+        .and_then(|mut upsert| upsert.execute((record, tags, quantity)))
+        .during("split a record by tags")?;
+    connection
+        .prepare_cached("UPDATE metering_records SET tagged = 1 WHERE id = ?1 AND tagged = 0")
+        .and_then(|mut update| update.execute([record]))
+        .during("split a record by tags")?;
+    Ok(())
+}
+
+/// How an open record splits by tags.
+pub(super) fn tagged_in(
+    connection: &Connection,
+    record: i64,
+) -> Result<Vec<Allocation>, StoreError> {
+    let rows: Vec<(String, i64)> = connection
+        .prepare_cached(
+            "SELECT tags, quantity FROM metering_tags WHERE record_id = ?1 ORDER BY tags",
+        )
+        .and_then(|mut select| {
+            select.query_map([record], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .during("read a record's tags")?;
+    rows.into_iter()
+        .map(|(tags, held)| {
+            let tags = serde_json::from_str(&tags)
+                .map_err(|error| StoreError::Corrupt { what: "tags", detail: error.to_string() })?;
+            Ok(Allocation { quantity: super::usage::quantity(held), tags })
+        })
+        .collect()
 }

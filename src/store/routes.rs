@@ -3,10 +3,14 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::convert::{optional_timestamp, timestamp};
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::plans::entitlement_row;
 use super::{During, StoreError};
+use crate::domain::allowance::{Billing, Granted};
+use crate::domain::ledger::is_licensed;
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::usage::UsageSubject;
+use crate::domain::window::Window;
 use crate::domain::{
     ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Status,
 };
@@ -18,6 +22,20 @@ pub(super) struct Route {
     pub(super) bears: Option<Bears>,
     /// The first hour that AWS takes, where it has told one.
     pub(super) first_hour: Option<ClockHour>,
+    /// What of it is billed.
+    pub(super) billing: Billing,
+    /// The windows that it counts in.
+    pub(super) window: Window,
+}
+
+/// What is asked of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) customer: CustomerId,
+    pub(super) subject: UsageSubject,
+    pub(super) license: Option<LicenseArn>,
+    /// The hour of the usage: a product may be metered by licence from some hour on.
+    pub(super) hour: ClockHour,
 }
 
 /// What bears the usage.
@@ -81,8 +99,8 @@ impl RouteError {
 }
 
 /// A subscription as far as it can bear usage.
-pub(super) struct Bearer {
-    pub(super) holder: Option<Holder>,
+struct Bearer {
+    holder: Option<Holder>,
     license: Option<LicenseArn>,
     direct: bool,
     status: Status,
@@ -91,49 +109,99 @@ pub(super) struct Bearer {
 
 pub(super) fn route_in(
     connection: &Connection,
-    customer: &CustomerId,
-    subject: &UsageSubject,
-    license: Option<&LicenseArn>,
+    question: &Question,
     now: Timestamp,
 ) -> Result<Result<Route, RouteError>, StoreError> {
-    let bears = match bears_in(connection, customer, subject, license, now)? {
-        Ok(bears) => bears,
-        Err(error) => return Ok(Err(error)),
-    };
+    match bears_in(connection, question, now)? {
+        Ok(bears) => Ok(Ok(route_to(connection, question, bears, now)?)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// The route to what bears the usage.
+pub(super) fn route_to(
+    connection: &Connection,
+    question: &Question,
+    bears: Option<Bears>,
+    now: Timestamp,
+) -> Result<Route, StoreError> {
     let holder = bears.as_ref().and_then(|bears| bears.holder.as_ref());
     let first_hour = first_hour_in(connection, holder)?;
-    Ok(Ok(Route { bears, first_hour }))
+    let granted = match &question.subject {
+        UsageSubject::Feature(feature) => {
+            granted_in(connection, &question.customer, feature, holder, now)?
+        }
+        UsageSubject::Dimension { .. } => Vec::new(),
+    };
+    let window = granted
+        .first()
+        .map_or(Window::Lifetime, |granted| Window::of(&granted.terms, granted.starts_at));
+    // While no subscription has turned up, no plan says what it includes.
+    let billing = match holder {
+        Some(_) => Billing::of(&granted),
+        None => Billing::All,
+    };
+    Ok(Route { bears, first_hour, billing, window })
+}
+
+/// What the plans under a holder grant of a feature; without one, those of the direct subscriptions.
+fn granted_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+    holder: Option<&Holder>,
+    now: Timestamp,
+) -> Result<Vec<Granted>, StoreError> {
+    // What has just ended still decides over its last hour's usage.
+    let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
+    connection
+        .prepare_cached(
+            "SELECT e.*, s.quantity AS units, s.starts_at_ms FROM subscriptions s
+             JOIN plan_entitlements e ON e.plan_id = s.plan_id
+             WHERE s.customer_id = ?1 AND s.holder = ?2 AND e.feature_id = ?3 AND s.status <> 'failed'
+               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?4)
+             ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id",
+        )
+        .and_then(|mut select| {
+            let holder = holder.map(Holder::to_string).unwrap_or_default();
+            select
+                .query_map((customer.as_str(), holder, feature.as_str(), millis(last)), |row| {
+                    Ok(Granted {
+                        terms: entitlement_row(row)?.terms,
+                        units: row
+                            .get::<_, Option<i64>>("units")?
+                            .and_then(crate::domain::Quantity::from_millionths),
+                        starts_at: optional_timestamp(row.get("starts_at_ms")?),
+                    })
+                })?
+                .collect()
+        })
+        .during("read what a customer's plans grant")
 }
 
 type Borne = Result<Option<Bears>, RouteError>;
 
 fn bears_in(
     connection: &Connection,
-    customer: &CustomerId,
-    subject: &UsageSubject,
-    license: Option<&LicenseArn>,
+    question: &Question,
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
-    match subject {
+    match &question.subject {
         UsageSubject::Dimension { product_id, dimension } => {
             if let Err(error) = check_dimension(connection, product_id, dimension)? {
                 return Ok(Err(error));
             }
-            let bearers = bearers_in(connection, customer, product_id)?;
-            Ok(choose(customer, &bearers, license, now)
-                .map(|choice| choice.bears(product_id, dimension)))
+            let choice = choose_in(connection, question, product_id, now)?;
+            Ok(choice.map(|choice| choice.bears(product_id, dimension)))
         }
-        UsageSubject::Feature(feature) => {
-            route_feature(connection, customer, feature, license, now)
-        }
+        UsageSubject::Feature(feature) => route_feature(connection, question, feature, now),
     }
 }
 
 fn route_feature(
     connection: &Connection,
-    customer: &CustomerId,
+    question: &Question,
     feature: &FeatureId,
-    license: Option<&LicenseArn>,
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
     let known = connection
@@ -143,30 +211,22 @@ fn route_feature(
     if !known {
         return Ok(Err(RouteError::UnknownFeature(feature.clone())));
     }
-    let dimensions: Vec<(ProductId, DimensionKey)> = connection
-        .prepare_cached(
-            "SELECT product_id, dimension FROM feature_dimensions WHERE feature_id = ?1
-             ORDER BY product_id",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map([feature.as_str()], |row| {
-                    let product = ProductId::new(row.get::<_, String>(0)?);
-                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
-                })?
-                .collect()
-        })
-        .during("read a feature's dimensions")?;
+    let dimensions = dimensions_of(connection, feature)?;
     // The products that the customer holds something of come first; without any, a product that could be
     // bought is assumed only where there is no choice.
     let mut outcomes = Vec::new();
     for (product, dimension) in &dimensions {
-        let bearers = bearers_in(connection, customer, product)?;
+        let bearers = bearers_in(connection, &question.customer, product)?;
         if !bearers.is_empty() {
-            outcomes.push((product, dimension, choose(customer, &bearers, license, now)));
+            let choice = choose_in(connection, question, product, now)?;
+            outcomes.push((product, dimension, choice));
         }
     }
     if outcomes.is_empty() {
+        // A customer who bought on the seller's own site is billed there.
+        if has_direct(connection, &question.customer)? {
+            return Ok(Ok(None));
+        }
         let bears = match dimensions.as_slice() {
             [(product, dimension)] => Choice::Waits.bears(product, dimension),
             _ => None,
@@ -201,6 +261,61 @@ fn route_feature(
     })
 }
 
+fn dimensions_of(
+    connection: &Connection,
+    feature: &FeatureId,
+) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT product_id, dimension FROM feature_dimensions WHERE feature_id = ?1
+             ORDER BY product_id",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([feature.as_str()], |row| {
+                    let product = ProductId::new(row.get::<_, String>(0)?);
+                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                })?
+                .collect()
+        })
+        .during("read a feature's dimensions")
+}
+
+fn has_direct(connection: &Connection, customer: &CustomerId) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM subscriptions WHERE customer_id = ?1 AND source = 'direct' AND ended_at_ms IS NULL",
+        )
+        .and_then(|mut select| select.exists([customer.as_str()]))
+        .during("look for direct subscriptions")
+}
+
+/// What bears a customer's usage of one product.
+pub(super) fn choose_in(
+    connection: &Connection,
+    question: &Question,
+    product: &ProductId,
+    now: Timestamp,
+) -> Result<Result<Choice, RouteError>, StoreError> {
+    let bearers = bearers_in(connection, &question.customer, product)?;
+    let licensed = is_licensed(question.hour, licensed_from_in(connection, product)?);
+    Ok(choose(question, &bearers, licensed, now))
+}
+
+/// From which hour on a legacy product's buyers are metered by licence.
+pub(super) fn licensed_from_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Option<ClockHour>, StoreError> {
+    connection
+        .prepare_cached("SELECT licensed_from_hour FROM products WHERE id = ?1")
+        .and_then(|mut select| {
+            select.query_row([product.as_str()], |row| row.get::<_, Option<i64>>(0)).optional()
+        })
+        .map(|hour| hour.flatten().map(ClockHour::from_number))
+        .during("read how a product is metered")
+}
+
 fn check_dimension(
     connection: &Connection,
     product: &ProductId,
@@ -226,7 +341,7 @@ fn check_dimension(
 }
 
 /// The customer's subscriptions of a product, the ended ones included.
-pub(super) fn bearers_in(
+fn bearers_in(
     connection: &Connection,
     customer: &CustomerId,
     product: &ProductId,
@@ -277,19 +392,19 @@ impl Choice {
     }
 }
 
-pub(super) fn choose(
-    customer: &CustomerId,
+fn choose(
+    question: &Question,
     bearers: &[Bearer],
-    license: Option<&LicenseArn>,
+    licensed: bool,
     now: Timestamp,
 ) -> Result<Choice, RouteError> {
-    let candidates: Vec<&Bearer> = match license {
+    let candidates: Vec<&Bearer> = match &question.license {
         None => bearers.iter().collect(),
         Some(named) => {
             let held: Vec<&Bearer> =
                 bearers.iter().filter(|bearer| bearer.license.as_ref() == Some(named)).collect();
             if held.is_empty() {
-                let (customer, license) = (customer.clone(), named.clone());
+                let (customer, license) = (question.customer.clone(), named.clone());
                 return Err(RouteError::UnknownLicense { customer, license });
             }
             held
@@ -301,6 +416,11 @@ pub(super) fn choose(
         .filter_map(|bearer| bearer.holder.as_ref())
         .collect();
     live.dedup();
+    // A buyer known in both forms, as around a move to licences: the hour says which one counts.
+    let mixed = live.iter().any(|it| it.is_legacy()) && live.iter().any(|it| !it.is_legacy());
+    if mixed {
+        live.retain(|holder| holder.is_legacy() != licensed);
+    }
     match live.as_slice() {
         [holder] => return Ok(Choice::Holder((*holder).clone())),
         [] => {}
@@ -311,6 +431,9 @@ pub(super) fn choose(
     }
     if candidates.iter().any(|bearer| bearer.direct && bearer.status.is_live()) {
         return Ok(Choice::Counted);
+    }
+    if candidates.iter().any(|bearer| bearer.status == Status::Pending) {
+        return Ok(Choice::Waits);
     }
     let ended = candidates
         .iter()

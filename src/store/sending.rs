@@ -10,10 +10,13 @@ use super::events::append_event_in;
 use super::metering::record_in;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
-use crate::domain::ledger::{Answer, Past, Settlement, WireIdentity, retry_wait, settle};
+use crate::domain::allocation::Allocation;
+use crate::domain::ledger::{
+    Answer, NOT_SUBSCRIBED, Past, Settlement, Standing, WireIdentity, deadline, retry_wait, settle,
+};
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, LicenseArn,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
     ProductCode, ProductId, Quantity,
 };
 
@@ -35,6 +38,10 @@ pub struct SendableRecord {
     pub hour: ClockHour,
     /// Whole units.
     pub quantity: Quantity,
+    /// How they split by tags; none where nothing is tagged.
+    pub allocations: Vec<Allocation>,
+    /// Where it is metered, from the first attempt to the last: AWS deduplicates by region.
+    pub region: String,
 }
 
 /// What became of a batch of records.
@@ -58,15 +65,16 @@ impl Store {
     ) -> Result<Vec<SendableRecord>, StoreError> {
         self.write(move |connection| {
             park_hopeless(connection, window, now)?;
+            // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
                     "SELECT * FROM metering_records
-                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1
-                     ORDER BY deadline_ms, product_id, id LIMIT ?2",
+                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1 AND hour <= ?2
+                     ORDER BY deadline_ms, id LIMIT ?3",
                 )
                 .during("find records to send")?;
             let rows = select
-                .query_map((millis(now), limit), sendable_row)
+                .query_map((millis(now), ClockHour::of(now).number(), limit), sendable_row)
                 .during("find records to send")?;
             rows.collect::<Result<_, _>>().during("find records to send")
         })
@@ -168,15 +176,9 @@ fn park_hopeless(
         })
         .during("find records out of time")?;
     for (record, hour) in hopeless {
-        let by_window =
-            crate::domain::ledger::deadline(ClockHour::from_number(hour), window) <= now;
-        park(
-            connection,
-            record,
-            if by_window { "out_of_window" } else { "subscription_ended" },
-            now,
-        )?;
-        tell(connection, "metering.parked", record, now)?;
+        let by_window = deadline(ClockHour::from_number(hour), window) <= now;
+        let reason = if by_window { "out_of_window" } else { "subscription_ended" };
+        park(connection, record, reason, now)?;
     }
     Ok(())
 }
@@ -195,6 +197,11 @@ fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour: ClockHour::from_number(row.get("hour")?),
         quantity: quantity(row.get("quantity")?),
+        // Written by freezing, and never changed since.
+        allocations: text("allocations")?
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default(),
+        region: text("region")?.unwrap_or_default(),
     })
 }
 
@@ -228,41 +235,48 @@ fn subject_in(
 ) -> Result<Option<Subject>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT r.attempts, r.customer_identifier, r.account_id, r.license_arn, p.code,
+            "SELECT r.attempts, r.quantity, r.customer_identifier, r.account_id, r.license_arn, p.code,
                  (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
-                  WHERE s.product_id = r.product_id AND s.holder = r.holder),
+                  WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
+                 EXISTS (SELECT 1 FROM subscriptions s
+                  WHERE s.product_id = r.product_id AND s.holder = r.holder
+                    AND s.status IN ('active', 'trialing')) AS live,
                  EXISTS (SELECT 1 FROM metering_attempts a
-                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt < r.attempts)
+                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt < r.attempts) AS unanswered
              FROM metering_records r JOIN products p ON p.id = r.product_id
              WHERE r.id = ?1 AND r.state = 'sending'",
         )
-        .and_then(|mut select| {
-            select
-                .query_row([record], |row| {
-                    let identifier: Option<String> = row.get(1)?;
-                    let account: Option<String> = row.get(2)?;
-                    let license: Option<String> = row.get(3)?;
-                    let code = ProductCode::new(row.get::<_, String>(4)?);
-                    let ended: Option<i64> = row.get(5)?;
-                    let buyer = identifier
-                        .map(|id| BuyerRef::CustomerIdentifier(CustomerIdentifier::new(id)))
-                        .or_else(|| account.map(|id| BuyerRef::Account(AccountId::new(id))))
-                        .or_else(|| license.map(|arn| BuyerRef::License(LicenseArn::new(arn))));
-                    let over = ended.filter(|ended| *ended != i64::MAX).map(timestamp);
-                    Ok(Subject {
-                        attempts: row.get(0)?,
-                        past: Past {
-                            maybe_honoured: row.get(6)?,
-                            ended: over.is_some_and(|at| {
-                                at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now)
-                            }),
-                        },
-                        buyer: buyer.map(|buyer| BuyerKey { product_code: code, buyer }),
-                    })
-                })
-                .optional()
-        })
+        .and_then(|mut select| select.query_row([record], |row| subject_row(row, now)).optional())
         .during("read a record that was sent")
+}
+
+fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subject> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let identifier = text("customer_identifier")?;
+    let account = text("account_id")?;
+    let license = text("license_arn")?;
+    let buyer = identifier
+        .map(|id| BuyerRef::CustomerIdentifier(CustomerIdentifier::new(id)))
+        .or_else(|| account.map(|id| BuyerRef::Account(AccountId::new(id))))
+        .or_else(|| license.map(|arn| BuyerRef::License(LicenseArn::new(arn))));
+    let code = ProductCode::new(row.get::<_, String>("code")?);
+    let ended: Option<i64> = row.get("ended_at_ms")?;
+    let ended = ended.filter(|ended| *ended != i64::MAX).map(timestamp);
+    let over = ended.is_some_and(|at| at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now));
+    let standing = match (row.get("live")?, over) {
+        (true, _) => Standing::Live,
+        (false, true) => Standing::Over,
+        (false, false) => Standing::Leaving,
+    };
+    Ok(Subject {
+        attempts: row.get("attempts")?,
+        past: Past {
+            quantity: quantity(row.get("quantity")?),
+            maybe_honoured: row.get("unanswered")?,
+            standing,
+        },
+        buyer: buyer.map(|buyer| BuyerKey { product_code: code, buyer }),
+    })
 }
 
 fn write_answer(
@@ -306,7 +320,7 @@ fn write_answer(
             let wait = SignedDuration::from_secs(30);
             put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))
         }
-        Settlement::Parked { reason, error } => {
+        Settlement::Parked { reason, error, ask_about_buyer } => {
             settled.parked += 1;
             write_attempt(connection, record, outcome, Some(&error))?;
             connection
@@ -314,9 +328,38 @@ fn write_answer(
                 .and_then(|mut update| update.execute((record, &error)))
                 .during("settle a record")?;
             park(connection, record, &reason, now)?;
-            tell(connection, "metering.parked", record, now)
+            if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
+                // At once the first time, since access follows; then ever more seldom.
+                let wait = match subject.attempts {
+                    0 | 1 => SignedDuration::ZERO,
+                    attempts => retry_wait(attempts, fastrand::u32(..)),
+                };
+                mark_buyer_in(connection, &buyer, now.saturating_add(wait).unwrap_or(now))?;
+            }
+            Ok(())
         }
     }
+}
+
+/// Sends again what AWS refused for want of a subscription, since there is one.
+pub(super) fn revive_in(
+    connection: &Connection,
+    product: &ProductId,
+    holder: &Holder,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET state = 'ready', reason = 'subscription_live', next_attempt_at_ms = ?4,
+                 settled_at_ms = NULL
+             WHERE holder = ?1 AND product_id = ?2 AND state = 'parked' AND reason = ?3 AND deadline_ms > ?4
+               AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.product_id = ?2 AND s.holder = ?1
+                   AND s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing', 'ending'))",
+        )
+        .and_then(|mut update| {
+            update.execute((holder.to_string(), product.as_str(), NOT_SUBSCRIBED, millis(now)))
+        })
+        .during("send again what had no subscription")
 }
 
 fn put_off(
@@ -350,7 +393,7 @@ fn give_attempt_back(connection: &Connection, record: i64) -> Result<(), StoreEr
     Ok(())
 }
 
-fn tell(
+pub(super) fn tell(
     connection: &Connection,
     kind: &str,
     record: i64,

@@ -1,21 +1,23 @@
 //! Usage events: on disk before they are answered, each added to exactly one metering record.
 //!
 //! What does not change between the events of one report (who the customer is, which licence bears a
-//! dimension, which hour is open) is looked up once for a report, and a record is added to once for a report.
+//! dimension, which hour is open) is looked up once for a report.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::billing::{Billed, Biller, Use};
 use super::convert::millis;
 use super::customers::canonical_in;
-use super::records::{RecordKey, open_record_in};
-use super::routes::{Route, RouteError, route_in};
+use super::records::tags_text;
+use super::routes::{Question, Route, RouteError, route_in};
 use super::{During, Store, StoreError};
 use crate::domain::ledger::{Placement, place};
 use crate::domain::usage::{Rejection, UsageEvent, UsageReceipt, UsageSubject};
-use crate::domain::{ClockHour, CustomerId, FeatureId, LicenseArn, ProductId, Quantity};
+use crate::domain::{ClockHour, CustomerId, FeatureId, LicenseArn, Quantity};
 
 impl Store {
     /// Takes a report: each event once, whole or not at all. `Ok` means that it is on disk.
@@ -25,13 +27,12 @@ impl Store {
         window: SignedDuration,
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
-        let receipt =
-            self.write(move |connection| Report::new(connection, window, now).take(events)).await?;
+        let receipt = self
+            .write(move |connection| Report::new(connection, window, now).take(&events))
+            .await?;
         Ok(receipt)
     }
 }
-
-type Question = (CustomerId, UsageSubject, Option<LicenseArn>);
 
 /// One report under way.
 struct Report<'a> {
@@ -39,14 +40,13 @@ struct Report<'a> {
     window: SignedDuration,
     now: Timestamp,
     customers: HashMap<CustomerId, Option<CustomerId>>,
-    routes: HashMap<Question, Result<Route, RouteError>>,
-    records: HashMap<RecordKey, (i64, ClockHour)>,
-    /// What this report adds, record by record.
-    added: HashMap<i64, i64>,
-    used: HashMap<(CustomerId, FeatureId, ClockHour), i64>,
-    reported: HashMap<ProductId, i64>,
+    routes: HashMap<Question, Rc<Result<Route, RouteError>>>,
+    biller: Biller<'a>,
     receipt: UsageReceipt,
 }
+
+/// Why an event is not taken: its code, and words for a person.
+type Refusal = (&'static str, String);
 
 impl<'a> Report<'a> {
     fn new(connection: &'a Connection, window: SignedDuration, now: Timestamp) -> Self {
@@ -56,87 +56,103 @@ impl<'a> Report<'a> {
             now,
             customers: HashMap::new(),
             routes: HashMap::new(),
-            records: HashMap::new(),
-            added: HashMap::new(),
-            used: HashMap::new(),
-            reported: HashMap::new(),
+            biller: Biller::new(connection),
             receipt: UsageReceipt::default(),
         }
     }
 
-    fn take(mut self, events: Vec<UsageEvent>) -> Result<UsageReceipt, StoreError> {
+    fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
         for event in events {
-            if let Err(rejection) = self.take_one(&event)? {
-                self.receipt.rejected.push(rejection);
+            if let Err((code, detail)) = self.take_one(event)? {
+                self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
             }
         }
-        self.write_sums()?;
+        self.biller.finish()?;
         Ok(self.receipt)
     }
 
     /// The outer error undoes the whole report; the inner one leaves out one event.
-    fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Rejection>, StoreError> {
-        let reject = |code, detail| Ok(Err(Rejection { id: event.id.clone(), code, detail }));
+    fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
         let fingerprint = fingerprint(event);
-        if let Some(held) = self.held(&event.id)? {
-            if held == fingerprint {
-                self.receipt.duplicates += 1;
-                return Ok(Ok(()));
-            }
-            let detail =
-                "another event was reported under this id; give each event an id of its own";
-            return reject("conflicting_duplicate", detail.to_owned());
-        }
-        let Some(customer) = self.customer(&event.customer_id)? else {
-            let detail = format!("there is no customer {}: provision it first", event.customer_id);
-            return reject("unknown_customer", detail);
+        let (customer, hour, late) = match self.judge(event)? {
+            Ok(judged) => judged,
+            Err(refusal) => return self.known_or(event, fingerprint, refusal),
         };
-        let at = event.timestamp.unwrap_or(self.now);
-        let (hour, late) = match place(at, self.now, self.window) {
-            Placement::Own(hour) => (hour, false),
-            Placement::Late(hour) => (hour, true),
-            Placement::Future => {
-                let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
-                return reject("timestamp_in_future", detail);
-            }
+        let question = Question {
+            customer,
+            subject: event.subject.clone(),
+            license: event.license_arn.clone(),
+            hour,
         };
-        let question = (customer.clone(), event.subject.clone(), event.license_arn.clone());
-        let route = match self.route(question)? {
+        let route = self.route(&question)?;
+        let route = match route.as_ref() {
             Ok(route) => route,
-            Err(error) => return reject(error.code(), error.to_string()),
+            Err(error) => {
+                let refusal = (error.code(), error.to_string());
+                return self.known_or(event, fingerprint, refusal);
+            }
         };
-        let (record, moved) = self.bill(event, &customer, &route, hour)?;
-        if let UsageSubject::Feature(feature) = &event.subject {
-            let key = (customer.clone(), feature.clone(), ClockHour::of(at.min(self.now)));
-            *self.used.entry(key).or_default() += event.quantity.millionths();
+        let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
+        let it = Use {
+            customer: &question.customer,
+            feature: event.feature(),
+            quantity: event.quantity,
+            at: event.timestamp.unwrap_or(self.now).min(self.now),
+            hour,
+            tags: tags.as_deref(),
+        };
+        let mut billed = self.biller.place(&it, route)?;
+        if late {
+            billed.moved = Some("late");
         }
-        let moved = if late { Some("late") } else { moved };
-        self.insert(event, &customer, fingerprint, record, at, moved)?;
+        if !self.insert(event, &it, fingerprint, billed)? {
+            let refusal = ("conflicting_duplicate", String::new());
+            return self.known_or(event, fingerprint, refusal);
+        }
+        self.biller.count(&it, route, billed);
         self.receipt.accepted += 1;
         Ok(Ok(()))
     }
 
-    /// Adds an event to the record that bears it, and says why that is another hour's, if it is.
-    fn bill(
+    /// Whose event it is, and which hour it belongs to; whether that is not its own because it is late.
+    fn judge(
         &mut self,
         event: &UsageEvent,
-        customer: &CustomerId,
-        route: &Route,
-        hour: ClockHour,
-    ) -> Result<(Option<i64>, Option<&'static str>), StoreError> {
-        let Some(bears) = &route.bears else { return Ok((None, None)) };
-        let first = route.first_hour.filter(|first| *first > hour);
-        let wanted = first.unwrap_or(hour);
-        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour: wanted };
-        let (record, billed) = self.record(key)?;
-        let quantity = event.quantity.millionths();
-        *self.added.entry(record).or_default() += quantity;
-        *self.reported.entry(bears.product_id.clone()).or_default() += quantity;
-        let moved = match first {
-            Some(_) => Some("before_start"),
-            None => (billed != wanted).then_some("hour_frozen"),
+    ) -> Result<Result<(CustomerId, ClockHour, bool), Refusal>, StoreError> {
+        let Some(customer) = self.customer(&event.customer_id)? else {
+            let detail = format!("there is no customer {}: provision it first", event.customer_id);
+            return Ok(Err(("unknown_customer", detail)));
         };
-        Ok((Some(record), moved))
+        let at = event.timestamp.unwrap_or(self.now);
+        Ok(match place(at, self.now, self.window) {
+            Placement::Own(hour) => Ok((customer, hour, false)),
+            Placement::Late(hour) => Ok((customer, hour, true)),
+            Placement::Future => {
+                let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
+                Err(("timestamp_in_future", detail))
+            }
+        })
+    }
+
+    /// An event that was taken before stays taken, whatever would be said of it today.
+    fn known_or(
+        &mut self,
+        event: &UsageEvent,
+        fingerprint: i64,
+        refusal: Refusal,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        match self.held(&event.id)? {
+            Some(held) if held == fingerprint => {
+                self.receipt.duplicates += 1;
+                Ok(Ok(()))
+            }
+            Some(_) => {
+                let detail =
+                    "another event was reported under this id; give each event an id of its own";
+                Ok(Err(("conflicting_duplicate", detail.to_owned())))
+            }
+            None => Ok(Err(refusal)),
+        }
     }
 
     fn held(&self, id: &str) -> Result<Option<i64>, StoreError> {
@@ -155,93 +171,46 @@ impl<'a> Report<'a> {
         Ok(found)
     }
 
-    fn route(&mut self, question: Question) -> Result<Result<Route, RouteError>, StoreError> {
-        if let Some(known) = self.routes.get(&question) {
-            return Ok(known.clone());
+    fn route(&mut self, question: &Question) -> Result<Rc<Result<Route, RouteError>>, StoreError> {
+        if let Some(known) = self.routes.get(question) {
+            return Ok(Rc::clone(known));
         }
-        let (customer, subject, license) = &question;
-        let route = route_in(self.connection, customer, subject, license.as_ref(), self.now)?;
-        self.routes.insert(question, route.clone());
+        let route = Rc::new(route_in(self.connection, question, self.now)?);
+        self.routes.insert(question.clone(), Rc::clone(&route));
         Ok(route)
     }
 
-    /// The open record for an hour, or for the next hour that is open if that one is frozen.
-    fn record(&mut self, key: RecordKey) -> Result<(i64, ClockHour), StoreError> {
-        if let Some(known) = self.records.get(&key) {
-            return Ok(*known);
-        }
-        let found = open_record_in(self.connection, &key)?;
-        self.records.insert(key, found);
-        Ok(found)
-    }
-
+    /// Whether the event is new; if its id is taken, nothing is written.
     fn insert(
         &self,
         event: &UsageEvent,
-        customer: &CustomerId,
+        it: &Use<'_>,
         fingerprint: i64,
-        record: Option<i64>,
-        at: Timestamp,
-        moved: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let feature = match &event.subject {
-            UsageSubject::Feature(feature) => Some(feature.as_str()),
-            UsageSubject::Dimension { .. } => None,
-        };
-        let tags = (!event.tags.is_empty())
-            .then(|| serde_json::to_string(&event.tags))
-            .transpose()
-            .map_err(|error| StoreError::Corrupt { what: "tags", detail: error.to_string() })?;
+        billed: Billed,
+    ) -> Result<bool, StoreError> {
         self.connection
             .prepare_cached(
                 "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
-                     quantity, at_ms, received_at_ms, moved, tags)
-                 VALUES (:id, :fingerprint, :customer, :feature, :record, :quantity, :at, :now, :moved, :tags)",
+                     quantity, billed, at_ms, received_at_ms, moved, tags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
             )
             .and_then(|mut insert| {
-                insert.execute(named_params! {
-                    ":id": event.id, ":fingerprint": fingerprint, ":customer": customer.as_str(),
-                    ":feature": feature, ":record": record,
-                    ":quantity": event.quantity.millionths(), ":at": millis(at),
-                    ":now": millis(self.now), ":moved": moved, ":tags": tags,
-                })
+                insert.execute(rusqlite::params![
+                    event.id,
+                    fingerprint,
+                    it.customer.as_str(),
+                    it.feature.map(FeatureId::as_str),
+                    billed.record,
+                    it.quantity.millionths(),
+                    billed.quantity.millionths(),
+                    millis(event.timestamp.unwrap_or(self.now)),
+                    millis(self.now),
+                    billed.moved,
+                    it.tags,
+                ])
             })
-            .during("append a usage event")?;
-        Ok(())
-    }
-
-    fn write_sums(&self) -> Result<(), StoreError> {
-        let mut add = self
-            .connection
-            .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
-            .during("add to metering records")?;
-        for (record, quantity) in &self.added {
-            add.execute((record, quantity)).during("add to metering records")?;
-        }
-        let mut count = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO usage_hours (customer_id, feature_id, hour, quantity)
-                 VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
-            )
-            .during("count usage")?;
-        for ((customer, feature, hour), quantity) in &self.used {
-            count
-                .execute((customer.as_str(), feature.as_str(), hour.number(), quantity))
-                .during("count usage")?;
-        }
-        let mut total = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO usage_totals (product_id, reported) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET reported = reported + excluded.reported",
-            )
-            .during("total usage")?;
-        for (product, quantity) in &self.reported {
-            total.execute((product.as_str(), quantity)).during("total usage")?;
-        }
-        Ok(())
+            .map(|rows| rows == 1)
+            .during("append a usage event")
     }
 }
 

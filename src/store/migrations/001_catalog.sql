@@ -18,6 +18,7 @@ CREATE TABLE products (
     title TEXT NOT NULL,
     visibility TEXT NOT NULL,
     usage_plan_id TEXT,                 -- the pay-as-you-go plan
+    licensed_from_hour INTEGER,         -- hours since 1970 from which legacy buyers are metered by licence; null: they are not
     document TEXT NOT NULL,             -- the catalog's document as it came, unknown fields included
     imported_at_ms INTEGER NOT NULL,
     synced_at_ms INTEGER NOT NULL

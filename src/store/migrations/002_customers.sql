@@ -48,6 +48,8 @@ CREATE INDEX subscriptions_by_customer ON subscriptions (customer_id);
 CREATE INDEX subscriptions_by_holder ON subscriptions (product_id, holder);
 CREATE INDEX subscriptions_by_account ON subscriptions (account_id, product_id) WHERE account_id IS NOT NULL;
 CREATE INDEX subscriptions_by_license ON subscriptions (license_arn) WHERE license_arn IS NOT NULL;
+CREATE INDEX subscriptions_ending ON subscriptions (product_id, holder) WHERE status = 'ending';
+CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 -- One live subscription for what was bought, whatever order the news came in.
 CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, ifnull(dimension, ''))
     WHERE ended_at_ms IS NULL AND source = 'aws';

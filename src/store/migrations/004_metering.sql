@@ -5,6 +5,7 @@ CREATE TABLE usage_events (
     feature_id TEXT,
     record_id INTEGER,                  -- the metering record that bears it; null: counted, not billed
     quantity INTEGER NOT NULL,
+    billed INTEGER NOT NULL,            -- of the quantity, what the record bears; the rest is included in the plan
     at_ms INTEGER NOT NULL,             -- when the customer used it
     received_at_ms INTEGER NOT NULL,
     moved TEXT,                         -- why it is billed to another hour than its own
@@ -16,15 +17,17 @@ CREATE TABLE usage_hours (
     -- what was used, hour by hour: the limits' windows are sums of these
     customer_id TEXT NOT NULL,
     feature_id TEXT NOT NULL,
-    hour INTEGER NOT NULL,              -- hours since 1970
+    holder TEXT NOT NULL,               -- as subscriptions.holder; '' for direct ones and while none is known
+    from_ms INTEGER NOT NULL,           -- the hour's start, or that of the window which begins within the hour
     quantity INTEGER NOT NULL,
-    PRIMARY KEY (customer_id, feature_id, hour)
+    PRIMARY KEY (customer_id, feature_id, holder, from_ms)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE usage_totals (
-    -- the other side of the balance: every billable unit as it was accepted at the door
+    -- the other side of the balance: every unit as it was accepted at the door
     product_id TEXT PRIMARY KEY,
-    reported INTEGER NOT NULL
+    reported INTEGER NOT NULL,          -- to be billed
+    included INTEGER NOT NULL DEFAULT 0 -- covered by plans, not billed
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE metering_records (
@@ -34,9 +37,12 @@ CREATE TABLE metering_records (
     holder TEXT NOT NULL,               -- as subscriptions.holder; '' until a subscription turns up
     dimension TEXT NOT NULL,
     hour INTEGER NOT NULL,              -- hours since 1970
-    quantity INTEGER NOT NULL,          -- never changes once the state has left 'open'
-    carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from an earlier hour
-    carried_out INTEGER NOT NULL DEFAULT 0, -- what a person moved on to a later hour; another record bears it now
+    -- quantity + remainder = what its events bill + carried_in
+    quantity INTEGER NOT NULL,
+    carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from another record
+    remainder INTEGER NOT NULL DEFAULT 0,   -- less than AWS takes, or more: went on to a later hour when this one was frozen
+    carried_out INTEGER NOT NULL DEFAULT 0, -- of the quantity, what a person moved on; another record bears it now
+    tagged INTEGER NOT NULL DEFAULT 0,      -- whether metering_tags splits it
     state TEXT NOT NULL CHECK (state IN ('open', 'ready', 'sending', 'accepted', 'parked', 'written_off')),
     reason TEXT,
     -- frozen with the quantity, repeated by every attempt
@@ -47,21 +53,70 @@ CREATE TABLE metering_records (
     region TEXT,
     allocations TEXT,                   -- JSON
     frozen_at_ms INTEGER,
-    deadline_ms INTEGER,
     -- what came of it
+    deadline_ms INTEGER,
+    hastened INTEGER NOT NULL DEFAULT 0, -- the deadline is that of a subscription that is ending
     attempts INTEGER NOT NULL DEFAULT 0,
     next_attempt_at_ms INTEGER,
     last_error TEXT,
     metering_record_id TEXT,
     settled_at_ms INTEGER,
     note TEXT,
-    UNIQUE (product_id, customer_id, holder, dimension, hour)
+    UNIQUE (customer_id, product_id, dimension, hour, holder)
 ) STRICT;
-CREATE INDEX metering_records_unsettled ON metering_records (state, hour)
-    WHERE state IN ('open', 'ready', 'sending');
-CREATE INDEX metering_records_by_state ON metering_records (state, id);
-CREATE INDEX metering_records_by_customer ON metering_records (customer_id);
-CREATE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour);
+-- One record for what AWS deduplicates by, whoever the customer is by now.
+CREATE UNIQUE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour)
+    WHERE holder <> '';
+CREATE INDEX metering_records_open ON metering_records (hour, id) WHERE state = 'open';
+CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE state IN ('ready', 'sending');
+CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
+CREATE INDEX metering_records_hastened ON metering_records (id) WHERE hastened = 1 AND state IN ('ready', 'sending');
+
+CREATE TABLE metering_tags (
+    -- how an open record splits; once it is frozen, its allocations say so
+    record_id INTEGER NOT NULL REFERENCES metering_records (id),
+    tags TEXT NOT NULL,                 -- JSON object, keys in order
+    quantity INTEGER NOT NULL,
+    PRIMARY KEY (record_id, tags)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metering_totals (
+    -- the sums of what is settled, so that the balance does not cost more as history grows
+    product_id TEXT PRIMARY KEY,
+    accepted INTEGER NOT NULL,
+    parked INTEGER NOT NULL,
+    written_off INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER metering_records_settle AFTER UPDATE OF state, carried_out ON metering_records
+WHEN new.state IN ('accepted', 'parked', 'written_off') OR old.state IN ('accepted', 'parked', 'written_off')
+BEGIN
+    INSERT INTO metering_totals (product_id, accepted, parked, written_off) VALUES (
+        new.product_id,
+        (new.state = 'accepted') * (new.quantity - new.carried_out)
+            - (old.state = 'accepted') * (old.quantity - old.carried_out),
+        (new.state = 'parked') * (new.quantity - new.carried_out)
+            - (old.state = 'parked') * (old.quantity - old.carried_out),
+        (new.state = 'written_off') * (new.quantity - new.carried_out)
+            - (old.state = 'written_off') * (old.quantity - old.carried_out)
+    ) ON CONFLICT (product_id) DO UPDATE SET
+        accepted = accepted + excluded.accepted,
+        parked = parked + excluded.parked,
+        written_off = written_off + excluded.written_off;
+END;
+
+-- Law 3: what was frozen never changes.
+CREATE TRIGGER metering_records_frozen
+BEFORE UPDATE OF product_id, holder, dimension, hour, quantity, product_code, account_id, customer_identifier,
+    license_arn, region, allocations ON metering_records
+WHEN old.frozen_at_ms IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'a frozen metering record never changes');
+END;
+CREATE TRIGGER metering_records_kept BEFORE DELETE ON metering_records WHEN old.state <> 'open'
+BEGIN
+    SELECT RAISE(ABORT, 'a metering record is never deleted');
+END;
 
 CREATE TABLE metering_attempts (
     record_id INTEGER NOT NULL REFERENCES metering_records (id),
@@ -71,3 +126,18 @@ CREATE TABLE metering_attempts (
     detail TEXT,
     PRIMARY KEY (record_id, attempt)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metering_warnings (
+    -- what was said about hours that come close to their deadline, so that it is said once
+    product_id TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    deadline_ms INTEGER NOT NULL,
+    stage TEXT NOT NULL CHECK (stage IN ('half', 'four_fifths')),
+    PRIMARY KEY (product_id, hour, deadline_ms, stage)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metering_progress (
+    -- how far hours without usage have been looked at
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    zero_through_hour INTEGER NOT NULL
+) STRICT;

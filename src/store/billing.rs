@@ -1,0 +1,260 @@
+//! Billing usage: which record bears it, how much of it is billed, and the sums that follow.
+//!
+//! Everything is added up in memory and written once a report: a record is updated once however many events it
+//! takes. The counters are read and written inside the writer's transaction, so two reports at once cannot both
+//! find room in what a plan includes.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::convert::millis;
+use super::records::{RecordKey, add_tagged_in, delete_record_in, open_record_in};
+use super::routes::{Bears, Route};
+use super::usage::quantity;
+use super::{During, StoreError};
+use crate::domain::allowance::{Billing, excess};
+use crate::domain::window::Window;
+use crate::domain::{ClockHour, CustomerId, FeatureId, Holder, ProductId, Quantity};
+
+/// One piece of usage.
+pub(super) struct Use<'a> {
+    pub(super) customer: &'a CustomerId,
+    pub(super) feature: Option<&'a FeatureId>,
+    pub(super) quantity: Quantity,
+    /// When the customer used it.
+    pub(super) at: Timestamp,
+    /// The hour that it belongs to.
+    pub(super) hour: ClockHour,
+    /// Its tags as JSON, if it has any.
+    pub(super) tags: Option<&'a str>,
+}
+
+/// Where a piece of usage would go. Nothing is counted until [`Biller::count`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Billed {
+    /// The record that bears it; none where nothing of it is billed.
+    pub(super) record: Option<i64>,
+    /// How much of it is billed.
+    pub(super) quantity: Quantity,
+    /// Why it is billed to another hour than its own.
+    pub(super) moved: Option<&'static str>,
+}
+
+/// Where usage counts: customer, feature and holder.
+type Counter = (CustomerId, FeatureId, String);
+
+pub(super) struct Biller<'a> {
+    connection: &'a Connection,
+    records: HashMap<RecordKey, (i64, ClockHour)>,
+    /// Records that were made here and that nothing was added to yet.
+    empty: HashSet<i64>,
+    /// What is added, record by record.
+    added: HashMap<i64, i64>,
+    tagged: HashMap<(i64, String), i64>,
+    /// What is counted, hour by hour.
+    used: HashMap<(Counter, i64), i64>,
+    /// What is used so far in the windows that bill overage.
+    windows: HashMap<(Counter, i64), i64>,
+    /// What is reported and what is included, product by product.
+    totals: HashMap<ProductId, (i64, i64)>,
+}
+
+impl<'a> Biller<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            records: HashMap::new(),
+            empty: HashSet::new(),
+            added: HashMap::new(),
+            tagged: HashMap::new(),
+            used: HashMap::new(),
+            windows: HashMap::new(),
+            totals: HashMap::new(),
+        }
+    }
+
+    /// Finds what bears a piece of usage.
+    pub(super) fn place(&mut self, it: &Use<'_>, route: &Route) -> Result<Billed, StoreError> {
+        let nothing = Billed { record: None, quantity: Quantity::ZERO, moved: None };
+        let Some(bears) = &route.bears else { return Ok(nothing) };
+        let quantity = match (&route.billing, it.feature) {
+            (Billing::All, _) | (_, None) => it.quantity,
+            (Billing::None, _) => Quantity::ZERO,
+            (Billing::Overage { included, window }, Some(feature)) => {
+                let counter = counter(it.customer, feature, bears.holder.as_ref());
+                let used = self.used_in_window(counter, *window, it.at)?;
+                excess(quantity(used), it.quantity, *included)
+            }
+        };
+        // Usage of nothing is billed as it came; what a plan includes leaves no record.
+        if quantity == Quantity::ZERO && it.quantity > Quantity::ZERO {
+            return Ok(nothing);
+        }
+        let first = route.first_hour.filter(|first| *first > it.hour);
+        let wanted = first.unwrap_or(it.hour);
+        let (record, hour) = self.record(bears, it.customer, wanted)?;
+        let moved = match first {
+            Some(_) => Some("before_start"),
+            None => (hour != wanted).then_some("hour_frozen"),
+        };
+        Ok(Billed { record: Some(record), quantity, moved })
+    }
+
+    /// Counts a piece of usage where it was placed.
+    pub(super) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed) {
+        let bears = route.bears.as_ref();
+        if let Some(record) = billed.record {
+            self.empty.remove(&record);
+            *self.added.entry(record).or_default() += billed.quantity.millionths();
+            if let Some(tags) = it.tags {
+                let part = self.tagged.entry((record, tags.to_owned())).or_default();
+                *part += billed.quantity.millionths();
+            }
+        }
+        if let Some(bears) = bears {
+            let included = it.quantity.saturating_sub(billed.quantity).millionths();
+            self.total(&bears.product_id, billed.quantity.millionths(), included);
+        }
+        if let Some(feature) = it.feature {
+            let holder = bears.and_then(|bears| bears.holder.as_ref());
+            let counter = counter(it.customer, feature, holder);
+            self.use_of(counter, route.window, it.at, it.quantity.millionths());
+        }
+    }
+
+    /// Takes back what a piece of usage counted while nothing bore it.
+    pub(super) fn uncount_waiting(&mut self, it: &Use<'_>, product: &ProductId, billed: Quantity) {
+        self.total(product, -billed.millionths(), 0);
+        if let Some(feature) = it.feature {
+            let counter = counter(it.customer, feature, None);
+            self.use_of(counter, Window::Lifetime, it.at, -it.quantity.millionths());
+        }
+    }
+
+    fn total(&mut self, product: &ProductId, reported: i64, included: i64) {
+        // Most events of a report are of one product: no new key for each.
+        if !self.totals.contains_key(product) {
+            self.totals.insert(product.clone(), (0, 0));
+        }
+        if let Some(sums) = self.totals.get_mut(product) {
+            sums.0 += reported;
+            sums.1 += included;
+        }
+    }
+
+    fn use_of(&mut self, counter: Counter, window: Window, at: Timestamp, quantity: i64) {
+        let start = window.around(at).start;
+        let slot = millis(ClockHour::of(at).start().max(start));
+        let window = (counter.clone(), window_key(start));
+        if let Some(used) = self.windows.get_mut(&window) {
+            *used += quantity;
+        }
+        *self.used.entry((counter, slot)).or_default() += quantity;
+    }
+
+    /// What was used in the window around a moment, this report included.
+    fn used_in_window(
+        &mut self,
+        counter: Counter,
+        window: Window,
+        at: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let around = window.around(at);
+        let key = (counter, window_key(around.start));
+        if let Some(used) = self.windows.get(&key) {
+            return Ok(*used);
+        }
+        let (customer, feature, holder) = &key.0;
+        let end = around.end.map_or(i64::MAX, millis);
+        let held: i64 = self
+            .connection
+            .prepare_cached(
+                "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+            )
+            .and_then(|mut select| {
+                let ids = (customer.as_str(), feature.as_str(), holder);
+                select.query_row((ids.0, ids.1, ids.2, key.1, end), |row| row.get(0))
+            })
+            .during("sum a window's usage")?;
+        // What this report counted before its window was asked for.
+        let here: i64 = self
+            .used
+            .iter()
+            .filter(|((counter, from), _)| *counter == key.0 && (key.1..end).contains(from))
+            .map(|(_, quantity)| quantity)
+            .sum();
+        self.windows.insert(key, held + here);
+        Ok(held + here)
+    }
+
+    fn record(
+        &mut self,
+        bears: &Bears,
+        customer: &CustomerId,
+        hour: ClockHour,
+    ) -> Result<(i64, ClockHour), StoreError> {
+        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        if let Some(known) = self.records.get(&key) {
+            return Ok(*known);
+        }
+        let found = open_record_in(self.connection, &key)?;
+        if found.new {
+            self.empty.insert(found.id);
+        }
+        self.records.insert(key, (found.id, found.hour));
+        Ok((found.id, found.hour))
+    }
+
+    /// Writes the sums.
+    pub(super) fn finish(self) -> Result<(), StoreError> {
+        let connection = self.connection;
+        for record in self.empty {
+            delete_record_in(connection, record)?;
+        }
+        let mut add = connection
+            .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
+            .during("add to metering records")?;
+        for (record, quantity) in self.added.into_iter().filter(|(_, quantity)| *quantity != 0) {
+            add.execute((record, quantity)).during("add to metering records")?;
+        }
+        for ((record, tags), quantity) in self.tagged {
+            add_tagged_in(connection, record, &tags, quantity)?;
+        }
+        let mut count = connection
+            .prepare_cached(
+                "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+            )
+            .during("count usage")?;
+        for (((customer, feature, holder), from), quantity) in self.used {
+            count
+                .execute((customer.as_str(), feature.as_str(), holder, from, quantity))
+                .during("count usage")?;
+        }
+        let mut total = connection
+            .prepare_cached(
+                "INSERT INTO usage_totals (product_id, reported, included) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET reported = reported + excluded.reported,
+                     included = included + excluded.included",
+            )
+            .during("total usage")?;
+        for (product, (reported, included)) in self.totals {
+            total.execute((product.as_str(), reported, included)).during("total usage")?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(customer: &CustomerId, feature: &FeatureId, holder: Option<&Holder>) -> Counter {
+    let holder = holder.map(Holder::to_string).unwrap_or_default();
+    (customer.clone(), feature.clone(), holder)
+}
+
+/// A window's start as usage is counted by: the lifetime's is before every time that there is.
+fn window_key(start: Timestamp) -> i64 {
+    if start == Timestamp::MIN { i64::MIN } else { millis(start) }
+}

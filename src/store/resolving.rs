@@ -1,0 +1,137 @@
+//! What a person decides about a parked record.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::convert::millis;
+use super::metering::{RecordRow, record_in};
+use super::records::{RecordKey, carry_into, open_record_in};
+use super::routes::Bears;
+use super::{During, Store, StoreError};
+use crate::domain::allocation::Allocation;
+use crate::domain::{ClockHour, Holder};
+
+/// What a person decides about a parked record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Send it again as it is.
+    Retry,
+    /// Bill its units with a later hour.
+    CarryForward,
+    /// Give it up.
+    WriteOff,
+}
+
+/// Why a record could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such record.
+    #[error("there is no metering record {0}")]
+    Unknown(String),
+    /// Nobody has to decide on it.
+    #[error("metering record {id} is {state}; only parked ones are for a person to decide")]
+    NotParked {
+        /// The record.
+        id: String,
+        /// Its state.
+        state: String,
+    },
+    /// AWS may have billed it, so its units may not go anywhere else.
+    #[error(
+        "AWS may have honoured metering record {0} although its answer was lost: retry it, or write it off"
+    )]
+    MaybeHonoured(String),
+    /// It was never frozen, so there is nothing to send.
+    #[error(
+        "metering record {0} was never ready to be sent: carry it forward to an hour that can be, or write it off"
+    )]
+    NeverFrozen(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Does what a person decided about a parked record.
+    pub async fn resolve_record(
+        &self,
+        id: String,
+        resolution: Resolution,
+        note: String,
+        now: Timestamp,
+    ) -> Result<RecordRow, ResolveError> {
+        let record = self
+            .write(move |connection| resolve_in(connection, &id, resolution, &note, now))
+            .await?;
+        self.nudges().metering.notify_one();
+        Ok(record)
+    }
+}
+
+fn resolve_in(
+    connection: &Connection,
+    id: &str,
+    resolution: Resolution,
+    note: &str,
+    now: Timestamp,
+) -> Result<RecordRow, ResolveError> {
+    let unknown = || ResolveError::Unknown(id.to_owned());
+    let number: i64 = id.parse().map_err(|_| unknown())?;
+    let record = record_in(connection, number)?.ok_or_else(unknown)?;
+    if record.state != "parked" {
+        return Err(ResolveError::NotParked { id: id.to_owned(), state: record.state });
+    }
+    let (holder, unanswered): (String, bool) = connection
+        .prepare_cached(
+            "SELECT holder, EXISTS (SELECT 1 FROM metering_attempts
+                 WHERE record_id = ?1 AND outcome = 'unknown') FROM metering_records WHERE id = ?1",
+        )
+        .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))
+        .during("read a parked record")?;
+    let statement = match resolution {
+        Resolution::Retry if record.frozen_at.is_none() => {
+            return Err(ResolveError::NeverFrozen(id.to_owned()));
+        }
+        Resolution::Retry => {
+            "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
+                 next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1"
+        }
+        Resolution::CarryForward if unanswered => {
+            return Err(ResolveError::MaybeHonoured(id.to_owned()));
+        }
+        Resolution::CarryForward => {
+            carry_forward(connection, &record, Holder::parse(&holder), now)?;
+            "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
+                 carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1"
+        }
+        Resolution::WriteOff => {
+            "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1"
+        }
+    };
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut update| update.execute((number, note, millis(now))))
+        .during("resolve a record")?;
+    record_in(connection, number)?.ok_or_else(unknown)
+}
+
+fn carry_forward(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: Option<Holder>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = RecordKey {
+        bears: Bears {
+            product_id: record.product_id.clone(),
+            dimension: record.dimension.clone(),
+            holder,
+        },
+        customer: record.customer_id.clone(),
+        hour: ClockHour::of(now),
+    };
+    let target = open_record_in(connection, &key)?;
+    let tagged: Vec<Allocation> =
+        record.allocations.iter().filter(|it| !it.tags.is_empty()).cloned().collect();
+    carry_into(connection, target.id, record.quantity.millionths(), &tagged)
+}

@@ -5,123 +5,24 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
-use marketd::domain::ledger::Answer;
 use marketd::domain::reconciliation::Patience;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
     AccountId, BuyerRef, CustomerId, DimensionKey, ProductCode, ProductId, Quantity,
 };
 use marketd::health::Health;
-use marketd::metering::{CallAnswer, FrozenCall, MeteringApi, MeteringEngine};
-use marketd::sandbox::market::{
-    Action, CallContext, Channel, IdenticalRetry, Market, Options, Order, Product, Service,
-};
+use marketd::metering::MeteringEngine;
+use marketd::sandbox::market::{Action, Channel, IdenticalRetry, Market, Options, Order, Product};
 use marketd::store::{Closing, Incoming, Look, LookEntry, Page, RecordFilter, RecordRow, Store};
-use serde_json::{Value, json};
+use support::aws::Aws;
 
 const START: &str = "2026-11-10T09:05:00Z";
 const WINDOW: SignedDuration = SignedDuration::from_hours(24);
-
-/// AWS by the sandbox's rules, with answers that get lost.
-#[derive(Clone)]
-struct Aws {
-    market: Arc<Mutex<Market>>,
-    clock: Clock,
-    faults: Arc<Mutex<Option<Rng>>>,
-    /// A dimension that AWS refuses, and the whole call with it.
-    poison: Option<&'static str>,
-}
-
-impl MeteringApi for Aws {
-    async fn send(&self, call: &FrozenCall) -> CallAnswer {
-        let fate = self.faults.lock().unwrap().as_mut().map_or(9, |rng| rng.u32(0..10));
-        if fate == 0 {
-            return CallAnswer::Failed(Answer::Throttled);
-        }
-        if fate == 1 {
-            return CallAnswer::Failed(Answer::Unanswered("cut before".into()));
-        }
-        if let Some(poison) = self.poison
-            && call.records.iter().any(|record| record.dimension.as_str() == poison)
-        {
-            let code = "InvalidUsageDimensionException".to_owned();
-            return CallAnswer::Refused { code, message: "no such dimension".into() };
-        }
-        let records: Vec<Value> = call.records.iter().map(wire).collect();
-        let mut input = json!({"UsageRecords": records});
-        if let Some(code) = &call.product_code {
-            input["ProductCode"] = json!(code);
-        }
-        let context = CallContext {
-            now: self.clock.now(),
-            region: "us-east-1".into(),
-            unprocessed: (fate == 2).then_some(1),
-        };
-        let answer = self.market.lock().unwrap().call(
-            &context,
-            Service::Metering,
-            "BatchMeterUsage",
-            &input,
-        );
-        match answer {
-            _ if fate == 3 => CallAnswer::Failed(Answer::Unanswered("cut after".into())),
-            Err(error) => {
-                CallAnswer::Refused { code: error.code.to_owned(), message: error.message }
-            }
-            Ok(answer) => {
-                CallAnswer::Answered(records.iter().map(|sent| of(sent, &answer)).collect())
-            }
-        }
-    }
-}
-
-fn wire(record: &marketd::store::SendableRecord) -> Value {
-    let mut wire = json!({
-        "Timestamp": record.hour.start().as_second(),
-        "Dimension": record.dimension,
-        "Quantity": record.quantity.whole_units(),
-    });
-    let identity = &record.identity;
-    for (key, value) in [
-        (
-            "CustomerIdentifier",
-            identity.customer_identifier.as_ref().map(marketd::domain::Id::as_str),
-        ),
-        ("CustomerAWSAccountId", identity.account_id.as_ref().map(marketd::domain::Id::as_str)),
-        ("LicenseArn", identity.license_arn.as_ref().map(marketd::domain::Id::as_str)),
-    ] {
-        if let Some(value) = value {
-            wire[key] = json!(value);
-        }
-    }
-    wire
-}
-
-fn of(sent: &Value, answer: &Value) -> Answer {
-    let is_it = |told: &Value| {
-        ["Dimension", "LicenseArn", "CustomerIdentifier"].iter().all(|key| told[*key] == sent[*key])
-            && told["Timestamp"].as_number().map(seconds)
-                == sent["Timestamp"].as_number().map(seconds)
-    };
-    let result = answer["Results"].as_array().unwrap().iter().find(|it| is_it(&it["UsageRecord"]));
-    let Some(result) = result else { return Answer::Unprocessed };
-    let metering_record_id = result["MeteringRecordId"].as_str().map(str::to_owned);
-    match result["Status"].as_str().unwrap() {
-        "Success" => Answer::Success { metering_record_id },
-        "DuplicateRecord" => Answer::Duplicate { metering_record_id, told: None },
-        _ => Answer::NotSubscribed,
-    }
-}
-
-fn seconds(number: &serde_json::Number) -> String {
-    number.to_string().trim_end_matches(".0").to_owned()
-}
 
 /// A seller with one licensed pay-as-you-go product and its buyers.
 struct Books {
@@ -144,12 +45,7 @@ impl Books {
             let order = Order::of(&product.product_code);
             market.act(clock.now(), &account(number), Action::Subscribe(order)).unwrap();
         }
-        let aws = Aws {
-            market: Arc::new(Mutex::new(market)),
-            clock,
-            faults: Arc::new(Mutex::new(None)),
-            poison: None,
-        };
+        let aws = Aws::new(market, clock);
         let mut books = Self { folder, store, aws, product, reports: 0 };
         books.hear_and_look(buyers).await;
         books
@@ -306,7 +202,7 @@ async fn fractions_wait_until_they_are_whole() {
 #[tokio::test]
 async fn a_poisoned_record_is_parked_alone() {
     let mut books = Books::open(3, 8).await;
-    books.aws.poison = Some("gb");
+    books.aws.faults.lock().unwrap().poison = Some("gb");
     let customers = books.customers().await;
     for customer in &customers {
         books.report(customer, "requests", "7", books.now()).await;
@@ -326,7 +222,7 @@ async fn a_poisoned_record_is_parked_alone() {
 async fn bill_some_days(seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let mut books = Books::open(seed, 4).await;
-    *books.aws.faults.lock().unwrap() = Some(rng.fork());
+    books.aws.faults.lock().unwrap().dice = Some(rng.fork());
     let customers = books.customers().await;
     // AWS's sources disagree on how it answers the very same record: either must do.
     if seed.is_multiple_of(2) {
@@ -355,7 +251,7 @@ async fn bill_some_days(seed: u64) {
             books.store = Store::open(&books.folder.path().join("marketd.db")).unwrap();
         }
     }
-    *books.aws.faults.lock().unwrap() = None;
+    books.aws.faults.lock().unwrap().dice = None;
     for _ in 0..4 {
         books.pass_time(SignedDuration::from_mins(40));
         books.engine().run_pass().await.unwrap();

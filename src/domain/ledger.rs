@@ -364,12 +364,16 @@ fn snake(code: &str) -> String {
     word
 }
 
-/// How long to wait after so many attempts, of which each doubles the wait.
-pub fn retry_wait(attempts: u32, jitter: u32) -> SignedDuration {
+/// How long to wait after so many attempts, of which each doubles the wait. Records that failed together are spread
+/// by their ids, the same way each time.
+pub fn retry_wait(attempts: u32, record: i64) -> SignedDuration {
     let longest = SignedDuration::from_mins(5);
     let doubled = SignedDuration::from_millis(500) * 2_i32.pow(attempts.min(12));
     let wait = doubled.min(longest);
-    wait / 2 + (wait / 2 / 1_000) * i32::try_from(jitter % 1_000).unwrap_or(0)
+    let mixed = (record.cast_unsigned() ^ (u64::from(attempts) << 32))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        >> 40;
+    wait / 2 + (wait / 2 / 1_000) * i32::try_from(mixed % 1_000).unwrap_or(0)
 }
 
 #[cfg(test)]

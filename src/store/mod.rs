@@ -30,6 +30,7 @@ mod routes;
 mod sending;
 mod subscriptions;
 mod usage;
+mod usage_history;
 mod writer;
 mod zero;
 
@@ -59,6 +60,7 @@ use reader::Readers;
 pub use resolving::{Resolution, ResolveError};
 pub use sending::{SendableRecord, Settled};
 pub use subscriptions::SubscriptionFilter;
+pub use usage_history::{BearingRecord, UsageFilter, UsageRow};
 use writer::Writer;
 
 /// Why the store could not do something.
@@ -202,6 +204,12 @@ impl Store {
         {
             tracing::error!("the store's thread panicked while closing");
         }
+    }
+
+    /// Rehearses a crash: the last of so many writes reaches the disk and its answer is lost, and no further write
+    /// is taken, as if the process had died.
+    pub fn stop_after(&self, writes: u32) {
+        self.writer.stop_after(writes);
     }
 
     /// Runs `work` in a write transaction; `Ok` means that it is on disk.

@@ -307,7 +307,7 @@ fn write_answer(
         Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
             write_attempt(connection, record, outcome, Some(&error))?;
-            let wait = retry_wait(subject.attempts, fastrand::u32(..));
+            let wait = retry_wait(subject.attempts, record);
             put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 mark_buyer_in(connection, &buyer, now)?;
@@ -332,7 +332,7 @@ fn write_answer(
                 // At once the first time, since access follows; then ever more seldom.
                 let wait = match subject.attempts {
                     0 | 1 => SignedDuration::ZERO,
-                    attempts => retry_wait(attempts, fastrand::u32(..)),
+                    attempts => retry_wait(attempts, record),
                 };
                 mark_buyer_in(connection, &buyer, now.saturating_add(wait).unwrap_or(now))?;
             }

@@ -5,7 +5,8 @@
 //! serves many small writes, and no caller is told of a write that could still be lost.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -32,6 +33,8 @@ enum Job {
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: mpsc::SyncSender<Job>,
+    /// How many more writes are taken before a rehearsed crash; beyond counting where none is rehearsed.
+    fuse: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -43,7 +46,7 @@ impl Writer {
             .name("store-writer".into())
             .spawn(move || write_until_closed(connection, &queue))
             .map_err(|source| StoreError::Thread { source })?;
-        Ok((Self { jobs }, thread))
+        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)) }, thread))
     }
 
     /// Runs `work` in a transaction and returns once it is on disk, or undone.
@@ -55,6 +58,13 @@ impl Writer {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let last = match self
+            .fuse
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        {
+            Ok(left) => left == 1,
+            Err(_burnt) => return Err(StoreError::Closed.into()),
+        };
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |transaction| {
             let outcome = match transaction {
@@ -71,7 +81,12 @@ impl Writer {
             })
         });
         self.hand_over(Job::Write(work)).await?;
-        answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
+        if last { Err(StoreError::Closed.into()) } else { answer }
+    }
+
+    pub(super) fn stop_after(&self, writes: u32) {
+        self.fuse.store(u64::from(writes), Ordering::Relaxed);
     }
 
     /// Lets the thread finish what was handed over before this, and end.

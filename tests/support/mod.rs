@@ -1,6 +1,8 @@
 //! What several suites share.
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
+pub(crate) mod aws;
+pub(crate) mod seller;
 pub(crate) mod world;
 
 use fastrand::Rng;

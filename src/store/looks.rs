@@ -173,7 +173,10 @@ fn apply_entry(
     applied: &mut Applied,
 ) -> Result<(), StoreError> {
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
-    if looked_at_in(connection, &key)?.is_some_and(|last| last > look.observed_at) {
+    // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
+    // set back, and says nothing about which is older.
+    let newer = looked_at_in(connection, &key)?.filter(|last| *last <= now);
+    if newer.is_some_and(|last| last > look.observed_at) {
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();

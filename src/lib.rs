@@ -8,6 +8,7 @@ pub mod aws;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
+pub mod csv;
 pub mod daemon;
 pub mod domain;
 pub mod health;

@@ -24,13 +24,13 @@ const LOCAL: &[&[&str]] = &[
 const GROUPS: &[(&str, &[&str])] = &[
     ("integration", &["show", "trust-policy", "iam-policy", "connect", "remove"]),
     ("listing", &["list", "import", "sync"]),
-    ("product", &["list", "show"]),
+    ("product", &["list", "show", "license"]),
     ("plan", &["list", "show", "create", "publish", "archive", "entitle"]),
     ("feature", &["list", "show", "set"]),
     ("customer", &["list", "show", "provision", "subscriptions"]),
     ("subscription", &["list", "show"]),
-    ("usage", &["report", "import"]),
-    ("metering", &["list", "show", "resolve", "balance"]),
+    ("usage", &["report", "import", "list", "show"]),
+    ("metering", &["list", "show", "resolve", "balance", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),
 ];

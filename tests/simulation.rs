@@ -237,17 +237,17 @@ impl Simulation {
                 return Err(error);
             }
         };
-        self.promise(&events, receipt.rejected.iter().map(|it| it.id.clone()).collect());
+        self.promise(&events, &receipt.rejected.iter().map(|it| it.id.clone()).collect());
         Ok(())
     }
 
     async fn keep(&mut self, events: &[UsageEvent]) -> Step {
         let receipt = self.store.append_usage(events.to_vec(), WINDOW, self.clock.now()).await?;
-        self.promise(events, receipt.rejected.iter().map(|it| it.id.clone()).collect());
+        self.promise(events, &receipt.rejected.iter().map(|it| it.id.clone()).collect());
         Ok(())
     }
 
-    fn promise(&mut self, events: &[UsageEvent], rejected: BTreeSet<String>) {
+    fn promise(&mut self, events: &[UsageEvent], rejected: &BTreeSet<String>) {
         let kept = events.iter().filter(|event| !rejected.contains(&event.id));
         self.promised.extend(kept.map(|event| (event.id.clone(), event.quantity)));
     }

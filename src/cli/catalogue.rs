@@ -90,6 +90,21 @@ pub(super) enum Product {
         /// The product.
         id: String,
     },
+    /// Sets from which hour on a legacy product's buyers are metered by licence.
+    ///
+    /// Hours before it are metered by product code, and no hour in both forms: that would bill it twice. Set it to
+    /// the hour in which the product is moved at AWS. A move that lies ahead can be taken back, one that has
+    /// happened cannot.
+    License {
+        /// The product.
+        id: String,
+        /// The start of an hour that has not begun, as 2026-12-01T00:00:00Z.
+        #[arg(long, required_unless_present = "cancel")]
+        from: Option<String>,
+        /// Takes back a move that lies ahead.
+        #[arg(long, conflicts_with = "from")]
+        cancel: bool,
+    },
 }
 
 impl Product {
@@ -101,6 +116,10 @@ impl Product {
             }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
+            }
+            Self::License { id, from, cancel: _ } => {
+                let path = format!("/v1/products/{}/licensing", escape(&id));
+                output.one(&daemon.put(&path, json!({"from": from})).await?)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
@@ -69,6 +69,33 @@ impl Daemon {
         }
     }
 
+    /// What a path answers to a query; what is none is left out.
+    pub(super) async fn query(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> anyhow::Result<Value> {
+        self.get(&with_query(path, query)).await
+    }
+
+    /// A file as it comes, part by part.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        into: &mut impl std::io::Write,
+    ) -> anyhow::Result<()> {
+        let request = self.request(Method::GET, &with_query(path, query));
+        let mut answer = self.answer(request).await?;
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        while let Some(part) = answer.chunk().await.context("marketd's answer was cut short")? {
+            into.write_all(&part)?;
+        }
+        Ok(into.flush()?)
+    }
+
     /// Usage events, one a line.
     pub(super) async fn post_lines(&self, path: &str, body: String) -> anyhow::Result<Value> {
         let request =
@@ -93,34 +120,50 @@ impl Daemon {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-        let answer = match request.send().await {
-            Ok(answer) => answer,
+        let answer = self.answer(request).await?;
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        let text = answer.text().await.context("marketd's answer was cut short")?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+        match request.send().await {
+            Ok(answer) => Ok(answer),
             Err(error) if error.is_connect() => bail!(
                 "no marketd answers at {}: start it with `marketd run`, or set MARKETD_URL",
                 self.url
             ),
-            Err(error) => return Err(error).context("marketd did not answer"),
-        };
-        let status = answer.status();
-        let text = answer.text().await.context("marketd's answer was cut short")?;
-        let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        if status.is_success() {
-            return Ok(body);
+            Err(error) => Err(error).context("marketd did not answer"),
         }
-        if status == StatusCode::UNAUTHORIZED {
-            bail!(
-                "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
-            );
-        }
-        let detail = body["detail"].as_str().or(body.as_str()).unwrap_or("no detail");
-        let mut message = detail.to_owned();
-        for check in body["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false)
-        {
-            let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
-            message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));
-        }
-        bail!("{message} ({status})")
     }
+}
+
+fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
+    let pairs = query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+    let text: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    format!("{path}?{}", text.join("&"))
+}
+
+/// What a refusal says, for a person.
+async fn refusal(answer: reqwest::Response) -> anyhow::Error {
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if status == StatusCode::UNAUTHORIZED {
+        return anyhow!(
+            "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
+        );
+    }
+    let detail = body["detail"].as_str().or(body.as_str()).unwrap_or("no detail");
+    let mut message = detail.to_owned();
+    for check in body["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false) {
+        let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));
+    }
+    anyhow!("{message} ({status})")
 }
 
 /// Percent-encodes what may not stand in a path segment or query value.

@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod integration;
 mod local;
+mod metering;
 mod output;
 mod people;
 mod usage;
@@ -77,7 +78,7 @@ enum Command {
     Usage(usage::Usage),
     /// The metering ledger: what was billed to AWS.
     #[command(subcommand)]
-    Metering(usage::Metering),
+    Metering(metering::Metering),
     /// Notifications from AWS, as they came.
     #[command(subcommand)]
     Notification(people::Notification),

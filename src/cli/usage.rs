@@ -1,25 +1,26 @@
-//! `marketd usage` and `metering`.
+//! `marketd usage`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
-use super::output::{Column, Output, say};
-use super::{Failure, Limit, object};
+use super::output::{Column, Output};
+use super::{Failure, Limit, key_value, object};
 
-const RECORDS: &[Column] = &[
-    ("RECORD", "id"),
+const EVENTS: &[Column] = &[
+    ("EVENT", "id"),
     ("CUSTOMER", "customer_id"),
-    ("PRODUCT", "product_id"),
-    ("DIMENSION", "dimension"),
-    ("HOUR", "hour"),
+    ("FEATURE", "feature_id"),
     ("QUANTITY", "quantity"),
-    ("STATE", "state"),
-    ("ATTEMPTS", "attempts"),
-    ("REASON", "reason"),
+    ("BILLED", "billed"),
+    ("TIME", "timestamp"),
+    ("RECORD", "metering_record.id"),
+    ("HOUR", "metering_record.hour"),
+    ("STATE", "metering_record.state"),
+    ("MOVED", "moved"),
 ];
 
 /// Events sent in one report.
@@ -53,11 +54,37 @@ pub(super) enum Usage {
         /// Under which licence, where there are several.
         #[arg(long)]
         license_arn: Option<String>,
+        /// How it splits on the buyer's bill, as KEY=VALUE; up to five.
+        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_value)]
+        tags: Vec<(String, String)>,
     },
-    /// Reports the events of a file, one JSON event a line.
+    /// Reports the events of a file: one JSON event a line, or CSV.
+    ///
+    /// The first line of a CSV file names its columns: id, customer_id, feature_id or product_id and dimension,
+    /// quantity, timestamp, license_arn, and tag:KEY for tags. An event's id is its idempotency key: the same file
+    /// again changes nothing.
     Import {
-        /// The file.
+        /// The file; one that ends in .csv is read as CSV.
         file: PathBuf,
+    },
+    /// Lists usage events, in the order in which they were reported, and where each is billed.
+    List {
+        /// Of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        /// Of this feature.
+        #[arg(long)]
+        feature: Option<String>,
+        /// Billed by this metering record.
+        #[arg(long)]
+        record: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Shows a usage event, where it is billed, and why there.
+    Show {
+        /// The event.
+        id: String,
     },
 }
 
@@ -74,6 +101,7 @@ impl Usage {
                 id,
                 timestamp,
                 license_arn,
+                tags,
             } => {
                 let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
                 let text = |value: Option<String>| value.map(|text| json!(text));
@@ -86,13 +114,20 @@ impl Usage {
                     ("quantity", Some(json!(quantity))),
                     ("timestamp", text(timestamp)),
                     ("license_arn", text(license_arn)),
+                    ("tags", (!tags.is_empty()).then(|| tags_object(tags))),
                 ]);
                 vec![event.to_string()]
             }
-            Self::Import { file } => {
-                let text = std::fs::read_to_string(&file)
-                    .with_context(|| format!("{} cannot be read", file.display()))?;
-                text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+            Self::Import { file } => lines_of(&file)?,
+            Self::List { customer, feature, record, limit } => {
+                let query =
+                    [("customer_id", customer), ("feature_id", feature), ("record_id", record)];
+                let found = daemon.list("/v1/usage", &query, limit.rows()).await?;
+                return Ok(output.list(&found, EVENTS)?);
+            }
+            Self::Show { id } => {
+                let event = daemon.get(&format!("/v1/usage/{}", escape(&id))).await?;
+                return Ok(output.one(&event)?);
             }
         };
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
@@ -106,6 +141,24 @@ impl Usage {
     }
 }
 
+fn tags_object(tags: Vec<(String, String)>) -> Value {
+    tags.into_iter().map(|(key, value)| (key, json!(value))).collect::<Map<_, _>>().into()
+}
+
+/// A file's events, one JSON object each.
+fn lines_of(file: &Path) -> anyhow::Result<Vec<String>> {
+    let bytes =
+        std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        let events = crate::csv::read_usage(&bytes)
+            .with_context(|| format!("{} is not a file of usage", file.display()))?;
+        return Ok(events.iter().map(Value::to_string).collect());
+    }
+    let text =
+        String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+}
+
 fn add(total: &mut Value, receipt: &Value) {
     for key in ["accepted", "duplicates"] {
         let sum = total[key].as_u64().unwrap_or(0) + receipt[key].as_u64().unwrap_or(0);
@@ -115,69 +168,5 @@ fn add(total: &mut Value, receipt: &Value) {
         (total["rejected"].as_array_mut(), receipt["rejected"].as_array())
     {
         all.extend(more.iter().cloned());
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Metering {
-    /// Lists metering records.
-    List {
-        /// In this state.
-        #[arg(long)]
-        state: Option<String>,
-        /// Of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// Of this customer.
-        #[arg(long)]
-        customer: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Shows a record and every attempt at it.
-    Show {
-        /// The record.
-        id: String,
-    },
-    /// Decides on a parked record.
-    Resolve {
-        /// The record.
-        id: String,
-        /// What to do.
-        #[arg(long, value_parser = ["retry", "carry_forward", "write_off"])]
-        action: String,
-        /// Why, for whoever reads the books later.
-        #[arg(long)]
-        note: String,
-    },
-    /// Shows where every reported unit is; exits with 1 if they do not add up.
-    Balance,
-}
-
-impl Metering {
-    pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
-        let daemon = Daemon::from_environment()?;
-        let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
-        match self {
-            Self::List { state, product, customer, limit } => {
-                let query = [("state", state), ("product_id", product), ("customer_id", customer)];
-                let found = daemon.list("/v1/metering/records", &query, limit.rows()).await?;
-                output.list(&found, RECORDS)?;
-            }
-            Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,
-            Self::Resolve { id, action, note } => {
-                let body = json!({"action": action, "note": note});
-                output.one(&daemon.post(&format!("{}/resolve", path(&id)), body).await?)?;
-            }
-            Self::Balance => {
-                let balance = daemon.get("/v1/metering/balance").await?;
-                output.one(&balance)?;
-                if balance["adds_up"] != true {
-                    say("THE UNITS DO NOT ADD UP")?;
-                    return Err(Failure::Said);
-                }
-            }
-        }
-        Ok(())
     }
 }

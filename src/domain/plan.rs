@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity};
+use super::{
+    ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity,
+};
 
 /// A priced unit of a product, as the catalog describes it and as it was mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,6 +57,9 @@ pub struct Product {
     /// The plan of those who pay as they go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_plan_id: Option<PlanId>,
+    /// From which hour on its legacy buyers are metered by licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licensed_from: Option<ClockHour>,
     /// Its dimensions.
     pub dimensions: Vec<Dimension>,
     /// Its plans.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use super::extract::{Body, Params, Path, items, one_more, page};
 use super::{ApiState, Problem};
 use crate::catalog;
 use crate::domain::plan::{EntitlementTerms, Feature, FeatureKind, Plan, Product};
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 use crate::store::ImportProduct;
 
 #[derive(Deserialize)]
@@ -87,6 +88,30 @@ pub(super) async fn sync(
     let changes =
         catalog::sync(&clients, &state.store, &product.entity_id, state.clock.now()).await?;
     Ok(Json(json!(changes.ok_or_else(unknown)?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Licensing {
+    from: Option<Timestamp>,
+}
+
+/// From which hour on a legacy product's buyers are metered by licence; null takes a move back that lies ahead.
+pub(super) async fn licensing(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Body(body): Body<Licensing>,
+) -> Result<Json<Product>, Problem> {
+    let from = body.from.map(ClockHour::of);
+    if from.is_some_and(|hour| Some(hour.start()) != body.from) {
+        return Err(Problem::bad_request(
+            "from is the start of a clock hour, such as 2026-12-01T00:00:00Z: AWS meters by the hour",
+        ));
+    }
+    let product = ProductId::new(&id);
+    state.store.set_licensed_from(product.clone(), from, state.clock.now()).await?;
+    let found = state.store.product(product).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("product", &id))
 }
 
 pub(super) async fn plans(

@@ -25,16 +25,21 @@ pub(super) struct List {
 
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
+/// The state that a query asks for.
+pub(super) fn state_word(word: String) -> Result<String, Problem> {
+    if STATES.contains(&word.as_str()) {
+        return Ok(word);
+    }
+    Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))))
+}
+
 pub(super) async fn records(
     State(state): State<ApiState>,
     Params(query): Params<List>,
 ) -> Result<Json<Value>, Problem> {
-    if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
-        return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
-    }
     let customer_id = canonical(&state, query.customer_id).await?;
     let filter = RecordFilter {
-        state: query.state,
+        state: query.state.map(state_word).transpose()?,
         product_id: query.product_id.map(ProductId::new),
         customer_id,
         ..RecordFilter::default()

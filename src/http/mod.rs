@@ -5,6 +5,7 @@ mod catalog;
 mod customers;
 mod extract;
 mod integration;
+mod ledger_files;
 mod metering;
 mod notifications;
 mod ops;
@@ -12,6 +13,7 @@ mod problem;
 mod registrations;
 mod serve;
 mod usage;
+mod usage_history;
 
 use std::sync::Arc;
 
@@ -68,6 +70,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/products", get(catalog::products))
         .route("/v1/products/{id}", get(catalog::product))
         .route("/v1/products/{id}/sync", post(catalog::sync))
+        .route("/v1/products/{id}/licensing", put(catalog::licensing))
         .route("/v1/plans", get(catalog::plans))
         .route("/v1/plans/{id}", get(catalog::plan).put(catalog::put_plan))
         .route("/v1/plans/{id}/publish", post(catalog::publish))
@@ -81,11 +84,19 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/subscriptions", get(customers::subscriptions))
         .route("/v1/subscriptions/{id}", get(customers::subscription))
         .route("/v1/registrations", post(registrations::register))
-        .route("/v1/usage", post(usage::report).layer(DefaultBodyLimit::max(usage::BODY_LIMIT)))
+        .route(
+            "/v1/usage",
+            post(usage::report)
+                .layer(DefaultBodyLimit::max(usage::BODY_LIMIT))
+                .get(usage_history::list),
+        )
+        .route("/v1/usage/{id}", get(usage_history::show))
         .route("/v1/metering/records", get(metering::records))
         .route("/v1/metering/records/{id}", get(metering::record))
         .route("/v1/metering/records/{id}/resolve", post(metering::resolve))
         .route("/v1/metering/balance", get(metering::balance))
+        .route("/v1/metering/report", get(ledger_files::report))
+        .route("/v1/metering/export", get(ledger_files::export))
         .route("/v1/notifications", get(notifications::list))
         .route("/v1/notifications/{id}", get(notifications::show))
         .route("/v1/notifications/{id}/replay", post(notifications::replay))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::aws::{AwsError, AwsErrorKind};
 use crate::catalog::CatalogError;
 use crate::store::{
-    FeatureError, ImportError, PlanError, ProvisionError, ResolveError, StoreError,
+    FeatureError, ImportError, LicensingError, PlanError, ProvisionError, ResolveError, StoreError,
 };
 
 /// An error as the API answers it.
@@ -33,6 +33,13 @@ impl Problem {
     /// 404 for a thing of this kind.
     pub fn not_found(what: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} {id}"))
+    }
+
+    /// 500: a fault of our own, which the log has in full.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed by a fault of marketd's own");
+        let detail = "this is a fault in marketd; the log has the details";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
     /// With one more member.
@@ -140,6 +147,9 @@ impl From<PlanError> for Problem {
             | PlanError::UnknownFeature(_)
             | PlanError::UnknownProduct(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
             PlanError::SoldByAws(_) => Self::new(StatusCode::CONFLICT, "sold-by-aws", detail),
+            PlanError::OverageWithoutLimit | PlanError::OverageOfUnmetered(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
+            }
             PlanError::Store(error) => error.into(),
         }
     }
@@ -186,6 +196,24 @@ impl From<ResolveError> for Problem {
             }
             ResolveError::NeverFrozen(_) => Self::new(StatusCode::CONFLICT, "never-frozen", detail),
             ResolveError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LicensingError> for Problem {
+    fn from(error: LicensingError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LicensingError::UnknownProduct(_) => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+            }
+            LicensingError::TooEarly { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-early", detail)
+            }
+            LicensingError::Done { .. } => {
+                Self::new(StatusCode::CONFLICT, "already-licensed", detail)
+            }
+            LicensingError::Store(error) => error.into(),
         }
     }
 }

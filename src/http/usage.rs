@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::extract::read_body;
 use super::{ApiState, Problem};
+use crate::csv::read_usage;
+use crate::domain::allocation::TAGS_MOST;
 use crate::domain::usage::{Rejection, UsageEvent, UsageSubject};
 use crate::domain::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity};
 
@@ -20,20 +22,19 @@ pub(super) const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// The most events in a report: one transaction holds them.
 const EVENTS_MOST: usize = 10_000;
 const ID_LONGEST: usize = 255;
-/// AWS's limits for what splits a buyer's bill.
-const TAGS_MOST: usize = 5;
 
 pub(super) async fn report(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let lines = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.contains("ndjson") || value.contains("jsonl"));
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let split = match kind.unwrap_or_default() {
+        kind if kind.contains("ndjson") || kind.contains("jsonl") => split_lines,
+        kind if kind.contains("csv") => split_csv,
+        _ => split_array,
+    };
     let body = read_body(request, &state).await?;
-    let raw = if lines { split_lines(&body)? } else { split_array(&body)? };
+    let raw = split(&body)?;
     if raw.len() > EVENTS_MOST {
         let detail = format!("a report holds at most {EVENTS_MOST} events: send it in parts");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail));
@@ -94,6 +95,12 @@ fn split_lines(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
             })
         })
         .collect()
+}
+
+fn split_csv(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
+    let events = read_usage(body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let raw = events.into_iter().map(|event| serde_json::value::to_raw_value(&event));
+    raw.collect::<Result<_, _>>().map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use super::convert::millis;
 use super::events::append_event_in;
 use super::page::Page;
 use super::{During, Store, StoreError};
-use crate::domain::plan::{EntitlementTerms, Plan, PlanEntitlement, Word};
+use crate::domain::plan::{Bill, EntitlementTerms, Plan, PlanEntitlement, Word};
 use crate::domain::{FeatureId, PlanId, ProductId, Quantity};
 
 /// Why a plan could not be changed as asked.
@@ -25,6 +25,14 @@ pub enum PlanError {
     /// AWS sells the plan: its name is ours, but whose it is and what it costs is not.
     #[error("plan {0} is sold by AWS and belongs to its product")]
     SoldByAws(PlanId),
+    /// Nothing is included, so nothing is beyond it.
+    #[error(
+        "bill \"overage\" bills what is beyond the limit: give a limit, or \"unlimited\": true"
+    )]
+    OverageWithoutLimit,
+    /// Nothing of the feature is counted.
+    #[error("bill \"overage\" needs a metered feature, and {0} is not one")]
+    OverageOfUnmetered(FeatureId),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,6 +109,7 @@ impl Store {
             if !exists(connection, "SELECT 1 FROM features WHERE id = ?1", feature_id.as_str())? {
                 return Err(PlanError::UnknownFeature(feature_id));
             }
+            check_overage(connection, &feature_id, &terms)?;
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO plan_entitlements
@@ -176,6 +185,24 @@ pub(super) fn write_plan_in(
             })
         })
         .during("write a plan")?;
+    Ok(())
+}
+
+fn check_overage(
+    connection: &Connection,
+    feature: &FeatureId,
+    terms: &EntitlementTerms,
+) -> Result<(), PlanError> {
+    if terms.bill != Bill::Overage {
+        return Ok(());
+    }
+    if terms.limit.is_none() && !terms.unlimited {
+        return Err(PlanError::OverageWithoutLimit);
+    }
+    let metered = "SELECT 1 FROM features WHERE id = ?1 AND type = 'metered'";
+    if !exists(connection, metered, feature.as_str())? {
+        return Err(PlanError::OverageOfUnmetered(feature.clone()));
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::plans::{plan_in, write_plan_in};
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Dimension, Product};
-use crate::domain::{DimensionKey, EntityId, PlanId, ProductCode, ProductId};
+use crate::domain::{ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId};
 
 /// A listing as the catalog describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -379,6 +379,9 @@ fn product_in(connection: &Connection, id: &ProductId) -> Result<Option<Product>
                         usage_plan_id: row
                             .get::<_, Option<String>>("usage_plan_id")?
                             .map(PlanId::new),
+                        licensed_from: row
+                            .get::<_, Option<i64>>("licensed_from_hour")?
+                            .map(ClockHour::from_number),
                         dimensions: Vec::new(),
                         plans: Vec::new(),
                         imported_at: timestamp(row.get("imported_at_ms")?),

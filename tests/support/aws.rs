@@ -30,6 +30,10 @@ pub(crate) struct Faults {
     pub(crate) dice: Option<Rng>,
     /// A dimension that AWS refuses, and the whole call with it.
     pub(crate) poison: Option<&'static str>,
+    /// What every call comes to, whatever the dice say; nothing reaches AWS.
+    pub(crate) always: Option<Answer>,
+    /// AWS does what the next call says, and its answer is lost.
+    pub(crate) lose_next: bool,
     /// Who dies around a call, if the dice say so.
     pub(crate) mortal: Option<Store>,
 }
@@ -55,8 +59,16 @@ impl Aws {
         }
     }
 
+    /// As if what was sent so far had been sent by somebody else.
+    pub(crate) fn forget_what_was_sent(&self) {
+        self.sent.lock().unwrap().clear();
+    }
+
     fn fate(&self) -> Fate {
         let mut faults = self.faults.lock().unwrap();
+        if std::mem::take(&mut faults.lose_next) {
+            return Fate::CutAfter;
+        }
         let mortal = faults.mortal.is_some();
         let Some(dice) = &mut faults.dice else { return Fate::Good };
         match dice.u32(0..20) {
@@ -87,6 +99,9 @@ impl Aws {
 impl MeteringApi for Aws {
     async fn send(&self, call: &FrozenCall) -> CallAnswer {
         let unanswered = |why: &str| CallAnswer::Failed(Answer::Unanswered(why.into()));
+        if let Some(answer) = self.faults.lock().unwrap().always.clone() {
+            return CallAnswer::Failed(answer);
+        }
         let fate = self.fate();
         match fate {
             Fate::Throttled => return CallAnswer::Failed(Answer::Throttled),

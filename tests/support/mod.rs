@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
 pub(crate) mod aws;
+pub(crate) mod books;
 pub(crate) mod seller;
 pub(crate) mod world;
 

@@ -1,0 +1,188 @@
+//! `marketd metering`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::client::{Daemon, escape};
+use super::output::{Column, Output, say};
+use super::{Failure, Limit};
+
+const RECORDS: &[Column] = &[
+    ("RECORD", "id"),
+    ("CUSTOMER", "customer_id"),
+    ("PRODUCT", "product_id"),
+    ("DIMENSION", "dimension"),
+    ("HOUR", "hour"),
+    ("QUANTITY", "quantity"),
+    ("STATE", "state"),
+    ("ATTEMPTS", "attempts"),
+    ("REASON", "reason"),
+];
+
+const REPORT: &[Column] = &[
+    ("PRODUCT", "product_id"),
+    ("CUSTOMER", "customer_id"),
+    ("DIMENSION", "dimension"),
+    ("RECORDS", "records"),
+    ("REPORTED", "reported"),
+    ("ACCEPTED", "accepted"),
+    ("PENDING", "pending"),
+    ("PARKED", "parked"),
+    ("WRITTEN OFF", "written_off"),
+];
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Metering {
+    /// Lists metering records.
+    List {
+        /// In this state.
+        #[arg(long)]
+        state: Option<String>,
+        /// Of this product.
+        #[arg(long)]
+        product: Option<String>,
+        /// Of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Shows a record and every attempt at it.
+    Show {
+        /// The record.
+        id: String,
+    },
+    /// Decides on a parked record.
+    Resolve {
+        /// The record.
+        id: String,
+        /// What to do.
+        #[arg(long, value_parser = ["retry", "carry_forward", "write_off"])]
+        action: String,
+        /// Why, for whoever reads the books later.
+        #[arg(long)]
+        note: String,
+    },
+    /// Shows where every reported unit is; exits with 1 if they do not add up.
+    Balance,
+    /// Sums a month by product, customer and dimension, for closing the books.
+    Report {
+        /// The month in UTC, as 2026-11.
+        #[arg(long)]
+        month: String,
+        /// Of this product.
+        #[arg(long)]
+        product: Option<String>,
+        /// Of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        /// Prints CSV, as spreadsheets take it.
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Writes every metering record to a file, or to standard output.
+    Export {
+        /// The file.
+        file: Option<PathBuf>,
+        /// What to write.
+        #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+        format: ExportFormat,
+        /// In this state.
+        #[arg(long)]
+        state: Option<String>,
+        /// Of this product.
+        #[arg(long)]
+        product: Option<String>,
+        /// Of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        /// Of hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
+        #[arg(long)]
+        from: Option<String>,
+        /// Of hours before this one.
+        #[arg(long)]
+        before: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// A line of column names, then a line for each record.
+    Csv,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+impl ExportFormat {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
+impl Metering {
+    pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
+        let daemon = Daemon::from_environment()?;
+        let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
+        match self {
+            Self::List { state, product, customer, limit } => {
+                let query = [("state", state), ("product_id", product), ("customer_id", customer)];
+                let found = daemon.list("/v1/metering/records", &query, limit.rows()).await?;
+                output.list(&found, RECORDS)?;
+            }
+            Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,
+            Self::Resolve { id, action, note } => {
+                let body = json!({"action": action, "note": note});
+                output.one(&daemon.post(&format!("{}/resolve", path(&id)), body).await?)?;
+            }
+            Self::Balance => {
+                let balance = daemon.get("/v1/metering/balance").await?;
+                output.one(&balance)?;
+                if balance["adds_up"] != true {
+                    say("THE UNITS DO NOT ADD UP")?;
+                    return Err(Failure::Said);
+                }
+            }
+            Self::Report { month, product, customer, csv } => {
+                let query = [
+                    ("month", Some(month)),
+                    ("product_id", product),
+                    ("customer_id", customer),
+                    ("format", csv.then(|| "csv".to_owned())),
+                ];
+                if csv {
+                    daemon.download("/v1/metering/report", &query, &mut io::stdout()).await?;
+                } else {
+                    let report = daemon.query("/v1/metering/report", &query).await?;
+                    output.list(&report, REPORT)?;
+                }
+            }
+            Self::Export { file, format, state, product, customer, from, before } => {
+                let query = [
+                    ("state", state),
+                    ("product_id", product),
+                    ("customer_id", customer),
+                    ("from", from),
+                    ("before", before),
+                    ("format", Some(format.word().to_owned())),
+                ];
+                let mut into: Box<dyn Write> = match &file {
+                    Some(path) => Box::new(
+                        File::create_new(path)
+                            .with_context(|| format!("{} cannot be made", path.display()))?,
+                    ),
+                    None => Box::new(io::stdout()),
+                };
+                daemon.download("/v1/metering/export", &query, &mut into).await?;
+            }
+        }
+        Ok(())
+    }
+}

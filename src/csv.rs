@@ -1,0 +1,209 @@
+//! CSV in and out: usage backfilled from a spreadsheet, the ledger handed to one.
+
+use ::csv::{ReaderBuilder, Trim, Writer};
+use serde_json::{Map, Value};
+
+use crate::domain::ClockHour;
+use crate::store::{RecordRow, ReportRow};
+
+/// The columns of a usage file; `tag:KEY` columns besides, one for each tag.
+pub const USAGE_COLUMNS: [&str; 8] = [
+    "id",
+    "customer_id",
+    "feature_id",
+    "product_id",
+    "dimension",
+    "quantity",
+    "timestamp",
+    "license_arn",
+];
+const TAG: &str = "tag:";
+
+/// Why a file is not usage.
+#[derive(Debug, thiserror::Error)]
+pub enum CsvError {
+    /// The file is not CSV.
+    #[error("the file is not CSV: {0}")]
+    Malformed(#[from] ::csv::Error),
+    /// The first line names a column that means nothing.
+    #[error("the column {0:?} means nothing here: the first line names {columns}, and tag:KEY for tags", columns = USAGE_COLUMNS.join(", "))]
+    UnknownColumn(String),
+    /// The first line lacks a column.
+    #[error("the column {0:?} is missing from the first line")]
+    MissingColumn(&'static str),
+}
+
+/// Usage events as the API takes them, one a line; an empty cell is a field left out.
+pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
+    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
+    let columns = reader.headers()?.clone();
+    for column in &columns {
+        if !USAGE_COLUMNS.contains(&column) && !column.starts_with(TAG) {
+            return Err(CsvError::UnknownColumn(column.to_owned()));
+        }
+    }
+    for needed in ["id", "customer_id", "quantity"] {
+        if !columns.iter().any(|column| column == needed) {
+            return Err(CsvError::MissingColumn(needed));
+        }
+    }
+    let mut events = Vec::new();
+    for line in reader.records() {
+        let line = line?;
+        let mut event = Map::new();
+        let mut tags = Map::new();
+        for (column, cell) in columns.iter().zip(&line).filter(|(_, cell)| !cell.is_empty()) {
+            match column.strip_prefix(TAG) {
+                Some(key) => tags.insert(key.to_owned(), cell.into()),
+                None => event.insert(column.to_owned(), cell.into()),
+            };
+        }
+        if !tags.is_empty() {
+            event.insert("tags".into(), tags.into());
+        }
+        events.push(event.into());
+    }
+    Ok(events)
+}
+
+const RECORD_COLUMNS: [&str; 20] = [
+    "id",
+    "product_id",
+    "customer_id",
+    "license_arn",
+    "dimension",
+    "hour",
+    "quantity",
+    "carried_in",
+    "remainder",
+    "carried_out",
+    "state",
+    "reason",
+    "metering_record_id",
+    "region",
+    "frozen_at",
+    "attempts",
+    "last_error",
+    "deadline",
+    "allocations",
+    "note",
+];
+
+/// Metering records as CSV, with the line of column names or without.
+pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, ::csv::Error> {
+    write(&RECORD_COLUMNS, rows, with_columns)
+}
+
+const REPORT_COLUMNS: [&str; 11] = [
+    "product_id",
+    "customer_id",
+    "dimension",
+    "records",
+    "reported",
+    "accepted",
+    "pending",
+    "parked",
+    "written_off",
+    "carried_in",
+    "carried_out",
+];
+
+/// A month's report as CSV.
+pub fn write_report(rows: &[ReportRow]) -> Result<Vec<u8>, ::csv::Error> {
+    write(&REPORT_COLUMNS, rows, true)
+}
+
+/// The columns are the API's own fields.
+fn write<T: serde::Serialize>(
+    columns: &[&str],
+    rows: &[T],
+    with_columns: bool,
+) -> Result<Vec<u8>, ::csv::Error> {
+    let mut writer = Writer::from_writer(Vec::new());
+    if with_columns {
+        writer.write_record(columns)?;
+    }
+    for row in rows {
+        let row = serde_json::to_value(row).unwrap_or_default();
+        writer.write_record(columns.iter().map(|column| cell(&row[*column])))?;
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => inert(text),
+        other => other.to_string(),
+    }
+}
+
+/// Spreadsheets run a cell that begins like a formula; ids and notes come from outside.
+fn inert(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text.into()
+    }
+}
+
+/// A month as people write it, `2026-11`: its first hour, and the first hour after it.
+pub fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
+    let (year, month) = text.split_once('-')?;
+    if year.len() != 4 || month.len() != 2 {
+        return None;
+    }
+    let first = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok()?;
+    let next = first.last_of_month().tomorrow().ok()?;
+    let hour = |day: jiff::civil::Date| {
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(ClockHour::of(start.timestamp()))
+    };
+    Some((hour(first)?, hour(next)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_by_the_names_in_the_first_line() {
+        let file = "quantity,id,customer_id,feature_id,tag:team,timestamp\n\
+                    0.5, e-1 ,acme,exports,blue,2026-11-10T12:00:00Z\n\
+                    3,e-2,\"a, b\",exports,,\n";
+        let events = read_usage(file.as_bytes()).unwrap();
+        assert_eq!(events[0]["quantity"], "0.5");
+        assert_eq!(events[0]["id"], "e-1");
+        assert_eq!(events[0]["tags"]["team"], "blue");
+        assert_eq!(events[1]["customer_id"], "a, b");
+        assert!(events[1].get("tags").is_none() && events[1].get("timestamp").is_none());
+    }
+
+    #[test]
+    fn a_wrong_file_says_what_is_wrong() {
+        for (file, expected) in [
+            ("id,customer_id,amount\n", "\"amount\" means nothing"),
+            ("id,quantity\n", "\"customer_id\" is missing"),
+            ("id,customer_id,quantity\na,b\n", "record 1"),
+        ] {
+            let error = read_usage(file.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn months_end_where_the_next_begins() {
+        let shown = |text| month(text).map(|(from, before)| format!("{from} {before}"));
+        assert_eq!(shown("2026-12").unwrap(), "2026-12-01T00:00:00Z 2027-01-01T00:00:00Z");
+        assert_eq!(shown("2028-02").unwrap(), "2028-02-01T00:00:00Z 2028-03-01T00:00:00Z");
+        for wrong in ["2026", "2026-13", "26-01", "2026-1", "2026-01-01"] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cells_never_run_as_formulas() {
+        assert_eq!(inert("=1+1"), "'=1+1");
+        assert_eq!(inert("acme"), "acme");
+    }
+}

@@ -1,0 +1,151 @@
+//! The ledger for finance: the month's report, and every record as a file.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::customers::canonical;
+use super::extract::Params;
+use super::{ApiState, Problem};
+use crate::csv::{month, write_records, write_report};
+use crate::domain::{ClockHour, ProductId, Quantity};
+use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
+
+/// Records read in one go while a file is written.
+const ROWS: u32 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    Json,
+    Ndjson,
+    Csv,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    month: String,
+    product_id: Option<String>,
+    customer_id: Option<String>,
+    format: Option<Format>,
+}
+
+pub(super) async fn report(
+    State(state): State<ApiState>,
+    Params(query): Params<Report>,
+) -> Result<Response, Problem> {
+    let (from, before) = month(&query.month)
+        .ok_or_else(|| Problem::bad_request("month is a month in UTC such as 2026-11"))?;
+    let filter = ReportFilter {
+        from,
+        before,
+        product_id: query.product_id.map(ProductId::new),
+        customer_id: canonical(&state, query.customer_id).await?,
+    };
+    let rows = state.store.metering_report(filter).await?;
+    match query.format.unwrap_or(Format::Json) {
+        Format::Csv => {
+            let file = write_report(&rows).map_err(|error| Problem::internal(&error))?;
+            Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], file).into_response())
+        }
+        Format::Json => {
+            let totals = totals(&rows);
+            Ok(Json(json!({"month": query.month, "items": rows, "totals": totals})).into_response())
+        }
+        Format::Ndjson => Err(Problem::bad_request("format is json or csv")),
+    }
+}
+
+fn totals(rows: &[ReportRow]) -> serde_json::Value {
+    let sum = |part: fn(&ReportRow) -> Quantity| rows.iter().map(part).sum::<Quantity>();
+    json!({
+        "reported": sum(|it| it.reported),
+        "accepted": sum(|it| it.accepted),
+        "pending": sum(|it| it.pending),
+        "parked": sum(|it| it.parked),
+        "written_off": sum(|it| it.written_off),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Export {
+    state: Option<String>,
+    product_id: Option<String>,
+    customer_id: Option<String>,
+    from: Option<String>,
+    before: Option<String>,
+    format: Option<Format>,
+}
+
+pub(super) async fn export(
+    State(state): State<ApiState>,
+    Params(query): Params<Export>,
+) -> Result<Response, Problem> {
+    let format = query.format.unwrap_or(Format::Csv);
+    let filter = RecordFilter {
+        state: query.state.map(super::metering::state_word).transpose()?,
+        product_id: query.product_id.map(ProductId::new),
+        customer_id: canonical(&state, query.customer_id).await?,
+        from: query.from.as_deref().map(hour).transpose()?,
+        before: query.before.as_deref().map(hour).transpose()?,
+    };
+    let kind = match format {
+        Format::Csv => "text/csv; charset=utf-8",
+        Format::Ndjson => "application/x-ndjson",
+        Format::Json => return Err(Problem::bad_request("format is csv or ndjson")),
+    };
+    let parts = stream::try_unfold(Some(None), move |place: Option<Option<String>>| {
+        let (store, filter) = (state.store.clone(), filter.clone());
+        async move {
+            let Some(after) = place else { return Ok(None) };
+            next_part(&store, filter, after, format).await.map(Some)
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(parts)).into_response())
+}
+
+/// Some records as text, and where the next ones begin.
+async fn next_part(
+    store: &Store,
+    filter: RecordFilter,
+    after: Option<String>,
+    format: Format,
+) -> Result<(Bytes, Option<Option<String>>), anyhow::Error> {
+    let first = after.is_none();
+    let rows = store.metering_records(filter, Page { after, limit: ROWS }).await?;
+    let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|row| Some(row.id.clone()));
+    let text = match format {
+        Format::Csv => write_records(&rows, first)?,
+        Format::Json | Format::Ndjson => lines(&rows)?,
+    };
+    Ok((text.into(), next))
+}
+
+fn lines(rows: &[RecordRow]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut text, row)?;
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+/// A moment, or a day in UTC.
+fn hour(text: &str) -> Result<ClockHour, Problem> {
+    let day = || {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
+    };
+    text.parse::<Timestamp>().ok().or_else(day).map(ClockHour::of).ok_or_else(|| {
+        Problem::bad_request("from and before are times such as 2026-11-01 or 2026-11-01T06:00:00Z")
+    })
+}

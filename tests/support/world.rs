@@ -73,6 +73,7 @@ impl World {
             .env("MARKETD__DATABASE__PATH", self.folder.path().join("marketd.db"))
             .env("MARKETD__HTTP__LISTEN", self.url.trim_start_matches("http://"))
             .env("MARKETD__QUEUE__WAIT", "1s")
+            .env("MARKETD__QUEUE__VISIBILITY_TIMEOUT", "3s")
             .env("MARKETD__RECONCILE__RATE", "1000")
             .env("MARKETD__RECONCILE__SECOND_LOOK", "1s")
             .env("MARKETD__METERING__RATE", "1000")
@@ -83,9 +84,22 @@ impl World {
         command
     }
 
-    pub(crate) async fn start_daemon(&mut self) {
-        let daemon = self.command().arg("run").stdin(Stdio::null()).spawn().unwrap();
+    /// A daemon that is not waited for.
+    pub(crate) fn spawn_daemon(&self) -> Child {
+        self.command().arg("run").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Hands the daemon over, for whoever kills it.
+    pub(crate) fn take_daemon(&mut self) -> Child {
+        self.daemon.take().expect("the daemon runs")
+    }
+
+    pub(crate) fn give_daemon(&mut self, daemon: Child) {
         self.daemon = Some(daemon);
+    }
+
+    pub(crate) async fn start_daemon(&mut self) {
+        self.daemon = Some(self.spawn_daemon());
         eventually("the daemon", async || {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())

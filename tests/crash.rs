@@ -1,0 +1,165 @@
+//! The binary killed with SIGKILL again and again, under load and under AWS's faults: AWS bills every event that was
+//! answered with a 2xx, once and to the unit. `MARKETD_KILLS=200 cargo test --test crash` kills it longer.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use marketd::sandbox::market::{Action, Order};
+use marketd::sandbox::{Fault, FaultKind};
+use reqwest::Client;
+use serde_json::{Value, json};
+use support::world::{World, eventually};
+
+const KILLS: u32 = 15;
+const TASKS: u64 = 4;
+/// A call that is not answered by then is made again: the daemon may have died.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// An application that reports usage, and makes every call until it is answered well.
+#[derive(Clone)]
+struct Application {
+    http: Client,
+    url: String,
+}
+
+impl Application {
+    async fn until_answered(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Value {
+        eventually("an answer", async || {
+            let answer = request().timeout(ANSWER_WITHIN).send().await.ok()?;
+            let status = answer.status();
+            assert!(!status.is_client_error(), "{status}: {}", answer.text().await.unwrap());
+            if !status.is_success() {
+                return None;
+            }
+            answer.json().await.ok()
+        })
+        .await
+    }
+
+    async fn put(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.url);
+        self.until_answered(|| self.http.put(&url).json(body)).await
+    }
+
+    /// The units that were taken, of events that are all taken.
+    async fn report(&self, events: &[Value]) -> u64 {
+        let url = format!("{}/v1/usage", self.url);
+        let body = json!({"events": events});
+        let receipt = self.until_answered(|| self.http.post(&url).json(&body)).await;
+        let kept = receipt["accepted"].as_u64().unwrap() + receipt["duplicates"].as_u64().unwrap();
+        assert_eq!(kept, u64::try_from(events.len()).unwrap(), "{receipt}");
+        events.iter().map(|event| event["quantity"].as_u64().unwrap()).sum()
+    }
+}
+
+/// Buyers one after another: each subscribes, uses, and leaves, so that its open hour is billed at once.
+async fn buyers_come_and_go(
+    world: &World,
+    application: Application,
+    task: u64,
+    stop: &tokio_util::sync::CancellationToken,
+) -> u64 {
+    let mut rng = fastrand::Rng::with_seed(task);
+    let products: Vec<_> = world.market(|market, _| {
+        market.products().filter(|it| !it.pricing.has_contract()).cloned().collect()
+    });
+    let mut taken = 0;
+    let mut number = 0;
+    while !stop.is_cancelled() {
+        number += 1;
+        let account = format!("{:012}", 600_000_000_000 + task * 1_000_000 + number);
+        let product = rng.choice(&products).unwrap();
+        let order = Order::of(&product.product_code);
+        let identifier = world.market(|market, now| {
+            market.act(now, &account, Action::Subscribe(order.clone())).unwrap();
+            market.buyer(&account).unwrap().customer_identifier.clone()
+        });
+        let customer = format!("buyer-{account}");
+        let aws = json!({"account_id": account, "customer_identifier": identifier});
+        application.put(&format!("/v1/customers/{customer}"), &json!({"aws": aws})).await;
+        for report in 0..rng.u32(3..12) {
+            let events: Vec<Value> = (0..rng.u32(1..5))
+                .map(|event| {
+                    json!({
+                        "id": format!("{account}-{report}-{event}"),
+                        "customer_id": customer,
+                        "product_id": product.entity_id,
+                        "dimension": if rng.bool() { "gb" } else { "requests" },
+                        "quantity": rng.u32(0..40),
+                    })
+                })
+                .collect();
+            taken += application.report(&events).await;
+        }
+        world.market(|market, now| market.act(now, &account, Action::Cancel(order)).unwrap());
+    }
+    taken
+}
+
+fn arm(world: &World) {
+    for kind in [
+        FaultKind::CutAfter,
+        FaultKind::CutBefore,
+        FaultKind::Throttle,
+        FaultKind::Error500,
+        FaultKind::Unprocessed,
+        FaultKind::Garble,
+    ] {
+        world.arm(Fault {
+            operation: "BatchMeterUsage".into(),
+            kind,
+            times: None,
+            one_in: Some(12),
+            amount: None,
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_bills_what_it_took() {
+    let kills =
+        std::env::var("MARKETD_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
+    let mut world = World::with_demo_catalog().await;
+    arm(&world);
+    let mut daemon = world.take_daemon();
+    let application = Application { http: Client::new(), url: world.url().to_owned() };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut rng = fastrand::Rng::with_seed(1);
+
+    let load = async {
+        let tasks =
+            (0..TASKS).map(|task| buyers_come_and_go(&world, application.clone(), task, &stop));
+        futures::future::join_all(tasks).await.into_iter().sum::<u64>()
+    };
+    let killing = async {
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(rng.u64(50..900))).await;
+            daemon.kill().await.unwrap();
+            daemon = world.spawn_daemon();
+        }
+        stop.cancel();
+    };
+    let (taken, ()) = tokio::join!(load, killing);
+    world.give_daemon(daemon);
+    world.sandbox().disarm();
+
+    let balance = eventually("everything billed", async || {
+        let balance = world.get("/v1/metering/balance").await;
+        (balance["pending"] == 0).then_some(balance)
+    })
+    .await;
+    assert!(taken > 100, "a load: {taken} units");
+    assert_eq!(balance["reported"], taken, "{balance}");
+    assert_eq!(balance["accepted"], taken, "{balance}");
+    assert_eq!(balance["adds_up"], true);
+    let billed: u64 = world.market(|market, _| {
+        let honoured = market.ledger().honoured().iter();
+        assert!(market.ledger().honoured().iter().all(|it| !it.billed_twice));
+        honoured.map(|it| it.quantity.normalize().to_string().parse::<u64>().unwrap()).sum()
+    });
+    assert_eq!(billed, taken, "AWS's ledger against what was answered with a 2xx");
+    world.stop().await;
+}

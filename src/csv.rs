@@ -66,11 +66,15 @@ pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
     Ok(events)
 }
 
-const RECORD_COLUMNS: [&str; 20] = [
+/// A dot leads into an object.
+const RECORD_COLUMNS: [&str; 23] = [
     "id",
     "product_id",
     "customer_id",
     "license_arn",
+    "sent_as.product_code",
+    "sent_as.customer_identifier",
+    "sent_as.account_id",
     "dimension",
     "hour",
     "quantity",
@@ -125,7 +129,8 @@ fn write<T: serde::Serialize>(
     }
     for row in rows {
         let row = serde_json::to_value(row).unwrap_or_default();
-        writer.write_record(columns.iter().map(|column| cell(&row[*column])))?;
+        let found = |path: &str| path.split('.').fold(&row, |value, key| &value[key]);
+        writer.write_record(columns.iter().map(|column| cell(found(column))))?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
 }

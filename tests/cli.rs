@@ -30,7 +30,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("customer", &["list", "show", "provision", "subscriptions"]),
     ("subscription", &["list", "show"]),
     ("usage", &["report", "import", "list", "show"]),
-    ("metering", &["list", "show", "resolve", "balance", "report", "export"]),
+    ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),
 ];

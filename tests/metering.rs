@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use marketd::domain::ledger::Answer;
 use marketd::domain::reconciliation::Patience;
-use marketd::domain::{AccountId, BuyerKey, BuyerRef, ClockHour, ProductCode, Quantity};
+use marketd::domain::{
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, ProductCode, Quantity,
+};
 use marketd::sandbox::market::{Action, Order};
 use marketd::store::{Look, LookEntry, RecordRow, Resolution, ResolveError, Store};
 use support::books::{Books, account};
@@ -356,16 +358,12 @@ async fn a_move_to_licences_has_an_hour_and_no_hour_is_metered_in_both_forms() {
     let product = books.product_id();
     let customer = books.customers().await.remove(0);
     // AWS tells the licence of the legacy buyer, as it does once a product is opted in.
-    let identifier = {
-        let market = books.aws.market.lock().unwrap();
-        market.buyer(&account(0)).unwrap().customer_identifier.clone()
-    };
     let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
     let from = ClockHour::of(books.now());
     let set = |from| books.store.set_licensed_from(product.clone(), from, books.now());
     assert!(set(Some(from)).await.is_err(), "the hour that has begun is metered by product code");
     set(Some(from.next())).await.unwrap();
-    learn_license(&books, &customer, &identifier, &license).await;
+    learn_license(&books, &customer, &license);
 
     let before = books.now();
     for _ in 0..2 {
@@ -382,22 +380,57 @@ async fn a_move_to_licences_has_an_hour_and_no_hour_is_metered_in_both_forms() {
     assert!(taken_back.is_err(), "what has happened cannot be taken back");
 }
 
-/// As a registration would teach it: the buyer's account beside the legacy name, and the licence.
-async fn learn_license(
-    books: &Books,
-    customer: &marketd::domain::CustomerId,
-    identifier: &str,
-    license: &str,
-) {
+/// As AWS tells it of a product that is opted in: the licence and the account beside the legacy name.
+fn learn_license(books: &Books, customer: &CustomerId, license: &str) {
     let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
     let changed = file
         .execute(
-            "UPDATE subscriptions SET license_arn = ?1, account_id = ?2
-             WHERE customer_id = ?3 AND customer_identifier = ?4",
-            (license, account(0), customer.as_str(), identifier),
+            "UPDATE subscriptions SET license_arn = ?1, account_id = ?2 WHERE customer_id = ?3",
+            (license, account(0), customer.as_str()),
         )
         .unwrap();
     assert_eq!(changed, 1);
+}
+
+#[tokio::test]
+async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
+    let mut books = Books::open(19, "Acme Meter", 1).await;
+    let customer = books.customer(0).await;
+    let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
+    // The same sale a second time, by its licence.
+    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+    file.execute(
+        "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
+             starts_at_ms, created_at_ms, updated_at_ms)
+         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', 0, 0, 0)",
+        (
+            customer.as_str(),
+            &books.product.entity_id,
+            format!("license:{license}"),
+            account(0),
+            &license,
+        ),
+    )
+    .unwrap();
+    let from = Some(ClockHour::of(books.now()).next());
+    books.store.set_licensed_from(books.product_id(), from, books.now()).await.unwrap();
+    let morning = books.now();
+    for _ in 0..3 {
+        books.report(&customer, "gb", "5", books.now()).await;
+        // Less than a unit of the hours before waits across the move.
+        books.report(&customer, "requests", "0.4", morning).await;
+        books.pass_minutes(60);
+        books.run_pass().await;
+    }
+    books.pass_minutes(60);
+    books.run_pass().await;
+    let billed = books.billed();
+    assert!(billed.iter().all(|it| !it.contains("TWICE")), "{billed:?}");
+    let gb: Vec<&String> = billed.iter().filter(|it| it.contains("gb")).collect();
+    assert_eq!(gb, ["09 gb 5 product", "10 gb 5 licence", "11 gb 5 licence"]);
+    let requests: Vec<&String> = billed.iter().filter(|it| it.contains("requests")).collect();
+    assert!(requests.iter().all(|it| it.ends_with("1 licence")), "{requests:?}");
+    books.balance().await;
 }
 
 #[tokio::test]

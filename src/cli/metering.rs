@@ -24,6 +24,15 @@ const RECORDS: &[Column] = &[
     ("REASON", "reason"),
 ];
 
+const DUE: &[Column] = &[
+    ("PRODUCT", "product_id"),
+    ("HOUR", "hour"),
+    ("RECORDS", "records"),
+    ("UNITS", "units"),
+    ("DEADLINE", "deadline"),
+    ("SECONDS LEFT", "seconds_left"),
+    ("WAITS FOR", "waits_for"),
+];
 const REPORT: &[Column] = &[
     ("PRODUCT", "product_id"),
     ("CUSTOMER", "customer_id"),
@@ -68,6 +77,8 @@ pub(super) enum Metering {
         #[arg(long)]
         note: String,
     },
+    /// Lists hours that are over and not billed yet, with their units and the time that AWS still gives them.
+    Due,
     /// Shows where every reported unit is; exits with 1 if they do not add up.
     Balance,
     /// Sums a month by product, customer and dimension, for closing the books.
@@ -142,6 +153,7 @@ impl Metering {
                 let body = json!({"action": action, "note": note});
                 output.one(&daemon.post(&format!("{}/resolve", path(&id)), body).await?)?;
             }
+            Self::Due => output.list(&daemon.get("/v1/metering/due").await?, DUE)?,
             Self::Balance => {
                 let balance = daemon.get("/v1/metering/balance").await?;
                 output.one(&balance)?;

@@ -99,3 +99,18 @@ pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Value>
     answer["products"] = json!(products);
     Ok(Json(answer))
 }
+
+/// What is not billed yet, and how long AWS still takes it.
+pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+    let now = state.clock.now();
+    let due = state.store.due_hours(state.metering_window, now).await?;
+    let items: Vec<Value> = due
+        .iter()
+        .map(|hour| {
+            let mut item = json!(hour);
+            item["seconds_left"] = json!(hour.deadline.duration_since(now).as_secs());
+            item
+        })
+        .collect();
+    Ok(Json(json!({"items": items})))
+}

@@ -95,6 +95,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/metering/records/{id}", get(metering::record))
         .route("/v1/metering/records/{id}/resolve", post(metering::resolve))
         .route("/v1/metering/balance", get(metering::balance))
+        .route("/v1/metering/due", get(metering::due))
         .route("/v1/metering/report", get(ledger_files::report))
         .route("/v1/metering/export", get(ledger_files::export))
         .route("/v1/notifications", get(notifications::list))

@@ -9,7 +9,7 @@ use super::assigning::assign_waiting;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::deadlines::follow_endings;
 use super::records::{
-    OpenRecord, carry_into, existing_record_in, open_record_in, open_record_row, tagged_in,
+    OpenRecord, Slot, carry_into, open_record_in, open_record_row, slot_in, tagged_in,
 };
 use super::routes::licensed_from_in;
 use super::usage::quantity;
@@ -298,10 +298,10 @@ impl Freezer<'_> {
     /// Less than a unit waits in a later hour, as the same record, for what makes it whole.
     fn put_off(&self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
-        match existing_record_in(self.connection, &key)? {
-            Some((_, false)) => return self.put_off(record, later.next()),
-            Some((target, true)) => move_whole(self.connection, record.id, target)?,
-            None => {
+        match slot_in(self.connection, &key, later)? {
+            Slot::Taken => return self.put_off(record, later.next()),
+            Slot::Open(target) => move_whole(self.connection, record.id, target)?,
+            Slot::Free => {
                 self.connection
                     .prepare_cached("UPDATE metering_records SET hour = ?2 WHERE id = ?1")
                     .and_then(|mut update| update.execute((record.id, later.number())))
@@ -437,9 +437,13 @@ fn bearing_in(
     // Of several subscriptions under one holder, one that lives decides.
     connection
         .prepare_cached(
-            "SELECT p.code, s.account_id, s.license_arn, s.status = 'ending' OR s.ended_at_ms IS NOT NULL,
-                 s.ended_at_ms, CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END
+            "SELECT p.code, ifnull(s.account_id, l.account_id), ifnull(s.license_arn, l.license_arn),
+                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms,
+                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END
              FROM subscriptions s JOIN products p ON p.id = s.product_id
+             -- The licence that a legacy buyer's subscription has become.
+             LEFT JOIN subscriptions l ON l.customer_id = s.customer_id AND l.product_id = s.product_id
+                 AND s.license_arn IS NULL AND l.license_arn IS NOT NULL AND l.ended_at_ms IS NULL
              WHERE s.product_id = ?1 AND s.holder = ?2 AND s.status <> 'failed'
              ORDER BY s.ended_at_ms IS NOT NULL, s.status = 'ending', s.ended_at_ms DESC LIMIT 1",
         )

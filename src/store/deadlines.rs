@@ -55,13 +55,22 @@ pub struct Deadlines {
 }
 
 impl Store {
+    /// Hours that are over and not billed yet, the nearest deadline first.
+    pub async fn due_hours(
+        &self,
+        window: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Vec<DueHour>, StoreError> {
+        self.read(move |connection| due_hours(connection, window, now)).await
+    }
+
     /// Looks at everything that is frozen or waits for a subscription, and warns once for each hour and stage.
     pub async fn watch_deadlines(
         &self,
         window: SignedDuration,
         now: Timestamp,
     ) -> Result<Deadlines, StoreError> {
-        let due = self.read(move |connection| due_hours(connection, window, now)).await?;
+        let due = self.due_hours(window, now).await?;
         let reached: Vec<(Stage, DueHour)> = due
             .iter()
             .filter_map(|it| Some((stage(it.hour, it.deadline, now)?, it.clone())))
@@ -108,6 +117,7 @@ fn due_hours(
         })
         .during("sum what waits for a subscription")?;
     due.extend(waiting);
+    due.sort_by_key(|due| due.deadline);
     Ok(due)
 }
 

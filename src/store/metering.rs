@@ -49,6 +49,9 @@ pub struct RecordRow {
     /// AWS's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metering_record_id: Option<String>,
+    /// By what it names its buyer to AWS; none until it is frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_as: Option<SentAs>,
     /// Where it is metered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -66,6 +69,23 @@ pub struct RecordRow {
     /// What a person noted when deciding on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// The names that a frozen record goes out with, the same in every attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SentAs {
+    /// The product, in the legacy form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_code: Option<String>,
+    /// The legacy buyer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<String>,
+    /// The buyer's account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    /// The licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_arn: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -201,6 +221,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
             .get::<_, Option<String>>("allocations")?
             .and_then(|json| serde_json::from_str(&json).ok())
             .unwrap_or_default(),
+        sent_as: sent_as(row)?,
         region: row.get("region")?,
         frozen_at: optional_timestamp(row.get("frozen_at_ms")?),
         state: row.get("state")?,
@@ -211,4 +232,16 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         deadline: optional_timestamp(row.get("deadline_ms")?),
         note: row.get("note")?,
     })
+}
+
+fn sent_as(row: &Row<'_>) -> rusqlite::Result<Option<SentAs>> {
+    if row.get::<_, Option<i64>>("frozen_at_ms")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(SentAs {
+        product_code: row.get("product_code")?,
+        customer_identifier: row.get("customer_identifier")?,
+        account_id: row.get("account_id")?,
+        license_arn: row.get("license_arn")?,
+    }))
 }

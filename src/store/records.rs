@@ -25,6 +25,17 @@ pub(super) struct Found {
     pub(super) new: bool,
 }
 
+/// What stands where a record would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// A record that takes more.
+    Open(i64),
+    /// A frozen one, or one that meters the customer's hour in the other form.
+    Taken,
+    /// Nothing.
+    Free,
+}
+
 /// The open record for a key, made if there is none. An hour that is frozen is passed over for the next one
 /// that is not, and so is an hour that the customer is metered for in the other form.
 pub(super) fn open_record_in(
@@ -33,26 +44,32 @@ pub(super) fn open_record_in(
 ) -> Result<Found, StoreError> {
     let mut hour = key.hour;
     loop {
-        match find_in(connection, key, hour)? {
-            Some((id, true)) => return Ok(Found { id, hour, new: false }),
-            Some((_, false)) => {}
-            None if in_other_form(connection, key, hour)? => {}
-            None => return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true }),
+        match slot_in(connection, key, hour)? {
+            Slot::Open(id) => return Ok(Found { id, hour, new: false }),
+            Slot::Free => {
+                return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true });
+            }
+            Slot::Taken => hour = hour.next(),
         }
-        hour = hour.next();
     }
+}
+
+/// What stands in an hour of a key.
+pub(super) fn slot_in(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<Slot, StoreError> {
+    Ok(match find_in(connection, key, hour)? {
+        Some((id, true)) => Slot::Open(id),
+        Some((_, false)) => Slot::Taken,
+        None if in_other_form(connection, key, hour)? => Slot::Taken,
+        None => Slot::Free,
+    })
 }
 
 fn holder_text(holder: Option<&Holder>) -> String {
     holder.map(Holder::to_string).unwrap_or_default()
-}
-
-/// The record for exactly this key, if there is one, and whether it is open.
-pub(super) fn existing_record_in(
-    connection: &Connection,
-    key: &RecordKey,
-) -> Result<Option<(i64, bool)>, StoreError> {
-    find_in(connection, key, key.hour)
 }
 
 fn find_in(

@@ -1,0 +1,246 @@
+//! What the ledger costs: usage taken against a bare SQLite bulk insert of the same rows, and a large hour closed.
+//!
+//! `cargo bench --bench ledger` prints each figure with its ratio to the floor that was measured beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::float_arithmetic,
+    reason = "a bench"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use marketd::domain::plan::Dimension;
+use marketd::domain::usage::{UsageEvent, UsageSubject};
+use marketd::domain::{CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity};
+use marketd::store::{AwsIds, Closing, ImportProduct, Listing, ProvisionCustomer, Store};
+use rusqlite::Connection;
+
+const BATCH: usize = 1_000;
+const EVENTS: usize = 200_000;
+const CUSTOMERS: usize = 200;
+const ROUNDS: usize = 3;
+const WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+fn now() -> Timestamp {
+    "2026-11-10T09:30:00Z".parse().unwrap()
+}
+
+fn listing() -> Listing {
+    let metered = |key: &str| Dimension {
+        key: DimensionKey::new(key),
+        name: key.into(),
+        unit: None,
+        types: vec!["ExternallyMetered".into()],
+        plan_id: None,
+        removed_at: None,
+    };
+    Listing {
+        entity_id: EntityId::new("prod-1"),
+        product_code: Some(ProductCode::new("code1")),
+        title: "Bench".into(),
+        visibility: "Public".into(),
+        dimensions: ["d1", "d2", "d3"].map(metered).into(),
+        document: serde_json::Value::Null,
+    }
+}
+
+async fn store(folder: &Path) -> Store {
+    let store = Store::open(&folder.join("marketd.db")).unwrap();
+    let import = ImportProduct {
+        product_id: None,
+        listing: listing(),
+        plans: BTreeMap::new(),
+        usage_plan: None,
+    };
+    store.import_product(import, now()).await.unwrap();
+    store
+}
+
+/// Customers, each with a licence that bears its usage.
+async fn subscribe(store: &Store, path: &Path, count: usize) {
+    for number in 0..count.min(CUSTOMERS) {
+        let provision = ProvisionCustomer {
+            id: CustomerId::new(format!("customer-{number}")),
+            name: None,
+            email: None,
+            metadata: None,
+            aws: AwsIds { account_id: None, customer_identifier: None, license_arn: None },
+        };
+        store.provision_customer(provision, now()).await.unwrap();
+    }
+    let mut file = Connection::open(path).unwrap();
+    let together = file.transaction().unwrap();
+    for number in 0..count {
+        let arn = format!("arn:aws:license-manager::294406891311:license:l-{number:032x}");
+        together
+            .prepare_cached("INSERT OR IGNORE INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 1, 0, 0)")
+            .unwrap()
+            .execute([format!("customer-{number}")])
+            .unwrap();
+        together
+            .prepare_cached(
+                "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn,
+                     status, created_at_ms, updated_at_ms)
+                 VALUES (?1, ?2, 'prod-1', 'aws', ?3, ?4, ?5, 'active', 0, 0)",
+            )
+            .unwrap()
+            .execute((
+                format!("sub-{number}"),
+                format!("customer-{number}"),
+                format!("license:{arn}"),
+                format!("{number:012}"),
+                &arn,
+            ))
+            .unwrap();
+    }
+    together.commit().unwrap();
+}
+
+fn id(number: usize, ordered: bool) -> String {
+    let random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635;
+    if ordered {
+        format!("{number:016x}-{random:016x}")
+    } else {
+        format!("{random:016x}-{number:016x}")
+    }
+}
+
+fn events(ordered: bool) -> Vec<Vec<UsageEvent>> {
+    let event = |number: usize| UsageEvent {
+        id: id(number, ordered),
+        customer_id: CustomerId::new(format!("customer-{}", number % CUSTOMERS)),
+        subject: UsageSubject::Dimension {
+            product_id: ProductId::new("prod-1"),
+            dimension: DimensionKey::new("d1"),
+        },
+        quantity: Quantity::from_units(1),
+        timestamp: Some(now()),
+        license_arn: None,
+        tags: BTreeMap::new(),
+    };
+    (0..EVENTS / BATCH)
+        .map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(event).collect())
+        .collect()
+}
+
+/// The same rows by the same engine, with nothing decided and nothing counted.
+fn bare(ordered: bool) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bare.db");
+    let mut file = Connection::open(&path).unwrap();
+    file.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         CREATE TABLE usage_events (
+             id TEXT PRIMARY KEY, fingerprint INTEGER NOT NULL, customer_id TEXT NOT NULL, feature_id TEXT,
+             record_id INTEGER, quantity INTEGER NOT NULL, billed INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+             received_at_ms INTEGER NOT NULL, moved TEXT, tags TEXT) STRICT;
+         CREATE INDEX usage_events_by_record ON usage_events (record_id) WHERE record_id IS NOT NULL;",
+    )
+    .unwrap();
+    let batches = events(ordered);
+    let at = now().as_millisecond();
+    let begun = Instant::now();
+    for batch in batches {
+        let together = file.transaction().unwrap();
+        {
+            let mut insert = together
+                .prepare_cached(
+                    "INSERT INTO usage_events VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?5, ?6, ?6, NULL, NULL)",
+                )
+                .unwrap();
+            for (number, event) in batch.iter().enumerate() {
+                let record = i64::try_from(number % CUSTOMERS).unwrap();
+                let quantity = event.quantity.millionths();
+                insert
+                    .execute((&event.id, 7_i64, event.customer_id.as_str(), record, quantity, at))
+                    .unwrap();
+            }
+        }
+        together.commit().unwrap();
+    }
+    begun.elapsed()
+}
+
+async fn taken(ordered: bool) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    subscribe(&store, &folder.path().join("marketd.db"), CUSTOMERS).await;
+    let batches = events(ordered);
+    let begun = Instant::now();
+    for batch in batches {
+        let receipt = store.append_usage(batch, WINDOW, now()).await.unwrap();
+        assert_eq!(receipt.accepted, BATCH, "{receipt:?}");
+    }
+    let elapsed = begun.elapsed();
+    store.close();
+    elapsed
+}
+
+async fn closing() {
+    const HOLDERS: usize = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let path = folder.path().join("marketd.db");
+    subscribe(&store, &path, HOLDERS).await;
+    let mut file = Connection::open(&path).unwrap();
+    let together = file.transaction().unwrap();
+    let hour = now().as_second() / 3_600;
+    for number in 0..HOLDERS {
+        for dimension in ["d1", "d2", "d3"] {
+            together
+                .prepare_cached(
+                    "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
+                     VALUES ('prod-1', ?1, ?2, ?3, ?4, 5000000, 'open')",
+                )
+                .unwrap()
+                .execute((
+                    format!("customer-{number}"),
+                    format!("license:arn:aws:license-manager::294406891311:license:l-{number:032x}"),
+                    dimension,
+                    hour,
+                ))
+                .unwrap();
+        }
+    }
+    together.commit().unwrap();
+    let closing = Closing {
+        grace: SignedDuration::ZERO,
+        window: WINDOW,
+        region: "us-east-1".into(),
+        zero_usage: false,
+    };
+    let later = now() + SignedDuration::from_mins(40);
+    let begun = Instant::now();
+    let closed = store.close_hours(closing, later).await.unwrap();
+    let frozen = begun.elapsed();
+    assert_eq!(closed.frozen, HOLDERS * 3);
+    let begun = Instant::now();
+    let due = store.take_sendable(WINDOW, 2_000, later).await.unwrap();
+    println!(
+        "closing: {} records frozen in {frozen:.2?}; the next {} to send found in {:.2?}",
+        closed.frozen,
+        due.len(),
+        begun.elapsed()
+    );
+    store.close();
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for (name, ordered) in [("ordered", true), ("random", false)] {
+        let floor = (0..ROUNDS).map(|_| bare(ordered)).min().unwrap();
+        let ours = (0..ROUNDS).map(|_| runtime.block_on(taken(ordered))).min().unwrap();
+        println!(
+            "usage, {name} ids: {:.0} events/s, {:.2} of a bare insert ({:.0} rows/s)",
+            EVENTS as f64 / ours.as_secs_f64(),
+            floor.as_secs_f64() / ours.as_secs_f64(),
+            EVENTS as f64 / floor.as_secs_f64(),
+        );
+    }
+    runtime.block_on(closing());
+}

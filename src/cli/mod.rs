@@ -118,9 +118,19 @@ pub fn main() -> ExitCode {
     match runtime.block_on(execute(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::from(1),
+        // Whoever read the output has had enough, as `head` has.
+        Err(Failure::Other(error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Settings(error)) => fail(&format!("the settings are wrong:\n{error}"), 2),
         Err(Failure::Other(error)) => fail(&format!("{error:#}"), 1),
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

@@ -215,7 +215,9 @@ impl<'a> Biller<'a> {
             delete_record_in(connection, record)?;
         }
         let mut add = connection
-            .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
+            .prepare_cached(
+                "UPDATE OR FAIL metering_records SET quantity = quantity + ?2 WHERE id = ?1",
+            )
             .during("add to metering records")?;
         for (record, quantity) in self.added.into_iter().filter(|(_, quantity)| *quantity != 0) {
             add.execute((record, quantity)).during("add to metering records")?;

@@ -1,7 +1,5 @@
 //! Closing hours: what is open and over becomes a frozen record, a chunk of them in one transaction.
 
-use std::collections::HashMap;
-
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -11,7 +9,6 @@ use super::deadlines::follow_endings;
 use super::records::{
     OpenRecord, Slot, carry_into, open_record_in, open_record_row, slot_in, tagged_in,
 };
-use super::routes::licensed_from_in;
 use super::usage::quantity;
 use super::zero::open_zero_records;
 use super::{During, Store, StoreError};
@@ -20,9 +17,7 @@ use crate::domain::ledger::{
     IdentityGap, MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
 };
 use crate::domain::reconciliation::FINAL_HOUR;
-use crate::domain::{
-    AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
-};
+use crate::domain::{AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, Quantity};
 
 /// Records frozen in one transaction: enough to be fast, few enough that nobody waits long for the writer.
 const CHUNK: usize = 5_000;
@@ -49,9 +44,10 @@ pub struct Closed {
     pub parked: usize,
 }
 
-/// The subscription that bears a record.
+/// A record to freeze, and the subscription that bears it.
 #[derive(Clone, Debug)]
-struct Bearing {
+struct Candidate {
+    record: OpenRecord,
     product_code: ProductCode,
     account_id: Option<AccountId>,
     license_arn: Option<LicenseArn>,
@@ -59,6 +55,46 @@ struct Bearing {
     leaving: bool,
     ended_at: Option<Timestamp>,
     last_moment: Option<Timestamp>,
+}
+
+/// A record `r` with what bears it. Of several subscriptions under one holder, one that lives decides; a legacy
+/// buyer's may have become a licence, which is known by a subscription of its own.
+macro_rules! borne {
+    ($which:literal) => {
+        concat!(
+            "SELECT r.*, p.code, p.licensed_from_hour, ifnull(s.account_id, l.account_id) AS bearer_account,
+                 ifnull(s.license_arn, l.license_arn) AS bearer_license,
+                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
+                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
+             FROM metering_records r
+             CROSS JOIN products p ON p.id = r.product_id
+             CROSS JOIN subscriptions s ON s.rowid = (
+                 SELECT b.rowid FROM subscriptions b
+                 WHERE b.product_id = r.product_id AND b.holder = r.holder AND b.status <> 'failed'
+                 ORDER BY b.ended_at_ms IS NOT NULL, b.status = 'ending', b.ended_at_ms DESC LIMIT 1)
+             LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
+                 SELECT b.rowid FROM subscriptions b
+                 WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
+                   AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL LIMIT 1) ",
+            $which
+        )
+    };
+}
+
+fn candidate_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
+    let ended_at = optional_timestamp(row.get("ended_at_ms")?);
+    let announced: Option<i64> = row.get("announced_ms")?;
+    let licensed_from: Option<i64> = row.get("licensed_from_hour")?;
+    Ok(Candidate {
+        record: open_record_row(row)?,
+        product_code: ProductCode::new(row.get::<_, String>("code")?),
+        account_id: row.get::<_, Option<String>>("bearer_account")?.map(AccountId::new),
+        license_arn: row.get::<_, Option<String>>("bearer_license")?.map(LicenseArn::new),
+        licensed_from: licensed_from.map(ClockHour::from_number),
+        leaving: row.get("leaving")?,
+        ended_at,
+        last_moment: last_moment(ended_at, announced.map(timestamp)),
+    })
 }
 
 /// How far a chunk has come: the last record looked at.
@@ -78,10 +114,10 @@ impl Store {
             let closing = closing.clone();
             let (chunk, next) = self
                 .write(move |connection| {
-                    let records = over(connection, &closing, after, now)?;
-                    let last = records.last().map(|record| (record.hour.number(), record.id));
-                    let next = last.filter(|_| records.len() == CHUNK);
-                    Ok::<_, StoreError>((freeze_all(connection, &closing, &records, now)?, next))
+                    let found = over(connection, &closing, after, now)?;
+                    let last = found.last().map(|it| (it.record.hour.number(), it.record.id));
+                    let next = last.filter(|_| found.len() == CHUNK);
+                    Ok::<_, StoreError>((freeze_all(connection, &closing, &found, now)?, next))
                 })
                 .await?;
             closed.frozen += chunk.frozen;
@@ -125,38 +161,39 @@ fn over(
     closing: &Closing,
     after: Place,
     now: Timestamp,
-) -> Result<Vec<OpenRecord>, StoreError> {
+) -> Result<Vec<Candidate>, StoreError> {
     connection
-        .prepare_cached(
-            "SELECT * FROM metering_records
-             WHERE state = 'open' AND hour <= ?1 AND (hour, id) > (?2, ?3) AND holder <> ''
-             ORDER BY hour, id LIMIT ?4",
-        )
+        .prepare_cached(borne!(
+            "WHERE r.state = 'open' AND r.hour <= ?1 AND (r.hour, r.id) > (?2, ?3) AND r.holder <> ''
+             ORDER BY r.hour, r.id LIMIT ?4"
+        ))
         .and_then(|mut select| {
             let last = last_over(closing, now).number();
             let rows = i64::try_from(CHUNK).unwrap_or(i64::MAX);
-            select.query_map((last, after.0, after.1, rows), open_record_row)?.collect()
+            select.query_map((last, after.0, after.1, rows), candidate_row)?.collect()
         })
         .during("find hours that are over")
 }
 
 /// The open hours of subscriptions that are ending, or have just ended.
-fn leaving(connection: &Connection, now: Timestamp) -> Result<Vec<OpenRecord>, StoreError> {
+fn leaving(connection: &Connection, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
     connection
-        .prepare_cached(
-            "SELECT DISTINCT r.* FROM (
-                 SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
-                 UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > ?1
-             ) s
-             JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1
-             JOIN metering_records r ON r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
-                 AND r.dimension = d.key AND r.hour BETWEEN ?2 AND ?3
-             WHERE r.state = 'open' ORDER BY r.hour, r.id",
-        )
+        .prepare_cached(borne!(
+            "WHERE r.id IN (
+                 SELECT o.id FROM (
+                     SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
+                     UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > ?1
+                 ) e
+                 CROSS JOIN dimensions d ON d.product_id = e.product_id AND d.metered = 1
+                 CROSS JOIN metering_records o ON o.holder = e.holder AND o.holder <> ''
+                     AND o.product_id = e.product_id AND o.dimension = d.key AND o.hour BETWEEN ?2 AND ?3
+                 WHERE o.state = 'open')
+             ORDER BY r.hour, r.id"
+        ))
         .and_then(|mut select| {
             let hour = ClockHour::of(now).number();
             let since = now.saturating_sub(FINAL_HOUR * 2).unwrap_or(Timestamp::MIN);
-            select.query_map((millis(since), hour - 2, hour), open_record_row)?.collect()
+            select.query_map((millis(since), hour - 2, hour), candidate_row)?.collect()
         })
         .during("find the last hours of those who leave")
 }
@@ -179,19 +216,12 @@ pub(super) fn park(
 fn freeze_all(
     connection: &Connection,
     closing: &Closing,
-    records: &[OpenRecord],
+    found: &[Candidate],
     now: Timestamp,
 ) -> Result<Closed, StoreError> {
-    let mut freezer = Freezer {
-        connection,
-        closing,
-        now,
-        bearings: HashMap::new(),
-        licensed: HashMap::new(),
-        closed: Closed::default(),
-    };
-    for record in records {
-        freezer.freeze(record)?;
+    let mut freezer = Freezer { connection, closing, now, closed: Closed::default() };
+    for candidate in found {
+        freezer.freeze(candidate)?;
     }
     Ok(freezer.closed)
 }
@@ -201,15 +231,13 @@ struct Freezer<'a> {
     connection: &'a Connection,
     closing: &'a Closing,
     now: Timestamp,
-    bearings: HashMap<(ProductId, Holder), Option<Bearing>>,
-    licensed: HashMap<ProductId, Option<ClockHour>>,
     closed: Closed,
 }
 
 impl Freezer<'_> {
-    fn freeze(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
+    fn freeze(&mut self, bearing: &Candidate) -> Result<(), StoreError> {
+        let record = &bearing.record;
         let Some(holder) = &record.holder else { return Ok(()) };
-        let Some(bearing) = self.bearing(record, holder)? else { return Ok(()) };
         if !bearing.leaving && !is_over(record.hour, self.now, self.closing.grace) {
             return Ok(());
         }
@@ -337,7 +365,7 @@ impl Freezer<'_> {
             })?;
         self.connection
             .prepare_cached(
-                "UPDATE metering_records SET state = :state, reason = :reason, product_code = :code,
+                "UPDATE OR FAIL metering_records SET state = :state, reason = :reason, product_code = :code,
                      customer_identifier = :identifier, account_id = :account, license_arn = :license,
                      region = :region, allocations = :allocations, frozen_at_ms = :now,
                      next_attempt_at_ms = :now, deadline_ms = :deadline, hastened = :hastened
@@ -362,27 +390,6 @@ impl Freezer<'_> {
             })
             .during("freeze a record")?;
         Ok(())
-    }
-
-    fn bearing(
-        &mut self,
-        record: &OpenRecord,
-        holder: &Holder,
-    ) -> Result<Option<Bearing>, StoreError> {
-        let key = (record.product_id.clone(), holder.clone());
-        if let Some(known) = self.bearings.get(&key) {
-            return Ok(known.clone());
-        }
-        let licensed_from = if let Some(known) = self.licensed.get(&key.0) {
-            *known
-        } else {
-            let found = licensed_from_in(self.connection, &key.0)?;
-            self.licensed.insert(key.0.clone(), found);
-            found
-        };
-        let found = bearing_in(self.connection, &key.0, holder, licensed_from)?;
-        self.bearings.insert(key, found.clone());
-        Ok(found)
     }
 }
 
@@ -426,45 +433,6 @@ fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), Store
             .during("move an open record's usage")?;
     }
     Ok(())
-}
-
-fn bearing_in(
-    connection: &Connection,
-    product: &ProductId,
-    holder: &Holder,
-    licensed_from: Option<ClockHour>,
-) -> Result<Option<Bearing>, StoreError> {
-    // Of several subscriptions under one holder, one that lives decides.
-    connection
-        .prepare_cached(
-            "SELECT p.code, ifnull(s.account_id, l.account_id), ifnull(s.license_arn, l.license_arn),
-                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms,
-                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END
-             FROM subscriptions s JOIN products p ON p.id = s.product_id
-             -- The licence that a legacy buyer's subscription has become.
-             LEFT JOIN subscriptions l ON l.customer_id = s.customer_id AND l.product_id = s.product_id
-                 AND s.license_arn IS NULL AND l.license_arn IS NOT NULL AND l.ended_at_ms IS NULL
-             WHERE s.product_id = ?1 AND s.holder = ?2 AND s.status <> 'failed'
-             ORDER BY s.ended_at_ms IS NOT NULL, s.status = 'ending', s.ended_at_ms DESC LIMIT 1",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row((product.as_str(), holder.to_string()), |row| {
-                    let ended_at = optional_timestamp(row.get(4)?);
-                    let announced: Option<i64> = row.get(5)?;
-                    Ok(Bearing {
-                        product_code: ProductCode::new(row.get::<_, String>(0)?),
-                        account_id: row.get::<_, Option<String>>(1)?.map(AccountId::new),
-                        license_arn: row.get::<_, Option<String>>(2)?.map(LicenseArn::new),
-                        licensed_from,
-                        leaving: row.get(3)?,
-                        ended_at,
-                        last_moment: last_moment(ended_at, announced.map(timestamp)),
-                    })
-                })
-                .optional()
-        })
-        .during("find what bears a record")
 }
 
 /// Until when AWS takes usage of a subscription that has ended, or whose end was announced.

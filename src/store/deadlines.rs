@@ -219,9 +219,9 @@ fn ending_records(
                  SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
                  UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > :since
              ) ending
-             JOIN subscriptions s ON s.product_id = ending.product_id AND s.holder = ending.holder
-             JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1
-             JOIN metering_records r ON r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
+             CROSS JOIN subscriptions s ON s.product_id = ending.product_id AND s.holder = ending.holder
+             CROSS JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1
+             CROSS JOIN metering_records r ON r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
                  AND r.dimension = d.key AND r.hour BETWEEN :oldest AND :hour
              WHERE r.state IN ('ready', 'sending') AND r.hastened = 0
              GROUP BY r.id HAVING max(s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing')) = 0",

@@ -91,7 +91,7 @@ impl Store {
             for record in &records {
                 connection
                     .prepare_cached(
-                        "UPDATE metering_records SET state = 'sending', attempts = attempts + 1
+                        "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
                          WHERE id = ?1",
                     )
                     .and_then(|mut update| update.execute([record]))
@@ -297,7 +297,7 @@ fn write_answer(
             write_attempt(connection, record, outcome, metering_record_id.as_deref())?;
             connection
                 .prepare_cached(
-                    "UPDATE metering_records SET state = 'accepted', metering_record_id = ?2,
+                    "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2,
                          last_error = NULL, settled_at_ms = ?3 WHERE id = ?1",
                 )
                 .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))

@@ -20,10 +20,25 @@ const JOBS_PER_TRANSACTION: usize = 512;
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
 const QUEUED_JOBS: usize = 4_096;
 
-/// Runs inside the transaction, or learns why there is none; then answers its caller once the
-/// commit's outcome is known.
-type Work = Box<dyn FnOnce(Result<&Connection, String>) -> Answer + Send>;
+/// Runs inside the transaction, or learns why there is none.
+type Work = Box<dyn FnOnce(Result<Room<'_>, String>) -> Done + Send>;
+/// Answers a caller once the commit's outcome is known.
 type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// Where a write happens.
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    connection: &'a Connection,
+    /// Whether the transaction holds nothing else: then it is undone whole if the write fails, and needs no
+    /// savepoint, which would copy every page that is written.
+    alone: bool,
+}
+
+/// What a write came to.
+struct Done {
+    answer: Answer,
+    failed: bool,
+}
 
 enum Job {
     Write(Work),
@@ -66,19 +81,22 @@ impl Writer {
             Err(_burnt) => return Err(StoreError::Closed.into()),
         };
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |transaction| {
-            let outcome = match transaction {
-                Ok(connection) => in_savepoint(connection, work),
+        let work: Work = Box::new(move |room| {
+            let outcome = match room {
+                Ok(Room { connection, alone: true }) => work(connection),
+                Ok(Room { connection, alone: false }) => in_savepoint(connection, work),
                 Err(reason) => Err(StoreError::Commit { reason }.into()),
             };
-            Box::new(move |committed| {
+            let failed = outcome.is_err();
+            let answer: Answer = Box::new(move |committed| {
                 let settled = match committed {
                     Ok(()) => outcome,
                     Err(reason) => outcome.and_then(|_| Err(StoreError::Commit { reason }.into())),
                 };
                 // A caller who went away does not need the answer.
                 drop(answer.send(settled));
-            })
+            });
+            Done { answer, failed }
         });
         self.hand_over(Job::Write(work)).await?;
         let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
@@ -148,9 +166,8 @@ fn write_until_closed(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
         }
         write_together(&mut connection, jobs);
     }
-    if let Err(error) = connection.execute_batch("PRAGMA optimize") {
-        tracing::debug!(%error, "could not optimize the database while closing");
-    }
+    // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
+    // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
 }
 
 fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
@@ -159,14 +176,18 @@ fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
         Err(error) => {
             let reason = error.to_string();
             for job in jobs {
-                job(Err(reason.clone()))(Err(reason.clone()));
+                (job(Err(reason.clone())).answer)(Err(reason.clone()));
             }
             return;
         }
     };
-    let answers: Vec<Answer> = jobs.into_iter().map(|job| job(Ok(&transaction))).collect();
-    let committed = transaction.commit().map_err(|error| error.to_string());
-    for answer in answers {
-        answer(committed.clone());
+    let alone = jobs.len() == 1;
+    let room = Room { connection: &transaction, alone };
+    let done: Vec<Done> = jobs.into_iter().map(|job| job(Ok(room))).collect();
+    let undone = alone && done.iter().any(|done| done.failed);
+    let ended = if undone { transaction.rollback() } else { transaction.commit() };
+    let ended = ended.map_err(|error| error.to_string());
+    for done in done {
+        (done.answer)(ended.clone());
     }
 }

@@ -68,6 +68,7 @@ CREATE TABLE metering_records (
 CREATE UNIQUE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour)
     WHERE holder <> '';
 CREATE INDEX metering_records_open ON metering_records (hour, id) WHERE state = 'open';
+CREATE INDEX metering_records_waiting ON metering_records (hour, id) WHERE state = 'open' AND holder = '';
 CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE state IN ('ready', 'sending');
 CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
 CREATE INDEX metering_records_hastened ON metering_records (id) WHERE hastened = 1 AND state IN ('ready', 'sending');
@@ -105,17 +106,18 @@ BEGIN
         written_off = written_off + excluded.written_off;
 END;
 
--- Law 3: what was frozen never changes.
+-- Law 3: what was frozen never changes. FAIL, not ABORT: the writer undoes the whole write anyway, and ABORT has
+-- SQLite prepare to undo each statement by itself.
 CREATE TRIGGER metering_records_frozen
 BEFORE UPDATE OF product_id, holder, dimension, hour, quantity, product_code, account_id, customer_identifier,
     license_arn, region, allocations ON metering_records
 WHEN old.frozen_at_ms IS NOT NULL
 BEGIN
-    SELECT RAISE(ABORT, 'a frozen metering record never changes');
+    SELECT RAISE(FAIL, 'a frozen metering record never changes');
 END;
 CREATE TRIGGER metering_records_kept BEFORE DELETE ON metering_records WHEN old.state <> 'open'
 BEGIN
-    SELECT RAISE(ABORT, 'a metering record is never deleted');
+    SELECT RAISE(FAIL, 'a metering record is never deleted');
 END;
 
 CREATE TABLE metering_attempts (

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::StoreError;
@@ -54,6 +55,9 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let opened = |source| StoreError::Open { path: path.to_owned(), source };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
     connection.set_prepared_statement_cache_capacity(256);
+    // Plans depend on the statement alone. Without this SQLite looks at bound values, and prepares some statements
+    // anew for each of them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(opened)?;
     connection
         .execute_batch(
             "PRAGMA foreign_keys = ON;

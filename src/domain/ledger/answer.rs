@@ -1,0 +1,248 @@
+//! What AWS's answer makes of a record.
+
+use jiff::SignedDuration;
+
+use crate::domain::Quantity;
+
+/// What AWS, or the network, said to one attempt at one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Honoured, now or before.
+    Success {
+        /// AWS's id of it.
+        metering_record_id: Option<String>,
+    },
+    /// The hour was metered before.
+    Duplicate {
+        /// AWS's id of the record that it honoured.
+        metering_record_id: Option<String>,
+        /// The quantity in AWS's answer, which may be that record's or an echo of ours.
+        told: Option<Quantity>,
+    },
+    /// AWS knows no active agreement of this buyer.
+    NotSubscribed,
+    /// Not done.
+    Unprocessed,
+    /// Too fast.
+    Throttled,
+    /// No answer: it may have been honoured.
+    Unanswered(String),
+    /// Nothing can be sent at all until a person acts.
+    Blocked(String),
+    /// The record itself is refused.
+    Refused {
+        /// AWS's code.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// As the attempt's outcome is written.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Duplicate { .. } => "duplicate",
+            Self::NotSubscribed => "not_subscribed",
+            Self::Unprocessed => "unprocessed",
+            Self::Throttled => "throttled",
+            Self::Unanswered(_) => "unknown",
+            Self::Blocked(_) => "blocked",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Billed.
+    Accepted {
+        /// AWS's id of it.
+        metering_record_id: Option<String>,
+    },
+    /// The very same record goes out again after a while.
+    Retry {
+        /// Why.
+        error: String,
+        /// Whether AWS should be asked again what the buyer holds.
+        ask_about_buyer: bool,
+    },
+    /// The attempt does not count: nothing went out, and nothing will until a person acts.
+    Held {
+        /// Why.
+        error: String,
+    },
+    /// A person decides, or news of the buyer does.
+    Parked {
+        /// Why, as one word.
+        reason: String,
+        /// Why, in AWS's words.
+        error: String,
+        /// Whether AWS should be asked again what the buyer holds: access follows, and a subscription that turns
+        /// out to live has the record sent again.
+        ask_about_buyer: bool,
+    },
+}
+
+/// The reason of records that are sent again once their subscription turns out to live.
+pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
+
+/// How a record stands when an answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Its quantity, the same in every attempt.
+    pub quantity: Quantity,
+    /// Whether AWS may have honoured an earlier attempt whose answer was lost.
+    pub maybe_honoured: bool,
+    /// How the subscription stands by our books.
+    pub standing: Standing,
+}
+
+/// How far a record's subscription is, by our books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In force.
+    Live,
+    /// In its last hour, in which AWS still takes usage.
+    Leaving,
+    /// Over, and its last hour too.
+    Over,
+}
+
+/// Decides what an answer makes of a record.
+pub fn settle(answer: Answer, past: Past) -> Settlement {
+    let retry = |error: &str| Settlement::Retry { error: error.to_owned(), ask_about_buyer: false };
+    match answer {
+        Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
+        // The quantity never changes between attempts, so a duplicate of our own attempt is that record.
+        Answer::Duplicate { metering_record_id, .. } if past.maybe_honoured => {
+            Settlement::Accepted { metering_record_id }
+        }
+        Answer::Duplicate { metering_record_id, told } => Settlement::Parked {
+            reason: "duplicate_conflict".into(),
+            error: conflict(metering_record_id.as_deref(), told, past.quantity),
+            ask_about_buyer: false,
+        },
+        Answer::NotSubscribed => not_subscribed(past.standing),
+        Answer::Unprocessed => retry("AWS left it unprocessed"),
+        Answer::Throttled => retry("throttled"),
+        Answer::Unanswered(error) => retry(&error),
+        Answer::Blocked(error) => Settlement::Held { error },
+        Answer::Refused { code, message } => {
+            let reason = match code.as_str() {
+                "TimestampOutOfBoundsException" => "out_of_window".to_owned(),
+                code => snake(code.strip_suffix("Exception").unwrap_or(code)),
+            };
+            Settlement::Parked { reason, error: message, ask_about_buyer: false }
+        }
+    }
+}
+
+/// Both values, as far as AWS shows them.
+fn conflict(honoured: Option<&str>, told: Option<Quantity>, ours: Quantity) -> String {
+    let honoured = honoured.unwrap_or("a record that it does not name");
+    match told.filter(|told| *told != ours) {
+        Some(theirs) => {
+            format!(
+                "AWS billed {theirs} for this hour before, as {honoured}; this record says {ours}"
+            )
+        }
+        None => format!(
+            "AWS metered this hour before, as {honoured}, and not by this record, which says {ours}; \
+             its answer does not show how much it billed: CloudTrail's BatchMeterUsage does"
+        ),
+    }
+}
+
+fn not_subscribed(standing: Standing) -> Settlement {
+    let error = "CustomerNotSubscribed".to_owned();
+    match standing {
+        // AWS's hour is not over: it may be a moment too early, or a moment of AWS's own.
+        Standing::Leaving => Settlement::Retry { error, ask_about_buyer: true },
+        Standing::Live | Standing::Over => Settlement::Parked {
+            reason: NOT_SUBSCRIBED.into(),
+            error,
+            ask_about_buyer: standing == Standing::Live,
+        },
+    }
+}
+
+fn snake(code: &str) -> String {
+    let mut word = String::new();
+    for character in code.chars() {
+        if character.is_ascii_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(character.to_ascii_lowercase());
+    }
+    word
+}
+
+/// How long to wait after so many attempts, of which each doubles the wait. Records that failed together are spread
+/// by their ids, the same way each time.
+pub fn retry_wait(attempts: u32, record: i64) -> SignedDuration {
+    let longest = SignedDuration::from_mins(5);
+    let doubled = SignedDuration::from_millis(500) * 2_i32.pow(attempts.min(12));
+    let wait = doubled.min(longest);
+    let mixed = (record.cast_unsigned() ^ (u64::from(attempts) << 32))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        >> 40;
+    wait / 2 + (wait / 2 / 1_000) * i32::try_from(mixed % 1_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_settle_records() {
+        let quantity = Quantity::from_units(5);
+        let fresh = Past { quantity, maybe_honoured: false, standing: Standing::Live };
+        let unsure = Past { maybe_honoured: true, ..fresh };
+        let leaving = Past { standing: Standing::Leaving, ..fresh };
+        let over = Past { standing: Standing::Over, ..fresh };
+        let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()), told: None };
+        let refused = |code: &str| Answer::Refused { code: code.into(), message: String::new() };
+        let rows = [
+            (Answer::Success { metering_record_id: None }, fresh, "accepted"),
+            (duplicate(), fresh, "duplicate_conflict"),
+            (duplicate(), unsure, "accepted"),
+            (Answer::NotSubscribed, fresh, "customer_not_subscribed and ask"),
+            (Answer::NotSubscribed, leaving, "retry and ask"),
+            (Answer::NotSubscribed, over, "customer_not_subscribed"),
+            (Answer::Unprocessed, fresh, "retry"),
+            (Answer::Throttled, fresh, "retry"),
+            (Answer::Unanswered(String::new()), fresh, "retry"),
+            (Answer::Blocked(String::new()), fresh, "held"),
+            (refused("TimestampOutOfBoundsException"), fresh, "out_of_window"),
+            (refused("InvalidUsageDimensionException"), fresh, "invalid_usage_dimension"),
+        ];
+        for (answer, past, expected) in rows {
+            let (mut shown, asks) = match settle(answer.clone(), past) {
+                Settlement::Accepted { .. } => ("accepted".to_owned(), false),
+                Settlement::Retry { ask_about_buyer, .. } => ("retry".to_owned(), ask_about_buyer),
+                Settlement::Held { .. } => ("held".to_owned(), false),
+                Settlement::Parked { reason, ask_about_buyer, .. } => (reason, ask_about_buyer),
+            };
+            if asks {
+                shown.push_str(" and ask");
+            }
+            assert_eq!(shown, expected, "{answer:?} {past:?}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_shows_both_values() {
+        let past = Past {
+            quantity: Quantity::from_units(5),
+            maybe_honoured: false,
+            standing: Standing::Live,
+        };
+        let told = Some(Quantity::from_units(7));
+        let answer = Answer::Duplicate { metering_record_id: Some("r-1".into()), told };
+        let Settlement::Parked { error, .. } = settle(answer, past) else { panic!("not parked") };
+        assert!(error.contains("billed 7") && error.contains("says 5") && error.contains("r-1"));
+    }
+}

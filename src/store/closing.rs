@@ -69,9 +69,13 @@ macro_rules! borne {
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
-                 SELECT b.rowid FROM subscriptions b
-                 WHERE b.product_id = r.product_id AND b.holder = r.holder AND b.status <> 'failed'
-                 ORDER BY b.ended_at_ms IS NOT NULL, b.status = 'ending', b.ended_at_ms DESC LIMIT 1)
+                 -- The least is one that is active, then one that is ending, then the one that ended last. SQLite
+                 -- takes the row of the minimum, without the temporary table that an ORDER BY would make each time.
+                 SELECT deciding FROM (
+                     SELECT b.rowid AS deciding,
+                         min(ifnull(-b.ended_at_ms, (b.status = 'ending') - 9000000000000000000))
+                     FROM subscriptions b
+                     WHERE b.product_id = r.product_id AND b.holder = r.holder AND b.status <> 'failed'))
              LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
                  SELECT b.rowid FROM subscriptions b
                  WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id

@@ -101,21 +101,24 @@ fn due_hours(
             select.query_map([], |row| due_row(row, optional_timestamp(row.get(2)?)))?.collect()
         })
         .during("sum what is due")?;
+    // What waits for a subscription, and what should be frozen by now and lacks a name for its buyer.
     let waiting: Vec<DueHour> = connection
         .prepare_cached(
-            "SELECT product_id, hour, NULL, count(*), sum(quantity) FROM metering_records
-             WHERE state = 'open' AND holder = '' AND hour < ?1 GROUP BY product_id, hour",
+            "SELECT product_id, hour, holder = '', count(*), sum(quantity) FROM metering_records
+             WHERE state = 'open' AND hour < ?1 - 2 * (holder <> '') GROUP BY product_id, hour, holder = ''",
         )
         .and_then(|mut select| {
             select
                 .query_map([ClockHour::of(now).number()], |row| {
                     let hour = ClockHour::from_number(row.get(1)?);
                     let due = due_row(row, Some(deadline(hour, window)))?;
-                    Ok(DueHour { waits_for: Some("subscription"), ..due })
+                    let unassigned: bool = row.get(2)?;
+                    let waits_for = if unassigned { "subscription" } else { "identity" };
+                    Ok(DueHour { waits_for: Some(waits_for), ..due })
                 })?
                 .collect()
         })
-        .during("sum what waits for a subscription")?;
+        .during("sum what waits")?;
     due.extend(waiting);
     due.sort_by_key(|due| due.deadline);
     Ok(due)

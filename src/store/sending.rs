@@ -63,8 +63,8 @@ impl Store {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<SendableRecord>, StoreError> {
-        self.write(move |connection| {
-            park_hopeless(connection, window, now)?;
+        let take = move |connection: &Connection| {
+            let parked = park_hopeless(connection, window, now)?;
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
@@ -76,9 +76,14 @@ impl Store {
             let rows = select
                 .query_map((millis(now), ClockHour::of(now).number(), limit), sendable_row)
                 .during("find records to send")?;
-            rows.collect::<Result<_, _>>().during("find records to send")
-        })
-        .await
+            let found = rows.collect::<Result<_, _>>().during("find records to send")?;
+            Ok::<_, StoreError>((parked, found))
+        };
+        let (parked, found) = self.write(take).await?;
+        if parked > 0 {
+            self.nudge_events();
+        }
+        Ok(found)
     }
 
     /// Notes that these records are about to be sent. Until AWS's answer is written, their outcome is unknown.
@@ -164,7 +169,7 @@ fn park_hopeless(
     connection: &Connection,
     window: SignedDuration,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let hopeless: Vec<(i64, i64)> = connection
         .prepare_cached(
             "SELECT id, hour FROM metering_records
@@ -175,12 +180,12 @@ fn park_hopeless(
             select.query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .during("find records out of time")?;
-    for (record, hour) in hopeless {
-        let by_window = deadline(ClockHour::from_number(hour), window) <= now;
+    for (record, hour) in &hopeless {
+        let by_window = deadline(ClockHour::from_number(*hour), window) <= now;
         let reason = if by_window { "out_of_window" } else { "subscription_ended" };
-        park(connection, record, reason, now)?;
+        park(connection, *record, reason, now)?;
     }
-    Ok(())
+    Ok(hopeless.len())
 }
 
 fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {

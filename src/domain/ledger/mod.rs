@@ -11,6 +11,7 @@ mod identity;
 pub use answer::{Answer, NOT_SUBSCRIBED, Past, Settlement, Standing, retry_wait, settle};
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
 
+use super::reconciliation::FINAL_HOUR;
 use super::{ClockHour, Quantity};
 
 /// How far ahead of us the application's clock may be.
@@ -56,8 +57,11 @@ impl Stage {
 
 /// The last stage that an hour has reached without being settled.
 pub fn stage(hour: ClockHour, deadline: Timestamp, now: Timestamp) -> Option<Stage> {
-    let way = deadline.duration_since(hour.end());
-    let gone = now.duration_since(hour.end());
+    // An hour can be sent from its end on; in a subscription's last hour, from that hour's beginning on.
+    let last_hour = deadline.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
+    let begins = hour.end().min(last_hour);
+    let way = deadline.duration_since(begins);
+    let gone = now.duration_since(begins);
     if gone >= way / 5 * 4 {
         Some(Stage::FourFifths)
     } else if gone >= way / 2 {
@@ -164,6 +168,15 @@ mod tests {
             ("2026-11-10T17:59:59Z", Some(Stage::Half)),
             ("2026-11-10T18:00:00Z", Some(Stage::FourFifths)),
             ("2026-11-11T18:00:00Z", Some(Stage::FourFifths)),
+        ] {
+            assert_eq!(stage(hour, deadline, time(at)), expected, "{at}");
+        }
+        // Left at 09:10, with the hour still open: AWS takes it until 10:10.
+        let deadline = time("2026-11-10T10:10:00Z");
+        for (at, expected) in [
+            ("2026-11-10T09:39:59Z", None),
+            ("2026-11-10T09:40:00Z", Some(Stage::Half)),
+            ("2026-11-10T09:58:00Z", Some(Stage::FourFifths)),
         ] {
             assert_eq!(stage(hour, deadline, time(at)), expected, "{at}");
         }

@@ -12,7 +12,7 @@ use marketd::domain::reconciliation::Patience;
 use marketd::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, ProductCode, Quantity,
 };
-use marketd::sandbox::market::{Action, Order};
+use marketd::sandbox::market::{Action, IdenticalRetry, Options, Order};
 use marketd::store::{Look, LookEntry, RecordRow, Resolution, ResolveError, Store};
 use support::books::{Books, account};
 
@@ -306,6 +306,30 @@ async fn tags_split_the_bill_and_sum_to_it() {
 }
 
 #[tokio::test]
+async fn tags_follow_a_remainder_through_hours_that_close_together() {
+    let mut books = Books::open(20, "Acme Stream", 1).await;
+    let customer = books.customers().await.remove(0);
+    let subject = books.dimension("gb");
+    let mut event = books.event(&customer, subject, "1.5");
+    event.tags = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    books.take(vec![event]).await;
+    books.pass_minutes(60);
+    // The next hour knows of no tags until the first one is closed, in the same pass.
+    books.report(&customer, "gb", "2.5", books.now()).await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    let records = books.records().await;
+    let blue: Vec<String> = records
+        .iter()
+        .flat_map(|it| &it.allocations)
+        .filter(|it| !it.tags.is_empty())
+        .map(|it| it.quantity.to_string())
+        .collect();
+    assert_eq!(blue, ["1", "1"], "{records:?}");
+    assert_eq!(books.billed(), ["09 gb 1 licence", "10 gb 3 licence"]);
+}
+
+#[tokio::test]
 async fn more_than_aws_takes_in_a_record_is_spread_over_hours() {
     let mut books = Books::open(13, "Acme Stream", 1).await;
     let customer = books.customers().await.remove(0);
@@ -431,6 +455,37 @@ async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
     let requests: Vec<&String> = billed.iter().filter(|it| it.contains("requests")).collect();
     assert!(requests.iter().all(|it| it.ends_with("1 licence")), "{requests:?}");
     books.balance().await;
+}
+
+#[tokio::test]
+async fn who_dies_after_a_call_sends_the_very_same_again_and_knows_its_own_duplicate() {
+    for retry in [IdenticalRetry::Success, IdenticalRetry::Duplicate] {
+        let mut books = Books::open(21, "Acme Stream", 1).await;
+        {
+            let mut market = books.aws.market.lock().unwrap();
+            let options = Options { identical_retry: retry, ..market.options().clone() };
+            market.set_options(options);
+        }
+        let customer = books.customers().await.remove(0);
+        books.report(&customer, "gb", "5", books.now()).await;
+        books.pass_minutes(62);
+        {
+            let mut faults = books.aws.faults.lock().unwrap();
+            faults.mortal = Some(books.store.clone());
+            faults.die_next = true;
+        }
+        books.engine().run_pass().await.unwrap_err();
+        books.store.close();
+        books.store = Store::open(&books.folder.path().join("marketd.db")).unwrap();
+        let shown = books.shown().await;
+        assert_eq!(shown, ["09 gb 5 sending"], "whether AWS took it is not known");
+        books.run_pass().await;
+        assert_eq!(books.shown().await, ["09 gb 5 accepted"], "{retry:?}");
+        assert_eq!(books.billed(), ["09 gb 5 licence"]);
+        let record = books.records().await.remove(0);
+        let (_, attempts) = books.store.metering_record(record.id).await.unwrap().unwrap();
+        assert_eq!(attempts[0].outcome, "unknown", "{attempts:?}");
+    }
 }
 
 #[tokio::test]

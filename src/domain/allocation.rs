@@ -111,8 +111,13 @@ fn deal_units(shares: &mut [Share]) {
     let parts: i64 = shares.iter().map(|share| share.part).sum();
     let made = usize::try_from(parts / UNIT).unwrap_or(0);
     let mut order: Vec<usize> = (0..shares.len()).collect();
-    // Stable: among equals the order of the tags decides, so that the same parts always fall the same way.
-    order.sort_by_key(|at| std::cmp::Reverse(shares.get(*at).map_or(0, |share| share.part)));
+    // Among equals those with tags come first, then their order decides, so that the same parts always fall the
+    // same way.
+    order.sort_by_key(|at| {
+        let share = shares.get(*at);
+        let untagged = share.is_none_or(|share| share.tags.is_empty());
+        (std::cmp::Reverse(share.map_or(0, |share| share.part)), untagged)
+    });
     let (takers, givers) = order.split_at(made.min(order.len()));
     let mut lacking = 0;
     for at in takers {
@@ -210,6 +215,7 @@ mod tests {
             ("0.7", &[("a", "0.3"), ("b", "0.4")], "", "a0.3 b0.4"),
             // What nobody tagged is a share like any other, but waits without being listed.
             ("2.9", &[("a", "1.5")], "-1 a1", "a0.5"),
+            ("3", &[("a", "0.5")], "-2 a1", ""),
         ];
         for (quantity, tagged, sent, waits) in rows {
             let tagged: Vec<Allocation> = tagged.iter().map(|(name, it)| team(name, it)).collect();

@@ -1,5 +1,7 @@
 //! Closing hours: what is open and over becomes a frozen record, a chunk of them in one transaction.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -223,7 +225,8 @@ fn freeze_all(
     found: &[Candidate],
     now: Timestamp,
 ) -> Result<Closed, StoreError> {
-    let mut freezer = Freezer { connection, closing, now, closed: Closed::default() };
+    let mut freezer =
+        Freezer { connection, closing, now, touched: HashSet::new(), closed: Closed::default() };
     for candidate in found {
         freezer.freeze(candidate)?;
     }
@@ -235,6 +238,8 @@ struct Freezer<'a> {
     connection: &'a Connection,
     closing: &'a Closing,
     now: Timestamp,
+    /// Records that were carried into or moved since they were listed, in this very transaction.
+    touched: HashSet<i64>,
     closed: Closed,
 }
 
@@ -245,7 +250,6 @@ impl Freezer<'_> {
         if !bearing.leaving && !is_over(record.hour, self.now, self.closing.grace) {
             return Ok(());
         }
-        // A record may have been carried into, or put off and away, since it was listed.
         let Some(held) = self.held(record)? else { return Ok(()) };
         let buyer = MeteredBuyer {
             holder,
@@ -258,8 +262,9 @@ impl Freezer<'_> {
             Err(gap) => return self.wait_for(record, gap),
         };
         let parts = split(held);
+        let may_be_tagged = record.tagged || self.touched.contains(&record.id);
         let tagged =
-            if record.tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
+            if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         let zero = parts.whole == Quantity::ZERO;
         if parts.rest > Quantity::ZERO {
@@ -290,14 +295,18 @@ impl Freezer<'_> {
         self.write(record.id, &identity, &dealt, &outcome)
     }
 
-    /// The hour that a remainder goes on to.
+    /// The hour that less than a unit is put off to: not one by one through hours that are over.
     fn later(&self, record: &OpenRecord) -> ClockHour {
         let next = record.hour.next();
         let over = is_over(next, self.now, self.closing.grace);
         if over { ClockHour::of(self.now) } else { next }
     }
 
+    /// What the record holds by now; nothing if it was put off.
     fn held(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
+        if !self.touched.contains(&record.id) {
+            return Ok(Some(quantity(record.quantity)));
+        }
         self.connection
             .prepare_cached(
                 "SELECT quantity FROM metering_records WHERE id = ?1 AND state = 'open' AND hour = ?2",
@@ -310,13 +319,14 @@ impl Freezer<'_> {
     }
 
     fn carry_rest(
-        &self,
+        &mut self,
         record: &OpenRecord,
         parts: Split,
         dealt: &Apportioned,
     ) -> Result<(), StoreError> {
-        let key = record.key(record.holder.clone(), self.later(record));
+        let key = record.key(record.holder.clone(), record.hour.next());
         let target = open_record_in(self.connection, &key)?;
+        self.touched.insert(target.id);
         let rest = parts.rest.millionths();
         self.connection
             .prepare_cached(
@@ -328,11 +338,15 @@ impl Freezer<'_> {
     }
 
     /// Less than a unit waits in a later hour, as the same record, for what makes it whole.
-    fn put_off(&self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
+    fn put_off(&mut self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
+        self.touched.insert(record.id);
         match slot_in(self.connection, &key, later)? {
             Slot::Taken => return self.put_off(record, later.next()),
-            Slot::Open(target) => move_whole(self.connection, record.id, target)?,
+            Slot::Open(target) => {
+                self.touched.insert(target);
+                move_whole(self.connection, record.id, target)?;
+            }
             Slot::Free => {
                 self.connection
                     .prepare_cached("UPDATE metering_records SET hour = ?2 WHERE id = ?1")

@@ -34,6 +34,8 @@ pub(crate) struct Faults {
     pub(crate) always: Option<Answer>,
     /// AWS does what the next call says, and its answer is lost.
     pub(crate) lose_next: bool,
+    /// AWS does what the next call says, and whoever called dies before hearing of it.
+    pub(crate) die_next: bool,
     /// Who dies around a call, if the dice say so.
     pub(crate) mortal: Option<Store>,
 }
@@ -68,6 +70,9 @@ impl Aws {
         let mut faults = self.faults.lock().unwrap();
         if std::mem::take(&mut faults.lose_next) {
             return Fate::CutAfter;
+        }
+        if std::mem::take(&mut faults.die_next) {
+            return Fate::DiesAfter;
         }
         let mortal = faults.mortal.is_some();
         let Some(dice) = &mut faults.dice else { return Fate::Good };

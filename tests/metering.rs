@@ -267,6 +267,34 @@ async fn what_aws_does_not_take_in_the_last_hour_is_parked_with_its_units() {
 }
 
 #[tokio::test]
+async fn a_deadline_follows_a_subscription_that_ends_and_comes_back() {
+    let mut books = Books::open(23, "Acme Meter", 1).await;
+    let customer = books.customer(0).await;
+    books.report(&customer, "gb", "5", books.now()).await;
+    books.pass_minutes(62);
+    books.aws.faults.lock().unwrap().always = Some(Answer::Unanswered("cut".into()));
+    books.run_pass().await;
+    let deadline =
+        async |books: &Books| books.records().await.remove(0).deadline.unwrap().to_string();
+    assert_eq!(deadline(&books).await, "2026-11-11T09:00:00Z");
+    books.act(&account(0), Action::Cancel(books.order()));
+    books.hear().await;
+    books.run_pass().await;
+    assert_eq!(deadline(&books).await, "2026-11-10T11:07:00Z", "an hour from the announcement");
+    books.pass_minutes(20);
+    // `unsubscribe-success` may never come after a quick return.
+    books.act(&account(0), Action::Subscribe(books.order()));
+    books.pass_minutes(1);
+    books.hear().await;
+    books.run_pass().await;
+    assert_eq!(deadline(&books).await, "2026-11-11T09:00:00Z");
+    books.aws.faults.lock().unwrap().always = None;
+    books.pass_minutes(6);
+    books.run_pass().await;
+    assert_eq!(books.shown().await, ["09 gb 5 accepted"]);
+}
+
+#[tokio::test]
 async fn tags_split_the_bill_and_sum_to_it() {
     let mut books = Books::open(12, "Acme Stream", 1).await;
     let customer = books.customers().await.remove(0);
@@ -416,12 +444,9 @@ fn learn_license(books: &Books, customer: &CustomerId, license: &str) {
     assert_eq!(changed, 1);
 }
 
-#[tokio::test]
-async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
-    let mut books = Books::open(19, "Acme Meter", 1).await;
-    let customer = books.customer(0).await;
+/// The same sale a second time, by its licence.
+fn sell_by_license(books: &Books, customer: &CustomerId) {
     let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
-    // The same sale a second time, by its licence.
     let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
     file.execute(
         "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
@@ -436,6 +461,34 @@ async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
         ),
     )
     .unwrap();
+}
+
+#[tokio::test]
+async fn an_hour_begun_in_one_form_is_not_gone_on_with_in_the_other() {
+    let mut books = Books::open(22, "Acme Meter", 1).await;
+    let customer = books.customer(0).await;
+    books.report(&customer, "gb", "5", books.now()).await;
+    // AWS lists the buyer by licence from one moment to the next; nobody set an hour for it.
+    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+    let ended = books.now().as_millisecond();
+    file.execute("UPDATE subscriptions SET status = 'canceled', ended_at_ms = ?1", [ended])
+        .unwrap();
+    sell_by_license(&books, &customer);
+    books.report(&customer, "gb", "3", books.now()).await;
+    let event = books.store.usage_event("e-2".into()).await.unwrap().unwrap();
+    assert_eq!(event.moved.as_deref(), Some("hour_frozen"));
+    for _ in 0..2 {
+        books.pass_minutes(60);
+        books.run_pass().await;
+    }
+    assert_eq!(books.billed(), ["09 gb 5 product", "10 gb 3 licence"]);
+}
+
+#[tokio::test]
+async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
+    let mut books = Books::open(19, "Acme Meter", 1).await;
+    let customer = books.customer(0).await;
+    sell_by_license(&books, &customer);
     let from = Some(ClockHour::of(books.now()).next());
     books.store.set_licensed_from(books.product_id(), from, books.now()).await.unwrap();
     let morning = books.now();

@@ -191,3 +191,63 @@ fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
         (done.answer)(ended.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+            connection
+                .execute(insert, [product])
+                .map_err(|source| StoreError::Sql { operation: "test", source })?;
+            if fails { Err(StoreError::Closed) } else { Ok(()) }
+        };
+        writer.run(write).await
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        for round in 0..20 {
+            // Alone, then many at once, of which the writer takes together what is waiting.
+            assert!(total(&writer, format!("alone-{round}"), true).await.is_err());
+            let writes = (0..30).map(|at| {
+                let writer = &writer;
+                async move {
+                    let done = total(writer, format!("{round}-{at}"), at % 3 == 0).await;
+                    assert_eq!(done.is_err(), at % 3 == 0);
+                }
+            });
+            futures::future::join_all(writes).await;
+        }
+        let count = |connection: &Connection| {
+            connection
+                .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get::<_, i64>(0))
+                .map_err(|source| StoreError::Sql { operation: "test", source })
+        };
+        assert_eq!(writer.run(count).await.unwrap(), 20 * 20);
+        writer.close();
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_rehearsed_crash_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let (writer, thread) = Writer::start(&path).unwrap();
+        writer.stop_after(2);
+        assert!(total(&writer, "first".into(), false).await.is_ok());
+        assert!(total(&writer, "second".into(), false).await.is_err(), "its answer is lost");
+        assert!(total(&writer, "third".into(), false).await.is_err());
+        writer.close();
+        thread.join().unwrap();
+        let kept: i64 = Connection::open(&path)
+            .unwrap()
+            .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, 2, "what reached the disk stays");
+    }
+}

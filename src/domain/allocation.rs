@@ -279,6 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn the_size_in_a_call_is_never_underrated() {
+        for (key, value) in
+            [("k", "v"), ("team", "blue"), ("path", r"\\\\\\"), ("k", &"x".repeat(256))]
+        {
+            let tag = |number: usize| (format!("{key}{number}"), value.to_owned());
+            let tags: Tags = (0..TAGS_MOST).map(tag).collect();
+            let wire: Vec<_> = tags
+                .iter()
+                .map(|(key, value)| serde_json::json!({"Key": key, "Value": value}))
+                .collect();
+            let wire = serde_json::json!({"AllocatedUsageQuantity": 2_147_483_647, "Tags": wire});
+            let wire = wire.to_string().len() + 1;
+            let rated = bytes(&[Allocation { quantity: Quantity::MAX_RECORD, tags }]);
+            assert!(wire <= rated && rated < wire * 3, "{rated} for {wire}");
+        }
+    }
+
+    #[test]
     fn more_than_aws_takes_in_a_record_waits_under_its_tags() {
         let quantity = [Quantity::MAX_RECORD, Quantity::from_units(5)].into_iter().sum();
         let tagged =

@@ -15,6 +15,7 @@ mod deadlines;
 mod events;
 mod facts;
 mod features;
+mod freezing;
 mod integration;
 mod licensing;
 mod looks;

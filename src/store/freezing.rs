@@ -1,0 +1,252 @@
+//! Freezing a record: its units dealt to its tags, its buyer named, and what AWS does not take carried on.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::closing::{Candidate, Closed, Closing, park};
+use super::convert::millis;
+use super::records::{OpenRecord, Slot, carry_into, open_record_in, slot_in, tagged_in};
+use super::usage::quantity;
+use super::{During, StoreError};
+use crate::domain::allocation::{Apportioned, apportion};
+use crate::domain::ledger::{
+    IdentityGap, MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
+};
+use crate::domain::{AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, Quantity};
+
+/// Freezes what has been found; all of it in the transaction in which it was.
+pub(super) fn freeze_all(
+    connection: &Connection,
+    closing: &Closing,
+    found: &[Candidate],
+    now: Timestamp,
+) -> Result<Closed, StoreError> {
+    let mut freezer =
+        Freezer { connection, closing, now, touched: HashSet::new(), closed: Closed::default() };
+    for candidate in found {
+        freezer.freeze(candidate)?;
+    }
+    Ok(freezer.closed)
+}
+
+/// Freezes a chunk of records.
+struct Freezer<'a> {
+    connection: &'a Connection,
+    closing: &'a Closing,
+    now: Timestamp,
+    /// Records that were carried into or moved since they were listed, in this very transaction.
+    touched: HashSet<i64>,
+    closed: Closed,
+}
+
+impl Freezer<'_> {
+    fn freeze(&mut self, bearing: &Candidate) -> Result<(), StoreError> {
+        let record = &bearing.record;
+        let Some(holder) = &record.holder else { return Ok(()) };
+        if !bearing.leaving && !is_over(record.hour, self.now, self.closing.grace) {
+            return Ok(());
+        }
+        let Some(held) = self.held(record)? else { return Ok(()) };
+        let buyer = MeteredBuyer {
+            holder,
+            product_code: &bearing.product_code,
+            account_id: bearing.account_id.as_ref(),
+            license_arn: bearing.license_arn.as_ref(),
+        };
+        let identity = match wire_identity(&buyer, record.hour, bearing.licensed_from) {
+            Ok(identity) => identity,
+            Err(gap) => return self.wait_for(record, gap),
+        };
+        let parts = split(held);
+        let may_be_tagged = record.tagged || self.touched.contains(&record.id);
+        let tagged =
+            if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
+        let dealt = apportion(held, &tagged);
+        let zero = parts.whole == Quantity::ZERO;
+        if parts.rest > Quantity::ZERO {
+            if zero && bearing.ended_at.is_some() {
+                // No later hour of this subscription will make it whole.
+                self.closed.parked += 1;
+                return park(self.connection, record.id, "fraction", self.now);
+            }
+            if zero && !self.closing.zero_usage {
+                return self.put_off(record, self.later(record));
+            }
+            self.carry_rest(record, parts, &dealt)?;
+        }
+        let last = deadline(record.hour, self.closing.window);
+        let hastened = bearing.last_moment.filter(|moment| *moment < last);
+        let outcome = Outcome {
+            // Nothing of zero is sent unless the seller wants every hour reported.
+            state: if zero && !self.closing.zero_usage { "accepted" } else { "ready" },
+            reason: match (zero && !self.closing.zero_usage, parts.rest > Quantity::ZERO) {
+                (true, _) => Some("nothing_to_send"),
+                (false, true) => Some("remainder_carried"),
+                (false, false) => None,
+            },
+            deadline: hastened.unwrap_or(last),
+            hastened: hastened.is_some(),
+        };
+        self.closed.frozen += usize::from(outcome.state == "ready");
+        self.write(record.id, &identity, &dealt, &outcome)
+    }
+
+    /// The hour that less than a unit is put off to: not one by one through hours that are over.
+    fn later(&self, record: &OpenRecord) -> ClockHour {
+        let next = record.hour.next();
+        let over = is_over(next, self.now, self.closing.grace);
+        if over { ClockHour::of(self.now) } else { next }
+    }
+
+    /// What the record holds by now; nothing if it was put off.
+    fn held(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
+        if !self.touched.contains(&record.id) {
+            return Ok(Some(quantity(record.quantity)));
+        }
+        self.connection
+            .prepare_cached(
+                "SELECT quantity FROM metering_records WHERE id = ?1 AND state = 'open' AND hour = ?2",
+            )
+            .and_then(|mut select| {
+                select.query_row((record.id, record.hour.number()), |row| row.get(0)).optional()
+            })
+            .map(|held| held.map(quantity))
+            .during("read a record's quantity")
+    }
+
+    fn carry_rest(
+        &mut self,
+        record: &OpenRecord,
+        parts: Split,
+        dealt: &Apportioned,
+    ) -> Result<(), StoreError> {
+        let key = record.key(record.holder.clone(), record.hour.next());
+        let target = open_record_in(self.connection, &key)?;
+        self.touched.insert(target.id);
+        let rest = parts.rest.millionths();
+        self.connection
+            .prepare_cached(
+                "UPDATE metering_records SET quantity = quantity - ?2, remainder = ?2 WHERE id = ?1",
+            )
+            .and_then(|mut update| update.execute((record.id, rest)))
+            .during("carry a remainder")?;
+        carry_into(self.connection, target.id, rest, &dealt.waits)
+    }
+
+    /// Less than a unit waits in a later hour, as the same record, for what makes it whole.
+    fn put_off(&mut self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
+        let key = record.key(record.holder.clone(), later);
+        self.touched.insert(record.id);
+        match slot_in(self.connection, &key, later)? {
+            Slot::Taken => return self.put_off(record, later.next()),
+            Slot::Open(target) => {
+                self.touched.insert(target);
+                move_whole(self.connection, record.id, target)?;
+            }
+            Slot::Free => {
+                self.connection
+                    .prepare_cached("UPDATE metering_records SET hour = ?2 WHERE id = ?1")
+                    .and_then(|mut update| update.execute((record.id, later.number())))
+                    .during("put a fraction off")?;
+                mark_moved(self.connection, record.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Without a name for the buyer a call would be refused whole: it waits until AWS has told one.
+    fn wait_for(&mut self, record: &OpenRecord, gap: IdentityGap) -> Result<(), StoreError> {
+        if self.now < deadline(record.hour, self.closing.window) {
+            return Ok(());
+        }
+        self.closed.parked += 1;
+        park(self.connection, record.id, gap.as_str(), self.now)
+    }
+
+    fn write(
+        &self,
+        record: i64,
+        identity: &WireIdentity,
+        dealt: &Apportioned,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        let allocations = (!dealt.sent.is_empty())
+            .then(|| serde_json::to_string(&dealt.sent))
+            .transpose()
+            .map_err(|error| StoreError::Corrupt {
+                what: "allocations",
+                detail: error.to_string(),
+            })?;
+        self.connection
+            .prepare_cached(
+                "UPDATE OR FAIL metering_records SET state = :state, reason = :reason, product_code = :code,
+                     customer_identifier = :identifier, account_id = :account, license_arn = :license,
+                     region = :region, allocations = :allocations, frozen_at_ms = :now,
+                     next_attempt_at_ms = :now, deadline_ms = :deadline, hastened = :hastened
+                 WHERE id = :id",
+            )
+            .and_then(|mut update| {
+                update.execute(named_params! {
+                    ":id": record,
+                    ":state": outcome.state,
+                    ":reason": outcome.reason,
+                    ":code": identity.product_code.as_ref().map(ProductCode::as_str),
+                    ":identifier":
+                        identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                    ":account": identity.account_id.as_ref().map(AccountId::as_str),
+                    ":license": identity.license_arn.as_ref().map(LicenseArn::as_str),
+                    ":region": self.closing.region,
+                    ":allocations": allocations,
+                    ":now": millis(self.now),
+                    ":deadline": millis(outcome.deadline),
+                    ":hastened": outcome.hastened,
+                })
+            })
+            .during("freeze a record")?;
+        Ok(())
+    }
+}
+
+/// What freezing makes of a record.
+struct Outcome {
+    state: &'static str,
+    reason: Option<&'static str>,
+    deadline: Timestamp,
+    hastened: bool,
+}
+
+fn mark_moved(connection: &Connection, record: i64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE usage_events SET moved = ifnull(moved, 'fraction') WHERE record_id = ?1",
+        )
+        .and_then(|mut update| update.execute([record]))
+        .during("mark moved usage")?;
+    Ok(())
+}
+
+/// Everything of an open record becomes another one's, its events too.
+fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
+    mark_moved(connection, from)?;
+    for statement in [
+        "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
+        "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
+             tagged = max(tagged, moved.split)
+         FROM (SELECT quantity AS units, carried_in AS carried, tagged AS split
+               FROM metering_records WHERE id = ?1) AS moved
+         WHERE id = ?2",
+        "INSERT INTO metering_tags (record_id, tags, quantity)
+             SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
+             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+        "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
+        "DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute((from, into)))
+            .during("move an open record's usage")?;
+    }
+    Ok(())
+}

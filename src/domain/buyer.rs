@@ -81,9 +81,6 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// What a licence's text begins with.
-    pub const LICENSE_PREFIX: &str = "license:";
-
     /// The holder of a grant.
     pub fn of_grant(grant: &Grant) -> Option<Self> {
         if let Some(id) = &grant.customer_identifier {

@@ -1,13 +1,11 @@
 //! Deadlines of frozen records: they move with the end of a subscription, and nearing them is said aloud.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use super::closing::last_moment;
-use super::convert::{millis, optional_timestamp, timestamp};
+use super::bearing::{frozen_of_leavers, hastened};
+use super::convert::{millis, timestamp};
 use super::events::append_event_in;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
@@ -94,11 +92,10 @@ fn due_hours(
     let mut due: Vec<DueHour> = connection
         .prepare_cached(
             "SELECT product_id, hour, deadline_ms, count(*), sum(quantity) FROM metering_records
-             WHERE state IN ('ready', 'sending') GROUP BY product_id, hour, deadline_ms
-             ORDER BY deadline_ms",
+             WHERE state IN ('ready', 'sending') GROUP BY product_id, hour, deadline_ms",
         )
         .and_then(|mut select| {
-            select.query_map([], |row| due_row(row, optional_timestamp(row.get(2)?)))?.collect()
+            select.query_map([], |row| due_row(row, timestamp(row.get(2)?)))?.collect()
         })
         .during("sum what is due")?;
     // What waits for a subscription, and what should be frozen by now and lacks a name for its buyer.
@@ -111,7 +108,7 @@ fn due_hours(
             select
                 .query_map([ClockHour::of(now).number()], |row| {
                     let hour = ClockHour::from_number(row.get(1)?);
-                    let due = due_row(row, Some(deadline(hour, window)))?;
+                    let due = due_row(row, deadline(hour, window))?;
                     let unassigned: bool = row.get(2)?;
                     let waits_for = if unassigned { "subscription" } else { "identity" };
                     Ok(DueHour { waits_for: Some(waits_for), ..due })
@@ -124,11 +121,11 @@ fn due_hours(
     Ok(due)
 }
 
-fn due_row(row: &Row<'_>, deadline: Option<Timestamp>) -> rusqlite::Result<DueHour> {
+fn due_row(row: &Row<'_>, deadline: Timestamp) -> rusqlite::Result<DueHour> {
     Ok(DueHour {
         product_id: ProductId::new(row.get::<_, String>(0)?),
         hour: ClockHour::from_number(row.get(1)?),
-        deadline: deadline.unwrap_or(Timestamp::MAX),
+        deadline,
         records: row.get(3)?,
         units: quantity(row.get(4)?),
         waits_for: None,
@@ -170,81 +167,26 @@ fn warn(
 }
 
 /// Gives records of a subscription that is ending the deadline of its last hour, and takes it back where the
-/// subscription turned out to live.
+/// subscription turned out to live. One that is hastened stays so while its subscription is leaving: a person may
+/// have given it another time since.
 pub(super) fn follow_endings(
     connection: &Connection,
     window: SignedDuration,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut deadlines: BTreeMap<i64, (Timestamp, bool)> = BTreeMap::new();
-    for (record, hour, last) in ending_records(connection, now)? {
-        if last < deadline(hour, window) {
-            deadlines.insert(record, (last, true));
+    let leaving = frozen_of_leavers(connection, now)?;
+    let came_back = hastened(connection)?.into_iter().filter(|borne| !borne.leaving);
+    for borne in leaving.into_iter().chain(came_back) {
+        let (deadline, hastened) = borne.deadline(window);
+        if hastened == borne.hastened {
+            continue;
         }
-    }
-    let revived: Vec<(i64, ClockHour)> = connection
-        .prepare_cached(
-            "SELECT r.id, r.hour FROM metering_records r
-             WHERE r.hastened = 1 AND r.state IN ('ready', 'sending') AND EXISTS (
-                 SELECT 1 FROM subscriptions s WHERE s.product_id = r.product_id AND s.holder = r.holder
-                   AND s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing'))",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map([], |row| Ok((row.get(0)?, ClockHour::from_number(row.get(1)?))))?
-                .collect()
-        })
-        .during("find records of those who came back")?;
-    for (record, hour) in revived {
-        deadlines.insert(record, (deadline(hour, window), false));
-    }
-    for (record, (at, hastened)) in deadlines {
         connection
             .prepare_cached(
                 "UPDATE metering_records SET deadline_ms = ?2, hastened = ?3 WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((record, millis(at), hastened)))
+            .and_then(|mut update| update.execute((borne.record.id, millis(deadline), hastened)))
             .during("move a record's deadline")?;
     }
     Ok(())
-}
-
-/// Frozen records of subscriptions that are ending or have just ended, none of which lives under their holder.
-fn ending_records(
-    connection: &Connection,
-    now: Timestamp,
-) -> Result<Vec<(i64, ClockHour, Timestamp)>, StoreError> {
-    let rows: Vec<(i64, ClockHour, Option<Timestamp>)> = connection
-        .prepare_cached(
-            "SELECT r.id, r.hour, max(ifnull(s.ended_at_ms, -1)),
-                 max(CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END)
-             FROM (
-                 SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
-                 UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > :since
-             ) ending
-             CROSS JOIN subscriptions s ON s.product_id = ending.product_id AND s.holder = ending.holder
-             CROSS JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1
-             CROSS JOIN metering_records r ON r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
-                 AND r.dimension = d.key AND r.hour BETWEEN :oldest AND :hour
-             WHERE r.state IN ('ready', 'sending') AND r.hastened = 0
-             GROUP BY r.id HAVING max(s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing')) = 0",
-        )
-        .and_then(|mut select| {
-            let hour = ClockHour::of(now).number();
-            let since = now.saturating_sub(FINAL_HOUR * 2).unwrap_or(Timestamp::MIN);
-            let values = named_params! {
-                ":since": millis(since), ":oldest": hour - 30, ":hour": hour,
-            };
-            select
-                .query_map(values, |row| {
-                    let ended: i64 = row.get(2)?;
-                    let announced: Option<i64> = row.get(3)?;
-                    let ended = (ended >= 0).then(|| timestamp(ended));
-                    let hour = ClockHour::from_number(row.get(1)?);
-                    Ok((row.get(0)?, hour, last_moment(ended, announced.map(timestamp))))
-                })?
-                .collect()
-        })
-        .during("find records of those who leave")?;
-    Ok(rows.into_iter().filter_map(|(id, hour, last)| Some((id, hour, last?))).collect())
 }

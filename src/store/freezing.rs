@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::closing::{Candidate, Closed, Closing, park};
+use super::bearing::Borne;
+use super::closing::{Closed, Closing, park};
 use super::convert::millis;
 use super::records::{OpenRecord, Slot, carry_into, open_record_in, slot_in, tagged_in};
 use super::usage::quantity;
@@ -20,13 +21,13 @@ use crate::domain::{AccountId, ClockHour, CustomerIdentifier, LicenseArn, Produc
 pub(super) fn freeze_all(
     connection: &Connection,
     closing: &Closing,
-    found: &[Candidate],
+    found: &[Borne],
     now: Timestamp,
 ) -> Result<Closed, StoreError> {
     let mut freezer =
         Freezer { connection, closing, now, touched: HashSet::new(), closed: Closed::default() };
-    for candidate in found {
-        freezer.freeze(candidate)?;
+    for borne in found {
+        freezer.freeze(borne)?;
     }
     Ok(freezer.closed)
 }
@@ -42,20 +43,20 @@ struct Freezer<'a> {
 }
 
 impl Freezer<'_> {
-    fn freeze(&mut self, bearing: &Candidate) -> Result<(), StoreError> {
-        let record = &bearing.record;
+    fn freeze(&mut self, borne: &Borne) -> Result<(), StoreError> {
+        let record = &borne.record;
         let Some(holder) = &record.holder else { return Ok(()) };
-        if !bearing.leaving && !is_over(record.hour, self.now, self.closing.grace) {
+        if !borne.leaving && !is_over(record.hour, self.now, self.closing.grace) {
             return Ok(());
         }
         let Some(held) = self.held(record)? else { return Ok(()) };
         let buyer = MeteredBuyer {
             holder,
-            product_code: &bearing.product_code,
-            account_id: bearing.account_id.as_ref(),
-            license_arn: bearing.license_arn.as_ref(),
+            product_code: &borne.product_code,
+            account_id: borne.account_id.as_ref(),
+            license_arn: borne.license_arn.as_ref(),
         };
-        let identity = match wire_identity(&buyer, record.hour, bearing.licensed_from) {
+        let identity = match wire_identity(&buyer, record.hour, borne.licensed_from) {
             Ok(identity) => identity,
             Err(gap) => return self.wait_for(record, gap),
         };
@@ -65,31 +66,31 @@ impl Freezer<'_> {
             if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         let zero = parts.whole == Quantity::ZERO;
+        // Nothing of zero is sent unless the seller wants every hour reported.
+        let silent = zero && !self.closing.zero_usage;
         if parts.rest > Quantity::ZERO {
-            if zero && bearing.ended_at.is_some() {
+            if zero && borne.ended_at.is_some() {
                 // No later hour of this subscription will make it whole.
                 self.closed.parked += 1;
                 return park(self.connection, record.id, "fraction", self.now);
             }
-            if zero && !self.closing.zero_usage {
+            if silent {
                 return self.put_off(record, self.later(record));
             }
             self.carry_rest(record, parts, &dealt)?;
         }
-        let last = deadline(record.hour, self.closing.window);
-        let hastened = bearing.last_moment.filter(|moment| *moment < last);
+        let (deadline, hastened) = borne.deadline(self.closing.window);
         let outcome = Outcome {
-            // Nothing of zero is sent unless the seller wants every hour reported.
-            state: if zero && !self.closing.zero_usage { "accepted" } else { "ready" },
-            reason: match (zero && !self.closing.zero_usage, parts.rest > Quantity::ZERO) {
+            state: if silent { "accepted" } else { "ready" },
+            reason: match (silent, parts.rest > Quantity::ZERO) {
                 (true, _) => Some("nothing_to_send"),
                 (false, true) => Some("remainder_carried"),
                 (false, false) => None,
             },
-            deadline: hastened.unwrap_or(last),
-            hastened: hastened.is_some(),
+            deadline,
+            hastened,
         };
-        self.closed.frozen += usize::from(outcome.state == "ready");
+        self.closed.frozen += usize::from(!silent);
         self.write(record.id, &identity, &dealt, &outcome)
     }
 

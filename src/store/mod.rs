@@ -5,6 +5,7 @@
 mod assigning;
 mod backup;
 mod balance;
+mod bearing;
 mod billing;
 mod buyers;
 mod closing;

@@ -110,6 +110,25 @@ fn find_in(
     found.during("find a metering record")
 }
 
+/// Whether a record's holder is another than this one, where one of both is legacy.
+macro_rules! other_form {
+    ($theirs:literal, $ours:literal) => {
+        concat!(
+            $theirs,
+            " <> '' AND ",
+            $theirs,
+            " <> ",
+            $ours,
+            " AND (substr(",
+            $theirs,
+            ", 1, 8) <> 'license:' OR substr(",
+            $ours,
+            ", 1, 8) <> 'license:')"
+        )
+    };
+}
+pub(super) use other_form;
+
 /// Whether the customer has this hour of the dimension under another holder, where one of both is legacy:
 /// metering it by product code and by licence bills it twice.
 fn in_other_form(
@@ -121,12 +140,12 @@ fn in_other_form(
         return Ok(false);
     };
     connection
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT 1 FROM metering_records
              WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
-               AND holder <> '' AND holder <> :holder
-               AND (:legacy OR substr(holder, 1, 8) <> 'license:')",
-        )
+               AND ",
+            other_form!("holder", ":holder")
+        ))
         .and_then(|mut select| {
             select.exists(named_params! {
                 ":customer": key.customer.as_str(),
@@ -134,7 +153,6 @@ fn in_other_form(
                 ":dimension": key.bears.dimension.as_str(),
                 ":hour": hour.number(),
                 ":holder": holder.to_string(),
-                ":legacy": holder.is_legacy(),
             })
         })
         .during("look for the other form")

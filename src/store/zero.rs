@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::closing::{Closing, last_over};
 use super::convert::millis;
+use super::records::other_form;
 use super::{During, StoreError};
+use crate::domain::ClockHour;
 use crate::domain::ledger::deadline;
-use crate::domain::{ClockHour, Holder};
 
 /// Opens a record of zero for each hour that has closed since the last look and that AWS still takes. Only hours
 /// that are over, grace included: a zero sent too early would lock its hour at zero.
@@ -49,7 +50,7 @@ pub(super) fn open_zero_records(
 /// last hours closed by their own usage.
 fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreError> {
     connection
-        .prepare_cached(
+        .prepare_cached(concat!(
             "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
              SELECT s.product_id, s.customer_id, s.holder, d.key, :hour, 0, 'open'
              FROM subscriptions s
@@ -60,18 +61,19 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
                AND NOT EXISTS (
                    SELECT 1 FROM metering_records r
                    WHERE r.customer_id = s.customer_id AND r.product_id = s.product_id
-                     AND r.dimension = d.key AND r.hour = :hour AND r.holder <> '' AND r.holder <> s.holder
-                     AND (substr(r.holder, 1, 8) <> :licenses OR substr(s.holder, 1, 8) <> :licenses))
+                     AND r.dimension = d.key AND r.hour = :hour AND ",
+            other_form!("r.holder", "s.holder"),
+            ")
                AND NOT EXISTS (
                    SELECT 1 FROM metering_records r
                    WHERE r.holder = s.holder AND r.holder <> '' AND r.product_id = s.product_id
                      AND r.dimension = d.key AND r.hour = :hour)
              GROUP BY s.product_id, s.holder, d.key
-             ON CONFLICT DO NOTHING",
-        )
+             ON CONFLICT DO NOTHING"
+        ))
         .and_then(|mut insert| {
             insert.execute(named_params! {
-                ":hour": hour.number(), ":end": millis(hour.end()), ":licenses": Holder::LICENSE_PREFIX,
+                ":hour": hour.number(), ":end": millis(hour.end()),
             })
         })
         .during("open records of zero")?;

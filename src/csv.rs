@@ -3,7 +3,6 @@
 use ::csv::{ReaderBuilder, Trim, Writer};
 use serde_json::{Map, Value};
 
-use crate::domain::ClockHour;
 use crate::store::{RecordRow, ReportRow};
 
 /// The columns of a usage file; `tag:KEY` columns besides, one for each tag.
@@ -152,21 +151,6 @@ fn inert(text: &str) -> String {
     }
 }
 
-/// A month as people write it, `2026-11`: its first hour, and the first hour after it.
-pub fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
-    let (year, month) = text.split_once('-')?;
-    if year.len() != 4 || month.len() != 2 {
-        return None;
-    }
-    let first = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok()?;
-    let next = first.last_of_month().tomorrow().ok()?;
-    let hour = |day: jiff::civil::Date| {
-        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        Some(ClockHour::of(start.timestamp()))
-    };
-    Some((hour(first)?, hour(next)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,16 +177,6 @@ mod tests {
         ] {
             let error = read_usage(file.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn months_end_where_the_next_begins() {
-        let shown = |text| month(text).map(|(from, before)| format!("{from} {before}"));
-        assert_eq!(shown("2026-12").unwrap(), "2026-12-01T00:00:00Z 2027-01-01T00:00:00Z");
-        assert_eq!(shown("2028-02").unwrap(), "2028-02-01T00:00:00Z 2028-03-01T00:00:00Z");
-        for wrong in ["2026", "2026-13", "26-01", "2026-1", "2026-01-01"] {
-            assert_eq!(shown(wrong), None, "{wrong}");
         }
     }
 

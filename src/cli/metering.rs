@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::client::{Daemon, escape};
@@ -45,6 +45,28 @@ const REPORT: &[Column] = &[
     ("WRITTEN OFF", "written_off"),
 ];
 
+/// Whose records.
+#[derive(Debug, Args)]
+pub(super) struct Whose {
+    /// Of this product.
+    #[arg(long)]
+    product: Option<String>,
+    /// Of this customer.
+    #[arg(long)]
+    customer: Option<String>,
+}
+
+impl Whose {
+    /// As the API's parameters, with others beside them.
+    fn with<const N: usize>(
+        self,
+        others: [(&'static str, Option<String>); N],
+    ) -> Vec<(&'static str, Option<String>)> {
+        let own = [("product_id", self.product), ("customer_id", self.customer)];
+        own.into_iter().chain(others).collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Metering {
     /// Lists metering records.
@@ -52,12 +74,8 @@ pub(super) enum Metering {
         /// In this state.
         #[arg(long)]
         state: Option<String>,
-        /// Of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// Of this customer.
-        #[arg(long)]
-        customer: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
         #[command(flatten)]
         limit: Limit,
     },
@@ -86,12 +104,8 @@ pub(super) enum Metering {
         /// The month in UTC, as 2026-11.
         #[arg(long)]
         month: String,
-        /// Of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// Of this customer.
-        #[arg(long)]
-        customer: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
         /// Prints CSV, as spreadsheets take it.
         #[arg(long)]
         csv: bool,
@@ -106,12 +120,8 @@ pub(super) enum Metering {
         /// In this state.
         #[arg(long)]
         state: Option<String>,
-        /// Of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// Of this customer.
-        #[arg(long)]
-        customer: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
         /// Of hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
         #[arg(long)]
         from: Option<String>,
@@ -143,8 +153,8 @@ impl Metering {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
         match self {
-            Self::List { state, product, customer, limit } => {
-                let query = [("state", state), ("product_id", product), ("customer_id", customer)];
+            Self::List { state, whose, limit } => {
+                let query = whose.with([("state", state)]);
                 let found = daemon.list("/v1/metering/records", &query, limit.rows()).await?;
                 output.list(&found, RECORDS)?;
             }
@@ -162,13 +172,9 @@ impl Metering {
                     return Err(Failure::Said);
                 }
             }
-            Self::Report { month, product, customer, csv } => {
-                let query = [
-                    ("month", Some(month)),
-                    ("product_id", product),
-                    ("customer_id", customer),
-                    ("format", csv.then(|| "csv".to_owned())),
-                ];
+            Self::Report { month, whose, csv } => {
+                let format = csv.then(|| "csv".to_owned());
+                let query = whose.with([("month", Some(month)), ("format", format)]);
                 if csv {
                     daemon.download("/v1/metering/report", &query, &mut io::stdout()).await?;
                 } else {
@@ -176,15 +182,13 @@ impl Metering {
                     output.list(&report, REPORT)?;
                 }
             }
-            Self::Export { file, format, state, product, customer, from, before } => {
-                let query = [
+            Self::Export { file, format, state, whose, from, before } => {
+                let query = whose.with([
                     ("state", state),
-                    ("product_id", product),
-                    ("customer_id", customer),
                     ("from", from),
                     ("before", before),
                     ("format", Some(format.word().to_owned())),
-                ];
+                ]);
                 let mut into: Box<dyn Write> = match &file {
                     Some(path) => Box::new(
                         File::create_new(path)

@@ -170,7 +170,7 @@ fn fit(mut sent: Vec<Allocation>) -> Vec<Allocation> {
             room -= size;
             kept.push(allocation);
         } else {
-            untagged = [untagged, allocation.quantity].into_iter().sum();
+            untagged = untagged.saturating_add(allocation.quantity);
         }
     }
     if untagged > Quantity::ZERO {
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn more_than_aws_takes_in_a_record_waits_under_its_tags() {
-        let quantity = [Quantity::MAX_RECORD, Quantity::from_units(5)].into_iter().sum();
+        let quantity = Quantity::MAX_RECORD.saturating_add(Quantity::from_units(5));
         let tagged =
             [Allocation { quantity: Quantity::MAX_RECORD, ..team("a", "0") }, team("b", "5")];
         let found = apportion(quantity, &tagged);

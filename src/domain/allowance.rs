@@ -68,7 +68,7 @@ impl Billing {
 /// What of a further quantity is beyond what is included, after so much was used. Summed over a window it is
 /// exactly what the window's usage exceeds, in whatever order the usage came.
 pub fn excess(used: Quantity, further: Quantity, included: Quantity) -> Quantity {
-    let after = [used, further].into_iter().sum::<Quantity>();
+    let after = used.saturating_add(further);
     after.saturating_sub(included).saturating_sub(used.saturating_sub(included))
 }
 
@@ -135,8 +135,8 @@ mod tests {
             let mut used = Quantity::ZERO;
             let mut billed = Quantity::ZERO;
             for part in &parts {
-                billed = [billed, excess(used, units(*part), units(included))].into_iter().sum();
-                used = [used, units(*part)].into_iter().sum();
+                billed = billed.saturating_add(excess(used, units(*part), units(included)));
+                used = used.saturating_add(units(*part));
             }
             prop_assert_eq!(billed, used.saturating_sub(units(included)));
         }

@@ -97,6 +97,14 @@ impl Holder {
         !matches!(self, Self::License(_))
     }
 
+    /// The licence, if it is one.
+    pub fn into_license(self) -> Option<LicenseArn> {
+        match self {
+            Self::License(arn) => Some(arn),
+            Self::Buyer(_) | Self::Account(_) => None,
+        }
+    }
+
     /// The holder that its `Display` wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, value) = text.split_once(':')?;

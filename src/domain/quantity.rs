@@ -75,6 +75,12 @@ impl Quantity {
         }
     }
 
+    /// The sum, at most what can be held.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The difference, or `None` if it would be negative.
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
         if other.0 > self.0 { None } else { Some(Self(self.0 - other.0)) }
@@ -148,7 +154,7 @@ impl fmt::Display for Quantity {
 
 impl Sum for Quantity {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
-        iter.fold(Self::ZERO, |total, next| Self(total.0.saturating_add(next.0)))
+        iter.fold(Self::ZERO, Self::saturating_add)
     }
 }
 

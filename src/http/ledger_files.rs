@@ -14,7 +14,7 @@ use serde_json::json;
 use super::customers::canonical;
 use super::extract::Params;
 use super::{ApiState, Problem};
-use crate::csv::{month, write_records, write_report};
+use crate::csv::{write_records, write_report};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
 
@@ -103,26 +103,28 @@ pub(super) async fn export(
         Format::Ndjson => "application/x-ndjson",
         Format::Json => return Err(Problem::bad_request("format is csv or ndjson")),
     };
-    let parts = stream::try_unfold(Some(None), move |place: Option<Option<String>>| {
+    let first = Page { after: None, limit: ROWS };
+    let parts = stream::try_unfold(Some(first), move |page| {
         let (store, filter) = (state.store.clone(), filter.clone());
         async move {
-            let Some(after) = place else { return Ok(None) };
-            next_part(&store, filter, after, format).await.map(Some)
+            let Some(page) = page else { return Ok(None) };
+            next_part(&store, filter, page, format).await.map(Some)
         }
     });
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(parts)).into_response())
 }
 
-/// Some records as text, and where the next ones begin.
+/// A page of records as text, and the next page.
 async fn next_part(
     store: &Store,
     filter: RecordFilter,
-    after: Option<String>,
+    page: Page,
     format: Format,
-) -> Result<(Bytes, Option<Option<String>>), anyhow::Error> {
-    let first = after.is_none();
-    let rows = store.metering_records(filter, Page { after, limit: ROWS }).await?;
-    let next = rows.last().filter(|_| rows.len() == ROWS as usize).map(|row| Some(row.id.clone()));
+) -> Result<(Bytes, Option<Page>), anyhow::Error> {
+    let first = page.after.is_none();
+    let rows = store.metering_records(filter, page).await?;
+    let last = rows.last().filter(|_| rows.len() == ROWS as usize);
+    let next = last.map(|row| Page { after: Some(row.id.clone()), limit: ROWS });
     let text = match format {
         Format::Csv => write_records(&rows, first)?,
         Format::Json | Format::Ndjson => lines(&rows)?,
@@ -148,4 +150,34 @@ fn hour(text: &str) -> Result<ClockHour, Problem> {
     text.parse::<Timestamp>().ok().or_else(day).map(ClockHour::of).ok_or_else(|| {
         Problem::bad_request("from and before are times such as 2026-11-01 or 2026-11-01T06:00:00Z")
     })
+}
+
+/// A month as people write it, `2026-11`: its first hour, and the first hour after it.
+fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
+    let (year, month) = text.split_once('-')?;
+    if year.len() != 4 || month.len() != 2 {
+        return None;
+    }
+    let first = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok()?;
+    let next = first.last_of_month().tomorrow().ok()?;
+    let hour = |day: jiff::civil::Date| {
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(ClockHour::of(start.timestamp()))
+    };
+    Some((hour(first)?, hour(next)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_end_where_the_next_begins() {
+        let shown = |text| month(text).map(|(from, before)| format!("{from} {before}"));
+        assert_eq!(shown("2026-12").unwrap(), "2026-12-01T00:00:00Z 2027-01-01T00:00:00Z");
+        assert_eq!(shown("2028-02").unwrap(), "2028-02-01T00:00:00Z 2028-03-01T00:00:00Z");
+        for wrong in ["2026", "2026-13", "26-01", "2026-1", "2026-01-01"] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Usage that waited for a subscription: billed to the one that has turned up, or parked when none did in time.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -7,7 +10,7 @@ use super::billing::{Biller, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
 use super::records::{OpenRecord, carry_into, delete_record_in, open_record_in, open_record_row};
-use super::routes::{Choice, Question, RouteError, choose_in, first_hour_in, route_to};
+use super::routes::{Choice, Question, Route, RouteError, choose_in, first_hour_in, route_to};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
@@ -85,14 +88,20 @@ fn bill_to(
 ) -> Result<(), StoreError> {
     let mut biller = Biller::new(connection);
     let mut carried = record.quantity;
+    let mut routes: HashMap<Option<FeatureId>, Route> = HashMap::new();
     for event in events_of(connection, record.id)? {
-        let subject = match &event.feature {
-            Some(feature) => UsageSubject::Feature(feature.clone()),
-            None => question.subject.clone(),
+        let route = match routes.entry(event.feature.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(slot) => {
+                let subject = match &event.feature {
+                    Some(feature) => UsageSubject::Feature(feature.clone()),
+                    None => question.subject.clone(),
+                };
+                let question = Question { subject, ..question.clone() };
+                let bears = record.key(Some(holder.clone()), record.hour).bears;
+                slot.insert(route_to(connection, &question, Some(bears), now)?)
+            }
         };
-        let question = Question { subject, ..question.clone() };
-        let bears = record.key(Some(holder.clone()), record.hour).bears;
-        let route = route_to(connection, &question, Some(bears), now)?;
         let it = Use {
             customer: &record.customer,
             feature: event.feature.as_ref(),
@@ -101,9 +110,9 @@ fn bill_to(
             hour: record.hour,
             tags: event.tags.as_deref(),
         };
-        let billed = biller.place(&it, &route)?;
+        let billed = biller.place(&it, route)?;
         biller.uncount_waiting(&it, &record.product_id, event.billed);
-        biller.count(&it, &route, billed);
+        biller.count(&it, route, billed);
         carried -= event.billed.millionths();
         connection
             .prepare_cached(

@@ -38,12 +38,12 @@ impl Balance {
     #[must_use]
     pub fn total<'a>(balances: impl IntoIterator<Item = &'a Self>) -> Self {
         balances.into_iter().fold(Self::default(), |sum, it| Self {
-            reported: [sum.reported, it.reported].into_iter().sum(),
-            accepted: [sum.accepted, it.accepted].into_iter().sum(),
-            pending: [sum.pending, it.pending].into_iter().sum(),
-            parked: [sum.parked, it.parked].into_iter().sum(),
-            written_off: [sum.written_off, it.written_off].into_iter().sum(),
-            included: [sum.included, it.included].into_iter().sum(),
+            reported: sum.reported.saturating_add(it.reported),
+            accepted: sum.accepted.saturating_add(it.accepted),
+            pending: sum.pending.saturating_add(it.pending),
+            parked: sum.parked.saturating_add(it.parked),
+            written_off: sum.written_off.saturating_add(it.written_off),
+            included: sum.included.saturating_add(it.included),
         })
     }
 }

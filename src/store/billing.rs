@@ -135,12 +135,11 @@ impl<'a> Biller<'a> {
 
     fn total(&mut self, product: &ProductId, reported: i64, included: i64) {
         // Most events of a report are of one product: no new key for each.
-        if !self.totals.contains_key(product) {
-            self.totals.insert(product.clone(), (0, 0));
-        }
         if let Some(sums) = self.totals.get_mut(product) {
             sums.0 += reported;
             sums.1 += included;
+        } else {
+            self.totals.insert(product.clone(), (reported, included));
         }
     }
 

@@ -6,9 +6,11 @@ use serde::Serialize;
 
 use super::convert::{optional_timestamp, timestamp};
 use super::page::Page;
+use super::sending::identity_row;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
+use crate::domain::ledger::WireIdentity;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, LicenseArn, ProductId, Quantity};
 
 /// A metering record.
@@ -51,7 +53,7 @@ pub struct RecordRow {
     pub metering_record_id: Option<String>,
     /// By what it names its buyer to AWS; none until it is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent_as: Option<SentAs>,
+    pub sent_as: Option<WireIdentity>,
     /// Where it is metered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -69,23 +71,6 @@ pub struct RecordRow {
     /// What a person noted when deciding on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// The names that a frozen record goes out with, the same in every attempt.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct SentAs {
-    /// The product, in the legacy form.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub product_code: Option<String>,
-    /// The legacy buyer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub customer_identifier: Option<String>,
-    /// The buyer's account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account_id: Option<String>,
-    /// The licence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub license_arn: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -222,10 +207,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         id: row.get::<_, i64>("id")?.to_string(),
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
         customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
-        license_arn: match Holder::parse(&holder) {
-            Some(Holder::License(arn)) => Some(arn),
-            _ => None,
-        },
+        license_arn: Holder::parse(&holder).and_then(Holder::into_license),
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour: ClockHour::from_number(row.get("hour")?),
         quantity: quantity(row.get("quantity")?),
@@ -249,14 +231,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
     })
 }
 
-fn sent_as(row: &Row<'_>) -> rusqlite::Result<Option<SentAs>> {
-    if row.get::<_, Option<i64>>("frozen_at_ms")?.is_none() {
-        return Ok(None);
-    }
-    Ok(Some(SentAs {
-        product_code: row.get("product_code")?,
-        customer_identifier: row.get("customer_identifier")?,
-        account_id: row.get("account_id")?,
-        license_arn: row.get("license_arn")?,
-    }))
+fn sent_as(row: &Row<'_>) -> rusqlite::Result<Option<WireIdentity>> {
+    let frozen: Option<i64> = row.get("frozen_at_ms")?;
+    frozen.map(|_| identity_row(row)).transpose()
 }

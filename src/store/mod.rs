@@ -56,7 +56,7 @@ pub use features::FeatureError;
 pub use integration::IntegrationRow;
 pub use licensing::LicensingError;
 pub use looks::{Applied, Look, LookEntry};
-pub use metering::{AttemptRow, RecordFilter, RecordRow, SentAs};
+pub use metering::{AttemptRow, RecordFilter, RecordRow};
 pub use notifications::{Incoming, NotificationRow, PRODUCT_NOT_IMPORTED, Recorded};
 pub use page::Page;
 pub use plans::PlanError;

@@ -188,17 +188,23 @@ fn park_hopeless(
     Ok(hopeless.len())
 }
 
+/// By what a frozen record names its buyer.
+pub(super) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIdentity> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    Ok(WireIdentity {
+        product_code: text("product_code")?.map(ProductCode::new),
+        customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
+        account_id: text("account_id")?.map(AccountId::new),
+        license_arn: text("license_arn")?.map(LicenseArn::new),
+    })
+}
+
 fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     Ok(SendableRecord {
         id: row.get("id")?,
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
-        identity: WireIdentity {
-            product_code: text("product_code")?.map(ProductCode::new),
-            customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
-            account_id: text("account_id")?.map(AccountId::new),
-            license_arn: text("license_arn")?.map(LicenseArn::new),
-        },
+        identity: identity_row(row)?,
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour: ClockHour::from_number(row.get("hour")?),
         quantity: quantity(row.get("quantity")?),

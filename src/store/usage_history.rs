@@ -161,10 +161,7 @@ fn bearing_record(row: &Row<'_>) -> rusqlite::Result<Option<BearingRecord>> {
         id: row.get::<_, i64>("record_id")?.to_string(),
         product_id: ProductId::new(product),
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
-        license_arn: match Holder::parse(&holder) {
-            Some(Holder::License(arn)) => Some(arn),
-            _ => None,
-        },
+        license_arn: Holder::parse(&holder).and_then(Holder::into_license),
         hour: ClockHour::from_number(row.get("hour")?),
         state: row.get("state")?,
     }))

@@ -1,17 +1,23 @@
 //! By what a record names its buyer: the product's code, or a licence.
 
+use serde::Serialize;
+
 use crate::domain::{AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode};
 
 /// By what a record names its buyer to AWS. Frozen with it: one buyer's hour in both forms is billed twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WireIdentity {
     /// The product, where the buyer is named the legacy way.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub product_code: Option<ProductCode>,
     /// The legacy buyer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_identifier: Option<CustomerIdentifier>,
     /// The buyer's account.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub account_id: Option<AccountId>,
     /// The licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub license_arn: Option<LicenseArn>,
 }
 

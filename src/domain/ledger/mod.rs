@@ -1,7 +1,6 @@
 //! The metering ledger's rules: which hour bears a usage event, until when an hour is worth sending, what of
 //! it goes out, and what AWS's answer makes of it.
 
-use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,14 +23,10 @@ const MONTH_END_HOUR: i8 = 6;
 pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     let by_window = hour.start().saturating_add(window).unwrap_or(Timestamp::MAX);
     let day = hour.start().to_zoned(TimeZone::UTC).date();
-    let first = if day.month() == 12 {
-        date(day.year().saturating_add(1), 1, 1)
-    } else {
-        date(day.year(), day.month() + 1, 1)
-    };
-    let by_month = first
-        .at(MONTH_END_HOUR, 0, 0, 0)
-        .to_zoned(TimeZone::UTC)
+    let by_month = day
+        .last_of_month()
+        .tomorrow()
+        .and_then(|first| first.at(MONTH_END_HOUR, 0, 0, 0).to_zoned(TimeZone::UTC))
         .map_or(Timestamp::MAX, |moment| moment.timestamp());
     by_window.min(by_month)
 }

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::AccessChecks;
 use crate::aws::{Connection, ConnectionOptions, Role};
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
@@ -114,7 +115,8 @@ impl Daemon {
         // Two groups, so that a stop takes in nothing more before the work that is left is finished.
         let mut doors = Supervisor::new(shutdown);
         let mut workers = Supervisor::new(CancellationToken::new());
-        doors.start("http", bound.serve(router(self.api_state()), doors.token()));
+        let access = self.access_checks().await?;
+        doors.start("http", bound.serve(router(self.api_state(access)), doors.token()));
         if let Some(intake) = self.intake() {
             let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
@@ -125,6 +127,7 @@ impl Daemon {
         }
         let reconciler = self.reconciler();
         doors.start("sweep", reconciler.clone().run_sweeps(doors.token()));
+        workers.start("direct", reconciler.clone().run_direct(workers.token()));
         workers.start("reconcile", reconciler.run(workers.token()));
         workers.start("metering", self.metering().run(workers.token()));
         if let Some(webhook) = self.webhook() {
@@ -169,6 +172,7 @@ impl Daemon {
                 Err(error) => summary.errors.push(error.to_string()),
             }
         }
+        self.store.settle_direct(self.clock.now()).await?;
         let reconciler = self.reconciler();
         let swept = reconciler.sweep().await?;
         summary.sweep.products = swept.products;
@@ -200,10 +204,17 @@ impl Daemon {
         Ok(summary)
     }
 
-    fn api_state(&self) -> ApiState {
+    async fn access_checks(&self) -> Result<AccessChecks, StoreError> {
+        let stale_after = signed(self.settings.access.stale_after);
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        AccessChecks::start(store, clock, self.health.clone(), stale_after).await
+    }
+
+    fn api_state(&self, access: AccessChecks) -> ApiState {
         ApiState {
             store: self.store.clone(),
             aws: self.aws.clone(),
+            access,
             clock: self.clock.clone(),
             health: self.health.clone(),
             token: self.settings.http.token.clone().map(Arc::new),

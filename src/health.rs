@@ -46,6 +46,16 @@ impl Health {
         parts.insert(part, PartHealth { ok, since, last_ok, detail });
     }
 
+    /// If a part is failing, when it last went well; the inner none if it never did.
+    #[expect(
+        clippy::option_option,
+        reason = "outside: whether it fails; inside: whether it ever went well"
+    )]
+    pub fn failing(&self, part: &str) -> Option<Option<Timestamp>> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(part).filter(|health| !health.ok).map(|health| health.last_ok)
+    }
+
     /// Every part that has reported.
     pub fn parts(&self) -> BTreeMap<&'static str, PartHealth> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()

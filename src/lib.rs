@@ -4,6 +4,7 @@
 //! what is true, [`store`] holds it, [`metering`] bills usage, [`http`] answers the seller's
 //! application. [`domain`] holds the rules and does no I/O. `docs/architecture.md` is the map.
 
+pub mod access;
 pub mod aws;
 pub mod catalog;
 pub mod cli;

@@ -41,6 +41,7 @@ async fn books(seed: u64, buyers: usize, reset: Option<ResetPeriod>) -> Books {
         kind: FeatureKind::Metered,
         unit: None,
         dimensions: BTreeMap::from([(books.product_id(), DimensionKey::new("api_calls"))]),
+        when_stale: marketd::domain::plan::WhenStale::Allow,
     };
     books.store.put_feature(feature, books.now()).await.unwrap();
     grant(&books, "pro", overage(100, reset)).await;

@@ -520,6 +520,7 @@ async fn set_up(store: &Store, products: &[Product], now: Timestamp) {
         kind: FeatureKind::Metered,
         unit: None,
         dimensions,
+        when_stale: marketd::domain::plan::WhenStale::Allow,
     };
     store.put_feature(feature, now).await.unwrap();
     let terms = EntitlementTerms {

@@ -9,6 +9,8 @@ mod local;
 mod metering;
 mod output;
 mod people;
+mod plans;
+mod subscriptions;
 mod usage;
 
 use std::io::Write as _;
@@ -63,16 +65,16 @@ enum Command {
     Product(catalogue::Product),
     /// Plans: what customers are on.
     #[command(subcommand)]
-    Plan(catalogue::Plan),
+    Plan(plans::Plan),
     /// Features: what the application gates.
     #[command(subcommand)]
-    Feature(catalogue::Feature),
+    Feature(plans::Feature),
     /// Customers.
     #[command(subcommand)]
     Customer(people::Customer),
     /// Subscriptions: customers on plans.
     #[command(subcommand)]
-    Subscription(people::Subscription),
+    Subscription(subscriptions::Subscription),
     /// Usage: what customers used.
     #[command(subcommand)]
     Usage(usage::Usage),

@@ -1,10 +1,11 @@
-//! `marketd customer`, `subscription`, `notification` and `event`.
+//! `marketd customer`, `notification` and `event`.
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
 use super::output::{Column, Output};
+use super::subscriptions::SUBSCRIPTIONS;
 use super::{Limit, object};
 
 const CUSTOMERS: &[Column] = &[
@@ -14,14 +15,17 @@ const CUSTOMERS: &[Column] = &[
     ("AWS ACCOUNT", "aws.account_id"),
     ("CUSTOMER IDENTIFIER", "aws.customer_identifier"),
 ];
-const SUBSCRIPTIONS: &[Column] = &[
-    ("SUBSCRIPTION", "id"),
-    ("CUSTOMER", "customer_id"),
-    ("PRODUCT", "product_id"),
+const ACCESS: &[Column] = &[
+    ("FEATURE", "feature_id"),
+    ("TYPE", "type"),
+    ("ACCESS", "has_access"),
+    ("REASON", "reason"),
+    ("LIMIT", "limit"),
+    ("UNLIMITED", "unlimited"),
+    ("USAGE", "usage"),
+    ("REMAINING", "remaining"),
+    ("RESETS", "resets_at"),
     ("PLAN", "plan_id"),
-    ("STATUS", "status"),
-    ("QUANTITY", "quantity"),
-    ("ENDS", "ends_at"),
 ];
 const NOTIFICATIONS: &[Column] = &[
     ("NOTIFICATION", "id"),
@@ -73,6 +77,21 @@ pub(super) enum Customer {
         #[command(flatten)]
         limit: Limit,
     },
+    /// Says whether a customer may use a feature, and how much of it; without a feature, of each.
+    ///
+    /// This is the question that the application asks. It exits with 0 whatever the answer is.
+    Access {
+        /// The customer.
+        id: String,
+        /// The feature.
+        feature: Option<String>,
+        /// How much is about to be used; 1 of a metered feature if left out.
+        #[arg(long, requires = "feature")]
+        requested: Option<String>,
+        /// Only what is held under this licence.
+        #[arg(long, requires = "feature")]
+        license_arn: Option<String>,
+    },
 }
 
 impl Customer {
@@ -110,45 +129,14 @@ impl Customer {
                 let path = format!("{}/subscriptions", path(&id));
                 output.list(&daemon.list(&path, &[], limit.rows()).await?, SUBSCRIPTIONS)
             }
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Subscription {
-    /// Lists subscriptions.
-    List {
-        /// Of this customer.
-        #[arg(long)]
-        customer: Option<String>,
-        /// Of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// In this status.
-        #[arg(long)]
-        status: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Shows a subscription.
-    Show {
-        /// The subscription.
-        id: String,
-    },
-}
-
-impl Subscription {
-    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
-        match self {
-            Self::List { customer, product, status, limit } => {
-                let query =
-                    [("customer_id", customer), ("product_id", product), ("status", status)];
-                let found = daemon.list("/v1/subscriptions", &query, limit.rows()).await?;
-                output.list(&found, SUBSCRIPTIONS)
+            Self::Access { id, feature: None, .. } => {
+                let path = format!("{}/entitlements", path(&id));
+                output.list(&daemon.list(&path, &[], usize::MAX).await?, ACCESS)
             }
-            Self::Show { id } => {
-                output.one(&daemon.get(&format!("/v1/subscriptions/{}", escape(&id))).await?)
+            Self::Access { id, feature: Some(feature), requested, license_arn } => {
+                let path = format!("{}/entitlements/{}", path(&id), escape(&feature));
+                let query = [("requested", requested), ("license_arn", license_arn)];
+                output.one(&daemon.query(&path, &query).await?)
             }
         }
     }

@@ -20,11 +20,7 @@ pub struct Granted {
 impl Granted {
     /// The limit of this subscription: as it stands in the plan, or that for each unit bought.
     pub fn limit(&self) -> Option<Quantity> {
-        let limit = self.terms.limit?;
-        match self.units.filter(|_| self.terms.per_unit) {
-            Some(units) => Some(limit.times(units)),
-            None => Some(limit),
-        }
+        self.terms.limit_for(self.units)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules, pure: no I/O, no async, no clock. Time is an argument.
 
+pub mod access;
 pub mod allocation;
 pub mod allowance;
 mod buyer;
@@ -13,6 +14,7 @@ pub mod notification;
 pub mod plan;
 mod quantity;
 pub mod reconciliation;
+pub mod rollout;
 mod subscription;
 pub mod usage;
 pub mod window;

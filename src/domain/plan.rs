@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity,
+    ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
 };
 
 /// A priced unit of a product, as the catalog describes it and as it was mapped.
@@ -80,14 +80,59 @@ pub struct Plan {
     /// The product that it is sold with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_id: Option<ProductId>,
-    /// `aws` where AWS sells it, else `direct`.
-    pub source: String,
-    /// `draft`, `published` or `archived`.
-    pub status: String,
+    /// Whether AWS sells it.
+    pub source: Source,
+    /// Whether customers may have it.
+    pub status: PlanStatus,
+    /// The version that is published; none while none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
     /// AWS owns the price; there is none here.
     pub pricing: &'static str,
-    /// What it grants.
+    /// What it grants; while it was never published, what it will grant.
     pub entitlements: Vec<PlanEntitlement>,
+    /// What was changed and is not published yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<PlanDraft>,
+}
+
+impl Plan {
+    /// What the newest version grants, published or not.
+    pub fn newest(&self) -> &[PlanEntitlement] {
+        self.draft.as_ref().map_or(&self.entitlements, |draft| &draft.entitlements)
+    }
+}
+
+/// A published plan as it will be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanDraft {
+    /// Its version.
+    pub version: i64,
+    /// What it will grant.
+    pub entitlements: Vec<PlanEntitlement>,
+}
+
+/// Where a plan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanStatus {
+    /// Not for customers yet.
+    Draft,
+    /// For customers.
+    Published,
+    /// For those who have it.
+    Archived,
+}
+
+/// Whom a new version of a plan is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// Everybody on the plan.
+    #[default]
+    All,
+    /// Those who come to the plan from now on; the others keep what they have.
+    New,
 }
 
 /// What a plan grants of a feature.
@@ -118,6 +163,28 @@ pub struct EntitlementTerms {
     pub anchor: Anchor,
     /// Which usage is billed to the feature's dimension.
     pub bill: Bill,
+}
+
+impl EntitlementTerms {
+    /// Whether nobody is ever denied for having used too much: there is no limit, or going beyond it is what the
+    /// plan warns of or bills.
+    pub fn never_denies(&self) -> bool {
+        self.is_unlimited() || self.soft || self.bill == Bill::Overage
+    }
+
+    /// The limit of somebody who bought so many units: as it stands, or that for each of them.
+    pub fn limit_for(&self, units: Option<Quantity>) -> Option<Quantity> {
+        let limit = self.limit?;
+        match units.filter(|_| self.per_unit) {
+            Some(units) => Some(limit.times(units)),
+            None => Some(limit),
+        }
+    }
+
+    /// Whether there is no limit.
+    pub const fn is_unlimited(&self) -> bool {
+        self.unlimited || self.limit.is_none()
+    }
 }
 
 /// When usage is counted from zero again.
@@ -175,6 +242,19 @@ pub struct Feature {
     pub unit: Option<String>,
     /// The metered dimension that its usage is billed to, product by product.
     pub dimensions: BTreeMap<ProductId, DimensionKey>,
+    /// What is answered while AWS could not be asked for long.
+    pub when_stale: WhenStale,
+}
+
+/// What is answered about a plan bought on AWS while AWS could not be asked for long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenStale {
+    /// What was true when AWS was last asked.
+    #[default]
+    Allow,
+    /// No.
+    Deny,
 }
 
 /// The kinds of features.
@@ -209,3 +289,5 @@ impl Word for ResetPeriod {}
 impl Word for Anchor {}
 impl Word for Bill {}
 impl Word for FeatureKind {}
+impl Word for PlanStatus {}
+impl Word for WhenStale {}

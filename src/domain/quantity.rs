@@ -38,6 +38,8 @@ pub enum QuantityError {
 impl Quantity {
     /// Nothing.
     pub const ZERO: Self = Self(0);
+    /// More than anything.
+    pub const MAX: Self = Self(i64::MAX);
     /// The most that AWS takes in one metering record.
     pub const MAX_RECORD: Self = Self(2_147_483_647 * MILLIONTHS_PER_UNIT);
 

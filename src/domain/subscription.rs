@@ -58,14 +58,45 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
+    /// Where a direct subscription stands at a moment, by its dates.
+    #[must_use]
+    pub fn at(
+        self,
+        starts_at: Option<Timestamp>,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        let over = ends_at.is_some_and(|end| end <= now);
+        let ahead = starts_at.is_some_and(|start| start > now);
+        match self {
+            Self::Ending if over => Self::Canceled,
+            Self::Pending | Self::Trialing | Self::Active if over => Self::Expired,
+            Self::Pending | Self::Trialing | Self::Active if ahead => Self::Pending,
+            Self::Pending => Self::Active,
+            status => status,
+        }
+    }
+
+    /// Whether it is over, or never began.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Canceled | Self::Expired | Self::Failed)
+    }
+
     /// Whether the plan may be used.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Trialing | Self::Active | Self::Ending)
     }
 }
 
-/// Where a subscription was bought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Where a subscription was bought, or a plan is sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Source {
     /// On AWS Marketplace.
     Aws,
@@ -129,8 +160,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// Whose it is.
     pub customer_id: CustomerId,
-    /// Of which product.
-    pub product_id: ProductId,
+    /// Of which product; a plan of the seller's own may belong to none.
+    pub product_id: Option<ProductId>,
     /// The product's code, where it has one.
     pub product_code: Option<ProductCode>,
     /// Where it was bought.
@@ -143,6 +174,24 @@ pub struct Subscription {
     pub updated_at: Timestamp,
 }
 
+impl Subscription {
+    /// Where it stands at a moment.
+    pub fn status_at(&self, now: Timestamp) -> Status {
+        match self.source {
+            Source::Aws => self.terms.status,
+            Source::Direct => self.terms.direct_status_at(now),
+        }
+    }
+}
+
+impl Terms {
+    /// Where a direct subscription stands: its dates say so, and nobody has to tell. Those of one bought on AWS
+    /// say only when it may end.
+    pub fn direct_status_at(&self, now: Timestamp) -> Status {
+        self.status.at(self.starts_at, self.ends_at, now)
+    }
+}
+
 /// As the API shows it: what is unknown is left out.
 impl Serialize for Subscription {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -150,8 +199,8 @@ impl Serialize for Subscription {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("customer_id", &self.customer_id)?;
-        map.serialize_entry("product_id", &self.product_id)?;
         let mut optional = Optional(&mut map);
+        optional.entry("product_id", self.product_id.as_ref())?;
         optional.entry("product_code", self.product_code.as_ref())?;
         let buyer = Buyer {
             account_id: terms.account_id.as_ref(),

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use super::extract::{Body, Params, Path, items, one_more, page};
 use super::{ApiState, Problem};
 use crate::catalog;
-use crate::domain::plan::{EntitlementTerms, Feature, FeatureKind, Plan, Product};
+use crate::domain::plan::{
+    Audience, EntitlementTerms, Feature, FeatureKind, Plan, Product, WhenStale,
+};
+use crate::domain::rollout::Preview;
 use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 use crate::store::ImportProduct;
 
@@ -147,20 +150,42 @@ pub(super) async fn put_plan(
     Ok(Json(state.store.put_plan(PlanId::new(id), body.name, body.product_id, now).await?))
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    #[serde(default)]
+    to: Audience,
+}
+
 pub(super) async fn publish(
     State(state): State<ApiState>,
     Path(id): Path<String>,
+    Body(body): Body<Publish>,
 ) -> Result<Json<Plan>, Problem> {
     let now = state.clock.now();
-    Ok(Json(state.store.set_plan_status(PlanId::new(id), "published", now).await?))
+    Ok(Json(state.store.publish_plan(PlanId::new(id), body.to, now).await?))
 }
 
 pub(super) async fn archive(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<Plan>, Problem> {
-    let now = state.clock.now();
-    Ok(Json(state.store.set_plan_status(PlanId::new(id), "archived", now).await?))
+    Ok(Json(state.store.archive_plan(PlanId::new(id), state.clock.now()).await?))
+}
+
+/// What publishing would change, and for whom.
+pub(super) async fn preview(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Preview>, Problem> {
+    Ok(Json(state.store.preview_plan(PlanId::new(id)).await?))
+}
+
+pub(super) async fn discard_draft(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.discard_draft(PlanId::new(id), state.clock.now()).await?))
 }
 
 pub(super) async fn entitle(
@@ -171,6 +196,15 @@ pub(super) async fn entitle(
     let now = state.clock.now();
     let (plan, feature) = (PlanId::new(plan), FeatureId::new(feature));
     Ok(Json(state.store.put_entitlement(plan, feature, terms, now).await?))
+}
+
+pub(super) async fn remove_entitlement(
+    State(state): State<ApiState>,
+    Path((plan, feature)): Path<(String, String)>,
+) -> Result<Json<Plan>, Problem> {
+    let now = state.clock.now();
+    let (plan, feature) = (PlanId::new(plan), FeatureId::new(feature));
+    Ok(Json(state.store.remove_entitlement(plan, feature, now).await?))
 }
 
 pub(super) async fn features(
@@ -199,6 +233,8 @@ pub(super) struct PutFeature {
     unit: Option<String>,
     #[serde(default)]
     dimensions: BTreeMap<ProductId, DimensionKey>,
+    #[serde(default)]
+    when_stale: WhenStale,
 }
 
 pub(super) async fn put_feature(
@@ -206,7 +242,7 @@ pub(super) async fn put_feature(
     Path(id): Path<String>,
     Body(body): Body<PutFeature>,
 ) -> Result<Json<Feature>, Problem> {
-    let PutFeature { name, kind, unit, dimensions } = body;
-    let feature = Feature { id: FeatureId::new(id), name, kind, unit, dimensions };
+    let PutFeature { name, kind, unit, dimensions, when_stale } = body;
+    let feature = Feature { id: FeatureId::new(id), name, kind, unit, dimensions, when_stale };
     Ok(Json(state.store.put_feature(feature, state.clock.now()).await?))
 }

@@ -1,4 +1,4 @@
-//! Customers and their subscriptions.
+//! Customers.
 
 use std::time::Duration;
 
@@ -9,11 +9,8 @@ use serde_json::{Map, Value};
 
 use super::extract::{Body, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem};
-use crate::domain::{
-    AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, ProductId, Status,
-    Subscription, SubscriptionId,
-};
-use crate::store::{AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
+use crate::domain::{AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn};
+use crate::store::{AwsIds, ProvisionCustomer};
 
 /// How often a waiting request looks whether what it waits for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -21,8 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    limit: Option<String>,
-    cursor: Option<String>,
+    pub(super) limit: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 pub(super) async fn list(
@@ -41,7 +38,7 @@ pub(super) async fn show(
     Ok(Json(known(&state, &id).await?))
 }
 
-async fn known(state: &ApiState, id: &str) -> Result<Customer, Problem> {
+pub(super) async fn known(state: &ApiState, id: &str) -> Result<Customer, Problem> {
     let found = state.store.customer(CustomerId::new(id)).await?;
     found.ok_or_else(|| Problem::not_found("customer", id))
 }
@@ -125,64 +122,4 @@ pub(super) async fn settle(
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Subscriptions {
-    limit: Option<String>,
-    cursor: Option<String>,
-    customer_id: Option<String>,
-    product_id: Option<String>,
-    status: Option<String>,
-}
-
-pub(super) async fn subscriptions(
-    State(state): State<ApiState>,
-    Params(query): Params<Subscriptions>,
-) -> Result<Json<Value>, Problem> {
-    let status = match &query.status {
-        None => None,
-        Some(word) => Some(Status::parse(word).ok_or_else(|| {
-            let words: Vec<&str> = Status::ALL.into_iter().map(Status::as_str).collect();
-            Problem::bad_request(format!("status is one of {}", words.join(", ")))
-        })?),
-    };
-    let customer_id = canonical(&state, query.customer_id).await?;
-    let filter = SubscriptionFilter {
-        customer_id,
-        product_id: query.product_id.map(ProductId::new),
-        status,
-    };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    listed(&state, filter, page).await
-}
-
-pub(super) async fn subscriptions_of(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
-    let customer = known(&state, &id).await?;
-    let filter =
-        SubscriptionFilter { customer_id: Some(customer.id), ..SubscriptionFilter::default() };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    listed(&state, filter, page).await
-}
-
-async fn listed(
-    state: &ApiState,
-    filter: SubscriptionFilter,
-    page: Page,
-) -> Result<Json<Value>, Problem> {
-    let rows = state.store.subscriptions(filter, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |subscription| subscription.id.to_string())))
-}
-
-pub(super) async fn subscription(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Result<Json<Subscription>, Problem> {
-    let found = state.store.subscription(SubscriptionId::new(&id)).await?;
-    found.map(Json).ok_or_else(|| Problem::not_found("subscription", &id))
 }

@@ -1,5 +1,6 @@
 //! The HTTP API: routes, problem details, authentication.
 
+mod access;
 mod auth;
 mod catalog;
 mod customers;
@@ -12,6 +13,7 @@ mod ops;
 mod problem;
 mod registrations;
 mod serve;
+mod subscriptions;
 mod usage;
 mod usage_history;
 
@@ -21,12 +23,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::AccessChecks;
 use crate::aws;
 use crate::clock::Clock;
 use crate::health::Health;
@@ -42,6 +45,8 @@ pub struct ApiState {
     pub store: Store,
     /// AWS.
     pub aws: aws::Connection,
+    /// What customers may use.
+    pub access: AccessChecks,
     /// The time.
     pub clock: Clock,
     /// How the parts stand.
@@ -75,14 +80,22 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/plans/{id}", get(catalog::plan).put(catalog::put_plan))
         .route("/v1/plans/{id}/publish", post(catalog::publish))
         .route("/v1/plans/{id}/archive", post(catalog::archive))
-        .route("/v1/plans/{id}/entitlements/{feature_id}", put(catalog::entitle))
+        .route("/v1/plans/{id}/preview", get(catalog::preview))
+        .route("/v1/plans/{id}/draft", delete(catalog::discard_draft))
+        .route(
+            "/v1/plans/{id}/entitlements/{feature_id}",
+            put(catalog::entitle).delete(catalog::remove_entitlement),
+        )
         .route("/v1/features", get(catalog::features))
         .route("/v1/features/{id}", get(catalog::feature).put(catalog::put_feature))
         .route("/v1/customers", get(customers::list))
         .route("/v1/customers/{id}", get(customers::show).put(customers::provision))
-        .route("/v1/customers/{id}/subscriptions", get(customers::subscriptions_of))
-        .route("/v1/subscriptions", get(customers::subscriptions))
-        .route("/v1/subscriptions/{id}", get(customers::subscription))
+        .route("/v1/customers/{id}/subscriptions", get(subscriptions::of_customer))
+        .route("/v1/customers/{id}/entitlements", get(access::list))
+        .route("/v1/customers/{id}/entitlements/{feature_id}", get(access::check))
+        .route("/v1/subscriptions", get(subscriptions::list))
+        .route("/v1/subscriptions/{id}", get(subscriptions::show).put(subscriptions::put))
+        .route("/v1/subscriptions/{id}/cancel", post(subscriptions::cancel))
         .route("/v1/registrations", post(registrations::register))
         .route(
             "/v1/usage",

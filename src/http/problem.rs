@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::aws::{AwsError, AwsErrorKind};
 use crate::catalog::CatalogError;
 use crate::store::{
-    FeatureError, ImportError, LicensingError, PlanError, ProvisionError, ResolveError, StoreError,
+    DirectError, FeatureError, ImportError, LicensingError, PlanError, ProvisionError,
+    ResolveError, StoreError,
 };
 
 /// An error as the API answers it.
@@ -151,6 +152,26 @@ impl From<PlanError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
             }
             PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DirectError> for Problem {
+    fn from(error: DirectError) -> Self {
+        let detail = error.to_string();
+        let conflict = |kind| Self::new(StatusCode::CONFLICT, kind, detail.clone());
+        match error {
+            DirectError::UnknownSubscription(_)
+            | DirectError::UnknownCustomer(_)
+            | DirectError::UnknownPlan(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            DirectError::SoldByAws(_) | DirectError::BoughtOnAws(_) => conflict("sold-by-aws"),
+            DirectError::Archived(_) => conflict("plan-archived"),
+            DirectError::OtherCustomer { .. } => conflict("id-taken"),
+            DirectError::Over(_) => conflict("subscription-over"),
+            DirectError::EndsBeforeItBegins { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-dates", detail)
+            }
+            DirectError::Store(error) => error.into(),
         }
     }
 }

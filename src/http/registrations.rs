@@ -48,7 +48,7 @@ pub(super) async fn register(
     let filter = SubscriptionFilter {
         customer_id: Some(customer.id.clone()),
         product_id: Some(product.id.clone()),
-        status: None,
+        ..SubscriptionFilter::default()
     };
     let subscriptions = state.store.subscriptions(filter, page).await?;
     let mut answer = json!({

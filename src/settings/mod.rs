@@ -33,6 +33,8 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     /// `[metering]`
     pub metering: MeteringSettings,
+    /// `[access]`
+    pub access: AccessSettings,
     /// `[webhook]`; none without a URL.
     pub webhook: Option<WebhookSettings>,
     /// `[log]`
@@ -109,6 +111,13 @@ pub struct MeteringSettings {
     pub region: String,
 }
 
+/// Answering what customers may use.
+#[derive(Clone, Debug)]
+pub struct AccessSettings {
+    /// For how long AWS may be out of reach before answers say so.
+    pub stale_after: Duration,
+}
+
 /// Outgoing events.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
@@ -171,6 +180,8 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     };
     let reconcile = reconcile(layers);
     let metering = metering(layers);
+    let access =
+        layers.required("access.stale_after").map(|stale_after| AccessSettings { stale_after });
     let webhook = webhook(layers);
     let log = log(layers);
     layers.refuse_unknown();
@@ -181,6 +192,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         integration,
         reconcile: reconcile?,
         metering: metering?,
+        access: access?,
         webhook: webhook?,
         log: log?,
     })

@@ -120,7 +120,13 @@ impl<'a> Biller<'a> {
         if let Some(feature) = it.feature {
             let holder = bears.and_then(|bears| bears.holder.as_ref());
             let counter = counter(it.customer, feature, holder);
-            self.use_of(counter, route.window, it.at, it.quantity.millionths());
+            if let Billing::Overage { window, .. } = route.billing {
+                let window = (counter.clone(), window_key(window.around(it.at).start));
+                if let Some(used) = self.windows.get_mut(&window) {
+                    *used += it.quantity.millionths();
+                }
+            }
+            self.use_of(counter, &route.windows, it.at, it.quantity.millionths());
         }
     }
 
@@ -129,7 +135,7 @@ impl<'a> Biller<'a> {
         self.total(product, -billed.millionths(), 0);
         if let Some(feature) = it.feature {
             let counter = counter(it.customer, feature, None);
-            self.use_of(counter, Window::Lifetime, it.at, -it.quantity.millionths());
+            self.use_of(counter, &[], it.at, -it.quantity.millionths());
         }
     }
 
@@ -143,14 +149,11 @@ impl<'a> Biller<'a> {
         }
     }
 
-    fn use_of(&mut self, counter: Counter, window: Window, at: Timestamp, quantity: i64) {
-        let start = window.around(at).start;
-        let slot = millis(ClockHour::of(at).start().max(start));
-        let window = (counter.clone(), window_key(start));
-        if let Some(used) = self.windows.get_mut(&window) {
-            *used += quantity;
-        }
-        *self.used.entry((counter, slot)).or_default() += quantity;
+    /// Adds to the hour that holds a moment, or to what is left of it where a window begins within it.
+    fn use_of(&mut self, counter: Counter, windows: &[Window], at: Timestamp, quantity: i64) {
+        let hour = ClockHour::of(at).start();
+        let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
+        *self.used.entry((counter, millis(from))).or_default() += quantity;
     }
 
     /// What was used in the window around a moment, this report included.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::convert::millis;
 use super::page::Page;
 use super::{During, Store, StoreError};
-use crate::domain::plan::{Feature, FeatureKind, Word};
+use crate::domain::plan::{Feature, FeatureKind, WhenStale, Word};
 use crate::domain::{DimensionKey, FeatureId, ProductId};
 
 /// Why a feature could not be written as asked.
@@ -100,14 +100,15 @@ fn write_feature(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO features (id, name, type, unit, updated_at_ms)
-             VALUES (:id, :name, :type, :unit, :now)
-             ON CONFLICT DO UPDATE SET name = :name, unit = :unit, updated_at_ms = :now",
+            "INSERT INTO features (id, name, type, unit, when_stale, updated_at_ms)
+             VALUES (:id, :name, :type, :unit, :when_stale, :now)
+             ON CONFLICT DO UPDATE SET name = :name, unit = :unit, when_stale = :when_stale,
+                 updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
                 ":id": feature.id.as_str(), ":name": feature.name, ":type": feature.kind.word(),
-                ":unit": feature.unit, ":now": millis(now),
+                ":unit": feature.unit, ":when_stale": feature.when_stale.word(), ":now": millis(now),
             })
         })
         .during("write a feature")?;
@@ -129,15 +130,17 @@ fn write_feature(
 }
 
 fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>, StoreError> {
-    let found: Option<(String, String, Option<String>)> = connection
-        .prepare_cached("SELECT name, type, unit FROM features WHERE id = ?1")
+    let found: Option<(String, String, Option<String>, String)> = connection
+        .prepare_cached("SELECT name, type, unit, when_stale FROM features WHERE id = ?1")
         .and_then(|mut select| {
             select
-                .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .query_row([id.as_str()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
                 .optional()
         })
         .during("read a feature")?;
-    let Some((name, kind, unit)) = found else {
+    let Some((name, kind, unit, when_stale)) = found else {
         return Ok(None);
     };
     let dimensions: BTreeMap<ProductId, DimensionKey> = connection
@@ -155,5 +158,6 @@ fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>
         .during("read a feature's dimensions")?;
     // The schema admits only these words.
     let kind = FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean);
-    Ok(Some(Feature { id: id.clone(), name, kind, unit, dimensions }))
+    let when_stale = WhenStale::from_word(&when_stale).unwrap_or_default();
+    Ok(Some(Feature { id: id.clone(), name, kind, unit, dimensions, when_stale }))
 }

@@ -328,7 +328,7 @@ fn write_changes(
                     .and_then(|holder| customers.by_holder.get(holder))
                     .unwrap_or(&customers.asked)
                     .clone(),
-                product_id: product.id.clone(),
+                product_id: Some(product.id.clone()),
                 product_code: Some(product.code.clone()),
                 source: Source::Aws,
                 terms: change.terms.clone(),

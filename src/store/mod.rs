@@ -2,17 +2,20 @@
 //! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
+mod access;
 mod assigning;
 mod backup;
 mod balance;
 mod bearing;
 mod billing;
 mod buyers;
+mod changes;
 mod closing;
 mod connection;
 mod convert;
 mod customers;
 mod deadlines;
+mod direct;
 mod events;
 mod facts;
 mod features;
@@ -26,6 +29,7 @@ mod notifications;
 mod page;
 mod plans;
 mod products;
+mod publishing;
 mod reader;
 mod records;
 mod report;
@@ -45,12 +49,16 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use access::bounds;
+pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
 pub use backup::back_up;
 pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer};
+pub use changes::{Changes, Used};
 pub use closing::{Closed, Closing};
 pub use customers::{AwsIds, ProvisionCustomer, ProvisionError};
 pub use deadlines::{DeadlineWarning, Deadlines, DueHour};
+pub use direct::{DirectError, DirectSubscription};
 pub use events::Event;
 pub use features::FeatureError;
 pub use integration::IntegrationRow;
@@ -157,6 +165,8 @@ pub struct Nudges {
     pub buyers: Notify,
     /// A product should be swept now.
     pub sweep: Notify,
+    /// A date of a subscription of the seller's own may have become the next.
+    pub direct: Notify,
     /// A metering record may have become due for closing or sending.
     pub metering: Notify,
     /// Events were appended to the outbox; the value counts the commits that did.
@@ -183,6 +193,7 @@ impl Store {
             nudges: Arc::new(Nudges {
                 buyers: Notify::new(),
                 sweep: Notify::new(),
+                direct: Notify::new(),
                 metering: Notify::new(),
                 events: watch::Sender::new(0),
             }),
@@ -216,6 +227,12 @@ impl Store {
     /// is taken, as if the process had died.
     pub fn stop_after(&self, writes: u32) {
         self.writer.stop_after(writes);
+    }
+
+    /// Tells somebody of every commit from now on, before those who wrote are answered. It runs on the thread that
+    /// writes and holds it up; only the first to ask is told.
+    pub fn watch(&self, watcher: impl Fn(&Changes) + Send + Sync + 'static) {
+        self.writer.watch(watcher);
     }
 
     /// Runs `work` in a write transaction; `Ok` means that it is on disk.

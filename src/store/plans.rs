@@ -7,8 +7,10 @@ use super::convert::millis;
 use super::events::append_event_in;
 use super::page::Page;
 use super::{During, Store, StoreError};
-use crate::domain::plan::{Bill, EntitlementTerms, Plan, PlanEntitlement, Word};
-use crate::domain::{FeatureId, PlanId, ProductId, Quantity};
+use crate::domain::plan::{
+    Bill, EntitlementTerms, Plan, PlanDraft, PlanEntitlement, PlanStatus, Word,
+};
+use crate::domain::{FeatureId, PlanId, ProductId, Quantity, Source};
 
 /// Why a plan could not be changed as asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +76,7 @@ impl Store {
         self.write(move |connection| {
             let held = plan_in(connection, &id)?;
             if held.as_ref().is_some_and(|held| {
-                held.source == "aws" && product_id.is_some() && held.product_id != product_id
+                held.source == Source::Aws && product_id.is_some() && held.product_id != product_id
             }) {
                 return Err(PlanError::SoldByAws(id));
             }
@@ -83,18 +85,23 @@ impl Store {
             {
                 return Err(PlanError::UnknownProduct(product.clone()));
             }
-            let product_id = product_id.or_else(|| held.and_then(|held| held.product_id));
-            write_plan_in(connection, &id, &name, product_id.as_ref(), "direct", now)?;
+            let product_id = product_id.or_else(|| held.as_ref()?.product_id.clone());
+            if held.is_none() {
+                write_plan_in(connection, &id, &name, product_id.as_ref(), Source::Direct, now)?;
+            }
             connection
-                .prepare_cached("UPDATE plans SET name = ?2, updated_at_ms = ?3 WHERE id = ?1")
-                .and_then(|mut update| update.execute((id.as_str(), &name, millis(now))))
+                .prepare_cached("UPDATE plans SET name = ?2, product_id = ?3 WHERE id = ?1")
+                .and_then(|mut update| {
+                    let product = product_id.as_ref().map(ProductId::as_str);
+                    update.execute((id.as_str(), &name, product))
+                })
                 .during("rename a plan")?;
-            changed_plan(connection, &id, now)
+            changed_plan(connection, &id, "plan.updated", now)
         })
         .await
     }
 
-    /// Grants a feature.
+    /// Grants a feature, in the plan's draft. One that grants it in these terms already stays as it is.
     pub async fn put_entitlement(
         &self,
         plan_id: PlanId,
@@ -103,55 +110,126 @@ impl Store {
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
         self.write(move |connection| {
-            if !exists(connection, "SELECT 1 FROM plans WHERE id = ?1", plan_id.as_str())? {
-                return Err(PlanError::UnknownPlan(plan_id));
-            }
+            let plan = known_plan(connection, &plan_id)?;
             if !exists(connection, "SELECT 1 FROM features WHERE id = ?1", feature_id.as_str())? {
                 return Err(PlanError::UnknownFeature(feature_id));
             }
             check_overage(connection, &feature_id, &terms)?;
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO plan_entitlements
-                         (plan_id, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
-                     VALUES (:plan, :feature, :quota, :unlimited, :soft, :per_unit, :reset, :anchor, :bill)",
-                )
-                .and_then(|mut upsert| {
-                    upsert.execute(named_params! {
-                        ":plan": plan_id.as_str(), ":feature": feature_id.as_str(),
-                        ":quota": terms.limit.map(Quantity::millionths),
-                        ":unlimited": terms.unlimited, ":soft": terms.soft,
-                        ":per_unit": terms.per_unit, ":reset": terms.reset.map(|it| it.word()),
-                        ":anchor": terms.anchor.word(), ":bill": terms.bill.word(),
-                    })
-                })
-                .during("grant a feature")?;
-            changed_plan(connection, &plan_id, now)
+            let newest = plan.newest();
+            if newest.iter().any(|it| it.feature_id == feature_id && it.terms == terms) {
+                return Ok(plan);
+            }
+            let version = draft_in(connection, &plan_id)?;
+            write_entitlement_in(
+                connection,
+                &plan_id,
+                version,
+                &PlanEntitlement { feature_id, terms },
+            )?;
+            changed_plan(connection, &plan_id, "plan.updated", now)
         })
         .await
     }
 
-    /// Publishes or archives a plan.
-    pub async fn set_plan_status(
+    /// Grants a feature no more, from the plan's next version on.
+    pub async fn remove_entitlement(
         &self,
-        id: PlanId,
-        status: &'static str,
+        plan_id: PlanId,
+        feature_id: FeatureId,
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
         self.write(move |connection| {
+            let plan = known_plan(connection, &plan_id)?;
+            if !plan.newest().iter().any(|it| it.feature_id == feature_id) {
+                return Ok(plan);
+            }
+            let version = draft_in(connection, &plan_id)?;
             connection
-                .prepare_cached("UPDATE plans SET status = ?2, updated_at_ms = ?3 WHERE id = ?1")
-                .and_then(|mut update| update.execute((id.as_str(), status, millis(now))))
-                .during("change a plan's status")?;
-            changed_plan(connection, &id, now)
+                .prepare_cached(
+                    "DELETE FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2 AND feature_id = ?3",
+                )
+                .and_then(|mut delete| {
+                    delete.execute((plan_id.as_str(), version, feature_id.as_str()))
+                })
+                .during("take a feature out of a plan")?;
+            changed_plan(connection, &plan_id, "plan.updated", now)
         })
         .await
     }
 }
 
-fn changed_plan(connection: &Connection, id: &PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-    let plan = plan_in(connection, id)?.ok_or_else(|| PlanError::UnknownPlan(id.clone()))?;
-    append_event_in(connection, "plan.updated", None, &plan, now)?;
+/// The plan's draft; a published plan gets one that starts as what is published.
+fn draft_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {
+    let during = "open a plan's draft";
+    let (version, published): (i64, Option<i64>) = connection
+        .prepare_cached("SELECT version, published_version FROM plans WHERE id = ?1")
+        .and_then(|mut select| {
+            select.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .during(during)?;
+    if published != Some(version) {
+        return Ok(version);
+    }
+    connection
+        .prepare_cached("UPDATE plans SET version = version + 1 WHERE id = ?1")
+        .and_then(|mut update| update.execute([id.as_str()]))
+        .during(during)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO plan_entitlements
+                 (plan_id, version, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
+             SELECT plan_id, version + 1, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill
+             FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2",
+        )
+        .and_then(|mut insert| insert.execute((id.as_str(), version)))
+        .during(during)?;
+    Ok(version + 1)
+}
+
+fn write_entitlement_in(
+    connection: &Connection,
+    plan: &PlanId,
+    version: i64,
+    entitlement: &PlanEntitlement,
+) -> Result<(), StoreError> {
+    let terms = &entitlement.terms;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO plan_entitlements
+                 (plan_id, version, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
+             VALUES (:plan, :version, :feature, :quota, :unlimited, :soft, :per_unit, :reset, :anchor, :bill)",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":plan": plan.as_str(), ":version": version,
+                ":feature": entitlement.feature_id.as_str(),
+                ":quota": terms.limit.map(Quantity::millionths),
+                ":unlimited": terms.unlimited, ":soft": terms.soft,
+                ":per_unit": terms.per_unit, ":reset": terms.reset.map(|it| it.word()),
+                ":anchor": terms.anchor.word(), ":bill": terms.bill.word(),
+            })
+        })
+        .during("grant a feature")?;
+    Ok(())
+}
+
+pub(super) fn known_plan(connection: &Connection, id: &PlanId) -> Result<Plan, PlanError> {
+    plan_in(connection, id)?.ok_or_else(|| PlanError::UnknownPlan(id.clone()))
+}
+
+/// The plan as it is after a change, which the outbox is told of.
+pub(super) fn changed_plan(
+    connection: &Connection,
+    id: &PlanId,
+    event: &'static str,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    connection
+        .prepare_cached("UPDATE plans SET updated_at_ms = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((id.as_str(), millis(now))))
+        .during("touch a plan")?;
+    let plan = known_plan(connection, id)?;
+    append_event_in(connection, event, None, &plan, now)?;
     Ok(plan)
 }
 
@@ -162,26 +240,27 @@ fn exists(connection: &Connection, statement: &str, id: &str) -> Result<bool, St
         .during("look up an id")
 }
 
-/// Makes a plan unless there is one.
+/// Makes a plan unless there is one. What a dimension is mapped to is sold by AWS from then on, and belongs to the
+/// first product that it was mapped in.
 pub(super) fn write_plan_in(
     connection: &Connection,
     id: &PlanId,
     name: &str,
     product_id: Option<&ProductId>,
-    source: &str,
+    source: Source,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO plans (id, name, product_id, source, status, created_at_ms, updated_at_ms)
              VALUES (:id, :name, :product, :source, 'draft', :now, :now)
-             ON CONFLICT DO UPDATE SET product_id = ifnull(:product, product_id),
+             ON CONFLICT DO UPDATE SET product_id = ifnull(product_id, :product),
                  source = CASE WHEN :source = 'aws' THEN 'aws' ELSE source END, updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
                 ":id": id.as_str(), ":name": name, ":product": product_id.map(ProductId::as_str),
-                ":source": source, ":now": millis(now),
+                ":source": source.as_str(), ":now": millis(now),
             })
         })
         .during("write a plan")?;
@@ -208,31 +287,52 @@ fn check_overage(
 
 pub(super) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Plan>, StoreError> {
     let found = connection
-        .prepare_cached("SELECT name, product_id, source, status FROM plans WHERE id = ?1")
+        .prepare_cached("SELECT * FROM plans WHERE id = ?1")
         .and_then(|mut select| {
             select
                 .query_row([id.as_str()], |row| {
-                    Ok(Plan {
+                    let (source, status): (String, String) =
+                        (row.get("source")?, row.get("status")?);
+                    let plan = Plan {
                         id: id.clone(),
-                        name: row.get(0)?,
-                        product_id: row.get::<_, Option<String>>(1)?.map(ProductId::new),
-                        source: row.get(2)?,
-                        status: row.get(3)?,
+                        name: row.get("name")?,
+                        product_id: row.get::<_, Option<String>>("product_id")?.map(ProductId::new),
+                        source: if source == "aws" { Source::Aws } else { Source::Direct },
+                        // The schema admits only these words.
+                        status: PlanStatus::from_word(&status).unwrap_or(PlanStatus::Draft),
+                        version: row.get("published_version")?,
                         pricing: "custom",
                         entitlements: Vec::new(),
-                    })
+                        draft: None,
+                    };
+                    Ok((plan, row.get("version")?))
                 })
                 .optional()
         })
         .during("read a plan")?;
-    let Some(mut plan) = found else {
+    let Some((mut plan, newest)) = found else {
         return Ok(None);
     };
-    plan.entitlements = connection
-        .prepare_cached("SELECT * FROM plan_entitlements WHERE plan_id = ?1 ORDER BY feature_id")
-        .and_then(|mut select| select.query_map([id.as_str()], entitlement_row)?.collect())
-        .during("read a plan's entitlements")?;
+    plan.entitlements = entitlements_in(connection, id, plan.version.unwrap_or(newest))?;
+    if plan.version.is_some_and(|published| published != newest) {
+        let entitlements = entitlements_in(connection, id, newest)?;
+        plan.draft = Some(PlanDraft { version: newest, entitlements });
+    }
     Ok(Some(plan))
+}
+
+/// What a version of a plan grants.
+pub(super) fn entitlements_in(
+    connection: &Connection,
+    id: &PlanId,
+    version: i64,
+) -> Result<Vec<PlanEntitlement>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2 ORDER BY feature_id",
+        )
+        .and_then(|mut select| select.query_map((id.as_str(), version), entitlement_row)?.collect())
+        .during("read a plan's entitlements")
 }
 
 pub(super) fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement> {

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::plans::{plan_in, write_plan_in};
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Dimension, Product};
-use crate::domain::{ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId};
+use crate::domain::{ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId, Source};
 
 /// A listing as the catalog describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,7 +203,7 @@ fn import_in(
     for (key, plan) in &import.plans {
         let dimension = by_key.get(key);
         let name = dimension.map_or(plan.as_str(), |dimension| dimension.name.as_str());
-        write_plan_in(connection, plan, name, Some(&id), "aws", now)?;
+        write_plan_in(connection, plan, name, Some(&id), Source::Aws, now)?;
         if dimension.is_some_and(|dimension| dimension.is_entitled()) {
             map_dimension(connection, &id, key, plan)?;
         } else {
@@ -221,7 +221,7 @@ fn import_in(
             plan,
             &format!("{} usage", listing.title),
             Some(&id),
-            "aws",
+            Source::Aws,
             now,
         )?;
     }

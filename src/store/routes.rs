@@ -24,8 +24,8 @@ pub(super) struct Route {
     pub(super) first_hour: Option<ClockHour>,
     /// What of it is billed.
     pub(super) billing: Billing,
-    /// The windows that it counts in.
-    pub(super) window: Window,
+    /// The windows that it counts in, those of every subscription of the customer's.
+    pub(super) windows: Vec<Window>,
 }
 
 /// What is asked of a route.
@@ -128,51 +128,57 @@ pub(super) fn route_to(
     let holder = bears.as_ref().and_then(|bears| bears.holder.as_ref());
     let first_hour = first_hour_in(connection, holder)?;
     let granted = match &question.subject {
-        UsageSubject::Feature(feature) => {
-            granted_in(connection, &question.customer, feature, holder, now)?
-        }
+        UsageSubject::Feature(feature) => granted_in(connection, &question.customer, feature, now)?,
         UsageSubject::Dimension { .. } => Vec::new(),
     };
-    let window = granted
-        .first()
-        .map_or(Window::Lifetime, |granted| Window::of(&granted.terms, granted.starts_at));
+    let mut windows = Vec::new();
+    for (_, granted) in &granted {
+        let window = Window::of(&granted.terms, granted.starts_at);
+        if !windows.contains(&window) {
+            windows.push(window);
+        }
+    }
     // While no subscription has turned up, no plan says what it includes.
     let billing = match holder {
-        Some(_) => Billing::of(&granted),
+        Some(holder) => {
+            let held = granted.into_iter().filter(|(of, _)| of.as_ref() == Some(holder));
+            Billing::of(&held.map(|(_, granted)| granted).collect::<Vec<_>>())
+        }
         None => Billing::All,
     };
-    Ok(Route { bears, first_hour, billing, window })
+    Ok(Route { bears, first_hour, billing, windows })
 }
 
-/// What the plans under a holder grant of a feature; without one, those of the direct subscriptions.
+/// What a customer's plans grant of a feature, and under what each is held; direct ones under nothing.
 fn granted_in(
     connection: &Connection,
     customer: &CustomerId,
     feature: &FeatureId,
-    holder: Option<&Holder>,
     now: Timestamp,
-) -> Result<Vec<Granted>, StoreError> {
+) -> Result<Vec<(Option<Holder>, Granted)>, StoreError> {
     // What has just ended still decides over its last hour's usage.
     let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
     connection
         .prepare_cached(
-            "SELECT e.*, s.quantity AS units, s.starts_at_ms FROM subscriptions s
-             JOIN plan_entitlements e ON e.plan_id = s.plan_id
-             WHERE s.customer_id = ?1 AND s.holder = ?2 AND e.feature_id = ?3 AND s.status <> 'failed'
-               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?4)
+            "SELECT e.*, s.holder, s.quantity AS units, s.starts_at_ms FROM subscriptions s
+             JOIN plans p ON p.id = s.plan_id
+             JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
+               AND e.version = coalesce(s.plan_version, p.published_version, p.version)
+             WHERE s.customer_id = ?1 AND s.status <> 'failed'
+               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?3)
              ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id",
         )
         .and_then(|mut select| {
-            let holder = holder.map(Holder::to_string).unwrap_or_default();
             select
-                .query_map((customer.as_str(), holder, feature.as_str(), millis(last)), |row| {
-                    Ok(Granted {
+                .query_map((customer.as_str(), feature.as_str(), millis(last)), |row| {
+                    let granted = Granted {
                         terms: entitlement_row(row)?.terms,
                         units: row
                             .get::<_, Option<i64>>("units")?
                             .and_then(crate::domain::Quantity::from_millionths),
                         starts_at: optional_timestamp(row.get("starts_at_ms")?),
-                    })
+                    };
+                    Ok((Holder::parse(&row.get::<_, String>("holder")?), granted))
                 })?
                 .collect()
         })
@@ -223,10 +229,6 @@ fn route_feature(
         }
     }
     if outcomes.is_empty() {
-        // A customer who bought on the seller's own site is billed there.
-        if has_direct(connection, &question.customer)? {
-            return Ok(Ok(None));
-        }
         let bears = match dimensions.as_slice() {
             [(product, dimension)] => Choice::Waits.bears(product, dimension),
             _ => None,
@@ -281,15 +283,6 @@ fn dimensions_of(
         .during("read a feature's dimensions")
 }
 
-fn has_direct(connection: &Connection, customer: &CustomerId) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT 1 FROM subscriptions WHERE customer_id = ?1 AND source = 'direct' AND ended_at_ms IS NULL",
-        )
-        .and_then(|mut select| select.exists([customer.as_str()]))
-        .during("look for direct subscriptions")
-}
-
 /// What bears a customer's usage of one product.
 pub(super) fn choose_in(
     connection: &Connection,
@@ -340,7 +333,8 @@ fn check_dimension(
     Ok(Err(RouteError::UnknownDimension { product: product.clone(), dimension: dimension.clone() }))
 }
 
-/// The customer's subscriptions of a product, the ended ones included.
+/// The customer's subscriptions of a product, the ended ones included. Those that were bought on the seller's own
+/// site serve every product.
 fn bearers_in(
     connection: &Connection,
     customer: &CustomerId,
@@ -349,7 +343,8 @@ fn bearers_in(
     connection
         .prepare_cached(
             "SELECT holder, license_arn, source, status, ended_at_ms FROM subscriptions
-             WHERE customer_id = ?1 AND product_id = ?2 AND status <> 'failed' ORDER BY holder",
+             WHERE customer_id = ?1 AND (product_id = ?2 OR source = 'direct') AND status <> 'failed'
+             ORDER BY holder",
         )
         .and_then(|mut select| {
             select

@@ -18,6 +18,8 @@ pub struct SubscriptionFilter {
     pub customer_id: Option<CustomerId>,
     /// Of this product.
     pub product_id: Option<ProductId>,
+    /// On this plan.
+    pub plan_id: Option<PlanId>,
     /// In this status.
     pub status: Option<Status>,
 }
@@ -37,6 +39,7 @@ impl Store {
                      WHERE s.id > :after
                        AND (:customer IS NULL OR s.customer_id = :customer)
                        AND (:product IS NULL OR s.product_id = :product)
+                       AND (:plan IS NULL OR s.plan_id = :plan)
                        AND (:status IS NULL OR s.status = :status)
                      ORDER BY s.id LIMIT :limit",
                 )
@@ -47,6 +50,7 @@ impl Store {
                         ":after": page.after.unwrap_or_default(),
                         ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
                         ":product": filter.product_id.as_ref().map(ProductId::as_str),
+                        ":plan": filter.plan_id.as_ref().map(PlanId::as_str),
                         ":status": filter.status.map(Status::as_str),
                         ":limit": page.limit,
                     },
@@ -63,17 +67,21 @@ impl Store {
         &self,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, StoreError> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT s.*, p.code AS product_code FROM subscriptions s
-                     LEFT JOIN products p ON p.id = s.product_id WHERE s.id = ?1",
-                )
-                .and_then(|mut select| select.query_row([id.as_str()], subscription_row).optional())
-                .during("read a subscription")
-        })
-        .await
+        self.read(move |connection| subscription_in(connection, &id)).await
     }
+}
+
+pub(super) fn subscription_in(
+    connection: &Connection,
+    id: &SubscriptionId,
+) -> Result<Option<Subscription>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT s.*, p.code AS product_code FROM subscriptions s
+             LEFT JOIN products p ON p.id = s.product_id WHERE s.id = ?1",
+        )
+        .and_then(|mut select| select.query_row([id.as_str()], subscription_row).optional())
+        .during("read a subscription")
 }
 
 pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> {
@@ -84,7 +92,7 @@ pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> 
     Ok(Subscription {
         id: SubscriptionId::new(row.get::<_, String>("id")?),
         customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
-        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        product_id: text("product_id")?.map(ProductId::new),
         product_code: text("product_code")?.map(ProductCode::new),
         source: if source == "direct" { Source::Direct } else { Source::Aws },
         terms: Terms {
@@ -121,9 +129,9 @@ pub(super) fn write_subscription_in(
              VALUES (:id, :customer, :product, :source, :holder, :account, :identifier, :license,
                  :agreement, :dimension, :plan, :quantity, :status, :starts, :ends, :missing, :ended,
                  :created, :updated)
-             ON CONFLICT (id) DO UPDATE SET customer_id = :customer, account_id = :account,
+             ON CONFLICT (id) DO UPDATE SET customer_id = :customer, product_id = :product, account_id = :account,
                  license_arn = :license, agreement_id = :agreement, dimension = :dimension,
-                 plan_id = :plan, quantity = :quantity, status = :status, starts_at_ms = :starts,
+                 plan_version = CASE WHEN plan_id IS :plan THEN plan_version END, plan_id = :plan, quantity = :quantity, status = :status, starts_at_ms = :starts,
                  ends_at_ms = :ends, missing_since_ms = :missing, ended_at_ms = :ended,
                  updated_at_ms = :updated",
         )
@@ -131,7 +139,7 @@ pub(super) fn write_subscription_in(
             upsert.execute(named_params! {
                 ":id": subscription.id.as_str(),
                 ":customer": subscription.customer_id.as_str(),
-                ":product": subscription.product_id.as_str(),
+                ":product": subscription.product_id.as_ref().map(ProductId::as_str),
                 ":source": subscription.source.as_str(),
                 ":holder": terms.holder.as_ref().map(Holder::to_string).unwrap_or_default(),
                 ":account": terms.account_id.as_ref().map(AccountId::as_str),

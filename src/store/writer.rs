@@ -13,6 +13,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::changes::{Changes, Notepad, Watcher};
 use super::connection::open_writer;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
@@ -29,6 +30,7 @@ type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
 #[derive(Clone, Copy)]
 struct Room<'a> {
     connection: &'a Connection,
+    notepad: &'a Notepad,
     /// Whether the transaction holds nothing else: then it is undone whole if the write fails, and needs no
     /// savepoint, which would copy every page that is written.
     alone: bool,
@@ -50,18 +52,27 @@ pub(super) struct Writer {
     jobs: mpsc::SyncSender<Job>,
     /// How many more writes are taken before a rehearsed crash; beyond counting where none is rehearsed.
     fuse: Arc<AtomicU64>,
+    watcher: Watcher,
 }
 
 impl Writer {
     /// Opens the database and starts the thread, which ends with [`Writer::close`].
     pub(super) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let connection = open_writer(path)?;
+        let watcher = Watcher::default();
+        let notepad = Notepad::install(&connection, Arc::clone(&watcher))
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_until_closed(connection, &queue))
+            .spawn(move || write_until_closed(connection, &notepad, &queue))
             .map_err(|source| StoreError::Thread { source })?;
-        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)) }, thread))
+        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher }, thread))
+    }
+
+    /// Has somebody told of every commit from now on; only the first to ask is.
+    pub(super) fn watch(&self, watcher: impl Fn(&Changes) + Send + Sync + 'static) {
+        drop(self.watcher.set(Box::new(watcher)));
     }
 
     /// Runs `work` in a transaction and returns once it is on disk, or undone.
@@ -83,8 +94,8 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |room| {
             let outcome = match room {
-                Ok(Room { connection, alone: true }) => work(connection),
-                Ok(Room { connection, alone: false }) => in_savepoint(connection, work),
+                Ok(Room { connection, alone: true, .. }) => work(connection),
+                Ok(room) => in_savepoint(room, work),
                 Err(reason) => Err(StoreError::Commit { reason }.into()),
             };
             let failed = outcome.is_err();
@@ -127,15 +138,17 @@ impl Writer {
 }
 
 fn in_savepoint<T, E: From<StoreError>>(
-    connection: &Connection,
+    room: Room<'_>,
     work: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
+    let Room { connection, notepad, .. } = room;
     let sql = |statement| {
         connection
             .prepare_cached(statement)
             .and_then(|mut prepared| prepared.execute([]))
             .map_err(|source| StoreError::Sql { operation: statement, source })
     };
+    let mark = notepad.mark();
     sql("SAVEPOINT job")?;
     match work(connection) {
         Ok(value) => {
@@ -143,6 +156,7 @@ fn in_savepoint<T, E: From<StoreError>>(
             Ok(value)
         }
         Err(error) => {
+            notepad.back_to(&mark);
             sql("ROLLBACK TO job")?;
             sql("RELEASE job")?;
             Err(error)
@@ -150,7 +164,7 @@ fn in_savepoint<T, E: From<StoreError>>(
     }
 }
 
-fn write_until_closed(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mpsc::Receiver<Job>) {
     let mut closing = false;
     while !closing {
         let Ok(Job::Write(first)) = queue.recv() else {
@@ -164,13 +178,13 @@ fn write_until_closed(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
                 Err(_) => break,
             }
         }
-        write_together(&mut connection, jobs);
+        write_together(&mut connection, notepad, jobs);
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
 }
 
-fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
+fn write_together(connection: &mut Connection, notepad: &Notepad, jobs: Vec<Work>) {
     let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(transaction) => transaction,
         Err(error) => {
@@ -182,11 +196,12 @@ fn write_together(connection: &mut Connection, jobs: Vec<Work>) {
         }
     };
     let alone = jobs.len() == 1;
-    let room = Room { connection: &transaction, alone };
+    let room = Room { connection: &transaction, notepad, alone };
     let done: Vec<Done> = jobs.into_iter().map(|job| job(Ok(room))).collect();
     let undone = alone && done.iter().any(|done| done.failed);
     let ended = if undone { transaction.rollback() } else { transaction.commit() };
     let ended = ended.map_err(|error| error.to_string());
+    notepad.tell(ended.is_ok() && !undone);
     for done in done {
         (done.answer)(ended.clone());
     }

@@ -99,7 +99,7 @@ impl World {
             self.held.push(Subscription {
                 id: SubscriptionId::new(format!("sub-{}", self.made)),
                 customer_id: CustomerId::new("customer"),
-                product_id: ProductId::new("product"),
+                product_id: Some(ProductId::new("product")),
                 product_code: None,
                 source: Source::Aws,
                 terms: change.terms.clone(),

@@ -43,6 +43,8 @@ CREATE TABLE plans (
     product_id TEXT REFERENCES products (id),
     source TEXT NOT NULL CHECK (source IN ('aws', 'direct')),
     status TEXT NOT NULL CHECK (status IN ('draft', 'published', 'archived')),
+    version INTEGER NOT NULL DEFAULT 1, -- the newest; a draft unless it is the published one
+    published_version INTEGER,          -- what customers have who are not held to an older one; null: never published
     created_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL
 ) STRICT;
@@ -52,6 +54,7 @@ CREATE TABLE features (
     name TEXT NOT NULL,
     type TEXT NOT NULL CHECK (type IN ('boolean', 'numeric', 'metered')),
     unit TEXT,
+    when_stale TEXT NOT NULL DEFAULT 'allow' CHECK (when_stale IN ('allow', 'deny')), -- while AWS cannot be asked for long
     updated_at_ms INTEGER NOT NULL
 ) STRICT;
 
@@ -65,6 +68,7 @@ CREATE TABLE feature_dimensions (
 
 CREATE TABLE plan_entitlements (
     plan_id TEXT NOT NULL REFERENCES plans (id),
+    version INTEGER NOT NULL,
     feature_id TEXT NOT NULL REFERENCES features (id),
     quota INTEGER,                      -- the limit in millionths; null with unlimited = 0: access without a limit of its own
     unlimited INTEGER NOT NULL DEFAULT 0,
@@ -73,5 +77,5 @@ CREATE TABLE plan_entitlements (
     reset TEXT CHECK (reset IN ('hour', 'day', 'week', 'month', 'year')),
     anchor TEXT NOT NULL DEFAULT 'calendar' CHECK (anchor IN ('calendar', 'subscription')),
     bill TEXT NOT NULL DEFAULT 'all' CHECK (bill IN ('all', 'overage', 'none')),
-    PRIMARY KEY (plan_id, feature_id)
+    PRIMARY KEY (plan_id, version, feature_id)
 ) STRICT, WITHOUT ROWID;

@@ -26,7 +26,7 @@ CREATE INDEX identities_by_customer ON identities (customer_id);
 CREATE TABLE subscriptions (
     id TEXT PRIMARY KEY,
     customer_id TEXT NOT NULL REFERENCES customers (id),
-    product_id TEXT NOT NULL,
+    product_id TEXT CHECK (product_id IS NOT NULL OR source = 'direct'),
     source TEXT NOT NULL CHECK (source IN ('aws', 'direct')),
     holder TEXT NOT NULL,               -- what it belongs to at AWS: 'license:ARN', 'buyer:CustomerIdentifier', 'account:ID'; direct: ''
     account_id TEXT,
@@ -35,6 +35,7 @@ CREATE TABLE subscriptions (
     agreement_id TEXT,
     dimension TEXT,                     -- null: pay-as-you-go
     plan_id TEXT,
+    plan_version INTEGER,               -- held to this one when a newer was published for new customers only; null: the published one
     quantity INTEGER,                   -- units bought, in millionths
     status TEXT NOT NULL CHECK (status IN ('pending', 'trialing', 'active', 'ending', 'canceled', 'expired', 'failed')),
     starts_at_ms INTEGER,
@@ -45,9 +46,12 @@ CREATE TABLE subscriptions (
     updated_at_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX subscriptions_by_customer ON subscriptions (customer_id);
+CREATE INDEX subscriptions_by_plan ON subscriptions (plan_id);
 CREATE INDEX subscriptions_by_holder ON subscriptions (product_id, holder);
 CREATE INDEX subscriptions_by_account ON subscriptions (account_id, product_id) WHERE account_id IS NOT NULL;
 CREATE INDEX subscriptions_by_license ON subscriptions (license_arn) WHERE license_arn IS NOT NULL;
+CREATE INDEX subscriptions_direct ON subscriptions (ends_at_ms, starts_at_ms, status)
+    WHERE source = 'direct' AND ended_at_ms IS NULL;
 CREATE INDEX subscriptions_ending ON subscriptions (product_id, holder) WHERE status = 'ending';
 CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 -- One live subscription for what was bought, whatever order the news came in.

@@ -1,0 +1,194 @@
+//! What customers may use, answered from memory.
+//!
+//! A customer is read from the database when first asked for and kept; the store tells of every commit that
+//! touches one, before whoever made it is answered, so nobody is told less than they know. Usage is added to what
+//! is kept, anything else has the customer read anew. Windows and the dates of direct subscriptions are compared
+//! with the time of the question: nothing has to happen for a limit to reset or a subscription to end.
+
+mod cache;
+mod customer;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clock::Clock;
+use crate::domain::access::{Access, Question, Reason, refusal};
+use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
+use crate::health::Health;
+use crate::store::{CatalogueFacts, Changes, FeatureFacts, Store, StoreError};
+use cache::{Cache, Found};
+
+/// Answers access checks; clones share what is kept.
+#[derive(Clone)]
+pub struct AccessChecks {
+    store: Store,
+    clock: Clock,
+    health: Health,
+    kept: Arc<Kept>,
+    /// For how long AWS may be out of reach before answers say so.
+    stale_after: SignedDuration,
+    /// When AWS was last asked with success before this process began.
+    asked_before: Option<Timestamp>,
+}
+
+/// What is kept in memory.
+#[derive(Default)]
+struct Kept {
+    catalogue: RwLock<Option<Arc<Catalogue>>>,
+    customers: Cache,
+}
+
+/// The catalogue, and how many there were before it.
+struct Catalogue {
+    generation: u64,
+    facts: Arc<CatalogueFacts>,
+}
+
+/// One check.
+#[derive(Clone, Debug, Default)]
+pub struct Check {
+    /// How much is about to be used.
+    pub requested: Option<Quantity>,
+    /// Only what is held under this licence.
+    pub license_arn: Option<LicenseArn>,
+}
+
+impl AccessChecks {
+    /// Starts with nothing in memory. A store has one of these.
+    pub async fn start(
+        store: Store,
+        clock: Clock,
+        health: Health,
+        stale_after: SignedDuration,
+    ) -> Result<Self, StoreError> {
+        let asked_before = store.last_looked_at().await?;
+        let kept = Arc::new(Kept::default());
+        let told = Arc::clone(&kept);
+        store.watch(move |changes| told.take(changes));
+        Ok(Self { store, clock, health, kept, stale_after, asked_before })
+    }
+
+    /// May a customer use a feature?
+    pub async fn check(
+        &self,
+        customer: &CustomerId,
+        feature: &FeatureId,
+        check: &Check,
+    ) -> Result<Access, StoreError> {
+        let catalogue = self.catalogue().await?;
+        let Some(feature) = catalogue.facts.features.get(feature) else {
+            return Ok(refusal(feature.clone(), None, Reason::UnknownFeature));
+        };
+        let mut answers = self.answer(&catalogue, customer, &[feature], check).await?;
+        answers.pop().ok_or(StoreError::Closed)
+    }
+
+    /// What a customer may use of these features; every feature if none is named.
+    pub async fn list(
+        &self,
+        customer: &CustomerId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Access>, StoreError> {
+        let catalogue = self.catalogue().await?;
+        let mut features: Vec<&Arc<FeatureFacts>> = catalogue
+            .facts
+            .features
+            .values()
+            .filter(|feature| after.is_none_or(|after| feature.id.as_str() > after))
+            .collect();
+        features.sort_by(|one, other| one.id.cmp(&other.id));
+        features.truncate(limit);
+        self.answer(&catalogue, customer, &features, &Check::default()).await
+    }
+
+    async fn answer(
+        &self,
+        catalogue: &Catalogue,
+        customer: &CustomerId,
+        features: &[&Arc<FeatureFacts>],
+        check: &Check,
+    ) -> Result<Vec<Access>, StoreError> {
+        let now = self.clock.now();
+        let stale_since = self.stale_since(now);
+        let judge = |known: &customer::Known| -> Vec<Access> {
+            let questions = features.iter().map(|feature| Question {
+                feature_id: &feature.id,
+                kind: feature.kind,
+                when_stale: feature.when_stale,
+                requested: check.requested,
+                stale_since,
+            });
+            questions.map(|it| known.answer(&it, check.license_arn.as_ref(), now)).collect()
+        };
+        let refused = || {
+            let refuse = |feature: &&Arc<FeatureFacts>| {
+                refusal(feature.id.clone(), Some(feature.kind), Reason::UnknownCustomer)
+            };
+            features.iter().map(refuse).collect()
+        };
+        let customers = &self.kept.customers;
+        let find = |id: &CustomerId| customers.find(id, catalogue.generation, now, judge);
+        match find(customer) {
+            Found::Answer(answers) => return Ok(answers),
+            Found::Alias(id) => {
+                if let Found::Answer(answers) = find(&id) {
+                    return Ok(answers);
+                }
+            }
+            Found::Nothing => {}
+        }
+        let marks = customers.marks();
+        let facts = Arc::clone(&catalogue.facts);
+        let Some(facts) = self.store.customer_facts(customer.clone(), facts, now).await? else {
+            return Ok(refused());
+        };
+        let id = facts.id.clone();
+        let known = customer::Known::new(facts, catalogue.generation);
+        let answers = judge(&known);
+        customers.keep(customer, &id, known, &marks);
+        Ok(answers)
+    }
+
+    async fn catalogue(&self) -> Result<Arc<Catalogue>, StoreError> {
+        let kept = &self.kept;
+        if let Some(catalogue) = &*kept.catalogue.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(catalogue));
+        }
+        loop {
+            let generation = kept.customers.generation();
+            let facts = Arc::new(self.store.catalogue_facts().await?);
+            let mut slot = kept.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+            // What changed while it was read makes it old.
+            if kept.customers.generation() == generation {
+                let catalogue = Arc::new(Catalogue { generation, facts });
+                *slot = Some(Arc::clone(&catalogue));
+                return Ok(catalogue);
+            }
+        }
+    }
+
+    /// Since when AWS could not be asked, where that is longer than it may be.
+    fn stale_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let last_ok = self.health.failing("entitlements")?.or(self.asked_before)?;
+        (now.duration_since(last_ok) > self.stale_after).then_some(last_ok)
+    }
+}
+
+impl Kept {
+    /// Takes over what a commit changed.
+    fn take(&self, changes: &Changes) {
+        if changes.catalogue {
+            let mut slot = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+            self.customers.next_generation();
+            *slot = None;
+        }
+        for customer in &changes.customers {
+            self.customers.forget(customer);
+        }
+        for used in &changes.used {
+            self.customers.add(used);
+        }
+    }
+}

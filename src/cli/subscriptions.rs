@@ -1,0 +1,109 @@
+//! `marketd subscription`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::client::{Daemon, escape};
+use super::output::{Column, Output};
+use super::{Limit, object};
+
+pub(super) const SUBSCRIPTIONS: &[Column] = &[
+    ("SUBSCRIPTION", "id"),
+    ("CUSTOMER", "customer_id"),
+    ("PRODUCT", "product_id"),
+    ("PLAN", "plan_id"),
+    ("STATUS", "status"),
+    ("QUANTITY", "quantity"),
+    ("ENDS", "ends_at"),
+];
+#[derive(Debug, Subcommand)]
+pub(super) enum Subscription {
+    /// Lists subscriptions.
+    List {
+        /// Of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        /// Of this product.
+        #[arg(long)]
+        product: Option<String>,
+        /// On this plan.
+        #[arg(long)]
+        plan: Option<String>,
+        /// In this status.
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Shows a subscription.
+    Show {
+        /// The subscription.
+        id: String,
+    },
+    /// Subscribes a customer to a plan that you sell yourself, or changes what was subscribed.
+    Set {
+        /// Your own id of the subscription.
+        id: String,
+        /// The customer.
+        #[arg(long)]
+        customer: String,
+        /// The plan; one that AWS sells is bought there.
+        #[arg(long)]
+        plan: String,
+        /// How many units of the plan.
+        #[arg(long)]
+        quantity: Option<String>,
+        /// It is a trial.
+        #[arg(long)]
+        trial: bool,
+        /// When it begins, as 2026-12-01T00:00:00Z; at once if left out.
+        #[arg(long)]
+        starts_at: Option<String>,
+        /// When it ends; it goes on until it is cancelled if left out.
+        #[arg(long)]
+        ends_at: Option<String>,
+    },
+    /// Ends a subscription that you sold yourself.
+    Cancel {
+        /// The subscription.
+        id: String,
+        /// Until when it holds, as 2026-12-01T00:00:00Z; it ends at once if left out.
+        #[arg(long)]
+        at: Option<String>,
+    },
+}
+
+impl Subscription {
+    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
+        let daemon = Daemon::from_environment()?;
+        let path = |id: &str| format!("/v1/subscriptions/{}", escape(id));
+        match self {
+            Self::List { customer, product, plan, status, limit } => {
+                let query = [
+                    ("customer_id", customer),
+                    ("product_id", product),
+                    ("plan_id", plan),
+                    ("status", status),
+                ];
+                let found = daemon.list("/v1/subscriptions", &query, limit.rows()).await?;
+                output.list(&found, SUBSCRIPTIONS)
+            }
+            Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
+            Self::Set { id, customer, plan, quantity, trial, starts_at, ends_at } => {
+                let body = object([
+                    ("customer_id", Some(json!(customer))),
+                    ("plan_id", Some(json!(plan))),
+                    ("quantity", quantity.map(|quantity| json!(quantity))),
+                    ("trial", trial.then_some(json!(true))),
+                    ("starts_at", starts_at.map(|at| json!(at))),
+                    ("ends_at", ends_at.map(|at| json!(at))),
+                ]);
+                output.one(&daemon.put(&path(&id), body).await?)
+            }
+            Self::Cancel { id, at } => {
+                let body = object([("at", at.map(|at| json!(at)))]);
+                output.one(&daemon.post(&format!("{}/cancel", path(&id)), body).await?)
+            }
+        }
+    }
+}

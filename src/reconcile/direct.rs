@@ -1,0 +1,27 @@
+//! The dates of subscriptions that the seller sold: no one else tells of them.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{LONGEST_SLEEP, Reconciler, wait_until};
+use crate::store::StoreError;
+
+impl Reconciler {
+    /// Writes down where direct subscriptions stand as their dates pass, until told to stop.
+    pub async fn run_direct(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        while !shutdown.is_cancelled() {
+            // Armed before the query, so that a nudge between the two is not lost.
+            let nudged = self.store.nudges().direct.notified();
+            let now = self.clock.now();
+            self.store.settle_direct(now).await?;
+            let next = self.store.next_direct().await?;
+            let sleep = next.map_or(LONGEST_SLEEP, |next| wait_until(next, now).min(LONGEST_SLEEP));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = nudged => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        Ok(())
+    }
+}

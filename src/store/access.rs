@@ -1,0 +1,310 @@
+//! What access checks are answered from: the catalogue, and one customer's subscriptions with what was used.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::convert::{millis, optional_timestamp};
+use super::customers::canonical_in;
+use super::plans::entitlement_row;
+use super::subscriptions::subscription_row;
+use super::{During, Store, StoreError};
+use crate::domain::plan::{EntitlementTerms, FeatureKind, WhenStale, Word};
+use crate::domain::window::Window;
+use crate::domain::{
+    CustomerId, FeatureId, Holder, PlanId, Quantity, Source, Status, Subscription, SubscriptionId,
+};
+
+/// Every feature and every version of every plan.
+#[derive(Debug, Default)]
+pub struct CatalogueFacts {
+    /// The features.
+    pub features: HashMap<FeatureId, Arc<FeatureFacts>>,
+    plans: HashMap<PlanId, PlanFacts>,
+}
+
+/// A feature, as far as checks need it.
+#[derive(Debug)]
+pub struct FeatureFacts {
+    /// The feature.
+    pub id: FeatureId,
+    /// What kind it is.
+    pub kind: FeatureKind,
+    /// What is answered on old knowledge.
+    pub when_stale: WhenStale,
+}
+
+#[derive(Debug)]
+struct PlanFacts {
+    published: Option<i64>,
+    unpublished: Arc<PlanVersion>,
+    versions: HashMap<i64, Arc<PlanVersion>>,
+}
+
+/// A version of a plan.
+#[derive(Debug)]
+pub struct PlanVersion {
+    /// The plan.
+    pub id: PlanId,
+    /// What it grants; none while the plan was never published.
+    pub grants: Option<HashMap<FeatureId, EntitlementTerms>>,
+}
+
+/// A customer, as far as checks need it.
+#[derive(Debug)]
+pub struct CustomerFacts {
+    /// Its id, whatever alias was asked for.
+    pub id: CustomerId,
+    /// What it is subscribed to; where nothing is or will be in force, what was last.
+    pub held: Vec<HeldPlan>,
+    /// What it has used of metered features, subscription by subscription.
+    pub meters: Vec<Meter>,
+}
+
+/// A subscription, as far as checks need it.
+#[derive(Debug)]
+pub struct HeldPlan {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// The plan, in the version that it has; none while its dimension is not mapped.
+    pub plan: Option<Arc<PlanVersion>>,
+    /// Where it was bought.
+    pub source: Source,
+    /// As subscriptions name what they belong to at AWS; empty for direct ones.
+    pub holder: Box<str>,
+    /// Where it stands; the dates of a direct one have the last word.
+    pub status: Status,
+    /// When it begins.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends, or may end.
+    pub ends_at: Option<Timestamp>,
+    /// How many units were bought.
+    pub units: Option<Quantity>,
+}
+
+/// What was used in one window of a metered feature under one subscription.
+#[derive(Debug)]
+pub struct Meter {
+    /// The place of the subscription in the customer's list.
+    pub held: usize,
+    /// The feature.
+    pub feature: Arc<FeatureFacts>,
+    /// How usage is cut into windows.
+    pub window: Window,
+    /// The window's start, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// Its end.
+    pub until_ms: i64,
+    /// Millionths used in it.
+    pub used: i64,
+}
+
+impl Store {
+    /// Every feature and plan.
+    pub async fn catalogue_facts(&self) -> Result<CatalogueFacts, StoreError> {
+        self.read(catalogue_in).await
+    }
+
+    /// A customer; none if there is none of this id.
+    pub async fn customer_facts(
+        &self,
+        id: CustomerId,
+        catalogue: Arc<CatalogueFacts>,
+        now: Timestamp,
+    ) -> Result<Option<CustomerFacts>, StoreError> {
+        self.read(move |connection| {
+            // One view of the database for all of it.
+            let view = connection.unchecked_transaction().during("read a customer's access")?;
+            customer_in(&view, &id, &catalogue, now)
+        })
+        .await
+    }
+
+    /// When AWS was last asked with success, as far as buyers tell.
+    pub async fn last_looked_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT max(looked_at_ms) FROM buyers")
+                .and_then(|mut select| select.query_row([], |row| row.get(0)))
+                .map(optional_timestamp)
+                .during("read when AWS was last asked")
+        })
+        .await
+    }
+}
+
+fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
+    let during = "read the catalogue";
+    let view = connection.unchecked_transaction().during(during)?;
+    let mut catalogue = CatalogueFacts::default();
+    let mut select =
+        view.prepare_cached("SELECT id, type, when_stale FROM features").during(during)?;
+    let features = select
+        .query_map([], |row| {
+            let (kind, when_stale): (String, String) = (row.get(1)?, row.get(2)?);
+            Ok(FeatureFacts {
+                id: FeatureId::new(row.get::<_, String>(0)?),
+                kind: FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean),
+                when_stale: WhenStale::from_word(&when_stale).unwrap_or_default(),
+            })
+        })
+        .during(during)?;
+    for feature in features {
+        let feature = feature.during(during)?;
+        catalogue.features.insert(feature.id.clone(), Arc::new(feature));
+    }
+    let mut grants: HashMap<(String, i64), HashMap<FeatureId, EntitlementTerms>> = HashMap::new();
+    let mut select = view.prepare_cached("SELECT * FROM plan_entitlements").during(during)?;
+    let rows = select
+        .query_map([], |row| Ok((row.get("plan_id")?, row.get("version")?, entitlement_row(row)?)))
+        .during(during)?;
+    for row in rows {
+        let (plan, version, entitlement) = row.during(during)?;
+        grants
+            .entry((plan, version))
+            .or_default()
+            .insert(entitlement.feature_id, entitlement.terms);
+    }
+    let mut select =
+        view.prepare_cached("SELECT id, version, published_version FROM plans").during(during)?;
+    let plans: Vec<(String, i64, Option<i64>)> = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .and_then(Iterator::collect)
+        .during(during)?;
+    for (id, newest, published) in plans {
+        // A draft is nobody's, but for the one that is published.
+        let versions = (1..=newest)
+            .filter(|version| published.is_some_and(|published| *version <= published))
+            .map(|version| {
+                let granted = grants.remove(&(id.clone(), version)).unwrap_or_default();
+                (version, Arc::new(PlanVersion { id: PlanId::new(&id), grants: Some(granted) }))
+            })
+            .collect();
+        let unpublished = Arc::new(PlanVersion { id: PlanId::new(&id), grants: None });
+        catalogue.plans.insert(PlanId::new(id), PlanFacts { published, unpublished, versions });
+    }
+    drop(select);
+    Ok(catalogue)
+}
+
+impl CatalogueFacts {
+    fn plan(&self, id: &PlanId, version: Option<i64>) -> Arc<PlanVersion> {
+        let Some(plan) = self.plans.get(id) else {
+            return Arc::new(PlanVersion { id: id.clone(), grants: None });
+        };
+        let held = version.or(plan.published).and_then(|version| plan.versions.get(&version));
+        Arc::clone(held.unwrap_or(&plan.unpublished))
+    }
+}
+
+fn customer_in(
+    connection: &Connection,
+    id: &CustomerId,
+    catalogue: &CatalogueFacts,
+    now: Timestamp,
+) -> Result<Option<CustomerFacts>, StoreError> {
+    let Some(id) = canonical_in(connection, id)? else { return Ok(None) };
+    let mut rows = subscriptions_in(connection, &id)?;
+    let over = |row: &(Subscription, Option<i64>)| row.0.terms.ended_at.is_some();
+    if rows.iter().all(over) {
+        // The last to end says why there is nothing.
+        rows.sort_by_key(|(subscription, _)| std::cmp::Reverse(subscription.terms.ended_at));
+        rows.truncate(1);
+    } else {
+        rows.retain(|row| !over(row));
+    }
+    let mut held = Vec::with_capacity(rows.len());
+    let mut meters = Vec::new();
+    for (subscription, version) in rows {
+        let terms = subscription.terms;
+        let plan = terms.plan_id.as_ref().map(|id| catalogue.plan(id, version));
+        let one = HeldPlan {
+            id: subscription.id,
+            plan,
+            source: subscription.source,
+            holder: terms.holder.as_ref().map(Holder::to_string).unwrap_or_default().into(),
+            status: terms.status,
+            starts_at: terms.starts_at,
+            ends_at: terms.ends_at,
+            units: terms.quantity,
+        };
+        if !one.status.is_over() {
+            meters.extend(meters_in(connection, &id, &one, held.len(), catalogue, now)?);
+        }
+        held.push(one);
+    }
+    Ok(Some(CustomerFacts { id, held, meters }))
+}
+
+fn subscriptions_in(
+    connection: &Connection,
+    customer: &CustomerId,
+) -> Result<Vec<(Subscription, Option<i64>)>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT *, NULL AS product_code FROM subscriptions WHERE customer_id = ?1 ORDER BY id",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([customer.as_str()], |row| {
+                    Ok((subscription_row(row)?, row.get("plan_version")?))
+                })?
+                .collect()
+        })
+        .during("read a customer's subscriptions")
+}
+
+fn meters_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    one: &HeldPlan,
+    place: usize,
+    catalogue: &CatalogueFacts,
+    now: Timestamp,
+) -> Result<Vec<Meter>, StoreError> {
+    let mut meters = Vec::new();
+    let grants = one.plan.as_ref().and_then(|plan| plan.grants.as_ref());
+    for (id, terms) in grants.into_iter().flatten() {
+        let Some(feature) = catalogue.features.get(id) else { continue };
+        if feature.kind != FeatureKind::Metered {
+            continue;
+        }
+        let window = Window::of(terms, one.starts_at);
+        let (from_ms, until_ms) = bounds(window, now);
+        let used = used_in(connection, customer, id, one, (from_ms, until_ms))?;
+        let feature = Arc::clone(feature);
+        meters.push(Meter { held: place, feature, window, from_ms, until_ms, used });
+    }
+    Ok(meters)
+}
+
+/// The window around a moment, in milliseconds since 1970.
+pub(crate) fn bounds(window: Window, at: Timestamp) -> (i64, i64) {
+    let span = window.around(at);
+    let from = if span.start == Timestamp::MIN { i64::MIN } else { millis(span.start) };
+    (from, span.end.map_or(i64::MAX, millis))
+}
+
+/// What counts against a subscription: what is billed under it and what is billed nowhere. What was sold on the
+/// seller's own site has no name in usage, so all of the customer's usage counts against it.
+fn used_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+    one: &HeldPlan,
+    (from, until): (i64, i64),
+) -> Result<i64, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+             WHERE customer_id = ?1 AND feature_id = ?2 AND (?3 = '' OR holder IN (?3, ''))
+               AND from_ms >= ?4 AND from_ms < ?5",
+        )
+        .and_then(|mut select| {
+            let ids = (customer.as_str(), feature.as_str(), &*one.holder);
+            select.query_row((ids.0, ids.1, ids.2, from, until), |row| row.get(0))
+        })
+        .during("sum a window's usage")
+}

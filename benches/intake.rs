@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
-use marketd::aws::{Connection, ConnectionOptions};
+use marketd::aws::{Connection, ConnectionOptions, Identity};
 use marketd::clock::Clock;
 use marketd::health::Health;
 use marketd::intake::Intake;
@@ -28,9 +28,10 @@ async fn main() {
         queue_url: Some(sandbox.queue_url()),
         reconcile_rate: 1_000,
         metering_rate: 1_000,
+        clock: Clock::system(),
         sandbox_url: Some(sandbox.url()),
     };
-    let aws = Connection::open(options, None).await;
+    let aws = Connection::open(options, Identity::Environment).await;
     for round in 1..=3 {
         fill(&sandbox, round);
         let bare = bare_loop(&sandbox, &aws).await;

@@ -46,6 +46,7 @@ fn listing() -> Listing {
         title: "Bench".into(),
         visibility: "Public".into(),
         dimensions: ["d1", "d2", "d3"].map(metered).into(),
+        problems: Vec::new(),
         document: serde_json::Value::Null,
     }
 }
@@ -57,6 +58,7 @@ async fn store(folder: &Path) -> Store {
         listing: listing(),
         plans: BTreeMap::new(),
         usage_plan: None,
+        features: BTreeMap::new(),
     };
     store.import_product(import, now()).await.unwrap();
     store

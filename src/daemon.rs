@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessChecks;
-use crate::aws::{Connection, ConnectionOptions, Role};
+use crate::aws::{Connection, ConnectionOptions, Identity, Role};
+use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
@@ -80,18 +81,23 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let clock = surroundings.clock.unwrap_or_else(Clock::system);
         let store = Store::open(&settings.database.path)?;
-        let role = role(&settings, &store, &clock).await?;
-        if let Some(role) = &role {
-            tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");
+        let identity = identity(&settings, &store, &clock).await?;
+        match &identity {
+            Identity::Role(role) => {
+                tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");
+            }
+            Identity::Removed => tracing::warn!("the integration was removed: AWS is not called"),
+            Identity::Environment => {}
         }
         let options = ConnectionOptions {
             metering_region: settings.metering.region.clone(),
             queue_url: settings.queue.as_ref().map(|queue| queue.url.clone()),
             reconcile_rate: settings.reconcile.rate,
             metering_rate: settings.metering.rate,
+            clock: clock.clone(),
             sandbox_url: surroundings.sandbox_url,
         };
-        let aws = Connection::open(options, role).await;
+        let aws = Connection::open(options, identity).await;
         let metrics = surroundings.metrics;
         Ok(Self { settings, store, aws, clock, health: Health::default(), metrics })
     }
@@ -125,6 +131,7 @@ impl Daemon {
         } else {
             tracing::warn!("queue.url is not set: only the sweep brings news from AWS");
         }
+        doors.start("catalog", self.catalog_schedule().run(doors.token()));
         let reconciler = self.reconciler();
         doors.start("sweep", reconciler.clone().run_sweeps(doors.token()));
         workers.start("direct", reconciler.clone().run_direct(workers.token()));
@@ -253,6 +260,16 @@ impl Daemon {
         }
     }
 
+    fn catalog_schedule(&self) -> Schedule {
+        Schedule {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            interval: signed(self.settings.catalog.sync_interval),
+        }
+    }
+
     fn metering(&self) -> MeteringEngine<AwsMetering> {
         let settings = &self.settings.metering;
         MeteringEngine {
@@ -327,16 +344,15 @@ pub struct OnceReconcile {
     pub failing: usize,
 }
 
-async fn role(
+/// The identity that was set, or was connected before.
+async fn identity(
     settings: &Settings,
     store: &Store,
     clock: &Clock,
-) -> Result<Option<Role>, StoreError> {
+) -> Result<Identity, StoreError> {
     let held = store.integration().await?;
     let Some(arn) = settings.integration.role_arn.clone() else {
-        return Ok(held.and_then(|row| {
-            Some(Role { arn: row.role_arn?, external_id: Some(row.external_id) })
-        }));
+        return Ok(held.map_or(Identity::Environment, IntegrationRow::into_identity));
     };
     let external_id = settings.integration.external_id.clone();
     let row = IntegrationRow {
@@ -348,7 +364,7 @@ async fn role(
         updated_at: clock.now(),
     };
     store.save_integration(row).await?;
-    Ok(Some(Role { arn, external_id }))
+    Ok(Identity::Role(Role { arn, external_id }))
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -2,6 +2,8 @@
 
 use super::{AwsClients, AwsError};
 
+const NO_AGREEMENT: &str = "agmt-0000000000000000000000000";
+
 /// Tries a search that finds nothing, to see whether it is allowed.
 pub(super) async fn probe_search(clients: &AwsClients) -> Result<(), AwsError> {
     use aws_sdk_marketplaceagreement::types::Filter;
@@ -17,4 +19,16 @@ pub(super) async fn probe_search(clients: &AwsClients) -> Result<(), AwsError> {
         .await
         .map(drop)
         .map_err(|error| AwsError::of("SearchAgreements", error))
+}
+
+/// Asks for an agreement that nobody has.
+pub(super) async fn probe_agreement(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients.agreement.describe_agreement().agreement_id(NO_AGREEMENT);
+    call.send().await.map(drop).map_err(|error| AwsError::of("DescribeAgreement", error))
+}
+
+/// Asks for the licences of an agreement that nobody has.
+pub(super) async fn probe_agreement_grants(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients.agreement.get_agreement_entitlements().agreement_id(NO_AGREEMENT);
+    call.send().await.map(drop).map_err(|error| AwsError::of("GetAgreementEntitlements", error))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::error::{AwsErrorKind, count};
+use super::error::AwsErrorKind;
 use super::{AwsClients, AwsError};
 use crate::domain::EntityId;
 
@@ -45,8 +45,8 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
             .set_next_token(token.clone())
             .send()
             .await
-            .map_err(|error| AwsError::of(OPERATION, error))?;
-        count(OPERATION, "ok");
+            .map_err(|error| clients.failed(OPERATION, error))?;
+        clients.calls.succeeded(OPERATION);
         for entity in page.entity_summary_list.unwrap_or_default() {
             let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
             else {
@@ -80,8 +80,8 @@ pub async fn describe_product(
         .entity_id(entity_id.as_str())
         .send()
         .await
-        .map_err(|error| AwsError::of(OPERATION, error))?;
-    count(OPERATION, "ok");
+        .map_err(|error| clients.failed(OPERATION, error))?;
+    clients.calls.succeeded(OPERATION);
     let unreadable = |detail: String| AwsError {
         operation: OPERATION,
         kind: AwsErrorKind::Refused,

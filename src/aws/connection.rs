@@ -1,5 +1,6 @@
 //! The connection to the seller's account: clients built once, swapped when the role changes.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,8 +9,15 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::RateLimit;
+use super::calls::{CallState, Calls};
+use super::{AwsError, RateLimit};
+use crate::clock::Clock;
 
 /// Entitlements, the catalog and agreements exist here only.
 const MARKETPLACE_REGION: &str = "us-east-1";
@@ -28,6 +36,8 @@ pub struct ConnectionOptions {
     pub reconcile_rate: u32,
     /// Metering calls a second.
     pub metering_rate: u32,
+    /// The time.
+    pub clock: Clock,
     /// A sandbox to speak to instead of AWS; none leaves that to the environment.
     pub sandbox_url: Option<String>,
 }
@@ -41,6 +51,17 @@ pub struct Role {
     pub external_id: Option<String>,
 }
 
+/// Whose credentials calls are made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The environment's own.
+    Environment,
+    /// Those of a role.
+    Role(Role),
+    /// Nobody's: the integration was removed, and no call leaves this process.
+    Removed,
+}
+
 /// Clients that share one set of credentials, and the rates at which they may call.
 pub struct AwsClients {
     /// The queue.
@@ -51,8 +72,24 @@ pub struct AwsClients {
     pub(super) catalog: aws_sdk_marketplacecatalog::Client,
     pub(super) agreement: aws_sdk_marketplaceagreement::Client,
     pub(super) rates: Arc<Rates>,
-    /// The role whose credentials these clients use; none for the environment's own.
-    pub role: Option<Role>,
+    pub(super) calls: Arc<Calls>,
+}
+
+impl AwsClients {
+    /// Notes a call that did what it should; for those who use a client of the SDK themselves.
+    pub fn succeeded(&self, operation: &'static str) {
+        self.calls.succeeded(operation);
+    }
+
+    /// Notes a call that did not, and tells its error apart.
+    pub fn failed<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> AwsError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let error = AwsError::of(operation, error);
+        self.calls.failed(&error);
+        error
+    }
 }
 
 pub(super) struct Rates {
@@ -72,11 +109,12 @@ struct Base {
     config: SdkConfig,
     options: ConnectionOptions,
     rates: Arc<Rates>,
+    calls: Arc<Calls>,
 }
 
 impl Connection {
-    /// Reads AWS's standard environment and connects by this role, or by the environment's own credentials.
-    pub async fn open(options: ConnectionOptions, role: Option<Role>) -> Self {
+    /// Reads AWS's standard environment and connects as this identity.
+    pub async fn open(options: ConnectionOptions, identity: Identity) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
         if let Some(url) = &options.sandbox_url {
             let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
@@ -106,8 +144,9 @@ impl Connection {
             // AWS's quota for ListEntities is 10 a second.
             catalog: RateLimit::per_second(5),
         });
-        let base = Base { config, options, rates };
-        let clients = Arc::new(base.clients(role).await);
+        let calls = Arc::new(Calls::new(options.clock.clone()));
+        let base = Base { config, options, rates, calls };
+        let clients = Arc::new(base.clients(identity).await);
         Self { base: Arc::new(base), current: Arc::new(RwLock::new(clients)) }
     }
 
@@ -116,9 +155,14 @@ impl Connection {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Clients by another role, without using them for anything yet.
-    pub async fn try_role(&self, role: Option<Role>) -> AwsClients {
-        self.base.clients(role).await
+    /// How the calls of each operation went.
+    pub fn calls(&self) -> BTreeMap<&'static str, CallState> {
+        self.base.calls.states()
+    }
+
+    /// Clients of another identity, without using them for anything yet.
+    pub async fn try_identity(&self, identity: Identity) -> AwsClients {
+        self.base.clients(identity).await
     }
 
     /// Makes these the clients that everybody uses from now on.
@@ -128,10 +172,11 @@ impl Connection {
 }
 
 impl Base {
-    async fn clients(&self, role: Option<Role>) -> AwsClients {
-        let config = match &role {
-            None => self.config.clone(),
-            Some(role) => {
+    async fn clients(&self, identity: Identity) -> AwsClients {
+        let config = match &identity {
+            Identity::Environment => self.config.clone(),
+            Identity::Removed => self.with_credentials(SharedCredentialsProvider::new(Removed)),
+            Identity::Role(role) => {
                 let mut provider = AssumeRoleProvider::builder(&role.arn)
                     .session_name("marketd")
                     .session_length(SESSION)
@@ -140,18 +185,7 @@ impl Base {
                     provider = provider.external_id(id);
                 }
                 let credentials = provider.build().await;
-                // A cache of its own, so that credentials of one role never serve another.
-                self.config
-                    .to_builder()
-                    .credentials_provider(aws_sdk_sts::config::SharedCredentialsProvider::new(
-                        credentials,
-                    ))
-                    .identity_cache(
-                        aws_config::identity::IdentityCache::lazy()
-                            .buffer_time(RENEW_EARLY)
-                            .build(),
-                    )
-                    .build()
+                self.with_credentials(SharedCredentialsProvider::new(credentials))
             }
         };
         let of_region = |region: String| config.to_builder().region(Region::new(region)).build();
@@ -174,8 +208,28 @@ impl Base {
             catalog: aws_sdk_marketplacecatalog::Client::new(&marketplace),
             agreement: aws_sdk_marketplaceagreement::Client::new(&marketplace),
             rates: Arc::clone(&self.rates),
-            role,
+            calls: Arc::clone(&self.calls),
         }
+    }
+
+    /// With a cache of its own, so that credentials of one identity never serve another.
+    fn with_credentials(&self, credentials: SharedCredentialsProvider) -> SdkConfig {
+        let cache = aws_config::identity::IdentityCache::lazy().buffer_time(RENEW_EARLY).build();
+        self.config.to_builder().credentials_provider(credentials).identity_cache(cache).build()
+    }
+}
+
+/// The credentials of nobody: every call ends before it is sent, whoever makes it.
+#[derive(Debug)]
+struct Removed;
+
+impl ProvideCredentials for Removed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let said = "the integration was removed; `marketd integration connect` takes it up again";
+        future::ProvideCredentials::ready(Err(CredentialsError::provider_error(said)))
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 
-use super::error::{AwsErrorKind, count};
+use super::error::AwsErrorKind;
 use super::{AwsClients, AwsError};
 use crate::domain::{
     AccountId, CustomerIdentifier, DimensionKey, Grant, GrantValue, Id, LicenseArn, ProductCode,
@@ -73,7 +73,7 @@ pub async fn get_entitlements(
         let page = match answer {
             Ok(page) => page,
             Err(error) => {
-                let error = AwsError::of(OPERATION, error);
+                let error = clients.failed(OPERATION, error);
                 if error.kind == AwsErrorKind::Throttled {
                     clients.rates.entitlements.slow_down();
                 }
@@ -81,7 +81,7 @@ pub async fn get_entitlements(
             }
         };
         clients.rates.entitlements.speed_up();
-        count(OPERATION, "ok");
+        clients.calls.succeeded(OPERATION);
         let next = page.next_token.filter(|next| !next.is_empty());
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);

@@ -2,7 +2,7 @@
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// Why a call to AWS did not do what it should.
@@ -35,6 +35,19 @@ pub enum AwsErrorKind {
     Refused,
 }
 
+impl AwsErrorKind {
+    /// As metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::AccessDenied => "access_denied",
+            Self::Credentials => "credentials",
+            Self::Unanswered => "unanswered",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 impl AwsError {
     /// Whether the same call may succeed later by itself.
     pub const fn is_retryable(&self) -> bool {
@@ -62,7 +75,7 @@ impl AwsError {
                 (kind, code, message)
             }
             SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() => {
-                let message = DisplayErrorContext(&error).to_string();
+                let message = described(&error);
                 let about_credentials = message.to_ascii_lowercase().contains("credential")
                     || message.contains("sts")
                     || message.contains("identity");
@@ -73,24 +86,35 @@ impl AwsError {
                 };
                 (kind, None, message)
             }
-            _ => (AwsErrorKind::Unanswered, None, DisplayErrorContext(&error).to_string()),
+            _ => (AwsErrorKind::Unanswered, None, described(&error)),
         };
-        let outcome = match kind {
-            AwsErrorKind::Throttled => "throttled",
-            AwsErrorKind::AccessDenied => "access_denied",
-            AwsErrorKind::Credentials => "credentials",
-            AwsErrorKind::Unanswered => "unanswered",
-            AwsErrorKind::Refused => "refused",
-        };
-        count(operation, outcome);
         Self { operation, kind, code, message }
     }
 }
 
-/// Counts a call's outcome.
-pub(super) fn count(operation: &'static str, outcome: &'static str) {
-    metrics::counter!("marketd_aws_calls_total", "operation" => operation, "outcome" => outcome)
-        .increment(1);
+/// What an error says, its causes included: the SDK's own words for where it was are left out.
+pub(crate) fn described(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = match error.downcast_ref::<ErrorMetadata>() {
+            Some(answer) => {
+                format!(
+                    "{}: {}",
+                    answer.code().unwrap_or("error"),
+                    answer.message().unwrap_or("no message")
+                )
+            }
+            None => error.to_string(),
+        };
+        let empty = ["dispatch failure", "other", "service error"].contains(&text.as_str())
+            || text.starts_with("unhandled error");
+        if !empty && said.last() != Some(&text) {
+            said.push(text);
+        }
+        cause = error.source();
+    }
+    if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
 fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {

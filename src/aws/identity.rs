@@ -3,7 +3,7 @@
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use serde::{Deserialize, Serialize};
 
-use super::agreement::probe_search;
+use super::agreement::{probe_agreement, probe_agreement_grants, probe_search};
 use super::{AwsClients, AwsError, AwsErrorKind};
 
 /// Whether one action is allowed.
@@ -37,10 +37,21 @@ pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) ->
         check("aws-marketplace:BatchMeterUsage", probe_metering(clients).await),
         check("aws-marketplace:ResolveCustomer", probe_registration(clients).await),
         check("aws-marketplace:ListEntities", probe_catalog(clients).await),
+        check("aws-marketplace:DescribeEntity", probe_entity(clients).await),
         check("aws-marketplace:SearchAgreements", probe_search(clients).await),
+        check("aws-marketplace:DescribeAgreement", probe_agreement(clients).await),
+        check("aws-marketplace:GetAgreementEntitlements", probe_agreement_grants(clients).await),
     ];
     if let Some(queue_url) = queue_url {
-        checks.push(check("sqs:GetQueueAttributes", probe_queue(clients, queue_url).await));
+        let queue = probe_queue(clients, queue_url).await;
+        let found = queue.is_ok();
+        checks.push(check("sqs:GetQueueAttributes", queue));
+        if found {
+            checks.push(check("sqs:ReceiveMessage", probe_receive(clients, queue_url).await));
+            checks.push(check("sqs:DeleteMessage", probe_delete(clients, queue_url).await));
+            let change = probe_change(clients, queue_url).await;
+            checks.push(check("sqs:ChangeMessageVisibility", change));
+        }
     }
     checks
 }
@@ -94,6 +105,32 @@ async fn probe_catalog(clients: &AwsClients) -> Result<(), AwsError> {
         .entity_type("SaaSProduct")
         .max_results(1);
     call.send().await.map(drop).map_err(|error| AwsError::of("ListEntities", error))
+}
+
+async fn probe_entity(clients: &AwsClients) -> Result<(), AwsError> {
+    let call = clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id("prod-none");
+    call.send().await.map(drop).map_err(|error| AwsError::of("DescribeEntity", error))
+}
+
+/// What it receives is visible again at once.
+async fn probe_receive(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
+    let call = clients.sqs.receive_message().queue_url(queue_url).visibility_timeout(0);
+    let call = call.wait_time_seconds(0).max_number_of_messages(1);
+    call.send().await.map(drop).map_err(|error| AwsError::of("ReceiveMessage", error))
+}
+
+async fn probe_delete(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
+    let call = clients.sqs.delete_message().queue_url(queue_url).receipt_handle("none");
+    call.send().await.map(drop).map_err(|error| AwsError::of("DeleteMessage", error))
+}
+
+async fn probe_change(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
+    let call = clients.sqs.change_message_visibility().queue_url(queue_url).receipt_handle("none");
+    call.visibility_timeout(0)
+        .send()
+        .await
+        .map(drop)
+        .map_err(|error| AwsError::of("ChangeMessageVisibility", error))
 }
 
 async fn probe_queue(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {

@@ -7,7 +7,7 @@ use aws_sdk_marketplacemetering::types::{
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
-use super::error::{AwsErrorKind, count};
+use super::error::AwsErrorKind;
 use super::{AwsClients, AwsError};
 
 const OPERATION: &str = "BatchMeterUsage";
@@ -87,7 +87,7 @@ pub async fn batch_meter_usage(
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            let error = AwsError::of(OPERATION, error);
+            let error = clients.failed(OPERATION, error);
             if error.kind == AwsErrorKind::Throttled {
                 clients.rates.metering.slow_down();
             }
@@ -95,7 +95,7 @@ pub async fn batch_meter_usage(
         }
     };
     clients.rates.metering.speed_up();
-    count(OPERATION, "ok");
+    clients.calls.succeeded(OPERATION);
     let mut statuses = vec![RecordStatus::Unmentioned; call.records.len()];
     let mut note = |record: &UsageRecord, status: RecordStatus| {
         let place = call.records.iter().zip(&statuses).position(|(sent, status)| {

@@ -4,20 +4,27 @@
 //! is the exception: `intake` speaks SQS itself, since that is all it does.
 
 mod agreement;
+mod calls;
 mod catalog;
 mod connection;
 mod entitlement;
 mod error;
 mod identity;
 mod metering;
+mod policies;
 mod rate;
 mod registration;
+mod template;
 
+pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
-pub use connection::{AwsClients, Connection, ConnectionOptions, Role};
+pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
+pub(crate) use error::described;
 pub use error::{AwsError, AwsErrorKind};
 pub use identity::{Check, caller_account, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
+pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::RateLimit;
 pub use registration::{Registration, RegistrationError, resolve_customer};
+pub use template::{Format, Template};

@@ -3,7 +3,6 @@
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::error::count;
 use super::{AwsClients, AwsError};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
@@ -51,11 +50,11 @@ pub async fn resolve_customer(
             return Err(match error.as_service_error() {
                 Some(ResolveCustomerError::ExpiredTokenException(_)) => RegistrationError::Expired,
                 Some(ResolveCustomerError::InvalidTokenException(_)) => RegistrationError::Unknown,
-                _ => AwsError::of(OPERATION, error).into(),
+                _ => clients.failed(OPERATION, error).into(),
             });
         }
     };
-    count(OPERATION, "ok");
+    clients.calls.succeeded(OPERATION);
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,

@@ -10,18 +10,45 @@ use crate::store::Listing;
 /// The listing that a document describes.
 pub(super) fn read(entity_id: EntityId, document: Value) -> Listing {
     let description = &document["Description"];
+    let mut problems = Vec::new();
     let text = |key: &str| description[key].as_str().map(str::trim).filter(|text| !text.is_empty());
-    Listing {
-        title: text("ProductTitle").unwrap_or(entity_id.as_str()).to_owned(),
-        visibility: text("Visibility").unwrap_or("Draft").to_owned(),
-        product_code: text("ProductCode").map(ProductCode::new),
-        dimensions: document["Dimensions"]
-            .as_array()
-            .map(|rows| rows.iter().filter_map(dimension).collect())
-            .unwrap_or_default(),
-        entity_id,
-        document,
+    let mut or_problem = |found: Option<&str>, otherwise: &str, problem: &str| {
+        if found.is_none() {
+            problems.push(problem.to_owned());
+        }
+        found.unwrap_or(otherwise).to_owned()
+    };
+    let title = or_problem(text("ProductTitle"), entity_id.as_str(), "it has no title");
+    let visibility = or_problem(text("Visibility"), "Draft", "it says no visibility");
+    let product_code = text("ProductCode").map(ProductCode::new);
+    if product_code.is_none() {
+        problems.push(
+            "it has no product code: AWS gives one when it leaves the draft state".to_owned(),
+        );
     }
+    let dimensions = dimensions(&document["Dimensions"], &mut problems);
+    Listing { entity_id, product_code, title, visibility, dimensions, problems, document }
+}
+
+fn dimensions(rows: &Value, problems: &mut Vec<String>) -> Vec<Dimension> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let found: Vec<Dimension> = rows.iter().filter_map(dimension).collect();
+    if rows.is_empty() {
+        problems.push("it has no dimensions".to_owned());
+    }
+    if found.len() < rows.len() {
+        problems.push(format!(
+            "{} of its dimensions have no key and are left out",
+            rows.len() - found.len()
+        ));
+    }
+    for dimension in found.iter().filter(|it| !it.is_entitled() && !it.is_metered()) {
+        problems.push(format!(
+            "dimension {} says neither Entitled nor Metered: nothing can be sold by it",
+            dimension.key
+        ));
+    }
+    found
 }
 
 fn dimension(row: &Value) -> Option<Dimension> {
@@ -51,6 +78,7 @@ mod tests {
         let draft = read(EntityId::new("prod-1"), json!({"Description": {"ProductTitle": null}}));
         assert_eq!((draft.title.as_str(), draft.visibility.as_str()), ("prod-1", "Draft"));
         assert!(draft.product_code.is_none() && draft.dimensions.is_empty());
+        assert_eq!(draft.problems.len(), 4, "{:?}", draft.problems);
 
         let later = json!({
             "Description": {"ProductTitle": "T", "ProductCode": "c", "Visibility": "Public", "New": 1},
@@ -59,6 +87,16 @@ mod tests {
         let listing = read(EntityId::new("prod-2"), later.clone());
         assert_eq!(listing.dimensions.len(), 1);
         assert!(listing.dimensions[0].is_entitled());
+        assert_eq!(listing.problems, ["1 of its dimensions have no key and are left out"]);
         assert_eq!(listing.document, later, "what is not understood is kept");
+
+        for odd in [
+            json!(null),
+            json!([]),
+            json!("text"),
+            json!({"Dimensions": {"a": 1}, "Description": []}),
+        ] {
+            assert!(!read(EntityId::new("prod-3"), odd).problems.is_empty());
+        }
     }
 }

@@ -1,14 +1,19 @@
 //! Listings in AWS's catalog and their import into products and plans.
 
 mod document;
+mod schedule;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::aws::{AwsClients, AwsError, describe_product, list_products};
+use crate::aws::{
+    AwsClients, AwsError, AwsErrorKind, EntitySummary, describe_product, list_products,
+};
 use crate::domain::plan::Dimension;
 use crate::domain::{EntityId, ProductCode, ProductId};
 use crate::store::{Listing, ProductChanges, Store, StoreError};
+
+pub use schedule::Schedule;
 
 /// A listing, and whether it was imported.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +29,9 @@ pub struct ListingView {
     pub product_code: Option<ProductCode>,
     /// The dimensions, mapped where they were imported.
     pub dimensions: Vec<Dimension>,
+    /// What its document lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// Whether it was imported.
     pub imported: bool,
     /// As what.
@@ -49,29 +57,57 @@ pub async fn listings(
 ) -> Result<Vec<ListingView>, CatalogError> {
     let mut views = Vec::new();
     for summary in list_products(clients).await? {
-        let listing = listing(clients, &summary.entity_id).await?;
-        let product = store.product_of_entity(summary.entity_id.clone()).await?;
-        let mut dimensions = listing.dimensions;
-        if let Some(product) = &product {
-            for dimension in &mut dimensions {
-                dimension.plan_id = product
-                    .dimensions
-                    .iter()
-                    .find(|held| held.key == dimension.key)
-                    .and_then(|held| held.plan_id.clone());
+        match listing_view(clients, store, &summary.entity_id).await {
+            Ok(view) => views.push(view),
+            // One document that cannot be read hides none of the others.
+            Err(CatalogError::Aws(error)) if error.kind == AwsErrorKind::Refused => {
+                views.push(ListingView::unreadable(summary, &error));
             }
+            Err(error) => return Err(error),
         }
-        views.push(ListingView {
-            entity_id: summary.entity_id,
-            title: listing.title,
-            visibility: listing.visibility,
-            product_code: listing.product_code,
-            dimensions,
-            imported: product.is_some(),
-            product_id: product.map(|product| product.id),
-        });
     }
     Ok(views)
+}
+
+/// One listing, and whether it was imported.
+pub async fn listing_view(
+    clients: &AwsClients,
+    store: &Store,
+    entity_id: &EntityId,
+) -> Result<ListingView, CatalogError> {
+    let listing = listing(clients, entity_id).await?;
+    let product = store.product_of_entity(entity_id.clone()).await?;
+    let mut dimensions = listing.dimensions;
+    for dimension in &mut dimensions {
+        let held = product.iter().flat_map(|product| &product.dimensions);
+        dimension.plan_id =
+            held.filter(|held| held.key == dimension.key).find_map(|held| held.plan_id.clone());
+    }
+    Ok(ListingView {
+        entity_id: listing.entity_id,
+        title: listing.title,
+        visibility: listing.visibility,
+        product_code: listing.product_code,
+        dimensions,
+        problems: listing.problems,
+        imported: product.is_some(),
+        product_id: product.map(|product| product.id),
+    })
+}
+
+impl ListingView {
+    fn unreadable(summary: EntitySummary, error: &AwsError) -> Self {
+        Self {
+            title: summary.name.unwrap_or_else(|| summary.entity_id.to_string()),
+            visibility: summary.visibility.unwrap_or_else(|| "Draft".into()),
+            entity_id: summary.entity_id,
+            product_code: None,
+            dimensions: Vec::new(),
+            problems: vec![error.to_string()],
+            imported: false,
+            product_id: None,
+        }
+    }
 }
 
 /// One listing as the catalog describes it now.

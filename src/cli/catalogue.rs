@@ -39,6 +39,9 @@ pub(super) enum Listing {
         /// The plan of those who pay as they go.
         #[arg(long)]
         usage_plan: Option<String>,
+        /// Which feature's usage a metered dimension bills; made if there is none.
+        #[arg(long = "feature", value_name = "DIMENSION=FEATURE", value_parser = key_value)]
+        features: Vec<(String, String)>,
     },
     /// Takes over what changed in an imported product's listing.
     Sync {
@@ -52,12 +55,14 @@ impl Listing {
         let daemon = Daemon::from_environment()?;
         match self {
             Self::List => output.list(&daemon.get("/v1/listings").await?, LISTINGS),
-            Self::Import { entity_id, product_id, plans, usage_plan } => {
-                let plans: Map<String, Value> =
-                    plans.into_iter().map(|(dimension, plan)| (dimension, json!(plan))).collect();
+            Self::Import { entity_id, product_id, plans, usage_plan, features } => {
+                let map = |pairs: Vec<(String, String)>| -> Map<String, Value> {
+                    pairs.into_iter().map(|(dimension, to)| (dimension, json!(to))).collect()
+                };
                 let body = object([
                     ("product_id", product_id.map(|id| json!(id))),
-                    ("plans", Some(Value::Object(plans))),
+                    ("plans", Some(Value::Object(map(plans)))),
+                    ("features", Some(Value::Object(map(features)))),
                     ("usage_plan", usage_plan.map(|id| json!(id))),
                 ]);
                 let path = format!("/v1/listings/{}/import", escape(&entity_id));

@@ -1,21 +1,44 @@
 //! `marketd integration`.
 
 use anyhow::bail;
-use clap::Subcommand;
-use serde_json::json;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::object;
-use super::output::{Output, print_json, say};
+use super::output::{Column, Output, print_json, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Integration {
-    /// Shows the connection and how its parts stand.
+    /// Shows the connection, the last message and calls, and what is wrong.
+    #[command(visible_alias = "status")]
     Show,
     /// Prints the trust policy of the role, with the external id that marketd made.
-    TrustPolicy,
+    TrustPolicy {
+        #[command(flatten)]
+        account: Account,
+    },
     /// Prints the least permissions that the role needs.
     IamPolicy,
+    /// Prints the queue's policy, which lets the products' topics and EventBridge write to it.
+    QueuePolicy {
+        #[command(flatten)]
+        products: Products,
+    },
+    /// Prints all of it as one template to deploy: role, queue, topics, events and alarms.
+    ///
+    /// Deploy it in us-east-1. A seller who has not imported a listing yet names its product code, or deploys the
+    /// template again after the import: it then subscribes to the product's topics. Products that AWS tells of by
+    /// EventBridge alone need none.
+    Template {
+        /// The tool that deploys it.
+        #[arg(long, value_parser = ["cloudformation", "terraform"], default_value = "cloudformation")]
+        format: String,
+        #[command(flatten)]
+        account: Account,
+        #[command(flatten)]
+        products: Products,
+    },
     /// Connects to the seller's account by a role, and says which permission is missing.
     Connect {
         /// The role's ARN.
@@ -25,7 +48,7 @@ pub(super) enum Integration {
         #[arg(long)]
         external_id: Option<String>,
     },
-    /// Stops using the role; the history stays, and connecting again takes it up.
+    /// Stops every call to AWS, polling too; the history stays, and connecting again takes it up.
     Remove {
         /// Says that you mean it.
         #[arg(long)]
@@ -33,27 +56,122 @@ pub(super) enum Integration {
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Account {
+    /// The account that marketd runs in; AWS is asked if left out.
+    #[arg(long, value_name = "12 DIGITS")]
+    account_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Products {
+    /// A product whose topics write to the queue; those imported if none is named.
+    #[arg(long = "product-code", value_name = "CODE")]
+    product_codes: Vec<String>,
+}
+
+impl Products {
+    fn text(&self) -> Option<String> {
+        (!self.product_codes.is_empty()).then(|| self.product_codes.join(","))
+    }
+}
+
 impl Integration {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         match self {
-            Self::Show => output.one(&daemon.get("/v1/integration").await?),
-            Self::TrustPolicy => print_json(&daemon.get("/v1/integration/trust-policy").await?),
+            Self::Show => show(output, daemon.get("/v1/integration").await?),
+            Self::TrustPolicy { account } => {
+                let query = [("account_id", account.account_id)];
+                print_json(&daemon.query("/v1/integration/trust-policy", &query).await?)
+            }
+            Self::QueuePolicy { products } => {
+                let query = [("product_codes", products.text())];
+                print_json(&daemon.query("/v1/integration/queue-policy", &query).await?)
+            }
+            Self::Template { format, account, products } => {
+                let query = [
+                    ("format", Some(format)),
+                    ("account_id", account.account_id),
+                    ("product_codes", products.text()),
+                ];
+                let mut out = std::io::stdout().lock();
+                daemon.download("/v1/integration/template", &query, &mut out).await
+            }
             Self::IamPolicy => print_json(&daemon.get("/v1/integration/iam-policy").await?),
             Self::Connect { role_arn, external_id } => {
                 let body = object([
                     ("role_arn", Some(json!(role_arn))),
                     ("external_id", external_id.map(|id| json!(id))),
                 ]);
-                output.one(&daemon.put("/v1/integration", body).await?)
+                show(output, daemon.put("/v1/integration", body).await?)
             }
             Self::Remove { yes } => {
                 if !yes {
-                    bail!("this stops every call by the role: say --yes if you mean it");
+                    bail!(
+                        "this stops every call to AWS, and usage is not billed meanwhile: say --yes if you mean it"
+                    );
                 }
                 daemon.delete("/v1/integration?confirm=true").await?;
-                say("the role is not used any more; the history is kept")
+                say(
+                    "AWS is not called any more; the history is kept, and `marketd integration connect` takes it up again",
+                )
             }
         }
     }
+}
+
+/// Prints the connection: what it is, what was checked, how calls and parts have gone, and what is wrong.
+fn show(output: Output, mut view: Value) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return print_json(&view);
+    }
+    let mut take = |key: &str| view[key].take();
+    let (checks, calls, parts, problems) =
+        (take("checks"), take("calls"), take("parts"), take("problems"));
+    if let Some(members) = view.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    output.one(&view)?;
+    if checks.as_array().is_some_and(|checks| !checks.is_empty()) {
+        say("")?;
+        output.list(
+            &json!({"items": checks}),
+            &[("PERMISSION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
+        )?;
+    }
+    let columns: &[Column] = &[
+        ("CALL", "name"),
+        ("LAST OK", "last_ok_at"),
+        ("LAST ERROR", "last_error_at"),
+        ("DETAIL", "last_error"),
+    ];
+    section(output, &calls, columns)?;
+    section(
+        output,
+        &parts,
+        &[("PART", "name"), ("OK", "ok"), ("SINCE", "since"), ("DETAIL", "detail")],
+    )?;
+    let problems = problems.as_array().map(Vec::as_slice).unwrap_or_default();
+    if !problems.is_empty() {
+        say("\nwhat is wrong:")?;
+    }
+    for problem in problems {
+        say(&format!("- {}", problem.as_str().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+/// A table of named things.
+fn section(output: Output, things: &Value, columns: &[Column]) -> anyhow::Result<()> {
+    let Some(things) = things.as_object().filter(|things| !things.is_empty()) else {
+        return Ok(());
+    };
+    let rows = things.iter().map(|(name, thing)| {
+        let mut row = thing.clone();
+        row["name"] = json!(name);
+        row
+    });
+    say("")?;
+    output.list(&json!({"items": rows.collect::<Vec<_>>()}), columns)
 }

@@ -9,10 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::output::{Output, print_json, say};
-use crate::aws::{Connection, ConnectionOptions, Role, caller_account, probe_permissions};
+use crate::aws::{
+    Connection, ConnectionOptions, Identity, Role, caller_account, probe_permissions,
+};
+use crate::clock::Clock;
 use crate::daemon::{Daemon, OnceSummary, Surroundings};
 use crate::settings::{self, Listen, Loaded};
-use crate::store::Store;
+use crate::store::{IntegrationRow, Store};
 use crate::telemetry;
 
 pub(super) fn load(config: Option<&Path>) -> anyhow::Result<Loaded> {
@@ -155,15 +158,16 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     check_config(config, output)?;
     let settings = load(config)?.settings;
     let queue_url = settings.queue.as_ref().map(|queue| queue.url.clone());
-    let role = role(&settings).await;
+    let identity = identity(&settings).await;
     let options = ConnectionOptions {
         metering_region: settings.metering.region.clone(),
         queue_url: queue_url.clone(),
         reconcile_rate: settings.reconcile.rate,
         metering_rate: settings.metering.rate,
+        clock: Clock::system(),
         sandbox_url: None,
     };
-    let clients = Connection::open(options, role).await.clients();
+    let clients = Connection::open(options, identity).await.clients();
     let mut items = Vec::new();
     match caller_account(&clients).await {
         Ok(account) => items.push(json!({"action": "sts:GetCallerIdentity", "ok": true, "detail": format!("account {account}")})),
@@ -180,18 +184,20 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     if all { Ok(()) } else { Err(Failure::Said) }
 }
 
-/// The role that a daemon with these settings would use.
-async fn role(settings: &settings::Settings) -> Option<Role> {
+/// Whose credentials a daemon with these settings would use.
+async fn identity(settings: &settings::Settings) -> Identity {
     if let Some(arn) = settings.integration.role_arn.clone() {
-        return Some(Role { arn, external_id: settings.integration.external_id.clone() });
+        let external_id = settings.integration.external_id.clone();
+        return Identity::Role(Role { arn, external_id });
     }
-    if !settings.database.path.exists() {
-        return None;
-    }
-    let store = Store::open(&settings.database.path).ok()?;
-    let row = store.integration().await.ok()??;
-    store.close();
-    Some(Role { arn: row.role_arn?, external_id: Some(row.external_id) })
+    let held = async {
+        let path = &settings.database.path;
+        let store = path.exists().then(|| Store::open(path).ok()).flatten()?;
+        let row = store.integration().await.ok().flatten();
+        store.close();
+        row
+    };
+    held.await.map_or(Identity::Environment, IntegrationRow::into_identity)
 }
 
 /// Copies the database into FILE while the daemon goes on running.

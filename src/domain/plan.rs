@@ -82,6 +82,9 @@ pub struct Plan {
     pub product_id: Option<ProductId>,
     /// Whether AWS sells it.
     pub source: Source,
+    /// As what AWS sells it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aws: Vec<SoldAs>,
     /// Whether customers may have it.
     pub status: PlanStatus,
     /// The version that is published; none while none is.
@@ -101,6 +104,21 @@ impl Plan {
     pub fn newest(&self) -> &[PlanEntitlement] {
         self.draft.as_ref().map_or(&self.entitlements, |draft| &draft.entitlements)
     }
+}
+
+/// What stands for a plan in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SoldAs {
+    /// The listing.
+    pub entity_id: EntityId,
+    /// Its product code.
+    pub product_code: ProductCode,
+    /// The dimension that means the plan; none where those who pay as they go have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dimension: Option<DimensionKey>,
+    /// Since when the dimension is gone from the listing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
 }
 
 /// A published plan as it will be.

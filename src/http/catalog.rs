@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::extract::{Body, Params, Path, items, one_more, page};
 use super::{ApiState, Problem};
-use crate::catalog;
+use crate::aws::AwsErrorKind;
+use crate::catalog::{self, CatalogError};
 use crate::domain::plan::{
     Audience, EntitlementTerms, Feature, FeatureKind, Plan, Product, WhenStale,
 };
@@ -34,9 +35,15 @@ pub(super) async fn listing(
     State(state): State<ApiState>,
     Path(entity_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
-    let found = listings.into_iter().find(|listing| listing.entity_id.as_str() == entity_id);
-    let listing = found.ok_or_else(|| Problem::not_found("listing", &entity_id))?;
+    let id = EntityId::new(entity_id);
+    let found = catalog::listing_view(&state.aws.clients(), &state.store, &id).await;
+    let listing = found.map_err(|error| match error {
+        // AWS refuses ids that no entity can have as it refuses those that none has.
+        CatalogError::Aws(error) if error.kind == AwsErrorKind::Refused => {
+            Problem::not_found("listing", id.as_str())
+        }
+        error => error.into(),
+    })?;
     Ok(Json(json!(listing)))
 }
 
@@ -47,6 +54,8 @@ pub(super) struct Import {
     #[serde(default)]
     plans: BTreeMap<DimensionKey, PlanId>,
     usage_plan: Option<PlanId>,
+    #[serde(default)]
+    features: BTreeMap<DimensionKey, FeatureId>,
 }
 
 pub(super) async fn import(
@@ -60,6 +69,7 @@ pub(super) async fn import(
         listing,
         plans: body.plans,
         usage_plan: body.usage_plan,
+        features: body.features,
     };
     Ok(Json(state.store.import_product(import, state.clock.now()).await?))
 }

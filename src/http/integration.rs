@@ -1,22 +1,27 @@
-//! The connection to the seller's AWS account, and the policies to paste there.
+//! The connection to the seller's AWS account, and the documents to paste there.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem};
-use crate::aws::{Check, Role, caller_account, probe_permissions};
+use crate::aws::{
+    AwsError, AwsErrorKind, Check, Format, Identity, Role, Template, TrustedBy, caller_account,
+    iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
+};
 use crate::store::IntegrationRow;
 
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
     let row = state.store.integration().await?;
-    Ok(Json(view(&state, row.as_ref())))
+    Ok(Json(view(&state, row.as_ref()).await?))
 }
 
-fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Value {
+/// The connection as it stands: what was checked when it was made, and how it has gone since.
+async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Value, Problem> {
     let connected = row.filter(|row| row.role_arn.is_some());
     let mut view = match connected {
         None => json!({"state": "none"}),
@@ -27,12 +32,45 @@ fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Value {
             "checks": serde_json::from_str::<Value>(&row.checks).unwrap_or_else(|_| json!([])),
         }),
     };
+    let mut problems = Vec::new();
     if let Some(row) = row {
         view["external_id"] = json!(row.external_id);
+        if row.state == REMOVED {
+            view["removed_at"] = json!(row.updated_at);
+            problems.push(
+                "the integration was removed: AWS is not called, and `marketd integration connect` takes it up again"
+                    .to_owned(),
+            );
+        }
     }
-    view["parts"] = json!(state.health.parts());
-    view
+    for check in view["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false) {
+        let text = |key: &str| check[key].as_str().unwrap_or_default();
+        problems.push(format!("the role lacks {}: {}", text("action"), text("detail")));
+    }
+    let parts = state.health.parts();
+    for (part, health) in parts.iter().filter(|(_, health)| !health.ok) {
+        let detail = health.detail.as_deref().unwrap_or("no detail");
+        problems.push(format!("{part} is failing since {}: {detail}", health.since));
+    }
+    if state.queue_url.is_none() {
+        problems.push("queue.url is not set: only the sweep brings news from AWS".to_owned());
+    }
+    for (product, dimension) in state.store.unmapped_dimensions().await? {
+        problems.push(format!(
+            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"
+        ));
+    }
+    if let Some(at) = state.store.last_received_at().await? {
+        view["last_message_at"] = json!(at);
+    }
+    view["calls"] = json!(state.aws.calls());
+    view["parts"] = json!(parts);
+    view["problems"] = json!(problems);
+    Ok(view)
 }
+
+/// The state of an integration that was taken away: nothing is called until it is connected again.
+const REMOVED: &str = "removed";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,9 +93,10 @@ pub(super) async fn connect(
         None => external_id(&state).await?,
     };
     let role = Role { arn: body.role_arn.clone(), external_id: Some(external_id.clone()) };
-    let clients = state.aws.try_role(Some(role)).await;
+    let clients = state.aws.try_identity(Identity::Role(role)).await;
     let account = match caller_account(&clients).await {
         Ok(account) => account,
+        Err(error) if is_passing(&error) => return Err(error.into()),
         Err(error) => {
             let check = Check {
                 action: "sts:AssumeRole".into(),
@@ -88,9 +127,19 @@ pub(super) async fn connect(
     };
     state.store.save_integration(row.clone()).await?;
     state.aws.switch(clients);
-    state.store.nudges().buyers.notify_one();
+    // Those whose turn was put off while nothing could be asked.
+    state.store.hasten_buyers(state.clock.now()).await?;
     state.store.nudges().sweep.notify_one();
-    Ok(Json(view(&state, Some(&row))))
+    state.store.nudges().metering.notify_one();
+    Ok(Json(view(&state, Some(&row)).await?))
+}
+
+/// Whether trying again may do. That the role cannot be assumed shows as missing credentials, with what STS said.
+fn is_passing(error: &AwsError) -> bool {
+    let passes = ["Throttl", "Rate exceeded", "io error", "timeout", "timed out", "Unavailable"];
+    error.is_retryable()
+        || (error.kind == AwsErrorKind::Credentials
+            && passes.iter().any(|word| error.message.contains(word)))
 }
 
 #[derive(Deserialize)]
@@ -104,22 +153,22 @@ pub(super) async fn remove(
     Params(query): Params<Confirm>,
 ) -> Result<Json<Value>, Problem> {
     if query.confirm != Some(true) {
-        let detail = "this stops every call by the role; say ?confirm=true";
+        let detail =
+            "this stops every call to AWS, and usage is not billed meanwhile; say ?confirm=true";
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "confirm", detail));
     }
-    let row = state.store.integration().await?.map(|row| IntegrationRow {
+    let external_id = external_id(&state).await?;
+    let row = IntegrationRow {
         role_arn: None,
-        state: "none".into(),
+        external_id,
         seller_account_id: None,
+        state: REMOVED.into(),
+        checks: "[]".into(),
         updated_at: state.clock.now(),
-        ..row
-    });
-    if let Some(row) = &row {
-        state.store.save_integration(row.clone()).await?;
-    }
-    let clients = state.aws.try_role(None).await;
-    state.aws.switch(clients);
-    Ok(Json(view(&state, row.as_ref())))
+    };
+    state.store.save_integration(row.clone()).await?;
+    state.aws.switch(state.aws.try_identity(Identity::Removed).await);
+    Ok(Json(view(&state, Some(&row)).await?))
 }
 
 /// The external id, made on first use and kept: it is written into a trust policy elsewhere.
@@ -140,66 +189,86 @@ async fn external_id(state: &ApiState) -> Result<String, Problem> {
     Ok(made)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct For {
+    /// The account that marketd runs in, where its own credentials should not be asked.
+    account_id: Option<String>,
+    /// Codes of products, with commas between; those imported if left out.
+    product_codes: Option<String>,
+    format: Option<String>,
+}
+
 pub(super) async fn document(
     State(state): State<ApiState>,
     Path(name): Path<String>,
+    Params(asked): Params<For>,
 ) -> Result<Json<Value>, Problem> {
+    let queue = state.queue_url.as_deref().and_then(queue_arn);
     match name.as_str() {
-        "trust-policy" => {
-            let account = caller_account(&state.aws.try_role(None).await).await?;
-            Ok(Json(trust_policy(&account, &external_id(&state).await?)))
+        "trust-policy" => Ok(Json(trust_policy(&trusted_by(&state, &asked).await?))),
+        "iam-policy" => Ok(Json(iam_policy(queue.as_deref()))),
+        "queue-policy" => {
+            let queue = queue.ok_or_else(|| {
+                let detail = "queue.url is not set; `marketd integration template` makes a queue with its policy";
+                Problem::new(StatusCode::CONFLICT, "no-queue", detail)
+            })?;
+            Ok(Json(queue_policy(&queue, &product_codes(&state, &asked).await?)))
         }
-        "iam-policy" => Ok(Json(iam_policy(state.queue_url.as_deref()))),
         _ => Err(Problem::not_found("integration document", &name)),
     }
 }
 
-fn trust_policy(account: &str, external_id: &str) -> Value {
-    json!({
-        "Version": "2012-10-17",
-        "Statement": [{
-            "Effect": "Allow",
-            "Principal": {"AWS": format!("arn:aws:iam::{account}:root")},
-            "Action": "sts:AssumeRole",
-            "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
-        }],
-    })
+/// All of it as one template to deploy.
+pub(super) async fn template(
+    State(state): State<ApiState>,
+    Params(asked): Params<For>,
+) -> Result<impl IntoResponse, Problem> {
+    let word = asked.format.as_deref().unwrap_or("cloudformation");
+    let format = Format::parse(word)
+        .ok_or_else(|| Problem::bad_request("format is cloudformation or terraform"))?;
+    let trusted = trusted_by(&state, &asked).await?;
+    let template = Template { trusted, product_codes: product_codes(&state, &asked).await? };
+    let media_type = match format {
+        Format::CloudFormation => "application/yaml",
+        Format::Terraform => "text/plain; charset=utf-8",
+    };
+    Ok(([(header::CONTENT_TYPE, media_type)], template.render(format)))
 }
 
-fn iam_policy(queue_url: Option<&str>) -> Value {
-    let mut statements = vec![json!({
-        "Effect": "Allow",
-        "Action": [
-            "aws-marketplace:BatchMeterUsage",
-            "aws-marketplace:DescribeAgreement",
-            "aws-marketplace:DescribeEntity",
-            "aws-marketplace:GetAgreementEntitlements",
-            "aws-marketplace:GetEntitlements",
-            "aws-marketplace:ListEntities",
-            "aws-marketplace:ResolveCustomer",
-            "aws-marketplace:SearchAgreements",
-        ],
-        "Resource": "*",
-    })];
-    if let Some(arn) = queue_url.and_then(queue_arn) {
-        statements.push(json!({
-            "Effect": "Allow",
-            "Action": [
-                "sqs:ChangeMessageVisibility",
-                "sqs:DeleteMessage",
-                "sqs:GetQueueAttributes",
-                "sqs:ReceiveMessage",
-            ],
-            "Resource": arn,
-        }));
+async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem> {
+    let account = match &asked.account_id {
+        Some(id) if id.len() == 12 && id.bytes().all(|it| it.is_ascii_digit()) => id.clone(),
+        Some(_) => return Err(Problem::bad_request("account_id is an AWS account's 12 digits")),
+        None => {
+            let own = state.aws.try_identity(Identity::Environment).await;
+            caller_account(&own).await.map_err(|error| {
+                let detail = format!(
+                    "AWS does not say which account marketd runs in: name it as account_id (--account-id): {error}"
+                );
+                Problem::new(StatusCode::CONFLICT, "account-unknown", detail)
+            })?
+        }
+    };
+    Ok(TrustedBy { account, external_id: external_id(state).await? })
+}
+
+async fn product_codes(state: &ApiState, asked: &For) -> Result<Vec<String>, Problem> {
+    let Some(codes) = &asked.product_codes else {
+        let imported = state.store.imported_codes().await?;
+        return Ok(imported.into_iter().map(crate::domain::ProductCode::into_string).collect());
+    };
+    let codes: Vec<String> = codes
+        .split(',')
+        .map(str::trim)
+        .filter(|code| !code.is_empty())
+        .map(str::to_owned)
+        .collect();
+    // They become part of a document that somebody deploys.
+    if codes.iter().any(|code| !code.bytes().all(|it| it.is_ascii_alphanumeric())) {
+        return Err(Problem::bad_request(
+            "product_codes are letters and digits, with commas between",
+        ));
     }
-    json!({"Version": "2012-10-17", "Statement": statements})
-}
-
-/// `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME` → the queue's ARN.
-fn queue_arn(url: &str) -> Option<String> {
-    let mut parts = url.split("://").nth(1)?.split('/');
-    let region = parts.next()?.strip_prefix("sqs.").and_then(|host| host.split('.').next());
-    let (account, name) = (parts.next()?, parts.next()?);
-    Some(format!("arn:aws:sqs:{}:{account}:{name}", region.unwrap_or("us-east-1")))
+    Ok(codes)
 }

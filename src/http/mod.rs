@@ -68,6 +68,7 @@ pub fn router(state: ApiState) -> Router {
             "/v1/integration",
             get(integration::show).put(integration::connect).delete(integration::remove),
         )
+        .route("/v1/integration/template", get(integration::template))
         .route("/v1/integration/{document}", get(integration::document))
         .route("/v1/listings", get(catalog::listings))
         .route("/v1/listings/{entity_id}", get(catalog::listing))

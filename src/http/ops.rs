@@ -16,7 +16,7 @@ pub(super) async fn healthz() -> &'static str {
 /// The database is open and the API serves. Trouble with AWS shows in the body, not in the status: starting
 /// anew would not mend it.
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
-    state.store.notification_counts().await?;
+    state.store.integration().await?;
     Ok(Json(json!({"ready": true, "parts": state.health.parts()})))
 }
 

@@ -129,8 +129,13 @@ impl From<ImportError> for Problem {
         match &error {
             ImportError::NoProductCode(_) => unprocessable("listing-not-ready"),
             ImportError::UnknownDimension { .. } => unprocessable("unknown-dimension"),
-            ImportError::IdTaken(_) => {
+            ImportError::NotMetered(_) => unprocessable("unknown-dimension"),
+            ImportError::FeatureNotMetered(_) => unprocessable("feature-type-fixed"),
+            ImportError::IdTaken(_) | ImportError::CodeTaken { .. } => {
                 Self::new(StatusCode::CONFLICT, "id-taken", error.to_string())
+            }
+            ImportError::SoldDirectly(_) => {
+                Self::new(StatusCode::CONFLICT, "sold-directly", error.to_string())
             }
             ImportError::Store(_) => match error {
                 ImportError::Store(error) => error.into(),

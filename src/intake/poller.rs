@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
     MessageSystemAttributeName,
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{self, Delivery};
-use crate::aws;
+use crate::aws::{self, described};
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{Incoming, Recorded, Store, StoreError};
@@ -120,9 +119,8 @@ impl Intake {
     }
 
     async fn receive(&self, wait: Duration) -> Result<Vec<Message>, IntakeError> {
-        let answer = self
-            .aws
-            .clients()
+        let clients = self.aws.clients();
+        let answer = clients
             .sqs
             .receive_message()
             .queue_url(&self.queue_url)
@@ -133,10 +131,13 @@ impl Intake {
             .send()
             .await;
         match answer {
-            Ok(answer) => Ok(answer.messages.unwrap_or_default()),
+            Ok(answer) => {
+                clients.succeeded("ReceiveMessage");
+                Ok(answer.messages.unwrap_or_default())
+            }
             Err(error) => Err(IntakeError::Receive {
                 queue_url: self.queue_url.clone(),
-                detail: DisplayErrorContext(error).to_string(),
+                detail: clients.failed("ReceiveMessage", error).message,
             }),
         }
     }
@@ -248,7 +249,7 @@ async fn delete(sqs: &Client, queue_url: &str, messages: &[Message]) {
     let left = match answer {
         Ok(answer) => answer.failed().len(),
         Err(error) => {
-            tracing::warn!(error = %DisplayErrorContext(error), "could not delete recorded messages");
+            tracing::warn!(error = described(&error), "could not delete recorded messages");
             messages.len()
         }
     };
@@ -274,6 +275,6 @@ async fn extend(sqs: &Client, queue_url: &str, messages: &[Message], timeout: Du
         .send()
         .await;
     if let Err(error) = answer {
-        tracing::warn!(error = %DisplayErrorContext(error), "could not keep messages invisible");
+        tracing::warn!(error = described(&error), "could not keep messages invisible");
     }
 }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     /// `[metering]`
     pub metering: MeteringSettings,
+    /// `[catalog]`
+    pub catalog: CatalogSettings,
     /// `[access]`
     pub access: AccessSettings,
     /// `[webhook]`; none without a URL.
@@ -111,6 +113,13 @@ pub struct MeteringSettings {
     pub region: String,
 }
 
+/// Keeping products in step with their listings.
+#[derive(Clone, Debug)]
+pub struct CatalogSettings {
+    /// How often each is compared.
+    pub sync_interval: Duration,
+}
+
 /// Answering what customers may use.
 #[derive(Clone, Debug)]
 pub struct AccessSettings {
@@ -180,6 +189,9 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     };
     let reconcile = reconcile(layers);
     let metering = metering(layers);
+    let catalog = layers
+        .required("catalog.sync_interval")
+        .map(|sync_interval| CatalogSettings { sync_interval });
     let access =
         layers.required("access.stale_after").map(|stale_after| AccessSettings { stale_after });
     let webhook = webhook(layers);
@@ -192,6 +204,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         integration,
         reconcile: reconcile?,
         metering: metering?,
+        catalog: catalog?,
         access: access?,
         webhook: webhook?,
         log: log?,

@@ -62,7 +62,7 @@ impl Store {
                     });
                 }
             }
-            write_feature(connection, &feature, now)?;
+            write_feature_in(connection, &feature, now)?;
             Ok(feature)
         })
         .await
@@ -93,7 +93,7 @@ impl Store {
     }
 }
 
-fn write_feature(
+pub(super) fn write_feature_in(
     connection: &Connection,
     feature: &Feature,
     now: Timestamp,
@@ -129,7 +129,10 @@ fn write_feature(
     Ok(())
 }
 
-fn feature_in(connection: &Connection, id: &FeatureId) -> Result<Option<Feature>, StoreError> {
+pub(super) fn feature_in(
+    connection: &Connection,
+    id: &FeatureId,
+) -> Result<Option<Feature>, StoreError> {
     let found: Option<(String, String, Option<String>, String)> = connection
         .prepare_cached("SELECT name, type, unit, when_stale FROM features WHERE id = ?1")
         .and_then(|mut select| {

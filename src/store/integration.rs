@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, named_params};
 
 use super::convert::{millis, timestamp};
 use super::{During, Store, StoreError};
+use crate::aws::{Identity, Role};
 
 /// The connection as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +16,23 @@ pub struct IntegrationRow {
     pub external_id: String,
     /// The account that the role led to.
     pub seller_account_id: Option<String>,
-    /// `none`, `connected` or `failed`.
+    /// `none`, `connected` or `removed`.
     pub state: String,
     /// What was tried, as JSON.
     pub checks: String,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+impl IntegrationRow {
+    /// Whose credentials calls are made with.
+    pub fn into_identity(self) -> Identity {
+        match self.role_arn {
+            Some(arn) => Identity::Role(Role { arn, external_id: Some(self.external_id) }),
+            None if self.state == "removed" => Identity::Removed,
+            None => Identity::Environment,
+        }
+    }
 }
 
 impl Store {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::buyers::mark_buyer_in;
-use super::convert::{millis, timestamp};
+use super::convert::{millis, optional_timestamp, timestamp};
 use super::facts::{
     buyers_of_agreement, write_agreement, write_license, write_subscription_signal,
 };
@@ -133,6 +133,20 @@ impl Store {
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
                 .during("count notifications")?;
             rows.collect::<Result<_, _>>().during("count notifications")
+        })
+        .await
+    }
+
+    /// When the newest notification was received.
+    pub async fn last_received_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT received_at_ms FROM notifications ORDER BY seq DESC LIMIT 1",
+                )
+                .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+                .map(optional_timestamp)
+                .during("read when the last message came")
         })
         .await
     }

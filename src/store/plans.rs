@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::convert::millis;
+use super::convert::{millis, optional_timestamp};
 use super::events::append_event_in;
 use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{
-    Bill, EntitlementTerms, Plan, PlanDraft, PlanEntitlement, PlanStatus, Word,
+    Bill, EntitlementTerms, Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs, Word,
 };
-use crate::domain::{FeatureId, PlanId, ProductId, Quantity, Source};
+use crate::domain::{
+    DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
+};
 
 /// Why a plan could not be changed as asked.
 #[derive(Debug, thiserror::Error)]
@@ -298,6 +300,7 @@ pub(super) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Pla
                         name: row.get("name")?,
                         product_id: row.get::<_, Option<String>>("product_id")?.map(ProductId::new),
                         source: if source == "aws" { Source::Aws } else { Source::Direct },
+                        aws: Vec::new(),
                         // The schema admits only these words.
                         status: PlanStatus::from_word(&status).unwrap_or(PlanStatus::Draft),
                         version: row.get("published_version")?,
@@ -313,12 +316,36 @@ pub(super) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Pla
     let Some((mut plan, newest)) = found else {
         return Ok(None);
     };
+    plan.aws = sold_as_in(connection, id)?;
     plan.entitlements = entitlements_in(connection, id, plan.version.unwrap_or(newest))?;
     if plan.version.is_some_and(|published| published != newest) {
         let entitlements = entitlements_in(connection, id, newest)?;
         plan.draft = Some(PlanDraft { version: newest, entitlements });
     }
     Ok(Some(plan))
+}
+
+fn sold_as_in(connection: &Connection, id: &PlanId) -> Result<Vec<SoldAs>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT p.entity_id, p.code, d.key, d.removed_at_ms FROM dimensions d
+             JOIN products p ON p.id = d.product_id WHERE d.plan_id = ?1
+             UNION ALL SELECT entity_id, code, NULL, NULL FROM products WHERE usage_plan_id = ?1
+             ORDER BY 1, 3",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([id.as_str()], |row| {
+                    Ok(SoldAs {
+                        entity_id: EntityId::new(row.get::<_, String>(0)?),
+                        product_code: ProductCode::new(row.get::<_, String>(1)?),
+                        dimension: row.get::<_, Option<String>>(2)?.map(DimensionKey::new),
+                        removed_at: optional_timestamp(row.get(3)?),
+                    })
+                })?
+                .collect()
+        })
+        .during("read as what a plan is sold")
 }
 
 /// What a version of a plan grants.

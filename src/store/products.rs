@@ -9,11 +9,14 @@ use serde_json::Value;
 
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
+use super::features::{feature_in, write_feature_in};
 use super::page::Page;
 use super::plans::{plan_in, write_plan_in};
 use super::{During, Store, StoreError};
-use crate::domain::plan::{Dimension, Product};
-use crate::domain::{ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId, Source};
+use crate::domain::plan::{Dimension, Feature, FeatureKind, Product, WhenStale};
+use crate::domain::{
+    ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Source,
+};
 
 /// A listing as the catalog describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +31,8 @@ pub struct Listing {
     pub visibility: String,
     /// The dimensions, unmapped.
     pub dimensions: Vec<Dimension>,
+    /// What the document lacks.
+    pub problems: Vec<String>,
     /// The document as it came.
     pub document: Value,
 }
@@ -43,6 +48,8 @@ pub struct ImportProduct {
     pub plans: BTreeMap<DimensionKey, PlanId>,
     /// The plan of those who pay as they go.
     pub usage_plan: Option<PlanId>,
+    /// Which feature each metered dimension bills; made where there is none.
+    pub features: BTreeMap<DimensionKey, FeatureId>,
 }
 
 /// Why a listing could not be imported as asked.
@@ -62,6 +69,25 @@ pub enum ImportError {
     /// The id is another listing's.
     #[error("product {0} is another listing")]
     IdTaken(ProductId),
+    /// Another listing has the code, by which AWS's messages name products.
+    #[error("product {held} has the product code {code} already")]
+    CodeTaken {
+        /// The product.
+        held: ProductId,
+        /// The code.
+        code: ProductCode,
+    },
+    /// The plan has customers of the seller's own.
+    #[error(
+        "plan {0} has customers who bought it on your own site; map the dimension to a plan of its own"
+    )]
+    SoldDirectly(PlanId),
+    /// Only usage is billed by a feature.
+    #[error("dimension {0} is not metered: no feature's usage is billed by it")]
+    NotMetered(DimensionKey),
+    /// The feature is of another kind.
+    #[error("feature {0} is not metered: it has no usage to bill")]
+    FeatureNotMetered(FeatureId),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,6 +155,50 @@ impl Store {
         Ok(changes)
     }
 
+    /// The listings of products that were last compared with them before a moment.
+    pub async fn entities_synced_before(
+        &self,
+        before: Timestamp,
+    ) -> Result<Vec<EntityId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT entity_id FROM products WHERE synced_at_ms <= ?1 ORDER BY id",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([millis(before)], |row| {
+                            row.get::<_, String>(0).map(EntityId::new)
+                        })?
+                        .collect()
+                })
+                .during("find products to sync")
+        })
+        .await
+    }
+
+    /// Dimensions that are sold in contracts and mean no plan: whoever buys one has access to nothing.
+    pub async fn unmapped_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT product_id, key FROM dimensions
+                     WHERE entitled = 1 AND plan_id IS NULL AND removed_at_ms IS NULL
+                     ORDER BY product_id, key LIMIT 100",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([], |row| {
+                            let product = ProductId::new(row.get::<_, String>(0)?);
+                            Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                        })?
+                        .collect()
+                })
+                .during("find dimensions without a plan")
+        })
+        .await
+    }
+
     /// Products, in the order of their ids.
     pub async fn products(&self, page: Page) -> Result<Vec<Product>, StoreError> {
         self.read(move |connection| {
@@ -180,7 +250,8 @@ fn import_in(
         .ok_or_else(|| ImportError::NoProductCode(listing.entity_id.clone()))?;
     let by_key: BTreeMap<&DimensionKey, &Dimension> =
         listing.dimensions.iter().map(|dimension| (&dimension.key, dimension)).collect();
-    if let Some(unknown) = import.plans.keys().find(|key| !by_key.contains_key(key)) {
+    let mut named = import.plans.keys().chain(import.features.keys());
+    if let Some(unknown) = named.find(|key| !by_key.contains_key(key)) {
         let known: Vec<&str> = by_key.keys().map(|key| key.as_str()).collect();
         return Err(ImportError::UnknownDimension {
             dimension: unknown.clone(),
@@ -197,8 +268,20 @@ fn import_in(
     if held.is_none() && product_in(connection, &id)?.is_some() {
         return Err(ImportError::IdTaken(id));
     }
+    let of_code = find(connection, "SELECT id FROM products WHERE code = ?1", code.as_str())?;
+    if let Some(held) = of_code.filter(|held| *held != id) {
+        return Err(ImportError::CodeTaken { held, code: code.clone() });
+    }
+    for plan in import.plans.values().chain(&import.usage_plan) {
+        refuse_sold_directly(connection, plan)?;
+    }
     write_product(connection, &id, code, listing, now)?;
     write_dimensions(connection, &id, &listing.dimensions, now)?;
+    for (key, feature) in &import.features {
+        let dimension = by_key.get(key).filter(|dimension| dimension.is_metered());
+        let dimension = dimension.ok_or_else(|| ImportError::NotMetered(key.clone()))?;
+        bill_feature_in(connection, feature, &id, dimension, now)?;
+    }
     let mut usage_plan = import.usage_plan.clone();
     for (key, plan) in &import.plans {
         let dimension = by_key.get(key);
@@ -237,6 +320,41 @@ fn import_in(
     })?;
     append_event_in(connection, "product.imported", None, &product, now)?;
     Ok(product)
+}
+
+/// A plan with customers of the seller's own would turn into one that AWS sells under them.
+fn refuse_sold_directly(connection: &Connection, plan: &PlanId) -> Result<(), ImportError> {
+    let sold = connection
+        .prepare_cached(
+            "SELECT 1 FROM subscriptions WHERE plan_id = ?1 AND source = 'direct' AND ended_at_ms IS NULL",
+        )
+        .and_then(|mut select| select.exists([plan.as_str()]))
+        .during("look for a plan's direct customers")?;
+    if sold { Err(ImportError::SoldDirectly(plan.clone())) } else { Ok(()) }
+}
+
+/// Has a feature's usage billed by a dimension; a feature that is not there yet is named after it.
+fn bill_feature_in(
+    connection: &Connection,
+    id: &FeatureId,
+    product: &ProductId,
+    dimension: &Dimension,
+    now: Timestamp,
+) -> Result<(), ImportError> {
+    let held = feature_in(connection, id)?;
+    if held.as_ref().is_some_and(|held| held.kind != FeatureKind::Metered) {
+        return Err(ImportError::FeatureNotMetered(id.clone()));
+    }
+    let mut feature = held.unwrap_or_else(|| Feature {
+        id: id.clone(),
+        name: dimension.name.clone(),
+        kind: FeatureKind::Metered,
+        unit: dimension.unit.clone(),
+        dimensions: BTreeMap::new(),
+        when_stale: WhenStale::default(),
+    });
+    feature.dimensions.insert(product.clone(), dimension.key.clone());
+    Ok(write_feature_in(connection, &feature, now)?)
 }
 
 fn write_product(
@@ -396,7 +514,12 @@ fn product_in(connection: &Connection, id: &ProductId) -> Result<Option<Product>
     };
     product.dimensions = dimensions_in(connection, id)?;
     let plans: Vec<String> = connection
-        .prepare_cached("SELECT id FROM plans WHERE product_id = ?1 ORDER BY id")
+        .prepare_cached(
+            "SELECT id FROM plans WHERE product_id = ?1
+             UNION SELECT plan_id FROM dimensions WHERE product_id = ?1 AND plan_id IS NOT NULL
+             UNION SELECT usage_plan_id FROM products WHERE id = ?1 AND usage_plan_id IS NOT NULL
+             ORDER BY 1",
+        )
         .and_then(|mut select| select.query_map([id.as_str()], |row| row.get(0))?.collect())
         .during("read a product's plans")?;
     for plan in plans {

@@ -21,6 +21,7 @@ pub(crate) fn listing(product: &Product) -> Listing {
         title: product.title.clone(),
         visibility: "Public".into(),
         dimensions: product.dimensions.iter().map(dimension).collect(),
+        problems: Vec::new(),
         document: serde_json::Value::Null,
     }
 }
@@ -45,7 +46,7 @@ pub(crate) fn import(product: &Product) -> ImportProduct {
         .filter(|dimension| dimension.is_entitled())
         .map(|dimension| (dimension.key.clone(), PlanId::new(dimension.key.as_str())))
         .collect();
-    ImportProduct { product_id: None, listing, plans, usage_plan: None }
+    ImportProduct { product_id: None, listing, plans, usage_plan: None, features: std::collections::BTreeMap::new() }
 }
 
 const BUYERS: u64 = 120;

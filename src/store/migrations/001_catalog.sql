@@ -6,7 +6,7 @@ CREATE TABLE integration (
     role_arn TEXT,                      -- null: the environment's own credentials
     external_id TEXT NOT NULL,
     seller_account_id TEXT,
-    state TEXT NOT NULL CHECK (state IN ('none', 'connected', 'failed')),
+    state TEXT NOT NULL CHECK (state IN ('none', 'connected', 'removed')),
     checks TEXT NOT NULL DEFAULT '[]',  -- JSON
     updated_at_ms INTEGER NOT NULL
 ) STRICT;

@@ -4,6 +4,7 @@ mod catalogue;
 mod client;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod file;
 mod integration;
 mod local;
 mod metering;
@@ -69,6 +70,8 @@ enum Command {
     /// Features: what the application gates.
     #[command(subcommand)]
     Feature(plans::Feature),
+    Apply(file::Apply),
+    Export(file::Export),
     /// Customers.
     #[command(subcommand)]
     Customer(people::Customer),
@@ -159,6 +162,8 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Product(command) => command.execute(output).await?,
         Command::Plan(command) => command.execute(output).await?,
         Command::Feature(command) => command.execute(output).await?,
+        Command::Apply(apply) => apply.execute(output).await?,
+        Command::Export(export) => export.execute(output).await?,
         Command::Customer(command) => command.execute(output).await?,
         Command::Subscription(command) => command.execute(output).await?,
         Command::Usage(command) => return command.execute(output).await,

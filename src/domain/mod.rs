@@ -4,6 +4,7 @@ pub mod access;
 pub mod allocation;
 pub mod allowance;
 mod buyer;
+pub mod catalogue;
 mod customer;
 mod fingerprint;
 mod grant;

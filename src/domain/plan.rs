@@ -308,4 +308,5 @@ impl Word for Anchor {}
 impl Word for Bill {}
 impl Word for FeatureKind {}
 impl Word for PlanStatus {}
+impl Word for Audience {}
 impl Word for WhenStale {}

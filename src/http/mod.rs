@@ -3,6 +3,7 @@
 mod access;
 mod auth;
 mod catalog;
+mod catalogue;
 mod customers;
 mod extract;
 mod integration;
@@ -89,6 +90,7 @@ pub fn router(state: ApiState) -> Router {
         )
         .route("/v1/features", get(catalog::features))
         .route("/v1/features/{id}", get(catalog::feature).put(catalog::put_feature))
+        .route("/v1/catalogue", get(catalogue::export).post(catalogue::apply))
         .route("/v1/customers", get(customers::list))
         .route("/v1/customers/{id}", get(customers::show).put(customers::provision))
         .route("/v1/customers/{id}/subscriptions", get(subscriptions::of_customer))

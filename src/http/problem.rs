@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::aws::{AwsError, AwsErrorKind};
 use crate::catalog::CatalogError;
 use crate::store::{
-    DirectError, FeatureError, ImportError, LicensingError, PlanError, ProvisionError,
-    ResolveError, StoreError,
+    CatalogueError, DirectError, FeatureError, ImportError, LicensingError, PlanError,
+    ProvisionError, ResolveError, StoreError,
 };
 
 /// An error as the API answers it.
@@ -127,6 +127,7 @@ impl From<ImportError> for Problem {
         let unprocessable =
             |kind| Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, error.to_string());
         match &error {
+            ImportError::NotListed(_) => unprocessable("listing-not-ready"),
             ImportError::NoProductCode(_) => unprocessable("listing-not-ready"),
             ImportError::UnknownDimension { .. } => unprocessable("unknown-dimension"),
             ImportError::NotMetered(_) => unprocessable("unknown-dimension"),
@@ -157,6 +158,26 @@ impl From<PlanError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
             }
             PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CatalogueError> for Problem {
+    fn from(error: CatalogueError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CatalogueError::OtherListing { .. } => {
+                Self::new(StatusCode::CONFLICT, "id-taken", detail)
+            }
+            CatalogueError::Published(_) => {
+                Self::new(StatusCode::CONFLICT, "plan-published", detail)
+            }
+            CatalogueError::DraftOfDraft(_) => Self::bad_request(detail),
+            CatalogueError::Import(error) => error.into(),
+            CatalogueError::Feature(error) => error.into(),
+            CatalogueError::Plan(error) => error.into(),
+            error @ CatalogueError::DryRun(_) => Self::internal(&error),
+            CatalogueError::Store(error) => error.into(),
         }
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::convert::{millis, optional_timestamp};
 use super::customers::canonical_in;
-use super::plans::entitlement_row;
+use super::plan_entitlements::entitlement_row;
 use super::subscriptions::subscription_row;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{EntitlementTerms, FeatureKind, WhenStale, Word};

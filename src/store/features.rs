@@ -43,26 +43,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Feature, FeatureError> {
         self.write(move |connection| {
-            if let Some(held) = feature_in(connection, &feature.id)?
-                && held.kind != feature.kind
-            {
-                return Err(FeatureError::OtherType { id: feature.id, held: held.kind.word() });
-            }
-            for (product, dimension) in &feature.dimensions {
-                let known = connection
-                    .prepare_cached(
-                        "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
-                    )
-                    .and_then(|mut select| select.exists((product.as_str(), dimension.as_str())))
-                    .during("look up a dimension")?;
-                if !known {
-                    return Err(FeatureError::UnknownDimension {
-                        product: product.clone(),
-                        dimension: dimension.clone(),
-                    });
-                }
-            }
-            write_feature_in(connection, &feature, now)?;
+            put_feature_in(connection, &feature, now)?;
             Ok(feature)
         })
         .await
@@ -91,6 +72,35 @@ impl Store {
     pub async fn feature(&self, id: FeatureId) -> Result<Option<Feature>, StoreError> {
         self.read(move |connection| feature_in(connection, &id)).await
     }
+}
+
+/// Makes or changes a feature.
+pub(super) fn put_feature_in(
+    connection: &Connection,
+    feature: &Feature,
+    now: Timestamp,
+) -> Result<(), FeatureError> {
+    if let Some(held) = feature_in(connection, &feature.id)?
+        && held.kind != feature.kind
+    {
+        let id = feature.id.clone();
+        return Err(FeatureError::OtherType { id, held: held.kind.word() });
+    }
+    for (product, dimension) in &feature.dimensions {
+        let known = connection
+            .prepare_cached(
+                "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
+            )
+            .and_then(|mut select| select.exists((product.as_str(), dimension.as_str())))
+            .during("look up a dimension")?;
+        if !known {
+            return Err(FeatureError::UnknownDimension {
+                product: product.clone(),
+                dimension: dimension.clone(),
+            });
+        }
+    }
+    Ok(write_feature_in(connection, feature, now)?)
 }
 
 pub(super) fn write_feature_in(

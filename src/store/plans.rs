@@ -6,13 +6,10 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::convert::{millis, optional_timestamp};
 use super::events::append_event_in;
 use super::page::Page;
+use super::plan_entitlements::entitlements_in;
 use super::{During, Store, StoreError};
-use crate::domain::plan::{
-    Bill, EntitlementTerms, Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs, Word,
-};
-use crate::domain::{
-    DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
-};
+use crate::domain::plan::{Plan, PlanDraft, PlanStatus, SoldAs, Word};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Source};
 
 /// Why a plan could not be changed as asked.
 #[derive(Debug, thiserror::Error)]
@@ -75,144 +72,41 @@ impl Store {
         product_id: Option<ProductId>,
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
-        self.write(move |connection| {
-            let held = plan_in(connection, &id)?;
-            if held.as_ref().is_some_and(|held| {
-                held.source == Source::Aws && product_id.is_some() && held.product_id != product_id
-            }) {
-                return Err(PlanError::SoldByAws(id));
-            }
-            if let Some(product) = &product_id
-                && !exists(connection, "SELECT 1 FROM products WHERE id = ?1", product.as_str())?
-            {
-                return Err(PlanError::UnknownProduct(product.clone()));
-            }
-            let product_id = product_id.or_else(|| held.as_ref()?.product_id.clone());
-            if held.is_none() {
-                write_plan_in(connection, &id, &name, product_id.as_ref(), Source::Direct, now)?;
-            }
-            connection
-                .prepare_cached("UPDATE plans SET name = ?2, product_id = ?3 WHERE id = ?1")
-                .and_then(|mut update| {
-                    let product = product_id.as_ref().map(ProductId::as_str);
-                    update.execute((id.as_str(), &name, product))
-                })
-                .during("rename a plan")?;
-            changed_plan(connection, &id, "plan.updated", now)
-        })
-        .await
-    }
-
-    /// Grants a feature, in the plan's draft. One that grants it in these terms already stays as it is.
-    pub async fn put_entitlement(
-        &self,
-        plan_id: PlanId,
-        feature_id: FeatureId,
-        terms: EntitlementTerms,
-        now: Timestamp,
-    ) -> Result<Plan, PlanError> {
-        self.write(move |connection| {
-            let plan = known_plan(connection, &plan_id)?;
-            if !exists(connection, "SELECT 1 FROM features WHERE id = ?1", feature_id.as_str())? {
-                return Err(PlanError::UnknownFeature(feature_id));
-            }
-            check_overage(connection, &feature_id, &terms)?;
-            let newest = plan.newest();
-            if newest.iter().any(|it| it.feature_id == feature_id && it.terms == terms) {
-                return Ok(plan);
-            }
-            let version = draft_in(connection, &plan_id)?;
-            write_entitlement_in(
-                connection,
-                &plan_id,
-                version,
-                &PlanEntitlement { feature_id, terms },
-            )?;
-            changed_plan(connection, &plan_id, "plan.updated", now)
-        })
-        .await
-    }
-
-    /// Grants a feature no more, from the plan's next version on.
-    pub async fn remove_entitlement(
-        &self,
-        plan_id: PlanId,
-        feature_id: FeatureId,
-        now: Timestamp,
-    ) -> Result<Plan, PlanError> {
-        self.write(move |connection| {
-            let plan = known_plan(connection, &plan_id)?;
-            if !plan.newest().iter().any(|it| it.feature_id == feature_id) {
-                return Ok(plan);
-            }
-            let version = draft_in(connection, &plan_id)?;
-            connection
-                .prepare_cached(
-                    "DELETE FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2 AND feature_id = ?3",
-                )
-                .and_then(|mut delete| {
-                    delete.execute((plan_id.as_str(), version, feature_id.as_str()))
-                })
-                .during("take a feature out of a plan")?;
-            changed_plan(connection, &plan_id, "plan.updated", now)
-        })
-        .await
+        self.write(move |connection| put_plan_in(connection, &id, &name, product_id, now)).await
     }
 }
 
-/// The plan's draft; a published plan gets one that starts as what is published.
-fn draft_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {
-    let during = "open a plan's draft";
-    let (version, published): (i64, Option<i64>) = connection
-        .prepare_cached("SELECT version, published_version FROM plans WHERE id = ?1")
-        .and_then(|mut select| {
-            select.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
-        .during(during)?;
-    if published != Some(version) {
-        return Ok(version);
-    }
-    connection
-        .prepare_cached("UPDATE plans SET version = version + 1 WHERE id = ?1")
-        .and_then(|mut update| update.execute([id.as_str()]))
-        .during(during)?;
-    connection
-        .prepare_cached(
-            "INSERT INTO plan_entitlements
-                 (plan_id, version, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
-             SELECT plan_id, version + 1, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill
-             FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2",
-        )
-        .and_then(|mut insert| insert.execute((id.as_str(), version)))
-        .during(during)?;
-    Ok(version + 1)
-}
-
-fn write_entitlement_in(
+/// Makes a plan that AWS does not sell, or renames one.
+pub(super) fn put_plan_in(
     connection: &Connection,
-    plan: &PlanId,
-    version: i64,
-    entitlement: &PlanEntitlement,
-) -> Result<(), StoreError> {
-    let terms = &entitlement.terms;
+    id: &PlanId,
+    name: &str,
+    product_id: Option<ProductId>,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    let held = plan_in(connection, id)?;
+    if held.as_ref().is_some_and(|held| {
+        held.source == Source::Aws && product_id.is_some() && held.product_id != product_id
+    }) {
+        return Err(PlanError::SoldByAws(id.clone()));
+    }
+    if let Some(product) = &product_id
+        && !exists(connection, "SELECT 1 FROM products WHERE id = ?1", product.as_str())?
+    {
+        return Err(PlanError::UnknownProduct(product.clone()));
+    }
+    let product_id = product_id.or_else(|| held.as_ref()?.product_id.clone());
+    if held.is_none() {
+        write_plan_in(connection, id, name, product_id.as_ref(), Source::Direct, now)?;
+    }
     connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO plan_entitlements
-                 (plan_id, version, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
-             VALUES (:plan, :version, :feature, :quota, :unlimited, :soft, :per_unit, :reset, :anchor, :bill)",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":plan": plan.as_str(), ":version": version,
-                ":feature": entitlement.feature_id.as_str(),
-                ":quota": terms.limit.map(Quantity::millionths),
-                ":unlimited": terms.unlimited, ":soft": terms.soft,
-                ":per_unit": terms.per_unit, ":reset": terms.reset.map(|it| it.word()),
-                ":anchor": terms.anchor.word(), ":bill": terms.bill.word(),
-            })
+        .prepare_cached("UPDATE plans SET name = ?2, product_id = ?3 WHERE id = ?1")
+        .and_then(|mut update| {
+            let product = product_id.as_ref().map(ProductId::as_str);
+            update.execute((id.as_str(), name, product))
         })
-        .during("grant a feature")?;
-    Ok(())
+        .during("rename a plan")?;
+    changed_plan(connection, id, "plan.updated", now)
 }
 
 pub(super) fn known_plan(connection: &Connection, id: &PlanId) -> Result<Plan, PlanError> {
@@ -235,7 +129,11 @@ pub(super) fn changed_plan(
     Ok(plan)
 }
 
-fn exists(connection: &Connection, statement: &str, id: &str) -> Result<bool, StoreError> {
+pub(super) fn exists(
+    connection: &Connection,
+    statement: &str,
+    id: &str,
+) -> Result<bool, StoreError> {
     connection
         .prepare_cached(statement)
         .and_then(|mut select| select.exists([id]))
@@ -266,24 +164,6 @@ pub(super) fn write_plan_in(
             })
         })
         .during("write a plan")?;
-    Ok(())
-}
-
-fn check_overage(
-    connection: &Connection,
-    feature: &FeatureId,
-    terms: &EntitlementTerms,
-) -> Result<(), PlanError> {
-    if terms.bill != Bill::Overage {
-        return Ok(());
-    }
-    if terms.limit.is_none() && !terms.unlimited {
-        return Err(PlanError::OverageWithoutLimit);
-    }
-    let metered = "SELECT 1 FROM features WHERE id = ?1 AND type = 'metered'";
-    if !exists(connection, metered, feature.as_str())? {
-        return Err(PlanError::OverageOfUnmetered(feature.clone()));
-    }
     Ok(())
 }
 
@@ -346,36 +226,4 @@ fn sold_as_in(connection: &Connection, id: &PlanId) -> Result<Vec<SoldAs>, Store
                 .collect()
         })
         .during("read as what a plan is sold")
-}
-
-/// What a version of a plan grants.
-pub(super) fn entitlements_in(
-    connection: &Connection,
-    id: &PlanId,
-    version: i64,
-) -> Result<Vec<PlanEntitlement>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT * FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2 ORDER BY feature_id",
-        )
-        .and_then(|mut select| select.query_map((id.as_str(), version), entitlement_row)?.collect())
-        .during("read a plan's entitlements")
-}
-
-pub(super) fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement> {
-    let reset: Option<String> = row.get("reset")?;
-    let anchor: String = row.get("anchor")?;
-    let bill: String = row.get("bill")?;
-    Ok(PlanEntitlement {
-        feature_id: FeatureId::new(row.get::<_, String>("feature_id")?),
-        terms: EntitlementTerms {
-            limit: row.get::<_, Option<i64>>("quota")?.and_then(Quantity::from_millionths),
-            unlimited: row.get("unlimited")?,
-            soft: row.get("soft")?,
-            per_unit: row.get("per_unit")?,
-            reset: reset.as_deref().and_then(Word::from_word),
-            anchor: Word::from_word(&anchor).unwrap_or_default(),
-            bill: Word::from_word(&bill).unwrap_or_default(),
-        },
-    })
 }

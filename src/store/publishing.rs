@@ -6,7 +6,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::plans::{changed_plan, entitlements_in, known_plan};
+use super::plan_entitlements::entitlements_in;
+use super::plans::{changed_plan, known_plan};
 use super::{During, PlanError, Store, StoreError};
 use crate::domain::plan::{Audience, Plan, PlanStatus, Word};
 use crate::domain::rollout::{AffectedGroup, Preview, compare};
@@ -30,40 +31,14 @@ impl Store {
 
     /// Keeps a plan for those who have it.
     pub async fn archive_plan(&self, id: PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-        let plan = self
-            .write(move |connection| {
-                let plan = known_plan(connection, &id)?;
-                if plan.status == PlanStatus::Archived {
-                    return Ok::<_, PlanError>(plan);
-                }
-                set_status(connection, &id, PlanStatus::Archived)?;
-                changed_plan(connection, &id, "plan.archived", now)
-            })
-            .await?;
+        let plan = self.write(move |connection| archive_in(connection, &id, now)).await?;
         self.nudge_events();
         Ok(plan)
     }
 
     /// Drops what was changed and not published.
     pub async fn discard_draft(&self, id: PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-        let plan = self
-            .write(move |connection| {
-                let plan = known_plan(connection, &id)?;
-                let Some(draft) = &plan.draft else { return Ok::<_, PlanError>(plan) };
-                let during = "discard a plan's draft";
-                connection
-                    .prepare_cached(
-                        "DELETE FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2",
-                    )
-                    .and_then(|mut delete| delete.execute((id.as_str(), draft.version)))
-                    .during(during)?;
-                connection
-                    .prepare_cached("UPDATE plans SET version = published_version WHERE id = ?1")
-                    .and_then(|mut update| update.execute([id.as_str()]))
-                    .during(during)?;
-                changed_plan(connection, &id, "plan.updated", now)
-            })
-            .await?;
+        let plan = self.write(move |connection| discard_in(connection, &id, now)).await?;
         self.nudge_events();
         Ok(plan)
     }
@@ -74,7 +49,39 @@ impl Store {
     }
 }
 
-fn publish_in(
+pub(super) fn archive_in(
+    connection: &Connection,
+    id: &PlanId,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    let plan = known_plan(connection, id)?;
+    if plan.status == PlanStatus::Archived {
+        return Ok(plan);
+    }
+    set_status(connection, id, PlanStatus::Archived)?;
+    changed_plan(connection, id, "plan.archived", now)
+}
+
+pub(super) fn discard_in(
+    connection: &Connection,
+    id: &PlanId,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    let plan = known_plan(connection, id)?;
+    let Some(draft) = &plan.draft else { return Ok(plan) };
+    let during = "discard a plan's draft";
+    connection
+        .prepare_cached("DELETE FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2")
+        .and_then(|mut delete| delete.execute((id.as_str(), draft.version)))
+        .during(during)?;
+    connection
+        .prepare_cached("UPDATE plans SET version = published_version WHERE id = ?1")
+        .and_then(|mut update| update.execute([id.as_str()]))
+        .during(during)?;
+    changed_plan(connection, id, "plan.updated", now)
+}
+
+pub(super) fn publish_in(
     connection: &Connection,
     id: &PlanId,
     audience: Audience,

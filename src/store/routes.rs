@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::{millis, optional_timestamp, timestamp};
-use super::plans::entitlement_row;
+use super::plan_entitlements::entitlement_row;
 use super::{During, StoreError};
 use crate::domain::allowance::{Billing, Granted};
 use crate::domain::ledger::is_licensed;

@@ -46,7 +46,13 @@ pub(crate) fn import(product: &Product) -> ImportProduct {
         .filter(|dimension| dimension.is_entitled())
         .map(|dimension| (dimension.key.clone(), PlanId::new(dimension.key.as_str())))
         .collect();
-    ImportProduct { product_id: None, listing, plans, usage_plan: None, features: std::collections::BTreeMap::new() }
+    ImportProduct {
+        product_id: None,
+        listing,
+        plans,
+        usage_plan: None,
+        features: std::collections::BTreeMap::new(),
+    }
 }
 
 const BUYERS: u64 = 120;

@@ -1,0 +1,174 @@
+//! The catalogue as a file that sellers review and keep: products' mappings, features, plans and what they grant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::plan::{EntitlementTerms, FeatureKind, PlanStatus, WhenStale};
+use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+
+/// The file. What it does not name stays as it is; what it names becomes what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Catalogue {
+    /// Imported listings, by our ids.
+    pub products: BTreeMap<ProductId, ProductEntry>,
+    /// Features, by their ids.
+    pub features: BTreeMap<FeatureId, FeatureEntry>,
+    /// Plans, by their ids.
+    pub plans: BTreeMap<PlanId, PlanEntry>,
+}
+
+/// An imported listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProductEntry {
+    /// The listing; it is imported if it is not yet.
+    pub entity_id: EntityId,
+    /// The plan of those who pay as they go; as it is if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_plan: Option<PlanId>,
+    /// Which plan each entitled dimension means. One that is not named means none.
+    #[serde(default)]
+    pub plans: BTreeMap<DimensionKey, PlanId>,
+}
+
+/// A feature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureEntry {
+    /// Its name.
+    pub name: String,
+    /// What kind it is.
+    #[serde(rename = "type")]
+    pub kind: FeatureKind,
+    /// What one of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What is answered on old knowledge.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when_stale: WhenStale,
+    /// The metered dimension that its usage is billed to, product by product.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dimensions: BTreeMap<ProductId, DimensionKey>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanEntry {
+    /// Its name.
+    pub name: String,
+    /// The product that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<ProductId>,
+    /// Where it stands: what is published is what `entitlements` says.
+    pub status: PlanStatus,
+    /// What it grants. A feature that is not named is not granted.
+    #[serde(default)]
+    pub entitlements: BTreeMap<FeatureId, TermsEntry>,
+    /// What a published plan will grant once its draft is published; no draft if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<BTreeMap<FeatureId, TermsEntry>>,
+}
+
+/// A plan entitlement, of which only what is not as usual is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TermsEntry(pub EntitlementTerms);
+
+impl Serialize for TermsEntry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error as _;
+        let written =
+            |terms: &EntitlementTerms| serde_json::to_value(terms).map_err(S::Error::custom);
+        let (mut said, usual) = (written(&self.0)?, written(&EntitlementTerms::default())?);
+        if let Some(members) = said.as_object_mut() {
+            members.retain(|key, value| usual[key.as_str()] != *value);
+        }
+        said.serialize(serializer)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// One difference between two catalogues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Where: the keys, with dots between.
+    pub path: String,
+    /// What was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// What is there instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
+}
+
+/// What differs between two documents, place by place, in the order of the paths.
+pub fn differences(before: &Value, after: &Value) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare("", Some(before), Some(after), &mut changes);
+    changes
+}
+
+fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (before, after) {
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            compare(&place, old.get(key), new.get(key), changes);
+        }
+        return;
+    }
+    let (before, after) = (before.cloned(), after.cloned());
+    changes.push(Change { path: path.to_owned(), before, after });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_name_the_deepest_place() {
+        let before = json!({"plans": {"a": {"limit": 1}, "b": {}}, "same": [1]});
+        let after = json!({"plans": {"a": {"limit": 2, "soft": true}, "c": {"x": 1}}, "same": [1]});
+        let shown: Vec<String> = differences(&before, &after)
+            .into_iter()
+            .map(|it| {
+                format!(
+                    "{} {:?} {:?}",
+                    it.path,
+                    it.before.map(|it| it.to_string()),
+                    it.after.map(|it| it.to_string())
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                r#"plans.a.limit Some("1") Some("2")"#,
+                r#"plans.a.soft None Some("true")"#,
+                r#"plans.b Some("{}") None"#,
+                r#"plans.c None Some("{\"x\":1}")"#,
+            ]
+        );
+        assert!(differences(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn terms_are_written_as_far_as_they_are_not_as_usual() {
+        let text = r#"{"limit":"0.5","reset":"month"}"#;
+        let terms: TermsEntry = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&terms).unwrap(), text);
+        assert_eq!(serde_json::to_string(&TermsEntry::default()).unwrap(), "{}");
+    }
+}

@@ -1,0 +1,134 @@
+//! Staying in step with listings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::convert::millis;
+use super::events::append_event_in;
+use super::products::{Listing, product_of_entity, write_dimensions};
+use super::{During, Store, StoreError};
+use crate::domain::plan::{Dimension, Product};
+use crate::domain::{DimensionKey, EntityId, ProductId};
+
+/// What differs between a listing and what was imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProductChanges {
+    /// Dimensions that are new.
+    pub added: Vec<Dimension>,
+    /// Dimensions that are described otherwise.
+    pub changed: Vec<Dimension>,
+    /// Dimensions that are gone.
+    pub removed: Vec<Dimension>,
+}
+
+impl Store {
+    /// Takes over what changed in a listing; none if it was never imported.
+    pub async fn sync_product(
+        &self,
+        listing: Listing,
+        now: Timestamp,
+    ) -> Result<Option<ProductChanges>, StoreError> {
+        let changes = self
+            .write(move |connection| {
+                let Some(product) = product_of_entity(connection, &listing.entity_id)? else {
+                    return Ok::<_, StoreError>(None);
+                };
+                let changes = compare(&product, &listing);
+                write_dimensions(connection, &product.id, &listing.dimensions, now)?;
+                connection
+                    .prepare_cached(
+                        "UPDATE products SET title = ?2, visibility = ?3, document = ?4, synced_at_ms = ?5
+                         WHERE id = ?1",
+                    )
+                    .and_then(|mut update| {
+                        update.execute((
+                            product.id.as_str(),
+                            &listing.title,
+                            &listing.visibility,
+                            listing.document.to_string(),
+                            millis(now),
+                        ))
+                    })
+                    .during("sync a product")?;
+                if changes != ProductChanges::default() {
+                    append_event_in(connection, "product.synced", None, &changes, now)?;
+                }
+                Ok(Some(changes))
+            })
+            .await?;
+        self.nudge_events();
+        Ok(changes)
+    }
+
+    /// The listings of products that were last compared with them before a moment.
+    pub async fn entities_synced_before(
+        &self,
+        before: Timestamp,
+    ) -> Result<Vec<EntityId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT entity_id FROM products WHERE synced_at_ms <= ?1 ORDER BY id",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([millis(before)], |row| {
+                            row.get::<_, String>(0).map(EntityId::new)
+                        })?
+                        .collect()
+                })
+                .during("find products to sync")
+        })
+        .await
+    }
+
+    /// Dimensions that are sold in contracts and mean no plan: whoever buys one has access to nothing.
+    pub async fn unmapped_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT product_id, key FROM dimensions
+                     WHERE entitled = 1 AND plan_id IS NULL AND removed_at_ms IS NULL
+                     ORDER BY product_id, key LIMIT 100",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([], |row| {
+                            let product = ProductId::new(row.get::<_, String>(0)?);
+                            Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                        })?
+                        .collect()
+                })
+                .during("find dimensions without a plan")
+        })
+        .await
+    }
+}
+
+fn compare(product: &Product, listing: &Listing) -> ProductChanges {
+    let described = |it: &Dimension| (it.name.clone(), it.unit.clone(), it.types.clone());
+    let held: BTreeMap<&DimensionKey, &Dimension> = product
+        .dimensions
+        .iter()
+        .filter(|dimension| dimension.removed_at.is_none())
+        .map(|dimension| (&dimension.key, dimension))
+        .collect();
+    let listed: BTreeSet<&DimensionKey> = listing.dimensions.iter().map(|it| &it.key).collect();
+    let mut changes = ProductChanges::default();
+    for dimension in &listing.dimensions {
+        match held.get(&dimension.key) {
+            None => changes.added.push(dimension.clone()),
+            Some(held) if described(held) != described(dimension) => {
+                changes
+                    .changed
+                    .push(Dimension { plan_id: held.plan_id.clone(), ..dimension.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = held.into_iter().filter(|(key, _)| !listed.contains(key));
+    changes.removed.extend(gone.map(|(_, dimension)| dimension.clone()));
+    changes
+}

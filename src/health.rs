@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How one part stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PartHealth {
     /// Whether its last attempt went well.
     pub ok: bool,
@@ -47,10 +48,6 @@ impl Health {
     }
 
     /// If a part is failing, when it last went well; the inner none if it never did.
-    #[expect(
-        clippy::option_option,
-        reason = "outside: whether it fails; inside: whether it ever went well"
-    )]
     pub fn failing(&self, part: &str) -> Option<Option<Timestamp>> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.get(part).filter(|health| !health.ok).map(|health| health.last_ok)

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use marketd::access::{AccessChecks, Check};
 use marketd::domain::access::{Access, Candidate, PlanGrant, Question, decide};
 use marketd::domain::plan::{
-    Anchor, Audience, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale, Word,
+    Anchor, Audience, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale,
 };
 use marketd::domain::usage::UsageSubject;
 use marketd::domain::{
@@ -33,6 +33,9 @@ enum Says {
 
 /// A subscription: where bought, where it stands, what its plan says, units bought, used in this window.
 type Held = (Source, Status, Says, Option<u32>, u32);
+
+/// What it is about, what kind the feature is, what is held, how much is asked for, the answer.
+type Row = (&'static str, FeatureKind, Vec<Held>, Option<&'static str>, &'static str);
 
 fn limit(limit: u32) -> EntitlementTerms {
     EntitlementTerms { limit: Some(Quantity::from_units(limit)), ..EntitlementTerms::default() }
@@ -134,9 +137,8 @@ fn conformance() {
     let has = EntitlementTerms::default;
     let direct = |terms| (Source::Direct, Active, Says::Grants(terms), None, 0);
     let bought = |units, terms| (Source::Aws, Active, Says::Grants(terms), Some(units), 0);
-    // what it is about | kind | what is held | how much is asked for | the answer
     #[rustfmt::skip]
-    let rows: Vec<(&str, FeatureKind, Vec<Held>, Option<&str>, &str)> = vec![
+    let rows: Vec<Row> = vec![
         ("nothing bought",                    Boolean, vec![],                                  None,       "no no_subscription"),
         ("a plan that has it",                Boolean, vec![on(has(), 0)],                      None,       "yes granted by p1"),
         ("a plan that lacks it",              Boolean, vec![saying(Says::Nothing)],             None,       "no feature_not_in_plan by p1"),
@@ -453,82 +455,93 @@ async fn what_is_kept_answers_as_what_is_stored() {
 }
 
 async fn step(books: &mut Books, random: &mut fastrand::Rng) -> String {
-    let customer = *random.choice(&["acme", "beta", "gamma"]).unwrap();
-    let plan = *random.choice(&["own", "pro", "enterprise"]).unwrap();
     match random.u32(0..12) {
-        0..3 => {
-            let feature = *random.choice(&["jobs", "calls"]).unwrap();
-            let subject = UsageSubject::Feature(FeatureId::new(feature));
-            let mut event = books.event(&CustomerId::new(customer), subject, "1.5");
-            let back = SignedDuration::from_mins(random.i64(0..3_000));
-            event.timestamp =
-                Some(books.now() - if random.bool() { back } else { SignedDuration::ZERO });
-            let taken = books.take(vec![event]).await;
-            format!("{customer} uses {feature}: {}", taken.accepted)
-        }
-        3..5 => {
-            let reset =
-                random.choice([None, Some(ResetPeriod::Hour), Some(ResetPeriod::Day)]).unwrap();
-            let anchor = random.choice([Anchor::Calendar, Anchor::Subscription]).unwrap();
-            let terms = EntitlementTerms { reset, anchor, ..limit(random.u32(0..20)) };
-            let feature = *random.choice(&["sso", "seats", "jobs", "calls"]).unwrap();
-            let line = format!("{plan} grants {feature} {} {:?}", anchor.word(), reset);
-            grant(books, plan, feature, terms).await;
-            line
-        }
-        5 => {
-            let to = random.choice([Audience::All, Audience::New]).unwrap();
-            publish(books, plan, to).await;
-            format!("{plan} published to {to:?}")
-        }
-        6 => {
-            let id = format!("{customer}-{}", random.u32(0..3));
-            let request = DirectSubscription {
-                ends_at: random.bool().then(|| books.now() + SignedDuration::from_hours(5)),
-                ..sold(&id, customer, "own")
-            };
-            let done = books.store.put_direct(request, books.now()).await.is_ok();
-            format!("{id} sold: {done}")
-        }
-        7 => {
-            let id = format!("{customer}-{}", random.u32(0..3));
-            let at = random.bool().then(|| books.now() + SignedDuration::from_hours(2));
-            let done =
-                books.store.cancel_direct(SubscriptionId::new(&id), at, books.now()).await.is_ok();
-            format!("{id} cancelled: {done}")
-        }
+        0..3 => use_some(books, random).await,
+        3..6 => change_a_plan(books, random).await,
+        6..8 => sell(books, random).await,
         8..10 => {
             books.pass_minutes(random.i64(1..400));
             books.run_pass().await;
             books.store.settle_direct(books.now()).await.unwrap();
             format!("it is {}", books.now())
         }
-        10 => {
-            let number = random.usize(0..2);
-            let order = books.order().with("pro", 2);
-            let action =
-                if random.bool() { Action::Purchase(order) } else { Action::Cancel(books.order()) };
-            let now = books.now();
-            let done = books.aws.market.lock().unwrap().act(now, &account(number), action).is_ok();
-            books.hear().await;
-            format!("{} at AWS: {done}", account(number))
-        }
-        _ => {
-            let number = random.usize(0..2);
-            let aws = AwsIds {
-                account_id: Some(marketd::domain::AccountId::new(account(number))),
-                ..AwsIds::default()
-            };
-            let request = ProvisionCustomer {
-                id: CustomerId::new(customer),
-                name: None,
-                email: None,
-                aws,
-                metadata: None,
-            };
-            let done = books.store.provision_customer(request, books.now()).await.is_ok();
-            books.hear().await;
-            format!("{customer} claims {}: {done}", account(number))
-        }
+        _ => at_aws(books, random).await,
     }
+}
+
+fn any(random: &mut fastrand::Rng, of: &[&'static str]) -> &'static str {
+    of[random.usize(0..of.len())]
+}
+
+const CUSTOMERS: &[&str] = &["acme", "beta", "gamma"];
+
+async fn use_some(books: &mut Books, random: &mut fastrand::Rng) -> String {
+    let (customer, feature) = (any(random, CUSTOMERS), any(random, &["jobs", "calls"]));
+    let subject = UsageSubject::Feature(FeatureId::new(feature));
+    let mut event = books.event(&CustomerId::new(customer), subject, "1.5");
+    let back = SignedDuration::from_mins(if random.bool() { random.i64(0..3_000) } else { 0 });
+    event.timestamp = Some(books.now() - back);
+    let taken = books.take(vec![event]).await;
+    format!("{customer} used {feature} {back:?} ago: {}", taken.accepted)
+}
+
+async fn change_a_plan(books: &Books, random: &mut fastrand::Rng) -> String {
+    let plan = any(random, &["own", "pro", "enterprise"]);
+    if random.u32(0..3) == 0 {
+        let to = if random.bool() { Audience::All } else { Audience::New };
+        publish(books, plan, to).await;
+        return format!("{plan} published to {to:?}");
+    }
+    let resets = [None, Some(ResetPeriod::Hour), Some(ResetPeriod::Day)];
+    let reset = resets[random.usize(0..resets.len())];
+    let anchor = if random.bool() { Anchor::Calendar } else { Anchor::Subscription };
+    let terms = EntitlementTerms { reset, anchor, ..limit(random.u32(0..20)) };
+    let feature = any(random, &["sso", "seats", "jobs", "calls"]);
+    let line = format!("{plan} grants {feature}: {terms:?}");
+    grant(books, plan, feature, terms).await;
+    line
+}
+
+async fn sell(books: &Books, random: &mut fastrand::Rng) -> String {
+    let customer = any(random, CUSTOMERS);
+    let id = format!("{customer}-{}", random.u32(0..3));
+    let hours = |random: &mut fastrand::Rng, hours| {
+        random.bool().then(|| books.now() + SignedDuration::from_hours(hours))
+    };
+    let done = if random.bool() {
+        let ends_at = hours(random, 5);
+        let request = DirectSubscription { ends_at, ..sold(&id, customer, "own") };
+        books.store.put_direct(request, books.now()).await
+    } else {
+        let at = hours(random, 2);
+        books.store.cancel_direct(SubscriptionId::new(&id), at, books.now()).await
+    };
+    format!("{id}: {:?}", done.map(|it| it.terms.status))
+}
+
+async fn at_aws(books: &mut Books, random: &mut fastrand::Rng) -> String {
+    let number = random.usize(0..2);
+    let buyer = account(number);
+    let line = if random.bool() {
+        let order = books.order().with("pro", 2);
+        let action =
+            if random.bool() { Action::Purchase(order) } else { Action::Cancel(books.order()) };
+        let now = books.now();
+        let done = books.aws.market.lock().unwrap().act(now, &buyer, action).is_ok();
+        format!("{buyer} at AWS: {done}")
+    } else {
+        let customer = any(random, CUSTOMERS);
+        let account_id = Some(marketd::domain::AccountId::new(&buyer));
+        let request = ProvisionCustomer {
+            id: CustomerId::new(customer),
+            name: None,
+            email: None,
+            aws: AwsIds { account_id, ..AwsIds::default() },
+            metadata: None,
+        };
+        let done = books.store.provision_customer(request, books.now()).await.is_ok();
+        format!("{customer} claims {buyer}: {done}")
+    };
+    books.hear().await;
+    line
 }

@@ -399,6 +399,20 @@ async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
 
     let (status, removed) = world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
     assert_eq!((status, &removed["state"]), (200, &json!("none")), "{removed}");
-    assert_eq!(key_now().await, "sandbox");
+    let calls = world.sandbox().calls();
+    let gone: Vec<Refusal<'_>> =
+        vec![(Method::GET, "/v1/listings", None, 409, "not-connected", "connect")];
+    check_refusals(&world, gone).await;
+    assert_eq!(world.get("/v1/integration").await["external_id"], "narrow-id", "it is kept");
+    // A poll that was under way may have ended since; nothing else has been asked for.
+    let others = |calls: Vec<_>| {
+        let of_others = calls
+            .into_iter()
+            .filter(|call: &marketd::sandbox::CallSummary| !call.operation.ends_with("Message"));
+        of_others.map(|call| call.count).sum::<u64>()
+    };
+    assert_eq!(others(world.sandbox().calls()), others(calls));
+    assert_eq!(world.put("/v1/integration", second).await["state"], "connected");
+    assert!(key_now().await.starts_with("ASIA"));
     world.stop().await;
 }

@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AwsError;
 use crate::clock::Clock;
 
 /// How the calls of one operation went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CallState {
     /// The last success.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -219,6 +219,10 @@ impl Base {
     }
 }
 
+/// What every call ends with once the integration was removed.
+pub const REMOVED: &str =
+    "the integration was removed; `marketd integration connect` takes it up again";
+
 /// The credentials of nobody: every call ends before it is sent, whoever makes it.
 #[derive(Debug)]
 struct Removed;
@@ -228,8 +232,7 @@ impl ProvideCredentials for Removed {
     where
         Self: 'a,
     {
-        let said = "the integration was removed; `marketd integration connect` takes it up again";
-        future::ProvideCredentials::ready(Err(CredentialsError::provider_error(said)))
+        future::ProvideCredentials::ready(Err(CredentialsError::provider_error(REMOVED)))
     }
 }
 

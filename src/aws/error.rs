@@ -86,6 +86,8 @@ impl AwsError {
                 };
                 (kind, None, message)
             }
+            // Never sent: it would fail in the same way again.
+            SdkError::ConstructionFailure(_) => (AwsErrorKind::Refused, None, described(&error)),
             _ => (AwsErrorKind::Unanswered, None, described(&error)),
         };
         Self { operation, kind, code, message }

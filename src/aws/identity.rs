@@ -2,12 +2,13 @@
 
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::agreement::{probe_agreement, probe_agreement_grants, probe_search};
 use super::{AwsClients, AwsError, AwsErrorKind};
 
 /// Whether one action is allowed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
     /// The IAM action.
     pub action: String,

@@ -18,7 +18,7 @@ mod template;
 
 pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
-pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
+pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, REMOVED, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub(crate) use error::described;
 pub use error::{AwsError, AwsErrorKind};

@@ -5,6 +5,7 @@ mod schedule;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::aws::{
     AwsClients, AwsError, AwsErrorKind, EntitySummary, describe_product, list_products,
@@ -16,7 +17,7 @@ use crate::store::{Listing, ProductChanges, Store, StoreError};
 pub use schedule::Schedule;
 
 /// A listing, and whether it was imported.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ListingView {
     /// The catalog's id.
     pub entity_id: EntityId,

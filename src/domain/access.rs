@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, FeatureKind, WhenStale};
 use super::{FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
@@ -46,7 +47,7 @@ pub enum PlanGrant<'a> {
 }
 
 /// Why access is given or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// A plan has it.
@@ -70,7 +71,7 @@ pub enum Reason {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Access {
     /// The feature.
     pub feature_id: FeatureId,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Quantity;
 use super::ledger::split;
@@ -21,7 +22,7 @@ pub const ALLOCATIONS_MOST: usize = 2_500;
 const BYTES_MOST: usize = 800_000;
 
 /// A part of a quantity, under one set of tags; the part without tags is what nobody tagged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Allocation {
     /// How much.
     pub quantity: Quantity,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, FeatureKind, PlanStatus, WhenStale};
 use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
 /// The file. What it does not name stays as it is; what it names becomes what it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalogue {
     /// Imported listings, by our ids.
@@ -21,7 +22,7 @@ pub struct Catalogue {
 }
 
 /// An imported listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductEntry {
     /// The listing; it is imported if it is not yet.
@@ -35,7 +36,7 @@ pub struct ProductEntry {
 }
 
 /// A feature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureEntry {
     /// Its name.
@@ -55,7 +56,7 @@ pub struct FeatureEntry {
 }
 
 /// A plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanEntry {
     /// Its name.
@@ -96,7 +97,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// One difference between two catalogues.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// Where: the keys, with dots between.
     pub path: String,

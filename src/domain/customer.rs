@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{AccountId, CustomerId, CustomerIdentifier, LicenseArn};
 
 /// A customer and what AWS calls it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Customer {
     /// The seller's id, or a generated `aws-…` while nobody has claimed it.
     pub id: CustomerId,
@@ -34,7 +35,7 @@ pub struct Customer {
 }
 
 /// The ids by which AWS knows a customer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AwsIdentity {
     /// The AWS account.
     #[serde(skip_serializing_if = "Option::is_none")]

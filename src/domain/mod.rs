@@ -27,4 +27,4 @@ pub use grant::{Grant, GrantValue};
 pub use hour::ClockHour;
 pub use id::*;
 pub use quantity::{Quantity, QuantityError};
-pub use subscription::{Source, Status, Subscription, Terms};
+pub use subscription::{Source, Status, Subscription, SubscriptionView, Terms};

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
 };
 
 /// A priced unit of a product, as the catalog describes it and as it was mapped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Dimension {
     /// Its key, which entitlements and metering name.
     pub key: DimensionKey,
@@ -42,7 +43,7 @@ impl Dimension {
 }
 
 /// An imported listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Product {
     /// Our id.
     pub id: ProductId,
@@ -71,7 +72,7 @@ pub struct Product {
 }
 
 /// A bundle of plan entitlements.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Plan {
     /// Its id.
     pub id: PlanId,
@@ -107,7 +108,7 @@ impl Plan {
 }
 
 /// What stands for a plan in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SoldAs {
     /// The listing.
     pub entity_id: EntityId,
@@ -122,7 +123,7 @@ pub struct SoldAs {
 }
 
 /// A published plan as it will be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlanDraft {
     /// Its version.
     pub version: i64,
@@ -131,7 +132,7 @@ pub struct PlanDraft {
 }
 
 /// Where a plan stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanStatus {
     /// Not for customers yet.
@@ -143,7 +144,7 @@ pub enum PlanStatus {
 }
 
 /// Whom a new version of a plan is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Audience {
     /// Everybody on the plan.
@@ -164,7 +165,7 @@ pub struct PlanEntitlement {
 }
 
 /// How much of a feature a plan grants.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EntitlementTerms {
     /// The limit; none where there is none to speak of.
@@ -206,7 +207,7 @@ impl EntitlementTerms {
 }
 
 /// When usage is counted from zero again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetPeriod {
     /// Every hour.
@@ -222,7 +223,7 @@ pub enum ResetPeriod {
 }
 
 /// What a reset period starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
     /// The calendar, in UTC.
@@ -233,7 +234,7 @@ pub enum Anchor {
 }
 
 /// Which usage of a metered feature is billed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bill {
     /// All of it.
@@ -246,7 +247,7 @@ pub enum Bill {
 }
 
 /// Something that the application gates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Feature {
     /// Its id.
     pub id: FeatureId,
@@ -265,7 +266,7 @@ pub struct Feature {
 }
 
 /// What is answered about a plan bought on AWS while AWS could not be asked for long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenStale {
     /// What was true when AWS was last asked.
@@ -276,7 +277,7 @@ pub enum WhenStale {
 }
 
 /// The kinds of features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureKind {
     /// Had or not had.

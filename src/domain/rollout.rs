@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, PlanEntitlement};
 use super::{CustomerId, FeatureId, Quantity};
 
 /// What publishing would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Preview {
     /// The version that would be published.
     pub version: i64,
@@ -17,7 +18,7 @@ pub struct Preview {
 }
 
 /// Subscriptions that have the same version of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AffectedGroup {
     /// The version that they have; none while none was published.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +36,7 @@ pub struct AffectedGroup {
 }
 
 /// One feature before and after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Difference {
     /// The feature.
     pub feature_id: FeatureId,

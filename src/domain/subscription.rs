@@ -1,8 +1,8 @@
 //! A customer on a plan.
 
 use jiff::Timestamp;
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::{
     AccountId, AgreementId, CustomerId, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
@@ -95,7 +95,7 @@ impl Serialize for Status {
 }
 
 /// Where a subscription was bought, or a plan is sold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// On AWS Marketplace.
@@ -193,46 +193,74 @@ impl Terms {
 }
 
 /// As the API shows it: what is unknown is left out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
+#[expect(missing_docs, reason = "the fields are those of the subscription and its terms")]
+pub struct SubscriptionView<'a> {
+    pub id: &'a SubscriptionId,
+    pub customer_id: &'a CustomerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_id: Option<&'a ProductId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_code: Option<&'a ProductCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buyer: Option<BuyerView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<&'a PlanId>,
+    pub source: Source,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<Quantity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dimension: Option<&'a DimensionKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_arn: Option<&'a LicenseArn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement_id: Option<&'a AgreementId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What AWS calls the buyer of a subscription.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Buyer)]
+pub struct BuyerView<'a> {
+    /// The account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<&'a AccountId>,
+    /// The legacy name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<&'a CustomerIdentifier>,
+}
+
 impl Serialize for Subscription {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let terms = &self.terms;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("customer_id", &self.customer_id)?;
-        let mut optional = Optional(&mut map);
-        optional.entry("product_id", self.product_id.as_ref())?;
-        optional.entry("product_code", self.product_code.as_ref())?;
-        let buyer = Buyer {
+        let buyer = || BuyerView {
             account_id: terms.account_id.as_ref(),
             customer_identifier: terms.customer_identifier(),
         };
-        optional.entry("buyer", (terms.holder.is_some()).then_some(&buyer))?;
-        optional.entry("plan_id", terms.plan_id.as_ref())?;
-        optional.entry("source", Some(self.source.as_str()))?;
-        optional.entry("status", Some(terms.status.as_str()))?;
-        optional.entry("quantity", terms.quantity)?;
-        optional.entry("dimension", terms.dimension.as_ref())?;
-        optional.entry("license_arn", terms.license_arn.as_ref())?;
-        optional.entry("agreement_id", terms.agreement_id.as_ref())?;
-        optional.entry("starts_at", terms.starts_at)?;
-        optional.entry("ends_at", terms.ends_at)?;
-        optional.entry("ended_at", terms.ended_at)?;
-        map.end()
-    }
-}
-
-#[derive(Serialize)]
-struct Buyer<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account_id: Option<&'a AccountId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    customer_identifier: Option<&'a CustomerIdentifier>,
-}
-
-struct Optional<'a, M>(&'a mut M);
-
-impl<M: SerializeMap> Optional<'_, M> {
-    fn entry(&mut self, key: &'static str, value: Option<impl Serialize>) -> Result<(), M::Error> {
-        value.map_or(Ok(()), |value| self.0.serialize_entry(key, &value))
+        let view = SubscriptionView {
+            id: &self.id,
+            customer_id: &self.customer_id,
+            product_id: self.product_id.as_ref(),
+            product_code: self.product_code.as_ref(),
+            buyer: terms.holder.is_some().then(buyer),
+            plan_id: terms.plan_id.as_ref(),
+            source: self.source,
+            status: terms.status,
+            quantity: terms.quantity,
+            dimension: terms.dimension.as_ref(),
+            license_arn: terms.license_arn.as_ref(),
+            agreement_id: terms.agreement_id.as_ref(),
+            starts_at: terms.starts_at,
+            ends_at: terms.ends_at,
+            ended_at: terms.ended_at,
+        };
+        view.serialize(serializer)
     }
 }

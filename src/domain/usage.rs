@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity};
 
@@ -50,7 +52,7 @@ pub enum UsageSubject {
 }
 
 /// Why an event is not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rejection {
     /// The event.
     pub id: String,

@@ -3,40 +3,49 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::Value;
+use utoipa::IntoParams;
 
-use super::extract::{Params, Path, items, one_more, page};
-use super::{ApiState, Problem};
+use super::extract::{Items, Params, Path, items, one_more, page};
+use super::{ApiState, Problem, Problems};
 use crate::access::Check;
 use crate::domain::access::Access;
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Paging {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
 }
 
+/// What a customer may use, feature by feature.
+#[utoipa::path(get, path = "/v1/customers/{id}/entitlements", tag = "entitlements", operation_id = "listEntitlements", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Access>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Params(paging): Params<Paging>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Access>>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let more = one_more(&page);
     let limit = usize::try_from(more.limit).unwrap_or(usize::MAX);
     let rows = state.access.list(&CustomerId::new(id), more.after.as_deref(), limit).await?;
-    Ok(Json(items(rows, page.limit, |access| access.feature_id.to_string())))
+    Ok(items(rows, page.limit, |access| access.feature_id.to_string()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     requested: Option<String>,
     license_arn: Option<String>,
 }
 
+/// May a customer use a feature, and how much of it? Always 200, so that a caller can act on the answer.
+#[utoipa::path(get, path = "/v1/customers/{id}/entitlements/{feature_id}", tag = "entitlements", operation_id = "checkEntitlement", params(("id" = String, Path), ("feature_id" = String, Path), Asked), responses((status = 200, body = Access), Problems))]
 pub(super) async fn check(
     State(state): State<ApiState>,
     Path((customer, feature)): Path<(String, String)>,

@@ -6,35 +6,45 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Params, Path, items, one_more, page};
-use super::{ApiState, Problem};
+use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::{ApiState, Problem, Problems};
 use crate::aws::AwsErrorKind;
-use crate::catalog::{self, CatalogError};
+use crate::catalog::{self, CatalogError, ListingView};
 use crate::domain::plan::{
     Audience, EntitlementTerms, Feature, FeatureKind, Plan, Product, WhenStale,
 };
 use crate::domain::rollout::Preview;
 use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
-use crate::store::ImportProduct;
+use crate::store::{ImportProduct, ProductChanges};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Paging {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
 }
 
-pub(super) async fn listings(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+/// The account's SaaS products in AWS's catalog, those imported marked.
+#[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings", responses((status = 200, body = Items<ListingView>), Problems))]
+pub(super) async fn listings(
+    State(state): State<ApiState>,
+) -> Result<Json<Items<ListingView>>, Problem> {
     let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
-    Ok(Json(json!({"items": listings})))
+    Ok(whole(listings))
 }
 
+/// One listing.
+#[utoipa::path(get, path = "/v1/listings/{entity_id}", tag = "listings", operation_id = "showListing", params(("entity_id" = String, Path)), responses((status = 200, body = ListingView), Problems))]
 pub(super) async fn listing(
     State(state): State<ApiState>,
     Path(entity_id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ListingView>, Problem> {
     let id = EntityId::new(entity_id);
     let found = catalog::listing_view(&state.aws.clients(), &state.store, &id).await;
     let listing = found.map_err(|error| match error {
@@ -44,10 +54,10 @@ pub(super) async fn listing(
         }
         error => error.into(),
     })?;
-    Ok(Json(json!(listing)))
+    Ok(Json(listing))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
     product_id: Option<ProductId>,
@@ -58,6 +68,8 @@ pub(super) struct Import {
     features: BTreeMap<DimensionKey, FeatureId>,
 }
 
+/// Imports a listing, or maps it anew.
+#[utoipa::path(post, path = "/v1/listings/{entity_id}/import", tag = "listings", operation_id = "importListing", params(("entity_id" = String, Path)), request_body = Import, responses((status = 200, body = Product), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,
     Path(entity_id): Path<String>,
@@ -74,15 +86,19 @@ pub(super) async fn import(
     Ok(Json(state.store.import_product(import, state.clock.now()).await?))
 }
 
+/// Imported listings.
+#[utoipa::path(get, path = "/v1/products", tag = "products", operation_id = "listProducts", params(Paging), responses((status = 200, body = Items<Product>), Problems))]
 pub(super) async fn products(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Product>>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let rows = state.store.products(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |product| product.id.to_string())))
+    Ok(items(rows, page.limit, |product| product.id.to_string()))
 }
 
+/// One imported listing.
+#[utoipa::path(get, path = "/v1/products/{id}", tag = "products", operation_id = "showProduct", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
 pub(super) async fn product(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -91,25 +107,28 @@ pub(super) async fn product(
     found.map(Json).ok_or_else(|| Problem::not_found("product", &id))
 }
 
+/// Takes over what changed in a listing.
+#[utoipa::path(post, path = "/v1/products/{id}/sync", tag = "products", operation_id = "syncProduct", params(("id" = String, Path)), responses((status = 200, body = ProductChanges), Problems))]
 pub(super) async fn sync(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ProductChanges>, Problem> {
     let unknown = || Problem::not_found("product", &id);
     let product = state.store.product(ProductId::new(&id)).await?.ok_or_else(unknown)?;
     let clients = state.aws.clients();
     let changes =
         catalog::sync(&clients, &state.store, &product.entity_id, state.clock.now()).await?;
-    Ok(Json(json!(changes.ok_or_else(unknown)?)))
+    Ok(Json(changes.ok_or_else(unknown)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {
     from: Option<Timestamp>,
 }
 
 /// From which hour on a legacy product's buyers are metered by licence; null takes a move back that lies ahead.
+#[utoipa::path(put, path = "/v1/products/{id}/licensing", tag = "products", operation_id = "licenseProduct", params(("id" = String, Path)), request_body = Licensing, responses((status = 200, body = Product), Problems))]
 pub(super) async fn licensing(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -127,15 +146,19 @@ pub(super) async fn licensing(
     found.map(Json).ok_or_else(|| Problem::not_found("product", &id))
 }
 
+/// Plans.
+#[utoipa::path(get, path = "/v1/plans", tag = "plans", operation_id = "listPlans", params(Paging), responses((status = 200, body = Items<Plan>), Problems))]
 pub(super) async fn plans(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Plan>>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let rows = state.store.plans(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |plan| plan.id.to_string())))
+    Ok(items(rows, page.limit, |plan| plan.id.to_string()))
 }
 
+/// One plan.
+#[utoipa::path(get, path = "/v1/plans/{id}", tag = "plans", operation_id = "showPlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn plan(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -144,13 +167,15 @@ pub(super) async fn plan(
     found.map(Json).ok_or_else(|| Problem::not_found("plan", &id))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutPlan {
     name: String,
     product_id: Option<ProductId>,
 }
 
+/// Makes a plan that AWS does not sell, or renames one.
+#[utoipa::path(put, path = "/v1/plans/{id}", tag = "plans", operation_id = "putPlan", params(("id" = String, Path)), request_body = PutPlan, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn put_plan(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -160,13 +185,15 @@ pub(super) async fn put_plan(
     Ok(Json(state.store.put_plan(PlanId::new(id), body.name, body.product_id, now).await?))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Publish {
     #[serde(default)]
     to: Audience,
 }
 
+/// Gives customers what the plan's draft grants.
+#[utoipa::path(post, path = "/v1/plans/{id}/publish", tag = "plans", operation_id = "publishPlan", params(("id" = String, Path)), request_body = Publish, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn publish(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -176,6 +203,8 @@ pub(super) async fn publish(
     Ok(Json(state.store.publish_plan(PlanId::new(id), body.to, now).await?))
 }
 
+/// Keeps the plan for those who have it.
+#[utoipa::path(post, path = "/v1/plans/{id}/archive", tag = "plans", operation_id = "archivePlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn archive(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -184,6 +213,7 @@ pub(super) async fn archive(
 }
 
 /// What publishing would change, and for whom.
+#[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path)), responses((status = 200, body = Preview), Problems))]
 pub(super) async fn preview(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -191,6 +221,8 @@ pub(super) async fn preview(
     Ok(Json(state.store.preview_plan(PlanId::new(id)).await?))
 }
 
+/// Drops what was changed and not published.
+#[utoipa::path(delete, path = "/v1/plans/{id}/draft", tag = "plans", operation_id = "discardPlanDraft", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn discard_draft(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -198,6 +230,8 @@ pub(super) async fn discard_draft(
     Ok(Json(state.store.discard_draft(PlanId::new(id), state.clock.now()).await?))
 }
 
+/// Grants a feature, in the plan's draft.
+#[utoipa::path(put, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "entitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), request_body = EntitlementTerms, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn entitle(
     State(state): State<ApiState>,
     Path((plan, feature)): Path<(String, String)>,
@@ -208,6 +242,8 @@ pub(super) async fn entitle(
     Ok(Json(state.store.put_entitlement(plan, feature, terms, now).await?))
 }
 
+/// Takes a feature out of the plan's draft.
+#[utoipa::path(delete, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "unentitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn remove_entitlement(
     State(state): State<ApiState>,
     Path((plan, feature)): Path<(String, String)>,
@@ -217,15 +253,19 @@ pub(super) async fn remove_entitlement(
     Ok(Json(state.store.remove_entitlement(plan, feature, now).await?))
 }
 
+/// Features.
+#[utoipa::path(get, path = "/v1/features", tag = "features", operation_id = "listFeatures", params(Paging), responses((status = 200, body = Items<Feature>), Problems))]
 pub(super) async fn features(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Feature>>, Problem> {
     let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
     let rows = state.store.features(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |feature| feature.id.to_string())))
+    Ok(items(rows, page.limit, |feature| feature.id.to_string()))
 }
 
+/// One feature.
+#[utoipa::path(get, path = "/v1/features/{id}", tag = "features", operation_id = "showFeature", params(("id" = String, Path)), responses((status = 200, body = Feature), Problems))]
 pub(super) async fn feature(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -234,7 +274,7 @@ pub(super) async fn feature(
     found.map(Json).ok_or_else(|| Problem::not_found("feature", &id))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutFeature {
     name: String,
@@ -247,6 +287,8 @@ pub(super) struct PutFeature {
     when_stale: WhenStale,
 }
 
+/// Makes or changes a feature.
+#[utoipa::path(put, path = "/v1/features/{id}", tag = "features", operation_id = "putFeature", params(("id" = String, Path)), request_body = PutFeature, responses((status = 200, body = Feature), Problems))]
 pub(super) async fn put_feature(
     State(state): State<ApiState>,
     Path(id): Path<String>,

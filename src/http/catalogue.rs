@@ -4,34 +4,60 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Params};
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
 use crate::catalog;
-use crate::domain::catalogue::Catalogue;
-use crate::domain::plan::{Audience, Word};
+use crate::domain::catalogue::{Catalogue, Change};
+use crate::domain::plan::Audience;
+use crate::domain::{FeatureId, PlanId, ProductId};
 use crate::store::Applying;
 
+/// The catalogue as a file.
+#[utoipa::path(get, path = "/v1/catalogue", tag = "catalogue", operation_id = "exportCatalogue", responses((status = 200, body = Catalogue), Problems))]
 pub(super) async fn export(State(state): State<ApiState>) -> Result<Json<Catalogue>, Problem> {
     Ok(Json(state.store.catalogue().await?))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct How {
-    dry_run: Option<bool>,
-    to: Option<String>,
+/// What applying a file came to.
+#[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the API's word for it")]
+pub(super) struct Applied {
+    /// False after a dry run.
+    applied: bool,
+    changes: Vec<Change>,
+    unmanaged: Unmanaged,
 }
 
+/// What there is and the file does not name.
+#[derive(Serialize, ToSchema)]
+struct Unmanaged {
+    products: Vec<ProductId>,
+    features: Vec<FeatureId>,
+    plans: Vec<PlanId>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct How {
+    /// Shows what would change, and changes nothing.
+    dry_run: Option<bool>,
+    /// Whom changes to published plans are for.
+    #[param(inline)]
+    to: Option<Audience>,
+}
+
+/// Makes the catalogue what a file says, whole or not at all.
+#[utoipa::path(post, path = "/v1/catalogue", tag = "catalogue", operation_id = "applyCatalogue", params(How), request_body = Catalogue, responses((status = 200, body = Applied), Problems))]
 pub(super) async fn apply(
     State(state): State<ApiState>,
     Params(how): Params<How>,
     Body(file): Body<Catalogue>,
-) -> Result<Json<Value>, Problem> {
-    let audience = how.to.as_deref().map_or(Some(Audience::All), Audience::from_word);
-    let audience = audience.ok_or_else(|| Problem::bad_request("to is all or new"))?;
+) -> Result<Json<Applied>, Problem> {
+    let audience = how.to.unwrap_or_default();
     let mut listings = BTreeMap::new();
     for (id, entry) in &file.products {
         if state.store.product(id.clone()).await?.is_none() {
@@ -40,13 +66,17 @@ pub(super) async fn apply(
         }
     }
     let held = state.store.catalogue().await?;
-    let unmanaged = json!({
-        "products": held.products.keys().filter(|id| !file.products.contains_key(id)).collect::<Vec<_>>(),
-        "features": held.features.keys().filter(|id| !file.features.contains_key(id)).collect::<Vec<_>>(),
-        "plans": held.plans.keys().filter(|id| !file.plans.contains_key(id)).collect::<Vec<_>>(),
-    });
+    let unmanaged = Unmanaged {
+        products: missing(held.products, &file.products),
+        features: missing(held.features, &file.features),
+        plans: missing(held.plans, &file.plans),
+    };
     let dry_run = how.dry_run == Some(true);
     let applying = Applying { file, listings, audience, dry_run };
     let changes = state.store.apply_catalogue(applying, state.clock.now()).await?;
-    Ok(Json(json!({"applied": !dry_run, "changes": changes, "unmanaged": unmanaged})))
+    Ok(Json(Applied { applied: !dry_run, changes, unmanaged }))
+}
+
+fn missing<K: Ord, V>(held: BTreeMap<K, V>, named: &BTreeMap<K, V>) -> Vec<K> {
+    held.into_keys().filter(|id| !named.contains_key(id)).collect()
 }

@@ -6,31 +6,40 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Params, Path, items, one_more, page, wait};
-use super::{ApiState, Problem};
+use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
+use super::{ApiState, Problem, Problems};
 use crate::domain::{AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn};
 use crate::store::{AwsIds, ProvisionCustomer};
 
 /// How often a waiting request looks whether what it waits for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub(super) limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     pub(super) cursor: Option<String>,
 }
 
+/// Customers.
+#[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Customer>>, Problem> {
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.customers(one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |customer| customer.id.to_string())))
+    Ok(items(rows, page.limit, |customer| customer.id.to_string()))
 }
 
+/// One customer; an alias leads to it too.
+#[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", operation_id = "showCustomer", params(("id" = String, Path)), responses((status = 200, body = Customer), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -53,7 +62,7 @@ pub(super) async fn canonical(
     Ok(Some(known.map_or(id, |customer| customer.id)))
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aws {
     customer_identifier: Option<String>,
@@ -61,7 +70,7 @@ pub(super) struct Aws {
     license_arn: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provision {
     name: Option<String>,
@@ -71,12 +80,16 @@ pub(super) struct Provision {
     metadata: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
+    /// How long to wait for the subscriptions, as 500ms or 5s; at most 1m.
     wait: Option<String>,
 }
 
+/// Makes or changes a customer. AWS ids claim what was bought under them.
+#[utoipa::path(put, path = "/v1/customers/{id}", tag = "customers", operation_id = "provisionCustomer", params(("id" = String, Path), Waiting), request_body = Provision, responses((status = 200, body = Customer), Problems))]
 pub(super) async fn provision(
     State(state): State<ApiState>,
     Path(id): Path<String>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Problem;
 use crate::store::Page;
@@ -116,20 +117,27 @@ pub(super) fn foreign_cursor() -> Problem {
     Problem::bad_request("cursor is not one that this list answered with as next_cursor")
 }
 
+/// A page as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Items<T> {
+    items: Vec<T>,
+    /// Where the next page begins; none if there is no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// A list that is answered whole.
+pub(super) fn whole<T>(items: Vec<T>) -> Json<Items<T>> {
+    Json(Items { items, next_cursor: None })
+}
+
 /// A page as it is answered. One more row than asked for tells that there is another page.
-pub(super) fn items<T: Serialize>(
-    mut rows: Vec<T>,
-    limit: u32,
-    key: impl Fn(&T) -> String,
-) -> Value {
+pub(super) fn items<T>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Json<Items<T>> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(key(row)));
-    match next {
-        Some(next) => json!({"items": rows, "next_cursor": next}),
-        None => json!({"items": rows}),
-    }
+    let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(key(row)));
+    Json(Items { items: rows, next_cursor })
 }
 
 /// The page to ask the store for: one row more than asked for.

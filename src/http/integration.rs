@@ -1,53 +1,96 @@
 //! The connection to the seller's AWS account, and the documents to paste there.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Params, Path};
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
 use crate::aws::{
-    AwsError, AwsErrorKind, Check, Format, Identity, Role, Template, TrustedBy, caller_account,
-    iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
+    AwsError, AwsErrorKind, CallState, Check, Format, Identity, Role, Template, TrustedBy,
+    caller_account, iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
 };
+use crate::health::PartHealth;
 use crate::store::IntegrationRow;
 
-pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+/// The connection to the seller's AWS account: how it was made, how it has gone since, and what is wrong.
+#[utoipa::path(get, path = "/v1/integration", tag = "integration", operation_id = "showIntegration", responses((status = 200, body = IntegrationView), Problems))]
+pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<IntegrationView>, Problem> {
     let row = state.store.integration().await?;
     Ok(Json(view(&state, row.as_ref()).await?))
 }
 
 /// The connection as it stands: what was checked when it was made, and how it has gone since.
-async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Value, Problem> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct IntegrationView {
+    /// `none` or `connected`.
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_arn: Option<String>,
+    /// What the role's trust policy asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seller_account_id: Option<String>,
+    /// When it was taken away; nothing is called since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
+    /// What was tried when it was connected.
+    checks: Vec<Check>,
+    /// When the last message from AWS was received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_message_at: Option<Timestamp>,
+    /// How the calls of each of AWS's operations went.
+    #[schema(value_type = BTreeMap<String, CallState>)]
+    calls: BTreeMap<&'static str, CallState>,
+    /// How the daemon's parts stand.
+    #[schema(value_type = BTreeMap<String, PartHealth>)]
+    parts: BTreeMap<&'static str, PartHealth>,
+    /// What is wrong, and what to do about it.
+    problems: Vec<String>,
+}
+
+async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
     let connected = row.filter(|row| row.role_arn.is_some());
-    let mut view = match connected {
-        None => json!({"state": "none"}),
-        Some(row) => json!({
-            "state": row.state,
-            "role_arn": row.role_arn,
-            "seller_account_id": row.seller_account_id,
-            "checks": serde_json::from_str::<Value>(&row.checks).unwrap_or_else(|_| json!([])),
-        }),
-    };
-    let mut problems = Vec::new();
-    if let Some(row) = row {
-        view["external_id"] = json!(row.external_id);
-        if row.state == REMOVED {
-            view["removed_at"] = json!(row.updated_at);
-            problems.push(
-                "the integration was removed: AWS is not called, and `marketd integration connect` takes it up again"
-                    .to_owned(),
-            );
-        }
-    }
-    for check in view["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false) {
-        let text = |key: &str| check[key].as_str().unwrap_or_default();
-        problems.push(format!("the role lacks {}: {}", text("action"), text("detail")));
-    }
+    let removed = row.filter(|row| row.state == REMOVED);
+    let checks: Vec<Check> =
+        connected.and_then(|row| serde_json::from_str(&row.checks).ok()).unwrap_or_default();
     let parts = state.health.parts();
+    let mut problems = problems(state, &checks, &parts).await?;
+    if removed.is_some() {
+        problems.insert(0, crate::aws::REMOVED.to_owned());
+    }
+    Ok(IntegrationView {
+        state: connected.map_or_else(|| "none".into(), |row| row.state.clone()),
+        role_arn: connected.and_then(|row| row.role_arn.clone()),
+        external_id: row.map(|row| row.external_id.clone()),
+        seller_account_id: connected.and_then(|row| row.seller_account_id.clone()),
+        removed_at: removed.map(|row| row.updated_at),
+        checks,
+        last_message_at: state.store.last_received_at().await?,
+        calls: state.aws.calls(),
+        parts,
+        problems,
+    })
+}
+
+async fn problems(
+    state: &ApiState,
+    checks: &[Check],
+    parts: &BTreeMap<&'static str, PartHealth>,
+) -> Result<Vec<String>, Problem> {
+    let mut problems = Vec::new();
+    for check in checks.iter().filter(|check| !check.ok) {
+        let detail = check.detail.as_deref().unwrap_or("AWS refuses it");
+        problems.push(format!("the role lacks {}: {detail}", check.action));
+    }
     for (part, health) in parts.iter().filter(|(_, health)| !health.ok) {
         let detail = health.detail.as_deref().unwrap_or("no detail");
         problems.push(format!("{part} is failing since {}: {detail}", health.since));
@@ -60,29 +103,25 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Value, P
             "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"
         ));
     }
-    if let Some(at) = state.store.last_received_at().await? {
-        view["last_message_at"] = json!(at);
-    }
-    view["calls"] = json!(state.aws.calls());
-    view["parts"] = json!(parts);
-    view["problems"] = json!(problems);
-    Ok(view)
+    Ok(problems)
 }
 
 /// The state of an integration that was taken away: nothing is called until it is connected again.
 const REMOVED: &str = "removed";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Connect {
     role_arn: String,
     external_id: Option<String>,
 }
 
+/// Connects by a role, and says which permission is missing.
+#[utoipa::path(put, path = "/v1/integration", tag = "integration", operation_id = "connectIntegration", request_body = Connect, responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn connect(
     State(state): State<ApiState>,
     Body(body): Body<Connect>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<IntegrationView>, Problem> {
     if !body.role_arn.starts_with("arn:") || !body.role_arn.contains(":role/") {
         return Err(Problem::bad_request(
             "role_arn is an IAM role's ARN, as arn:aws:iam::111122223333:role/marketd",
@@ -142,16 +181,20 @@ fn is_passing(error: &AwsError) -> bool {
             && passes.iter().any(|word| error.message.contains(word)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
+    /// Has to be true.
     confirm: Option<bool>,
 }
 
+/// Stops every call to AWS; the history stays, and connecting again takes it up.
+#[utoipa::path(delete, path = "/v1/integration", tag = "integration", operation_id = "removeIntegration", params(Confirm), responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Params(query): Params<Confirm>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<IntegrationView>, Problem> {
     if query.confirm != Some(true) {
         let detail =
             "this stops every call to AWS, and usage is not billed meanwhile; say ?confirm=true";
@@ -189,16 +232,20 @@ async fn external_id(state: &ApiState) -> Result<String, Problem> {
     Ok(made)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
     /// The account that marketd runs in, where its own credentials should not be asked.
     account_id: Option<String>,
     /// Codes of products, with commas between; those imported if left out.
     product_codes: Option<String>,
+    /// `cloudformation` or `terraform`; templates only.
     format: Option<String>,
 }
 
+/// A document to paste into IAM or SQS: trust-policy, iam-policy or queue-policy.
+#[utoipa::path(get, path = "/v1/integration/{document}", tag = "integration", operation_id = "integrationDocument", params(("document" = String, Path), For), responses((status = 200, body = Value), Problems))]
 pub(super) async fn document(
     State(state): State<ApiState>,
     Path(name): Path<String>,
@@ -220,6 +267,7 @@ pub(super) async fn document(
 }
 
 /// All of it as one template to deploy.
+#[utoipa::path(get, path = "/v1/integration/template", tag = "integration", operation_id = "integrationTemplate", params(For), responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn template(
     State(state): State<ApiState>,
     Params(asked): Params<For>,
@@ -229,11 +277,8 @@ pub(super) async fn template(
         .ok_or_else(|| Problem::bad_request("format is cloudformation or terraform"))?;
     let trusted = trusted_by(&state, &asked).await?;
     let template = Template { trusted, product_codes: product_codes(&state, &asked).await? };
-    let media_type = match format {
-        Format::CloudFormation => "application/yaml",
-        Format::Terraform => "text/plain; charset=utf-8",
-    };
-    Ok(([(header::CONTENT_TYPE, media_type)], template.render(format)))
+    // Plain text: CloudFormation's own tags are no YAML that a general reader knows.
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], template.render(format)))
 }
 
 async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem> {

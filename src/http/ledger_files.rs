@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::customers::canonical;
 use super::extract::Params;
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
 use crate::csv::{write_records, write_report};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
@@ -21,23 +21,28 @@ use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store
 /// Records read in one go while a file is written.
 const ROWS: u32 = 1_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Format {
+pub(super) enum Format {
     Json,
     Ndjson,
     Csv,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
+    /// A month in UTC, as 2026-11.
     month: String,
     product_id: Option<String>,
     customer_id: Option<String>,
+    #[param(inline)]
     format: Option<Format>,
 }
 
+/// What a month came to, by product, customer and dimension.
+#[utoipa::path(get, path = "/v1/metering/report", tag = "metering", operation_id = "meteringReport", params(Report), responses((status = 200, content((MonthReport = "application/json"), (String = "text/csv"))), Problems))]
 pub(super) async fn report(
     State(state): State<ApiState>,
     Params(query): Params<Report>,
@@ -58,34 +63,58 @@ pub(super) async fn report(
         }
         Format::Json => {
             let totals = totals(&rows);
-            Ok(Json(json!({"month": query.month, "items": rows, "totals": totals})).into_response())
+            Ok(Json(MonthReport { month: query.month, items: rows, totals }).into_response())
         }
         Format::Ndjson => Err(Problem::bad_request("format is json or csv")),
     }
 }
 
-fn totals(rows: &[ReportRow]) -> serde_json::Value {
-    let sum = |part: fn(&ReportRow) -> Quantity| rows.iter().map(part).sum::<Quantity>();
-    json!({
-        "reported": sum(|it| it.reported),
-        "accepted": sum(|it| it.accepted),
-        "pending": sum(|it| it.pending),
-        "parked": sum(|it| it.parked),
-        "written_off": sum(|it| it.written_off),
-    })
+/// What a month came to.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MonthReport {
+    month: String,
+    items: Vec<ReportRow>,
+    totals: MonthTotals,
 }
 
-#[derive(Deserialize)]
+/// The sums of a month.
+#[derive(Serialize, ToSchema)]
+struct MonthTotals {
+    reported: Quantity,
+    accepted: Quantity,
+    pending: Quantity,
+    parked: Quantity,
+    written_off: Quantity,
+}
+
+fn totals(rows: &[ReportRow]) -> MonthTotals {
+    let sum = |part: fn(&ReportRow) -> Quantity| rows.iter().map(part).sum::<Quantity>();
+    MonthTotals {
+        reported: sum(|it| it.reported),
+        accepted: sum(|it| it.accepted),
+        pending: sum(|it| it.pending),
+        parked: sum(|it| it.parked),
+        written_off: sum(|it| it.written_off),
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Export {
     state: Option<String>,
     product_id: Option<String>,
     customer_id: Option<String>,
+    /// Hours from this time on, as 2026-11-01 or 2026-11-01T06:00:00Z.
     from: Option<String>,
+    /// Hours before this time.
     before: Option<String>,
+    #[param(inline)]
     format: Option<Format>,
 }
 
+/// The ledger as a file.
+#[utoipa::path(get, path = "/v1/metering/export", tag = "metering", operation_id = "exportMetering", params(Export), responses((status = 200, content((String = "text/csv"), (String = "application/x-ndjson"))), Problems))]
 pub(super) async fn export(
     State(state): State<ApiState>,
     Params(query): Params<Export>,

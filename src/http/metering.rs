@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::customers::canonical;
-use super::extract::{Body, Params, Path, items, one_more, page};
-use super::{ApiState, Problem};
+use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::{ApiState, Problem, Problems};
 use crate::domain::ProductId;
-use crate::store::{Balance, RecordFilter, RecordRow, Resolution};
+use crate::store::{AttemptRow, Balance, DueHour, RecordFilter, RecordRow, Resolution};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
     product_id: Option<String>,
@@ -33,10 +37,12 @@ pub(super) fn state_word(word: String) -> Result<String, Problem> {
     Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))))
 }
 
+/// Metering records: what was or will be billed to AWS.
+#[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordRow>), Problems))]
 pub(super) async fn records(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<RecordRow>>, Problem> {
     let customer_id = canonical(&state, query.customer_id).await?;
     let filter = RecordFilter {
         state: query.state.map(state_word).transpose()?,
@@ -46,22 +52,29 @@ pub(super) async fn records(
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.metering_records(filter, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |record| record.id.clone())))
+    Ok(items(rows, page.limit, |record| record.id.clone()))
 }
 
+/// One metering record, with every attempt at sending it.
+#[utoipa::path(get, path = "/v1/metering/records/{id}", tag = "metering", operation_id = "showMeteringRecord", params(("id" = String, Path)), responses((status = 200, body = RecordWithHistory), Problems))]
 pub(super) async fn record(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RecordWithHistory>, Problem> {
     let found = state.store.metering_record(id.clone()).await?;
-    let (record, attempts) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
-    let mut answer = json!(record);
-    // How often it was sent stays a number; each attempt has a place of its own.
-    answer["history"] = json!(attempts);
-    Ok(Json(answer))
+    let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
+    Ok(Json(RecordWithHistory { record, history }))
 }
 
-#[derive(Deserialize)]
+/// A metering record with every attempt at sending it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecordWithHistory {
+    #[serde(flatten)]
+    record: RecordRow,
+    history: Vec<AttemptRow>,
+}
+
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     Retry,
@@ -69,13 +82,15 @@ enum Action {
     WriteOff,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
     action: Action,
     note: String,
 }
 
+/// Decides over a parked record.
+#[utoipa::path(post, path = "/v1/metering/records/{id}/resolve", tag = "metering", operation_id = "resolveMeteringRecord", params(("id" = String, Path)), request_body = Resolve, responses((status = 200, body = RecordRow), Problems))]
 pub(super) async fn resolve(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -92,25 +107,42 @@ pub(super) async fn resolve(
     Ok(Json(state.store.resolve_record(id, resolution, body.note, state.clock.now()).await?))
 }
 
-pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+/// Whether every unit is accounted for.
+#[utoipa::path(get, path = "/v1/metering/balance", tag = "metering", operation_id = "meteringBalance", responses((status = 200, body = Balances), Problems))]
+pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Balances>, Problem> {
     let products: BTreeMap<ProductId, Balance> = state.store.metering_balance().await?;
-    let mut answer = json!(Balance::total(products.values()));
-    answer["adds_up"] = json!(products.values().all(Balance::adds_up));
-    answer["products"] = json!(products);
-    Ok(Json(answer))
+    let total = Balance::total(products.values());
+    let adds_up = products.values().all(Balance::adds_up);
+    Ok(Json(Balances { total, adds_up, products }))
+}
+
+/// Where every unit is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Balances {
+    #[serde(flatten)]
+    total: Balance,
+    /// Whether what was reported is the sum of the rest.
+    adds_up: bool,
+    products: BTreeMap<ProductId, Balance>,
+}
+
+/// An hour that is not billed yet.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DueView {
+    #[serde(flatten)]
+    hour: DueHour,
+    /// How long AWS still takes it.
+    seconds_left: i64,
 }
 
 /// What is not billed yet, and how long AWS still takes it.
-pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+#[utoipa::path(get, path = "/v1/metering/due", tag = "metering", operation_id = "listDueHours", responses((status = 200, body = Items<DueView>), Problems))]
+pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Items<DueView>>, Problem> {
     let now = state.clock.now();
     let due = state.store.due_hours(state.metering_window, now).await?;
-    let items: Vec<Value> = due
-        .iter()
-        .map(|hour| {
-            let mut item = json!(hour);
-            item["seconds_left"] = json!(hour.deadline.duration_since(now).as_secs());
-            item
-        })
-        .collect();
-    Ok(Json(json!({"items": items})))
+    let view = |hour: DueHour| {
+        let seconds_left = hour.deadline.duration_since(now).as_secs();
+        DueView { hour, seconds_left }
+    };
+    Ok(whole(due.into_iter().map(view).collect()))
 }

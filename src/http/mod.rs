@@ -10,6 +10,7 @@ mod integration;
 mod ledger_files;
 mod metering;
 mod notifications;
+mod openapi;
 mod ops;
 mod problem;
 mod registrations;
@@ -22,13 +23,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
+use bytes::Bytes;
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::access::AccessChecks;
 use crate::aws;
@@ -36,6 +41,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::Store;
 
+use openapi::Problems;
 pub use problem::Problem;
 pub use serve::Bound;
 
@@ -64,72 +70,82 @@ pub struct ApiState {
 
 /// Every route.
 pub fn router(state: ApiState) -> Router {
-    let guarded = Router::new()
-        .route(
-            "/v1/integration",
-            get(integration::show).put(integration::connect).delete(integration::remove),
-        )
-        .route("/v1/integration/template", get(integration::template))
-        .route("/v1/integration/{document}", get(integration::document))
-        .route("/v1/listings", get(catalog::listings))
-        .route("/v1/listings/{entity_id}", get(catalog::listing))
-        .route("/v1/listings/{entity_id}/import", post(catalog::import))
-        .route("/v1/products", get(catalog::products))
-        .route("/v1/products/{id}", get(catalog::product))
-        .route("/v1/products/{id}/sync", post(catalog::sync))
-        .route("/v1/products/{id}/licensing", put(catalog::licensing))
-        .route("/v1/plans", get(catalog::plans))
-        .route("/v1/plans/{id}", get(catalog::plan).put(catalog::put_plan))
-        .route("/v1/plans/{id}/publish", post(catalog::publish))
-        .route("/v1/plans/{id}/archive", post(catalog::archive))
-        .route("/v1/plans/{id}/preview", get(catalog::preview))
-        .route("/v1/plans/{id}/draft", delete(catalog::discard_draft))
-        .route(
-            "/v1/plans/{id}/entitlements/{feature_id}",
-            put(catalog::entitle).delete(catalog::remove_entitlement),
-        )
-        .route("/v1/features", get(catalog::features))
-        .route("/v1/features/{id}", get(catalog::feature).put(catalog::put_feature))
-        .route("/v1/catalogue", get(catalogue::export).post(catalogue::apply))
-        .route("/v1/customers", get(customers::list))
-        .route("/v1/customers/{id}", get(customers::show).put(customers::provision))
-        .route("/v1/customers/{id}/subscriptions", get(subscriptions::of_customer))
-        .route("/v1/customers/{id}/entitlements", get(access::list))
-        .route("/v1/customers/{id}/entitlements/{feature_id}", get(access::check))
-        .route("/v1/subscriptions", get(subscriptions::list))
-        .route("/v1/subscriptions/{id}", get(subscriptions::show).put(subscriptions::put))
-        .route("/v1/subscriptions/{id}/cancel", post(subscriptions::cancel))
-        .route("/v1/registrations", post(registrations::register))
-        .route(
-            "/v1/usage",
-            post(usage::report)
-                .layer(DefaultBodyLimit::max(usage::BODY_LIMIT))
-                .get(usage_history::list),
-        )
-        .route("/v1/usage/{id}", get(usage_history::show))
-        .route("/v1/metering/records", get(metering::records))
-        .route("/v1/metering/records/{id}", get(metering::record))
-        .route("/v1/metering/records/{id}/resolve", post(metering::resolve))
-        .route("/v1/metering/balance", get(metering::balance))
-        .route("/v1/metering/due", get(metering::due))
-        .route("/v1/metering/report", get(ledger_files::report))
-        .route("/v1/metering/export", get(ledger_files::export))
-        .route("/v1/notifications", get(notifications::list))
-        .route("/v1/notifications/{id}", get(notifications::show))
-        .route("/v1/notifications/{id}/replay", post(notifications::replay))
-        .route("/v1/events", get(notifications::events))
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
-    let open = Router::new()
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics));
+    let (guarded, mut description) = guarded().split_for_parts();
+    let guarded =
+        guarded.route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+    let (open, probes) = open().split_for_parts();
+    description.merge(probes);
+    // Written once: it does not change while the program runs.
+    let description: Bytes = description.to_json().unwrap_or_default().into();
+    let describe =
+        async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
     guarded
         .merge(open)
+        .route("/openapi.json", get(describe))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(state)
+}
+
+/// What needs the token, where one is set.
+fn guarded() -> OpenApiRouter<ApiState> {
+    let usage = OpenApiRouter::new()
+        .routes(routes!(usage::report))
+        .layer(DefaultBodyLimit::max(usage::BODY_LIMIT));
+    OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .routes(routes!(integration::show, integration::connect, integration::remove))
+        .routes(routes!(integration::template))
+        .routes(routes!(integration::document))
+        .routes(routes!(catalog::listings))
+        .routes(routes!(catalog::listing))
+        .routes(routes!(catalog::import))
+        .routes(routes!(catalog::products))
+        .routes(routes!(catalog::product))
+        .routes(routes!(catalog::sync))
+        .routes(routes!(catalog::licensing))
+        .routes(routes!(catalog::plans))
+        .routes(routes!(catalog::plan, catalog::put_plan))
+        .routes(routes!(catalog::publish))
+        .routes(routes!(catalog::archive))
+        .routes(routes!(catalog::preview))
+        .routes(routes!(catalog::discard_draft))
+        .routes(routes!(catalog::entitle, catalog::remove_entitlement))
+        .routes(routes!(catalog::features))
+        .routes(routes!(catalog::feature, catalog::put_feature))
+        .routes(routes!(catalogue::export, catalogue::apply))
+        .routes(routes!(customers::list))
+        .routes(routes!(customers::show, customers::provision))
+        .routes(routes!(subscriptions::of_customer))
+        .routes(routes!(access::list))
+        .routes(routes!(access::check))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(subscriptions::show, subscriptions::put))
+        .routes(routes!(subscriptions::cancel))
+        .routes(routes!(registrations::register))
+        .merge(usage)
+        .routes(routes!(usage_history::list))
+        .routes(routes!(usage_history::show))
+        .routes(routes!(metering::records))
+        .routes(routes!(metering::record))
+        .routes(routes!(metering::resolve))
+        .routes(routes!(metering::balance))
+        .routes(routes!(metering::due))
+        .routes(routes!(ledger_files::report))
+        .routes(routes!(ledger_files::export))
+        .routes(routes!(notifications::list))
+        .routes(routes!(notifications::show))
+        .routes(routes!(notifications::replay))
+        .routes(routes!(notifications::events))
+}
+
+/// What watches the daemon, and needs no token.
+fn open() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::metrics))
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

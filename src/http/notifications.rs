@@ -4,27 +4,33 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Params, Path, foreign_cursor, items, one_more, page, wait};
-use super::{ApiState, Problem};
-use crate::store::NotificationRow;
+use super::extract::{Items, Params, Path, foreign_cursor, items, one_more, page, wait};
+use super::{ApiState, Problem, Problems};
+use crate::store::{Event, NotificationRow};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
 }
 
 const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
 
+/// Notifications from AWS, as they came.
+#[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<NotificationRow>>, Problem> {
     if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
         return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
@@ -34,9 +40,11 @@ pub(super) async fn list(
         return Err(foreign_cursor());
     }
     let rows = state.store.notifications(query.state, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |row| row.seq.to_string())))
+    Ok(items(rows, page.limit, |row| row.seq.to_string()))
 }
 
+/// One notification.
+#[utoipa::path(get, path = "/v1/notifications/{id}", tag = "notifications", operation_id = "showNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -45,6 +53,8 @@ pub(super) async fn show(
     found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
+/// Reads a kept notification once more.
+#[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn replay(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -53,20 +63,34 @@ pub(super) async fn replay(
     found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Feed {
+    /// Where the last answer ended: its `next_cursor`.
     after: Option<String>,
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// How long to wait for an event if there is none, as 30s; at most 1m.
     wait: Option<String>,
+}
+
+/// Events in order.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Events {
+    items: Vec<Event>,
+    /// Where the next answer begins.
+    next_cursor: String,
 }
 
 /// The events after a cursor. The answer's cursor is always there, so that a reader can go on from an empty
 /// page too.
+#[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
 pub(super) async fn events(
     State(state): State<ApiState>,
     Params(query): Params<Feed>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Events>, Problem> {
     let page = page(query.limit.as_deref(), None)?;
     let after: i64 = match query.after.as_deref().filter(|after| !after.is_empty()) {
         None => 0,
@@ -83,7 +107,7 @@ pub(super) async fn events(
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if !events.is_empty() || left == Duration::ZERO {
             let cursor = events.last().map_or(after, |event| event.seq);
-            return Ok(Json(json!({"items": events, "next_cursor": cursor.to_string()})));
+            return Ok(Json(Events { items: events, next_cursor: cursor.to_string() }));
         }
         // An end of the wait and an event both lead to one more look.
         tokio::time::timeout(left, changes.changed()).await.ok();

@@ -1,26 +1,41 @@
 //! For those who watch the daemon.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
+use crate::health::PartHealth;
 
 /// The process answers.
+#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz", responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// How the daemon stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
+    ready: bool,
+    #[schema(value_type = BTreeMap<String, PartHealth>)]
+    parts: BTreeMap<&'static str, PartHealth>,
+}
+
 /// The database is open and the API serves. Trouble with AWS shows in the body, not in the status: starting
 /// anew would not mend it.
-pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Value>, Problem> {
+#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz", responses((status = 200, body = Ready), Problems))]
+pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Ready>, Problem> {
     state.store.integration().await?;
-    Ok(Json(json!({"ready": true, "parts": state.health.parts()})))
+    Ok(Json(Ready { ready: true, parts: state.health.parts() }))
 }
 
 /// The metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
     match &state.metrics {
         Some(handle) => {

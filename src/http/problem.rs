@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::aws::{AwsError, AwsErrorKind};
+use crate::aws::{AwsError, AwsErrorKind, REMOVED};
 use crate::catalog::CatalogError;
 use crate::store::{
     CatalogueError, DirectError, FeatureError, ImportError, LicensingError, PlanError,
@@ -98,6 +98,9 @@ impl From<AwsError> for Problem {
                     "the role lacks a permission (`marketd integration iam-policy` prints all of them): {detail}"
                 ),
             ),
+            AwsErrorKind::Credentials if detail.contains(REMOVED) => {
+                Self::new(StatusCode::CONFLICT, "not-connected", REMOVED)
+            }
             AwsErrorKind::Credentials => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "aws-credentials",
@@ -127,10 +130,12 @@ impl From<ImportError> for Problem {
         let unprocessable =
             |kind| Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, error.to_string());
         match &error {
-            ImportError::NotListed(_) => unprocessable("listing-not-ready"),
-            ImportError::NoProductCode(_) => unprocessable("listing-not-ready"),
-            ImportError::UnknownDimension { .. } => unprocessable("unknown-dimension"),
-            ImportError::NotMetered(_) => unprocessable("unknown-dimension"),
+            ImportError::NotListed(_) | ImportError::NoProductCode(_) => {
+                unprocessable("listing-not-ready")
+            }
+            ImportError::UnknownDimension { .. } | ImportError::NotMetered(_) => {
+                unprocessable("unknown-dimension")
+            }
             ImportError::FeatureNotMetered(_) => unprocessable("feature-type-fixed"),
             ImportError::IdTaken(_) | ImportError::CodeTaken { .. } => {
                 Self::new(StatusCode::CONFLICT, "id-taken", error.to_string())

@@ -6,32 +6,36 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::customers::settle;
 use super::extract::Body;
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
 use crate::aws::{Registration, RegistrationError, resolve_customer};
-use crate::domain::{Customer, CustomerId};
+use crate::domain::{Customer, CustomerId, LicenseArn, ProductId, Subscription};
 use crate::store::{AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
 
 /// How long the answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Register {
+    /// `x-amzn-marketplace-token` as AWS posted it.
+    #[schema(value_type = String)]
     registration_token: SecretString,
     customer_id: Option<String>,
     name: Option<String>,
     email: Option<String>,
 }
 
+/// Resolves the token that AWS posted with a new buyer, and provisions them.
+#[utoipa::path(post, path = "/v1/registrations", tag = "registrations", operation_id = "register", request_body = Register, responses((status = 200, body = Registered), Problems))]
 pub(super) async fn register(
     State(state): State<ApiState>,
     Body(body): Body<Register>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Registered>, Problem> {
     let registration =
         resolve_customer(&state.aws.clients(), &body.registration_token).await.map_err(problem)?;
     let product = state.store.product_of_code(registration.product_code.clone()).await?;
@@ -51,15 +55,18 @@ pub(super) async fn register(
         ..SubscriptionFilter::default()
     };
     let subscriptions = state.store.subscriptions(filter, page).await?;
-    let mut answer = json!({
-        "customer": customer,
-        "product_id": product.id,
-        "subscriptions": subscriptions,
-    });
-    if let Some(arn) = &registration.license_arn {
-        answer["license_arn"] = json!(arn);
-    }
-    Ok(Json(answer))
+    let license_arn = registration.license_arn;
+    Ok(Json(Registered { customer, product_id: product.id, license_arn, subscriptions }))
+}
+
+/// Who registered, and what they bought.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Registered {
+    customer: Customer,
+    product_id: ProductId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license_arn: Option<LicenseArn>,
+    subscriptions: Vec<Subscription>,
 }
 
 /// AWS has told who the buyer is; the seller may say as which customer.

@@ -4,31 +4,38 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::customers::{List, canonical, known};
-use super::extract::{Body, Params, Path, items, one_more, page};
-use super::{ApiState, Problem};
+use super::extract::{Body, Items, Params, Path, items, one_more, page};
+use super::{ApiState, Problem, Problems};
 use crate::domain::{
     CustomerId, PlanId, ProductId, Quantity, Status, Subscription, SubscriptionId,
 };
 use crate::store::{DirectSubscription, Page, SubscriptionFilter};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
     customer_id: Option<String>,
     product_id: Option<String>,
     plan_id: Option<String>,
+    #[param(value_type = Option<Status>)]
     status: Option<String>,
 }
 
+/// Subscriptions.
+#[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", operation_id = "listSubscriptions", params(Filter), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<Filter>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Subscription>>, Problem> {
     let status = match &query.status {
         None => None,
         Some(word) => Some(Status::parse(word).ok_or_else(|| {
@@ -47,11 +54,13 @@ pub(super) async fn list(
     listed(&state, filter, page).await
 }
 
+/// A customer's subscriptions.
+#[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), List), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn of_customer(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Subscription>>, Problem> {
     let customer = known(&state, &id).await?;
     let filter =
         SubscriptionFilter { customer_id: Some(customer.id), ..SubscriptionFilter::default() };
@@ -63,11 +72,13 @@ async fn listed(
     state: &ApiState,
     filter: SubscriptionFilter,
     page: Page,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<Subscription>>, Problem> {
     let rows = state.store.subscriptions(filter, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |subscription| subscription.id.to_string())))
+    Ok(items(rows, page.limit, |subscription| subscription.id.to_string()))
 }
 
+/// One subscription.
+#[utoipa::path(get, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "showSubscription", params(("id" = String, Path)), responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -77,7 +88,7 @@ pub(super) async fn show(
 }
 
 /// A subscription that the seller sold.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutSubscription {
     customer_id: CustomerId,
@@ -89,6 +100,8 @@ pub(super) struct PutSubscription {
     ends_at: Option<Timestamp>,
 }
 
+/// Subscribes a customer to a plan that the seller sells, or changes what was subscribed.
+#[utoipa::path(put, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "putSubscription", params(("id" = String, Path)), request_body = PutSubscription, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn put(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -102,12 +115,14 @@ pub(super) async fn put(
 }
 
 /// When a subscription is to end.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
     at: Option<Timestamp>,
 }
 
+/// Ends a subscription that the seller sold.
+#[utoipa::path(post, path = "/v1/subscriptions/{id}/cancel", tag = "subscriptions", operation_id = "cancelSubscription", params(("id" = String, Path)), request_body = Cancel, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<String>,

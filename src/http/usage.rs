@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::extract::read_body;
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, Problems};
 use crate::csv::read_usage;
 use crate::domain::allocation::TAGS_MOST;
 use crate::domain::usage::{Rejection, UsageEvent, UsageSubject};
@@ -23,10 +23,12 @@ pub(super) const BODY_LIMIT: usize = 16 * 1024 * 1024;
 const EVENTS_MOST: usize = 10_000;
 const ID_LONGEST: usize = 255;
 
+/// Reports usage. Each event is taken once, whole or not at all.
+#[utoipa::path(post, path = "/v1/usage", tag = "usage", operation_id = "reportUsage", request_body(content((UsageReport = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))), responses((status = 200, body = Receipt), Problems))]
 pub(super) async fn report(
     State(state): State<ApiState>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Receipt>, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let split = match kind.unwrap_or_default() {
         kind if kind.contains("ndjson") || kind.contains("jsonl") => split_lines,
@@ -53,15 +55,26 @@ pub(super) async fn report(
     count(receipt.duplicates, "duplicate");
     rejected.extend(receipt.rejected);
     count(rejected.len(), "rejected");
-    let rejected: Vec<Value> = rejected
-        .into_iter()
-        .map(|it| json!({"id": it.id, "code": it.code, "detail": it.detail}))
-        .collect();
-    Ok(Json(json!({
-        "accepted": receipt.accepted,
-        "duplicates": receipt.duplicates,
-        "rejected": rejected,
-    })))
+    let (accepted, duplicates) = (receipt.accepted, receipt.duplicates);
+    Ok(Json(Receipt { accepted, duplicates, rejected }))
+}
+
+/// What became of a report.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Receipt {
+    /// Events that are on disk now.
+    accepted: usize,
+    /// Events that were before.
+    duplicates: usize,
+    /// Events that were not taken.
+    rejected: Vec<Rejection>,
+}
+
+/// Usage events, at most 10,000.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read event by event, so that a bad one does not hold up the others")]
+pub(super) struct UsageReport {
+    events: Vec<WireEvent>,
 }
 
 fn count(events: usize, outcome: &'static str) {
@@ -103,14 +116,15 @@ fn split_csv(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
     raw.collect::<Result<_, _>>().map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WireEvent {
+pub(super) struct WireEvent {
     id: String,
     customer_id: CustomerId,
     feature_id: Option<FeatureId>,
     dimension: Option<DimensionKey>,
     product_id: Option<ProductId>,
+    #[schema(value_type = Quantity)]
     quantity: Box<RawValue>,
     timestamp: Option<String>,
     license_arn: Option<LicenseArn>,

@@ -3,28 +3,34 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::Value;
+use utoipa::IntoParams;
 
 use super::customers::canonical;
-use super::extract::{Params, Path, items, one_more, page};
-use super::{ApiState, Problem};
+use super::extract::{Items, Params, Path, items, one_more, page};
+use super::{ApiState, Problem, Problems};
 use crate::domain::FeatureId;
 use crate::store::{UsageFilter, UsageRow};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,
     customer_id: Option<String>,
     feature_id: Option<String>,
     record_id: Option<String>,
 }
 
+/// Usage as it was reported, and where it went.
+#[utoipa::path(get, path = "/v1/usage", tag = "usage", operation_id = "listUsage", params(List), responses((status = 200, body = Items<UsageRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Items<UsageRow>>, Problem> {
     let record = query
         .record_id
         .map(|id| id.parse().map_err(|_| Problem::not_found("metering record", &id)))
@@ -36,9 +42,11 @@ pub(super) async fn list(
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.usage_events(filter, one_more(&page)).await?;
-    Ok(Json(items(rows, page.limit, |event| event.seq.to_string())))
+    Ok(items(rows, page.limit, |event| event.seq.to_string()))
 }
 
+/// One usage event.
+#[utoipa::path(get, path = "/v1/usage/{id}", tag = "usage", operation_id = "showUsage", params(("id" = String, Path)), responses((status = 200, body = UsageRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,

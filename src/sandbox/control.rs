@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::market::{
-    Action, ActionError, CallContext, Market, NewProduct, Options, Order, Service,
+    Action, ActionError, CallContext, ListingChange, Market, NewProduct, Options, Order, Service,
 };
 use super::shared::SharedMarket;
 
@@ -20,6 +20,7 @@ use super::shared::SharedMarket;
 pub fn router(market: SharedMarket) -> Router {
     Router::new()
         .route("/_sandbox/products", get(list_products).post(add_product))
+        .route("/_sandbox/products/{product}", axum::routing::patch(change_product))
         .route("/_sandbox/demo", post(load_demo))
         .route("/_sandbox/buyers", get(list_buyers).post(add_buyer))
         .route("/_sandbox/buyers/{account_id}/{verb}", post(act))
@@ -84,6 +85,15 @@ async fn add_product(State(market): State<SharedMarket>, body: axum::body::Bytes
         let product = market.add_product(new, now)?;
         Ok(Json(json!(product)))
     })
+}
+
+async fn change_product(
+    State(market): State<SharedMarket>,
+    Path(product): Path<String>,
+    body: axum::body::Bytes,
+) -> Answer {
+    let change: ListingChange = read(&body)?;
+    market.with(|market, now| Ok(Json(json!(market.change_listing(&product, change, now)?))))
 }
 
 async fn load_demo(State(market): State<SharedMarket>) -> Json<Value> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::usage::quantity;
 use super::{During, Store, StoreError};
@@ -11,7 +12,7 @@ use crate::domain::{ProductId, Quantity};
 
 /// Units by where they are. `reported` is counted at the door, the others come from the records: that both agree
 /// is the proof that nothing was lost or made up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Balance {
     /// Taken from the application, to be billed.
     pub reported: Quantity,

@@ -162,7 +162,7 @@ fn apply_product(
                 product.dimensions.iter().filter(|it| it.removed_at.is_none()).cloned().collect();
             let usage_plan = entry.usage_plan.as_ref();
             let mapping = Mapping { plans: &plans, usage_plan, features: &features };
-            map_in(connection, id, &product.title, &listed, mapping, now)?;
+            map_in(connection, id, &product.title, &listed, &mapping, now)?;
         }
         (None, Some(listing)) => {
             let import = ImportProduct {
@@ -264,7 +264,7 @@ fn become_in(
 ) -> Result<(), CatalogueError> {
     for (feature_id, TermsEntry(terms)) in wanted {
         let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
-        put_entitlement_in(connection, id, entitlement, now)?;
+        put_entitlement_in(connection, id, &entitlement, now)?;
     }
     for held in known_plan(connection, id)?.newest() {
         if !wanted.contains_key(&held.feature_id) {

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::bearing::{frozen_of_leavers, hastened};
 use super::convert::{millis, timestamp};
@@ -14,7 +15,7 @@ use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{ClockHour, ProductId, Quantity};
 
 /// What of a product's usage is not billed yet, hour by hour.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DueHour {
     /// The product.
     pub product_id: ProductId,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::convert::{millis, timestamp};
@@ -11,7 +12,7 @@ use super::{During, Store, StoreError};
 use crate::domain::CustomerId;
 
 /// One event of the outbox.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Event {
     /// Its place in the order; also the cursor.
     #[serde(skip)]

@@ -115,7 +115,7 @@ pub(super) fn import_in(
     write_dimensions(connection, &id, &listing.dimensions, now)?;
     let usage_plan = import.usage_plan.as_ref();
     let mapping = Mapping { plans: &import.plans, usage_plan, features: &import.features };
-    map_in(connection, &id, &listing.title, &listing.dimensions, mapping, now)?;
+    map_in(connection, &id, &listing.title, &listing.dimensions, &mapping, now)?;
     let product = product_in(connection, &id)?.ok_or(StoreError::Corrupt {
         what: "a product",
         detail: format!("{id} is gone after it was written"),
@@ -140,7 +140,7 @@ pub(super) fn map_in(
     id: &ProductId,
     title: &str,
     dimensions: &[Dimension],
-    mapping: Mapping<'_>,
+    mapping: &Mapping<'_>,
     now: Timestamp,
 ) -> Result<(), ImportError> {
     let by_key: BTreeMap<&DimensionKey, &Dimension> =

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::convert::{optional_timestamp, timestamp};
 use super::page::Page;
@@ -14,7 +15,7 @@ use crate::domain::ledger::WireIdentity;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, LicenseArn, ProductId, Quantity};
 
 /// A metering record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RecordRow {
     /// Its id.
     pub id: String,
@@ -79,7 +80,7 @@ fn is_zero(quantity: &Quantity) -> bool {
 }
 
 /// One attempt at sending a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AttemptRow {
     /// Which one.
     pub attempt: i64,

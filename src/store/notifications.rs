@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::buyers::mark_buyer_in;
 use super::convert::{millis, optional_timestamp, timestamp};
@@ -46,7 +47,7 @@ pub struct Recorded {
 }
 
 /// A notification as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NotificationRow {
     /// Its id.
     pub id: String,

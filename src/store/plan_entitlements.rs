@@ -18,7 +18,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
         let entitlement = PlanEntitlement { feature_id, terms };
-        self.write(move |connection| put_entitlement_in(connection, &plan_id, entitlement, now))
+        self.write(move |connection| put_entitlement_in(connection, &plan_id, &entitlement, now))
             .await
     }
 
@@ -38,7 +38,7 @@ impl Store {
 pub(super) fn put_entitlement_in(
     connection: &Connection,
     plan_id: &PlanId,
-    entitlement: PlanEntitlement,
+    entitlement: &PlanEntitlement,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     let plan = known_plan(connection, plan_id)?;
@@ -47,11 +47,11 @@ pub(super) fn put_entitlement_in(
         return Err(PlanError::UnknownFeature(feature_id.clone()));
     }
     check_overage(connection, feature_id, &entitlement.terms)?;
-    if plan.newest().contains(&entitlement) {
+    if plan.newest().contains(entitlement) {
         return Ok(plan);
     }
     let version = draft_in(connection, plan_id)?;
-    write_entitlement_in(connection, plan_id, version, &entitlement)?;
+    write_entitlement_in(connection, plan_id, version, entitlement)?;
     changed_plan(connection, plan_id, "plan.updated", now)
 }
 

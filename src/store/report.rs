@@ -2,6 +2,7 @@
 
 use rusqlite::named_params;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::usage::quantity;
 use super::{During, Store, StoreError};
@@ -22,7 +23,7 @@ pub struct ReportFilter {
 
 /// What a customer used of a dimension in those hours, by where it is. The hours are those that are billed:
 /// usage that went on to a later hour counts there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReportRow {
     /// The product.
     pub product_id: ProductId,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::convert::millis;
 use super::events::append_event_in;
@@ -13,7 +14,7 @@ use crate::domain::plan::{Dimension, Product};
 use crate::domain::{DimensionKey, EntityId, ProductId};
 
 /// What differs between a listing and what was imported.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ProductChanges {
     /// Dimensions that are new.
     pub added: Vec<Dimension>,

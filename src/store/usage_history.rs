@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::convert::timestamp;
 use super::page::Page;
@@ -14,7 +15,7 @@ use crate::domain::{
 };
 
 /// A usage event, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UsageRow {
     /// Its place in the order of receipt; also the cursor.
     #[serde(skip)]
@@ -46,7 +47,7 @@ pub struct UsageRow {
 }
 
 /// The metering record that bears an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BearingRecord {
     /// Its id.
     pub id: String,

@@ -33,11 +33,17 @@ pub(crate) struct World {
     folder: TempDir,
     url: String,
     http: Client,
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 impl World {
-    /// A sandbox with the demo products, and a daemon that has imported all of them.
-    pub(crate) async fn with_demo_catalog() -> Self {
+    /// A sandbox with the demo products, and a daemon that knows nothing of them yet.
+    pub(crate) async fn with_nothing_imported() -> Self {
+        Self::with_settings(&[]).await
+    }
+
+    /// The same with some settings besides.
+    pub(crate) async fn with_settings(settings: &[(&'static str, &'static str)]) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sandbox = Sandbox::start(SandboxOptions { listen, seed: 7 }).await.unwrap();
         sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
@@ -48,8 +54,15 @@ impl World {
             folder,
             url: format!("http://127.0.0.1:{}", free_port()),
             http: Client::new(),
+            settings: settings.to_vec(),
         };
         world.start_daemon().await;
+        world
+    }
+
+    /// A sandbox with the demo products, and a daemon that has imported all of them.
+    pub(crate) async fn with_demo_catalog() -> Self {
+        let world = Self::with_nothing_imported().await;
         for listing in world.get("/v1/listings").await["items"].as_array().unwrap() {
             let entity = listing["entity_id"].as_str().unwrap();
             let plans: serde_json::Map<String, Value> = listing["dimensions"]
@@ -80,8 +93,24 @@ impl World {
             .env("MARKETD__METERING__GRACE", "0s")
             .env("MARKETD__METERING__INTERVAL", "200ms")
             .env("MARKETD__LOG__FILTER", "warn")
+            .envs(self.settings.iter().copied())
             .kill_on_drop(true);
         command
+    }
+
+    /// Runs a command against the daemon: its exit code, what it printed, and what it complained of.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output =
+            self.command().env("MARKETD_URL", &self.url).args(arguments).output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// What a command that goes well answers, as JSON.
+    pub(crate) async fn cli_json(&self, arguments: &[&str]) -> Value {
+        let (code, out, complaint) = self.cli(&[&["--output", "json"], arguments].concat()).await;
+        assert_eq!(code, 0, "{arguments:?}: {complaint}");
+        serde_json::from_str(&out).unwrap()
     }
 
     /// A daemon that is not waited for.
@@ -132,6 +161,11 @@ impl World {
             .unwrap();
         let summary = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         (output.status.code().unwrap_or(-1), summary)
+    }
+
+    /// A file of this name, in a folder that goes with the test.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Where the daemon answers.

@@ -1,11 +1,12 @@
 //! By what a record names its buyer: the product's code, or a licence.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode};
 
 /// By what a record names its buyer to AWS. Frozen with it: one buyer's hour in both forms is billed twice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WireIdentity {
     /// The product, where the buyer is named the legacy way.
     #[serde(skip_serializing_if = "Option::is_none")]

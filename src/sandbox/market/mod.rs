@@ -31,8 +31,8 @@ pub use actions::{Action, ActionError, ActionOutcome, Order, OrderTerm};
 pub use agreements::{Agreement, AgreementStatus, LicenseState};
 pub use ledger::{HonouredRecord, Ledger, MeteringForm, RefusedRecord};
 pub use model::{
-    Buyer, Dimension, DimensionType, IdenticalRetry, NewProduct, Options, Pricing, Product,
-    Protocol, Visibility,
+    Buyer, Dimension, DimensionType, IdenticalRetry, ListingChange, NewProduct, Options, Pricing,
+    Product, Protocol, Visibility,
 };
 
 use agreements::Agreements;

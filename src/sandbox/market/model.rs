@@ -140,6 +140,18 @@ pub struct NewProduct {
     pub entity_id: Option<String>,
 }
 
+/// What changes in a listing.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListingChange {
+    /// The title.
+    pub title: Option<String>,
+    /// Who can see it.
+    pub visibility: Option<Visibility>,
+    /// Every dimension that it has from now on.
+    pub dimensions: Option<Vec<Dimension>>,
+}
+
 fn default_visibility() -> Visibility {
     Visibility::Public
 }
@@ -270,6 +282,29 @@ impl Market {
         };
         self.entity_codes.insert(entity_id, product_code.clone());
         Ok(self.products.entry(product_code).or_insert(product))
+    }
+
+    /// Changes a product's listing, as a seller does in the portal; what is left out stays.
+    pub fn change_listing(
+        &mut self,
+        code_or_entity: &str,
+        change: ListingChange,
+        now: Timestamp,
+    ) -> Result<&Product, ActionError> {
+        let unknown = || ActionError::UnknownProduct { product: code_or_entity.to_owned() };
+        let code = self.product(code_or_entity).ok_or_else(unknown)?.product_code.clone();
+        let product = self.products.get_mut(&code).ok_or_else(unknown)?;
+        if let Some(title) = change.title {
+            product.title = title;
+        }
+        if let Some(visibility) = change.visibility {
+            product.visibility = visibility;
+        }
+        if let Some(dimensions) = change.dimensions {
+            product.dimensions = dimensions;
+        }
+        product.updated_at = now;
+        Ok(product)
     }
 
     /// All products, by product code.

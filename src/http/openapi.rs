@@ -1,0 +1,189 @@
+//! The API's description: what `/openapi.json` answers is made from the handlers and their types.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use utoipa::openapi::schema::{
+    KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
+};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr, Response, ResponseBuilder, SecurityRequirement};
+use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
+
+use crate::domain::catalogue::TermsEntry;
+use crate::domain::plan::{EntitlementTerms, PlanEntitlement};
+use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionView};
+
+/// What the description says beside the operations.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "marketd",
+        description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Quantity, ProblemDetails)),
+    modifiers(&Token),
+    tags(
+        (name = "entitlements", description = "What customers may use"),
+        (name = "usage", description = "What they used"),
+        (name = "customers", description = "Who they are"),
+        (name = "registrations", description = "How they come from AWS"),
+        (name = "subscriptions", description = "What they bought"),
+        (name = "plans", description = "What that grants"),
+        (name = "features", description = "What the application gates"),
+        (name = "catalogue", description = "All of it as a file"),
+        (name = "listings", description = "What AWS sells"),
+        (name = "products", description = "Listings that were imported"),
+        (name = "metering", description = "What is billed to AWS"),
+        (name = "notifications", description = "What AWS told"),
+        (name = "events", description = "What the application is told"),
+        (name = "integration", description = "The seller's AWS account"),
+        (name = "operations", description = "For those who watch the daemon"),
+    )
+)]
+pub(super) struct Api;
+
+/// The bearer token, which every path but the probes asks for where one is set.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        let none: [&str; 0] = [];
+        document.security =
+            Some(vec![SecurityRequirement::new("token", none), SecurityRequirement::default()]);
+    }
+}
+
+/// How an error is answered.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described here, written by `Problem`")]
+pub(super) struct ProblemDetails {
+    /// What kind it is, for programs; it never changes.
+    #[schema(example = "urn:marketd:problem:not-found")]
+    r#type: String,
+    /// The same in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What happened, to what, and what to do.
+    detail: String,
+}
+
+/// Every answer that is not a success.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let schema = utoipa::openapi::Ref::from_schema_name("ProblemDetails");
+        let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description("A problem: its `type` says which, its `detail` what to do")
+            .content("application/problem+json", content)
+            .build();
+        BTreeMap::from([("default".to_owned(), response.into())])
+    }
+}
+
+impl<K> PartialSchema for Id<K> {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build().into()
+    }
+}
+
+impl<K> ToSchema for Id<K> {
+    fn name() -> Cow<'static, str> {
+        "Id".into()
+    }
+}
+
+impl PartialSchema for ClockHour {
+    fn schema() -> RefOr<Schema> {
+        date_time().description(Some("The start of a clock hour")).build().into()
+    }
+}
+
+fn date_time() -> ObjectBuilder {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    ObjectBuilder::new().schema_type(Type::String).format(Some(format))
+}
+
+impl ToSchema for ClockHour {}
+
+impl PartialSchema for Quantity {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0));
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[0-9]+(\.[0-9]+)?$"));
+        let either = OneOfBuilder::new()
+            .item(number)
+            .item(text)
+            .description(Some(
+                "A decimal with at most six places: a number, or its digits as a string",
+            ))
+            .build();
+        Schema::OneOf(either).into()
+    }
+}
+
+impl ToSchema for Quantity {}
+
+impl PartialSchema for Status {
+    fn schema() -> RefOr<Schema> {
+        let words = Status::ALL.into_iter().map(Status::as_str);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build().into()
+    }
+}
+
+impl ToSchema for Status {}
+
+impl PartialSchema for Subscription {
+    fn schema() -> RefOr<Schema> {
+        SubscriptionView::schema()
+    }
+}
+
+impl ToSchema for Subscription {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SubscriptionView::schemas(schemas);
+    }
+}
+
+/// Its terms, and which feature they are of.
+impl PartialSchema for PlanEntitlement {
+    fn schema() -> RefOr<Schema> {
+        let mut object = match EntitlementTerms::schema() {
+            RefOr::T(Schema::Object(object)) => object,
+            other => return other,
+        };
+        object.properties.insert("feature_id".into(), Id::<()>::schema());
+        object.required.push("feature_id".into());
+        object.description = Some("What a plan grants of a feature".into());
+        Schema::Object(object).into()
+    }
+}
+
+impl ToSchema for PlanEntitlement {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntitlementTerms::schemas(schemas);
+    }
+}
+
+impl PartialSchema for TermsEntry {
+    fn schema() -> RefOr<Schema> {
+        EntitlementTerms::schema()
+    }
+}
+
+impl ToSchema for TermsEntry {
+    fn name() -> Cow<'static, str> {
+        EntitlementTerms::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntitlementTerms::schemas(schemas);
+    }
+}

@@ -1,0 +1,475 @@
+//! The path that a seller walks: from the trust policy to an application that is told no; and the ways off it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use marketd::sandbox::RoleGrant;
+use marketd::sandbox::market::{
+    Action, ListingChange, NewProduct, Order, Product, Protocol, Visibility,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::world::{World, eventually};
+
+fn product(world: &World, title: &str) -> Product {
+    world.market(|market, _| market.products().find(|it| it.title == title).unwrap().clone())
+}
+
+fn act(world: &World, account: &str, action: Action) -> Option<String> {
+    let acted = world.market(|market, now| market.act(now, account, action));
+    acted.expect("AWS takes it").registration_token
+}
+
+fn change(world: &World, product: &Product, change: ListingChange) {
+    world.market(|market, now| {
+        market.change_listing(&product.entity_id, change, now).expect("it is there");
+    });
+}
+
+fn access(answer: &Value) -> (bool, &str) {
+    (answer["has_access"].as_bool().unwrap(), answer["reason"].as_str().unwrap())
+}
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/marketplace";
+
+#[tokio::test]
+async fn from_the_trust_policy_to_an_application_that_is_told_no() {
+    let world = World::with_nothing_imported().await;
+    // The role that the printed policy makes, and one that lacks something.
+    let trust = world.cli_json(&["integration", "trust-policy"]).await;
+    let external_id = trust.pointer("/Statement/0/Condition/StringEquals/sts:ExternalId").unwrap();
+    let external_id = external_id.as_str().map(str::to_owned);
+    let policy = world.cli_json(&["integration", "iam-policy"]).await;
+    let permissions: Vec<String> = policy["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|statement| statement["Action"].as_array().unwrap())
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect();
+    let lacking =
+        permissions.iter().filter(|it| !it.ends_with("DescribeEntity")).cloned().collect();
+    let grant = |permissions| {
+        let (role_arn, external_id) = (ROLE.to_owned(), external_id.clone());
+        world.sandbox().add_role(RoleGrant {
+            role_arn,
+            external_id,
+            permissions: Some(permissions),
+        });
+    };
+    grant(lacking);
+    let lacks = world.cli_json(&["integration", "connect", "--role-arn", ROLE]).await;
+    assert!(lacks["problems"].to_string().contains("DescribeEntity"), "{lacks}");
+    grant(permissions);
+    let connected = world.cli_json(&["integration", "connect", "--role-arn", ROLE]).await;
+    let checks = connected["checks"].as_array().unwrap();
+    assert!(checks.len() == 12 && checks.iter().all(|check| check["ok"] == true), "{connected}");
+
+    // The listing, its plans, and what they grant.
+    let insight = product(&world, "Acme Insight");
+    let import = [
+        "listing",
+        "import",
+        &insight.entity_id,
+        "--product-id",
+        "insight",
+        "--plan",
+        "basic=basic",
+        "--plan",
+        "pro=pro",
+        "--feature",
+        "api_calls=calls",
+    ];
+    let imported = world.cli_json(&import).await;
+    assert_eq!(imported["plans"][0]["status"], "draft");
+    assert_eq!(imported["plans"][0]["pricing"], "custom");
+    assert_eq!(imported["plans"][0]["aws"][0]["dimension"], "basic", "marked as AWS's");
+    world
+        .cli_json(&["feature", "set", "sso", "--name", "Single sign-on", "--type", "boolean"])
+        .await;
+    world
+        .cli_json(&["plan", "entitle", "basic", "calls", "--limit", "2", "--reset", "month"])
+        .await;
+    world.cli_json(&["plan", "entitle", "pro", "sso"]).await;
+
+    // A buyer comes by AWS's redirect.
+    let order = || Order::of(&insight.product_code).with("basic", 1);
+    act(&world, "123456789012", Action::Purchase(order()));
+    let token = act(&world, "123456789012", Action::Register(order())).unwrap();
+    let body = json!({"registration_token": token, "customer_id": "acme"});
+    let registered = world.post("/v1/registrations", body).await;
+    assert_eq!(registered["subscriptions"][0]["plan_id"], "basic", "{registered}");
+
+    let ask = async |feature: &str, requested: &str| {
+        let mut arguments = vec!["customer", "access", "acme", feature];
+        if !requested.is_empty() {
+            arguments.extend(["--requested", requested]);
+        }
+        world.cli_json(&arguments).await
+    };
+    assert_eq!(access(&ask("calls", "").await), (false, "plan_not_published"));
+    world.cli_json(&["plan", "publish", "basic"]).await;
+    assert_eq!(access(&ask("calls", "").await), (true, "granted"), "in the very next answer");
+    assert_eq!(access(&ask("calls", "3").await), (false, "limit_exceeded"));
+    assert_eq!(access(&ask("sso", "").await), (false, "feature_not_in_plan"));
+    let used = json!({"events": [{"id": "1", "customer_id": "acme", "feature_id": "calls", "quantity": 2}]});
+    assert_eq!(world.post("/v1/usage", used).await["accepted"], 1);
+    let told = ask("calls", "").await;
+    assert_eq!(access(&told), (false, "limit_exceeded"), "{told}");
+    assert_eq!((&told["usage"], &told["remaining"]), (&json!(2), &json!(0)));
+
+    // An upgrade, and the end.
+    act(&world, "123456789012", Action::Upgrade(Order::of(&insight.product_code).with("pro", 1)));
+    world.cli_json(&["plan", "publish", "pro"]).await;
+    let yes = async |has: bool, feature: &str| {
+        eventually("a change at AWS", async || {
+            (ask(feature, "").await["has_access"] == has).then_some(())
+        })
+        .await;
+    };
+    yes(true, "sso").await;
+    act(&world, "123456789012", Action::Cancel(Order::of(&insight.product_code)));
+    yes(false, "sso").await;
+    let told = ask("sso", "").await;
+    assert_eq!(access(&told), (false, "no_subscription"));
+    assert_eq!(told["subscription_status"], "canceled", "{told}");
+    let balance = world.get("/v1/metering/balance").await;
+    assert_eq!(balance["reported"], 2, "what was bought on AWS is billed there: {balance}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_bought_here_is_served_the_same_way_and_never_billed_to_aws() {
+    let world = World::with_demo_catalog().await;
+    let insight = product(&world, "Acme Insight");
+    let dimensions = json!({insight.entity_id.as_str(): "api_calls"});
+    let calls = json!({"name": "Calls", "type": "metered", "dimensions": dimensions});
+    world.put("/v1/features/calls", calls).await;
+    world.put("/v1/plans/own", json!({"name": "Own"})).await;
+    world.put("/v1/plans/own/entitlements/calls", json!({"limit": 3, "soft": true})).await;
+    world.post("/v1/plans/own/publish", json!({})).await;
+    world.put("/v1/customers/here", json!({})).await;
+    let sold = json!({"customer_id": "here", "plan_id": "own", "quantity": 2});
+    let first = world.put("/v1/subscriptions/s1", sold.clone()).await;
+    assert_eq!((&first["source"], &first["status"]), (&json!("direct"), &json!("active")));
+    assert_eq!(
+        world.put("/v1/subscriptions/s1", sold).await,
+        first,
+        "asking again changes nothing"
+    );
+    let event = |id: &str, dimension: bool| {
+        let mut event = json!({"id": id, "customer_id": "here", "quantity": 4});
+        if dimension {
+            event["product_id"] = json!(insight.entity_id);
+            event["dimension"] = json!("api_calls");
+        } else {
+            event["feature_id"] = json!("calls");
+        }
+        event
+    };
+    let report = json!({"events": [event("1", false), event("2", true)]});
+    assert_eq!(world.post("/v1/usage", report).await["accepted"], 2);
+    let told = world.get("/v1/customers/here/entitlements/calls").await;
+    assert_eq!((access(&told), &told["usage"]), ((true, "granted"), &json!(4)), "soft: {told}");
+    assert_eq!(world.get("/v1/metering/balance").await["reported"], 0);
+
+    let put = |path, body, kind, word| (Method::PUT, path, body, kind, word);
+    let on = |customer: &str, plan: &str| json!({"customer_id": customer, "plan_id": plan});
+    world.put("/v1/customers/there", json!({})).await;
+    let backwards =
+        json!({"customer_id": "here", "plan_id": "own", "ends_at": "2020-01-01T00:00:00Z"});
+    let rows = [
+        put("/v1/subscriptions/s2", on("here", "pro"), (409, "sold-by-aws"), "AWS"),
+        put("/v1/subscriptions/s2", on("nobody", "own"), (404, "not-found"), "nobody"),
+        put("/v1/subscriptions/s2", on("here", "none"), (404, "not-found"), "none"),
+        put("/v1/subscriptions/s1", on("there", "own"), (409, "id-taken"), "here"),
+        put("/v1/subscriptions/s2", backwards, (422, "invalid-dates"), "after"),
+        put("/v1/subscriptions/s2", json!({"plan_id": "own"}), (400, "bad-request"), "customer_id"),
+    ];
+    for (method, path, body, (status, kind), word) in rows {
+        let (given, problem) = world.call(method, path, Some(body.clone())).await;
+        assert_eq!(
+            (given, &problem["type"]),
+            (status, &json!(format!("urn:marketd:problem:{kind}"))),
+            "{body}"
+        );
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{problem}");
+    }
+    // Held until a date, then over, and not to be had again under the same id.
+    let later =
+        world.post("/v1/subscriptions/s1/cancel", json!({"at": "2999-01-01T00:00:00Z"})).await;
+    assert_eq!(
+        (&later["status"], &later["ends_at"]),
+        (&json!("ending"), &json!("2999-01-01T00:00:00Z"))
+    );
+    let over = world.post("/v1/subscriptions/s1/cancel", json!({})).await;
+    assert_eq!(over["status"], "canceled", "{over}");
+    let told = world.get("/v1/customers/here/entitlements/calls").await;
+    assert_eq!(access(&told), (false, "no_subscription"));
+    let (status, problem) = world.try_put("/v1/subscriptions/s1", on("here", "own")).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:marketd:problem:subscription-over")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn listings_of_every_kind_are_shown_and_imported_once() {
+    let world = World::with_nothing_imported().await;
+    let draft = NewProduct {
+        title: "Acme Draft".into(),
+        protocol: Protocol::Licensed,
+        visibility: Visibility::Draft,
+        dimensions: Vec::new(),
+        product_code: None,
+        entity_id: Some("prod-draft".into()),
+    };
+    world.market(|market, now| drop(market.add_product(draft, now).unwrap().clone()));
+    // More than a page of the catalog's.
+    for number in 0..60 {
+        let more = NewProduct {
+            title: format!("Acme {number}"),
+            protocol: Protocol::Licensed,
+            visibility: Visibility::Limited,
+            dimensions: product(&world, "Acme Insight").dimensions,
+            product_code: None,
+            entity_id: None,
+        };
+        world.market(|market, now| drop(market.add_product(more, now).unwrap().clone()));
+    }
+    let listings = world.get("/v1/listings").await;
+    let listings = listings["items"].as_array().unwrap();
+    assert_eq!(listings.len(), 65);
+    let draft = listings.iter().find(|it| it["entity_id"] == "prod-draft").unwrap();
+    assert!(draft["problems"].to_string().contains("no dimensions"), "{draft}");
+
+    let insight = product(&world, "Acme Insight");
+    let path = format!("/v1/listings/{}/import", insight.entity_id);
+    world.put("/v1/plans/own", json!({"name": "Own"})).await;
+    world.put("/v1/plans/sold", json!({"name": "Sold"})).await;
+    world.put("/v1/customers/here", json!({})).await;
+    world.put("/v1/subscriptions/s1", json!({"customer_id": "here", "plan_id": "sold"})).await;
+    world.put("/v1/features/flag", json!({"name": "Flag", "type": "boolean"})).await;
+    let rows = [
+        (json!({"plans": {"basic": "sold"}}), 409, "sold-directly"),
+        (json!({"plans": {"none": "basic"}}), 422, "unknown-dimension"),
+        (json!({"features": {"basic": "calls"}}), 422, "unknown-dimension"),
+        (json!({"features": {"api_calls": "flag"}}), 422, "feature-type-fixed"),
+        (json!({"plans": {"basic": ""}}), 400, "bad-request"),
+    ];
+    for (body, status, kind) in rows {
+        let (given, problem) = world.call(Method::POST, &path, Some(body.clone())).await;
+        assert_eq!(
+            (given, &problem["type"]),
+            (status, &json!(format!("urn:marketd:problem:{kind}"))),
+            "{body}"
+        );
+    }
+    assert_eq!(
+        world.get("/v1/products").await["items"],
+        json!([]),
+        "a refused import leaves nothing"
+    );
+    let body = json!({"plans": {"basic": "own"}, "features": {"api_calls": "calls"}, "product_id": "insight"});
+    let imported = world.post(&path, body).await;
+    assert_eq!(imported["plans"][0]["id"], "own", "an existing plan may be taken: {imported}");
+    assert_eq!(imported["plans"][0]["source"], "aws");
+    assert_eq!(
+        world.get("/v1/features/calls").await["dimensions"],
+        json!({"insight": "api_calls"})
+    );
+    let status = world.get("/v1/integration").await;
+    assert!(status["problems"].to_string().contains("enterprise"), "it means no plan: {status}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_listing_that_changes_is_followed_and_what_is_gone_stays_with_those_who_have_it() {
+    let world = World::with_settings(&[("MARKETD__CATALOG__SYNC_INTERVAL", "200ms")]).await;
+    let insight = product(&world, "Acme Insight");
+    let plans = json!({"basic": "basic", "pro": "pro", "enterprise": "enterprise"});
+    let import = format!("/v1/listings/{}/import", insight.entity_id);
+    world.post(&import, json!({"plans": plans, "product_id": "insight"})).await;
+    world.put("/v1/features/sso", json!({"name": "SSO", "type": "boolean"})).await;
+    for plan in ["basic", "enterprise"] {
+        world.put(&format!("/v1/plans/{plan}/entitlements/sso"), json!({})).await;
+        world.post(&format!("/v1/plans/{plan}/publish"), json!({})).await;
+    }
+    act(
+        &world,
+        "123456789012",
+        Action::Purchase(Order::of(&insight.product_code).with("basic", 1)),
+    );
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": "123456789012"}})).await;
+
+    let mut dimensions = insight.dimensions.clone();
+    dimensions.retain(|it| it.key != "basic");
+    dimensions.iter_mut().find(|it| it.key == "pro").unwrap().name = "Professional".into();
+    let mut team = dimensions[0].clone();
+    team.key = "team".into();
+    dimensions.push(team);
+    change(
+        &world,
+        &insight,
+        ListingChange { dimensions: Some(dimensions), ..ListingChange::default() },
+    );
+    // Nobody asks: the schedule finds it.
+    let plan = eventually("the sync", async || {
+        let plan = world.get("/v1/plans/basic").await;
+        plan["aws"][0]["removed_at"].is_string().then_some(plan)
+    })
+    .await;
+    assert_eq!(plan["status"], "published", "a person archives it");
+    let events = world.get("/v1/events?limit=500").await;
+    let told = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|event| event["type"] == "product.synced")
+        .unwrap();
+    let keys = |list: &str| {
+        told["data"][list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["key"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (keys("added"), keys("changed"), keys("removed")),
+        (vec![json!("team")], vec![json!("pro")], vec![json!("basic")])
+    );
+    assert_eq!(world.post("/v1/products/insight/sync", json!({})).await["added"], json!([]));
+
+    world.post("/v1/plans/basic/archive", json!({})).await;
+    let told = world.get("/v1/customers/acme/entitlements/sso").await;
+    assert_eq!(access(&told), (true, "granted"), "{told}");
+    let priced = json!({"name": "Pro", "price": 5});
+    let (status, problem) = world.try_put("/v1/plans/pro", priced).await;
+    assert_eq!(status, 400, "{problem}");
+    let elsewhere = json!({"name": "Pro", "product_id": "other"});
+    assert_eq!(world.try_put("/v1/plans/pro", elsewhere).await.0, 409);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_catalogue_is_what_a_reviewed_file_says() {
+    let world = World::with_nothing_imported().await;
+    let insight = product(&world, "Acme Insight");
+    let file = world.file("catalogue.toml");
+    let write = |text: &str| {
+        let text = text.replace("ENTITY", &insight.entity_id);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let first = r#"
+        [products.insight]
+        entity_id = "ENTITY"
+        plans = { basic = "basic", pro = "pro" }
+
+        [features.sso]
+        name = "Single sign-on"
+        type = "boolean"
+
+        [features.calls]
+        name = "Calls"
+        type = "metered"
+        dimensions = { insight = "api_calls" }
+
+        [plans.basic]
+        name = "Basic"
+        status = "published"
+        entitlements = { calls = { limit = 100, reset = "month" } }
+
+        [plans.pro]
+        name = "Pro"
+        status = "draft"
+        entitlements = { sso = {}, calls = { unlimited = true } }
+    "#;
+    let path = write(first);
+    let dry = world.cli_json(&["apply", "-f", &path, "--dry-run"]).await;
+    assert_eq!(dry["applied"], false);
+    assert_eq!(world.get("/v1/catalogue").await["plans"], json!({}), "a dry run changes nothing");
+    assert!(
+        world.get("/v1/events").await["items"].as_array().unwrap().is_empty(),
+        "and tells nothing"
+    );
+    let wet = world.cli_json(&["apply", "-f", &path]).await;
+    assert_eq!(wet["changes"], dry["changes"], "it showed just what came of it");
+    assert_eq!(world.get("/v1/plans/basic").await["version"], 1);
+    let again = world.cli_json(&["apply", "-f", &path]).await;
+    assert_eq!(again["changes"], json!([]));
+
+    // What is exported is what was applied, and applies to nothing.
+    let (code, exported, _) = world.cli(&["export"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(world.cli_json(&["apply", "-f", &write(&exported)]).await["changes"], json!([]));
+
+    // A draft beside what is published, and a mapping taken back.
+    let second =
+        exported.replace("pro = \"pro\"\n", "") + "\n[plans.basic.draft]\ncalls = { limit = 50 }\n";
+    let changed = world.cli_json(&["apply", "-f", &write(&second)]).await;
+    let paths: Vec<&str> = changed["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(paths, ["plans.basic.draft", "products.insight.plans.pro"], "{changed}");
+    assert_eq!(world.get("/v1/plans/basic").await["entitlements"][0]["limit"], 100);
+    assert_eq!(world.get("/v1/plans/basic/preview").await["version"], 2);
+    let back = world.cli_json(&["apply", "-f", &write(first)]).await;
+    assert_eq!(back["changes"].as_array().unwrap().len(), 2, "{back}");
+
+    // Whole or not at all.
+    let rows = [
+        (
+            first.replace("Single sign-on", "SSO").replace("calls = { limit", "none = { limit"),
+            "none",
+        ),
+        (
+            first
+                .replace("Single sign-on", "SSO")
+                .replace("status = \"published\"", "status = \"draft\""),
+            "basic",
+        ),
+        (
+            first.replace("Single sign-on", "SSO").replace("basic = \"basic\"", "gold = \"basic\""),
+            "gold",
+        ),
+        (first.replace("type = \"boolean\"", "type = \"numeric\""), "sso"),
+        (first.replace("limit = 100", "limmit = 100"), "limmit"),
+        (first.replace("[plans.pro]", "[plans.pro"), "catalogue.toml"),
+    ];
+    for (text, word) in rows {
+        let (code, _, complaint) = world.cli(&["apply", "-f", &write(&text)]).await;
+        assert_eq!(code, 1, "{text}");
+        assert!(complaint.contains(word), "{word:?} is not in {complaint:?}");
+        assert_eq!(world.get("/v1/features/sso").await["name"], "Single sign-on");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_documents_name_the_account_the_queue_and_the_products_topics() {
+    let world = World::with_demo_catalog().await;
+    let code = product(&world, "Acme Insight").product_code;
+    let queue = world.cli_json(&["integration", "queue-policy"]).await.to_string();
+    assert!(queue.contains(&format!("aws-mp-entitlement-notification-{code}")), "{queue}");
+    for (format, word) in
+        [("cloudformation", "AWS::SNS::Subscription"), ("terraform", "aws_sns_topic_subscription")]
+    {
+        let template =
+            ["integration", "template", "--format", format, "--account-id", "444455556666"];
+        let (exit, text, _) = world.cli(&template).await;
+        assert_eq!(exit, 0);
+        assert!(
+            text.contains(word) && text.contains("444455556666") && text.contains(&code),
+            "{text}"
+        );
+    }
+    let bad = ["integration", "template", "--product-code", "a\"b"];
+    let (exit, _, complaint) = world.cli(&bad).await;
+    assert_eq!(exit, 1);
+    assert!(complaint.contains("letters and digits"), "{complaint}");
+    world.stop().await;
+}

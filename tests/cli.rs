@@ -18,17 +18,35 @@ const LOCAL: &[&[&str]] = &[
     &["doctor"],
     &["backup"],
     &["healthcheck"],
+    &["apply"],
+    &["export"],
 ];
 
 /// Groups, each with verbs that speak to a running daemon.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("integration", &["show", "trust-policy", "iam-policy", "connect", "remove"]),
+    (
+        "integration",
+        &["show", "trust-policy", "iam-policy", "queue-policy", "template", "connect", "remove"],
+    ),
     ("listing", &["list", "import", "sync"]),
     ("product", &["list", "show", "license"]),
-    ("plan", &["list", "show", "create", "publish", "archive", "entitle"]),
+    (
+        "plan",
+        &[
+            "list",
+            "show",
+            "create",
+            "entitle",
+            "unentitle",
+            "preview",
+            "publish",
+            "discard",
+            "archive",
+        ],
+    ),
     ("feature", &["list", "show", "set"]),
-    ("customer", &["list", "show", "provision", "subscriptions"]),
-    ("subscription", &["list", "show"]),
+    ("customer", &["list", "show", "provision", "subscriptions", "access"]),
+    ("subscription", &["list", "show", "set", "cancel"]),
     ("usage", &["report", "import", "list", "show"]),
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),

@@ -1,5 +1,6 @@
 //! `marketd demo`: a seller's month on the sandbox, told as it happens.
 
+mod seller;
 mod stage;
 mod story;
 

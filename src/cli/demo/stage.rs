@@ -264,6 +264,10 @@ impl Stage {
         answered(self.http.post(format!("{}{path}", self.url)).json(&body)).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        answered(self.http.put(format!("{}{path}", self.url)).json(&body)).await
+    }
+
     /// An order for a product.
     pub(super) fn order(&self, title: &str) -> anyhow::Result<Order> {
         Ok(Order::of(self.product(title)?.product_code))

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
+use super::seller::{ask, connect, publish, sell_directly};
 use super::stage::Stage;
 use crate::cli::output::say;
 use crate::sandbox::market::{Action, Order, OrderTerm};
@@ -23,8 +24,11 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         "A seller's month with marketd. AWS Marketplace is played by the built-in sandbox, on real wire protocols.",
     )?;
     say("")?;
+    connect(stage).await?;
     import(stage).await?;
+    publish(stage).await?;
     first_buyers(stage).await?;
+    sell_directly(stage).await?;
     let mut usage = Usage::default();
     usage.days(stage, 4).await?;
     upgrade(stage).await?;
@@ -70,7 +74,6 @@ async fn import(stage: &mut Stage) -> anyhow::Result<()> {
             &format!("imports the listing {}: plans {}", text("title"), plans.join(", ")),
         )?;
     }
-    say("")?;
     stage.settle().await
 }
 
@@ -132,8 +135,10 @@ async fn first_buyers(stage: &mut Stage) -> anyhow::Result<()> {
 async fn upgrade(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell("buyer", "Globex upgrades to pro")?;
     let order = stage.order("Acme Insight")?.with("pro", 1);
+    ask(stage, "globex", "sso").await?;
     stage.act(GLOBEX, Action::Upgrade(order))?;
     stage.settle().await?;
+    ask(stage, "globex", "sso").await?;
     say("")
 }
 

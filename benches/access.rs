@@ -27,7 +27,7 @@ use marketd::domain::plan::{
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
-use marketd::http::{ApiState, router};
+use marketd::http::{ApiParts, ApiState, router};
 use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -169,7 +169,7 @@ async fn api(store: Store) -> Router {
     let access = AccessChecks::start(store.clone(), clock.clone(), health.clone(), stale_after)
         .await
         .unwrap();
-    router(ApiState {
+    router(ApiState::new(ApiParts {
         store,
         aws: Connection::open(options, Identity::Environment).await,
         access,
@@ -179,7 +179,7 @@ async fn api(store: Store) -> Router {
         queue_url: None,
         metering_window: SignedDuration::from_hours(24),
         metrics: None,
-    })
+    }))
 }
 
 async fn serve(router: Router) -> SocketAddr {

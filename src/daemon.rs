@@ -1,6 +1,5 @@
 //! Starts the parts, supervises them and stops them in order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -15,7 +14,7 @@ use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{ApiState, Bound, router};
+use crate::http::{ApiParts, ApiState, Bound, router};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
 use crate::reconcile::Reconciler;
@@ -218,17 +217,17 @@ impl Daemon {
     }
 
     fn api_state(&self, access: AccessChecks) -> ApiState {
-        ApiState {
+        ApiState::new(ApiParts {
             store: self.store.clone(),
             aws: self.aws.clone(),
             access,
             clock: self.clock.clone(),
             health: self.health.clone(),
-            token: self.settings.http.token.clone().map(Arc::new),
+            token: self.settings.http.token.clone(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.clone()),
             metering_window: signed(self.settings.metering.window),
             metrics: self.metrics.clone(),
-        }
+        })
     }
 
     fn intake(&self) -> Option<Intake> {

@@ -342,7 +342,7 @@ async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
 
 #[tokio::test]
 async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
-    let world = World::with_demo_catalog().await;
+    let mut world = World::with_demo_catalog().await;
     let role = |name: &str, permissions: Option<Vec<String>>| {
         let role_arn = format!("arn:aws:iam::111122223333:role/{name}");
         let external_id = Some(format!("{name}-id"));
@@ -412,7 +412,14 @@ async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
         of_others.map(|call| call.count).sum::<u64>()
     };
     assert_eq!(others(world.sandbox().calls()), others(calls));
+    world.stop_daemon().await;
+    world.start_daemon().await;
+    world.stop_daemon().await;
+    world.start_daemon().await;
+    let gone: Vec<Refusal<'_>> =
+        vec![(Method::GET, "/v1/listings", None, 409, "not-connected", "connect")];
+    check_refusals(&world, gone).await;
     assert_eq!(world.put("/v1/integration", second).await["state"], "connected");
-    assert!(key_now().await.starts_with("ASIA"));
+    world.get("/v1/listings").await;
     world.stop().await;
 }

@@ -4,10 +4,10 @@
 
 mod support;
 
-use marketd::sandbox::RoleGrant;
 use marketd::sandbox::market::{
     Action, ListingChange, NewProduct, Order, Product, Protocol, Visibility,
 };
+use marketd::sandbox::{Fault, FaultKind, RoleGrant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::world::{World, eventually};
@@ -471,5 +471,63 @@ async fn the_documents_name_the_account_the_queue_and_the_products_topics() {
     let (exit, _, complaint) = world.cli(&bad).await;
     assert_eq!(exit, 1);
     assert!(complaint.contains("letters and digits"), "{complaint}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_may_come_before_the_purchase_and_old_knowledge_is_said_to_be_old() {
+    let settings = [
+        ("MARKETD__ACCESS__STALE_AFTER", "500ms"),
+        ("MARKETD__RECONCILE__SWEEP_INTERVAL", "100ms"),
+    ];
+    let world = World::with_settings(&settings).await;
+    let insight = product(&world, "Acme Insight");
+    let import = format!("/v1/listings/{}/import", insight.entity_id);
+    world.post(&import, json!({"plans": {"basic": "basic"}})).await;
+    for (feature, when_stale) in [("open", "allow"), ("closed", "deny")] {
+        let feature_body = json!({"name": feature, "type": "boolean", "when_stale": when_stale});
+        world.put(&format!("/v1/features/{feature}"), feature_body).await;
+        world.put(&format!("/v1/plans/basic/entitlements/{feature}"), json!({})).await;
+    }
+    world.post("/v1/plans/basic/publish", json!({})).await;
+    let ask = async |feature: &str| {
+        world.get(&format!("/v1/customers/acme/entitlements/{feature}")).await
+    };
+    assert_eq!(access(&ask("open").await), (false, "unknown_customer"));
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": "123456789012"}})).await;
+    assert_eq!(access(&ask("open").await), (false, "no_subscription"));
+    act(
+        &world,
+        "123456789012",
+        Action::Purchase(Order::of(&insight.product_code).with("basic", 1)),
+    );
+    eventually("the purchase", async || {
+        (access(&ask("closed").await) == (true, "granted")).then_some(())
+    })
+    .await;
+    assert_eq!(world.list("/v1/customers").await.len(), 1, "nobody was made up for it");
+
+    let down = |times| Fault {
+        operation: "GetEntitlements".into(),
+        kind: FaultKind::Error500,
+        times,
+        one_in: None,
+        amount: None,
+    };
+    world.arm(down(None));
+    let closed = eventually("AWS to be out of reach for long", async || {
+        Some(ask("closed").await).filter(|answer| answer["stale_since"].is_string())
+    })
+    .await;
+    assert_eq!(access(&closed), (false, "stale"), "{closed}");
+    let open = ask("open").await;
+    assert_eq!(access(&open), (true, "granted"));
+    assert_eq!(open["stale_since"], closed["stale_since"]);
+    world.sandbox().disarm();
+    eventually("AWS to be asked again", async || {
+        let answer = ask("closed").await;
+        (access(&answer) == (true, "granted") && answer["stale_since"].is_null()).then_some(())
+    })
+    .await;
     world.stop().await;
 }

@@ -169,10 +169,13 @@ impl AccessChecks {
         }
     }
 
-    /// Since when AWS could not be asked, where that is longer than it may be.
+    /// Since when AWS could not be asked, or its news not be read, where that is longer than it may be.
     fn stale_since(&self, now: Timestamp) -> Option<Timestamp> {
-        let last_ok = self.health.failing("entitlements")?.or(self.asked_before)?;
-        (now.duration_since(last_ok) > self.stale_after).then_some(last_ok)
+        let since = ["entitlements", "queue"].into_iter().filter_map(|part| {
+            let last_ok = self.health.failing(part)?.or(self.asked_before)?;
+            (now.duration_since(last_ok) > self.stale_after).then_some(last_ok)
+        });
+        since.min()
     }
 }
 

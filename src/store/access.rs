@@ -58,9 +58,9 @@ pub struct CustomerFacts {
     /// Its id, whatever alias was asked for.
     pub id: CustomerId,
     /// What it is subscribed to; where nothing is or will be in force, what was last.
-    pub held: Vec<HeldPlan>,
+    pub held: Box<[HeldPlan]>,
     /// What it has used of metered features, subscription by subscription.
-    pub meters: Vec<Meter>,
+    pub meters: Box<[Meter]>,
 }
 
 /// A subscription, as far as checks need it.
@@ -235,7 +235,8 @@ fn customer_in(
         }
         held.push(one);
     }
-    Ok(Some(CustomerFacts { id, held, meters }))
+    // Many of them are kept: no room to grow.
+    Ok(Some(CustomerFacts { id, held: held.into(), meters: meters.into() }))
 }
 
 fn subscriptions_in(

@@ -51,7 +51,7 @@ async fn run() {
     let constant = serve(Router::new().route("/constant", get(async || CONSTANT))).await;
 
     let cold = Instant::now();
-    let first = load(checks, |at| path(at), Stop::After(CUSTOMERS), None).await;
+    let first = load(checks, path, Stop::After(CUSTOMERS), None).await;
     println!(
         "the first check of each of {CUSTOMERS} customers: {:.1} s, {:.0} a second; memory {} MB, before {} MB",
         cold.elapsed().as_secs_f64(),

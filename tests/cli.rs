@@ -28,7 +28,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "integration",
         &["show", "trust-policy", "iam-policy", "queue-policy", "template", "connect", "remove"],
     ),
-    ("listing", &["list", "import", "sync"]),
+    ("listing", &["list", "show", "import", "sync"]),
     ("product", &["list", "show", "license"]),
     (
         "plan",

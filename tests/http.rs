@@ -341,8 +341,8 @@ async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
 }
 
 #[tokio::test]
-async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
-    let mut world = World::with_demo_catalog().await;
+async fn roles_are_exchanged_while_the_daemon_runs() {
+    let world = World::with_demo_catalog().await;
     let role = |name: &str, permissions: Option<Vec<String>>| {
         let role_arn = format!("arn:aws:iam::111122223333:role/{name}");
         let external_id = Some(format!("{name}-id"));
@@ -397,13 +397,24 @@ async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
         vec![(Method::GET, "/v1/listings", None, 502, "aws-access-denied", "ListEntities")];
     check_refusals(&world, listings).await;
 
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_called_after_the_integration_was_removed_until_it_is_connected_again() {
+    let mut world = World::with_demo_catalog().await;
+    let role_arn = "arn:aws:iam::111122223333:role/first".to_owned();
+    let external_id = Some("first-id".to_owned());
+    let body = json!({"role_arn": role_arn, "external_id": external_id});
+    world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions: None });
+    world.put("/v1/integration", body.clone()).await;
     let (status, removed) = world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
     assert_eq!((status, &removed["state"]), (200, &json!("none")), "{removed}");
     let calls = world.sandbox().calls();
     let gone: Vec<Refusal<'_>> =
         vec![(Method::GET, "/v1/listings", None, 409, "not-connected", "connect")];
     check_refusals(&world, gone).await;
-    assert_eq!(world.get("/v1/integration").await["external_id"], "narrow-id", "it is kept");
+    assert_eq!(world.get("/v1/integration").await["external_id"], "first-id", "it is kept");
     // A poll that was under way may have ended since; nothing else has been asked for.
     let others = |calls: Vec<_>| {
         let of_others = calls
@@ -419,7 +430,7 @@ async fn roles_are_exchanged_and_given_up_while_the_daemon_runs() {
     let gone: Vec<Refusal<'_>> =
         vec![(Method::GET, "/v1/listings", None, 409, "not-connected", "connect")];
     check_refusals(&world, gone).await;
-    assert_eq!(world.put("/v1/integration", second).await["state"], "connected");
+    assert_eq!(world.put("/v1/integration", body).await["state"], "connected");
     world.get("/v1/listings").await;
     world.stop().await;
 }

@@ -33,18 +33,14 @@ fn access(answer: &Value) -> (bool, &str) {
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/marketplace";
 
-#[tokio::test]
-async fn from_the_trust_policy_to_an_application_that_is_told_no() {
-    let world = World::with_nothing_imported().await;
-    // The role that the printed policy makes, and one that lacks something.
+/// Connects by the role that the printed policies make, after one that lacks a permission.
+async fn connect(world: &World) {
     let trust = world.cli_json(&["integration", "trust-policy"]).await;
     let external_id = trust.pointer("/Statement/0/Condition/StringEquals/sts:ExternalId").unwrap();
     let external_id = external_id.as_str().map(str::to_owned);
     let policy = world.cli_json(&["integration", "iam-policy"]).await;
-    let permissions: Vec<String> = policy["Statement"]
-        .as_array()
-        .unwrap()
-        .iter()
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let permissions: Vec<String> = statements
         .flat_map(|statement| statement["Action"].as_array().unwrap())
         .map(|action| action.as_str().unwrap().to_owned())
         .collect();
@@ -52,11 +48,8 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
         permissions.iter().filter(|it| !it.ends_with("DescribeEntity")).cloned().collect();
     let grant = |permissions| {
         let (role_arn, external_id) = (ROLE.to_owned(), external_id.clone());
-        world.sandbox().add_role(RoleGrant {
-            role_arn,
-            external_id,
-            permissions: Some(permissions),
-        });
+        let permissions = Some(permissions);
+        world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions });
     };
     grant(lacking);
     let lacks = world.cli_json(&["integration", "connect", "--role-arn", ROLE]).await;
@@ -65,33 +58,30 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
     let connected = world.cli_json(&["integration", "connect", "--role-arn", ROLE]).await;
     let checks = connected["checks"].as_array().unwrap();
     assert!(checks.len() == 12 && checks.iter().all(|check| check["ok"] == true), "{connected}");
+}
 
-    // The listing, its plans, and what they grant.
-    let insight = product(&world, "Acme Insight");
-    let import = [
-        "listing",
-        "import",
-        &insight.entity_id,
-        "--product-id",
-        "insight",
-        "--plan",
-        "basic=basic",
-        "--plan",
-        "pro=pro",
-        "--feature",
-        "api_calls=calls",
-    ];
-    let imported = world.cli_json(&import).await;
+/// The listing as product `insight`, and what its plans grant; nothing is published.
+async fn import(world: &World) -> Product {
+    let insight = product(world, "Acme Insight");
+    let import = ["listing", "import", &insight.entity_id, "--product-id", "insight"];
+    let mapping = ["--plan", "basic=basic", "--plan", "pro=pro", "--feature", "api_calls=calls"];
+    let imported = world.cli_json(&[&import[..], &mapping].concat()).await;
     assert_eq!(imported["plans"][0]["status"], "draft");
     assert_eq!(imported["plans"][0]["pricing"], "custom");
     assert_eq!(imported["plans"][0]["aws"][0]["dimension"], "basic", "marked as AWS's");
-    world
-        .cli_json(&["feature", "set", "sso", "--name", "Single sign-on", "--type", "boolean"])
-        .await;
-    world
-        .cli_json(&["plan", "entitle", "basic", "calls", "--limit", "2", "--reset", "month"])
-        .await;
+    let sso = ["feature", "set", "sso", "--name", "Single sign-on", "--type", "boolean"];
+    world.cli_json(&sso).await;
+    let calls = ["plan", "entitle", "basic", "calls", "--limit", "2", "--reset", "month"];
+    world.cli_json(&calls).await;
     world.cli_json(&["plan", "entitle", "pro", "sso"]).await;
+    insight
+}
+
+#[tokio::test]
+async fn from_the_trust_policy_to_an_application_that_is_told_no() {
+    let world = World::with_nothing_imported().await;
+    connect(&world).await;
+    let insight = import(&world).await;
 
     // A buyer comes by AWS's redirect.
     let order = || Order::of(&insight.product_code).with("basic", 1);
@@ -113,24 +103,25 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
     assert_eq!(access(&ask("calls", "").await), (true, "granted"), "in the very next answer");
     assert_eq!(access(&ask("calls", "3").await), (false, "limit_exceeded"));
     assert_eq!(access(&ask("sso", "").await), (false, "feature_not_in_plan"));
-    let used = json!({"events": [{"id": "1", "customer_id": "acme", "feature_id": "calls", "quantity": 2}]});
-    assert_eq!(world.post("/v1/usage", used).await["accepted"], 1);
+    let event = json!({"id": "1", "customer_id": "acme", "feature_id": "calls", "quantity": 2});
+    assert_eq!(world.post("/v1/usage", json!({"events": [event]})).await["accepted"], 1);
     let told = ask("calls", "").await;
     assert_eq!(access(&told), (false, "limit_exceeded"), "{told}");
     assert_eq!((&told["usage"], &told["remaining"]), (&json!(2), &json!(0)));
 
     // An upgrade, and the end.
-    act(&world, "123456789012", Action::Upgrade(Order::of(&insight.product_code).with("pro", 1)));
+    let insight = &insight.product_code;
+    act(&world, "123456789012", Action::Upgrade(Order::of(insight).with("pro", 1)));
     world.cli_json(&["plan", "publish", "pro"]).await;
-    let yes = async |has: bool, feature: &str| {
+    let told_at_last = async |has: bool| {
         eventually("a change at AWS", async || {
-            (ask(feature, "").await["has_access"] == has).then_some(())
+            (ask("sso", "").await["has_access"] == has).then_some(())
         })
         .await;
     };
-    yes(true, "sso").await;
-    act(&world, "123456789012", Action::Cancel(Order::of(&insight.product_code)));
-    yes(false, "sso").await;
+    told_at_last(true).await;
+    act(&world, "123456789012", Action::Cancel(Order::of(insight)));
+    told_at_last(false).await;
     let told = ask("sso", "").await;
     assert_eq!(access(&told), (false, "no_subscription"));
     assert_eq!(told["subscription_status"], "canceled", "{told}");
@@ -351,40 +342,44 @@ async fn a_listing_that_changes_is_followed_and_what_is_gone_stays_with_those_wh
     world.stop().await;
 }
 
+const CATALOGUE: &str = r#"
+[products.insight]
+entity_id = "ENTITY"
+plans = { basic = "basic", pro = "pro" }
+
+[features.sso]
+name = "Single sign-on"
+type = "boolean"
+
+[features.calls]
+name = "Calls"
+type = "metered"
+dimensions = { insight = "api_calls" }
+
+[plans.basic]
+name = "Basic"
+status = "published"
+entitlements = { calls = { limit = 100, reset = "month" } }
+
+[plans.pro]
+name = "Pro"
+status = "draft"
+entitlements = { sso = {}, calls = { unlimited = true } }
+"#;
+
+/// Writes a catalogue of the product's; its path.
+fn write(world: &World, product: &Product, text: &str) -> String {
+    let file = world.file("catalogue.toml");
+    std::fs::write(&file, text.replace("ENTITY", &product.entity_id)).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn the_catalogue_is_what_a_reviewed_file_says() {
     let world = World::with_nothing_imported().await;
     let insight = product(&world, "Acme Insight");
-    let file = world.file("catalogue.toml");
-    let write = |text: &str| {
-        let text = text.replace("ENTITY", &insight.entity_id);
-        std::fs::write(&file, text).unwrap();
-        file.to_str().unwrap().to_owned()
-    };
-    let first = r#"
-        [products.insight]
-        entity_id = "ENTITY"
-        plans = { basic = "basic", pro = "pro" }
-
-        [features.sso]
-        name = "Single sign-on"
-        type = "boolean"
-
-        [features.calls]
-        name = "Calls"
-        type = "metered"
-        dimensions = { insight = "api_calls" }
-
-        [plans.basic]
-        name = "Basic"
-        status = "published"
-        entitlements = { calls = { limit = 100, reset = "month" } }
-
-        [plans.pro]
-        name = "Pro"
-        status = "draft"
-        entitlements = { sso = {}, calls = { unlimited = true } }
-    "#;
+    let write = |text: &str| write(&world, &insight, text);
+    let first = CATALOGUE;
     let path = write(first);
     let dry = world.cli_json(&["apply", "-f", &path, "--dry-run"]).await;
     assert_eq!(dry["applied"], false);
@@ -420,7 +415,16 @@ async fn the_catalogue_is_what_a_reviewed_file_says() {
     let back = world.cli_json(&["apply", "-f", &write(first)]).await;
     assert_eq!(back["changes"].as_array().unwrap().len(), 2, "{back}");
 
-    // Whole or not at all.
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_is_applied_whole_or_not_at_all() {
+    let world = World::with_nothing_imported().await;
+    let insight = product(&world, "Acme Insight");
+    let write = |text: &str| write(&world, &insight, text);
+    let first = CATALOGUE;
+    world.cli_json(&["apply", "-f", &write(first)]).await;
     let rows = [
         (
             first.replace("Single sign-on", "SSO").replace("calls = { limit", "none = { limit"),

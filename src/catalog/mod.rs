@@ -12,7 +12,7 @@ use crate::aws::{
 };
 use crate::domain::plan::Dimension;
 use crate::domain::{EntityId, ProductCode, ProductId};
-use crate::store::{Listing, ProductChanges, Store, StoreError};
+use crate::store::{Listing, Page, ProductChanges, Store, StoreError};
 
 pub use schedule::Schedule;
 
@@ -51,13 +51,21 @@ pub enum CatalogError {
     Store(#[from] StoreError),
 }
 
-/// The account's SaaS products, those imported marked.
+/// The account's SaaS products, those imported marked, in the order of their ids. Each takes a call to AWS of its own,
+/// so only those of the page are looked at.
 pub async fn listings(
     clients: &AwsClients,
     store: &Store,
+    page: Page,
 ) -> Result<Vec<ListingView>, CatalogError> {
+    let mut summaries = list_products(clients).await?;
+    summaries.sort_by(|one, other| one.entity_id.cmp(&other.entity_id));
+    if let Some(after) = &page.after {
+        summaries.retain(|summary| summary.entity_id.as_str() > after.as_str());
+    }
+    summaries.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
     let mut views = Vec::new();
-    for summary in list_products(clients).await? {
+    for summary in summaries {
         match listing_view(clients, store, &summary.entity_id).await {
             Ok(view) => views.push(view),
             // One document that cannot be read hides none of the others.

@@ -25,7 +25,12 @@ const PRODUCTS: &[Column] = &[
 #[derive(Debug, Subcommand)]
 pub(super) enum Listing {
     /// Lists the account's SaaS products, those imported marked.
-    List,
+    List(Limit),
+    /// Shows a listing as the catalog describes it now, and what its document lacks.
+    Show {
+        /// The listing: prod-…
+        entity_id: String,
+    },
     /// Imports a listing: each entitled dimension becomes a plan.
     Import {
         /// The listing, as `listing list` names it: prod-…
@@ -54,7 +59,12 @@ impl Listing {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         match self {
-            Self::List => output.list(&daemon.get("/v1/listings").await?, LISTINGS),
+            Self::List(limit) => {
+                output.list(&daemon.list("/v1/listings", &[], limit.rows()).await?, LISTINGS)
+            }
+            Self::Show { entity_id } => {
+                output.one(&daemon.get(&format!("/v1/listings/{}", escape(&entity_id))).await?)
+            }
             Self::Import { entity_id, product_id, plans, usage_plan, features } => {
                 let map = |pairs: Vec<(String, String)>| -> Map<String, Value> {
                     pairs.into_iter().map(|(dimension, to)| (dimension, json!(to))).collect()

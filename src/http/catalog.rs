@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::extract::{Body, Items, Params, Path, items, one_more, page};
 use super::{ApiState, Problem, Problems};
 use crate::aws::AwsErrorKind;
 use crate::catalog::{self, CatalogError, ListingView};
@@ -31,12 +31,15 @@ pub(super) struct Paging {
 }
 
 /// The account's SaaS products in AWS's catalog, those imported marked.
-#[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings", responses((status = 200, body = Items<ListingView>), Problems))]
+#[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
+    params(Paging), responses((status = 200, body = Items<ListingView>), Problems))]
 pub(super) async fn listings(
     State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
 ) -> Result<Json<Items<ListingView>>, Problem> {
-    let listings = catalog::listings(&state.aws.clients(), &state.store).await?;
-    Ok(whole(listings))
+    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let rows = catalog::listings(&state.aws.clients(), &state.store, one_more(&page)).await?;
+    Ok(items(rows, page.limit, |listing| listing.entity_id.to_string()))
 }
 
 /// One listing.

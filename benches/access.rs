@@ -59,19 +59,22 @@ async fn run() {
         resident(),
         before,
     );
-    let (mut best, mut floor) = (0.0_f64, 0.0_f64);
-    for round in 1..=ROUNDS {
-        let bare = load(constant, |_| "/constant".into(), Stop::At(ROUND), None).await.rate();
-        let check = load(checks, path, Stop::At(ROUND), None).await.rate();
-        println!(
-            "round {round}: {check:.0} checks a second, {bare:.0} constants: {:.2}",
-            check / bare
-        );
-        (best, floor) = (best.max(check), floor.max(bare));
+    let (mut rates, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        floors.push(load(constant, |_| "/constant".into(), Stop::At(ROUND), None).await.rate());
+        rates.push(load(checks, path, Stop::At(ROUND), None).await.rate());
     }
-    println!("best of {ROUNDS}: {best:.0} checks a second, ratio {:.2}", best / floor);
-    let half = load(checks, path, Stop::At(ROUND), Some(best / 2.0)).await;
-    let bare = load(constant, |_| "/constant".into(), Stop::At(ROUND), Some(best / 2.0)).await;
+    let (rate, floor) = (median(&mut rates), median(&mut floors));
+    println!(
+        "median of {ROUNDS}: {rate:.0} checks a second ({:.0} to {:.0}), {floor:.0} constants ({:.0} to {:.0}): {:.2}",
+        rates[0],
+        rates[ROUNDS - 1],
+        floors[0],
+        floors[ROUNDS - 1],
+        rate / floor,
+    );
+    let half = load(checks, path, Stop::At(ROUND), Some(rate / 2.0)).await;
+    let bare = load(constant, |_| "/constant".into(), Stop::At(ROUND), Some(rate / 2.0)).await;
     println!(
         "at half load: median {:?}, p99 {:?}; the constant: median {:?}, p99 {:?}",
         half.percentile(50),

@@ -183,6 +183,7 @@ async fn api(store: Store) -> Router {
         access,
         clock,
         health,
+        door: None,
         token: None,
         queue_url: None,
         metering_window: SignedDuration::from_hours(24),

@@ -14,7 +14,7 @@ use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{ApiParts, ApiState, Bound, router};
+use crate::http::{ApiParts, ApiState, Bound, Door, router};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
 use crate::reconcile::Reconciler;
@@ -223,6 +223,10 @@ impl Daemon {
             access,
             clock: self.clock.clone(),
             health: self.health.clone(),
+            door: self.settings.registration.clone().map(|settings| Door {
+                redirect_url: settings.redirect_url,
+                lifetime: signed(settings.reference_lifetime),
+            }),
             token: self.settings.http.token.clone(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.clone()),
             metering_window: signed(self.settings.metering.window),

@@ -96,6 +96,7 @@ pub(super) struct Rates {
     pub(super) entitlements: RateLimit,
     pub(super) metering: RateLimit,
     pub(super) catalog: RateLimit,
+    pub(super) registrations: RateLimit,
 }
 
 /// The connection; clones share it, and see a change of role at once.
@@ -143,6 +144,8 @@ impl Connection {
             metering: RateLimit::per_second(options.metering_rate),
             // AWS's quota for ListEntities is 10 a second.
             catalog: RateLimit::per_second(5),
+            // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
+            registrations: RateLimit::per_second(5),
         });
         let calls = Arc::new(Calls::new(options.clock.clone()));
         let base = Base { config, options, rates, calls };

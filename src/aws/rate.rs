@@ -42,6 +42,21 @@ impl RateLimit {
         tokio::time::sleep_until(turn).await;
     }
 
+    /// Waits for this call's turn, if it comes soon enough; whoever does not want to wait so long takes no turn.
+    pub async fn acquire_within(&self, patience: Duration) -> bool {
+        let turn = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = state.next.max(Instant::now());
+            if turn > Instant::now() + patience {
+                return false;
+            }
+            state.next = turn + self.spacing * state.slowness;
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
+        true
+    }
+
     /// AWS throttled a call: halve the rate.
     pub fn slow_down(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

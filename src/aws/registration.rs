@@ -1,9 +1,11 @@
 //! `ResolveCustomer`: who the buyer behind a registration token is. It proves identity, not payment.
 
+use std::time::Duration;
+
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, AwsErrorKind};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
 const OPERATION: &str = "ResolveCustomer";
@@ -32,13 +34,28 @@ pub enum RegistrationError {
     /// AWS does not know the token, or it belongs to another seller's product.
     #[error("AWS does not know the registration token")]
     Unknown,
+    /// Too many buyers are waiting for their turn.
+    #[error("too many buyers are registering at once; try again")]
+    Busy,
     /// The call failed.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }
 
+/// Asks AWS who the buyer is, if a turn to ask comes soon enough.
+pub async fn resolve_customer_within(
+    clients: &AwsClients,
+    token: &SecretString,
+    patience: Duration,
+) -> Result<Registration, RegistrationError> {
+    if !clients.rates.registrations.acquire_within(patience).await {
+        return Err(RegistrationError::Busy);
+    }
+    resolve_customer(clients, token).await
+}
+
 /// Asks AWS who the buyer is. The token is a credential: it goes into this call and nowhere else.
-pub async fn resolve_customer(
+async fn resolve_customer(
     clients: &AwsClients,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
@@ -50,10 +67,17 @@ pub async fn resolve_customer(
             return Err(match error.as_service_error() {
                 Some(ResolveCustomerError::ExpiredTokenException(_)) => RegistrationError::Expired,
                 Some(ResolveCustomerError::InvalidTokenException(_)) => RegistrationError::Unknown,
-                _ => clients.failed(OPERATION, error).into(),
+                _ => {
+                    let error = clients.failed(OPERATION, error);
+                    if error.kind == AwsErrorKind::Throttled {
+                        clients.rates.registrations.slow_down();
+                    }
+                    error.into()
+                }
             });
         }
     };
+    clients.rates.registrations.speed_up();
     clients.calls.succeeded(OPERATION);
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {

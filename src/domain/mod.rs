@@ -15,6 +15,7 @@ pub mod notification;
 pub mod plan;
 mod quantity;
 pub mod reconciliation;
+pub mod reference;
 pub mod rollout;
 mod subscription;
 pub mod usage;

@@ -5,6 +5,7 @@ mod auth;
 mod catalog;
 mod catalogue;
 mod customers;
+mod door;
 mod extract;
 mod integration;
 mod ledger_files;
@@ -29,6 +30,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
+use reqwest::Url;
 use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
@@ -76,6 +78,8 @@ pub struct ApiParts {
     pub clock: Clock,
     /// How the parts stand.
     pub health: Health,
+    /// Where buyers go whom AWS's redirect brings; none where that is not set up.
+    pub door: Option<Door>,
     /// The bearer token.
     pub token: Option<SecretString>,
     /// The queue, for the policies and checks that name it.
@@ -84,6 +88,14 @@ pub struct ApiParts {
     pub metering_window: SignedDuration,
     /// What `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
+}
+
+/// Where buyers go whom AWS's redirect brings.
+pub struct Door {
+    /// The seller's sign-up page.
+    pub redirect_url: Url,
+    /// For how long the reference that they carry there is good.
+    pub lifetime: SignedDuration,
 }
 
 /// Every route.
@@ -145,7 +157,8 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(subscriptions::list))
         .routes(routes!(subscriptions::show, subscriptions::put))
         .routes(routes!(subscriptions::cancel))
-        .routes(routes!(registrations::register))
+        .routes(routes!(registrations::list, registrations::register))
+        .routes(routes!(registrations::show))
         .merge(usage)
         .routes(routes!(usage_history::list))
         .routes(routes!(usage_history::show))
@@ -162,9 +175,10 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(notifications::events))
 }
 
-/// What watches the daemon, and needs no token.
+/// What AWS and those who watch the daemon come to, and needs no token.
 fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
+        .routes(routes!(door::register))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))

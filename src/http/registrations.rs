@@ -1,5 +1,6 @@
-//! Buyers who come from AWS's redirect.
+//! Buyers who come from AWS: their token, or the reference that they carry from `/aws/register`, becomes a customer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -7,56 +8,35 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::customers::settle;
-use super::extract::Body;
+use super::extract::{Body, Items, Params, Path, items, one_more, page};
 use super::{ApiState, Problem, Problems};
-use crate::aws::{Registration, RegistrationError, resolve_customer};
-use crate::domain::{Customer, CustomerId, LicenseArn, ProductId, Subscription};
-use crate::store::{AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
+use crate::aws::{Registration, RegistrationError, resolve_customer_within};
+use crate::domain::reference::{self, ReferenceError};
+use crate::domain::{AgreementId, Customer, CustomerId, LicenseArn, ProductId, Subscription};
+use crate::store::{
+    AwsIds, Page, ProvisionCustomer, ProvisionError, RegistrationRow, SubscriptionFilter,
+};
 
 /// How long the answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
+/// How long a request waits for its turn to ask AWS.
+const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A token as AWS posted it to your own page, or a reference from `/aws/register`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Register {
     /// `x-amzn-marketplace-token` as AWS posted it.
-    #[schema(value_type = String)]
-    registration_token: SecretString,
-    customer_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    registration_token: Option<SecretString>,
+    /// What the buyer's browser carried to your page. It is exchanged once: again only for the same customer.
+    reference: Option<String>,
+    customer_id: Option<CustomerId>,
     name: Option<String>,
     email: Option<String>,
-}
-
-/// Resolves the token that AWS posted with a new buyer, and provisions them.
-#[utoipa::path(post, path = "/v1/registrations", tag = "registrations", operation_id = "register", request_body = Register, responses((status = 200, body = Registered), Problems))]
-pub(super) async fn register(
-    State(state): State<ApiState>,
-    Body(body): Body<Register>,
-) -> Result<Json<Registered>, Problem> {
-    let registration =
-        resolve_customer(&state.aws.clients(), &body.registration_token).await.map_err(problem)?;
-    let product = state.store.product_of_code(registration.product_code.clone()).await?;
-    let Some(product) = product else {
-        let detail = format!(
-            "the buyer comes from product code {}, whose listing is not imported",
-            registration.product_code
-        );
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "product-not-imported", detail));
-    };
-    let customer = provision(&state, &registration, body).await?;
-    settle(&state, &customer.id, WAIT).await?;
-    let page = Page { after: None, limit: 500 };
-    let filter = SubscriptionFilter {
-        customer_id: Some(customer.id.clone()),
-        product_id: Some(product.id.clone()),
-        ..SubscriptionFilter::default()
-    };
-    let subscriptions = state.store.subscriptions(filter, page).await?;
-    let license_arn = registration.license_arn;
-    Ok(Json(Registered { customer, product_id: product.id, license_arn, subscriptions }))
 }
 
 /// Who registered, and what they bought.
@@ -66,7 +46,97 @@ pub(super) struct Registered {
     product_id: ProductId,
     #[serde(skip_serializing_if = "Option::is_none")]
     license_arn: Option<LicenseArn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement_id: Option<AgreementId>,
+    /// What AWS posted beside the token.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    posted: BTreeMap<String, String>,
     subscriptions: Vec<Subscription>,
+}
+
+/// Says who a new buyer is, and provisions them.
+#[utoipa::path(post, path = "/v1/registrations", tag = "registrations", operation_id = "register",
+    request_body = Register, responses((status = 200, body = Registered), Problems))]
+pub(super) async fn register(
+    State(state): State<ApiState>,
+    Body(mut body): Body<Register>,
+) -> Result<Json<Registered>, Problem> {
+    match (body.registration_token.take(), body.reference.take()) {
+        (Some(token), None) => {
+            let clients = state.aws.clients();
+            let registration =
+                resolve_customer_within(&clients, &token, PATIENCE).await.map_err(problem)?;
+            Ok(Json(take_in(&state, &registration, body, BTreeMap::new()).await?))
+        }
+        (None, Some(reference)) => Ok(Json(exchange(&state, &reference, body).await?)),
+        _ => Err(Problem::bad_request(
+            "give registration_token, or the reference from /aws/register",
+        )),
+    }
+}
+
+/// Exchanges a reference. The same exchange again has the same answer; one for another customer is refused.
+async fn exchange(
+    state: &ApiState,
+    reference: &str,
+    mut body: Register,
+) -> Result<Registered, Problem> {
+    let now = state.clock.now();
+    let key = state.store.reference_key().await?;
+    let id = reference::open(&key, reference, now).map_err(|error| reference_problem(&error))?;
+    let forged = || reference_problem(&ReferenceError::Forged);
+    let row = state.store.registration(id).await?.ok_or_else(forged)?;
+    if let Some(taken_for) = &row.customer_id {
+        let same = body.customer_id.as_ref().is_none_or(|id| id == taken_for);
+        if !same {
+            let detail = format!("this reference was exchanged for customer {taken_for}");
+            return Err(Problem::new(StatusCode::GONE, "reference-used", detail));
+        }
+        body.customer_id = Some(taken_for.clone());
+    }
+    let registration = Registration {
+        product_code: row.product_code,
+        customer_identifier: row.customer_identifier,
+        account_id: row.account_id,
+        license_arn: row.license_arn,
+        agreement_id: row.agreement_id,
+    };
+    let registered = take_in(state, &registration, body, row.posted).await?;
+    state.store.settle_registration(row.id, registered.customer.id.clone(), now).await?;
+    Ok(registered)
+}
+
+async fn take_in(
+    state: &ApiState,
+    registration: &Registration,
+    body: Register,
+    posted: BTreeMap<String, String>,
+) -> Result<Registered, Problem> {
+    let product = state.store.product_of_code(registration.product_code.clone()).await?;
+    let Some(product) = product else {
+        let detail = format!(
+            "the buyer comes from product code {}, whose listing is not imported",
+            registration.product_code
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "product-not-imported", detail));
+    };
+    let customer = provision(state, registration, body).await?;
+    settle(state, &customer.id, WAIT).await?;
+    let page = Page { after: None, limit: 500 };
+    let filter = SubscriptionFilter {
+        customer_id: Some(customer.id.clone()),
+        product_id: Some(product.id.clone()),
+        ..SubscriptionFilter::default()
+    };
+    let subscriptions = state.store.subscriptions(filter, page).await?;
+    Ok(Registered {
+        customer,
+        product_id: product.id,
+        license_arn: registration.license_arn.clone(),
+        agreement_id: registration.agreement_id.clone(),
+        posted,
+        subscriptions,
+    })
 }
 
 /// AWS has told who the buyer is; the seller may say as which customer.
@@ -74,7 +144,7 @@ async fn provision(
     state: &ApiState,
     registration: &Registration,
     body: Register,
-) -> Result<Customer, Problem> {
+) -> Result<Customer, ProvisionError> {
     let ids = AwsIds {
         account_id: registration.account_id.clone(),
         customer_identifier: registration.customer_identifier.clone(),
@@ -82,13 +152,64 @@ async fn provision(
     };
     let known = state.store.customer_of(ids.clone()).await?;
     let id = match (body.customer_id, known) {
-        (Some(id), _) => CustomerId::new(id),
+        (Some(id), _) => id,
         (None, Some(known)) => known,
         (None, None) => state.store.introduce_customer(ids.clone(), state.clock.now()).await?,
     };
     let request =
         ProvisionCustomer { id, name: body.name, email: body.email, aws: ids, metadata: None };
-    Ok(state.store.provision_customer(request, state.clock.now()).await?)
+    state.store.provision_customer(request, state.clock.now()).await
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
+    cursor: Option<String>,
+}
+
+/// Buyers whom AWS's redirect brought to `/aws/register`.
+#[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
+    operation_id = "listRegistrations", params(List),
+    responses((status = 200, body = Items<RegistrationRow>), Problems))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<List>,
+) -> Result<Json<Items<RegistrationRow>>, Problem> {
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let rows = state.store.registrations(one_more(&page)).await?;
+    Ok(items(rows, page.limit, |row| row.id.clone()))
+}
+
+/// One buyer whom AWS's redirect brought.
+#[utoipa::path(get, path = "/v1/registrations/{id}", tag = "registrations",
+    operation_id = "showRegistration", params(("id" = String, Path)),
+    responses((status = 200, body = RegistrationRow), Problems))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<RegistrationRow>, Problem> {
+    let found = state.store.registration(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("registration", &id))
+}
+
+fn reference_problem(error: &ReferenceError) -> Problem {
+    match error {
+        ReferenceError::Forged => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "reference-unknown",
+            "this reference was not made here: pass `reference` as the browser brought it",
+        ),
+        ReferenceError::Expired => Problem::new(
+            StatusCode::GONE,
+            "reference-expired",
+            "the reference has expired: the buyer gets a new one with \"Set up your account\" on AWS Marketplace",
+        ),
+    }
 }
 
 fn problem(error: RegistrationError) -> Problem {
@@ -102,6 +223,11 @@ fn problem(error: RegistrationError) -> Problem {
             StatusCode::UNPROCESSABLE_ENTITY,
             "registration-token-unknown",
             "AWS does not know this registration token: pass x-amzn-marketplace-token as it was posted",
+        ),
+        RegistrationError::Busy => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many buyers are registering at once: try again",
         ),
         RegistrationError::Aws(error) => error.into(),
     }

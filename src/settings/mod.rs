@@ -8,6 +8,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
 use secrecy::SecretString;
 
 use layers::Layers;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     /// `[metering]`
     pub metering: MeteringSettings,
+    /// `[registration]`; none without a page to send buyers to.
+    pub registration: Option<RegistrationSettings>,
     /// `[catalog]`
     pub catalog: CatalogSettings,
     /// `[access]`
@@ -113,6 +116,15 @@ pub struct MeteringSettings {
     pub region: String,
 }
 
+/// Buyers whom AWS's redirect brings.
+#[derive(Clone, Debug)]
+pub struct RegistrationSettings {
+    /// The seller's sign-up page.
+    pub redirect_url: Url,
+    /// For how long the reference that they carry there is good.
+    pub reference_lifetime: Duration,
+}
+
 /// Keeping products in step with their listings.
 #[derive(Clone, Debug)]
 pub struct CatalogSettings {
@@ -189,6 +201,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     };
     let reconcile = reconcile(layers);
     let metering = metering(layers);
+    let registration = registration(layers);
     let catalog = layers
         .required("catalog.sync_interval")
         .map(|sync_interval| CatalogSettings { sync_interval });
@@ -204,6 +217,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         integration,
         reconcile: reconcile?,
         metering: metering?,
+        registration: registration?,
         catalog: catalog?,
         access: access?,
         webhook: webhook?,
@@ -294,6 +308,16 @@ fn webhook(layers: &mut Layers) -> Option<Option<WebhookSettings>> {
         }
         (None, _) => Some(None),
     }
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "outside: whether it can be read; inside: whether it is set"
+)]
+fn registration(layers: &mut Layers) -> Option<Option<RegistrationSettings>> {
+    let redirect_url: Option<Url> = layers.optional("registration.redirect_url");
+    let reference_lifetime: Duration = layers.required("registration.reference_lifetime")?;
+    Some(redirect_url.map(|redirect_url| RegistrationSettings { redirect_url, reference_lifetime }))
 }
 
 fn log(layers: &mut Layers) -> Option<LogSettings> {

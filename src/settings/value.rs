@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
 use secrecy::SecretString;
 
 /// A value that a setting can have, read from its text.
@@ -37,6 +38,15 @@ impl SettingValue for SecretString {
     fn parse(text: &str) -> Option<Self> {
         let trimmed = text.trim();
         (!trimmed.is_empty()).then(|| Self::from(trimmed))
+    }
+}
+
+impl SettingValue for Url {
+    const ALLOWED: &'static str = "an address such as https://app.example.com/welcome";
+
+    fn parse(text: &str) -> Option<Self> {
+        let url = Self::parse(text.trim()).ok()?;
+        (["https", "http"].contains(&url.scheme()) && url.has_host()).then_some(url)
     }
 }
 

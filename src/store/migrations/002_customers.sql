@@ -57,3 +57,23 @@ CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_m
 -- One live subscription for what was bought, whatever order the news came in.
 CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, ifnull(dimension, ''))
     WHERE ended_at_ms IS NULL AND source = 'aws';
+
+CREATE TABLE registrations (
+    -- buyers whom AWS's redirect brought; their ids are made in the order of time
+    id TEXT PRIMARY KEY,
+    product_code TEXT NOT NULL,
+    account_id TEXT,
+    customer_identifier TEXT,
+    license_arn TEXT,
+    agreement_id TEXT,
+    posted TEXT NOT NULL,               -- JSON object: what AWS posted beside the token, which is not kept
+    at_ms INTEGER NOT NULL,
+    customer_id TEXT,                   -- whom the seller took them for
+    exchanged_at_ms INTEGER
+) STRICT;
+
+CREATE TABLE secrets (
+    -- keys that marketd makes for itself
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,187 @@
+//! Buyers whom AWS's redirect brought: who they are, what AWS posted with them, and whom the seller took them for.
+//! The token that proved it is not kept.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::convert::{millis, optional_timestamp, timestamp};
+use super::events::append_event_in;
+use super::page::Page;
+use super::{During, Store, StoreError};
+use crate::domain::{
+    AccountId, AgreementId, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
+};
+
+/// A buyer who came to the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RegistrationRow {
+    /// Its id.
+    pub id: String,
+    /// The product that they come from.
+    pub product_code: ProductCode,
+    /// The buyer's account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<AccountId>,
+    /// The buyer's legacy name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// The licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_arn: Option<LicenseArn>,
+    /// The agreement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement_id: Option<AgreementId>,
+    /// What else AWS posted, as `x-amzn-marketplace-offer-type`: `free-trial`.
+    pub posted: BTreeMap<String, String>,
+    /// When they came.
+    pub at: Timestamp,
+    /// Whom the seller took them for; none until the reference is exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<CustomerId>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchanged_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// The key that references are signed with; made on first use and kept.
+    pub async fn reference_key(&self) -> Result<Vec<u8>, StoreError> {
+        if let Some(key) = self.read(key_in).await? {
+            return Ok(key);
+        }
+        let made = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO secrets (name, value) VALUES ('reference', ?1) ON CONFLICT DO NOTHING",
+                )
+                .and_then(|mut insert| insert.execute([made]))
+                .during("keep a key")?;
+            let missing = StoreError::Corrupt { what: "a key", detail: "it is gone".into() };
+            key_in(connection)?.ok_or(missing)
+        })
+        .await
+    }
+
+    /// Notes a buyer who came.
+    pub async fn record_registration(
+        &self,
+        registration: RegistrationRow,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            insert_in(connection, &registration)?;
+            append_event_in(
+                connection,
+                "registration.received",
+                None,
+                &registration,
+                registration.at,
+            )
+        })
+        .await?;
+        self.nudge_events();
+        Ok(())
+    }
+
+    /// Notes whom the seller took a buyer for. What was noted before stays.
+    pub async fn settle_registration(
+        &self,
+        id: String,
+        customer: CustomerId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let settled = connection
+                .prepare_cached(
+                    "UPDATE registrations SET customer_id = ?2, exchanged_at_ms = ?3
+                     WHERE id = ?1 AND exchanged_at_ms IS NULL",
+                )
+                .and_then(|mut update| update.execute((&id, customer.as_str(), millis(now))))
+                .during("settle a registration")?;
+            if settled > 0 {
+                let data = json!({"id": id, "customer_id": customer});
+                append_event_in(connection, "registration.exchanged", Some(&customer), &data, now)?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+        self.nudge_events();
+        Ok(())
+    }
+
+    /// One registration.
+    pub async fn registration(&self, id: String) -> Result<Option<RegistrationRow>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT * FROM registrations WHERE id = ?1")
+                .and_then(|mut select| select.query_row([id], registration_row).optional())
+                .during("read a registration")
+        })
+        .await
+    }
+
+    /// Registrations, in the order in which they came.
+    pub async fn registrations(&self, page: Page) -> Result<Vec<RegistrationRow>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT * FROM registrations WHERE id > ?1 ORDER BY id LIMIT ?2")
+                .and_then(|mut select| {
+                    let after = page.after.unwrap_or_default();
+                    select.query_map((after, page.limit), registration_row)?.collect()
+                })
+                .during("list registrations")
+        })
+        .await
+    }
+}
+
+fn key_in(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
+    connection
+        .prepare_cached("SELECT value FROM secrets WHERE name = 'reference'")
+        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+        .during("read a key")
+}
+
+fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO registrations (id, product_code, account_id, customer_identifier, license_arn,
+                 agreement_id, posted, at_ms)
+             VALUES (:id, :code, :account, :identifier, :license, :agreement, :posted, :at)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(named_params! {
+                ":id": it.id, ":code": it.product_code.as_str(),
+                ":account": it.account_id.as_ref().map(AccountId::as_str),
+                ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                ":license": it.license_arn.as_ref().map(LicenseArn::as_str),
+                ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
+                ":posted": json!(it.posted).to_string(), ":at": millis(it.at),
+            })
+        })
+        .during("note a registration")?;
+    Ok(())
+}
+
+fn registration_row(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let posted: String = row.get("posted")?;
+    Ok(RegistrationRow {
+        id: row.get("id")?,
+        product_code: ProductCode::new(row.get::<_, String>("product_code")?),
+        account_id: text("account_id")?.map(AccountId::new),
+        customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
+        license_arn: text("license_arn")?.map(LicenseArn::new),
+        agreement_id: text("agreement_id")?.map(AgreementId::new),
+        posted: serde_json::from_str(&posted).unwrap_or_default(),
+        at: timestamp(row.get("at_ms")?),
+        customer_id: text("customer_id")?.map(CustomerId::new),
+        exchanged_at: optional_timestamp(row.get("exchanged_at_ms")?),
+    })
+}

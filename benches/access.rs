@@ -28,6 +28,7 @@ use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
 use marketd::http::{ApiParts, ApiState, router};
+use marketd::intake::sns::{HttpsFetch, SnsDoor};
 use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -178,11 +179,17 @@ async fn api(store: Store) -> Router {
         .await
         .unwrap();
     router(ApiState::new(ApiParts {
-        store,
+        store: store.clone(),
         aws: Connection::open(options, Identity::Environment).await,
         access,
-        clock,
+        clock: clock.clone(),
         health,
+        sns: SnsDoor::new(
+            store.clone(),
+            clock.clone(),
+            std::sync::Arc::new(HttpsFetch::new().unwrap()),
+            Vec::new(),
+        ),
         door: None,
         token: None,
         queue_url: None,

@@ -98,6 +98,7 @@ async fn intake(sandbox: &Sandbox, aws: &Connection) -> Duration {
         queue_url: sandbox.queue_url(),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(120),
+        verify: None,
     };
     let shutdown = CancellationToken::new();
     let begun = Instant::now();

@@ -1,5 +1,6 @@
 //! Starts the parts, supervises them and stops them in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{ApiParts, ApiState, Bound, Door, router};
+use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
 use crate::reconcile::Reconciler;
@@ -42,6 +44,12 @@ pub enum DaemonError {
         listen: Listen,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Nothing can be fetched over HTTPS.
+    #[error("could not prepare to fetch over HTTPS")]
+    Https {
+        /// What is wrong.
+        source: reqwest::Error,
     },
     /// A part stopped by itself.
     #[error(transparent)]
@@ -121,8 +129,10 @@ impl Daemon {
         let mut doors = Supervisor::new(shutdown);
         let mut workers = Supervisor::new(CancellationToken::new());
         let access = self.access_checks().await?;
-        doors.start("http", bound.serve(router(self.api_state(access)), doors.token()));
-        if let Some(intake) = self.intake() {
+        let sns = self.sns_door()?;
+        let state = self.api_state(access, sns);
+        doors.start("http", bound.serve(router(state), doors.token()));
+        if let Some(intake) = self.intake()? {
             let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
                 doors.start("intake", intake.clone().run(doors.token()));
@@ -167,7 +177,7 @@ impl Daemon {
     /// One pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
-        if let Some(intake) = self.intake() {
+        if let Some(intake) = self.intake()? {
             match intake.drain().await {
                 Ok(recorded) => {
                     summary.notifications.new = recorded.new;
@@ -216,11 +226,18 @@ impl Daemon {
         AccessChecks::start(store, clock, self.health.clone(), stale_after).await
     }
 
-    fn api_state(&self, access: AccessChecks) -> ApiState {
+    fn sns_door(&self) -> Result<SnsDoor, DaemonError> {
+        let fetch = HttpsFetch::new().map_err(|source| DaemonError::Https { source })?;
+        let topics = self.settings.sns.topics.clone();
+        Ok(SnsDoor::new(self.store.clone(), self.clock.clone(), Arc::new(fetch), topics))
+    }
+
+    fn api_state(&self, access: AccessChecks, sns: SnsDoor) -> ApiState {
         ApiState::new(ApiParts {
             store: self.store.clone(),
             aws: self.aws.clone(),
             access,
+            sns,
             clock: self.clock.clone(),
             health: self.health.clone(),
             door: self.settings.registration.clone().map(|settings| Door {
@@ -234,9 +251,10 @@ impl Daemon {
         })
     }
 
-    fn intake(&self) -> Option<Intake> {
-        let queue = self.settings.queue.as_ref()?;
-        Some(Intake {
+    fn intake(&self) -> Result<Option<Intake>, DaemonError> {
+        let Some(queue) = self.settings.queue.as_ref() else { return Ok(None) };
+        let verify = queue.verify_signatures.then(|| self.sns_door()).transpose()?;
+        Ok(Some(Intake {
             store: self.store.clone(),
             aws: self.aws.clone(),
             clock: self.clock.clone(),
@@ -244,7 +262,8 @@ impl Daemon {
             queue_url: queue.url.clone(),
             wait: queue.wait,
             visibility_timeout: queue.visibility_timeout,
-        })
+            verify,
+        }))
     }
 
     fn reconciler(&self) -> Reconciler {

@@ -148,7 +148,8 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { config, output, command } = arguments;
     let config = config.as_deref();
     match command {
-        Command::Run(run) => return run.execute(config, output).await,
+        // The whole daemon is in this one.
+        Command::Run(run) => return Box::pin(run.execute(config, output)).await,
         #[cfg(feature = "sandbox")]
         Command::Demo(demo) => demo.execute().await?,
         #[cfg(feature = "sandbox")]

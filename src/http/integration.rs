@@ -18,6 +18,7 @@ use crate::aws::{
     caller_account, iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
 };
 use crate::health::PartHealth;
+use crate::intake::sns::Refused;
 use crate::store::IntegrationRow;
 
 /// The connection to the seller's AWS account: how it was made, how it has gone since, and what is wrong.
@@ -53,6 +54,8 @@ pub(super) struct IntegrationView {
     /// How the daemon's parts stand.
     #[schema(value_type = BTreeMap<String, PartHealth>)]
     parts: BTreeMap<&'static str, PartHealth>,
+    /// SNS messages that came over HTTPS and were not believed.
+    refused_sns: Refused,
     /// What is wrong, and what to do about it.
     problems: Vec<String>,
 }
@@ -77,6 +80,7 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
         last_message_at: state.store.last_received_at().await?,
         calls: state.aws.calls(),
         parts,
+        refused_sns: state.sns.refused(),
         problems,
     })
 }
@@ -96,7 +100,16 @@ async fn problems(
         problems.push(format!("{part} is failing since {}: {detail}", health.since));
     }
     if state.queue_url.is_none() {
-        problems.push("queue.url is not set: only the sweep brings news from AWS".to_owned());
+        problems.push(
+            "queue.url is not set: only /aws/sns and the sweep bring news from AWS".to_owned(),
+        );
+    }
+    let refused = state.sns.refused();
+    if let (Some(at), Some(reason)) = (refused.last_at, &refused.last_reason) {
+        let count = refused.count;
+        problems.push(format!(
+            "{count} SNS messages over HTTPS were refused, the last at {at}: {reason}"
+        ));
     }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         problems.push(format!(

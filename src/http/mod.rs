@@ -16,6 +16,7 @@ mod ops;
 mod problem;
 mod registrations;
 mod serve;
+mod sns;
 mod subscriptions;
 mod usage;
 mod usage_history;
@@ -41,6 +42,7 @@ use crate::access::AccessChecks;
 use crate::aws;
 use crate::clock::Clock;
 use crate::health::Health;
+use crate::intake::sns::SnsDoor;
 use crate::store::Store;
 
 use openapi::Problems;
@@ -78,6 +80,8 @@ pub struct ApiParts {
     pub clock: Clock,
     /// How the parts stand.
     pub health: Health,
+    /// What takes in SNS messages.
+    pub sns: SnsDoor,
     /// Where buyers go whom AWS's redirect brings; none where that is not set up.
     pub door: Option<Door>,
     /// The bearer token.
@@ -179,6 +183,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
 fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(door::register))
+        .routes(routes!(sns::receive))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))

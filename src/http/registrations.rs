@@ -83,8 +83,8 @@ async fn exchange(
 ) -> Result<Registered, Problem> {
     let now = state.clock.now();
     let key = state.store.reference_key().await?;
-    let id = reference::open(&key, reference, now).map_err(|error| reference_problem(&error))?;
-    let forged = || reference_problem(&ReferenceError::Forged);
+    let id = reference::open(&key, reference, now).map_err(reference_problem)?;
+    let forged = || reference_problem(ReferenceError::Forged);
     let row = state.store.registration(id).await?.ok_or_else(forged)?;
     if let Some(taken_for) = &row.customer_id {
         let same = body.customer_id.as_ref().is_none_or(|id| id == taken_for);
@@ -197,7 +197,7 @@ pub(super) async fn show(
     found.map(Json).ok_or_else(|| Problem::not_found("registration", &id))
 }
 
-fn reference_problem(error: &ReferenceError) -> Problem {
+fn reference_problem(error: ReferenceError) -> Problem {
     match error {
         ReferenceError::Forged => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

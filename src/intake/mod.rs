@@ -1,6 +1,27 @@
 //! Notifications in: every wire format, committed before it is acknowledged.
 
 mod poller;
+pub mod sns;
 pub mod wire;
 
+use crate::store::Incoming;
+
 pub use poller::{Intake, IntakeError};
+
+/// A body as it is recorded: what it says, or whole, where it cannot be read.
+fn incoming(delivery: wire::Delivery<'_>) -> Incoming {
+    let body = delivery.body;
+    match wire::read(delivery) {
+        Ok(notification) => Incoming::Notification(Box::new(notification)),
+        Err(unreadable) => {
+            tracing::warn!(
+                notification.id = unreadable.id,
+                body.bytes = body.len(),
+                reason = unreadable.reason,
+                "a message cannot be read and is quarantined"
+            );
+            let wire::Unreadable { id, reason } = unreadable;
+            Incoming::Unreadable { id, body: body.to_owned(), reason }
+        }
+    }
+}

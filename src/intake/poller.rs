@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::incoming as read;
+use super::sns::{Arrived, Refusal, SnsDoor, SnsError};
 use super::wire::{self, Delivery};
 use crate::aws::{self, described};
 use crate::clock::Clock;
@@ -45,6 +47,8 @@ pub struct Intake {
     pub wait: Duration,
     /// How long a message that was received stays invisible to others.
     pub visibility_timeout: Duration,
+    /// What verifies the signatures of SNS messages; none where that is not asked for.
+    pub verify: Option<SnsDoor>,
 }
 
 /// Why a batch could not be taken in.
@@ -55,6 +59,12 @@ pub enum IntakeError {
     Receive {
         /// The queue.
         queue_url: String,
+        /// What AWS said.
+        detail: String,
+    },
+    /// Whether a message is AWS's could not be found out; the batch stays in the queue and comes back.
+    #[error("could not verify a message's signature: {detail}")]
+    Verify {
         /// What AWS said.
         detail: String,
     },
@@ -142,6 +152,23 @@ impl Intake {
         }
     }
 
+    /// A message as it is recorded. Where signatures are to be verified, one that does not hold is quarantined; if
+    /// AWS's certificate cannot be had, the messages stay in the queue.
+    async fn checked(&self, message: &Message, now: Timestamp) -> Result<Incoming, IntakeError> {
+        let body = message.body().unwrap_or_default();
+        let Some(sns) = self.verify.as_ref().filter(|_| wire::is_sns_envelope(body)) else {
+            return Ok(incoming(message, now));
+        };
+        match sns.verify(body, Arrived::ThroughQueue).await {
+            Ok(_) => Ok(incoming(message, now)),
+            Err(SnsError::Refused(Refusal::Unreachable(detail))) => {
+                Err(IntakeError::Verify { detail })
+            }
+            Err(SnsError::Refused(refusal)) => Ok(forged(body, &refusal)),
+            Err(SnsError::Store(error)) => Err(error.into()),
+        }
+    }
+
     async fn take_in(
         &self,
         messages: Vec<Message>,
@@ -151,7 +178,10 @@ impl Intake {
             return Ok(Recorded::default());
         }
         let now = self.clock.now();
-        let batch = messages.iter().map(|message| incoming(message, now)).collect();
+        let mut batch = Vec::with_capacity(messages.len());
+        for message in &messages {
+            batch.push(self.checked(message, now).await?);
+        }
         let recorded = self.record_visibly(&messages, batch, now).await?;
         count(recorded);
         while deletes.len() >= DELETES_IN_FLIGHT {
@@ -206,19 +236,14 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
         .unwrap_or(now);
     let transport_id = message.message_id().unwrap_or_default();
-    match wire::read(Delivery { body, transport_id, sent_at }) {
-        Ok(notification) => Incoming::Notification(Box::new(notification)),
-        Err(unreadable) => {
-            tracing::warn!(
-                notification.id = unreadable.id,
-                body.bytes = body.len(),
-                reason = unreadable.reason,
-                "a message cannot be read and is quarantined"
-            );
-            let wire::Unreadable { id, reason } = unreadable;
-            Incoming::Unreadable { id, body: body.to_owned(), reason }
-        }
-    }
+    read(Delivery { body, transport_id, sent_at })
+}
+
+/// Quarantined, since nothing of it can be believed.
+fn forged(body: &str, refusal: &Refusal) -> Incoming {
+    tracing::warn!(detail = %refusal, "an SNS message in the queue is not AWS's and is quarantined");
+    let reason = format!("its signature does not hold: {refusal}");
+    Incoming::Unreadable { id: wire::content_id(body), body: body.to_owned(), reason }
 }
 
 fn count(recorded: Recorded) {

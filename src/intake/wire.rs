@@ -57,8 +57,13 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
     notification.map_err(|reason| Unreadable { id: content_id(delivery.body), reason })
 }
 
+/// Whether a body is an SNS envelope, which is signed.
+pub(super) fn is_sns_envelope(body: &str) -> bool {
+    parse_object(body).is_ok_and(|document| !is_event(&document) && document.contains_key("Type"))
+}
+
 /// An id for content that carries none: equal for equal bodies.
-fn content_id(body: &str) -> String {
+pub(super) fn content_id(body: &str) -> String {
     format!("sha256-{}", fingerprint(body, 16))
 }
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub metering: MeteringSettings,
     /// `[registration]`; none without a page to send buyers to.
     pub registration: Option<RegistrationSettings>,
+    /// `[sns]`
+    pub sns: SnsSettings,
     /// `[catalog]`
     pub catalog: CatalogSettings,
     /// `[access]`
@@ -73,6 +75,8 @@ pub struct QueueSettings {
     pub wait: Duration,
     /// How long a received message stays invisible.
     pub visibility_timeout: Duration,
+    /// Whether the signatures of SNS messages are verified.
+    pub verify_signatures: bool,
 }
 
 /// The connection to AWS, for those who keep it in a file.
@@ -114,6 +118,13 @@ pub struct MeteringSettings {
     pub zero_usage: bool,
     /// Where usage is metered.
     pub region: String,
+}
+
+/// SNS over HTTPS.
+#[derive(Clone, Debug)]
+pub struct SnsSettings {
+    /// Topics that are listened to besides those of imported products.
+    pub topics: Vec<String>,
 }
 
 /// Buyers whom AWS's redirect brings.
@@ -201,6 +212,10 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     };
     let reconcile = reconcile(layers);
     let metering = metering(layers);
+    let topics: Option<String> = layers.optional("sns.topics");
+    let topics = topics.unwrap_or_default();
+    let topics = topics.split(',').map(str::trim).filter(|topic| !topic.is_empty());
+    let sns = SnsSettings { topics: topics.map(str::to_owned).collect() };
     let registration = registration(layers);
     let catalog = layers
         .required("catalog.sync_interval")
@@ -217,6 +232,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         integration,
         reconcile: reconcile?,
         metering: metering?,
+        sns,
         registration: registration?,
         catalog: catalog?,
         access: access?,
@@ -257,8 +273,10 @@ fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
     if visibility_timeout.is_some_and(|timeout| !limits.contains(&timeout)) {
         layers.fault("queue.visibility_timeout", "is not within SQS's limits: 1s to 12h");
     }
+    let verify_signatures = layers.required("queue.verify_signatures");
     let (pollers, wait, visibility_timeout) = (pollers?, wait?, visibility_timeout?);
-    Some(url.map(|url| QueueSettings { url, pollers, wait, visibility_timeout }))
+    let verify_signatures = verify_signatures?;
+    Some(url.map(|url| QueueSettings { url, pollers, wait, visibility_timeout, verify_signatures }))
 }
 
 fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {

@@ -1,0 +1,41 @@
+//! Where SNS posts AWS Marketplace's messages.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+
+use super::extract::read_body;
+use super::{ApiState, Problem, Problems};
+use crate::intake::sns::{Refusal, SnsError};
+
+/// Takes in a message of SNS's: a notification, or the confirmation of a subscription.
+///
+/// It is believed if its topic is an imported product's or in `sns.topics`, if its signature is AWS's, and if it is
+/// fresh. 200 means that it is on disk; otherwise SNS tries again.
+#[utoipa::path(post, path = "/aws/sns", tag = "notifications", operation_id = "receiveSns",
+    request_body(content = String, content_type = "text/plain"),
+    responses((status = 200, description = "It is on disk"), Problems))]
+pub(super) async fn receive(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let body = read_body(request, &state).await?;
+    let text = std::str::from_utf8(&body)
+        .map_err(|_| Problem::bad_request("an SNS message is JSON in UTF-8"))?;
+    match state.sns.take_in(text).await {
+        Ok(_) => Ok(StatusCode::OK),
+        Err(SnsError::Store(error)) => Err(error.into()),
+        Err(SnsError::Refused(refusal)) => Err(refused(&refusal)),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::Unreadable(_) => Problem::bad_request(detail),
+        Refusal::Foreign(_) => Problem::new(StatusCode::FORBIDDEN, "sns-foreign", detail),
+        Refusal::Forged(_) => Problem::new(StatusCode::FORBIDDEN, "sns-forged", detail),
+        Refusal::Unreachable(_) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "aws-unavailable", detail)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What an SNS message's signature covers, and whether it holds.
+
+use aws_lc_rs::signature::{
+    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters,
+    UnparsedPublicKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::Refusal;
+
+const NOTIFICATION: &[&str] = &["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"];
+const CONFIRMATION: &[&str] =
+    &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
+
+/// The text that is signed: names and values in the order of the names, a line each. A notification's subject counts
+/// only if it has one.
+pub(super) fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
+    let kind = message.get("Type").and_then(Value::as_str).unwrap_or_default();
+    let names = match kind {
+        "Notification" => NOTIFICATION,
+        "SubscriptionConfirmation" | "UnsubscribeConfirmation" => CONFIRMATION,
+        _ => return Err(Refusal::Unreadable(format!("{kind:?} is no type of SNS message"))),
+    };
+    let mut text = String::new();
+    for name in names {
+        let value = match message.get(*name) {
+            Some(Value::String(value)) => value,
+            None | Some(Value::Null) if *name == "Subject" => continue,
+            _ => return Err(Refusal::Unreadable(format!("the SNS message has no {name}"))),
+        };
+        text.push_str(name);
+        text.push('\n');
+        text.push_str(value);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Whether the message is signed by the key.
+pub(super) fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
+    let field = |name: &str| message.get(name).and_then(Value::as_str);
+    let parameters: &'static RsaParameters = match field("SignatureVersion") {
+        Some("1") => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+        Some("2") => &RSA_PKCS1_2048_8192_SHA256,
+        version => {
+            let version = version.unwrap_or("none").to_owned();
+            return Err(Refusal::Forged(format!("signature version {version} is not known")));
+        }
+    };
+    let signature = field("Signature").and_then(|text| STANDARD.decode(text).ok());
+    let signature =
+        signature.ok_or_else(|| Refusal::Forged("it carries no readable signature".into()))?;
+    let text = signed_text(message)?;
+    UnparsedPublicKey::new(parameters, public_key)
+        .verify(text.as_bytes(), &signature)
+        .map_err(|_| Refusal::Forged("its signature does not fit it".into()))
+}

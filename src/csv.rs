@@ -3,7 +3,8 @@
 use ::csv::{ReaderBuilder, Trim, Writer};
 use serde_json::{Map, Value};
 
-use crate::store::{RecordRow, ReportRow};
+use crate::domain::{AccountId, CustomerIdentifier};
+use crate::store::{MappingLine, RecordRow, ReportRow};
 
 /// The columns of a usage file; `tag:KEY` columns besides, one for each tag.
 pub const USAGE_COLUMNS: [&str; 8] = [
@@ -27,6 +28,9 @@ pub enum CsvError {
     /// The first line names a column that means nothing.
     #[error("the column {0:?} means nothing here: the first line names {columns}, and tag:KEY for tags", columns = USAGE_COLUMNS.join(", "))]
     UnknownColumn(String),
+    /// A line lacks an id.
+    #[error("line {0} needs a customer identifier and an AWS account of 12 digits")]
+    BadLine(u64),
     /// The first line lacks a column.
     #[error("the column {0:?} is missing from the first line")]
     MissingColumn(&'static str),
@@ -63,6 +67,39 @@ pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
         events.push(event.into());
     }
     Ok(events)
+}
+
+/// AWS's mapping of legacy buyers to accounts. Its columns are known by their names, however they are written.
+pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
+    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
+    let plain = |column: &str| -> String {
+        column.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let columns: Vec<String> = reader.headers()?.iter().map(plain).collect();
+    let place = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
+    let identifier = place(&["customeridentifier", "customerid"])
+        .ok_or(CsvError::MissingColumn("customer_identifier"))?;
+    let account = place(&["customerawsaccountid", "awsaccountid", "accountid"])
+        .ok_or(CsvError::MissingColumn("account_id"))?;
+    let mut lines = Vec::new();
+    for row in reader.records() {
+        let row = row?;
+        let line = row.position().map_or(0, ::csv::Position::line);
+        let cell = |at: usize| row.get(at).unwrap_or_default();
+        let (identifier, account) = (cell(identifier), cell(account));
+        if identifier.is_empty()
+            || account.len() != 12
+            || !account.bytes().all(|it| it.is_ascii_digit())
+        {
+            return Err(CsvError::BadLine(line));
+        }
+        lines.push(MappingLine {
+            line,
+            customer_identifier: CustomerIdentifier::new(identifier),
+            account_id: AccountId::new(account),
+        });
+    }
+    Ok(lines)
 }
 
 /// A dot leads into an object.

@@ -45,7 +45,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         ],
     ),
     ("feature", &["list", "show", "set"]),
-    ("customer", &["list", "show", "provision", "subscriptions", "access"]),
+    ("customer", &["list", "show", "provision", "subscriptions", "import-mapping", "access"]),
     ("subscription", &["list", "show", "set", "cancel"]),
     ("usage", &["report", "import", "list", "show"]),
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),

@@ -165,6 +165,36 @@ async fn whoever_bought_here_is_served_the_same_way_and_never_billed_to_aws() {
     assert_eq!((access(&told), &told["usage"]), ((true, "granted"), &json!(4)), "soft: {told}");
     assert_eq!(world.get("/v1/metering/balance").await["reported"], 0);
 
+    // Held until a date, then over, and not to be had again under the same id.
+    let later =
+        world.post("/v1/subscriptions/s1/cancel", json!({"at": "2999-01-01T00:00:00Z"})).await;
+    assert_eq!(
+        (&later["status"], &later["ends_at"]),
+        (&json!("ending"), &json!("2999-01-01T00:00:00Z"))
+    );
+    let over = world.post("/v1/subscriptions/s1/cancel", json!({})).await;
+    assert_eq!(over["status"], "canceled", "{over}");
+    let told = world.get("/v1/customers/here/entitlements/calls").await;
+    assert_eq!(access(&told), (false, "no_subscription"));
+    let again = json!({"customer_id": "here", "plan_id": "own"});
+    let trial = json!({"customer_id": "here", "plan_id": "own", "status": "trialing"});
+    assert_eq!(world.put("/v1/subscriptions/s4", trial).await["status"], "trialing");
+    let told = world.get("/v1/customers/here/entitlements/calls").await;
+    assert_eq!(told["subscription_status"], "trialing", "{told}");
+    let (status, ended) = world.call(Method::DELETE, "/v1/subscriptions/s4", None).await;
+    assert_eq!((status, &ended["status"]), (200, &json!("canceled")));
+    let (status, problem) = world.try_put("/v1/subscriptions/s1", again).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:marketd:problem:subscription-over")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_sold_here_is_refused_with_the_reason() {
+    let world = World::with_demo_catalog().await;
+    world.put("/v1/plans/own", json!({"name": "Own"})).await;
+    world.put("/v1/customers/here", json!({})).await;
+    let sold = json!({"customer_id": "here", "plan_id": "own"});
+    world.put("/v1/subscriptions/s1", sold).await;
     let put = |path, body, kind, word| (Method::PUT, path, body, kind, word);
     let on = |customer: &str, plan: &str| json!({"customer_id": customer, "plan_id": plan});
     world.put("/v1/customers/there", json!({})).await;
@@ -177,6 +207,12 @@ async fn whoever_bought_here_is_served_the_same_way_and_never_billed_to_aws() {
         put("/v1/subscriptions/s1", on("there", "own"), (409, "id-taken"), "here"),
         put("/v1/subscriptions/s2", backwards, (422, "invalid-dates"), "after"),
         put("/v1/subscriptions/s2", json!({"plan_id": "own"}), (400, "bad-request"), "customer_id"),
+        put(
+            "/v1/subscriptions/s2",
+            json!({"customer_id": "here", "plan_id": "own", "status": "expired"}),
+            (400, "bad-request"),
+            "dates",
+        ),
     ];
     for (method, path, body, (status, kind), word) in rows {
         let (given, problem) = world.call(method, path, Some(body.clone())).await;
@@ -187,19 +223,6 @@ async fn whoever_bought_here_is_served_the_same_way_and_never_billed_to_aws() {
         );
         assert!(problem["detail"].as_str().unwrap().contains(word), "{problem}");
     }
-    // Held until a date, then over, and not to be had again under the same id.
-    let later =
-        world.post("/v1/subscriptions/s1/cancel", json!({"at": "2999-01-01T00:00:00Z"})).await;
-    assert_eq!(
-        (&later["status"], &later["ends_at"]),
-        (&json!("ending"), &json!("2999-01-01T00:00:00Z"))
-    );
-    let over = world.post("/v1/subscriptions/s1/cancel", json!({})).await;
-    assert_eq!(over["status"], "canceled", "{over}");
-    let told = world.get("/v1/customers/here/entitlements/calls").await;
-    assert_eq!(access(&told), (false, "no_subscription"));
-    let (status, problem) = world.try_put("/v1/subscriptions/s1", on("here", "own")).await;
-    assert_eq!((status, &problem["type"]), (409, &json!("urn:marketd:problem:subscription-over")));
     world.stop().await;
 }
 
@@ -533,5 +556,41 @@ async fn a_customer_may_come_before_the_purchase_and_old_knowledge_is_said_to_be
         (access(&answer) == (true, "granted") && answer["stale_since"].is_null()).then_some(())
     })
     .await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn aws_s_file_says_which_legacy_buyer_is_which_account() {
+    let world = World::with_nothing_imported().await;
+    let known_as = |aws: Value| json!({"aws": aws});
+    world.put("/v1/customers/old", known_as(json!({"customer_identifier": "X1"}))).await;
+    world.put("/v1/customers/new", known_as(json!({"account_id": "111111111111"}))).await;
+    world.put("/v1/customers/half", known_as(json!({"customer_identifier": "X2"}))).await;
+    let other = json!({"customer_identifier": "X3", "account_id": "333333333333"});
+    world.put("/v1/customers/other", known_as(other)).await;
+    let file = world.file("mapping.csv");
+    let text = "CustomerIdentifier,CustomerAWSAccountId\nX1,111111111111\nX2,222222222222\nX3,333333333333\nX3,999999999999\nX9,888888888888\n";
+    std::fs::write(&file, text).unwrap();
+    let import = ["customer", "import-mapping", file.to_str().unwrap()];
+    let dry = world.cli_json(&[&import[..], &["--dry-run"]].concat()).await;
+    assert_eq!(world.get("/v1/customers/new").await["aws"]["customer_identifier"], Value::Null);
+    let wet = world.cli_json(&import).await;
+    assert_eq!(wet, dry, "it showed just what came of it");
+    let counts = ["linked", "joined", "unchanged", "unknown"].map(|key| wet[key].as_u64().unwrap());
+    assert_eq!(counts, [1, 1, 1, 1], "{wet}");
+    assert_eq!(wet["refused"][0]["line"], 5);
+    let one = world.get("/v1/customers/new").await;
+    assert_eq!(one["id"], "old", "the older of the seller's ids stays: {one}");
+    assert_eq!(one["aws"], json!({"account_id": "111111111111", "customer_identifier": "X1"}));
+    assert_eq!(world.get("/v1/customers/half").await["aws"]["account_id"], "222222222222");
+    let again = world.cli_json(&import).await;
+    assert_eq!((&again["unchanged"], &again["linked"]), (&json!(3), &json!(0)));
+    for (text, word) in
+        [("a,b\n1,2\n", "customer_identifier"), ("CustomerIdentifier,AccountId\nX1,12\n", "line 2")]
+    {
+        std::fs::write(&file, text).unwrap();
+        let (code, _, complaint) = world.cli(&import).await;
+        assert!(code == 1 && complaint.contains(word), "{complaint}");
+    }
     world.stop().await;
 }

@@ -96,10 +96,14 @@ impl Daemon {
         Ok(into.flush()?)
     }
 
-    /// Usage events, one a line.
-    pub(super) async fn post_lines(&self, path: &str, body: String) -> anyhow::Result<Value> {
-        let request =
-            self.request(Method::POST, path).header("content-type", "application/x-ndjson");
+    /// A file of this kind.
+    pub(super) async fn post_file(
+        &self,
+        path: &str,
+        kind: &str,
+        body: String,
+    ) -> anyhow::Result<Value> {
+        let request = self.request(Method::POST, path).header("content-type", kind);
         self.send(request.body(body)).await
     }
 

@@ -1,5 +1,6 @@
 //! `marketd customer`, `notification` and `event`.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 
@@ -77,6 +78,17 @@ pub(super) enum Customer {
         #[command(flatten)]
         limit: Limit,
     },
+    /// Takes over AWS's file of which legacy buyer is which account, for a product that moves to licences.
+    ///
+    /// Its first line names the columns: CustomerIdentifier and CustomerAWSAccountId. Two customers that it shows to
+    /// be one become one; a line that contradicts what is known is refused and shown.
+    ImportMapping {
+        /// The file, as CSV.
+        file: std::path::PathBuf,
+        /// Shows what would change, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Says whether a customer may use a feature, and how much of it; without a feature, of each.
     ///
     /// This is the question that the application asks. It exits with 0 whatever the answer is.
@@ -128,6 +140,12 @@ impl Customer {
             Self::Subscriptions { id, limit } => {
                 let path = format!("{}/subscriptions", path(&id));
                 output.list(&daemon.list(&path, &[], limit.rows()).await?, SUBSCRIPTIONS)
+            }
+            Self::ImportMapping { file, dry_run } => {
+                let text = std::fs::read_to_string(&file)
+                    .with_context(|| format!("{} cannot be read", file.display()))?;
+                let path = format!("/v1/customer-mapping?dry_run={dry_run}");
+                output.one(&daemon.post_file(&path, "text/csv", text).await?)
             }
             Self::Access { id, feature: None, .. } => {
                 let path = format!("{}/entitlements", path(&id));

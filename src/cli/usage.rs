@@ -132,7 +132,8 @@ impl Usage {
         };
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
         for part in lines.chunks(EVENTS_PER_REPORT) {
-            let receipt = daemon.post_lines("/v1/usage", part.join("\n")).await?;
+            let receipt =
+                daemon.post_file("/v1/usage", "application/x-ndjson", part.join("\n")).await?;
             add(&mut total, &receipt);
         }
         output.one(&total)?;

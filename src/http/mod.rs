@@ -9,6 +9,7 @@ mod door;
 mod extract;
 mod integration;
 mod ledger_files;
+mod mapping;
 mod metering;
 mod notifications;
 mod openapi;
@@ -155,11 +156,12 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalogue::export, catalogue::apply))
         .routes(routes!(customers::list))
         .routes(routes!(customers::show, customers::provision))
+        .routes(routes!(mapping::import))
         .routes(routes!(subscriptions::of_customer))
         .routes(routes!(access::list))
         .routes(routes!(access::check))
         .routes(routes!(subscriptions::list))
-        .routes(routes!(subscriptions::show, subscriptions::put))
+        .routes(routes!(subscriptions::show, subscriptions::put, subscriptions::end))
         .routes(routes!(subscriptions::cancel))
         .routes(routes!(registrations::list, registrations::register))
         .routes(routes!(registrations::show))

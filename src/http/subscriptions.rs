@@ -96,6 +96,9 @@ pub(super) struct PutSubscription {
     quantity: Option<Quantity>,
     #[serde(default)]
     trial: bool,
+    /// Where it is to stand: `active` if left out, `trialing`, or `canceled`, which ends it now. Its dates say the
+    /// rest.
+    status: Option<Status>,
     starts_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
 }
@@ -107,11 +110,38 @@ pub(super) async fn put(
     Path(id): Path<String>,
     Body(body): Body<PutSubscription>,
 ) -> Result<Json<Subscription>, Problem> {
-    let PutSubscription { customer_id, plan_id, quantity, trial, starts_at, ends_at } = body;
+    let PutSubscription { customer_id, plan_id, quantity, trial, status, starts_at, ends_at } =
+        body;
     let id = SubscriptionId::new(id);
+    let trial = match status {
+        None | Some(Status::Active) => trial,
+        Some(Status::Trialing) => true,
+        Some(Status::Canceled) => {
+            return Ok(Json(state.store.cancel_direct(id, None, state.clock.now()).await?));
+        }
+        Some(other) => {
+            let detail = format!(
+                "status is active, trialing or canceled: a subscription is {} by its dates",
+                other.as_str()
+            );
+            return Err(Problem::bad_request(detail));
+        }
+    };
     let request =
         DirectSubscription { id, customer_id, plan_id, quantity, trial, starts_at, ends_at };
     Ok(Json(state.store.put_direct(request, state.clock.now()).await?))
+}
+
+/// Ends a subscription that the seller sold, now.
+#[utoipa::path(delete, path = "/v1/subscriptions/{id}", tag = "subscriptions",
+    operation_id = "endSubscription", params(("id" = String, Path)),
+    responses((status = 200, body = Subscription), Problems))]
+pub(super) async fn end(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Subscription>, Problem> {
+    let now = state.clock.now();
+    Ok(Json(state.store.cancel_direct(SubscriptionId::new(id), None, now).await?))
 }
 
 /// When a subscription is to end.

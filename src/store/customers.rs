@@ -265,7 +265,10 @@ fn identities_in(
         .during("read a customer's AWS ids")
 }
 
-fn owner_in(connection: &Connection, buyer: &BuyerRef) -> Result<Option<CustomerId>, StoreError> {
+pub(super) fn owner_in(
+    connection: &Connection,
+    buyer: &BuyerRef,
+) -> Result<Option<CustomerId>, StoreError> {
     connection
         .prepare_cached("SELECT customer_id FROM identities WHERE kind = ?1 AND value = ?2")
         .and_then(|mut select| {

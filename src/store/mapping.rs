@@ -1,0 +1,157 @@
+//! AWS's file of which legacy buyer is which account, for sellers whose product moves to licences. What it says is
+//! AWS's word, so two customers that it shows to be one become one.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::buyers::{imported_codes_in, mark_buyer_in};
+use super::customers::{AwsIds, customer_in, owner_in, resolve_customer_in};
+use super::{Store, StoreError};
+use crate::domain::{AccountId, BuyerKey, CustomerId, CustomerIdentifier};
+
+/// One line of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingLine {
+    /// Which line, for people.
+    pub line: u64,
+    /// The legacy name.
+    pub customer_identifier: CustomerIdentifier,
+    /// The account.
+    pub account_id: AccountId,
+}
+
+/// What a file came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Mapped {
+    /// Customers who were known by one of the two ids, and are by both now.
+    pub linked: u64,
+    /// Pairs of customers who turned out to be one.
+    pub joined: u64,
+    /// Lines that were known already.
+    pub unchanged: u64,
+    /// Lines about buyers who are no customers.
+    pub unknown: u64,
+    /// Lines that contradict what is known.
+    pub refused: Vec<RefusedLine>,
+}
+
+/// A line that contradicts what is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RefusedLine {
+    /// Which.
+    pub line: u64,
+    /// Why, and what to do.
+    pub detail: String,
+}
+
+/// Why a file changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum MappingError {
+    /// Nothing is wrong: it was undone, as was asked.
+    #[error("this was a dry run")]
+    DryRun(Mapped),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Takes over a mapping; a dry run does the same and undoes it.
+    pub async fn import_mapping(
+        &self,
+        lines: Vec<MappingLine>,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<Mapped, StoreError> {
+        let mapped = self
+            .write(move |connection| {
+                let mut mapped = Mapped::default();
+                for line in &lines {
+                    take_over(connection, line, &mut mapped, now)?;
+                }
+                if dry_run { Err(MappingError::DryRun(mapped)) } else { Ok(mapped) }
+            })
+            .await;
+        match mapped {
+            Ok(mapped) => {
+                self.nudges().buyers.notify_one();
+                self.nudge_events();
+                Ok(mapped)
+            }
+            Err(MappingError::DryRun(mapped)) => Ok(mapped),
+            Err(MappingError::Store(error)) => Err(error),
+        }
+    }
+}
+
+fn take_over(
+    connection: &Connection,
+    line: &MappingLine,
+    mapped: &mut Mapped,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let ids = AwsIds {
+        account_id: Some(line.account_id.clone()),
+        customer_identifier: Some(line.customer_identifier.clone()),
+        license_arn: None,
+    };
+    let references = ids.references();
+    let mut owners = BTreeSet::new();
+    let mut known = 0;
+    for reference in &references {
+        if let Some(owner) = owner_in(connection, reference)? {
+            known += 1;
+            owners.insert(owner);
+        }
+    }
+    for owner in &owners {
+        if let Some(detail) = contradiction(connection, owner, line)? {
+            mapped.refused.push(RefusedLine { line: line.line, detail });
+            return Ok(());
+        }
+    }
+    match (owners.len(), known) {
+        (0, _) => {
+            mapped.unknown += 1;
+            return Ok(());
+        }
+        (1, 2) => {
+            mapped.unchanged += 1;
+            return Ok(());
+        }
+        (1, _) => mapped.linked += 1,
+        _ => mapped.joined += 1,
+    }
+    resolve_customer_in(connection, &ids, now)?;
+    for product_code in imported_codes_in(connection)? {
+        for buyer in &references {
+            let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };
+            mark_buyer_in(connection, &key, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// A customer is one account and one legacy buyer; AWS's file cannot make it another.
+fn contradiction(
+    connection: &Connection,
+    owner: &CustomerId,
+    line: &MappingLine,
+) -> Result<Option<String>, StoreError> {
+    let Some(customer) = customer_in(connection, owner)? else { return Ok(None) };
+    let account = customer.aws.account_id.filter(|held| *held != line.account_id);
+    let identifier =
+        customer.aws.customer_identifier.filter(|held| *held != line.customer_identifier);
+    let held = account.map(|it| format!("AWS account {it}"));
+    let held = held.or(identifier.map(|it| format!("legacy buyer {it}")));
+    Ok(held.map(|held| {
+        let MappingLine { customer_identifier, account_id, .. } = line;
+        format!(
+            "customer {owner} is {held}, and the file says that {customer_identifier} is {account_id}: ask AWS which is right"
+        )
+    }))
+}

@@ -75,3 +75,36 @@ fn the_domain_is_pure() {
         }
     }
 }
+
+/// What is kept in version control at the top: nothing that a test or a crash left there.
+#[test]
+fn the_top_holds_what_it_should() {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    // A copy without its history has nothing to say here.
+    let Ok(listed) = listed else { return };
+    let known = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "docs",
+        "config",
+        "systemd",
+        "src",
+        "tests",
+        "benches",
+        ".ci",
+        ".clippy.toml",
+        ".deny.toml",
+        ".gitignore",
+        ".rustfmt.toml",
+    ];
+    for file in String::from_utf8(listed.stdout).unwrap().lines() {
+        let top = file.split('/').next().unwrap();
+        assert!(known.contains(&top), "{file} is not one of the project's files");
+    }
+}

@@ -5,22 +5,11 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::{Items, Params, Path, items, one_more, page};
+use super::extract::{Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
 use crate::access::Check;
 use crate::domain::access::Access;
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Paging {
-    /// How many at most: 1 to 500, 100 if left out.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
-    cursor: Option<String>,
-}
 
 /// What a customer may use, feature by feature.
 #[utoipa::path(get, path = "/v1/customers/{id}/entitlements", tag = "entitlements", operation_id = "listEntitlements", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Access>), Problems))]
@@ -29,7 +18,7 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Access>>, Problem> {
-    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let page = paging.page()?;
     let more = one_more(&page);
     let limit = usize::try_from(more.limit).unwrap_or(usize::MAX);
     let rows = state.access.list(&CustomerId::new(id), more.after.as_deref(), limit).await?;

@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::extract::{Body, Items, Params, Path, items, one_more, page};
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
 use crate::aws::AwsErrorKind;
 use crate::catalog::{self, CatalogError, ListingView};
@@ -19,17 +19,6 @@ use crate::domain::rollout::Preview;
 use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 use crate::store::{ImportProduct, ProductChanges};
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Paging {
-    /// How many at most: 1 to 500, 100 if left out.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
-    cursor: Option<String>,
-}
-
 /// The account's SaaS products in AWS's catalog, those imported marked.
 #[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
     params(Paging), responses((status = 200, body = Items<ListingView>), Problems))]
@@ -37,7 +26,7 @@ pub(super) async fn listings(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<ListingView>>, Problem> {
-    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let page = paging.page()?;
     let rows = catalog::listings(&state.aws.clients(), &state.store, one_more(&page)).await?;
     Ok(items(rows, page.limit, |listing| listing.entity_id.to_string()))
 }
@@ -95,7 +84,7 @@ pub(super) async fn products(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Product>>, Problem> {
-    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let page = paging.page()?;
     let rows = state.store.products(one_more(&page)).await?;
     Ok(items(rows, page.limit, |product| product.id.to_string()))
 }
@@ -155,7 +144,7 @@ pub(super) async fn plans(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Plan>>, Problem> {
-    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let page = paging.page()?;
     let rows = state.store.plans(one_more(&page)).await?;
     Ok(items(rows, page.limit, |plan| plan.id.to_string()))
 }
@@ -262,7 +251,7 @@ pub(super) async fn features(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Feature>>, Problem> {
-    let page = page(paging.limit.as_deref(), paging.cursor.as_deref())?;
+    let page = paging.page()?;
     let rows = state.store.features(one_more(&page)).await?;
     Ok(items(rows, page.limit, |feature| feature.id.to_string()))
 }

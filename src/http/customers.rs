@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more, wait};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn};
 use crate::store::{AwsIds, ProvisionCustomer};
@@ -16,24 +16,13 @@ use crate::store::{AwsIds, ProvisionCustomer};
 /// How often a waiting request looks whether what it waits for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    pub(super) limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
-    pub(super) cursor: Option<String>,
-}
-
 /// Customers.
-#[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
+#[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(Paging), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Params(query): Params<List>,
+    Params(query): Params<Paging>,
 ) -> Result<Json<Items<Customer>>, Problem> {
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = query.page()?;
     let rows = state.store.customers(one_more(&page)).await?;
     Ok(items(rows, page.limit, |customer| customer.id.to_string()))
 }

@@ -9,9 +9,9 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
 use crate::store::Page;
@@ -88,6 +88,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             ))
         })?;
         Ok(Self(value))
+    }
+}
+
+/// The part of a list that is asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Paging {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// The page that this asks for.
+    pub(super) fn page(&self) -> Result<Page, Problem> {
+        page(self.limit.as_deref(), self.cursor.as_deref())
     }
 }
 

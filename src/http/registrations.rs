@@ -8,10 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::customers::settle;
-use super::extract::{Body, Items, Params, Path, items, one_more, page};
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
 use crate::aws::{Registration, RegistrationError, resolve_customer_within};
 use crate::domain::reference::{self, ReferenceError};
@@ -161,26 +161,15 @@ async fn provision(
     state.store.provision_customer(request, state.clock.now()).await
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
-    cursor: Option<String>,
-}
-
 /// Buyers whom AWS's redirect brought to `/aws/register`.
 #[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
-    operation_id = "listRegistrations", params(List),
+    operation_id = "listRegistrations", params(Paging),
     responses((status = 200, body = Items<RegistrationRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Params(query): Params<List>,
+    Params(query): Params<Paging>,
 ) -> Result<Json<Items<RegistrationRow>>, Problem> {
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = query.page()?;
     let rows = state.store.registrations(one_more(&page)).await?;
     Ok(items(rows, page.limit, |row| row.id.clone()))
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::customers::{List, canonical, known};
-use super::extract::{Body, Items, Params, Path, items, one_more, page};
+use super::customers::{canonical, known};
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more, page};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
     CustomerId, PlanId, ProductId, Quantity, Status, Subscription, SubscriptionId,
@@ -55,16 +55,16 @@ pub(super) async fn list(
 }
 
 /// A customer's subscriptions.
-#[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), List), responses((status = 200, body = Items<Subscription>), Problems))]
+#[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn of_customer(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    Params(query): Params<List>,
+    Params(query): Params<Paging>,
 ) -> Result<Json<Items<Subscription>>, Problem> {
     let customer = known(&state, &id).await?;
     let filter =
         SubscriptionFilter { customer_id: Some(customer.id), ..SubscriptionFilter::default() };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = query.page()?;
     listed(&state, filter, page).await
 }
 

@@ -17,7 +17,7 @@ use marketd::domain::{
     CustomerId, DimensionKey, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId,
 };
 use marketd::sandbox::market::Action;
-use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer};
+use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use support::books::{Books, account};
 
 use FeatureKind::{Boolean, Metered, Numeric};
@@ -421,6 +421,22 @@ async fn aws_out_of_reach_for_long_is_said() {
     assert_eq!(since("acme").await, None, "sold here");
     books.health.report("entitlements", Ok(()), books.now());
     assert_eq!(since("nobody").await, None);
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_seen_within_a_second() {
+    let books = shop().await;
+    grant(&books, "own", "sso", EntitlementTerms::default()).await;
+    publish(&books, "own", Audience::All).await;
+    let checks = checks(&books).await;
+    assert!(ask(&checks, "acme", "sso", "").await.has_access);
+    let other = Store::open(books.store.path()).unwrap();
+    other.cancel_direct(SubscriptionId::new("s1"), None, books.now()).await.unwrap();
+    let written = std::time::Instant::now();
+    while ask(&checks, "acme", "sso", "").await.has_access {
+        assert!(written.elapsed() < std::time::Duration::from_secs(30), "it is never seen");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 /// Whatever is done in whatever order, what is kept in memory answers as the database does.

@@ -142,6 +142,13 @@ impl Notepad {
         });
     }
 
+    /// Tells that anything may have changed: somebody else has written.
+    pub(super) fn tell_everything(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(&Changes { catalogue: true, ..Changes::default() });
+        }
+    }
+
     /// Tells what was noted, if it was committed; either way it is noted no more.
     pub(super) fn tell(&self, committed: bool) {
         let changes = self.with(std::mem::take);

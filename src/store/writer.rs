@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -18,6 +19,8 @@ use super::connection::open_writer;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
+/// How soon somebody else's writes are noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
 const QUEUED_JOBS: usize = 4_096;
 
@@ -166,10 +169,19 @@ fn in_savepoint<T, E: From<StoreError>>(
 
 fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mpsc::Receiver<Job>) {
     let mut closing = false;
+    let mut others = writes_of_others(&connection);
     while !closing {
-        let Ok(Job::Write(first)) = queue.recv() else {
-            break;
+        let first = match queue.recv_timeout(LOOK_EVERY) {
+            Ok(Job::Write(first)) => Some(first),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Ok(Job::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
+        let now = writes_of_others(&connection);
+        if now != others {
+            others = now;
+            notepad.tell_everything();
+        }
+        let Some(first) = first else { continue };
         let mut jobs = vec![first];
         while jobs.len() < JOBS_PER_TRANSACTION {
             match queue.try_recv() {
@@ -182,6 +194,12 @@ fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mps
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
+}
+
+/// Changes when another process has written to the file, as `run --reconcile-once` beside a daemon does.
+fn writes_of_others(connection: &Connection) -> Option<i64> {
+    let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
+    version.query_row([], |row| row.get(0)).ok()
 }
 
 fn write_together(connection: &mut Connection, notepad: &Notepad, jobs: Vec<Work>) {

@@ -341,6 +341,32 @@ async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
 }
 
 #[tokio::test]
+async fn a_move_to_licences_says_who_has_none_yet() {
+    let world = World::with_demo_catalog().await;
+    // Entitlements name the licence of a contract; nothing tells that of a legacy subscription.
+    let (classic, meter) = (product(&world, "Acme Classic"), product(&world, "Acme Meter"));
+    let order = Order::of(&classic.product_code).with("basic", 1);
+    act(&world, "111111111111", Action::Purchase(order));
+    act(&world, "222222222222", Action::Subscribe(Order::of(&meter.product_code)));
+    let path = |product: &Product| format!("/v1/products/{}/licensing", product.entity_id);
+    let shown = eventually("the subscription", async || {
+        Some(world.get(&path(&meter)).await).filter(|shown| shown["without_license"] == 1)
+    })
+    .await;
+    assert_eq!(shown["ready"], 0);
+    assert!(shown["buyers"][0]["customer_identifier"].is_string(), "{shown}");
+    eventually("the purchase", async || {
+        (world.get(&path(&classic)).await["ready"] == 1).then_some(())
+    })
+    .await;
+    let insight = product(&world, "Acme Insight").entity_id;
+    let licensed = world.get(&format!("/v1/products/{insight}/licensing")).await;
+    assert_eq!((&licensed["without_license"], &licensed["buyers"]), (&json!(0), &json!([])));
+    assert_eq!(world.call(Method::GET, "/v1/products/none/licensing", None).await.0, 404);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn roles_are_exchanged_while_the_daemon_runs() {
     let world = World::with_demo_catalog().await;
     let role = |name: &str, permissions: Option<Vec<String>>| {

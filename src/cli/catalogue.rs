@@ -104,8 +104,11 @@ pub(super) enum Product {
         /// The product.
         id: String,
         /// The start of an hour that has not begun, as 2026-12-01T00:00:00Z.
-        #[arg(long, required_unless_present = "cancel")]
+        #[arg(long, required_unless_present_any = ["cancel", "dry_run"])]
         from: Option<String>,
+        /// Shows which legacy buyers have no licence yet, and changes nothing.
+        #[arg(long, conflicts_with = "cancel")]
+        dry_run: bool,
         /// Takes back a move that lies ahead.
         #[arg(long, conflicts_with = "from")]
         cancel: bool,
@@ -122,7 +125,11 @@ impl Product {
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
             }
-            Self::License { id, from, cancel: _ } => {
+            Self::License { id, dry_run: true, .. } => {
+                let path = format!("/v1/products/{}/licensing", escape(&id));
+                output.one(&daemon.get(&path).await?)
+            }
+            Self::License { id, from, .. } => {
                 let path = format!("/v1/products/{}/licensing", escape(&id));
                 output.one(&daemon.put(&path, json!({"from": from})).await?)
             }

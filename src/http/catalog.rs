@@ -17,7 +17,7 @@ use crate::domain::plan::{
 };
 use crate::domain::rollout::Preview;
 use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
-use crate::store::{ImportProduct, ProductChanges};
+use crate::store::{ImportProduct, LicensingView, ProductChanges};
 
 /// The account's SaaS products in AWS's catalog, those imported marked.
 #[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
@@ -117,6 +117,18 @@ pub(super) async fn sync(
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {
     from: Option<Timestamp>,
+}
+
+/// What a product's move to licences would meet: who has no licence yet.
+#[utoipa::path(get, path = "/v1/products/{id}/licensing", tag = "products",
+    operation_id = "showLicensing", params(("id" = String, Path)),
+    responses((status = 200, body = LicensingView), Problems))]
+pub(super) async fn show_licensing(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<LicensingView>, Problem> {
+    let found = state.store.licensing(ProductId::new(&id)).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("product", &id))
 }
 
 /// From which hour on a legacy product's buyers are metered by licence; null takes a move back that lies ahead.

@@ -143,7 +143,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalog::products))
         .routes(routes!(catalog::product))
         .routes(routes!(catalog::sync))
-        .routes(routes!(catalog::licensing))
+        .routes(routes!(catalog::show_licensing, catalog::licensing))
         .routes(routes!(catalog::plans))
         .routes(routes!(catalog::plan, catalog::put_plan))
         .routes(routes!(catalog::publish))

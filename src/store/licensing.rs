@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::events::append_event_in;
 use super::routes::licensed_from_in;
 use super::{During, Store, StoreError};
-use crate::domain::{ClockHour, ProductId};
+use crate::domain::{ClockHour, CustomerId, CustomerIdentifier, ProductId, SubscriptionId};
 
 /// Why a product's move to licences could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,38 @@ pub enum LicensingError {
     Store(#[from] StoreError),
 }
 
+/// What a product's move to licences would meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LicensingView {
+    /// From which hour on its legacy buyers are metered by licence; none while no move is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licensed_from: Option<ClockHour>,
+    /// Legacy buyers whose licence is known.
+    pub ready: i64,
+    /// Legacy buyers of whom AWS has told no licence yet: their usage would be parked.
+    pub without_license: i64,
+    /// The first of them.
+    pub buyers: Vec<Unlicensed>,
+}
+
+/// A legacy buyer of whom AWS has told no licence yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Unlicensed {
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// The subscription.
+    pub subscription_id: SubscriptionId,
+    /// The legacy name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<CustomerIdentifier>,
+}
+
 impl Store {
+    /// What a product's move to licences would meet now; none if there is no such product.
+    pub async fn licensing(&self, product: ProductId) -> Result<Option<LicensingView>, StoreError> {
+        self.read(move |connection| view_in(connection, &product)).await
+    }
+
     /// Sets or takes back the hour from which a legacy product's buyers are metered by licence. An hour is metered
     /// in one form: the move lies ahead, and what lies behind is never changed.
     pub async fn set_licensed_from(
@@ -51,6 +84,54 @@ impl Store {
         self.nudge_events();
         Ok(())
     }
+}
+
+/// How many buyers are named.
+const NAMED: u32 = 500;
+
+fn view_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Option<LicensingView>, StoreError> {
+    let during = "see who has a licence";
+    let known = connection
+        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
+        .and_then(|mut select| select.exists([product.as_str()]))
+        .during(during)?;
+    if !known {
+        return Ok(None);
+    }
+    let (ready, without_license) = connection
+        .prepare_cached(
+            "SELECT count(license_arn), count(*) - count(license_arn) FROM subscriptions
+             WHERE product_id = ?1 AND holder LIKE 'buyer:%' AND ended_at_ms IS NULL AND status <> 'failed'",
+        )
+        .and_then(|mut select| {
+            select.query_row([product.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .during(during)?;
+    let buyers = connection
+        .prepare_cached(
+            "SELECT customer_id, id, customer_identifier FROM subscriptions
+             WHERE product_id = ?1 AND holder LIKE 'buyer:%' AND ended_at_ms IS NULL
+               AND status <> 'failed' AND license_arn IS NULL ORDER BY customer_id, id LIMIT ?2",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map((product.as_str(), NAMED), |row| {
+                    Ok(Unlicensed {
+                        customer_id: CustomerId::new(row.get::<_, String>(0)?),
+                        subscription_id: SubscriptionId::new(row.get::<_, String>(1)?),
+                        customer_identifier: row
+                            .get::<_, Option<String>>(2)?
+                            .map(CustomerIdentifier::new),
+                    })
+                })?
+                .collect()
+        })
+        .during(during)?;
+    let licensed_from = licensed_from_in(connection, product)?;
+    Ok(Some(LicensingView { licensed_from, ready, without_license, buyers }))
 }
 
 fn set_in(

@@ -70,7 +70,7 @@ pub use events::Event;
 pub use features::FeatureError;
 pub use importing::{ImportError, ImportProduct};
 pub use integration::IntegrationRow;
-pub use licensing::LicensingError;
+pub use licensing::{LicensingError, LicensingView, Unlicensed};
 pub use looks::{Applied, Look, LookEntry};
 pub use mapping::{Mapped, MappingLine, RefusedLine};
 pub use metering::{AttemptRow, RecordFilter, RecordRow};

@@ -26,8 +26,7 @@ pub(super) struct Filter {
     customer_id: Option<String>,
     product_id: Option<String>,
     plan_id: Option<String>,
-    #[param(value_type = Option<Status>)]
-    status: Option<String>,
+    status: Option<Status>,
 }
 
 /// Subscriptions.
@@ -36,19 +35,12 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<Filter>,
 ) -> Result<Json<Items<Subscription>>, Problem> {
-    let status = match &query.status {
-        None => None,
-        Some(word) => Some(Status::parse(word).ok_or_else(|| {
-            let words: Vec<&str> = Status::ALL.into_iter().map(Status::as_str).collect();
-            Problem::bad_request(format!("status is one of {}", words.join(", ")))
-        })?),
-    };
     let customer_id = canonical(&state, query.customer_id).await?;
     let filter = SubscriptionFilter {
         customer_id,
         product_id: query.product_id.map(ProductId::new),
         plan_id: query.plan_id.map(PlanId::new),
-        status,
+        status: query.status,
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     listed(&state, filter, page).await

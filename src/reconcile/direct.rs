@@ -12,8 +12,11 @@ impl Reconciler {
             // Armed before the query, so that a nudge between the two is not lost.
             let nudged = self.store.nudges().direct.notified();
             let now = self.clock.now();
-            self.store.settle_direct(now).await?;
             let next = self.store.next_direct().await?;
+            if next.is_some_and(|next| next <= now) {
+                self.store.settle_direct(now).await?;
+                continue;
+            }
             let sleep = next.map_or(LONGEST_SLEEP, |next| wait_until(next, now).min(LONGEST_SLEEP));
             tokio::select! {
                 biased;

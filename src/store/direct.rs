@@ -109,9 +109,6 @@ impl Store {
 
     /// Writes down where subscriptions stand whose dates have passed.
     pub async fn settle_direct(&self, now: Timestamp) -> Result<usize, StoreError> {
-        if self.next_direct().await?.is_none_or(|next| next > now) {
-            return Ok(0);
-        }
         let settled = self.write(move |connection| settle_in(connection, now)).await?;
         if settled > 0 {
             self.nudge_events();
@@ -124,8 +121,11 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT min(CASE WHEN status = 'pending' THEN starts_at_ms ELSE ends_at_ms END)
-                     FROM subscriptions WHERE source = 'direct' AND ended_at_ms IS NULL",
+                    "SELECT min(at) FROM (
+                         SELECT min(ends_at_ms) AS at FROM subscriptions
+                         WHERE source = 'direct' AND ended_at_ms IS NULL
+                         UNION ALL SELECT min(starts_at_ms) FROM subscriptions
+                         WHERE source = 'direct' AND status = 'pending')",
                 )
                 .and_then(|mut select| select.query_row([], |row| row.get(0)))
                 .map(optional_timestamp)

@@ -50,8 +50,8 @@ CREATE INDEX subscriptions_by_plan ON subscriptions (plan_id);
 CREATE INDEX subscriptions_by_holder ON subscriptions (product_id, holder);
 CREATE INDEX subscriptions_by_account ON subscriptions (account_id, product_id) WHERE account_id IS NOT NULL;
 CREATE INDEX subscriptions_by_license ON subscriptions (license_arn) WHERE license_arn IS NOT NULL;
-CREATE INDEX subscriptions_direct ON subscriptions (ends_at_ms, starts_at_ms, status)
-    WHERE source = 'direct' AND ended_at_ms IS NULL;
+CREATE INDEX subscriptions_direct_ends ON subscriptions (ends_at_ms) WHERE source = 'direct' AND ended_at_ms IS NULL;
+CREATE INDEX subscriptions_direct_starts ON subscriptions (starts_at_ms) WHERE source = 'direct' AND status = 'pending';
 CREATE INDEX subscriptions_ending ON subscriptions (product_id, holder) WHERE status = 'ending';
 CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 -- One live subscription for what was bought, whatever order the news came in.

@@ -35,18 +35,14 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
     let mut products = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        clients.rates.catalog.acquire().await;
-        let page = clients
+        let call = clients
             .catalog
             .list_entities()
             .catalog("AWSMarketplace")
             .entity_type("SaaSProduct")
             .max_results(PAGE)
-            .set_next_token(token.clone())
-            .send()
-            .await
-            .map_err(|error| clients.failed(OPERATION, error))?;
-        clients.calls.succeeded(OPERATION);
+            .set_next_token(token.clone());
+        let page = clients.paced(&clients.rates.entities, OPERATION, call.send()).await?;
         for entity in page.entity_summary_list.unwrap_or_default() {
             let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
             else {
@@ -72,16 +68,9 @@ pub async fn describe_product(
     entity_id: &EntityId,
 ) -> Result<EntityDocument, AwsError> {
     const OPERATION: &str = "DescribeEntity";
-    clients.rates.catalog.acquire().await;
-    let entity = clients
-        .catalog
-        .describe_entity()
-        .catalog("AWSMarketplace")
-        .entity_id(entity_id.as_str())
-        .send()
-        .await
-        .map_err(|error| clients.failed(OPERATION, error))?;
-    clients.calls.succeeded(OPERATION);
+    let call =
+        clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id.as_str());
+    let entity = clients.paced(&clients.rates.entity, OPERATION, call.send()).await?;
     let unreadable = |detail: String| AwsError {
         operation: OPERATION,
         kind: AwsErrorKind::Refused,

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::calls::{CallState, Calls};
-use super::{AwsError, RateLimit};
+use super::{AwsError, AwsErrorKind, RateLimit};
 use crate::clock::Clock;
 
 /// Entitlements, the catalog and agreements exist here only.
@@ -81,6 +81,51 @@ impl AwsClients {
         self.calls.succeeded(operation);
     }
 
+    /// Makes a call in its turn, and notes how it went.
+    pub(super) fn paced<T, E>(
+        &self,
+        rate: &RateLimit,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    ) -> impl Future<Output = Result<T, AwsError>> + Send
+    where
+        T: Send,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        // The SDK's futures are large, and whoever waits for one would be as large.
+        let call = Box::pin(call);
+        async move {
+            rate.acquire().await;
+            self.noted(rate, operation, call.await)
+        }
+    }
+
+    /// Notes how a call went, and has its operation slow down where AWS asks for it.
+    pub(super) fn noted<T, E>(
+        &self,
+        rate: &RateLimit,
+        operation: &'static str,
+        outcome: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<T, AwsError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        match outcome {
+            Ok(answer) => {
+                rate.speed_up();
+                self.succeeded(operation);
+                Ok(answer)
+            }
+            Err(error) => {
+                let error = self.failed(operation, error);
+                if error.kind == AwsErrorKind::Throttled {
+                    rate.slow_down();
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Notes a call that did not, and tells its error apart.
     pub fn failed<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> AwsError
     where
@@ -92,11 +137,31 @@ impl AwsClients {
     }
 }
 
+/// One rate for each operation, whoever calls it: AWS counts by account and operation.
 pub(super) struct Rates {
     pub(super) entitlements: RateLimit,
     pub(super) metering: RateLimit,
-    pub(super) catalog: RateLimit,
     pub(super) registrations: RateLimit,
+    pub(super) entities: RateLimit,
+    pub(super) entity: RateLimit,
+    pub(super) agreements: RateLimit,
+    pub(super) agreement_licenses: RateLimit,
+}
+
+impl Rates {
+    /// What the settings say; elsewhere half of what AWS allows, since others may share the account.
+    fn of(options: &ConnectionOptions) -> Self {
+        Self {
+            entitlements: RateLimit::per_second(options.reconcile_rate),
+            metering: RateLimit::per_second(options.metering_rate),
+            // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
+            registrations: RateLimit::per_second(5),
+            entities: RateLimit::per_second(5),
+            entity: RateLimit::per_second(10),
+            agreements: RateLimit::per_second(options.reconcile_rate.min(3)),
+            agreement_licenses: RateLimit::per_second(options.reconcile_rate.min(5)),
+        }
+    }
 }
 
 /// The connection; clones share it, and see a change of role at once.
@@ -139,14 +204,7 @@ impl Connection {
             )
             .load()
             .await;
-        let rates = Arc::new(Rates {
-            entitlements: RateLimit::per_second(options.reconcile_rate),
-            metering: RateLimit::per_second(options.metering_rate),
-            // AWS's quota for ListEntities is 10 a second.
-            catalog: RateLimit::per_second(5),
-            // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
-            registrations: RateLimit::per_second(5),
-        });
+        let rates = Arc::new(Rates::of(&options));
         let calls = Arc::new(Calls::new(options.clock.clone()));
         let base = Base { config, options, rates, calls };
         let clients = Arc::new(base.clients(identity).await);

@@ -60,28 +60,14 @@ pub async fn get_entitlements(
     let mut grants = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        clients.rates.entitlements.acquire().await;
-        let answer = clients
+        let call = clients
             .entitlement
             .get_entitlements()
             .product_code(product_code.as_str())
             .set_filter(filter.clone())
             .max_results(PAGE)
-            .set_next_token(token.clone())
-            .send()
-            .await;
-        let page = match answer {
-            Ok(page) => page,
-            Err(error) => {
-                let error = clients.failed(OPERATION, error);
-                if error.kind == AwsErrorKind::Throttled {
-                    clients.rates.entitlements.slow_down();
-                }
-                return Err(error);
-            }
-        };
-        clients.rates.entitlements.speed_up();
-        clients.calls.succeeded(OPERATION);
+            .set_next_token(token.clone());
+        let page = clients.paced(&clients.rates.entitlements, OPERATION, call.send()).await?;
         let next = page.next_token.filter(|next| !next.is_empty());
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);

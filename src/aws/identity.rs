@@ -4,7 +4,7 @@ use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerErr
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::agreement::{probe_agreement, probe_agreement_grants, probe_search};
+use super::agreement::{probe_agreement, probe_agreement_licenses, probe_search};
 use super::{AwsClients, AwsError, AwsErrorKind};
 
 /// Whether one action is allowed.
@@ -41,7 +41,7 @@ pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) ->
         check("aws-marketplace:DescribeEntity", probe_entity(clients).await),
         check("aws-marketplace:SearchAgreements", probe_search(clients).await),
         check("aws-marketplace:DescribeAgreement", probe_agreement(clients).await),
-        check("aws-marketplace:GetAgreementEntitlements", probe_agreement_grants(clients).await),
+        check("aws-marketplace:GetAgreementEntitlements", probe_agreement_licenses(clients).await),
     ];
     if let Some(queue_url) = queue_url {
         let queue = probe_queue(clients, queue_url).await;

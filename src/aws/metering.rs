@@ -74,28 +74,14 @@ pub async fn batch_meter_usage(
     call: &MeteringCall,
 ) -> Result<MeteringOutcome, AwsError> {
     let records = call.records.iter().map(wire).collect::<Result<Vec<_>, _>>()?;
-    clients.rates.metering.acquire().await;
-    let answer = clients
+    let request = clients
         .metering
         .batch_meter_usage()
         .set_product_code(call.product_code.clone())
         .set_usage_records(Some(records))
         .customize()
-        .config_override(Builder::new().region(Region::new(call.region.clone())))
-        .send()
-        .await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => {
-            let error = clients.failed(OPERATION, error);
-            if error.kind == AwsErrorKind::Throttled {
-                clients.rates.metering.slow_down();
-            }
-            return Err(error);
-        }
-    };
-    clients.rates.metering.speed_up();
-    clients.calls.succeeded(OPERATION);
+        .config_override(Builder::new().region(Region::new(call.region.clone())));
+    let answer = clients.paced(&clients.rates.metering, OPERATION, request.send()).await?;
     let mut statuses = vec![RecordStatus::Unmentioned; call.records.len()];
     let mut note = |record: &UsageRecord, status: RecordStatus| {
         let place = call.records.iter().zip(&statuses).position(|(sent, status)| {

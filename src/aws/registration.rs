@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError, AwsErrorKind};
+use super::{AwsClients, AwsError};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
 const OPERATION: &str = "ResolveCustomer";
@@ -61,24 +64,10 @@ async fn resolve_customer(
 ) -> Result<Registration, RegistrationError> {
     let answer =
         clients.metering.resolve_customer().registration_token(token.expose_secret()).send().await;
-    let resolved = match answer {
-        Ok(resolved) => resolved,
-        Err(error) => {
-            return Err(match error.as_service_error() {
-                Some(ResolveCustomerError::ExpiredTokenException(_)) => RegistrationError::Expired,
-                Some(ResolveCustomerError::InvalidTokenException(_)) => RegistrationError::Unknown,
-                _ => {
-                    let error = clients.failed(OPERATION, error);
-                    if error.kind == AwsErrorKind::Throttled {
-                        clients.rates.registrations.slow_down();
-                    }
-                    error.into()
-                }
-            });
-        }
-    };
-    clients.rates.registrations.speed_up();
-    clients.calls.succeeded(OPERATION);
+    if let Some(about) = answer.as_ref().err().and_then(about_token) {
+        return Err(about);
+    }
+    let resolved = clients.noted(&clients.rates.registrations, OPERATION, answer)?;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,
@@ -91,4 +80,18 @@ async fn resolve_customer(
             .as_deref()
             .and_then(Id::from_trimmed),
     })
+}
+
+/// What an error says of the token, where it is about that.
+fn about_token(error: &SdkError<ResolveCustomerError, HttpResponse>) -> Option<RegistrationError> {
+    let error = error.as_service_error()?;
+    // Our own credentials expire under the same name.
+    if error.message().is_some_and(|message| message.contains("security token")) {
+        return None;
+    }
+    match error {
+        ResolveCustomerError::ExpiredTokenException(_) => Some(RegistrationError::Expired),
+        ResolveCustomerError::InvalidTokenException(_) => Some(RegistrationError::Unknown),
+        _ => None,
+    }
 }

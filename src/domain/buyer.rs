@@ -97,6 +97,15 @@ impl Holder {
         !matches!(self, Self::License(_))
     }
 
+    /// The id itself.
+    pub fn value(&self) -> &str {
+        match self {
+            Self::License(arn) => arn.as_str(),
+            Self::Buyer(id) => id.as_str(),
+            Self::Account(id) => id.as_str(),
+        }
+    }
+
     /// The licence, if it is one.
     pub fn into_license(self) -> Option<LicenseArn> {
         match self {

@@ -1,6 +1,7 @@
 //! The rules, pure: no I/O, no async, no clock. Time is an argument.
 
 pub mod access;
+pub mod agreement;
 pub mod allocation;
 pub mod allowance;
 mod buyer;

@@ -152,6 +152,8 @@ pub struct Terms {
     pub missing_since: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// What it went on under when it ended: the licence of a renewal or replacement.
+    pub renewed_by: Option<Holder>,
 }
 
 impl Terms {
@@ -234,6 +236,9 @@ pub struct SubscriptionView<'a> {
     pub ends_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// The licence, or legacy buyer, under which it went on when it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewed_by: Option<&'a str>,
 }
 
 /// What AWS calls the buyer of a subscription.
@@ -271,6 +276,7 @@ impl Serialize for Subscription {
             starts_at: terms.starts_at,
             ends_at: terms.ends_at,
             ended_at: terms.ended_at,
+            renewed_by: terms.renewed_by.as_ref().map(Holder::value),
         };
         view.serialize(serializer)
     }

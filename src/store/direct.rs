@@ -173,6 +173,7 @@ fn put_in(
         ends_at: request.ends_at,
         missing_since: None,
         ended_at: None,
+        renewed_by: None,
     };
     stand(&mut terms, now);
     let product_id = plan.product_id;

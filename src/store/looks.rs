@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::looked_at_in;
+use super::circle::Circle;
 use super::convert::millis;
 use super::customers::{AwsIds, resolve_customer_in};
 use super::events::append_event_in;
-use super::facts::{licenses_in, signals_in, told_at_in};
+use super::licenses::licenses_in;
 use super::sending::revive_in;
+use super::signals::{signals_in, told_at_in};
 use super::subscriptions::{
     event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
 };
@@ -137,13 +139,18 @@ impl Store {
 }
 
 fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
-    let found: Option<(String, Option<String>)> = connection
-        .prepare_cached("SELECT id, usage_plan_id FROM products WHERE code = ?1")
+    let found: Option<(String, Option<String>, bool)> = connection
+        .prepare_cached(
+            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT EXISTS
+                 (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code)
+             FROM products WHERE code = ?1",
+        )
         .and_then(|mut select| {
-            select.query_row([code.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            select.query_row([code.as_str()], row).optional()
         })
         .during("read a product")?;
-    let Some((id, usage_plan)) = found else {
+    let Some((id, usage_plan, by_license)) = found else {
         return Ok(None);
     };
     let entitled: BTreeMap<DimensionKey, Option<PlanId>> = connection
@@ -159,7 +166,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
                 .collect()
         })
         .during("read a product's dimensions")?;
-    let terms = ProductTerms { entitled, usage_plan: usage_plan.map(PlanId::new) };
+    let terms = ProductTerms { entitled, usage_plan: usage_plan.map(PlanId::new), by_license };
     Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
 }
 
@@ -180,10 +187,20 @@ fn apply_entry(
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();
-    let customers = resolve_customers(connection, &entry.buyer, grants, now)?;
-    let held = held_in(connection, product, &entry.buyer, grants)?;
-    let licenses = licenses_in(connection, &product.code, &entry.buyer, grants, &held)?;
-    let signals = signals_in(connection, &product.code, &entry.buyer, grants, &held)?;
+    let account = match &entry.buyer {
+        BuyerRef::License(arn) => license_account_in(connection, arn)?,
+        BuyerRef::Account(_) | BuyerRef::CustomerIdentifier(_) => None,
+    };
+    let customers = resolve_customers(connection, &entry.buyer, account.as_ref(), grants, now)?;
+    let circle = if product.terms.has_contracts() {
+        // The answer is about the one name that AWS was asked by.
+        Circle::of(&entry.buyer)
+    } else {
+        Circle::of_buyer(connection, &entry.buyer, account)?
+    };
+    let held = held_in(connection, product, &circle, grants)?;
+    let licenses = licenses_in(connection, &product.code, &circle, grants, &held)?;
+    let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
     let decision = decide(&Situation {
         now,
         patience,
@@ -216,6 +233,7 @@ struct Customers {
 fn resolve_customers(
     connection: &Connection,
     buyer: &BuyerRef,
+    license_account: Option<&AccountId>,
     grants: &[Grant],
     now: Timestamp,
 ) -> Result<Customers, StoreError> {
@@ -234,10 +252,8 @@ fn resolve_customers(
         }
     }
     let mut ids = AwsIds::from(buyer);
-    if let BuyerRef::License(arn) = buyer {
-        // What an event told of the licence's account names the buyer better than the licence does.
-        ids.account_id = license_account_in(connection, arn)?;
-    }
+    // What was told of the licence's account names the buyer better than the licence does.
+    ids.account_id = ids.account_id.or_else(|| license_account.cloned());
     let asked = resolve_customer_in(connection, &ids, now)?
         .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
     Ok(Customers { asked, by_holder })
@@ -256,36 +272,32 @@ fn license_account_in(
         .during("read a licence's account")
 }
 
-/// What we hold for this buyer: by the id asked for, and by every holder that the rows name.
+/// What we hold for this buyer: by every name of it, and by every holder that the rows name.
 fn held_in(
     connection: &Connection,
     product: &Product,
-    buyer: &BuyerRef,
+    circle: &Circle,
     grants: &[Grant],
 ) -> Result<Vec<Subscription>, StoreError> {
-    let by_holder = |holder: &Holder| {
+    let mut holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
+    holders.extend(circle.identifiers.iter().cloned().map(Holder::Buyer));
+    let mut found = Vec::new();
+    for holder in holders {
         let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
              WHERE s.product_id = ?2 AND s.holder = ?3 AND s.source = 'aws'";
-        select_held(connection, product, statement, &holder.to_string())
-    };
-    let asked = match buyer {
-        BuyerRef::CustomerIdentifier(id) => by_holder(&Holder::Buyer(id.clone()))?,
-        BuyerRef::Account(id) => {
-            let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-                 WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
-            select_held(connection, product, statement, id.as_str())?
-        }
-        BuyerRef::License(arn) => {
-            let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-                 WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
-            select_held(connection, product, statement, arn.as_str())?
-        }
-    };
-    let mut held: BTreeMap<_, _> = asked.into_iter().map(|it| (it.id.clone(), it)).collect();
-    let holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
-    for holder in holders {
-        held.extend(by_holder(&holder)?.into_iter().map(|it| (it.id.clone(), it)));
+        found.extend(select_held(connection, product, statement, &holder.to_string())?);
     }
+    for account in &circle.accounts {
+        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
+             WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
+        found.extend(select_held(connection, product, statement, account.as_str())?);
+    }
+    if let Some(arn) = &circle.license {
+        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
+             WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
+        found.extend(select_held(connection, product, statement, arn.as_str())?);
+    }
+    let held: BTreeMap<_, _> = found.into_iter().map(|it| (it.id.clone(), it)).collect();
     Ok(held.into_values().collect())
 }
 
@@ -337,9 +349,34 @@ fn write_changes(
             },
         };
         write_subscription_in(connection, &after)?;
+        if before.is_none_or(|before| before.terms.renewed_by.is_none()) {
+            hand_over_usage(connection, &after)?;
+        }
         if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
             append_event_in(connection, event, Some(&after.customer_id), &after, now)?;
         }
+    }
+    Ok(())
+}
+
+/// What was used counts on under the licence that follows, so that a renewal does not grant a window's limit twice.
+fn hand_over_usage(connection: &Connection, ended: &Subscription) -> Result<(), StoreError> {
+    let (Some(from), Some(to)) = (&ended.terms.holder, &ended.terms.renewed_by) else {
+        return Ok(());
+    };
+    let statements = [
+        "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
+             SELECT customer_id, feature_id, ?3, from_ms, quantity FROM usage_hours
+             WHERE customer_id = ?1 AND holder = ?2
+             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+        "DELETE FROM usage_hours WHERE customer_id = ?1 AND holder = ?2 AND ?2 <> ?3",
+    ];
+    let (from, to) = (from.to_string(), to.to_string());
+    for statement in statements {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut move_on| move_on.execute((ended.customer_id.as_str(), &from, &to)))
+            .during("hand over a licence's usage")?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! `rusqlite` stay inside this folder.
 
 mod access;
+mod agreements;
 mod assigning;
 mod backup;
 mod balance;
@@ -11,6 +12,7 @@ mod billing;
 mod buyers;
 mod catalogue;
 mod changes;
+mod circle;
 mod closing;
 mod connection;
 mod convert;
@@ -18,11 +20,11 @@ mod customers;
 mod deadlines;
 mod direct;
 mod events;
-mod facts;
 mod features;
 mod freezing;
 mod importing;
 mod integration;
+mod licenses;
 mod licensing;
 mod looks;
 mod mapping;
@@ -41,6 +43,7 @@ mod report;
 mod resolving;
 mod routes;
 mod sending;
+mod signals;
 mod subscriptions;
 mod syncing;
 mod usage;
@@ -57,6 +60,7 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use access::bounds;
 pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
+pub use agreements::AgreementLook;
 pub use backup::back_up;
 pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer};

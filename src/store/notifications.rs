@@ -8,10 +8,9 @@ use utoipa::ToSchema;
 
 use super::buyers::mark_buyer_in;
 use super::convert::{millis, optional_timestamp, timestamp};
-use super::facts::{
-    buyers_of_agreement, write_agreement, write_license, write_subscription_signal,
-};
+use super::licenses::{buyers_of_agreement, write_agreement, write_license};
 use super::page::Page;
+use super::signals::write_subscription_signal;
 use super::{During, Store, StoreError};
 use crate::domain::notification::{LicenseNews, Meaning, Notification};
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};

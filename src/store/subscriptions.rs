@@ -109,6 +109,7 @@ pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> 
             ends_at: optional_timestamp(row.get("ends_at_ms")?),
             missing_since: optional_timestamp(row.get("missing_since_ms")?),
             ended_at: optional_timestamp(row.get("ended_at_ms")?),
+            renewed_by: text("renewed_by")?.as_deref().and_then(Holder::parse),
         },
         created_at: timestamp(row.get("created_at_ms")?),
         updated_at: timestamp(row.get("updated_at_ms")?),
@@ -125,15 +126,16 @@ pub(super) fn write_subscription_in(
         .prepare_cached(
             "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id,
                  customer_identifier, license_arn, agreement_id, dimension, plan_id, quantity, status,
-                 starts_at_ms, ends_at_ms, missing_since_ms, ended_at_ms, created_at_ms, updated_at_ms)
+                 starts_at_ms, ends_at_ms, missing_since_ms, ended_at_ms, renewed_by, created_at_ms,
+                 updated_at_ms)
              VALUES (:id, :customer, :product, :source, :holder, :account, :identifier, :license,
                  :agreement, :dimension, :plan, :quantity, :status, :starts, :ends, :missing, :ended,
-                 :created, :updated)
+                 :renewed_by, :created, :updated)
              ON CONFLICT (id) DO UPDATE SET customer_id = :customer, product_id = :product, account_id = :account,
                  license_arn = :license, agreement_id = :agreement, dimension = :dimension,
                  plan_version = CASE WHEN plan_id IS :plan THEN plan_version END, plan_id = :plan, quantity = :quantity, status = :status, starts_at_ms = :starts,
                  ends_at_ms = :ends, missing_since_ms = :missing, ended_at_ms = :ended,
-                 updated_at_ms = :updated",
+                 renewed_by = :renewed_by, updated_at_ms = :updated",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
@@ -154,6 +156,7 @@ pub(super) fn write_subscription_in(
                 ":ends": terms.ends_at.map(millis),
                 ":missing": terms.missing_since.map(millis),
                 ":ended": terms.ended_at.map(millis),
+                ":renewed_by": terms.renewed_by.as_ref().map(Holder::to_string),
                 ":created": millis(subscription.created_at),
                 ":updated": millis(subscription.updated_at),
             })
@@ -176,6 +179,9 @@ pub(super) fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&
             terms.ends_at,
         )
     };
+    if before.renewed_by != after.renewed_by && after.renewed_by.is_some() {
+        return Some("subscription.renewed");
+    }
     if before.status != after.status {
         return Some(match after.status {
             Status::Pending => "subscription.pending",

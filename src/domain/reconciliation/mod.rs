@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+mod licenses;
 mod terms;
 #[cfg(test)]
 mod tests;
 
-use terms::desired_terms;
+pub use licenses::{AgreementFacts, LicenseFacts};
+use terms::{desired_terms, follower_in_force, handed_over};
 
-use super::notification::{LicenseChange, SubscriptionAction, is_departure};
+use super::notification::SubscriptionAction;
 use super::{
-    AccountId, AgreementId, DimensionKey, Grant, Holder, LicenseArn, PlanId, Status, Subscription,
-    SubscriptionId, Terms,
+    DimensionKey, Grant, Holder, LicenseArn, PlanId, Status, Subscription, SubscriptionId, Terms,
 };
 
 /// AWS takes usage for about this long after a subscription's end was announced.
@@ -45,6 +46,9 @@ pub struct ProductTerms {
     pub entitled: BTreeMap<DimensionKey, Option<PlanId>>,
     /// The plan of those who pay as they go.
     pub usage_plan: Option<PlanId>,
+    /// Whether its buyers are known by licence alone. Where they are known by SNS messages too, a licence that only
+    /// the Agreement API tells of may be that of a buyer whom we hold by the other name.
+    pub by_license: bool,
 }
 
 impl ProductTerms {
@@ -67,49 +71,6 @@ pub struct SubscriptionSignal {
     pub first_success_at: Option<Timestamp>,
 }
 
-/// The newest facts about a licence and its agreement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LicenseFacts {
-    /// The licence.
-    pub license_arn: LicenseArn,
-    /// The buyer's account.
-    pub account_id: Option<AccountId>,
-    /// What the newest licence event said, and when.
-    pub change: Option<(LicenseChange, Timestamp)>,
-    /// When it was first told to be active.
-    pub first_updated_at: Option<Timestamp>,
-    /// The agreement that the newest event named.
-    pub agreement: Option<AgreementFacts>,
-}
-
-/// The newest facts about an agreement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgreementFacts {
-    /// The agreement.
-    pub agreement_id: AgreementId,
-    /// When it starts.
-    pub starts_at: Option<Timestamp>,
-    /// When it ends; none for an open end.
-    pub ends_at: Option<Timestamp>,
-    /// How and when it ended.
-    pub ended: Option<(String, Timestamp)>,
-}
-
-impl LicenseFacts {
-    /// When the buyer was told to be leaving, if so.
-    fn departure(&self) -> Option<Timestamp> {
-        let deprovisioned = match self.change {
-            Some((LicenseChange::Deprovisioned, at)) => Some(at),
-            _ => None,
-        };
-        let ended = self.agreement.as_ref().and_then(|agreement| match &agreement.ended {
-            Some((status, at)) if is_departure(status) => Some(*at),
-            _ => None,
-        });
-        deprovisioned.into_iter().chain(ended).min()
-    }
-}
-
 /// Everything the decision rests on.
 #[derive(Debug)]
 pub struct Situation<'a> {
@@ -129,6 +90,12 @@ pub struct Situation<'a> {
     pub licenses: &'a [LicenseFacts],
     /// When a notification last said that a legacy buyer's entitlements changed.
     pub told_at: Option<Timestamp>,
+}
+
+impl Situation<'_> {
+    fn license(&self, arn: &LicenseArn) -> Option<&LicenseFacts> {
+        self.licenses.iter().find(|facts| facts.license_arn == *arn)
+    }
 }
 
 /// What should be.
@@ -180,7 +147,7 @@ fn await_provisioning(situation: &Situation<'_>, decision: &mut Decision) {
         return;
     };
     let unlisted = situation.licenses.iter().filter(|facts| {
-        facts.departure().is_none()
+        facts.departure(situation.now).is_none()
             && !grants.iter().any(|grant| grant.license_arn.as_ref() == Some(&facts.license_arn))
     });
     let told = unlisted.filter_map(|facts| facts.change.map(|(_, at)| at));
@@ -287,6 +254,24 @@ fn end_missing(
     }
     let now = situation.now;
     let mut terms = held.terms.clone();
+    let facts = terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
+    if let Some(new) = facts.and_then(|facts| follower_in_force(situation, facts)) {
+        terms = handed_over(terms, facts, new, now);
+        if terms != held.terms {
+            decision.changes.push(Change { id: Some(held.id.clone()), terms });
+        }
+        return;
+    }
+    if let Some(until) = facts.and_then(|facts| facts.awaits_follower(now)) {
+        terms.status = Status::Ending;
+        terms.ends_at = Some(until);
+        terms.missing_since = None;
+        look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
+        if terms != held.terms {
+            decision.changes.push(Change { id: Some(held.id.clone()), terms });
+        }
+        return;
+    }
     let told = told_of_end(situation, holder, &terms);
     let term_over = terms.ends_at.filter(|end| *end <= now);
     let second_look = terms.missing_since.filter(|since| {
@@ -323,11 +308,8 @@ fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Opt
         // The end of an earlier subscription says nothing about this one.
         .filter(|signal| terms.starts_at.is_none_or(|start| signal.at >= start))
         .map(|signal| signal.at);
-    let by_license = terms
-        .license_arn
-        .as_ref()
-        .and_then(|arn| situation.licenses.iter().find(|facts| facts.license_arn == *arn))
-        .and_then(LicenseFacts::departure);
+    let by_license =
+        terms.license_arn.as_ref().and_then(|arn| situation.license(arn)?.departure(situation.now));
     by_signal.or(by_license)
 }
 

@@ -5,18 +5,130 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rust_decimal::prelude::ToPrimitive;
 
-use super::{FINAL_HOUR, LicenseFacts, Situation, SubscriptionSignal};
-use crate::domain::notification::{LicenseChange, SubscriptionAction, is_departure};
-use crate::domain::{DimensionKey, Grant, GrantValue, Holder, Quantity, Status, Terms};
+use super::licenses::{Stand, follower};
+use super::{AgreementFacts, FINAL_HOUR, LicenseFacts, Situation, SubscriptionSignal};
+use crate::domain::notification::SubscriptionAction;
+use crate::domain::{DimensionKey, Grant, GrantValue, Holder, LicenseArn, Quantity, Status, Terms};
 
 pub(super) fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
     if situation.product.has_contracts() {
-        return contract_terms(situation);
+        contract_terms(situation)
+    } else {
+        usage_terms(situation)
     }
-    let by_signal =
-        situation.signals.iter().map(|(holder, signal)| signalled_terms(situation, holder, signal));
-    let by_license = situation.licenses.iter().filter_map(|facts| licensed_terms(situation, facts));
-    by_signal.chain(by_license).collect()
+}
+
+/// The follower of a licence, once it is in force itself.
+pub(super) fn follower_in_force<'a>(
+    situation: &'a Situation<'_>,
+    facts: &LicenseFacts,
+) -> Option<&'a LicenseFacts> {
+    follower(situation.licenses, &facts.license_arn).filter(|new| is_in_force(situation, new))
+}
+
+fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
+    if situation.product.has_contracts() {
+        let mut rows = situation.answer.unwrap_or_default().iter();
+        return rows.any(|grant| {
+            grant.license_arn.as_ref() == Some(&facts.license_arn) && holds_something(&grant.value)
+        });
+    }
+    facts.stand() == Some(Stand::Live) && !begins_later(facts, situation.now)
+}
+
+fn begins_later(facts: &LicenseFacts, now: Timestamp) -> bool {
+    facts.agreement.as_ref().and_then(|it| it.starts_at).is_some_and(|start| start > now)
+}
+
+/// What has gone over to the licence that follows: over itself, so that nobody has two plans at once.
+pub(super) fn handed_over(
+    terms: Terms,
+    old: Option<&LicenseFacts>,
+    new: &LicenseFacts,
+    now: Timestamp,
+) -> Terms {
+    let over = old.and_then(LicenseFacts::over_at);
+    let since = over.into_iter().chain(new.live_since()).min().unwrap_or(now).min(now);
+    Terms {
+        status: Status::Expired,
+        missing_since: None,
+        ended_at: Some(terms.ended_at.unwrap_or(since)),
+        renewed_by: Some(Holder::License(new.license_arn.clone())),
+        ..terms
+    }
+}
+
+/// Pay as you go: the newest words about legacy buyers and licences. One sale may be told in both forms.
+fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
+    let mut licensed: BTreeMap<&LicenseArn, Terms> = situation
+        .licenses
+        .iter()
+        .filter(|facts| {
+            facts.is_told() || situation.product.by_license || is_held(situation, facts)
+        })
+        .filter_map(|facts| Some((&facts.license_arn, licensed_terms(situation, facts)?)))
+        .collect();
+    let mut all = Vec::new();
+    for (holder, signal) in situation.signals {
+        let mut terms = signalled_terms(situation, holder, signal);
+        if let Some(facts) = license_behind(situation) {
+            let known = licensed.remove(&facts.license_arn);
+            let known = known.or_else(|| licensed_terms(situation, facts));
+            all.extend(known.clone().filter(|_| is_held(situation, facts)).map(|it| {
+                let since = it.ended_at.or(it.starts_at).unwrap_or(situation.now);
+                Terms {
+                    status: Status::Expired,
+                    ended_at: Some(since.min(situation.now)),
+                    renewed_by: Some(holder.clone()),
+                    ..it
+                }
+            }));
+            terms = told_twice(terms, signal, facts, known);
+        }
+        all.push(terms);
+    }
+    all.extend(licensed.into_values());
+    all
+}
+
+/// Whether a subscription of its own stands on this licence.
+fn is_held(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
+    let holder = Holder::License(facts.license_arn.clone());
+    situation.held.iter().any(|held| held.terms.holder.as_ref() == Some(&holder))
+}
+
+/// The licence of a legacy buyer's sale: of those of the account, the first that lives, else the one that ended last.
+fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> {
+    let sold = situation.licenses.iter().filter(|facts| facts.stand().is_some());
+    let sold = sold.filter(|facts| follower_in_force(situation, facts).is_none());
+    sold.min_by_key(|facts| {
+        let over = facts.over_at();
+        (over.is_some(), over.map(std::cmp::Reverse), facts.live_since(), &facts.license_arn)
+    })
+}
+
+/// One sale, told by SNS and by licence: the newest word on its end counts.
+fn told_twice(
+    by_signal: Terms,
+    signal: &SubscriptionSignal,
+    facts: &LicenseFacts,
+    by_license: Option<Terms>,
+) -> Terms {
+    let mut terms = Terms {
+        account_id: facts.account_id.clone(),
+        license_arn: Some(facts.license_arn.clone()),
+        agreement_id: facts.agreement.as_ref().map(|agreement| agreement.agreement_id.clone()),
+        ..by_signal
+    };
+    let Some(by_license) = by_license else { return terms };
+    let left = facts.agreement.as_ref().and_then(AgreementFacts::departed_at);
+    let told_at = facts.over_at().into_iter().chain(left).min();
+    if told_at.is_some_and(|at| at > signal.at) {
+        terms.status = by_license.status;
+        terms.ends_at = by_license.ends_at;
+        terms.ended_at = by_license.ended_at;
+    }
+    terms
 }
 
 /// Contract products: AWS's rows, merged by holder and dimension.
@@ -69,12 +181,9 @@ fn bought(value: &GrantValue) -> Option<Quantity> {
 
 fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Terms {
     let signal = situation.signals.get(&holder);
-    let facts = grant
-        .license_arn
-        .as_ref()
-        .and_then(|arn| situation.licenses.iter().find(|facts| facts.license_arn == *arn));
+    let facts = grant.license_arn.as_ref().and_then(|arn| situation.license(arn));
     let agreement = facts.and_then(|facts| facts.agreement.as_ref());
-    let leaving = facts.is_some_and(|facts| facts.departure().is_some())
+    let leaving = facts.is_some_and(|facts| facts.departure(situation.now).is_some())
         || signal.is_some_and(|signal| {
             matches!(
                 signal.action,
@@ -83,7 +192,7 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
         })
         || grant.expires_at.is_some_and(|at| at <= situation.now);
     let trial = signal.is_some_and(|signal| signal.free_trial);
-    Terms {
+    let terms = Terms {
         account_id: grant.account_id.clone(),
         license_arn: grant.license_arn.clone(),
         agreement_id: agreement.map(|agreement| agreement.agreement_id.clone()),
@@ -101,7 +210,14 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
         ends_at: grant.expires_at,
         missing_since: None,
         ended_at: None,
+        renewed_by: None,
         holder: Some(holder),
+    };
+    // A buyer whom AWS still names the legacy way keeps the subscription beneath which the licence changes.
+    let by_license = terms.holder.as_ref().is_some_and(|holder| !holder.is_legacy());
+    match facts.filter(|_| by_license).and_then(|facts| follower_in_force(situation, facts)) {
+        Some(new) => handed_over(terms, facts, new, situation.now),
+        None => terms,
     }
 }
 
@@ -138,31 +254,39 @@ fn signalled_terms(
         ends_at,
         missing_since: None,
         ended_at,
+        renewed_by: None,
     }
 }
 
-/// Licensed pay-as-you-go: the newest licence event decides, the agreement's end announces it.
+/// Licensed pay-as-you-go: the newest word on the licence decides, the agreement's end announces it.
 fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
-    let (change, changed_at) = facts.change?;
+    let now = situation.now;
     let agreement = facts.agreement.as_ref();
     let ended = agreement.and_then(|agreement| agreement.ended.as_ref());
     let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
-    let over = if by_date { Status::Expired } else { Status::Canceled };
-    let (status, ends_at, ended_at) = match (change, ended) {
-        (LicenseChange::Deprovisioned, _) => (over, None, Some(changed_at)),
-        (LicenseChange::Updated, Some((status, at))) if is_departure(status) => {
-            let last_moment = at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
-            if situation.now < last_moment {
-                (Status::Ending, Some(last_moment), None)
-            } else {
-                (over, None, Some(last_moment))
+    let over = if by_date || facts.is_continued() { Status::Expired } else { Status::Canceled };
+    let ends_at = agreement.and_then(|agreement| agreement.ends_at);
+    let (status, ends_at, ended_at) = match facts.stand()? {
+        Stand::Failed(at) => (Status::Failed, None, Some(at)),
+        Stand::Waiting => (Status::Pending, ends_at, None),
+        Stand::Over(at) => match facts.awaits_follower(now) {
+            Some(until) => (Status::Ending, Some(until), None),
+            None => (over, None, Some(at)),
+        },
+        Stand::Live => match agreement.and_then(AgreementFacts::departed_at) {
+            Some(at) => {
+                let last_moment = at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
+                if now < last_moment {
+                    (Status::Ending, Some(last_moment), None)
+                } else {
+                    (over, None, Some(last_moment))
+                }
             }
-        }
-        (LicenseChange::Updated, _) => {
-            (Status::Active, agreement.and_then(|agreement| agreement.ends_at), None)
-        }
+            None if begins_later(facts, now) => (Status::Pending, ends_at, None),
+            None => (Status::Active, ends_at, None),
+        },
     };
-    Some(Terms {
+    let terms = Terms {
         holder: Some(Holder::License(facts.license_arn.clone())),
         account_id: facts.account_id.clone(),
         license_arn: Some(facts.license_arn.clone()),
@@ -175,5 +299,10 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
         ends_at,
         missing_since: None,
         ended_at,
+        renewed_by: None,
+    };
+    Some(match follower_in_force(situation, facts) {
+        Some(new) => handed_over(terms, Some(facts), new, now),
+        None => terms,
     })
 }

@@ -1,7 +1,13 @@
 //! The rules, a row each, and the law that order does not matter.
 
+mod renewals;
+
 use super::*;
-use crate::domain::{CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId, Source};
+use crate::domain::notification::LicenseChange;
+use crate::domain::{
+    AccountId, AgreementId, CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId,
+    Source,
+};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 const BUYER: &str = "buyer-1";
@@ -24,11 +30,19 @@ fn patience() -> Patience {
 
 fn contract() -> ProductTerms {
     let plan = |key: &str| (DimensionKey::new(key), Some(PlanId::new(format!("plan-{key}"))));
-    ProductTerms { entitled: [plan("basic"), plan("pro"), plan("seats")].into(), usage_plan: None }
+    ProductTerms {
+        entitled: [plan("basic"), plan("pro"), plan("seats")].into(),
+        usage_plan: None,
+        by_license: true,
+    }
 }
 
 fn pay_as_you_go() -> ProductTerms {
-    ProductTerms { entitled: BTreeMap::new(), usage_plan: Some(PlanId::new("usage")) }
+    ProductTerms {
+        entitled: BTreeMap::new(),
+        usage_plan: Some(PlanId::new("usage")),
+        by_license: true,
+    }
 }
 
 fn legacy_grant(dimension: &str, quantity: i64, expires: &str) -> Grant {
@@ -71,8 +85,13 @@ fn license(change: LicenseChange, offset: &str, ended: Option<(&str, &str)>) -> 
         account_id: Some(AccountId::new("123456789012")),
         change: Some((change, at(offset))),
         first_updated_at: Some(at("-24h")),
+        observed: None,
         agreement: Some(AgreementFacts {
             agreement_id: AgreementId::new("agmt-1"),
+            initial_agreement_id: None,
+            ancestors: Vec::new(),
+            intent: None,
+            followed: false,
             starts_at: Some(at("-24h")),
             ends_at: None,
             ended: ended.map(|(status, offset)| (status.to_owned(), at(offset))),

@@ -1,0 +1,278 @@
+//! What is known of a licence and its agreement, and which licence follows which.
+//!
+//! Events and the Agreement API tell of the same things. Each is kept with its own time; here they are weighed, so that
+//! losing, repeating or reordering events cannot change the outcome.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::FINAL_HOUR;
+use crate::domain::agreement::LicenseState;
+use crate::domain::notification::{LicenseChange, is_departure};
+use crate::domain::{AccountId, AgreementId, LicenseArn};
+
+/// An answer may be from before an event that it contradicts, unless it is younger by this much.
+const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+/// How far apart an agreement that goes on and the first sign of a nameless follower may lie.
+const HANDOVER: SignedDuration = SignedDuration::from_hours(24);
+
+/// The newest facts about a licence and its agreement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LicenseFacts {
+    /// The licence.
+    pub license_arn: LicenseArn,
+    /// The buyer's account.
+    pub account_id: Option<AccountId>,
+    /// What the newest licence event said, and when.
+    pub change: Option<(LicenseChange, Timestamp)>,
+    /// When it was first told to be active.
+    pub first_updated_at: Option<Timestamp>,
+    /// What the Agreement API last said otherwise than events, and when it was asked.
+    pub observed: Option<(LicenseState, Timestamp)>,
+    /// The agreement that it stands on.
+    pub agreement: Option<AgreementFacts>,
+}
+
+/// The newest facts about an agreement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgreementFacts {
+    /// The agreement.
+    pub agreement_id: AgreementId,
+    /// The first of its chain, where the API has told.
+    pub initial_agreement_id: Option<AgreementId>,
+    /// Those that it continues, the nearest first, where events have told.
+    pub ancestors: Vec<AgreementId>,
+    /// NEW, RENEW, REPLACE or AMEND, where an event has told.
+    pub intent: Option<String>,
+    /// Whether another agreement is known to continue it.
+    pub followed: bool,
+    /// When it starts.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends; none for an open end.
+    pub ends_at: Option<Timestamp>,
+    /// How and when it ended.
+    pub ended: Option<(String, Timestamp)>,
+}
+
+/// How a licence stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// In force.
+    Live,
+    /// Bought, not in force yet.
+    Waiting,
+    /// Never came into force.
+    Failed(Timestamp),
+    /// Over since then.
+    Over(Timestamp),
+}
+
+impl LicenseFacts {
+    /// How it stands, by the newest word; none while nobody has said a word.
+    pub(super) fn stand(&self) -> Option<Stand> {
+        let told = self.change.map(|(change, at)| match change {
+            LicenseChange::Updated => (Stand::Live, at),
+            LicenseChange::Deprovisioned => (Stand::Over(at), at),
+        });
+        let seen = self.observed.map(|(state, at)| (self.stand_of(state, at), at));
+        match (told, seen) {
+            (Some((told, told_at)), Some((_, seen_at))) if seen_at < later(told_at, SETTLING) => {
+                Some(told)
+            }
+            (_, Some((seen, _))) => Some(seen),
+            (told, None) => told.map(|(told, _)| told),
+        }
+    }
+
+    /// Whether it is in force, by the newest word.
+    pub fn is_live(&self) -> bool {
+        self.stand() == Some(Stand::Live)
+    }
+
+    /// Whether anything but the Agreement API has told of it.
+    pub(super) const fn is_told(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// Since when it has been in force, as far as is known.
+    pub(super) fn live_since(&self) -> Option<Timestamp> {
+        let started = self.agreement.as_ref().and_then(|agreement| agreement.starts_at);
+        self.first_updated_at.or(started).or(self.observed.map(|(_, at)| at))
+    }
+
+    /// Since when it has been over, if it is.
+    pub(super) fn over_at(&self) -> Option<Timestamp> {
+        match self.stand() {
+            Some(Stand::Over(at)) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Whether its agreement goes on as another one, so that its end is not a buyer leaving.
+    pub(super) fn is_continued(&self) -> bool {
+        self.agreement.as_ref().is_some_and(AgreementFacts::is_continued)
+    }
+
+    /// When the buyer was told to be leaving, if so. A licence whose agreement goes on elsewhere is waited for: its
+    /// follower comes within AWS's last hour, or not at all.
+    pub(super) fn departure(&self, now: Timestamp) -> Option<Timestamp> {
+        let over =
+            self.over_at().filter(|at| !self.is_continued() || now >= later(*at, FINAL_HOUR));
+        let ended = self.agreement.as_ref().and_then(AgreementFacts::departed_at);
+        over.into_iter().chain(ended).min()
+    }
+
+    /// Until when it is kept although it is over, since its agreement goes on and its follower has not come.
+    pub(super) fn awaits_follower(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = later(self.over_at()?, FINAL_HOUR);
+        (self.is_continued() && now < until).then_some(until)
+    }
+
+    /// Whether this is how it stands by what is known already.
+    pub fn agrees_with(&self, state: LicenseState, at: Timestamp) -> bool {
+        let kind = |stand: Stand| std::mem::discriminant(&stand);
+        self.stand().map(kind) == Some(kind(self.stand_of(state, at)))
+    }
+
+    fn stand_of(&self, state: LicenseState, at: Timestamp) -> Stand {
+        match state {
+            LicenseState::Provisioned => Stand::Live,
+            LicenseState::Scheduled | LicenseState::Pending => Stand::Waiting,
+            LicenseState::Failed => Stand::Failed(at),
+            // The agreement's end dates it better than the answer that showed it.
+            LicenseState::Deprovisioned => {
+                let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
+                Stand::Over(ended.map_or(at, |(_, ended_at)| at.min(*ended_at)))
+            }
+        }
+    }
+}
+
+impl AgreementFacts {
+    fn is_continued(&self) -> bool {
+        match &self.ended {
+            Some((status, _)) => !is_departure(status),
+            None => self.followed,
+        }
+    }
+
+    /// When it ended for good.
+    pub(super) fn departed_at(&self) -> Option<Timestamp> {
+        self.ended.as_ref().filter(|(status, _)| is_departure(status)).map(|(_, at)| *at)
+    }
+
+    fn is_next(&self) -> bool {
+        matches!(self.intent.as_deref(), Some("RENEW" | "REPLACE"))
+    }
+
+    /// Whether it is known to belong to a chain, or to begin one.
+    fn is_placed(&self) -> bool {
+        !self.ancestors.is_empty() || self.initial_agreement_id.is_some()
+    }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// The licence that follows this one, where a renewal or replacement came with a new licence.
+pub(super) fn follower<'a>(
+    licenses: &'a [LicenseFacts],
+    of: &LicenseArn,
+) -> Option<&'a LicenseFacts> {
+    if licenses.len() < 2 {
+        return None;
+    }
+    let next = followers(licenses).remove(of)?;
+    licenses.iter().find(|facts| facts.license_arn == next)
+}
+
+/// Which licence follows which. AWS's own pointers first; where it gives none, a buyer's agreement that was told to
+/// be a renewal follows the one that was told to go on, or else the one that lives.
+fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
+    let mut followers: BTreeMap<LicenseArn, LicenseArn> = BTreeMap::new();
+    let mut placed: Vec<&LicenseArn> = Vec::new();
+    let rules: [fn(&Pair<'_>) -> Option<i64>; 3] =
+        [|pair| pair.by_pointer(), |pair| pair.by_chain(), |pair| pair.by_account()];
+    for closeness in rules {
+        for new in in_order(licenses) {
+            if placed.contains(&&new.license_arn) {
+                continue;
+            }
+            let candidates = licenses
+                .iter()
+                .filter(|old| old.license_arn != new.license_arn)
+                .filter(|old| !followers.contains_key(&old.license_arn))
+                .filter_map(|old| Some((closeness(&Pair::of(old, new)?)?, &old.license_arn)));
+            if let Some((_, old)) = candidates.min() {
+                followers.insert(old.clone(), new.license_arn.clone());
+                placed.push(&new.license_arn);
+            }
+        }
+    }
+    followers
+}
+
+fn in_order(licenses: &[LicenseFacts]) -> Vec<&LicenseFacts> {
+    let mut ordered: Vec<&LicenseFacts> = licenses.iter().collect();
+    ordered.sort_by_key(|facts| (facts.live_since(), &facts.license_arn));
+    ordered
+}
+
+/// Two licences of one product, of which the second may follow the first.
+struct Pair<'a> {
+    old: &'a LicenseFacts,
+    new: &'a LicenseFacts,
+    from: &'a AgreementFacts,
+    to: &'a AgreementFacts,
+}
+
+/// Each rule says how close the two are, the least being the closest, or that they are strangers.
+impl<'a> Pair<'a> {
+    fn of(old: &'a LicenseFacts, new: &'a LicenseFacts) -> Option<Self> {
+        let (from, to) = (old.agreement.as_ref()?, new.agreement.as_ref()?);
+        (from.agreement_id != to.agreement_id).then_some(Self { old, new, from, to })
+    }
+
+    fn by_pointer(&self) -> Option<i64> {
+        let steps = self.to.ancestors.iter().position(|id| *id == self.from.agreement_id)?;
+        i64::try_from(steps).ok()
+    }
+
+    fn by_chain(&self) -> Option<i64> {
+        let first = self.to.initial_agreement_id.as_ref()?;
+        let of_old = self.from.initial_agreement_id.as_ref().unwrap_or(&self.from.agreement_id);
+        (first == of_old
+            && *first != self.to.agreement_id
+            && self.from.starts_at < self.to.starts_at)
+            .then(|| self.gap())
+    }
+
+    fn by_account(&self) -> Option<i64> {
+        let same = self.old.account_id.is_some() && self.old.account_id == self.new.account_id;
+        if !same || self.to.is_placed() || self.from.starts_at > self.to.starts_at {
+            return None;
+        }
+        let goes_on = self.from.is_continued();
+        let lives = self.from.ended.is_none() && self.old.stand() == Some(Stand::Live);
+        let gap = self.gap();
+        match self.to.intent.as_deref() {
+            Some(_) if !self.to.is_next() => None,
+            Some(_) if goes_on => Some(gap),
+            // Behind all that were told to go on.
+            Some(_) => lives.then_some(gap.saturating_add(i64::MAX / 2)),
+            None => (goes_on && gap <= HANDOVER.as_secs()).then_some(gap),
+        }
+    }
+
+    /// Seconds between the end of the one and the beginning of the other.
+    fn gap(&self) -> i64 {
+        let end = self.from.ended.as_ref().map(|(_, at)| *at).or(self.from.ends_at);
+        let start = self.to.starts_at.or(self.new.live_since());
+        match (end, start) {
+            (Some(end), Some(start)) => start.duration_since(end).as_secs().saturating_abs(),
+            _ => HANDOVER.as_secs(),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Licences that follow each other, and what the Agreement API says of them.
+
+use super::*;
+use crate::domain::agreement::LicenseState;
+
+const ACCOUNT: &str = "123456789012";
+
+/// A licence in words: its name, its last event, its agreement.
+struct License {
+    facts: LicenseFacts,
+}
+
+impl License {
+    fn updated(arn: &str, offset: &str) -> Self {
+        Self::new(arn, Some((LicenseChange::Updated, at(offset))), Some(at(offset)))
+    }
+
+    fn over(arn: &str, offset: &str) -> Self {
+        Self::new(arn, Some((LicenseChange::Deprovisioned, at(offset))), Some(at("-8760h")))
+    }
+
+    fn untold(arn: &str) -> Self {
+        Self::new(arn, None, None)
+    }
+
+    fn new(
+        arn: &str,
+        change: Option<(LicenseChange, Timestamp)>,
+        first_updated_at: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            facts: LicenseFacts {
+                license_arn: LicenseArn::new(arn),
+                account_id: Some(AccountId::new(ACCOUNT)),
+                change,
+                first_updated_at,
+                observed: None,
+                agreement: None,
+            },
+        }
+    }
+
+    fn on(mut self, id: &str, starts: &str) -> Self {
+        self.facts.agreement = Some(AgreementFacts {
+            agreement_id: AgreementId::new(id),
+            initial_agreement_id: None,
+            ancestors: Vec::new(),
+            intent: None,
+            followed: false,
+            starts_at: Some(at(starts)),
+            ends_at: None,
+            ended: None,
+        });
+        self
+    }
+
+    fn agreement(mut self, change: impl FnOnce(&mut AgreementFacts)) -> Self {
+        change(self.facts.agreement.as_mut().unwrap());
+        self
+    }
+
+    fn intent(self, word: &str) -> Self {
+        self.agreement(|it| it.intent = Some(word.into()))
+    }
+
+    fn previous(self, ids: &[&str]) -> Self {
+        self.agreement(|it| it.ancestors = ids.iter().copied().map(AgreementId::new).collect())
+    }
+
+    fn initial(self, id: &str) -> Self {
+        self.agreement(|it| it.initial_agreement_id = Some(AgreementId::new(id)))
+    }
+
+    fn ended(self, status: &str, offset: &str) -> Self {
+        self.agreement(|it| it.ended = Some((status.into(), at(offset))))
+    }
+
+    fn seen(mut self, state: LicenseState, offset: &str) -> Self {
+        self.facts.observed = Some((state, at(offset)));
+        self
+    }
+}
+
+fn facts(licenses: Vec<License>) -> Vec<LicenseFacts> {
+    licenses.into_iter().map(|license| license.facts).collect()
+}
+
+/// How pay-as-you-go licences stand, as `licence status`, and what each went on under.
+fn standing(licenses: Vec<License>) -> Vec<String> {
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts(licenses), "0s");
+    let shown = world.held.iter().map(|held| {
+        let arn = held.terms.license_arn.as_ref().map_or("-", LicenseArn::as_str);
+        let status = held.terms.status.as_str();
+        match &held.terms.renewed_by {
+            Some(next) => format!("{arn} {status} -> {}", next.value()),
+            None => format!("{arn} {status}"),
+        }
+    });
+    shown.collect()
+}
+
+/// The same facts in every order come to the same.
+fn check(name: &str, licenses: impl Fn() -> Vec<License>, expected: &[&str]) {
+    let forward = standing(licenses());
+    let mut reversed = licenses();
+    reversed.reverse();
+    let mut backward = standing(reversed);
+    backward.sort();
+    let mut sorted = forward.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected, "{name}");
+    assert_eq!(backward, expected, "{name}, the other way round");
+}
+
+#[test]
+fn a_renewal_under_a_new_licence_is_one_plan_without_a_gap() {
+    let old =
+        |ended: &str| License::updated("l-1", "-8760h").on("a-1", "-8760h").ended(ended, "-2m");
+    let gone = |ended: &str| License::over("l-1", "-1m").on("a-1", "-8760h").ended(ended, "-2m");
+    let new = || License::updated("l-2", "-1m").on("a-2", "-2m");
+
+    check(
+        "named by the event",
+        || vec![old("RENEWED"), new().previous(&["a-1"]).intent("RENEW")],
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "before the old one is told to end",
+        || {
+            let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+            vec![old, new().previous(&["a-1"]).intent("RENEW")]
+        },
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "through an agreement that no licence event named",
+        || vec![gone("REPLACED"), new().previous(&["a-between", "a-1"]).intent("REPLACE")],
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "by the first of the chain, which the API tells",
+        || vec![gone("RENEWED"), new().initial("a-1")],
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "without a pointer: account and product join them",
+        || vec![gone("RENEWED"), new().intent("RENEW")],
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "without a pointer, and before the old one ended",
+        || {
+            let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+            vec![old, new().intent("REPLACE")]
+        },
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+    check(
+        "its creation was never told",
+        || vec![gone("RENEWED"), new()],
+        &["l-1 expired -> l-2", "l-2 active"],
+    );
+}
+
+#[test]
+fn a_renewal_whose_licence_has_not_come_is_waited_for_an_hour() {
+    let gone = |offset: &str| License::over("l-1", offset).on("a-1", "-8760h");
+    check("told to go on", || vec![gone("-59m").ended("RENEWED", "-1h")], &["l-1 ending"]);
+    check(
+        "another agreement names it",
+        || vec![gone("-59m").agreement(|it| it.followed = true)],
+        &["l-1 ending"],
+    );
+    check("it never came", || vec![gone("-61m").ended("RENEWED", "-1h")], &["l-1 expired"]);
+    check(
+        "a buyer who leaves is not waited for",
+        || vec![gone("-1m").ended("CANCELLED", "-2m")],
+        &["l-1 canceled"],
+    );
+    check(
+        "the next term begins later",
+        || {
+            let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+            vec![old, License::updated("l-2", "-1m").on("a-2", "24h").previous(&["a-1"])]
+        },
+        &["l-1 active", "l-2 pending"],
+    );
+}
+
+#[test]
+fn agreements_side_by_side_are_not_taken_for_renewals() {
+    let first = || License::updated("l-1", "-8760h").on("a-1", "-8760h");
+    check(
+        "two purchases",
+        || {
+            vec![
+                first().intent("NEW"),
+                License::updated("l-2", "-1h").on("a-2", "-1h").intent("NEW"),
+            ]
+        },
+        &["l-1 active", "l-2 active"],
+    );
+    check(
+        "two purchases whose creation was never told",
+        || vec![first(), License::updated("l-2", "-1h").on("a-2", "-1h")],
+        &["l-1 active", "l-2 active"],
+    );
+    check(
+        "the API says that it begins a chain of its own",
+        || {
+            let gone = License::over("l-1", "-1m").on("a-1", "-8760h").ended("RENEWED", "-2m");
+            vec![gone, License::updated("l-2", "-1m").on("a-2", "-1m").initial("a-2")]
+        },
+        &["l-1 ending", "l-2 active"],
+    );
+    check(
+        "of two, the one that was told to go on is followed",
+        || {
+            let goes_on = License::over("l-2", "-1m").on("a-2", "-4380h").ended("RENEWED", "-2m");
+            vec![first(), goes_on, License::updated("l-3", "-1m").on("a-3", "-2m").intent("RENEW")]
+        },
+        &["l-1 active", "l-2 expired -> l-3", "l-3 active"],
+    );
+}
+
+#[test]
+fn the_agreement_api_tells_what_no_event_told() {
+    use LicenseState::{Deprovisioned, Failed, Pending, Provisioned, Scheduled};
+    let untold = [
+        (Provisioned, "l-1 active"),
+        (Scheduled, "l-1 pending"),
+        (Pending, "l-1 pending"),
+        (Failed, "l-1 failed"),
+        (Deprovisioned, "l-1 canceled"),
+    ];
+    for (state, expected) in untold {
+        check(
+            state.as_str(),
+            || vec![License::untold("l-1").on("a-1", "-24h").seen(state, "-1m")],
+            &[expected],
+        );
+    }
+    check(
+        "an end that no event told",
+        || vec![License::updated("l-1", "-24h").on("a-1", "-24h").seen(Deprovisioned, "-1h")],
+        &["l-1 canceled"],
+    );
+    check(
+        "an answer from about the time of the event does not undo it",
+        || vec![License::over("l-1", "-2m").on("a-1", "-24h").seen(Provisioned, "-1m")],
+        &["l-1 canceled"],
+    );
+    check(
+        "an answer that is clearly younger does",
+        || vec![License::over("l-1", "-20m").on("a-1", "-24h").seen(Provisioned, "-1m")],
+        &["l-1 active"],
+    );
+    check(
+        "an event that is younger than the answer counts",
+        || vec![License::updated("l-1", "-1m").on("a-1", "-24h").seen(Deprovisioned, "-2m")],
+        &["l-1 active"],
+    );
+}
+
+#[test]
+fn contract_rows_of_both_terms_are_one_plan() {
+    let licenses = || {
+        let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+        let new = License::updated("l-2", "-1m").on("a-2", "-2m").previous(&["a-1"]);
+        facts(vec![old, new])
+    };
+    let mut world = World::default();
+    let old = [licensed_grant("l-1", "basic")];
+    world.look(&contract(), Some(&old), &BTreeMap::new(), &licenses()[..1], "-1h");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active"]);
+    let both = [licensed_grant("l-1", "basic"), licensed_grant("l-2", "pro")];
+    world.look(&contract(), Some(&both), &BTreeMap::new(), &licenses(), "0s");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired", "sub-2 plan-pro x1 active"]);
+    let again = world.look(&contract(), Some(&both[1..]), &BTreeMap::new(), &licenses(), "1h");
+    assert_eq!(again.changes, []);
+}
+
+#[test]
+fn a_contract_whose_renewal_shows_late_has_no_gap() {
+    let gone = |ended: &str| {
+        facts(vec![License::over("l-1", "-1m").on("a-1", "-8760h").ended(ended, "-2m")])
+    };
+    let row = Grant { expires_at: Some(at("-2m")), ..licensed_grant("l-1", "basic") };
+    for (ended, expected) in [("RENEWED", "ending"), ("CANCELLED", "expired")] {
+        let mut world = World::default();
+        world.look(&contract(), Some(std::slice::from_ref(&row)), &BTreeMap::new(), &[], "-1h");
+        let decision = world.look(&contract(), Some(&[]), &BTreeMap::new(), &gone(ended), "0s");
+        assert_eq!(world.shown(), [format!("sub-1 plan-basic x1 {expected}")], "{ended}");
+        assert!(decision.look_again_at.is_some(), "{ended}");
+    }
+}
+
+/// One sale, told by SNS under a name and by events under a licence.
+#[test]
+fn a_sale_that_is_told_in_both_forms_is_one_subscription() {
+    use SubscriptionAction::{Success, UnsubscribePending, UnsubscribeSuccess};
+    let live = || License::updated("l-1", "-24h").on("a-1", "-24h");
+    let over = || License::over("l-1", "-10m").on("a-1", "-24h").ended("CANCELLED", "-11m");
+    let rows: [(&str, SubscriptionAction, &str, License, &[&str]); 5] = [
+        ("both live", Success, "-24h", live(), &["buyer-1 l-1 active"]),
+        ("SNS says it ends", UnsubscribePending, "-30m", live(), &["buyer-1 l-1 ending"]),
+        ("SNS says it is over", UnsubscribeSuccess, "-30m", live(), &["buyer-1 l-1 canceled"]),
+        ("only the licence tells the end", Success, "-24h", over(), &["buyer-1 l-1 canceled"]),
+        ("the buyer came back since", Success, "-5m", over(), &["buyer-1 l-1 active"]),
+    ];
+    for (name, action, told, license, expected) in rows {
+        let mut world = World::default();
+        world.look(&pay_as_you_go(), None, &signal(action, told), &facts(vec![license]), "0s");
+        assert_eq!(named(&world), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_was_taken_for_two_sales_becomes_one() {
+    let licenses = || facts(vec![License::updated("l-1", "-24h").on("a-1", "-24h")]);
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &BTreeMap::new(), &licenses(), "-2h");
+    let told = signal(SubscriptionAction::Success, "-24h");
+    world.look(&pay_as_you_go(), None, &told, &[], "-1h");
+    assert_eq!(named(&world), ["- l-1 active", "buyer-1 - active"], "AWS has not joined them");
+    world.look(&pay_as_you_go(), None, &told, &licenses(), "0s");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"]);
+    assert_eq!(world.held[0].terms.renewed_by, Some(buyer()));
+    let again = world.look(&pay_as_you_go(), None, &told, &licenses(), "1h");
+    assert_eq!(again.changes, []);
+}
+
+#[test]
+fn a_licence_that_only_the_api_tells_of_is_no_second_sale_of_a_legacy_product() {
+    let seen = || License::untold("l-1").on("a-1", "-24h").seen(LicenseState::Provisioned, "-1m");
+    let legacy = ProductTerms { by_license: false, ..pay_as_you_go() };
+    let mut world = World::default();
+    world.look(&legacy, None, &BTreeMap::new(), &facts(vec![seen()]), "0s");
+    assert_eq!(named(&world), <[&str; 0]>::default());
+    world.look(
+        &legacy,
+        None,
+        &signal(SubscriptionAction::Success, "-24h"),
+        &facts(vec![seen()]),
+        "0s",
+    );
+    assert_eq!(named(&world), ["buyer-1 l-1 active"], "it says which licence the buyer has");
+}
+
+/// Buyer, licence and status of each subscription.
+fn named(world: &World) -> Vec<String> {
+    let shown = world.held.iter().map(|held| {
+        let buyer = held.terms.customer_identifier().map_or("-", CustomerIdentifier::as_str);
+        let license = held.terms.license_arn.as_ref().map_or("-", LicenseArn::as_str);
+        format!("{buyer} {license} {}", held.terms.status.as_str())
+    });
+    shown.collect()
+}

@@ -1,0 +1,283 @@
+//! What the Agreement API showed: taken over as facts beside those of events, and the buyers concerned marked.
+//!
+//! It only ever adds. A channel partner's agreements are not shown to the seller, so what is missing proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::buyers::mark_buyer_in;
+use super::convert::millis;
+use super::licenses::{license_facts_in, write_agreement};
+use super::{During, Store, StoreError};
+use crate::domain::agreement::{LicenseState, SeenAgreement};
+use crate::domain::notification::AgreementNews;
+use crate::domain::reconciliation::LicenseFacts;
+use crate::domain::{
+    AccountId, AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode,
+};
+
+/// What a product's agreements showed.
+#[derive(Clone, Debug)]
+pub struct AgreementLook {
+    /// The product.
+    pub product_code: ProductCode,
+    /// When AWS was asked.
+    pub observed_at: Timestamp,
+    /// The agreements.
+    pub agreements: Vec<SeenAgreement>,
+    /// How those licences stand that AWS was asked about one by one.
+    pub states: BTreeMap<LicenseArn, LicenseState>,
+}
+
+impl Store {
+    /// Takes over what the Agreement API showed, and makes the buyers due of whom it showed something new. Returns
+    /// how many those are.
+    pub async fn record_agreements(
+        &self,
+        look: AgreementLook,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let marked = self.write(move |connection| record(connection, &look, now)).await?;
+        if marked > 0 {
+            self.nudges().buyers.notify_one();
+        }
+        Ok(marked)
+    }
+
+    /// Of the licences of agreements in force, those that nobody has told to be in force.
+    pub async fn unconfirmed_licenses(
+        &self,
+        agreements: &[SeenAgreement],
+    ) -> Result<BTreeSet<AgreementId>, StoreError> {
+        let active: Vec<(AgreementId, Vec<LicenseArn>)> = agreements
+            .iter()
+            .filter(|agreement| agreement.is_active())
+            .map(|agreement| (agreement.agreement_id.clone(), agreement.licenses.clone()))
+            .collect();
+        self.read(move |connection| {
+            let mut unconfirmed = BTreeSet::new();
+            for (agreement, licenses) in active {
+                for arn in licenses {
+                    let facts = license_facts_in(connection, &arn)?;
+                    if !facts.is_some_and(|facts| facts.is_live()) {
+                        unconfirmed.insert(agreement.clone());
+                    }
+                }
+            }
+            Ok(unconfirmed)
+        })
+        .await
+    }
+
+    /// The licences under which a product's subscriptions live, and of which no end was told.
+    pub async fn live_licenses(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<BTreeSet<LicenseArn>, StoreError> {
+        self.read(move |connection| {
+            let found: Vec<String> = connection
+                .prepare_cached(
+                    "SELECT DISTINCT s.license_arn FROM products p
+                     JOIN subscriptions s ON s.product_id = p.id
+                     LEFT JOIN agreements a ON a.agreement_id = s.agreement_id
+                     WHERE p.code = ?1 AND s.source = 'aws' AND s.ended_at_ms IS NULL
+                       AND s.license_arn IS NOT NULL AND a.ended_status IS NULL",
+                )
+                .and_then(|mut select| {
+                    select.query_map([product_code.as_str()], |row| row.get(0))?.collect()
+                })
+                .during("list live licences")?;
+            Ok(found.into_iter().map(LicenseArn::new).collect())
+        })
+        .await
+    }
+
+    /// The catalog's id of a product.
+    pub async fn entity_of(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Option<EntityId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT entity_id FROM products WHERE code = ?1")
+                .and_then(|mut select| {
+                    select
+                        .query_row([product_code.as_str()], |row| row.get::<_, Option<String>>(0))
+                        .optional()
+                })
+                .map(|found| found.flatten().map(EntityId::new))
+                .during("find a product's entity id")
+        })
+        .await
+    }
+
+    /// Which of these accounts no licence of the product is known of.
+    pub async fn accounts_without_license(
+        &self,
+        product_code: ProductCode,
+        accounts: Vec<AccountId>,
+    ) -> Result<Vec<AccountId>, StoreError> {
+        self.read(move |connection| {
+            let mut without = Vec::new();
+            for account in accounts {
+                let known = connection
+                    .prepare_cached(
+                        "SELECT 1 FROM licenses WHERE account_id = ?1 AND product_code = ?2",
+                    )
+                    .and_then(|mut select| select.exists((account.as_str(), product_code.as_str())))
+                    .during("look for an account's licences")?;
+                if !known {
+                    without.push(account);
+                }
+            }
+            Ok(without)
+        })
+        .await
+    }
+}
+
+fn record(
+    connection: &Connection,
+    look: &AgreementLook,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let mut buyers = BTreeSet::new();
+    for agreement in &look.agreements {
+        let before = facts_of(connection, agreement)?;
+        take_over_agreement(connection, agreement, look.observed_at)?;
+        for arn in &agreement.licenses {
+            take_over_license(connection, agreement, arn, look)?;
+        }
+        if facts_of(connection, agreement)? != before {
+            buyers.extend(buyers_of(agreement));
+        }
+    }
+    for buyer in &buyers {
+        let key = BuyerKey { product_code: look.product_code.clone(), buyer: buyer.clone() };
+        mark_buyer_in(connection, &key, now)?;
+    }
+    Ok(buyers.len())
+}
+
+fn facts_of(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+) -> Result<Vec<LicenseFacts>, StoreError> {
+    let mut facts = Vec::new();
+    for arn in &agreement.licenses {
+        facts.extend(license_facts_in(connection, arn)?);
+    }
+    Ok(facts)
+}
+
+fn buyers_of(agreement: &SeenAgreement) -> Vec<BuyerRef> {
+    match &agreement.account_id {
+        Some(account) => vec![BuyerRef::Account(account.clone())],
+        None => agreement.licenses.iter().cloned().map(BuyerRef::License).collect(),
+    }
+}
+
+fn take_over_agreement(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+    observed_at: Timestamp,
+) -> Result<(), StoreError> {
+    let updated_at = agreement.updated_at.unwrap_or(observed_at);
+    let held = connection
+        .prepare_cached(
+            "SELECT told_at_ms, ended_status, initial_agreement_id FROM agreements WHERE agreement_id = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([agreement.agreement_id.as_str()], |row| {
+                    let told_at: Option<i64> = row.get(0)?;
+                    let ended: Option<String> = row.get(1)?;
+                    Ok((told_at, ended, row.get::<_, Option<String>>(2)?))
+                })
+                .optional()
+        })
+        .during("read what is known of an agreement")?;
+    // An end that an event told keeps that event's time, which dates it best.
+    let ended = (!agreement.is_active()).then(|| agreement.status.clone());
+    let end_known = held.as_ref().is_some_and(|(_, ended, _)| ended.is_some());
+    let current = held.as_ref().is_some_and(|(told, _, initial)| {
+        told.is_some_and(|told| told >= millis(updated_at))
+            && (initial.is_some() || agreement.initial_agreement_id.is_none())
+            && (ended.is_none() || end_known)
+    });
+    if current {
+        return Ok(());
+    }
+    let news = AgreementNews {
+        agreement_id: agreement.agreement_id.clone(),
+        ended: ended.filter(|_| !end_known),
+        intent: None,
+        account_id: agreement.account_id.clone(),
+        entity_id: None,
+        offer_id: agreement.offer_id.clone(),
+        previous_agreement_id: None,
+        starts_at: agreement.starts_at,
+        ends_at: agreement.ends_at,
+    };
+    let over =
+        agreement.ends_at.filter(|end| *end <= observed_at && agreement.status != "CANCELLED");
+    let at = if news.ended.is_some() { over.unwrap_or(updated_at) } else { updated_at };
+    write_agreement(connection, &news, at)?;
+    connection
+        .prepare_cached(
+            "UPDATE agreements SET initial_agreement_id = ifnull(?2, initial_agreement_id)
+             WHERE agreement_id = ?1",
+        )
+        .and_then(|mut update| {
+            let initial = agreement.initial_agreement_id.as_ref().map(AgreementId::as_str);
+            update.execute((agreement.agreement_id.as_str(), initial))
+        })
+        .during("take over an agreement")?;
+    Ok(())
+}
+
+/// Links a licence with its agreement, and writes down how it stands where events have not told as much.
+fn take_over_license(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+    arn: &LicenseArn,
+    look: &AgreementLook,
+) -> Result<(), StoreError> {
+    let held = license_facts_in(connection, arn)?;
+    let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());
+    // Of several agreements that a licence has stood on, the last to begin counts.
+    let newer = on.is_none_or(|on| {
+        on.agreement_id != agreement.agreement_id && on.starts_at < agreement.starts_at
+    });
+    let state = look.states.get(arn).copied().filter(|state| {
+        !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, look.observed_at))
+    });
+    if !newer && state.is_none() && held.as_ref().is_some_and(|facts| facts.account_id.is_some()) {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, observed, observed_at_ms)
+             VALUES (:arn, :code, :account, :agreement, :state, :at)
+             ON CONFLICT DO UPDATE SET
+                 account_id = ifnull(account_id, :account),
+                 agreement_id = CASE WHEN :newer THEN :agreement ELSE agreement_id END,
+                 observed = ifnull(:state, observed),
+                 observed_at_ms = ifnull(:at, observed_at_ms)",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":arn": arn.as_str(),
+                ":code": look.product_code.as_str(),
+                ":account": agreement.account_id.as_ref().map(AccountId::as_str),
+                ":agreement": agreement.agreement_id.as_str(),
+                ":newer": newer,
+                ":state": state.map(LicenseState::as_str),
+                ":at": state.map(|_| millis(look.observed_at)),
+            })
+        })
+        .during("take over a licence")?;
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! Licences and agreements: what events told, and what the Agreement API showed, read for every decision.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::circle::Circle;
+use super::convert::{millis, optional_timestamp};
+use super::{During, StoreError};
+use crate::domain::agreement::LicenseState;
+use crate::domain::notification::{AgreementNews, LicenseChange, LicenseNews};
+use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
+use crate::domain::{
+    AccountId, AgreementId, BuyerKey, BuyerRef, Grant, LicenseArn, ProductCode, Subscription,
+};
+
+/// How far a chain of agreements is followed back.
+const CHAIN_MAX: usize = 20;
+
+pub(super) fn write_license(
+    connection: &Connection,
+    news: &LicenseNews,
+    product_code: &ProductCode,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let first_updated = (news.change == LicenseChange::Updated).then(|| millis(at));
+    // The newest event by its own time decides; at the same second the end is taken for the newer one,
+    // which is also the order of the two words.
+    connection
+        .prepare_cached(
+            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, change,
+                 change_at_ms, first_updated_at_ms)
+             VALUES (:arn, :code, :account, :agreement, :change, :at, :first)
+             ON CONFLICT DO UPDATE SET
+                 product_code = :code,
+                 account_id = ifnull(:account, account_id),
+                 agreement_id = CASE WHEN :at >= ifnull(change_at_ms, 0)
+                     THEN ifnull(:agreement, agreement_id) ELSE ifnull(agreement_id, :agreement) END,
+                 change = CASE WHEN :at > ifnull(change_at_ms, 0)
+                     OR (:at = change_at_ms AND :change = 'deprovisioned')
+                     THEN :change ELSE change END,
+                 change_at_ms = max(ifnull(change_at_ms, 0), :at),
+                 first_updated_at_ms = CASE WHEN :first IS NULL THEN first_updated_at_ms
+                     ELSE min(ifnull(first_updated_at_ms, :first), :first) END",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":arn": news.license_arn.as_str(),
+                ":code": product_code.as_str(),
+                ":account": news.account_id.as_ref().map(AccountId::as_str),
+                ":agreement": news.agreement_id.as_ref().map(AgreementId::as_str),
+                ":change": news.change.as_str(),
+                ":at": millis(at),
+                ":first": first_updated,
+            })
+        })
+        .during("take over a licence event")?;
+    Ok(())
+}
+
+pub(super) fn write_agreement(
+    connection: &Connection,
+    news: &AgreementNews,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let at = millis(at);
+    // Each field keeps its newest known value; an end is final and keeps its own time.
+    connection
+        .prepare_cached(
+            "INSERT INTO agreements (agreement_id, account_id, entity_id, offer_id, intent,
+                 previous_agreement_id, starts_at_ms, ends_at_ms, told_at_ms, ended_status, ended_at_ms)
+             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, :ends, :at, :ended, :ended_at)
+             ON CONFLICT DO UPDATE SET
+                 account_id = ifnull(:account, account_id),
+                 entity_id = ifnull(:entity, entity_id),
+                 previous_agreement_id = ifnull(:previous, previous_agreement_id),
+                 offer_id = CASE WHEN :at >= told_at_ms THEN ifnull(:offer, offer_id)
+                     ELSE ifnull(offer_id, :offer) END,
+                 intent = CASE WHEN :at >= told_at_ms THEN ifnull(:intent, intent)
+                     ELSE ifnull(intent, :intent) END,
+                 starts_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:starts, starts_at_ms)
+                     ELSE ifnull(starts_at_ms, :starts) END,
+                 ends_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:ends, ends_at_ms)
+                     ELSE ifnull(ends_at_ms, :ends) END,
+                 told_at_ms = max(told_at_ms, :at),
+                 ended_status = ifnull(:ended, ended_status),
+                 ended_at_ms = ifnull(:ended_at, ended_at_ms)",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":id": news.agreement_id.as_str(),
+                ":account": news.account_id.as_ref().map(AccountId::as_str),
+                ":entity": news.entity_id.as_ref().map(crate::domain::EntityId::as_str),
+                ":offer": news.offer_id,
+                ":intent": news.intent,
+                ":previous": news.previous_agreement_id.as_ref().map(AgreementId::as_str),
+                ":starts": news.starts_at.map(millis),
+                ":ends": news.ends_at.map(millis),
+                ":at": at,
+                ":ended": news.ended,
+                ":ended_at": news.ended.as_ref().map(|_| at),
+            })
+        })
+        .during("take over an agreement event")?;
+    Ok(())
+}
+
+/// The buyers whose licences stand on this agreement, as far as licence events have told.
+pub(super) fn buyers_of_agreement(
+    connection: &Connection,
+    news: &AgreementNews,
+) -> Result<Vec<BuyerKey>, StoreError> {
+    let mut select = connection
+        .prepare_cached(
+            "SELECT DISTINCT product_code, account_id, CASE WHEN account_id IS NULL THEN license_arn END
+             FROM licenses WHERE agreement_id = ?1 AND product_code IS NOT NULL",
+        )
+        .during("find an agreement's licences")?;
+    let rows = select
+        .query_map([news.agreement_id.as_str()], |row| {
+            let account: Option<String> = row.get(1)?;
+            let buyer = match account {
+                Some(id) => BuyerRef::Account(AccountId::new(id)),
+                None => BuyerRef::License(LicenseArn::new(row.get::<_, String>(2)?)),
+            };
+            Ok(BuyerKey { product_code: ProductCode::new(row.get::<_, String>(0)?), buyer })
+        })
+        .during("find an agreement's licences")?;
+    rows.collect::<Result<_, _>>().during("find an agreement's licences")
+}
+
+/// What is known of the licences of these buyers.
+pub(super) fn licenses_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    circle: &Circle,
+    grants: &[Grant],
+    held: &[Subscription],
+) -> Result<Vec<LicenseFacts>, StoreError> {
+    let mut arns: BTreeSet<LicenseArn> = circle.license.iter().cloned().collect();
+    arns.extend(grants.iter().filter_map(|it| it.license_arn.clone()));
+    arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
+    for account in &circle.accounts {
+        let of_account: Vec<String> = connection
+            .prepare_cached(
+                "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_map((account.as_str(), product_code.as_str()), |row| row.get(0))?
+                    .collect()
+            })
+            .during("list an account's licences")?;
+        arns.extend(of_account.into_iter().map(LicenseArn::new));
+    }
+    let mut facts = Vec::with_capacity(arns.len());
+    for arn in arns {
+        facts.extend(license_facts_in(connection, &arn)?);
+    }
+    Ok(facts)
+}
+
+/// What is known of a licence.
+pub(super) fn license_facts_in(
+    connection: &Connection,
+    arn: &LicenseArn,
+) -> Result<Option<LicenseFacts>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT l.*, a.intent, a.initial_agreement_id, a.previous_agreement_id, a.starts_at_ms,
+                 a.ends_at_ms, a.ended_status, a.ended_at_ms,
+                 EXISTS (SELECT 1 FROM agreements n WHERE n.previous_agreement_id = l.agreement_id) AS followed
+             FROM licenses l LEFT JOIN agreements a USING (agreement_id) WHERE l.license_arn = ?1",
+        )
+        .and_then(|mut select| select.query_row([arn.as_str()], license_row).optional())
+        .during("read a licence's facts")?;
+    let Some((mut facts, previous)) = found else { return Ok(None) };
+    if let (Some(agreement), Some(previous)) = (&mut facts.agreement, previous) {
+        agreement.ancestors = ancestors_in(connection, previous)?;
+    }
+    Ok(Some(facts))
+}
+
+/// The facts, and the agreement that its agreement continues.
+fn license_row(row: &Row<'_>) -> rusqlite::Result<(LicenseFacts, Option<AgreementId>)> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let time = |column: &str| row.get(column).map(optional_timestamp);
+    let change = text("change")?.map(|word| match word.as_str() {
+        "deprovisioned" => LicenseChange::Deprovisioned,
+        _ => LicenseChange::Updated,
+    });
+    let observed = text("observed")?.and_then(|word| LicenseState::parse(&word));
+    let agreement = match text("agreement_id")? {
+        Some(id) => Some(AgreementFacts {
+            agreement_id: AgreementId::new(id),
+            initial_agreement_id: text("initial_agreement_id")?.map(AgreementId::new),
+            ancestors: Vec::new(),
+            intent: text("intent")?,
+            followed: row.get("followed")?,
+            starts_at: time("starts_at_ms")?,
+            ends_at: time("ends_at_ms")?,
+            ended: text("ended_status")?.zip(time("ended_at_ms")?),
+        }),
+        None => None,
+    };
+    let facts = LicenseFacts {
+        license_arn: LicenseArn::new(row.get::<_, String>("license_arn")?),
+        account_id: text("account_id")?.map(AccountId::new),
+        change: change.zip(time("change_at_ms")?),
+        first_updated_at: time("first_updated_at_ms")?,
+        observed: observed.zip(time("observed_at_ms")?),
+        agreement,
+    };
+    Ok((facts, text("previous_agreement_id")?.map(AgreementId::new)))
+}
+
+/// This agreement and those that it continues, the nearest first.
+fn ancestors_in(
+    connection: &Connection,
+    nearest: AgreementId,
+) -> Result<Vec<AgreementId>, StoreError> {
+    let mut ancestors = vec![nearest];
+    while let Some(last) = ancestors.last().filter(|_| ancestors.len() < CHAIN_MAX) {
+        let previous: Option<String> = connection
+            .prepare_cached("SELECT previous_agreement_id FROM agreements WHERE agreement_id = ?1")
+            .and_then(|mut select| {
+                select.query_row([last.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
+            })
+            .during("follow a chain of agreements")?
+            .flatten();
+        match previous.map(AgreementId::new) {
+            Some(previous) if !ancestors.contains(&previous) => ancestors.push(previous),
+            _ => break,
+        }
+    }
+    Ok(ancestors)
+}

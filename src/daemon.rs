@@ -194,6 +194,7 @@ impl Daemon {
         summary.sweep.products = swept.products;
         summary.sweep.buyers = swept.buyers;
         summary.sweep.changes = swept.changes;
+        summary.sweep.agreements = swept.agreements;
         for (product, error) in swept.failed {
             summary.errors.push(format!("could not sweep product {product}: {error}"));
         }
@@ -353,6 +354,8 @@ pub struct OnceSweep {
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
+    /// Agreements compared.
+    pub agreements: usize,
 }
 
 /// What looking at due buyers showed.

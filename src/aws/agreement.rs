@@ -15,8 +15,11 @@ const CATALOG: &str = "AWSMarketplace";
 const NO_AGREEMENT: &str = "agmt-0000000000000000000000000";
 /// AWS's largest page.
 const PAGE: i32 = 50;
-const SEARCH: &str = "SearchAgreements";
-const LICENSES: &str = "GetAgreementEntitlements";
+
+/// The operation that finds agreements.
+pub const SEARCH_AGREEMENTS: &str = "SearchAgreements";
+/// The operation that shows an agreement's licences.
+pub const GET_AGREEMENT_ENTITLEMENTS: &str = "GetAgreementEntitlements";
 
 /// Which agreements are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub async fn search_agreements(
         .set_filters(Some(search.filters()))
         .max_results(PAGE)
         .set_next_token(from.clone());
-    let page = clients.paced(&clients.rates.agreements, SEARCH, call.send()).await?;
+    let page = clients.paced(&clients.rates.agreements, SEARCH_AGREEMENTS, call.send()).await?;
     let agreements = page.agreement_view_summaries.unwrap_or_default();
     Ok(AgreementPage {
         agreements: agreements.into_iter().filter_map(seen).collect(),
@@ -92,7 +95,9 @@ pub async fn agreement_licenses(
             .get_agreement_entitlements()
             .agreement_id(agreement.as_str())
             .set_next_token(token.clone());
-        let page = clients.paced(&clients.rates.agreement_licenses, LICENSES, call.send()).await?;
+        let page = clients
+            .paced(&clients.rates.agreement_licenses, GET_AGREEMENT_ENTITLEMENTS, call.send())
+            .await?;
         for row in page.agreement_entitlements.unwrap_or_default() {
             let arn = row.license_arn.as_deref().and_then(Id::from_trimmed);
             // A state that this program does not know decides nothing.

@@ -1,7 +1,7 @@
 //! The connection to the seller's account: clients built once, swapped when the role changes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -32,7 +32,7 @@ pub struct ConnectionOptions {
     pub metering_region: String,
     /// The queue, whose region its clients take.
     pub queue_url: Option<String>,
-    /// Entitlement calls a second.
+    /// Entitlement calls a second; agreements are asked about more slowly, as AWS has it.
     pub reconcile_rate: u32,
     /// Metering calls a second.
     pub metering_rate: u32,
@@ -73,9 +73,16 @@ pub struct AwsClients {
     pub(super) agreement: aws_sdk_marketplaceagreement::Client,
     pub(super) rates: Arc<Rates>,
     pub(super) calls: Arc<Calls>,
+    /// What this identity was told that it may not do.
+    refused: Mutex<BTreeSet<&'static str>>,
 }
 
 impl AwsClients {
+    /// Whether AWS has told this identity that it may not use an operation.
+    pub fn is_refused(&self, operation: &str) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(operation)
+    }
+
     /// Notes a call that did what it should; for those who use a client of the SDK themselves.
     pub fn succeeded(&self, operation: &'static str) {
         self.calls.succeeded(operation);
@@ -133,6 +140,9 @@ impl AwsClients {
     {
         let error = AwsError::of(operation, error);
         self.calls.failed(&error);
+        if error.kind == AwsErrorKind::AccessDenied {
+            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(operation);
+        }
         error
     }
 }
@@ -149,7 +159,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// What the settings say; elsewhere half of what AWS allows, since others may share the account.
+    /// What the settings say; elsewhere about half of what AWS allows, since others may share the account.
     fn of(options: &ConnectionOptions) -> Self {
         Self {
             entitlements: RateLimit::per_second(options.reconcile_rate),
@@ -158,8 +168,9 @@ impl Rates {
             registrations: RateLimit::per_second(5),
             entities: RateLimit::per_second(5),
             entity: RateLimit::per_second(10),
-            agreements: RateLimit::per_second(options.reconcile_rate.min(3)),
-            agreement_licenses: RateLimit::per_second(options.reconcile_rate.min(5)),
+            // In the proportions of AWS's quotas: 20, 5 and 10 a second.
+            agreements: RateLimit::per_second(options.reconcile_rate / 3),
+            agreement_licenses: RateLimit::per_second(options.reconcile_rate / 2),
         }
     }
 }
@@ -270,6 +281,7 @@ impl Base {
             agreement: aws_sdk_marketplaceagreement::Client::new(&marketplace),
             rates: Arc::clone(&self.rates),
             calls: Arc::clone(&self.calls),
+            refused: Mutex::default(),
         }
     }
 

@@ -16,7 +16,10 @@ mod rate;
 mod registration;
 mod template;
 
-pub use agreement::{AgreementPage, AgreementSearch, agreement_licenses, search_agreements};
+pub use agreement::{
+    AgreementPage, AgreementSearch, GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS,
+    agreement_licenses, search_agreements,
+};
 pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
 pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, REMOVED, Role};

@@ -90,8 +90,8 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
         notifications.new, notifications.duplicates, notifications.quarantined
     ))?;
     say(&format!(
-        "sweep          {} products, {} buyers, {} changes",
-        sweep.products, sweep.buyers, sweep.changes
+        "sweep          {} products, {} buyers, {} agreements, {} changes",
+        sweep.products, sweep.buyers, sweep.agreements, sweep.changes
     ))?;
     say(&format!(
         "reconcile      {} buyers, {} changes, {} failing",

@@ -1,10 +1,13 @@
 //! One question to AWS about a few buyers of one product, and what becomes of the answer.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
+use super::sweep::SweepError;
 use super::{Group, Reconciled, Reconciler, retry_wait};
 use crate::aws::{AwsError, EntitlementFilter, get_entitlements};
-use crate::domain::{BuyerRef, Grant, ProductCode};
+use crate::domain::{AccountId, BuyerRef, EntityId, Grant, ProductCode};
 use crate::store::{DueBuyer, Look, LookEntry, StoreError};
 
 impl Reconciler {
@@ -14,9 +17,7 @@ impl Reconciler {
             return Ok(Reconciled::default());
         };
         if !terms.has_contracts() {
-            let now = self.clock.now();
-            let entries = group.buyers.iter().map(|buyer| entry(buyer, None)).collect();
-            return self.apply(group.product_code, now, entries).await;
+            return self.look_at_facts(group).await;
         }
         let observed_at = self.clock.now();
         match self.ask(&group.product_code, &group.buyers).await {
@@ -29,6 +30,59 @@ impl Reconciler {
             }
             Err(error) => self.postpone(group.buyers, &error).await,
         }
+    }
+
+    /// Where no entitlements tell, what is known of licences does. An account of which nothing was told, as one that
+    /// has just signed up, is asked about first.
+    async fn look_at_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
+        let mut total = Reconciled::default();
+        let mut entries = Vec::new();
+        let unknown = self.unknown_accounts(&group).await?;
+        for buyer in group.buyers {
+            if let BuyerRef::Account(account) = &buyer.key.buyer
+                && let Some(entity) = unknown.get(account)
+            {
+                let code = &group.product_code;
+                match self.search_buyer(code, entity.clone(), account.clone()).await {
+                    Ok(_) => self.report_agreements(Ok(())),
+                    Err(SweepError::Store(error)) => return Err(error),
+                    Err(SweepError::Aws(error)) => {
+                        self.report_agreements(Err(&error));
+                        if error.is_retryable() {
+                            total.add(self.postpone(vec![buyer], &error).await?);
+                            continue;
+                        }
+                    }
+                }
+            }
+            entries.push(entry(&buyer, None));
+        }
+        total.add(self.apply(group.product_code, self.clock.now(), entries).await?);
+        Ok(total)
+    }
+
+    /// The accounts of a group of which no licence is known, with the product's id in the catalog.
+    async fn unknown_accounts(
+        &self,
+        group: &Group,
+    ) -> Result<BTreeMap<AccountId, EntityId>, StoreError> {
+        let accounts: Vec<AccountId> = group
+            .buyers
+            .iter()
+            .filter_map(|buyer| match &buyer.key.buyer {
+                BuyerRef::Account(id) => Some(id.clone()),
+                BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
+            })
+            .collect();
+        if accounts.is_empty() || !self.may_search() {
+            return Ok(BTreeMap::new());
+        }
+        let code = group.product_code.clone();
+        let Some(entity) = self.store.entity_of(code.clone()).await? else {
+            return Ok(BTreeMap::new());
+        };
+        let unknown = self.store.accounts_without_license(code, accounts).await?;
+        Ok(unknown.into_iter().map(|account| (account, entity.clone())).collect())
     }
 
     async fn look_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {

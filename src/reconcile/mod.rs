@@ -3,6 +3,7 @@
 //! Two loops with one way of taking over an answer: [`Reconciler`] looks at buyers who are due, its sweeps
 //! list whole products and so heal what no notification told.
 
+mod agreements;
 mod direct;
 mod looker;
 mod sweep;

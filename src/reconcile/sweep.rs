@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconciler;
-use crate::aws::{AwsError, EntitlementFilter, get_entitlements};
+use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, get_entitlements};
 use crate::domain::{BuyerRef, Grant, ProductCode};
 use crate::store::{Look, LookEntry, StoreError};
 
@@ -21,13 +21,15 @@ pub struct Swept {
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
+    /// Agreements compared.
+    pub agreements: usize,
     /// Products that could not be listed, with the reason.
     pub failed: Vec<(ProductCode, String)>,
 }
 
 /// Why one product could not be swept.
 #[derive(Debug, thiserror::Error)]
-enum SweepError {
+pub(super) enum SweepError {
     #[error(transparent)]
     Aws(#[from] AwsError),
     #[error(transparent)]
@@ -49,6 +51,7 @@ impl Reconciler {
                     sweep.products = swept.products,
                     sweep.buyers = swept.buyers,
                     sweep.changes = swept.changes,
+                    sweep.agreements = swept.agreements,
                     sweep.failed = swept.failed.len(),
                     "swept every product"
                 );
@@ -63,18 +66,39 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Lists every product that sells contracts and makes the database agree.
+    /// Lists every product's entitlements and agreements, and makes the database agree.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
-        for product_code in self.store.imported_codes().await? {
-            match self.sweep_product(&product_code, &mut swept).await {
-                Ok(()) => {}
-                Err(SweepError::Store(error)) => return Err(error),
-                Err(SweepError::Aws(error)) => {
-                    tracing::warn!(product.code = %product_code, %error, "could not sweep a product");
-                    swept.failed.push((product_code, error.to_string()));
-                }
+        let products = self.store.imported_codes().await?;
+        for product_code in &products {
+            let outcome = self.sweep_product(product_code, &mut swept).await;
+            note_failure(outcome, product_code, &mut swept)?;
+        }
+        // After all entitlements, since these may take long and end nobody's access by themselves.
+        for product_code in &products {
+            if !self.may_search() {
+                break;
             }
+            let outcome = self.search_product(product_code).await;
+            let outcome = match outcome {
+                Ok(searched) => {
+                    swept.agreements += searched.agreements;
+                    self.report_agreements(Ok(()));
+                    Ok(())
+                }
+                Err(SweepError::Aws(error)) => {
+                    self.report_agreements(Err(&error));
+                    // Not being allowed to is a choice of the seller's, and no failure of the sweep.
+                    if error.kind == AwsErrorKind::AccessDenied {
+                        tracing::warn!(%error, "agreements are not searched");
+                        Ok(())
+                    } else {
+                        Err(SweepError::Aws(error))
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            note_failure(outcome, product_code, &mut swept)?;
         }
         Ok(swept)
     }
@@ -85,6 +109,7 @@ impl Reconciler {
         swept: &mut Swept,
     ) -> Result<(), SweepError> {
         let terms = self.store.product_terms(product_code.clone()).await?;
+        swept.products += 1;
         if !terms.is_some_and(|terms| terms.has_contracts()) {
             return Ok(());
         }
@@ -102,7 +127,6 @@ impl Reconciler {
                 by_buyer.entry(buyer).or_default().push(grant);
             }
         }
-        swept.products += 1;
         let mut entries: Vec<LookEntry> = by_buyer
             .into_iter()
             .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })
@@ -116,5 +140,21 @@ impl Reconciler {
             swept.changes += applied.changes;
         }
         Ok(())
+    }
+}
+
+fn note_failure(
+    outcome: Result<(), SweepError>,
+    product_code: &ProductCode,
+    swept: &mut Swept,
+) -> Result<(), StoreError> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(SweepError::Store(error)) => Err(error),
+        Err(SweepError::Aws(error)) => {
+            tracing::warn!(product.code = %product_code, %error, "could not sweep a product");
+            swept.failed.push((product_code.clone(), error.to_string()));
+            Ok(())
+        }
     }
 }

@@ -71,7 +71,12 @@ impl World {
 
     /// A sandbox with the demo products, and a daemon that has imported all of them.
     pub(crate) async fn with_demo_catalog() -> Self {
-        let world = Self::with_nothing_imported().await;
+        Self::with_imported_catalog(&[]).await
+    }
+
+    /// The same with some settings besides.
+    pub(crate) async fn with_imported_catalog(settings: &[(&'static str, &'static str)]) -> Self {
+        let world = Self::with_settings(settings).await;
         for listing in world.get("/v1/listings").await["items"].as_array().unwrap() {
             let entity = listing["entity_id"].as_str().unwrap();
             let plans: serde_json::Map<String, Value> = listing["dimensions"]

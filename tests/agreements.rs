@@ -1,0 +1,195 @@
+//! Agreements side by side, renewed, sold by partners, and told of by nobody: the binary against the sandbox.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use marketd::sandbox::RoleGrant;
+use marketd::sandbox::market::{Action, ActionOutcome, Order, Product};
+use serde_json::{Value, json};
+use support::world::{World, eventually};
+
+const ACCOUNT: &str = "123456789012";
+const OFTEN: (&str, &str) = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
+
+fn product(world: &World, title: &str) -> Product {
+    world.market(|market, _| market.products().find(|it| it.title == title).unwrap().clone())
+}
+
+fn act(world: &World, action: Action) -> ActionOutcome {
+    world.market(|market, now| market.act(now, ACCOUNT, action)).expect("AWS takes it")
+}
+
+/// A world where only licences are sold: a contract, and pay as you go.
+async fn world(settings: &[(&'static str, &'static str)]) -> World {
+    World::with_imported_catalog(settings).await
+}
+
+/// Waits until the subscriptions are these: plan or `usage`, and status.
+async fn eventually_held(world: &World, expected: &[&str]) -> Vec<Value> {
+    eventually(&format!("{expected:?}"), async || {
+        let all = world.get("/v1/subscriptions").await["items"].as_array().unwrap().clone();
+        let mut shown: Vec<String> = all.iter().map(shown).collect();
+        shown.sort();
+        (shown == expected).then_some(all)
+    })
+    .await
+}
+
+fn shown(subscription: &Value) -> String {
+    let plan = subscription["dimension"].as_str().unwrap_or("usage");
+    format!("{plan} {}", subscription["status"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn what_no_event_told_is_found_by_the_sweep() {
+    let world = world(&[OFTEN]).await;
+    let stream = product(&world, "Acme Stream");
+    world.sandbox().lose_notifications(true);
+    act(&world, Action::Subscribe(Order::of(&stream.product_code)));
+    let held = eventually_held(&world, &["usage active"]).await;
+    assert_eq!(held[0]["buyer"]["account_id"], ACCOUNT);
+    assert!(held[0]["agreement_id"].as_str().unwrap().starts_with("agmt-"), "{}", held[0]);
+    act(&world, Action::Cancel(Order::of(&stream.product_code)));
+    let ending = eventually("its end", async || {
+        let found = world.get("/v1/subscriptions").await["items"][0].clone();
+        (found["status"] != "active").then_some(found)
+    })
+    .await;
+    assert!(["ending", "canceled"].contains(&ending["status"].as_str().unwrap()), "{ending}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
+    let world = world(&[]).await;
+    let stream = product(&world, "Acme Stream");
+    world.sandbox().lose_notifications(true);
+    act(&world, Action::Subscribe(Order::of(&stream.product_code)));
+    eventually("the licence", async || {
+        world.market(|market, now| {
+            market.tick(now);
+            market.agreements()[0].accepts_usage(now).then_some(())
+        })
+    })
+    .await;
+    let body = json!({"aws": {"account_id": ACCOUNT}});
+    world.put("/v1/customers/acme?wait=5s", body).await;
+    let held = world.get("/v1/customers/acme/subscriptions").await;
+    assert_eq!(held["items"][0]["status"], "active", "{held}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
+    for names_previous in [true, false] {
+        let world = world(&[]).await;
+        let insight = product(&world, "Acme Insight");
+        let order = Order::of(&insight.product_code);
+        act(&world, Action::Purchase(order.clone().with("basic", 1)));
+        eventually_held(&world, &["basic active"]).await;
+        let customer = world.get("/v1/subscriptions").await["items"][0]["customer_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        act(
+            &world,
+            Action::Renew(Order {
+                new_license: true,
+                previous_agreement_id: Some(names_previous),
+                ..order.with("basic", 1)
+            }),
+        );
+        // All the while there is a plan, and never two of them.
+        eventually("the renewal", async || {
+            let all = world.get(&format!("/v1/customers/{customer}/subscriptions")).await;
+            let all = all["items"].as_array().unwrap().clone();
+            let live = all
+                .iter()
+                .filter(|it| ["active", "ending"].contains(&it["status"].as_str().unwrap()));
+            assert_eq!(live.count(), 1, "{all:?}");
+            let old = all.iter().find(|it| it.get("renewed_by").is_some())?;
+            let new = all.iter().find(|it| it["license_arn"] == old["renewed_by"])?;
+            (new["status"] == "active").then_some(())
+        })
+        .await;
+        let told = world.get("/v1/events?limit=500").await.to_string();
+        assert!(told.contains("subscription.renewed"), "{told}");
+        assert!(!told.contains("subscription.canceled"), "{told}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn agreements_of_one_buyer_live_side_by_side() {
+    let world = world(&[OFTEN]).await;
+    let insight = product(&world, "Acme Insight");
+    let order = Order::of(&insight.product_code);
+    let first = act(&world, Action::Purchase(order.clone().with("basic", 1)));
+    let second = act(&world, Action::Purchase(order.clone().with("pro", 1)));
+    assert_ne!(first.license_arn, second.license_arn);
+    eventually_held(&world, &["basic active", "pro active"]).await;
+    let first_agreement = first.agreement_id.clone();
+    act(&world, Action::Cancel(Order { agreement_id: first_agreement, ..order }));
+    eventually_held(&world, &["basic canceled", "pro active"]).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_channel_partner_sold_lives_by_events_alone() {
+    let world = world(&[OFTEN]).await;
+    let stream = product(&world, "Acme Stream");
+    let order = Order::of(&stream.product_code);
+    act(
+        &world,
+        Action::Subscribe(Order { channel_partner: Some("999999999999".into()), ..order.clone() }),
+    );
+    eventually_held(&world, &["usage active"]).await;
+    let searched = || {
+        let calls = world.sandbox().calls();
+        let of = calls.iter().filter(|call| call.operation == "SearchAgreements");
+        of.map(|call| call.count).sum::<u64>()
+    };
+    // The API shows nothing of it, sweep after sweep, and that proves nothing.
+    let before = searched();
+    eventually("some more sweeps", async || (searched() > before + 6).then_some(())).await;
+    eventually_held(&world, &["usage active"]).await;
+    act(&world, Action::Cancel(order));
+    eventually_held(&world, &["usage ending"]).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
+    let world = world(&[OFTEN]).await;
+    let role = "arn:aws:iam::111122223333:role/careful";
+    let permissions =
+        ["aws-marketplace:GetEntitlements", "aws-marketplace:BatchMeterUsage", "sqs:*"];
+    world.sandbox().add_role(RoleGrant {
+        role_arn: role.into(),
+        external_id: Some("id".into()),
+        permissions: Some(permissions.into_iter().map(str::to_owned).collect()),
+    });
+    world.put("/v1/integration", json!({"role_arn": role, "external_id": "id"})).await;
+    let tried = || {
+        let calls = world.sandbox().calls();
+        let by_role = calls.iter().filter(|call| call.operation == "SearchAgreements");
+        by_role.filter(|call| call.outcome != "ok").map(|call| call.count).sum::<u64>()
+    };
+    let swept = || {
+        let calls = world.sandbox().calls();
+        let of = calls.iter().filter(|call| call.operation == "GetEntitlements");
+        of.map(|call| call.count).sum::<u64>()
+    };
+    let (once, before) = (tried(), swept());
+    eventually("some more sweeps", async || (swept() > before + 6).then_some(())).await;
+    assert_eq!(tried(), once, "it was told once that it may not");
+    let shown = world.get("/v1/integration").await["problems"].to_string();
+    assert!(shown.contains("SearchAgreements"), "{shown}");
+    // Events do without.
+    act(&world, Action::Subscribe(Order::of(product(&world, "Acme Stream").product_code)));
+    eventually_held(&world, &["usage active"]).await;
+    tokio::time::timeout(Duration::from_secs(60), world.stop()).await.unwrap();
+}

@@ -47,6 +47,12 @@ impl Health {
         parts.insert(part, PartHealth { ok, since, last_ok, detail });
     }
 
+    /// When a part last went well, if it ever did.
+    pub fn last_ok(&self, part: &str) -> Option<Timestamp> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(part).and_then(|health| health.last_ok)
+    }
+
     /// If a part is failing, when it last went well; the inner none if it never did.
     pub fn failing(&self, part: &str) -> Option<Option<Timestamp>> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

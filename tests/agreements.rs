@@ -165,8 +165,12 @@ async fn what_a_channel_partner_sold_lives_by_events_alone() {
 async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
     let world = world(&[OFTEN]).await;
     let role = "arn:aws:iam::111122223333:role/careful";
-    let permissions =
-        ["aws-marketplace:GetEntitlements", "aws-marketplace:BatchMeterUsage", "sqs:*"];
+    let permissions = [
+        "aws-marketplace:GetEntitlements",
+        "aws-marketplace:BatchMeterUsage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+    ];
     world.sandbox().add_role(RoleGrant {
         role_arn: role.into(),
         external_id: Some("id".into()),

@@ -78,6 +78,7 @@ async fn scene() -> Scene {
         removed_at: None,
     };
     let listing = Listing {
+        owner: None,
         entity_id: EntityId::new("prod-1"),
         product_code: Some(ProductCode::new("code1")),
         title: "One".into(),

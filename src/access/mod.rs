@@ -169,13 +169,18 @@ impl AccessChecks {
         }
     }
 
-    /// Since when AWS could not be asked, or its news not be read, where that is longer than it may be.
+    /// Since when what is known may be old, where that is longer than it may be. Entitlements that cannot be asked for
+    /// make it old; a queue that cannot be read does only where nothing else has asked AWS since.
     fn stale_since(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = ["entitlements", "queue"].into_iter().filter_map(|part| {
-            let last_ok = self.health.failing(part)?.or(self.asked_before)?;
-            (now.duration_since(last_ok) > self.stale_after).then_some(last_ok)
-        });
-        since.min()
+        let asked = if self.health.failing("entitlements").is_some() {
+            self.health.last_ok("entitlements")
+        } else {
+            self.health.failing("queue")?;
+            let parts = ["queue", "entitlements", "agreements"];
+            parts.into_iter().filter_map(|part| self.health.last_ok(part)).max()
+        };
+        let known = asked.max(self.asked_before)?;
+        (now.duration_since(known) > self.stale_after).then_some(known)
     }
 }
 

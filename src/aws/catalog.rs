@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::AwsErrorKind;
 use super::{AwsClients, AwsError};
-use crate::domain::EntityId;
+use crate::domain::{AccountId, EntityId};
 
 /// AWS's largest page.
 const PAGE: i32 = 50;
@@ -25,6 +25,8 @@ pub struct EntitySummary {
 pub struct EntityDocument {
     /// The catalog's id, without its revision.
     pub entity_id: EntityId,
+    /// The account that sells it, which its ARN names.
+    pub owner: Option<AccountId>,
     /// The document as it came, unknown fields included.
     pub document: Value,
 }
@@ -84,5 +86,7 @@ pub async fn describe_product(
         }
         None => return Err(unreadable("it has no Details".into())),
     };
-    Ok(EntityDocument { entity_id: entity_id.clone(), document })
+    let owner = entity.entity_arn.as_deref().and_then(|arn| arn.split(':').nth(4));
+    let owner = owner.and_then(AccountId::from_trimmed);
+    Ok(EntityDocument { entity_id: entity_id.clone(), owner, document })
 }

@@ -293,7 +293,7 @@ impl Base {
 }
 
 /// What every call ends with once the integration was removed.
-pub const REMOVED: &str =
+pub(super) const REMOVED: &str =
     "the integration was removed; `marketd integration connect` takes it up again";
 
 /// The credentials of nobody: every call ends before it is sent, whoever makes it.

@@ -5,6 +5,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::connection::REMOVED;
+
 /// Why a call to AWS did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {message}")]
@@ -26,13 +28,49 @@ pub enum AwsErrorKind {
     Throttled,
     /// No permission: a person must grant it.
     AccessDenied,
-    /// The credentials are missing, expired or wrong: a person must look.
-    Credentials,
+    /// The credentials cannot be used: a person must look.
+    Credentials(CredentialsTrouble),
     /// No usable answer came. The call may have been carried out all the same: only the very same call may
     /// be made again.
     Unanswered,
     /// AWS refused the call as it is; the same call will be refused again.
     Refused,
+}
+
+/// What is wrong with credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialsTrouble {
+    /// There are none.
+    Missing,
+    /// They were good once, and were not renewed.
+    Expired,
+    /// AWS does not know them, or not any more.
+    Rejected,
+    /// The role cannot be assumed with them, or not any more.
+    RoleRefused,
+    /// The integration was removed; nothing is asked with any.
+    Removed,
+}
+
+impl CredentialsTrouble {
+    /// What happened and what to do, for a person.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Missing => {
+                "there are no AWS credentials: give the process some, as any AWS tool takes them"
+            }
+            Self::Expired => {
+                "the AWS credentials have expired: whoever hands them out has stopped renewing them"
+            }
+            Self::Rejected => {
+                "AWS does not take the credentials: the access key was revoked, or key and secret do not belong together"
+            }
+            Self::RoleRefused => {
+                "the role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more (`marketd integration trust-policy` prints it)"
+            }
+            Self::Removed => REMOVED,
+        }
+    }
 }
 
 impl AwsErrorKind {
@@ -41,7 +79,11 @@ impl AwsErrorKind {
         match self {
             Self::Throttled => "throttled",
             Self::AccessDenied => "access_denied",
-            Self::Credentials => "credentials",
+            Self::Credentials(CredentialsTrouble::Missing) => "credentials_missing",
+            Self::Credentials(CredentialsTrouble::Expired) => "credentials_expired",
+            Self::Credentials(CredentialsTrouble::Rejected) => "credentials_rejected",
+            Self::Credentials(CredentialsTrouble::RoleRefused) => "role_refused",
+            Self::Credentials(CredentialsTrouble::Removed) => "removed",
             Self::Unanswered => "unanswered",
             Self::Refused => "refused",
         }
@@ -76,19 +118,16 @@ impl AwsError {
             }
             SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() => {
                 let message = described(&error);
-                let about_credentials = message.to_ascii_lowercase().contains("credential")
-                    || message.contains("sts")
-                    || message.contains("identity");
-                let kind = if about_credentials {
-                    AwsErrorKind::Credentials
-                } else {
-                    AwsErrorKind::Unanswered
-                };
-                (kind, None, message)
+                (kind_without_answer(&message), None, message)
             }
             // Never sent: it would fail in the same way again.
             SdkError::ConstructionFailure(_) => (AwsErrorKind::Refused, None, described(&error)),
             _ => (AwsErrorKind::Unanswered, None, described(&error)),
+        };
+        let message = match kind {
+            AwsErrorKind::Credentials(CredentialsTrouble::Removed) => REMOVED.to_owned(),
+            AwsErrorKind::Credentials(trouble) => format!("{}: {message}", trouble.advice()),
+            _ => message,
         };
         Self { operation, kind, code, message }
     }
@@ -133,16 +172,19 @@ fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {
         | "AccessDeniedException"
         | "UnauthorizedOperation"
         | "AWS.SimpleQueueService.AccessDenied" => AwsErrorKind::AccessDenied,
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidClientTokenId"
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
+            AwsErrorKind::Credentials(CredentialsTrouble::Expired)
+        }
+        "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "InvalidSignatureException"
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "RequestExpired" => AwsErrorKind::Credentials,
+        | "MissingAuthenticationTokenException" => {
+            AwsErrorKind::Credentials(CredentialsTrouble::Rejected)
+        }
         "InternalServiceErrorException"
         | "InternalServiceException"
         | "InternalFailure"
@@ -152,5 +194,68 @@ fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {
         _ if status == 429 => AwsErrorKind::Throttled,
         _ if status >= 500 => AwsErrorKind::Unanswered,
         _ => AwsErrorKind::Refused,
+    }
+}
+
+/// What a call that was never sent failed of: the credentials for it could not be had, or the way to AWS. All that the
+/// SDK tells of the first is its causes' words, AWS's codes among them.
+fn kind_without_answer(message: &str) -> AwsErrorKind {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&[REMOVED]) {
+        AwsErrorKind::Credentials(CredentialsTrouble::Removed)
+    } else if says(&["Throttl", "Rate exceeded"]) {
+        AwsErrorKind::Throttled
+    } else if says(&["io error", "timed out", "timeout", "Unavailable", "InternalFailure"]) {
+        AwsErrorKind::Unanswered
+    } else if says(&["ExpiredToken"]) {
+        AwsErrorKind::Credentials(CredentialsTrouble::Expired)
+    } else if says(&["InvalidClientTokenId", "UnrecognizedClient", "SignatureDoesNotMatch"]) {
+        AwsErrorKind::Credentials(CredentialsTrouble::Rejected)
+    } else if says(&["AccessDenied", "sts:AssumeRole", "AssumeRole"]) {
+        AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused)
+    } else if message.to_ascii_lowercase().contains("credential") || says(&["identity"]) {
+        AwsErrorKind::Credentials(CredentialsTrouble::Missing)
+    } else {
+        AwsErrorKind::Unanswered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the SDK says when credentials cannot be had, as it was seen.
+    #[test]
+    fn troubles_with_credentials_are_told_apart() {
+        use CredentialsTrouble::{Expired, Missing, Rejected, RoleRefused};
+        let rows = [
+            (
+                "failed to get identity: the credential provider was not enabled: no providers in chain provided credentials",
+                AwsErrorKind::Credentials(Missing),
+            ),
+            (
+                "an error occurred while loading credentials: AccessDenied: User is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/x",
+                AwsErrorKind::Credentials(RoleRefused),
+            ),
+            (
+                "an error occurred while loading credentials: ExpiredToken: The security token included in the request is expired",
+                AwsErrorKind::Credentials(Expired),
+            ),
+            (
+                "an error occurred while loading credentials: InvalidClientTokenId: The security token included in the request is invalid",
+                AwsErrorKind::Credentials(Rejected),
+            ),
+            (
+                "an error occurred while loading credentials: dispatch failure: io error: connection refused",
+                AwsErrorKind::Unanswered,
+            ),
+            (
+                "an error occurred while loading credentials: Throttling: Rate exceeded",
+                AwsErrorKind::Throttled,
+            ),
+        ];
+        for (message, expected) in rows {
+            assert_eq!(kind_without_answer(message), expected, "{message}");
+        }
     }
 }

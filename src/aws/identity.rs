@@ -21,12 +21,10 @@ pub struct Check {
 
 /// The account that these clients act in.
 pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
-    let identity = clients
-        .sts
-        .get_caller_identity()
-        .send()
-        .await
-        .map_err(|error| AwsError::of("GetCallerIdentity", error))?;
+    const OPERATION: &str = "GetCallerIdentity";
+    let identity = clients.sts.get_caller_identity().send().await;
+    let identity = identity.map_err(|error| clients.failed(OPERATION, error))?;
+    clients.succeeded(OPERATION);
     Ok(identity.account.unwrap_or_default())
 }
 
@@ -44,23 +42,42 @@ pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) ->
         check("aws-marketplace:GetAgreementEntitlements", probe_agreement_licenses(clients).await),
     ];
     if let Some(queue_url) = queue_url {
-        let queue = probe_queue(clients, queue_url).await;
-        let found = queue.is_ok();
-        checks.push(check("sqs:GetQueueAttributes", queue));
-        if found {
-            checks.push(check("sqs:ReceiveMessage", probe_receive(clients, queue_url).await));
-            checks.push(check("sqs:DeleteMessage", probe_delete(clients, queue_url).await));
-            let change = probe_change(clients, queue_url).await;
-            checks.push(check("sqs:ChangeMessageVisibility", change));
+        let outcomes = [
+            ("sqs:GetQueueAttributes", probe_queue(clients, queue_url).await),
+            ("sqs:ReceiveMessage", probe_receive(clients, queue_url).await),
+            ("sqs:DeleteMessage", probe_delete(clients, queue_url).await),
+            ("sqs:ChangeMessageVisibility", probe_change(clients, queue_url).await),
+        ];
+        // A queue that is not there says nothing of permissions.
+        let gone = |error: &AwsError| {
+            error.code().contains("QueueDoesNotExist") || error.code().contains("NonExistentQueue")
+        };
+        for (action, outcome) in outcomes {
+            checks.push(match outcome {
+                Err(error) if gone(&error) => Check {
+                    action: action.to_owned(),
+                    ok: false,
+                    detail: Some(format!("{UNTRIED}: there is no queue {queue_url}")),
+                },
+                outcome => check(action, outcome),
+            });
         }
     }
     checks
 }
 
 fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
-    let detail = outcome.err().filter(|error| error.kind != AwsErrorKind::Refused);
-    Check { action: action.to_owned(), ok: detail.is_none(), detail: detail.map(|it| it.message) }
+    let error = outcome.err().filter(|error| error.kind != AwsErrorKind::Refused);
+    let detail = error.map(|error| match error.kind {
+        AwsErrorKind::AccessDenied => error.message,
+        // Not a word on the permission itself.
+        _ => format!("{UNTRIED}: {}", error.message),
+    });
+    Check { action: action.to_owned(), ok: detail.is_none(), detail }
 }
+
+/// How the detail of a check begins that could not be made.
+pub const UNTRIED: &str = "it could not be tried";
 
 /// A product code of the right shape that no product has.
 const NO_PRODUCT: &str = "0000000000000000000000000";
@@ -136,15 +153,5 @@ async fn probe_change(clients: &AwsClients, queue_url: &str) -> Result<(), AwsEr
 
 async fn probe_queue(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
     let call = clients.sqs.get_queue_attributes().queue_url(queue_url);
-    match call.send().await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let mut error = AwsError::of("GetQueueAttributes", error);
-            // A queue that is not there is as good as one that may not be read.
-            if error.kind == AwsErrorKind::Refused {
-                error.kind = AwsErrorKind::AccessDenied;
-            }
-            Err(error)
-        }
-    }
+    call.send().await.map(drop).map_err(|error| AwsError::of("GetQueueAttributes", error))
 }

@@ -22,11 +22,11 @@ pub use agreement::{
 };
 pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
-pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, REMOVED, Role};
+pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub(crate) use error::described;
-pub use error::{AwsError, AwsErrorKind};
-pub use identity::{Check, caller_account, probe_permissions};
+pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
+pub use identity::{Check, UNTRIED, caller_account, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::RateLimit;

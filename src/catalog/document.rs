@@ -27,7 +27,8 @@ pub(super) fn read(entity_id: EntityId, document: Value) -> Listing {
         );
     }
     let dimensions = dimensions(&document["Dimensions"], &mut problems);
-    Listing { entity_id, product_code, title, visibility, dimensions, problems, document }
+    let owner = None;
+    Listing { entity_id, product_code, owner, title, visibility, dimensions, problems, document }
 }
 
 fn dimensions(rows: &Value, problems: &mut Vec<String>) -> Vec<Dimension> {

@@ -122,7 +122,8 @@ impl ListingView {
 /// One listing as the catalog describes it now.
 pub async fn listing(clients: &AwsClients, entity_id: &EntityId) -> Result<Listing, AwsError> {
     let entity = describe_product(clients, entity_id).await?;
-    Ok(document::read(entity.entity_id, entity.document))
+    let listing = document::read(entity.entity_id, entity.document);
+    Ok(Listing { owner: entity.owner, ..listing })
 }
 
 /// Brings an imported product in step with its listing; none if it was never imported.

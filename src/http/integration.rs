@@ -14,8 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem, Problems};
 use crate::aws::{
-    AwsError, AwsErrorKind, CallState, Check, Format, Identity, Role, Template, TrustedBy,
-    caller_account, iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
+    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Identity, Role, Template,
+    TrustedBy, UNTRIED, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
+    trust_policy,
 };
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
@@ -66,9 +67,10 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
     let checks: Vec<Check> =
         connected.and_then(|row| serde_json::from_str(&row.checks).ok()).unwrap_or_default();
     let parts = state.health.parts();
-    let mut problems = problems(state, &checks, &parts).await?;
+    let checked_at = row.map_or(Timestamp::MIN, |row| row.updated_at);
+    let mut problems = problems(state, &checks, checked_at, &parts).await?;
     if removed.is_some() {
-        problems.insert(0, crate::aws::REMOVED.to_owned());
+        problems.insert(0, CredentialsTrouble::Removed.advice().to_owned());
     }
     Ok(IntegrationView {
         state: connected.map_or_else(|| "none".into(), |row| row.state.clone()),
@@ -88,12 +90,22 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
 async fn problems(
     state: &ApiState,
     checks: &[Check],
+    checked_at: Timestamp,
     parts: &BTreeMap<&'static str, PartHealth>,
 ) -> Result<Vec<String>, Problem> {
     let mut problems = Vec::new();
-    for check in checks.iter().filter(|check| !check.ok) {
-        let detail = check.detail.as_deref().unwrap_or("AWS refuses it");
-        problems.push(format!("the role lacks {}: {detail}", check.action));
+    // What went well since it was checked is a permission that was granted.
+    let calls = state.aws.calls();
+    let granted_since = |action: &str| {
+        let operation = action.split(':').next_back().unwrap_or(action);
+        calls.get(operation).and_then(|call| call.last_ok_at).is_some_and(|at| at > checked_at)
+    };
+    for check in checks.iter().filter(|check| !check.ok && !granted_since(&check.action)) {
+        let (action, detail) = (&check.action, check.detail.as_deref().unwrap_or("AWS refuses it"));
+        problems.push(match detail.strip_prefix(UNTRIED) {
+            Some(why) => format!("{action} could not be tried when the role was connected{why}"),
+            None => format!("the role lacks {action}: {detail}"),
+        });
     }
     for (part, health) in parts.iter().filter(|(_, health)| !health.ok) {
         let detail = health.detail.as_deref().unwrap_or("no detail");
@@ -148,17 +160,27 @@ pub(super) async fn connect(
     let clients = state.aws.try_identity(Identity::Role(role)).await;
     let account = match caller_account(&clients).await {
         Ok(account) => account,
-        Err(error) if is_passing(&error) => return Err(error.into()),
+        Err(error) if error.is_retryable() => return Err(error.into()),
+        // Our own credentials are at fault, not the role.
+        Err(error)
+            if matches!(
+                error.kind,
+                AwsErrorKind::Credentials(
+                    CredentialsTrouble::Missing
+                        | CredentialsTrouble::Expired
+                        | CredentialsTrouble::Rejected
+                )
+            ) =>
+        {
+            return Err(error.into());
+        }
         Err(error) => {
             let check = Check {
                 action: "sts:AssumeRole".into(),
                 ok: false,
                 detail: Some(error.to_string()),
             };
-            let detail = format!(
-                "{} cannot be assumed; its trust policy must name us and the external id (`marketd integration trust-policy` prints it): {error}",
-                body.role_arn
-            );
+            let detail = format!("{}: {error}", body.role_arn);
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
                 .with("checks", json!([check])));
         }
@@ -184,14 +206,6 @@ pub(super) async fn connect(
     state.store.nudges().sweep.notify_one();
     state.store.nudges().metering.notify_one();
     Ok(Json(view(&state, Some(&row)).await?))
-}
-
-/// Whether trying again may do. That the role cannot be assumed shows as missing credentials, with what STS said.
-fn is_passing(error: &AwsError) -> bool {
-    let passes = ["Throttl", "Rate exceeded", "io error", "timeout", "timed out", "Unavailable"];
-    error.is_retryable()
-        || (error.kind == AwsErrorKind::Credentials
-            && passes.iter().any(|word| error.message.contains(word)))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::aws::{AwsError, AwsErrorKind, REMOVED};
+use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::store::{
     CatalogueError, DirectError, FeatureError, ImportError, LicensingError, PlanError,
@@ -98,14 +98,12 @@ impl From<AwsError> for Problem {
                     "the role lacks a permission (`marketd integration iam-policy` prints all of them): {detail}"
                 ),
             ),
-            AwsErrorKind::Credentials if detail.contains(REMOVED) => {
-                Self::new(StatusCode::CONFLICT, "not-connected", REMOVED)
+            AwsErrorKind::Credentials(CredentialsTrouble::Removed) => {
+                Self::new(StatusCode::CONFLICT, "not-connected", error.message)
             }
-            AwsErrorKind::Credentials => Self::new(
-                StatusCode::BAD_GATEWAY,
-                "aws-credentials",
-                format!("AWS does not take the credentials (`marketd doctor` says why): {detail}"),
-            ),
+            AwsErrorKind::Credentials(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, "aws-credentials", detail)
+            }
             AwsErrorKind::Refused if error.code().contains("NotFound") => {
                 Self::new(StatusCode::NOT_FOUND, "not-found", detail)
             }

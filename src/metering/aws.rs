@@ -29,7 +29,7 @@ impl MeteringApi for AwsMetering {
         match error.kind {
             AwsErrorKind::Throttled => CallAnswer::Failed(Answer::Throttled),
             AwsErrorKind::Unanswered => CallAnswer::Failed(Answer::Unanswered(error.to_string())),
-            AwsErrorKind::AccessDenied | AwsErrorKind::Credentials => {
+            AwsErrorKind::AccessDenied | AwsErrorKind::Credentials(_) => {
                 CallAnswer::Failed(Answer::Blocked(error.to_string()))
             }
             // The region does not offer metering: no record is at fault.

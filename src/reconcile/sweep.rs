@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconciler;
-use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, get_entitlements};
-use crate::domain::{BuyerRef, Grant, ProductCode};
+use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account, get_entitlements};
+use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
 use crate::store::{Look, LookEntry, StoreError};
 
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
@@ -69,6 +69,7 @@ impl Reconciler {
     /// Lists every product's entitlements and agreements, and makes the database agree.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
+        self.check_account().await?;
         let products = self.store.imported_codes().await?;
         for product_code in &products {
             let outcome = self.sweep_product(product_code, &mut swept).await;
@@ -101,6 +102,26 @@ impl Reconciler {
             note_failure(outcome, product_code, &mut swept)?;
         }
         Ok(swept)
+    }
+
+    /// Sees that the credentials are those of the account that sells what was imported: with others AWS refuses
+    /// everything, or answers as if nobody had bought anything.
+    async fn check_account(&self) -> Result<(), StoreError> {
+        let outcome = match caller_account(&self.aws.clients()).await {
+            Err(error) => Err(error.to_string()),
+            Ok(account) => {
+                let others = self.store.products_not_of(AccountId::new(account.clone())).await?;
+                match others.first() {
+                    None => Ok(()),
+                    Some((product, owner)) => Err(format!(
+                        "the credentials are those of AWS account {account}, but product {product} is sold by {owner}: connect a role of that account"
+                    )),
+                }
+            }
+        };
+        let outcome = outcome.as_ref().copied().map_err(String::as_str);
+        self.health.report("credentials", outcome, self.clock.now());
+        Ok(())
     }
 
     async fn sweep_product(

@@ -46,6 +46,10 @@ pub enum FaultKind {
     Garble,
     /// The permission is missing.
     Deny,
+    /// The credentials have expired.
+    ExpiredCredentials,
+    /// AWS does not know the credentials any more.
+    RevokedCredentials,
 }
 
 impl FaultKind {

@@ -147,6 +147,16 @@ fn refusal_by(fault: &Fault, call: &Call) -> Option<ApiError> {
             "AccessDeniedException",
             format!("not authorized to perform: {}", call.action()),
         )),
+        FaultKind::ExpiredCredentials => Some(refusal(
+            403,
+            "ExpiredTokenException",
+            "The security token included in the request is expired",
+        )),
+        FaultKind::RevokedCredentials => Some(refusal(
+            403,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid",
+        )),
         _ => None,
     }
 }

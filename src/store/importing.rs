@@ -8,6 +8,7 @@ use rusqlite::{Connection, named_params};
 use super::convert::millis;
 use super::events::append_event_in;
 use super::features::{feature_in, write_feature_in};
+use super::owners::note_owner_in;
 use super::plans::write_plan_in;
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
 use super::{During, Store, StoreError};
@@ -248,7 +249,7 @@ fn write_product(
             })
         })
         .during("write a product")?;
-    Ok(())
+    note_owner_in(connection, listing)
 }
 
 fn map_dimension(

@@ -31,6 +31,7 @@ mod mapping;
 mod merge;
 mod metering;
 mod notifications;
+mod owners;
 mod page;
 mod plan_entitlements;
 mod plans;

@@ -11,7 +11,7 @@ use super::page::Page;
 use super::plans::plan_in;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Dimension, Product};
-use crate::domain::{ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId};
+use crate::domain::{AccountId, ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId};
 
 /// A listing as the catalog describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Listing {
     pub entity_id: EntityId,
     /// The product code; drafts may lack one.
     pub product_code: Option<ProductCode>,
+    /// The account that sells it, where the catalog tells.
+    pub owner: Option<AccountId>,
     /// The title.
     pub title: String,
     /// Draft, Limited, Public or Restricted.

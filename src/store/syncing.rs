@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::convert::millis;
 use super::events::append_event_in;
+use super::owners::note_owner_in;
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Dimension, Product};
@@ -53,6 +54,7 @@ impl Store {
                         ))
                     })
                     .during("sync a product")?;
+                note_owner_in(connection, &listing)?;
                 if changes != ProductChanges::default() {
                     append_event_in(connection, "product.synced", None, &changes, now)?;
                 }

@@ -16,6 +16,7 @@ use marketd::store::{ImportProduct, Listing};
 /// The listing of a sandbox product, as an import reads it from the catalog.
 pub(crate) fn listing(product: &Product) -> Listing {
     Listing {
+        owner: None,
         entity_id: EntityId::new(&product.entity_id),
         product_code: Some(ProductCode::new(&product.product_code)),
         title: product.title.clone(),

@@ -8,3 +8,6 @@ ALTER TABLE licenses ADD COLUMN observed_at_ms INTEGER;
 
 -- Under what a subscription went on when it ended, as its holder is written.
 ALTER TABLE subscriptions ADD COLUMN renewed_by TEXT;
+
+-- Whose product it is: credentials of another account can do nothing for it.
+ALTER TABLE products ADD COLUMN seller_account_id TEXT;

@@ -1,0 +1,46 @@
+//! Which account sells a product, as the catalog told.
+
+use rusqlite::Connection;
+
+use super::products::Listing;
+use super::{During, Store, StoreError};
+use crate::domain::{AccountId, ProductId};
+
+/// Notes whose listing it is, where the catalog tells.
+pub(super) fn note_owner_in(connection: &Connection, listing: &Listing) -> Result<(), StoreError> {
+    let Some(owner) = &listing.owner else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "UPDATE products SET seller_account_id = ?2
+             WHERE entity_id = ?1 AND seller_account_id IS NOT ?2",
+        )
+        .and_then(|mut update| update.execute((listing.entity_id.as_str(), owner.as_str())))
+        .during("note whose product it is")?;
+    Ok(())
+}
+
+impl Store {
+    /// The imported products that another account sells than this one.
+    pub async fn products_not_of(
+        &self,
+        account: AccountId,
+    ) -> Result<Vec<(ProductId, AccountId)>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, seller_account_id FROM products
+                     WHERE seller_account_id <> ?1 ORDER BY id",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([account.as_str()], |row| {
+                            let product = ProductId::new(row.get::<_, String>(0)?);
+                            Ok((product, AccountId::new(row.get::<_, String>(1)?)))
+                        })?
+                        .collect()
+                })
+                .during("look whose products these are")
+        })
+        .await
+    }
+}

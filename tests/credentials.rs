@@ -1,0 +1,84 @@
+//! Credentials that expire, are revoked, or are somebody else's: told apart, and shown.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use marketd::sandbox::{Fault, FaultKind, RoleGrant};
+use serde_json::json;
+use support::world::{World, eventually};
+
+const OFTEN: (&str, &str) = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
+
+async fn eventually_shown(world: &World, words: &str) {
+    eventually(words, async || {
+        let shown = world.get("/v1/integration").await["problems"].to_string();
+        shown.contains(words).then_some(())
+    })
+    .await;
+}
+
+async fn eventually_well(world: &World) {
+    eventually("that nothing is wrong", async || {
+        let shown = world.get("/v1/integration").await["problems"].to_string();
+        (!shown.contains("credentials")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn credentials_that_expire_and_that_are_revoked_are_told_apart() {
+    let world = World::with_imported_catalog(&[OFTEN]).await;
+    let rows = [
+        (FaultKind::ExpiredCredentials, "have expired"),
+        (FaultKind::RevokedCredentials, "was revoked"),
+    ];
+    for (kind, words) in rows {
+        world.arm(Fault { operation: "*".into(), kind, times: None, one_in: None, amount: None });
+        eventually_shown(&world, words).await;
+        world.sandbox().disarm();
+        eventually_well(&world).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_of_another_account_is_told_from_the_sellers() {
+    let world = World::with_imported_catalog(&[OFTEN]).await;
+    let role = |account: &str| format!("arn:aws:iam::{account}:role/marketd");
+    for account in ["999999999999", "111122223333"] {
+        let (role_arn, external_id) = (role(account), Some("id".to_owned()));
+        world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions: None });
+    }
+    world
+        .put("/v1/integration", json!({"role_arn": role("999999999999"), "external_id": "id"}))
+        .await;
+    eventually_shown(&world, "sold by 111122223333: connect a role of that account").await;
+    world
+        .put("/v1/integration", json!({"role_arn": role("111122223333"), "external_id": "id"}))
+        .await;
+    eventually_well(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_can_be_assumed_no_more_is_shown_as_that() {
+    let world = World::with_imported_catalog(&[OFTEN]).await;
+    let body = json!({"role_arn": "arn:aws:iam::111122223333:role/gone", "external_id": "id"});
+    let (status, problem) = world.try_put("/v1/integration", body).await;
+    assert_eq!(status, 422, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("cannot be assumed") && detail.contains("trust-policy"), "{detail}");
+    world.arm(Fault {
+        operation: "AssumeRole".into(),
+        kind: FaultKind::RevokedCredentials,
+        times: None,
+        one_in: None,
+        amount: None,
+    });
+    let body = json!({"role_arn": "arn:aws:iam::111122223333:role/marketd"});
+    let (status, problem) = world.try_put("/v1/integration", body).await;
+    assert_eq!(status, 502, "our own credentials are at fault: {problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("was revoked"), "{problem}");
+    world.stop().await;
+}

@@ -75,7 +75,11 @@ pub(crate) fn live_a_while(
         let action = match (product.pricing.has_contract(), rng.u32(0..10)) {
             (true, 0..4) => Action::Purchase(bought),
             (true, 4..6) => Action::Upgrade(bought),
-            (true, 6) => Action::Renew(Order { new_license: rng.bool(), ..bought }),
+            (contract, 6) => Action::Renew(Order {
+                new_license: rng.bool(),
+                previous_agreement_id: Some(rng.bool()),
+                ..if contract { bought } else { order }
+            }),
             (true, 7) => Action::Expire(order),
             (false, 0..5) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
             (_, 8) => Action::Fail(order),

@@ -193,21 +193,27 @@ pub(super) fn follower<'a>(
 fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
     let mut followers: BTreeMap<LicenseArn, LicenseArn> = BTreeMap::new();
     let mut placed: Vec<&LicenseArn> = Vec::new();
-    let rules: [fn(&Pair<'_>) -> Option<i64>; 3] =
+    let rules: [fn(&Pair<'_>) -> Option<Closeness>; 3] =
         [|pair| pair.by_pointer(), |pair| pair.by_chain(), |pair| pair.by_account()];
     for closeness in rules {
         for new in in_order(licenses) {
             if placed.contains(&&new.license_arn) {
                 continue;
             }
-            let candidates = licenses
+            let mut candidates: Vec<(Closeness, &LicenseArn)> = licenses
                 .iter()
                 .filter(|old| old.license_arn != new.license_arn)
                 .filter(|old| !followers.contains_key(&old.license_arn))
-                .filter_map(|old| Some((closeness(&Pair::of(old, new)?)?, &old.license_arn)));
-            if let Some((_, old)) = candidates.min() {
-                followers.insert(old.clone(), new.license_arn.clone());
-                placed.push(&new.license_arn);
+                .filter_map(|old| Some((closeness(&Pair::of(old, new)?)?, &old.license_arn)))
+                .collect();
+            candidates.sort();
+            match candidates.as_slice() {
+                // Whose plan would end is not guessed.
+                [(Closeness::Guessed, _), _, ..] | [] => {}
+                [(_, old), ..] => {
+                    followers.insert((*old).clone(), new.license_arn.clone());
+                    placed.push(&new.license_arn);
+                }
             }
         }
     }
@@ -220,6 +226,15 @@ fn in_order(licenses: &[LicenseFacts]) -> Vec<&LicenseFacts> {
     ordered
 }
 
+/// How sure it is that one licence follows another; the least is the surest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Closeness {
+    /// AWS says so, or as good as: steps or seconds between them.
+    Told(i64),
+    /// Nothing speaks against it.
+    Guessed,
+}
+
 /// Two licences of one product, of which the second may follow the first.
 struct Pair<'a> {
     old: &'a LicenseFacts,
@@ -228,30 +243,34 @@ struct Pair<'a> {
     to: &'a AgreementFacts,
 }
 
-/// Each rule says how close the two are, the least being the closest, or that they are strangers.
+/// Each rule says how close the two are, or that they are strangers.
 impl<'a> Pair<'a> {
     fn of(old: &'a LicenseFacts, new: &'a LicenseFacts) -> Option<Self> {
         let (from, to) = (old.agreement.as_ref()?, new.agreement.as_ref()?);
         (from.agreement_id != to.agreement_id).then_some(Self { old, new, from, to })
     }
 
-    fn by_pointer(&self) -> Option<i64> {
+    fn by_pointer(&self) -> Option<Closeness> {
         let steps = self.to.ancestors.iter().position(|id| *id == self.from.agreement_id)?;
-        i64::try_from(steps).ok()
+        i64::try_from(steps).ok().map(Closeness::Told)
     }
 
-    fn by_chain(&self) -> Option<i64> {
+    fn by_chain(&self) -> Option<Closeness> {
         let first = self.to.initial_agreement_id.as_ref()?;
         let of_old = self.from.initial_agreement_id.as_ref().unwrap_or(&self.from.agreement_id);
         (first == of_old
             && *first != self.to.agreement_id
             && self.from.starts_at < self.to.starts_at)
-            .then(|| self.gap())
+            .then(|| Closeness::Told(self.gap()))
     }
 
-    fn by_account(&self) -> Option<i64> {
+    fn by_account(&self) -> Option<Closeness> {
         let same = self.old.account_id.is_some() && self.old.account_id == self.new.account_id;
         if !same || self.to.is_placed() || self.from.starts_at > self.to.starts_at {
+            return None;
+        }
+        // A renewal may keep its licence, which is older then and follows no other.
+        if self.new.first_updated_at.is_some_and(|first| Some(first) < self.to.starts_at) {
             return None;
         }
         let goes_on = self.from.is_continued();
@@ -259,10 +278,9 @@ impl<'a> Pair<'a> {
         let gap = self.gap();
         match self.to.intent.as_deref() {
             Some(_) if !self.to.is_next() => None,
-            Some(_) if goes_on => Some(gap),
-            // Behind all that were told to go on.
-            Some(_) => lives.then_some(gap.saturating_add(i64::MAX / 2)),
-            None => (goes_on && gap <= HANDOVER.as_secs()).then_some(gap),
+            Some(_) if goes_on => Some(Closeness::Told(gap)),
+            Some(_) => lives.then_some(Closeness::Guessed),
+            None => (goes_on && gap <= HANDOVER.as_secs()).then_some(Closeness::Told(gap)),
         }
     }
 

@@ -225,6 +225,37 @@ fn agreements_side_by_side_are_not_taken_for_renewals() {
 }
 
 #[test]
+fn a_renewal_that_keeps_its_licence_ends_no_other() {
+    check(
+        "the licence is older than its agreement",
+        || {
+            let other = License::updated("l-1", "-8760h").on("a-1", "-8760h").intent("NEW");
+            vec![other, License::updated("l-2", "-4380h").on("a-2", "-2m").intent("RENEW")]
+        },
+        &["l-1 active", "l-2 active"],
+    );
+}
+
+#[test]
+fn whose_plan_a_renewal_replaces_is_not_guessed_among_several() {
+    let live = |arn, id, starts| License::updated(arn, starts).on(id, starts);
+    let new = || License::updated("l-3", "-1m").on("a-3", "-2m").intent("RENEW");
+    check(
+        "until one of them is told to go on",
+        || vec![live("l-1", "a-1", "-8760h"), live("l-2", "a-2", "-4380h"), new()],
+        &["l-1 active", "l-2 active", "l-3 active"],
+    );
+    check(
+        "the one that is told",
+        || {
+            let told = live("l-1", "a-1", "-8760h").ended("RENEWED", "-2m");
+            vec![told, live("l-2", "a-2", "-4380h"), new()]
+        },
+        &["l-1 expired -> l-3", "l-2 active", "l-3 active"],
+    );
+}
+
+#[test]
 fn the_agreement_api_tells_what_no_event_told() {
     use LicenseState::{Deprovisioned, Failed, Pending, Provisioned, Scheduled};
     let untold = [

@@ -82,39 +82,51 @@ async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
     world.stop().await;
 }
 
+/// A plan that grants a hundred calls a month.
+async fn grant_calls(world: &World, plan: &str) {
+    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered"})).await;
+    let terms = json!({"limit": 100, "reset": "month"});
+    world.put(&format!("/v1/plans/{plan}/entitlements/calls"), terms).await;
+    world.post(&format!("/v1/plans/{plan}/publish"), json!({})).await;
+}
+
 #[tokio::test]
 async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
     for names_previous in [true, false] {
         let world = world(&[]).await;
+        grant_calls(&world, "basic").await;
         let insight = product(&world, "Acme Insight");
-        let order = Order::of(&insight.product_code);
-        act(&world, Action::Purchase(order.clone().with("basic", 1)));
-        eventually_held(&world, &["basic active"]).await;
-        let customer = world.get("/v1/subscriptions").await["items"][0]["customer_id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let order = Order::of(&insight.product_code).with("basic", 1);
+        act(&world, Action::Purchase(order.clone()));
+        let held = eventually_held(&world, &["basic active"]).await;
+        let customer = held[0]["customer_id"].as_str().unwrap().to_owned();
+        let used =
+            json!({"id": "e-1", "customer_id": customer, "feature_id": "calls", "quantity": 80});
+        world.post("/v1/usage", json!({"events": [used]})).await;
         act(
             &world,
             Action::Renew(Order {
                 new_license: true,
                 previous_agreement_id: Some(names_previous),
-                ..order.with("basic", 1)
+                ..order
             }),
         );
-        // All the while there is a plan, and never two of them.
+        // All the while the plan may be used, and never twice.
+        let access = format!("/v1/customers/{customer}/entitlements/calls");
         eventually("the renewal", async || {
+            let answer = world.get(&access).await;
+            assert_eq!((&answer["has_access"], &answer["remaining"]), (&true.into(), &20.into()));
             let all = world.get(&format!("/v1/customers/{customer}/subscriptions")).await;
             let all = all["items"].as_array().unwrap().clone();
-            let live = all
-                .iter()
-                .filter(|it| ["active", "ending"].contains(&it["status"].as_str().unwrap()));
-            assert_eq!(live.count(), 1, "{all:?}");
+            let lives =
+                |it: &&Value| ["active", "ending"].contains(&it["status"].as_str().unwrap());
+            assert_eq!(all.iter().filter(lives).count(), 1, "{all:?}");
             let old = all.iter().find(|it| it.get("renewed_by").is_some())?;
             let new = all.iter().find(|it| it["license_arn"] == old["renewed_by"])?;
             (new["status"] == "active").then_some(())
         })
         .await;
+        assert_eq!(world.get(&access).await["remaining"], 20, "what was used counts on");
         let told = world.get("/v1/events?limit=500").await.to_string();
         assert!(told.contains("subscription.renewed"), "{told}");
         assert!(!told.contains("subscription.canceled"), "{told}");

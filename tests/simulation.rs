@@ -171,10 +171,16 @@ impl Simulation {
         let account = account(self.rng.usize(0..BUYERS));
         let product = self.rng.choice(&self.products).unwrap().clone();
         let order = Order::of(&product.product_code);
-        let action = match (product.pricing.has_contract(), self.rng.u32(0..8)) {
+        let action = match (product.pricing.has_contract(), self.rng.u32(0..10)) {
             (true, 0..4) => Action::Purchase(order.with("pro", self.rng.u64(1..4))),
-            (false, 0..4) => Action::Subscribe(order),
-            (_, 4) => Action::Suspend(Order { suspended: Some(self.rng.bool()), ..order }),
+            (false, 0..5) => Action::Subscribe(order),
+            (true, 4) => Action::Upgrade(order.with("pro", self.rng.u64(4..8))),
+            (_, 5..7) => Action::Renew(Order {
+                new_license: self.rng.bool(),
+                previous_agreement_id: Some(self.rng.bool()),
+                ..order
+            }),
+            (_, 7) => Action::Suspend(Order { suspended: Some(self.rng.bool()), ..order }),
             _ => Action::Cancel(Order { immediate: self.rng.bool(), ..order }),
         };
         // What makes no sense at this moment is refused by AWS, and nothing happens.

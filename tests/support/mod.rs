@@ -81,7 +81,7 @@ pub(crate) fn live_a_while(
                 ..if contract { bought } else { order }
             }),
             (true, 7) => Action::Expire(order),
-            (false, 0..5) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
+            (false, 0..6) => Action::Subscribe(Order { free_trial: rng.bool(), ..order }),
             (_, 8) => Action::Fail(order),
             (_, _) => Action::Cancel(Order { immediate: rng.bool(), ..order }),
         };

@@ -125,8 +125,14 @@ impl LicenseFacts {
 
     /// Until when it is kept although it is over, since its agreement goes on and its follower has not come.
     pub(super) fn awaits_follower(&self, now: Timestamp) -> Option<Timestamp> {
-        let until = later(self.over_at()?, FINAL_HOUR);
+        let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
+        let until = later(self.over_at().or(ended.map(|(_, at)| *at))?, FINAL_HOUR);
         (self.is_continued() && now < until).then_some(until)
+    }
+
+    /// Whether it was told where it comes from: a purchase of its own, or an agreement that it continues.
+    pub(super) fn has_origin(&self) -> bool {
+        self.agreement.as_ref().is_some_and(|it| it.intent.is_some() || it.is_placed())
     }
 
     /// Whether this is how it stands by what is known already.
@@ -269,8 +275,9 @@ impl<'a> Pair<'a> {
         if !same || self.to.is_placed() || self.from.starts_at > self.to.starts_at {
             return None;
         }
-        // A renewal may keep its licence, which is older then and follows no other.
-        if self.new.first_updated_at.is_some_and(|first| Some(first) < self.to.starts_at) {
+        // A renewal may keep its licence, which is older then and follows no other. Events tell whole seconds.
+        let begun = self.new.first_updated_at.map(Timestamp::as_second);
+        if begun.is_some_and(|begun| Some(begun) < self.to.starts_at.map(Timestamp::as_second)) {
             return None;
         }
         let goes_on = self.from.is_continued();

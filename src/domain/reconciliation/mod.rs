@@ -120,6 +120,9 @@ pub struct Change {
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut desired: BTreeMap<Holder, Vec<Terms>> = BTreeMap::new();
     for terms in desired_terms(situation) {
+        if is_of_unknown_origin(situation, &terms) {
+            continue;
+        }
         if let Some(holder) = terms.holder.clone() {
             desired.entry(holder).or_default().push(terms);
         }
@@ -139,6 +142,34 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
     await_provisioning(situation, &mut decision);
     decision
+}
+
+/// Whether AWS lists a licence of which nobody has told where it comes from, while one that we hold has just gone
+/// missing. It may be the other's renewal, which would be two plans at once: what is told of it will say, or else the
+/// second look at the missing one, which keeps its plan until then.
+fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
+    let (Some(arn), Some(grants)) = (&terms.license_arn, situation.answer) else { return false };
+    let holder = terms.holder.as_ref();
+    if !situation.product.has_contracts()
+        || situation.license(arn).is_some_and(LicenseFacts::has_origin)
+        || situation.held.iter().any(|held| held.terms.holder.as_ref() == holder)
+    {
+        return false;
+    }
+    let is_missing = |held: &Subscription| {
+        let license = held.terms.license_arn.as_ref();
+        let listed = grants.iter().any(|grant| grant.license_arn.as_ref() == license);
+        let looked = held.terms.missing_since.is_some_and(|since| {
+            situation.now
+                >= since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX)
+        });
+        let left = license
+            .and_then(|arn| situation.license(arn))
+            .is_some_and(|facts| facts.departure(situation.now).is_some());
+        let over = held.terms.ends_at.is_some_and(|end| end <= situation.now);
+        license.is_some() && held.terms.ended_at.is_none() && !listed && !looked && !left && !over
+    };
+    situation.held.iter().any(is_missing)
 }
 
 /// A purchase may be told before AWS lists it: then AWS is asked again, ever more seldom.

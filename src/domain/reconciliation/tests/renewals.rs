@@ -313,6 +313,47 @@ fn contract_rows_of_both_terms_are_one_plan() {
 }
 
 #[test]
+fn a_licence_of_unknown_origin_waits_while_another_is_missing() {
+    let old = [licensed_grant("l-1", "basic")];
+    let new = [licensed_grant("l-2", "basic")];
+    let look = |world: &mut World, grants: &[Grant], licenses: Vec<License>, offset: &str| {
+        world.look(&contract(), Some(grants), &BTreeMap::new(), &facts(licenses), offset)
+    };
+    let before = || {
+        let mut world = World::default();
+        look(&mut world, &old, vec![], "-1h");
+        look(&mut world, &new, vec![], "0s");
+        assert_eq!(world.shown(), ["sub-1 plan-basic x1 active"], "one plan, whichever it is");
+        world
+    };
+    let renewal = || {
+        let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+        vec![old, License::updated("l-2", "0s").on("a-2", "0s").previous(&["a-1"])]
+    };
+    let mut world = before();
+    look(&mut world, &new, renewal(), "1s");
+    assert_eq!(
+        world.shown(),
+        ["sub-1 plan-basic x1 expired", "sub-2 plan-basic x1 active"],
+        "it is the other's renewal"
+    );
+    let mut world = before();
+    look(&mut world, &new, vec![License::updated("l-2", "0s").on("a-2", "0s").intent("NEW")], "1s");
+    assert_eq!(
+        world.shown(),
+        ["sub-1 plan-basic x1 active", "sub-2 plan-basic x1 active"],
+        "it is a purchase of its own"
+    );
+    let mut world = before();
+    look(&mut world, &new, vec![], "10s");
+    assert_eq!(
+        world.shown(),
+        ["sub-1 plan-basic x1 canceled", "sub-2 plan-basic x1 active"],
+        "nobody told, and the second look agrees"
+    );
+}
+
+#[test]
 fn a_contract_whose_renewal_shows_late_has_no_gap() {
     let gone = |ended: &str| {
         facts(vec![License::over("l-1", "-1m").on("a-1", "-8760h").ended(ended, "-2m")])

@@ -15,6 +15,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use tokio::sync::Notify;
+
 use super::calls::{CallState, Calls};
 use super::{AwsError, AwsErrorKind, RateLimit};
 use crate::clock::Clock;
@@ -180,6 +182,7 @@ impl Rates {
 pub struct Connection {
     base: Arc<Base>,
     current: Arc<RwLock<Arc<AwsClients>>>,
+    switched: Arc<Notify>,
 }
 
 struct Base {
@@ -219,7 +222,8 @@ impl Connection {
         let calls = Arc::new(Calls::new(options.clock.clone()));
         let base = Base { config, options, rates, calls };
         let clients = Arc::new(base.clients(identity).await);
-        Self { base: Arc::new(base), current: Arc::new(RwLock::new(clients)) }
+        let current = Arc::new(RwLock::new(clients));
+        Self { base: Arc::new(base), current, switched: Arc::default() }
     }
 
     /// The clients as they are now; held for one piece of work, not longer.
@@ -240,6 +244,12 @@ impl Connection {
     /// Makes these the clients that everybody uses from now on.
     pub fn switch(&self, clients: AwsClients) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
+        self.switched.notify_waiters();
+    }
+
+    /// Waits until other clients are to be used; for those who hold a call open for long.
+    pub async fn switched(&self) {
+        self.switched.notified().await;
     }
 }
 

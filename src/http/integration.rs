@@ -107,8 +107,13 @@ async fn problems(
             None => format!("the role lacks {action}: {detail}"),
         });
     }
+    let removed = CredentialsTrouble::Removed.advice();
     for (part, health) in parts.iter().filter(|(_, health)| !health.ok) {
         let detail = health.detail.as_deref().unwrap_or("no detail");
+        // That nothing is asked any more is said once, and is nobody's failure.
+        if detail.contains(removed) {
+            continue;
+        }
         problems.push(format!("{part} is failing since {}: {detail}", health.since));
     }
     if state.queue_url.is_none() {

@@ -157,17 +157,12 @@ fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
         return false;
     }
     let is_missing = |held: &Subscription| {
-        let license = held.terms.license_arn.as_ref();
-        let listed = grants.iter().any(|grant| grant.license_arn.as_ref() == license);
-        let looked = held.terms.missing_since.is_some_and(|since| {
-            situation.now
-                >= since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX)
-        });
-        let left = license
-            .and_then(|arn| situation.license(arn))
-            .is_some_and(|facts| facts.departure(situation.now).is_some());
-        let over = held.terms.ends_at.is_some_and(|end| end <= situation.now);
-        license.is_some() && held.terms.ended_at.is_none() && !listed && !looked && !left && !over
+        let (license, holder) = (&held.terms.license_arn, &held.terms.holder);
+        let listed = grants.iter().any(|grant| grant.license_arn == *license);
+        let ended = || {
+            holder.as_ref().is_none_or(|it| end_of_missing(situation, it, &held.terms).is_some())
+        };
+        license.is_some() && held.terms.ended_at.is_none() && !listed && !ended()
     };
     situation.held.iter().any(is_missing)
 }
@@ -263,6 +258,9 @@ fn propose(
             Some(_) => look_again(decision, situation.now, RENEWAL_CHECK),
             None => {}
         }
+        if let Some(start) = terms.starts_at.filter(|start| *start > situation.now) {
+            look_again(decision, situation.now, start.duration_since(situation.now));
+        }
         // AWS was told to end it and still lists it: see soon whether that has come true.
         if situation.product.has_contracts() && terms.status == Status::Ending {
             look_again(decision, situation.now, RENEWAL_CHECK);
@@ -284,37 +282,18 @@ fn end_missing(
         return;
     }
     let now = situation.now;
+    let facts = held.terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
+    let follower = facts.and_then(|facts| follower_in_force(situation, facts));
+    let awaited = facts.and_then(|facts| facts.awaits_follower(now));
     let mut terms = held.terms.clone();
-    let facts = terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
-    if let Some(new) = facts.and_then(|facts| follower_in_force(situation, facts)) {
+    if let Some(new) = follower {
         terms = handed_over(terms, facts, new, now);
-        if terms != held.terms {
-            decision.changes.push(Change { id: Some(held.id.clone()), terms });
-        }
-        return;
-    }
-    if let Some(until) = facts.and_then(|facts| facts.awaits_follower(now)) {
+    } else if let Some(until) = awaited {
         terms.status = Status::Ending;
         terms.ends_at = Some(until);
         terms.missing_since = None;
         look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
-        if terms != held.terms {
-            decision.changes.push(Change { id: Some(held.id.clone()), terms });
-        }
-        return;
-    }
-    let told = told_of_end(situation, holder, &terms);
-    let term_over = terms.ends_at.filter(|end| *end <= now);
-    let second_look = terms.missing_since.filter(|since| {
-        now >= since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX)
-    });
-    let end = match (term_over, told, second_look) {
-        (Some(end), _, _) => Some((Status::Expired, end)),
-        (None, Some(at), _) => Some((Status::Canceled, at.min(now))),
-        (None, None, Some(_)) => Some((Status::Canceled, now)),
-        (None, None, None) => None,
-    };
-    if let Some((status, at)) = end {
+    } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
         terms.status = status;
         terms.ended_at = Some(at);
         if status == Status::Expired && now.duration_since(at) < situation.patience.expiry_grace {
@@ -328,6 +307,30 @@ fn end_missing(
     if terms != held.terms {
         decision.changes.push(Change { id: Some(held.id.clone()), terms });
     }
+}
+
+/// How and when something ended that AWS does not list, if that is certain.
+fn end_of_missing(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    terms: &Terms,
+) -> Option<(Status, Timestamp)> {
+    let now = situation.now;
+    if let Some(end) = terms.ends_at.filter(|end| *end <= now) {
+        return Some((Status::Expired, end));
+    }
+    if let Some(at) = told_of_end(situation, holder, terms) {
+        return Some((Status::Canceled, at.min(now)));
+    }
+    is_second_look(situation, terms).then_some((Status::Canceled, now))
+}
+
+/// Whether an earlier look missed it too, long enough ago.
+fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
+    terms.missing_since.is_some_and(|since| {
+        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
+        situation.now >= due
+    })
 }
 
 /// When a notification said that this ended, if one did.

@@ -189,6 +189,16 @@ fn a_renewal_whose_licence_has_not_come_is_waited_for_an_hour() {
 }
 
 #[test]
+fn what_begins_later_is_looked_at_when_it_begins() {
+    let licenses = facts(vec![License::updated("l-1", "-1m").on("a-1", "24h")]);
+    let mut world = World::default();
+    let decision = world.look(&pay_as_you_go(), None, &BTreeMap::new(), &licenses, "0s");
+    assert_eq!(decision.look_again_at, Some(at("24h")));
+    world.look(&pay_as_you_go(), None, &BTreeMap::new(), &licenses, "24h");
+    assert_eq!(world.shown(), ["sub-1 usage active"]);
+}
+
+#[test]
 fn agreements_side_by_side_are_not_taken_for_renewals() {
     let first = || License::updated("l-1", "-8760h").on("a-1", "-8760h");
     check(

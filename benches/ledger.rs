@@ -41,6 +41,7 @@ fn listing() -> Listing {
         removed_at: None,
     };
     Listing {
+        owner: None,
         entity_id: EntityId::new("prod-1"),
         product_code: Some(ProductCode::new("code1")),
         title: "Bench".into(),

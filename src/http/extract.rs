@@ -111,7 +111,7 @@ impl Paging {
 }
 
 /// `limit` and `cursor` as they come.
-pub(super) fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
+pub fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
     let limit = match limit {
         None => PAGE_DEFAULT,
         Some(text) => {

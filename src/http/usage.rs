@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::extract::read_body;
+use super::extract::{must_be_object, read_body};
 use super::{ApiState, Problem, Problems};
 use crate::csv::read_usage;
 use crate::domain::allocation::TAGS_MOST;
@@ -104,6 +104,7 @@ fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
     struct Report {
         events: Vec<Box<RawValue>>,
     }
+    must_be_object(body)?;
     let report: Report = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body is {{\"events\":[…]}}, or one event a line as application/x-ndjson: {error}"
@@ -149,11 +150,17 @@ pub(super) struct WireEvent {
 }
 
 fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
-    let event: WireEvent = serde_json::from_str(text.get()).map_err(|error| Rejection {
+    let unreadable = |detail: String| Rejection {
         id: id_of(text).unwrap_or_else(|| format!("#{place}")),
         code: "invalid_event",
-        detail: error.to_string(),
-    })?;
+        detail,
+    };
+    // By itself serde takes a list for an object, its values in the order of our own fields.
+    if text.get().starts_with('[') {
+        return Err(unreadable("an event is a JSON object, not a list".to_owned()));
+    }
+    let event: WireEvent =
+        serde_json::from_str(text.get()).map_err(|error| unreadable(error.to_string()))?;
     let name = if event.id.is_empty() { format!("#{place}") } else { event.id.clone() };
     let reject = |code, detail: String| Rejection { id: name.clone(), code, detail };
     if event.id.is_empty() || event.id.len() > ID_LONGEST {

@@ -1,5 +1,7 @@
 //! What AWS posts with a buyer's browser, and the references that the browser carries on.
 
+use std::sync::LazyLock;
+
 use axum::body::Body;
 use axum::extract::{Form, FromRequest as _, Request};
 use axum::http::{Method, header};
@@ -13,6 +15,9 @@ const TOKEN: &str = "x-amzn-marketplace-token";
 const KEY: &[u8] = b"a key of thirty-two bytes or more";
 /// The references that were made, by registration and end.
 const MADE: [(&str, i64); 3] = [("reg_1", 4_000_000_000), ("reg.2", 4_000_000_000), ("reg_3", 9)];
+
+static REFERENCES: LazyLock<[String; 3]> =
+    LazyLock::new(|| MADE.map(|(name, end)| seal(KEY, name, second(end))));
 
 /// Takes the bytes for a form and for a reference.
 pub fn check(data: &[u8]) {
@@ -56,11 +61,11 @@ fn second(second: i64) -> Timestamp {
 
 /// A reference that opens is one of those that were made.
 fn reference(text: &str) {
-    let made = MADE.iter().find(|(name, end)| seal(KEY, name, second(*end)) == text);
-    let expected = match made {
+    let made = REFERENCES.iter().position(|reference| reference == text);
+    let expected = match made.map(|at| MADE[at]) {
         None => Err(ReferenceError::Forged),
-        Some((_, end)) if *end <= 1_000 => Err(ReferenceError::Expired),
-        Some((name, _)) => Ok((*name).to_owned()),
+        Some((_, end)) if end <= 1_000 => Err(ReferenceError::Expired),
+        Some((name, _)) => Ok(name.to_owned()),
     };
     assert_eq!(open(KEY, text, second(1_000)), expected, "{text:?}");
     assert_eq!(open(b"", text, second(1_000)), Err(ReferenceError::Forged));

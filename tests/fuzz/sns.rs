@@ -31,18 +31,17 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_804_669_500).expect("a time")
 }
 
-/// Takes the bytes for a message, for a certificate file, for a certificate, and for an address.
+/// Takes the bytes for what they begin like: a message, a certificate, a file of certificates, or an address.
 pub fn check(data: &[u8]) {
-    certificate(data);
     if data.first() == Some(&0x30) {
         let pem = STANDARD.encode(data);
-        certificate(
-            format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n").as_bytes(),
-        );
+        let file = format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n");
+        return certificate(file.as_bytes());
     }
-    if let Ok(text) = std::str::from_utf8(data) {
-        address(text);
-        message(text);
+    match std::str::from_utf8(data) {
+        Ok(text) if text.trim_start().starts_with('{') => message(text),
+        Ok(text) if !text.contains("-----") => address(text),
+        _ => certificate(data),
     }
 }
 

@@ -14,12 +14,14 @@ pub fn check(data: &[u8]) {
         sound(&found);
         // A number that only a float could hold fails the whole of this document, and one event of that.
         if let Ok(document) = serde_json::from_slice::<Value>(data) {
-            let events = document["events"].as_array().expect("a list").len();
+            let events = document["events"].as_array().expect("fields have names");
             assert_eq!(
                 found.events.len() + found.rejected.len(),
-                events,
+                events.len(),
                 "every event is answered for"
             );
+            let objects = events.iter().filter(|event| event.is_object()).count();
+            assert!(found.events.len() <= objects, "an event's fields have names");
         }
         repeated(&found.events);
     }

@@ -76,7 +76,7 @@ fn no_matter_what_else_it_says(notification: &Notification, body: &str) {
     assert_eq!(said(&again), said(notification));
 }
 
-/// A topic hands a message over with its envelope or without, as text or as an object: it says the same.
+/// A topic hands a message over with its envelope or without, as text or (half of them) as an object: it says the same.
 fn wrapped(found: &Result<Notification, Unreadable>, document: &Map<String, Value>, body: &str) {
     let is_event = document.contains_key("detail-type") && document.contains_key("source");
     if !is_event && document.contains_key("Type") {
@@ -89,26 +89,25 @@ fn wrapped(found: &Result<Notification, Unreadable>, document: &Map<String, Valu
         "Message": body,
         "Timestamp": "2026-11-24T11:00:00Z",
     });
-    for message in [json!(body), Value::Object(document.clone())] {
-        envelope["Message"] = message;
-        let Ok(text) = serde_json::to_string(&envelope) else { continue };
-        match (found, read(&text)) {
-            (Ok(bare), Ok(wrapped)) => {
-                assert_eq!((&wrapped.kind, &wrapped.meaning), (&bare.kind, &bare.meaning));
-                if is_event {
-                    assert_eq!(said(&wrapped), said(bare));
-                } else {
-                    assert_eq!((wrapped.id.as_str(), wrapped.format), (MESSAGE_ID, Format::Sns));
-                    assert_eq!(wrapped.at.to_string(), "2026-11-24T11:00:00Z");
-                }
+    if body.len().is_multiple_of(2) {
+        envelope["Message"] = Value::Object(document.clone());
+    }
+    match (found, read(&envelope.to_string())) {
+        (Ok(bare), Ok(wrapped)) => {
+            assert_eq!((&wrapped.kind, &wrapped.meaning), (&bare.kind, &bare.meaning));
+            if is_event {
+                assert_eq!(said(&wrapped), said(bare));
+            } else {
+                assert_eq!((wrapped.id.as_str(), wrapped.format), (MESSAGE_ID, Format::Sns));
+                assert_eq!(wrapped.at.to_string(), "2026-11-24T11:00:00Z");
             }
-            (Err(_), Err(_)) => {}
-            // One level deeper may be one too deep.
-            (Ok(_), Err(unreadable)) => {
-                assert!(unreadable.reason.contains("recursion"), "{unreadable:?}");
-            }
-            (Err(unreadable), Ok(_)) => panic!("readable only when wrapped: {unreadable:?}"),
         }
+        (Err(_), Err(_)) => {}
+        // One level deeper may be one too deep.
+        (Ok(_), Err(unreadable)) => {
+            assert!(unreadable.reason.contains("recursion"), "{unreadable:?}");
+        }
+        (Err(unreadable), Ok(_)) => panic!("readable only when wrapped: {unreadable:?}"),
     }
 }
 

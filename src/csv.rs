@@ -28,6 +28,9 @@ pub enum CsvError {
     /// The first line names a column that means nothing.
     #[error("the column {0:?} means nothing here: the first line names {columns}, and tag:KEY for tags", columns = USAGE_COLUMNS.join(", "))]
     UnknownColumn(String),
+    /// The first line names a column twice: one of the two would be lost.
+    #[error("the column {0:?} stands twice in the first line")]
+    DoubledColumn(String),
     /// A line lacks an id.
     #[error("line {0} needs a customer identifier and an AWS account of 12 digits")]
     BadLine(u64),
@@ -40,7 +43,10 @@ pub enum CsvError {
 pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
     let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
     let columns = reader.headers()?.clone();
-    for column in &columns {
+    for (place, column) in columns.iter().enumerate() {
+        if columns.iter().take(place).any(|other| other == column) {
+            return Err(CsvError::DoubledColumn(column.to_owned()));
+        }
         if !USAGE_COLUMNS.contains(&column) && !column.starts_with(TAG) {
             return Err(CsvError::UnknownColumn(column.to_owned()));
         }
@@ -82,9 +88,10 @@ pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
     let account = place(&["customerawsaccountid", "awsaccountid", "accountid"])
         .ok_or(CsvError::MissingColumn("account_id"))?;
     let mut lines = Vec::new();
+    let mut place = Place { bytes, at: 0, line: 1 };
     for row in reader.records() {
         let row = row?;
-        let line = row.position().map_or(0, ::csv::Position::line);
+        let line = place.line_of(row.position().map_or(0, ::csv::Position::byte));
         let cell = |at: usize| row.get(at).unwrap_or_default();
         let (identifier, account) = (cell(identifier), cell(account));
         if identifier.is_empty()
@@ -100,6 +107,33 @@ pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
         });
     }
     Ok(lines)
+}
+
+/// Counts lines as people do. The reader's own number takes blank lines before a row for a part of it, and is the same
+/// for all rows where lines end in a mere carriage return.
+struct Place<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Place<'_> {
+    /// The line of the row that the reader found from this byte on; rows are asked for in their order.
+    fn line_of(&mut self, byte: u64) -> u64 {
+        let start = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(byte) = self.bytes.get(self.at) {
+            let is_end = matches!(byte, b'\r' | b'\n');
+            if self.at >= start && !is_end {
+                break;
+            }
+            self.at += 1;
+            let goes_on = *byte == b'\r' && self.bytes.get(self.at) == Some(&b'\n');
+            if is_end && !goes_on {
+                self.line += 1;
+            }
+        }
+        self.line
+    }
 }
 
 /// A dot leads into an object.
@@ -210,10 +244,23 @@ mod tests {
         for (file, expected) in [
             ("id,customer_id,amount\n", "\"amount\" means nothing"),
             ("id,quantity\n", "\"customer_id\" is missing"),
+            ("id,customer_id,id,quantity\n", "\"id\" stands twice"),
             ("id,customer_id,quantity\na,b\n", "record 1"),
         ] {
             let error = read_usage(file.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_mapping_knows_its_line() {
+        let rows =
+            ["customer_id,account_id", "X1,111122223333", "", "\"X\r2\",111122223333", "X3,1"];
+        for (end, bad) in [("\n", 6), ("\r\n", 6), ("\r", 6)] {
+            let error = read_mapping(rows.join(end).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {bad} ")), "{end:?}: {error}");
+            let lines = read_mapping(rows[..4].join(end).as_bytes()).unwrap();
+            assert_eq!(lines.iter().map(|it| it.line).collect::<Vec<_>>(), [2, 4], "{end:?}");
         }
     }
 

@@ -8,10 +8,14 @@ mod support;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use jiff::Timestamp;
-use marketd::domain::DimensionKey;
+use jiff::{SignedDuration, Timestamp};
+use marketd::domain::plan::Dimension;
+use marketd::domain::{
+    DimensionKey, EntityId, Grant, GrantValue, Id, LicenseArn, PlanId, ProductCode,
+};
 use marketd::sandbox::market::Market;
-use marketd::store::{Page, Store, SubscriptionFilter};
+use marketd::store::{ImportProduct, Listing, Look, LookEntry, Page, Store, SubscriptionFilter};
+use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};
 
 const START: &str = "2026-11-02T00:00:00Z";
@@ -116,4 +120,139 @@ async fn any_order_of_notifications_ends_at_what_aws_holds() {
 #[tokio::test]
 async fn ten_thousand_notifications_end_at_what_aws_holds() {
     check(42, 9_000).await;
+}
+
+/// The fixtures as the queue hands them over, each at its own time.
+fn messages() -> Vec<Message> {
+    let start: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+    let of = |(number, (name, body)): (usize, (String, String))| {
+        let sent_at = start + SignedDuration::from_mins(i64::try_from(number).unwrap());
+        Message { body, transport_id: format!("sqs-{name}"), sent_at }
+    };
+    support::notifications().into_iter().enumerate().map(of).collect()
+}
+
+const CODE: &str = "n0123examplexxxxxxxxxxxx1";
+const LICENSE: &str =
+    "arn:aws:license-manager::294406891311:license:l-9d01d15f86334a8894365cd7350556fa";
+
+/// The product that the fixtures speak of, sold by contract or by usage.
+fn import(sold: &str) -> ImportProduct {
+    let key = DimensionKey::new("units");
+    let dimension = Dimension {
+        key: key.clone(),
+        name: "Units".into(),
+        unit: None,
+        types: vec![sold.into()],
+        plan_id: None,
+        removed_at: None,
+    };
+    let by_usage = sold != "Entitled";
+    ImportProduct {
+        product_id: None,
+        listing: Listing {
+            owner: None,
+            entity_id: EntityId::new("prod-aw4fgf5tyo5w2"),
+            product_code: Some(ProductCode::new(CODE)),
+            title: "Product Title".into(),
+            visibility: "Public".into(),
+            dimensions: vec![dimension],
+            problems: Vec::new(),
+            document: Value::Null,
+        },
+        plans: (!by_usage).then(|| (key, PlanId::new("units"))).into_iter().collect(),
+        usage_plan: by_usage.then(|| PlanId::new("usage")),
+        features: BTreeMap::new(),
+    }
+}
+
+/// Looks at AWS for everybody who is due; of a contract it lists one.
+async fn look(store: &Store, sold: &str, now: Timestamp) {
+    let grant = Grant {
+        product_code: ProductCode::new(CODE),
+        dimension: DimensionKey::new("units"),
+        customer_identifier: None,
+        account_id: Some(Id::new("845735284135")),
+        license_arn: Some(LicenseArn::new(LICENSE)),
+        value: GrantValue::Integer(3),
+        expires_at: Some("2027-11-24T09:00:00Z".parse().unwrap()),
+    };
+    loop {
+        let due = store.take_due_buyers(now, 500).await.unwrap();
+        if due.is_empty() {
+            return;
+        }
+        for buyer in due {
+            let is_holder = buyer.key.buyer.value() == "845735284135";
+            let listed: Vec<Grant> = is_holder.then(|| grant.clone()).into_iter().collect();
+            let answer = (sold == "Entitled").then_some(listed);
+            let entry =
+                LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer };
+            let product_code = buyer.key.product_code;
+            let look = Look { product_code, observed_at: now, entries: vec![entry] };
+            store.apply_look(look, patience(), now).await.unwrap();
+        }
+    }
+}
+
+/// Everything that a reader can see, apart from when and how often it came and from ids that are drawn.
+async fn state(store: &Store) -> String {
+    let page = || Page { after: None, limit: 1_000 };
+    let mut lines = Vec::new();
+    for row in store.notifications(None, page()).await.unwrap() {
+        let (id, at) = (row.id, if row.state == "quarantined" { None } else { Some(row.at) });
+        let (format, kind, state, reason) = (row.format, row.kind, row.state, row.reason);
+        lines.push(format!("{id} {format} {kind} {state} {reason:?} {at:?} {}", row.body));
+    }
+    for held in store.subscriptions(SubscriptionFilter::default(), page()).await.unwrap() {
+        lines.push(format!("{} {:?} {:#?}", held.customer_id, held.product_id, held.terms));
+    }
+    for customer in store.customers(page()).await.unwrap() {
+        lines.push(format!("{} {:?} {:?}", customer.id, customer.aws, customer.aliases));
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+/// Where the store ends up after these messages in an order of the seed's choice.
+async fn end_of(seed: u64, sold: &str) -> String {
+    let mut rng = Rng::with_seed(seed);
+    let mut order = messages();
+    // The first seed's order is that of the files, once each.
+    if seed > 0 {
+        let repeated: Vec<Message> =
+            (0..order.len()).map(|_| rng.choice(&order).unwrap().clone()).collect();
+        order.extend(repeated);
+        rng.shuffle(&mut order);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    let imported_at = rng.usize(0..order.len());
+    for (number, batch) in order.chunks(rng.usize(1..12)).enumerate() {
+        if number * batch.len() >= imported_at {
+            store.import_product(import(sold), now).await.ok();
+        }
+        let batch = batch.iter().map(Message::incoming).collect();
+        store.record_notifications(batch, now).await.unwrap();
+        if rng.u8(0..4) == 0 {
+            look(&store, sold, now).await;
+        }
+    }
+    store.import_product(import(sold), now).await.ok();
+    look(&store, sold, now).await;
+    look(&store, sold, now + patience().second_look).await;
+    state(&store).await
+}
+
+#[tokio::test]
+async fn whatever_their_order_the_store_ends_up_in_one_state() {
+    for sold in ["Entitled", "ExternallyMetered"] {
+        let expected = end_of(0, sold).await;
+        for seed in 1..13 {
+            let found = end_of(seed, sold).await;
+            let differs = expected.lines().zip(found.lines()).find(|(one, other)| one != other);
+            assert!(found == expected, "seed {seed}, {sold}: {differs:#?}");
+        }
+    }
 }

@@ -88,6 +88,7 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
     let rows: Vec<Refusal<'_>> = vec![
         put("/v1/customers/a", json!({"nam": "A"}), 400, "bad-request", "nam"),
         put("/v1/customers/a", json!([]), 400, "bad-request", "body"),
+        put("/v1/customers/a", json!(["Ann"]), 400, "bad-request", "not a list"),
         put("/v1/customers/a", typed, 400, "bad-request", "aws.account_id"),
         put("/v1/customers/a", short, 400, "bad-request", "12 digits"),
         put("/v1/features/a", json!({"name": "A"}), 400, "bad-request", "type"),

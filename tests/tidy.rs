@@ -26,7 +26,9 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 
 #[test]
 fn files_stay_about_one_thing() {
-    for path in sources("src").into_iter().chain(sources("tests")) {
+    let all = sources("src").into_iter().chain(sources("tests"));
+    // What the tests read is as long as it is, and some of it is no text.
+    for path in all.filter(|path| path.extension().is_some_and(|it| it == "rs" || it == "sql")) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= LINES_MOST, "{} has {lines} lines", path.display());
     }

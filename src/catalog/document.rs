@@ -8,7 +8,7 @@ use crate::domain::{DimensionKey, EntityId, ProductCode};
 use crate::store::Listing;
 
 /// The listing that a document describes.
-pub(super) fn read(entity_id: EntityId, document: Value) -> Listing {
+pub fn read(entity_id: EntityId, document: Value) -> Listing {
     let description = &document["Description"];
     let mut problems = Vec::new();
     let text = |key: &str| description[key].as_str().map(str::trim).filter(|text| !text.is_empty());
@@ -33,15 +33,27 @@ pub(super) fn read(entity_id: EntityId, document: Value) -> Listing {
 
 fn dimensions(rows: &Value, problems: &mut Vec<String>) -> Vec<Dimension> {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    let found: Vec<Dimension> = rows.iter().filter_map(dimension).collect();
+    let mut found: Vec<Dimension> = Vec::new();
+    let mut keyless = 0;
+    for row in rows {
+        let Some(mut dimension) = dimension(row) else {
+            keyless += 1;
+            continue;
+        };
+        // AWS tells dimensions apart by key and types, and everything else that it sends names the key alone.
+        match found.iter_mut().find(|held| held.key == dimension.key) {
+            Some(held) => {
+                dimension.types.retain(|word| !held.types.contains(word));
+                held.types.append(&mut dimension.types);
+            }
+            None => found.push(dimension),
+        }
+    }
     if rows.is_empty() {
         problems.push("it has no dimensions".to_owned());
     }
-    if found.len() < rows.len() {
-        problems.push(format!(
-            "{} of its dimensions have no key and are left out",
-            rows.len() - found.len()
-        ));
+    if keyless > 0 {
+        problems.push(format!("{keyless} of its dimensions have no key and are left out"));
     }
     for dimension in found.iter().filter(|it| !it.is_entitled() && !it.is_metered()) {
         problems.push(format!(
@@ -54,10 +66,11 @@ fn dimensions(rows: &Value, problems: &mut Vec<String>) -> Vec<Dimension> {
 
 fn dimension(row: &Value) -> Option<Dimension> {
     // Without a key nothing can be bought or metered by it.
-    let key = row["Key"].as_str()?;
+    let key = row["Key"].as_str().and_then(DimensionKey::from_trimmed)?;
+    let name = row["Name"].as_str().filter(|name| !name.is_empty());
     Some(Dimension {
-        key: DimensionKey::new(key),
-        name: row["Name"].as_str().unwrap_or(key).to_owned(),
+        name: name.unwrap_or(key.as_str()).to_owned(),
+        key,
         unit: row["Unit"].as_str().map(str::to_owned),
         types: row["Types"]
             .as_array()

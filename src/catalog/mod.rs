@@ -1,6 +1,6 @@
 //! Listings in AWS's catalog and their import into products and plans.
 
-mod document;
+pub mod document;
 mod schedule;
 
 use jiff::Timestamp;

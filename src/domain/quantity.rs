@@ -123,6 +123,10 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
+        // What is read here would be read as no number elsewhere.
+        if text.contains('_') {
+            return Err(QuantityError::NotANumber);
+        }
         let parsed = if text.contains(['e', 'E']) {
             Decimal::from_scientific(text)
         } else {
@@ -204,6 +208,7 @@ mod tests {
             ("NaN", Err(QuantityError::NotANumber)),
             ("", Err(QuantityError::NotANumber)),
             ("1,5", Err(QuantityError::NotANumber)),
+            ("1_000", Err(QuantityError::NotANumber)),
             ("99999999999999999999999999999999999999", Err(QuantityError::TooLarge)),
         ];
         for (text, expected) in cases {

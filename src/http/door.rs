@@ -27,6 +27,33 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST: usize = 1_024;
 const FIELDS: usize = 20;
 
+/// What AWS posts: the token, apart from everything else, which is kept.
+#[derive(Debug, Default)]
+pub struct Posted {
+    /// The credential.
+    pub token: Option<SecretString>,
+    /// The other fields, as many and as long as are kept.
+    pub others: BTreeMap<String, String>,
+}
+
+impl Posted {
+    /// Tells a form's fields apart.
+    pub fn read(fields: Vec<(String, String)>) -> Self {
+        let mut posted = Self::default();
+        for (name, value) in fields {
+            if name.eq_ignore_ascii_case(TOKEN) {
+                // A token that says nothing is none: AWS need not be asked about it.
+                if !value.trim().is_empty() {
+                    posted.token = Some(SecretString::from(value));
+                }
+            } else if posted.others.len() < FIELDS && name.len() + value.len() <= LONGEST {
+                posted.others.insert(name, value);
+            }
+        }
+        posted
+    }
+}
+
 /// Takes in a buyer whom AWS sends, and sends them on to the seller's page.
 ///
 /// The answer is for a browser: a redirect with a reference, or a page that says what went wrong.
@@ -96,15 +123,7 @@ async fn take_in(state: &ApiState, fields: Vec<(String, String)>) -> Result<Head
         let said = "The seller's sign-up is not set up yet.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
     };
-    let mut token = None;
-    let mut posted = BTreeMap::new();
-    for (name, value) in fields {
-        if name.eq_ignore_ascii_case(TOKEN) {
-            token = Some(SecretString::from(value));
-        } else if posted.len() < FIELDS && name.len() + value.len() <= LONGEST {
-            posted.insert(name, value);
-        }
-    }
+    let Posted { token, others: posted } = Posted::read(fields);
     let token = token.ok_or_else(|| {
         refused("no_token");
         Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")

@@ -31,6 +31,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = read_body(request, state).await?;
         // No body says as much as an empty object: every field may be left out of some.
         let text = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+        must_be_object(text)?;
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -43,6 +44,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         })?;
         Ok(Self(value))
     }
+}
+
+/// Fields have names: by itself serde takes a list for an object, its values in the order of our own fields.
+pub(super) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::bad_request("the body is a JSON object, not a list"));
+    }
+    Ok(())
 }
 
 /// The whole body, refused beyond the limit that the route sets.
@@ -111,7 +120,7 @@ impl Paging {
 }
 
 /// `limit` and `cursor` as they come.
-pub(super) fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
+pub fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
     let limit = match limit {
         None => PAGE_DEFAULT,
         Some(text) => {

@@ -171,7 +171,7 @@ fn lines(rows: &[RecordRow]) -> Result<Vec<u8>, serde_json::Error> {
 }
 
 /// A moment, or a day in UTC.
-fn hour(text: &str) -> Result<ClockHour, Problem> {
+pub fn hour(text: &str) -> Result<ClockHour, Problem> {
     let day = || {
         let day: jiff::civil::Date = text.parse().ok()?;
         day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
@@ -182,9 +182,10 @@ fn hour(text: &str) -> Result<ClockHour, Problem> {
 }
 
 /// A month as people write it, `2026-11`: its first hour, and the first hour after it.
-fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
+pub fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
     let (year, month) = text.split_once('-')?;
-    if year.len() != 4 || month.len() != 2 {
+    let digits = |text: &str| text.bytes().all(|it| it.is_ascii_digit());
+    if year.len() != 4 || month.len() != 2 || !digits(year) || !digits(month) {
         return None;
     }
     let first = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok()?;
@@ -205,7 +206,7 @@ mod tests {
         let shown = |text| month(text).map(|(from, before)| format!("{from} {before}"));
         assert_eq!(shown("2026-12").unwrap(), "2026-12-01T00:00:00Z 2027-01-01T00:00:00Z");
         assert_eq!(shown("2028-02").unwrap(), "2028-02-01T00:00:00Z 2028-03-01T00:00:00Z");
-        for wrong in ["2026", "2026-13", "26-01", "2026-1", "2026-01-01"] {
+        for wrong in ["2026", "2026-13", "26-01", "2026-1", "2026-01-01", "2026-+1", "+026-01"] {
             assert_eq!(shown(wrong), None, "{wrong}");
         }
     }

@@ -46,9 +46,13 @@ use crate::health::Health;
 use crate::intake::sns::SnsDoor;
 use crate::store::Store;
 
+pub use door::Posted;
+pub use extract::page as read_page;
+pub use ledger_files::{hour as read_hour, month as read_month};
 use openapi::Problems;
 pub use problem::Problem;
 pub use serve::Bound;
+pub use usage::{UsageRead, read as read_usage};
 
 /// What handlers work with; clones share it, and cost little: each request makes some.
 #[derive(Clone)]

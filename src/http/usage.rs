@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::extract::read_body;
+use super::extract::{must_be_object, read_body};
 use super::{ApiState, Problem, Problems};
 use crate::csv::read_usage;
 use crate::domain::allocation::TAGS_MOST;
@@ -30,13 +30,36 @@ pub(super) async fn report(
     request: Request,
 ) -> Result<Json<Receipt>, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let split = match kind.unwrap_or_default() {
+    let kind = kind.unwrap_or_default().to_owned();
+    let body = read_body(request, &state).await?;
+    let UsageRead { events, mut rejected } = read(&kind, &body)?;
+    let receipt =
+        state.store.append_usage(events, state.metering_window, state.clock.now()).await?;
+    count(receipt.accepted, "accepted");
+    count(receipt.duplicates, "duplicate");
+    rejected.extend(receipt.rejected);
+    count(rejected.len(), "rejected");
+    let (accepted, duplicates) = (receipt.accepted, receipt.duplicates);
+    Ok(Json(Receipt { accepted, duplicates, rejected }))
+}
+
+/// A report as it is read: each event is well-formed, or said not to be.
+#[derive(Debug)]
+pub struct UsageRead {
+    /// Well-formed events.
+    pub events: Vec<UsageEvent>,
+    /// The others.
+    pub rejected: Vec<Rejection>,
+}
+
+/// Reads a report in the format that its content type names.
+pub fn read(content_type: &str, body: &[u8]) -> Result<UsageRead, Problem> {
+    let split = match content_type {
         kind if kind.contains("ndjson") || kind.contains("jsonl") => split_lines,
         kind if kind.contains("csv") => split_csv,
         _ => split_array,
     };
-    let body = read_body(request, &state).await?;
-    let raw = split(&body)?;
+    let raw = split(body)?;
     if raw.len() > EVENTS_MOST {
         let detail = format!("a report holds at most {EVENTS_MOST} events: send it in parts");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail));
@@ -49,14 +72,7 @@ pub(super) async fn report(
             Err(rejection) => rejected.push(rejection),
         }
     }
-    let receipt =
-        state.store.append_usage(events, state.metering_window, state.clock.now()).await?;
-    count(receipt.accepted, "accepted");
-    count(receipt.duplicates, "duplicate");
-    rejected.extend(receipt.rejected);
-    count(rejected.len(), "rejected");
-    let (accepted, duplicates) = (receipt.accepted, receipt.duplicates);
-    Ok(Json(Receipt { accepted, duplicates, rejected }))
+    Ok(UsageRead { events, rejected })
 }
 
 /// What became of a report.
@@ -88,6 +104,7 @@ fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
     struct Report {
         events: Vec<Box<RawValue>>,
     }
+    must_be_object(body)?;
     let report: Report = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body is {{\"events\":[…]}}, or one event a line as application/x-ndjson: {error}"
@@ -133,12 +150,19 @@ pub(super) struct WireEvent {
 }
 
 fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
-    let event: WireEvent = serde_json::from_str(text.get()).map_err(|error| Rejection {
+    let unreadable = |detail: String| Rejection {
         id: id_of(text).unwrap_or_else(|| format!("#{place}")),
         code: "invalid_event",
-        detail: error.to_string(),
-    })?;
-    let reject = |code, detail: String| Rejection { id: event.id.clone(), code, detail };
+        detail,
+    };
+    // By itself serde takes a list for an object, its values in the order of our own fields.
+    if text.get().starts_with('[') {
+        return Err(unreadable("an event is a JSON object, not a list".to_owned()));
+    }
+    let event: WireEvent =
+        serde_json::from_str(text.get()).map_err(|error| unreadable(error.to_string()))?;
+    let name = if event.id.is_empty() { format!("#{place}") } else { event.id.clone() };
+    let reject = |code, detail: String| Rejection { id: name.clone(), code, detail };
     if event.id.is_empty() || event.id.len() > ID_LONGEST {
         let detail = format!("id is 1 to {ID_LONGEST} characters, and the event's alone");
         return Err(reject("invalid_event", detail));
@@ -187,7 +211,8 @@ fn id_of(text: &RawValue) -> Option<String> {
     struct Named {
         id: String,
     }
-    serde_json::from_str::<Named>(text.get()).ok().map(|named| named.id)
+    let named = serde_json::from_str::<Named>(text.get()).ok()?;
+    Some(named.id).filter(|id| !id.is_empty())
 }
 
 fn bad_tags(tags: &BTreeMap<String, String>) -> Option<String> {

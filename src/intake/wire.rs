@@ -47,7 +47,7 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
             event(&document, delivery)
         } else if text(&document, &["Type"]).is_some() {
             envelope(&document, delivery)
-        } else if document.contains_key("action") {
+        } else if document.contains_key("action") || document.contains_key("Action") {
             raw(&document, delivery)
         } else {
             Err("neither an SNS envelope, nor an AWS Marketplace message, nor an EventBridge event"

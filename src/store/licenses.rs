@@ -35,7 +35,8 @@ pub(super) fn write_license(
              ON CONFLICT DO UPDATE SET
                  product_code = :code,
                  account_id = ifnull(:account, account_id),
-                 agreement_id = CASE WHEN :at >= ifnull(change_at_ms, 0)
+                 agreement_id = CASE WHEN :at > ifnull(change_at_ms, 0)
+                     OR (:at = change_at_ms AND (:change, ifnull(:agreement, '')) <= (change, ifnull(agreement_id, '')))
                      THEN ifnull(:agreement, agreement_id) ELSE ifnull(agreement_id, :agreement) END,
                  change = CASE WHEN :at > ifnull(change_at_ms, 0)
                      OR (:at = change_at_ms AND :change = 'deprovisioned')
@@ -65,27 +66,34 @@ pub(super) fn write_agreement(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let at = millis(at);
-    // Each field keeps its newest known value; an end is final and keeps its own time.
+    // Its terms are those of the newest event that tells any, whichever comes first; of two at the same time, those
+    // that end later. The newest end is the agreement's, and keeps its own time. An end tells no terms, and whom and
+    // what the agreement is about never changes.
+    let tells_terms = news.starts_at.is_some() || news.ends_at.is_some();
     connection
         .prepare_cached(
-            "INSERT INTO agreements (agreement_id, account_id, entity_id, offer_id, intent,
+            "INSERT INTO agreements AS held (agreement_id, account_id, entity_id, offer_id, intent,
                  previous_agreement_id, starts_at_ms, ends_at_ms, told_at_ms, ended_status, ended_at_ms)
-             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, :ends, :at, :ended, :ended_at)
+             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, :ends, :told, :ended, :ended_at)
              ON CONFLICT DO UPDATE SET
                  account_id = ifnull(:account, account_id),
                  entity_id = ifnull(:entity, entity_id),
                  previous_agreement_id = ifnull(:previous, previous_agreement_id),
-                 offer_id = CASE WHEN :at >= told_at_ms THEN ifnull(:offer, offer_id)
-                     ELSE ifnull(offer_id, :offer) END,
-                 intent = CASE WHEN :at >= told_at_ms THEN ifnull(:intent, intent)
-                     ELSE ifnull(intent, :intent) END,
-                 starts_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:starts, starts_at_ms)
-                     ELSE ifnull(starts_at_ms, :starts) END,
-                 ends_at_ms = CASE WHEN :at >= told_at_ms THEN ifnull(:ends, ends_at_ms)
-                     ELSE ifnull(ends_at_ms, :ends) END,
-                 told_at_ms = max(told_at_ms, :at),
-                 ended_status = ifnull(:ended, ended_status),
-                 ended_at_ms = ifnull(:ended_at, ended_at_ms)",
+                 (offer_id, intent, starts_at_ms, ends_at_ms, told_at_ms) = (SELECT
+                     CASE WHEN newer THEN ifnull(:offer, held.offer_id) ELSE ifnull(held.offer_id, :offer) END,
+                     CASE WHEN newer THEN ifnull(:intent, held.intent) ELSE ifnull(held.intent, :intent) END,
+                     CASE WHEN newer THEN :starts ELSE held.starts_at_ms END,
+                     CASE WHEN newer THEN :ends ELSE held.ends_at_ms END,
+                     CASE WHEN newer THEN :told ELSE held.told_at_ms END
+                     FROM (SELECT :told IS NOT NULL AND (held.told_at_ms IS NULL
+                         OR (:told, ifnull(:ends, :never), ifnull(:starts, 0))
+                             > (held.told_at_ms, ifnull(held.ends_at_ms, :never), ifnull(held.starts_at_ms, 0))
+                         ) AS newer)),
+                 (ended_status, ended_at_ms) = (SELECT
+                     CASE WHEN newer THEN :ended ELSE held.ended_status END,
+                     CASE WHEN newer THEN :ended_at ELSE held.ended_at_ms END
+                     FROM (SELECT :ended IS NOT NULL AND (held.ended_status IS NULL
+                         OR (:ended_at, :ended) > (held.ended_at_ms, held.ended_status)) AS newer))",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
@@ -93,11 +101,13 @@ pub(super) fn write_agreement(
                 ":account": news.account_id.as_ref().map(AccountId::as_str),
                 ":entity": news.entity_id.as_ref().map(crate::domain::EntityId::as_str),
                 ":offer": news.offer_id,
-                ":intent": news.intent,
+                // That it was amended does not tell where it came from.
+                ":intent": news.intent.as_deref().filter(|intent| *intent != "AMEND"),
                 ":previous": news.previous_agreement_id.as_ref().map(AgreementId::as_str),
                 ":starts": news.starts_at.map(millis),
                 ":ends": news.ends_at.map(millis),
-                ":at": at,
+                ":told": tells_terms.then_some(at),
+                ":never": i64::MAX,
                 ":ended": news.ended,
                 ":ended_at": news.ended.as_ref().map(|_| at),
             })

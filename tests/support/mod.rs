@@ -6,12 +6,31 @@ pub(crate) mod books;
 pub(crate) mod seller;
 pub(crate) mod world;
 
+use std::fs;
+use std::path::Path;
+
 use fastrand::Rng;
 use jiff::SignedDuration;
 use marketd::domain::plan::Dimension;
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{ImportProduct, Listing};
+
+/// Every message in the fixtures by its name.
+pub(crate) fn notifications() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/notifications");
+    let mut found: Vec<(String, String)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "json"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
 
 /// The listing of a sandbox product, as an import reads it from the catalog.
 pub(crate) fn listing(product: &Product) -> Listing {

@@ -6,13 +6,13 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::Refusal;
+use super::{Refusal, shortened};
 
 /// Whose key SNS signs with.
 const SIGNER: &str = "sns.amazonaws.com";
 
 /// An address at one of the hosts that AWS documents for SNS: over HTTPS, on its usual port, without a name before it.
-pub(super) fn aws_address(text: &str) -> Result<Url, Refusal> {
+pub fn aws_address(text: &str) -> Result<Url, Refusal> {
     let foreign = || Refusal::Foreign(format!("{} is no address of SNS's", shortened(text)));
     let url = Url::parse(text).map_err(|_| foreign())?;
     let plain = url.scheme() == "https"
@@ -31,31 +31,29 @@ pub(super) fn aws_address(text: &str) -> Result<Url, Refusal> {
 }
 
 /// Where a signing certificate lies.
-pub(super) fn certificate_address(text: &str) -> Result<Url, Refusal> {
+pub fn certificate_address(text: &str) -> Result<Url, Refusal> {
     let url = aws_address(text)?;
-    let path = url.path();
-    if path.starts_with("/SimpleNotificationService-") && path.strip_suffix(".pem").is_some() {
+    let file = url.path().strip_prefix("/SimpleNotificationService-");
+    let name = file.and_then(|file| file.strip_suffix(".pem"));
+    // Whatever else an address says makes another one of it, which would be asked for anew.
+    if name.is_some_and(|name| !name.contains('/')) && url.query().or(url.fragment()).is_none() {
         return Ok(url);
     }
     Err(Refusal::Foreign(format!("{} is no certificate of SNS's", shortened(text))))
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(200).collect()
-}
-
 /// A key that was found good, and until when it is.
 #[derive(Clone, Debug)]
-pub(super) struct SigningKey {
+pub struct SigningKey {
     /// The public key as RSA writes it.
-    pub(super) public_key: Vec<u8>,
+    pub public_key: Vec<u8>,
     /// When its certificate expires.
-    pub(super) good_until: Timestamp,
+    pub good_until: Timestamp,
 }
 
 /// The key of a certificate file: the first certificate is SNS's and in force, and each further one has signed the
 /// one before it. The file comes over TLS from AWS's host, which vouches for what it does not carry.
-pub(super) fn signing_key(file: &[u8], now: Timestamp) -> Result<SigningKey, Refusal> {
+pub fn signing_key(file: &[u8], now: Timestamp) -> Result<SigningKey, Refusal> {
     let bad = |what: &str| Refusal::Forged(format!("its certificate {what}"));
     let pems: Vec<Pem> =
         Pem::iter_from_buffer(file).collect::<Result<_, _>>().map_err(|_| bad("cannot be read"))?;
@@ -130,6 +128,9 @@ mod tests {
             "https://s3.us-east-1.amazonaws.com/SimpleNotificationService-1.pem",
             "https://sns.us-east-1.amazonaws.com/bucket/SimpleNotificationService-1.pem",
             "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem.exe",
+            "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1/2.pem",
+            "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem?3",
+            "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem#4",
             "https://127.0.0.1/SimpleNotificationService-1.pem",
             "file:///SimpleNotificationService-1.pem",
             "",

@@ -1,8 +1,8 @@
 //! SNS over HTTPS: whoever can reach the door can knock, so a message is believed only if its topic is one that is
 //! listened to, its signature is AWS's, and it is fresh. What is believed is taken in as what comes through the queue.
 
-mod certificate;
-mod signature;
+pub mod certificate;
+pub mod signature;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -148,14 +148,7 @@ impl SnsDoor {
         body: &str,
         arrived: Arrived,
     ) -> Result<Map<String, Value>, SnsError> {
-        let message = match serde_json::from_str(body) {
-            Ok(Value::Object(message)) => message,
-            Ok(_) => {
-                return Err(Refusal::Unreadable("an SNS message is a JSON object".into()).into());
-            }
-            Err(error) => return Err(Refusal::Unreadable(format!("not JSON: {error}")).into()),
-        };
-        signature::signed_text(&message)?;
+        let message = read(body)?;
         let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
         let now = self.clock.now();
         if arrived == Arrived::OverHttps {
@@ -180,8 +173,10 @@ impl SnsDoor {
                 return Ok(());
             }
         }
-        let topic: String = topic.chars().take(200).collect();
-        let said = format!("topic {topic:?} is neither an imported product's nor in sns.topics");
+        let said = format!(
+            "topic {:?} is neither an imported product's nor in sns.topics",
+            shortened(topic)
+        );
         Err(Refusal::Foreign(said).into())
     }
 
@@ -217,6 +212,22 @@ impl SnsDoor {
         refused.last_at = Some(self.clock.now());
         refused.last_reason = Some(refusal.to_string());
     }
+}
+
+/// Reads a message; it has every field that a signature covers.
+pub fn read(body: &str) -> Result<Map<String, Value>, Refusal> {
+    let message = match serde_json::from_str(body) {
+        Ok(Value::Object(message)) => message,
+        Ok(_) => return Err(Refusal::Unreadable("an SNS message is a JSON object".into())),
+        Err(error) => return Err(Refusal::Unreadable(format!("not JSON: {error}"))),
+    };
+    signature::signed_text(&message)?;
+    Ok(message)
+}
+
+/// As much of what a stranger sent as is repeated.
+fn shortened(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 fn check_time(text: &str, now: Timestamp) -> Result<(), Refusal> {

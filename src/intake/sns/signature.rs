@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::{Refusal, shortened};
 
 const NOTIFICATION: &[&str] = &["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"];
 const CONFIRMATION: &[&str] =
@@ -16,12 +16,15 @@ const CONFIRMATION: &[&str] =
 
 /// The text that is signed: names and values in the order of the names, a line each. A notification's subject counts
 /// only if it has one.
-pub(super) fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
+pub fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
     let kind = message.get("Type").and_then(Value::as_str).unwrap_or_default();
     let names = match kind {
         "Notification" => NOTIFICATION,
         "SubscriptionConfirmation" | "UnsubscribeConfirmation" => CONFIRMATION,
-        _ => return Err(Refusal::Unreadable(format!("{kind:?} is no type of SNS message"))),
+        _ => {
+            let said = format!("{:?} is no type of SNS message", shortened(kind));
+            return Err(Refusal::Unreadable(said));
+        }
     };
     let mut text = String::new();
     for name in names {
@@ -30,6 +33,12 @@ pub(super) fn signed_text(message: &Map<String, Value>) -> Result<String, Refusa
             None | Some(Value::Null) if *name == "Subject" => continue,
             _ => return Err(Refusal::Unreadable(format!("the SNS message has no {name}"))),
         };
+        // With line breaks in more than one value, one signature would fit several messages.
+        if *name != "Message" && value.contains('\n') {
+            return Err(Refusal::Unreadable(format!(
+                "the SNS message has several lines of {name}"
+            )));
+        }
         text.push_str(name);
         text.push('\n');
         text.push_str(value);
@@ -39,13 +48,13 @@ pub(super) fn signed_text(message: &Map<String, Value>) -> Result<String, Refusa
 }
 
 /// Whether the message is signed by the key.
-pub(super) fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
+pub fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
     let field = |name: &str| message.get(name).and_then(Value::as_str);
     let parameters: &'static RsaParameters = match field("SignatureVersion") {
         Some("1") => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
         Some("2") => &RSA_PKCS1_2048_8192_SHA256,
         version => {
-            let version = version.unwrap_or("none").to_owned();
+            let version = shortened(version.unwrap_or("none"));
             return Err(Refusal::Forged(format!("signature version {version} is not known")));
         }
     };

@@ -64,7 +64,7 @@ CREATE TABLE agreements (
     previous_agreement_id TEXT,
     starts_at_ms INTEGER,
     ends_at_ms INTEGER,
-    told_at_ms INTEGER,                 -- the newest event's own time
+    told_at_ms INTEGER,                 -- the own time of the newest event that told its terms; null: none did
     ended_status TEXT,                  -- CANCELLED, EXPIRED, TERMINATED, RENEWED, REPLACED …; null: not ended
     ended_at_ms INTEGER
 ) STRICT, WITHOUT ROWID;

@@ -82,9 +82,11 @@ async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
     world.stop().await;
 }
 
-/// A plan that grants a hundred calls a month.
-async fn grant_calls(world: &World, plan: &str) {
-    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered"})).await;
+/// A plan that grants a hundred calls a month, and bills them.
+async fn grant_calls(world: &World, product: &Product, plan: &str) {
+    let dimensions = json!({product.entity_id.as_str(): "api_calls"});
+    let feature = json!({"name": "Calls", "type": "metered", "dimensions": dimensions});
+    world.put("/v1/features/calls", feature).await;
     let terms = json!({"limit": 100, "reset": "month"});
     world.put(&format!("/v1/plans/{plan}/entitlements/calls"), terms).await;
     world.post(&format!("/v1/plans/{plan}/publish"), json!({})).await;
@@ -94,8 +96,8 @@ async fn grant_calls(world: &World, plan: &str) {
 async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
     for names_previous in [true, false] {
         let world = world(&[]).await;
-        grant_calls(&world, "basic").await;
         let insight = product(&world, "Acme Insight");
+        grant_calls(&world, &insight, "basic").await;
         let order = Order::of(&insight.product_code).with("basic", 1);
         act(&world, Action::Purchase(order.clone()));
         let held = eventually_held(&world, &["basic active"]).await;

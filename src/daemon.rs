@@ -17,7 +17,7 @@ use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{ApiParts, ApiState, Bound, Door, router};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
-use crate::intake::{Intake, IntakeError};
+use crate::intake::{Drained, Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
 use crate::reconcile::Reconciler;
 use crate::settings::{Listen, Settings};
@@ -130,9 +130,11 @@ impl Daemon {
         let mut workers = Supervisor::new(CancellationToken::new());
         let access = self.access_checks().await?;
         let sns = self.sns_door()?;
+        // One for both ways in, so that what it refused shows whichever way it came.
+        let intake = self.intake(&sns);
         let state = self.api_state(access, sns);
         doors.start("http", bound.serve(router(state), doors.token()));
-        if let Some(intake) = self.intake()? {
+        if let Some(intake) = intake {
             let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
                 doors.start("intake", intake.clone().run(doors.token()));
@@ -177,12 +179,18 @@ impl Daemon {
     /// One pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
-        if let Some(intake) = self.intake()? {
+        if let Some(intake) = self.intake(&self.sns_door()?) {
             match intake.drain().await {
-                Ok(recorded) => {
+                Ok(Drained { recorded, left, why }) => {
                     summary.notifications.new = recorded.new;
                     summary.notifications.duplicates = recorded.duplicates;
                     summary.notifications.quarantined = recorded.quarantined;
+                    if let Some(why) = why {
+                        let left = left.len();
+                        summary.errors.push(format!(
+                            "{left} messages could not be verified and stay in the queue: {why}"
+                        ));
+                    }
                 }
                 Err(IntakeError::Record(error)) => return Err(error.into()),
                 Err(error) => summary.errors.push(error.to_string()),
@@ -252,10 +260,9 @@ impl Daemon {
         })
     }
 
-    fn intake(&self) -> Result<Option<Intake>, DaemonError> {
-        let Some(queue) = self.settings.queue.as_ref() else { return Ok(None) };
-        let verify = queue.verify_signatures.then(|| self.sns_door()).transpose()?;
-        Ok(Some(Intake {
+    fn intake(&self, sns: &SnsDoor) -> Option<Intake> {
+        let queue = self.settings.queue.as_ref()?;
+        Some(Intake {
             store: self.store.clone(),
             aws: self.aws.clone(),
             clock: self.clock.clone(),
@@ -263,8 +270,8 @@ impl Daemon {
             queue_url: queue.url.clone(),
             wait: queue.wait,
             visibility_timeout: queue.visibility_timeout,
-            verify,
-        }))
+            verify: queue.verify_signatures.then(|| sns.clone()),
+        })
     }
 
     fn reconciler(&self) -> Reconciler {

@@ -45,6 +45,10 @@ fn meaning(meaning: &Meaning) -> String {
         }
         Meaning::License(news) => license(news),
         Meaning::Agreement(news) => agreement(news),
+        Meaning::Topic(news) => {
+            let sends = if news.subscribed { "sends" } else { "sends no more" };
+            format!("topic {} {sends}", news.topic_arn)
+        }
         Meaning::Informational => "-".into(),
     }
 }
@@ -114,8 +118,8 @@ fn every_message_is_taken_for_what_it_is() {
     change-set-succeeded: eventbridge 395efaed 2026-11-24T09:34:03Z Change Set Succeeded: -
     disbursement-paused: eventbridge 0ce1b415 2026-11-24T09:38:03Z Disbursement Paused: -
     https-notification: sns 009bd832 2026-11-23T08:00:00.655Z subscribe-success: Success of X01EXAMPLEX on n0123examplexxxxxxxxxxxx1, offer-abcexample123, trial
-    https-subscription-confirmation: sns 908404fa 2026-11-23T08:01:00.135Z SubscriptionConfirmation: -
-    https-unsubscribe-confirmation: sns 3f0fcc5d 2026-11-23T08:01:00.135Z UnsubscribeConfirmation: -
+    https-subscription-confirmation: sns 908404fa 2026-11-23T08:01:00.135Z SubscriptionConfirmation: topic arn:aws:sns:us-east-1:287250355862:aws-mp-subscription-notification-n0123examplexxxxxxxxxxxx1 sends
+    https-unsubscribe-confirmation: sns 3f0fcc5d 2026-11-23T08:01:00.135Z UnsubscribeConfirmation: topic arn:aws:sns:us-east-1:287250355862:aws-mp-subscription-notification-n0123examplexxxxxxxxxxxx1 sends no more
     license-deprovisioned-manufacturer: eventbridge 4311de2f 2026-11-24T09:15:03Z License Deprovisioned - Manufacturer: Deprovisioned arn:aws:license-manager::294406891311:license:l-9d01d15f86334a8894365cd7350556fa on n0123examplexxxxxxxxxxxx1/prod-aw4fgf5tyo5w2 of 845735284135 by agmt-4mwg1nevbokzw95eca5797ixs
     license-updated-manufacturer: eventbridge fe6819cd 2026-11-24T09:14:03Z License Updated - Manufacturer: Updated arn:aws:license-manager::294406891311:license:l-9d01d15f86334a8894365cd7350556fa on n0123examplexxxxxxxxxxxx1/prod-aw4fgf5tyo5w2 of 845735284135 by agmt-4mwg1nevbokzw95eca5797ixs
     odd-action-unknown: raw sqs-id 2026-11-24T12:00:00Z subscribe-paused: -

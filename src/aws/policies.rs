@@ -44,6 +44,14 @@ impl Topics {
         };
         Self { subscription: topic("subscription"), entitlement: topic("entitlement") }
     }
+
+    /// The code of the product whose topic this is; none if it is not AWS Marketplace's.
+    pub fn product_of(topic: &str) -> Option<&str> {
+        let Self { subscription, entitlement } = Self::of("");
+        let code = topic.strip_prefix(&*subscription).or(topic.strip_prefix(&*entitlement))?;
+        let plain = !code.is_empty() && code.bytes().all(|it| it.is_ascii_alphanumeric());
+        plain.then_some(code)
+    }
 }
 
 /// Who may assume the role, and with which external id.

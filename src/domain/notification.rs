@@ -59,8 +59,19 @@ pub enum Meaning {
     License(LicenseNews),
     /// An agreement was made, changed or ended.
     Agreement(AgreementNews),
+    /// A topic's subscription was made or ended.
+    Topic(TopicNews),
     /// Kept and shown; changes nothing by itself.
     Informational,
+}
+
+/// The news that a topic sends here from now on, or does not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicNews {
+    /// The topic.
+    pub topic_arn: String,
+    /// Whether it sends.
+    pub subscribed: bool,
 }
 
 /// The news of an SNS subscription message.

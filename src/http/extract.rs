@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tower_http::timeout::TimeoutError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
@@ -64,8 +66,23 @@ pub(super) async fn read_body<S: Send + Sync>(
             let detail = "the body is larger than this call takes: send it in parts";
             return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail);
         }
+        if came_too_slowly(&rejection) {
+            let detail = "the body did not come in time: send it again";
+            return Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail);
+        }
         Problem::bad_request(rejection.body_text())
     })
+}
+
+fn came_too_slowly(rejection: &BytesRejection) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(rejection);
+    while let Some(error) = cause {
+        if error.is::<TimeoutError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What the path names.

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -55,7 +55,7 @@ pub(super) struct IntegrationView {
     /// How the daemon's parts stand.
     #[schema(value_type = BTreeMap<String, PartHealth>)]
     parts: BTreeMap<&'static str, PartHealth>,
-    /// SNS messages that came over HTTPS and were not believed.
+    /// SNS messages that were not believed, whichever way they came.
     refused_sns: Refused,
     /// What is wrong, and what to do about it.
     problems: Vec<String>,
@@ -124,8 +124,12 @@ async fn problems(
     let refused = state.sns.refused();
     if let (Some(at), Some(reason)) = (refused.last_at, &refused.last_reason) {
         let count = refused.count;
+        problems.push(format!("{count} SNS messages were refused, the last at {at}: {reason}"));
+    }
+    let since = state.clock.now() - DEAF_SHOWN;
+    for (topic, at) in state.store.unsubscribed_topics(since).await? {
         problems.push(format!(
-            "{count} SNS messages over HTTPS were refused, the last at {at}: {reason}"
+            "the subscription to {topic} was ended at {at}: unless its messages come another way, subscribe again"
         ));
     }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
@@ -135,6 +139,9 @@ async fn problems(
     }
     Ok(problems)
 }
+
+/// How long an ended subscription is a problem: whoever ended it on purpose is not told for ever.
+const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The state of an integration that was taken away: nothing is called until it is connected again.
 const REMOVED: &str = "removed";

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Items, Params, Path, foreign_cursor, items, one_more, page, wait};
 use super::{ApiState, Problem, Problems};
+use crate::intake::sns::{Refusal, SnsError};
 use crate::store::{Event, NotificationRow};
 
 #[derive(Deserialize, IntoParams)]
@@ -54,12 +56,26 @@ pub(super) async fn show(
 }
 
 /// Reads a kept notification once more.
+///
+/// One that was quarantined because it is not known to be AWS's is checked anew, and stays where it is (409) unless it
+/// holds now.
 #[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn replay(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<NotificationRow>, Problem> {
-    let found = state.store.replay_notification(id.clone(), state.clock.now()).await?;
+    let found = state.sns.replay(&id).await.map_err(|error| match error {
+        SnsError::Store(error) => error.into(),
+        SnsError::Refused(Refusal::Unreachable(detail)) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "aws-unavailable", detail)
+        }
+        SnsError::Refused(refusal) => {
+            let detail = format!(
+                "notification {id} is not known to be AWS's and is not applied: {refusal}. If it is, have AWS send it again; what it would tell of a buyer is also found by the sweep"
+            );
+            Problem::new(StatusCode::CONFLICT, "notification-untrusted", detail)
+        }
+    })?;
     found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 

@@ -1,14 +1,50 @@
-//! Listening, on an address or on a socket in the file system.
+//! Listening, on an address or on a socket in the file system. What a peer leaves half said is let go after a while, and
+//! how many may be connected at once is bounded: whoever reaches the address could otherwise hold every descriptor.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::settings::Listen;
+
+/// How patient the listener is.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// How long a request's head may take, from when one could begin; so an idle connection lives as long. Longer than
+    /// the minute for which proxies keep theirs, so that it is not closed as the next request is on its way.
+    head: Duration,
+    /// How long the next part of a body may take.
+    body: Duration,
+    /// How many connections there may be; others wait until one is closed.
+    connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Half of the descriptors that a process usually has.
+        let connections = 512;
+        Self { head: Duration::from_secs(75), body: Duration::from_secs(30), connections }
+    }
+}
 
 /// A listener that is bound already: from here on nothing about the address can fail.
 #[derive(Debug)]
@@ -47,13 +83,97 @@ impl Bound {
 
     /// Serves until told to stop; requests under way are answered.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-        let stop = shutdown.cancelled_owned();
+        self.serve_within(Limits::default(), router, shutdown).await
+    }
+
+    async fn serve_within(
+        self,
+        limits: Limits,
+        router: Router,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let router = router.layer(RequestBodyTimeoutLayer::new(limits.body));
         match self {
-            Self::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+            Self::Tcp(listener) => accept(listener, limits, router, shutdown).await,
             Self::Unix(listener, path) => {
-                let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+                accept(listener, limits, router, shutdown).await;
                 tokio::fs::remove_file(path).await.ok();
-                served
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Accepts until told to stop, and waits for those who are connected then.
+async fn accept(
+    mut listener: impl Listener,
+    limits: Limits,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(&room).acquire_owned().await.ok();
+            (place, listener.accept().await.0)
+        };
+        let (place, stream) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let served = connection(stream, limits, router.clone(), shutdown.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    limits: Limits,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let heard = CancellationToken::new();
+    let hear = heard.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        hear.cancel();
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let answer: Result<Response, Infallible> = answer.await;
+            answer
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
+    // A peer that is gone without a word does not answer a ping.
+    let http2 = &mut builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(limits.head).keep_alive_timeout(limits.head);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    // Until the first bytes say which protocol it is, no protocol's time limit counts.
+    let silence = tokio::time::sleep(limits.head);
+    tokio::pin!(silence);
+    let (mut begun, mut stopping) = (false, false);
+    loop {
+        tokio::select! {
+            // A peer that goes away is nobody's concern.
+            _ = &mut served => return,
+            () = &mut silence, if !begun => {
+                begun = heard.is_cancelled();
+                if !begun {
+                    return;
+                }
+            }
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
             }
         }
     }
@@ -66,7 +186,121 @@ fn is_socket(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Request;
+    use axum::routing::{get, post};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpStream, UnixStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::http::extract::read_body;
+
+    const SOON: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const IMPATIENT: Limits = Limits { head: SOON, body: SOON, connections: 100 };
+    const LATE: &str = "GET /late HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    type Serving = (JoinHandle<io::Result<()>>, CancellationToken);
+
+    fn serve(bound: Bound, limits: Limits) -> Serving {
+        let late = async || {
+            tokio::time::sleep(SOON * 3).await;
+            "at last"
+        };
+        let read = async |request: Request| read_body(request, &()).await.map(|_| "read");
+        let router = Router::new().route("/late", get(late)).route("/read", post(read));
+        let stop = CancellationToken::new();
+        (tokio::spawn(bound.serve_within(limits, router, stop.clone())), stop)
+    }
+
+    async fn tcp(limits: Limits) -> (std::net::SocketAddr, Serving) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (listener.local_addr().unwrap(), serve(Bound::Tcp(listener), limits))
+    }
+
+    /// Says something and reads until the connection is closed.
+    async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> String {
+        stream.write_all(words.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        // A connection that is reset is closed too.
+        timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is closed").ok();
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    #[tokio::test]
+    async fn what_is_left_half_said_is_let_go_and_a_late_answer_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.sock");
+        let unix = Bound::to(&Listen::Unix(path.clone())).await.unwrap();
+        let ((on_unix, stop_unix), (address, (on_tcp, stop_tcp))) =
+            (serve(unix, IMPATIENT), tcp(IMPATIENT).await);
+        for (words, answer) in [
+            ("", ""),
+            ("P", ""),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+            ("GET / HTTP/1.1\r\nHost: a\r\n", ""),
+            ("POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", "408 Request"),
+            // Who waits for an answer may be silent, and the next request is still heard.
+            (LATE, "at last"),
+        ] {
+            let heard = [
+                say(TcpStream::connect(address).await.unwrap(), words).await,
+                say(UnixStream::connect(&path).await.unwrap(), words).await,
+            ];
+            for heard in heard {
+                assert!(heard.contains(answer), "{words:?}: {heard:?}");
+                assert!(heard.contains("200 OK") == words.contains("late"), "{words:?}: {heard:?}");
+            }
+        }
+        let twice = say(TcpStream::connect(address).await.unwrap(), &LATE.repeat(2)).await;
+        assert_eq!(twice.matches("at last").count(), 2);
+        stop_unix.cancel();
+        stop_tcp.cancel();
+        on_unix.await.unwrap().unwrap();
+        on_tcp.await.unwrap().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_and_the_next_waits() {
+        let limits = Limits { head: PATIENCE, body: PATIENCE, connections: 2 };
+        let (address, _serving) = tcp(limits).await;
+        let mut inside = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(LATE.as_bytes()).await.unwrap();
+            assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
+            inside.push(stream);
+        }
+        let next = tokio::spawn(say(
+            TcpStream::connect(address).await.unwrap(),
+            "GET /late HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        ));
+        tokio::time::sleep(SOON * 6).await;
+        assert!(!next.is_finished(), "it has no place");
+        inside.pop();
+        assert!(next.await.unwrap().contains("at last"));
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_what_is_under_way_and_waits_for_nobody_else() {
+        let limits = Limits { head: PATIENCE * 10, ..IMPATIENT };
+        let (address, (serving, stop)) = tcp(limits).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(LATE.as_bytes()).await.unwrap();
+        assert!(idle.read(&mut [0; 512]).await.unwrap() > 0);
+        let silent = TcpStream::connect(address).await.unwrap();
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        asking.write_all(LATE.as_bytes()).await.unwrap();
+        tokio::time::sleep(SOON).await;
+        stop.cancel();
+        let mut heard = String::new();
+        asking.read_to_string(&mut heard).await.unwrap();
+        assert!(heard.contains("at last"), "{heard}");
+        timeout(PATIENCE, serving).await.expect("it ends").unwrap().unwrap();
+        drop((idle, silent));
+    }
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_nothing_else_is() {

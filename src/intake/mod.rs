@@ -6,7 +6,7 @@ pub mod wire;
 
 use crate::store::Incoming;
 
-pub use poller::{Intake, IntakeError};
+pub use poller::{Drained, Intake, IntakeError};
 
 /// A body as it is recorded: what it says, or whole, where it cannot be read.
 fn incoming(delivery: wire::Delivery<'_>) -> Incoming {

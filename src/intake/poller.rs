@@ -3,6 +3,7 @@
 //! A message leaves the queue only after the commit that holds it. Deleting overlaps with the next receive,
 //! since nothing depends on it: a message whose delete is lost comes back and is recognised.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -20,6 +21,7 @@ use super::sns::{Arrived, Refusal, SnsDoor, SnsError};
 use super::wire::{self, Delivery};
 use crate::aws::{self, described};
 use crate::clock::Clock;
+use crate::domain::notification::Format;
 use crate::health::Health;
 use crate::store::{Incoming, Recorded, Store, StoreError};
 
@@ -62,15 +64,26 @@ pub enum IntakeError {
         /// What AWS said.
         detail: String,
     },
-    /// Whether a message is AWS's could not be found out; the batch stays in the queue and comes back.
-    #[error("could not verify a message's signature: {detail}")]
-    Verify {
-        /// What AWS said.
-        detail: String,
-    },
     /// The database could not hold the batch; it stays in the queue and comes back.
     #[error("could not record notifications")]
     Record(#[from] StoreError),
+}
+
+/// What came of the messages that were received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// What was recorded, and left the queue.
+    pub recorded: Recorded,
+    /// The ids of those that stay in the queue, since it could not be found out whether they are AWS's.
+    pub left: HashSet<String>,
+    /// Why that could not be found out.
+    pub why: Option<String>,
+}
+
+/// A message as it is recorded, or why it is left in the queue.
+enum Checked {
+    Taken(Incoming),
+    Left(String),
 }
 
 impl Intake {
@@ -110,18 +123,23 @@ impl Intake {
     }
 
     /// Takes in what the queue holds, until it is empty.
-    pub async fn drain(&self) -> Result<Recorded, IntakeError> {
+    pub async fn drain(&self) -> Result<Drained, IntakeError> {
         let mut deletes = JoinSet::new();
-        let mut total = Recorded::default();
+        let mut total = Drained::default();
         loop {
             let messages = self.receive(DRAIN_WAIT).await?;
-            if messages.is_empty() {
+            let ids: HashSet<String> =
+                messages.iter().filter_map(|message| message.message_id.clone()).collect();
+            // What stays in the queue comes back, and would for as long as AWS's certificate cannot be had.
+            if ids.is_subset(&total.left) {
                 break;
             }
-            let recorded = self.take_in(messages, &mut deletes).await?;
-            total.new += recorded.new;
-            total.duplicates += recorded.duplicates;
-            total.quarantined += recorded.quarantined;
+            let taken = self.take_in(messages, &mut deletes).await?;
+            total.recorded.new += taken.recorded.new;
+            total.recorded.duplicates += taken.recorded.duplicates;
+            total.recorded.quarantined += taken.recorded.quarantined;
+            total.left.extend(taken.left);
+            total.why = taken.why.or(total.why);
         }
         while deletes.join_next().await.is_some() {}
         self.health.report("queue", Ok(()), self.clock.now());
@@ -152,20 +170,34 @@ impl Intake {
         }
     }
 
-    /// A message as it is recorded. Where signatures are to be verified, one that does not hold is quarantined; if
-    /// AWS's certificate cannot be had, the messages stay in the queue.
-    async fn checked(&self, message: &Message, now: Timestamp) -> Result<Incoming, IntakeError> {
+    /// A message as it is recorded. Where signatures are to be verified, what is not AWS's is quarantined; if AWS's
+    /// certificate cannot be had, the message stays in the queue.
+    async fn checked(&self, message: &Message, now: Timestamp) -> Result<Checked, StoreError> {
         let body = message.body().unwrap_or_default();
-        let Some(sns) = self.verify.as_ref().filter(|_| wire::is_sns_envelope(body)) else {
-            return Ok(incoming(message, now));
-        };
+        let Some(sns) = &self.verify else { return Ok(Checked::Taken(incoming(message, now))) };
+        if !wire::is_sns_envelope(body) {
+            return Ok(Checked::Taken(match incoming(message, now) {
+                // Anybody's word: without its envelope a message has no signature.
+                Incoming::Notification(it) if it.format == Format::Raw => {
+                    untrusted(body, "it is a raw SNS message, which carries no signature".into())
+                }
+                other => other,
+            }));
+        }
         match sns.verify(body, Arrived::ThroughQueue).await {
-            Ok(_) => Ok(incoming(message, now)),
-            Err(SnsError::Refused(Refusal::Unreachable(detail))) => {
-                Err(IntakeError::Verify { detail })
+            Ok(()) => {
+                self.health.report("certificates", Ok(()), now);
+                Ok(Checked::Taken(incoming(message, now)))
             }
-            Err(SnsError::Refused(refusal)) => Ok(forged(body, &refusal)),
-            Err(SnsError::Store(error)) => Err(error.into()),
+            Err(SnsError::Refused(Refusal::Unreachable(detail))) => {
+                self.health.report("certificates", Err(&detail), now);
+                Ok(Checked::Left(detail))
+            }
+            Err(SnsError::Refused(refusal)) => Ok(Checked::Taken(untrusted(
+                body,
+                format!("its signature does not hold: {refusal}"),
+            ))),
+            Err(SnsError::Store(error)) => Err(error),
         }
     }
 
@@ -173,39 +205,64 @@ impl Intake {
         &self,
         messages: Vec<Message>,
         deletes: &mut JoinSet<()>,
-    ) -> Result<Recorded, IntakeError> {
+    ) -> Result<Drained, IntakeError> {
         if messages.is_empty() {
-            return Ok(Recorded::default());
+            return Ok(Drained::default());
         }
         let now = self.clock.now();
-        let mut batch = Vec::with_capacity(messages.len());
-        for message in &messages {
-            batch.push(self.checked(message, now).await?);
+        let (taken, drained) = self.visibly(&messages, self.recorded(&messages, now)).await?;
+        count(drained.recorded);
+        let gone: Vec<Message> = messages
+            .into_iter()
+            .zip(taken)
+            .filter_map(|(message, it)| it.then_some(message))
+            .collect();
+        if gone.is_empty() {
+            return Ok(drained);
         }
-        let recorded = self.record_visibly(&messages, batch, now).await?;
-        count(recorded);
         while deletes.len() >= DELETES_IN_FLIGHT {
             deletes.join_next().await;
         }
         let sqs = self.aws.clients().sqs.clone();
         let queue_url = self.queue_url.clone();
-        deletes.spawn(async move { delete(&sqs, &queue_url, &messages).await });
-        Ok(recorded)
+        deletes.spawn(async move { delete(&sqs, &queue_url, &gone).await });
+        Ok(drained)
     }
 
-    /// Records a batch, and keeps its messages invisible to others for as long as that takes.
-    async fn record_visibly(
+    /// Records what can be, and says of each message whether it was.
+    async fn recorded(
         &self,
         messages: &[Message],
-        batch: Vec<Incoming>,
         now: Timestamp,
-    ) -> Result<Recorded, StoreError> {
-        let recording = self.store.record_notifications(batch, now);
-        tokio::pin!(recording);
+    ) -> Result<(Vec<bool>, Drained), StoreError> {
+        let checks = messages.iter().map(|message| self.checked(message, now));
+        let (mut batch, mut taken) = (Vec::with_capacity(messages.len()), Vec::new());
+        let mut drained = Drained::default();
+        let checked = futures::future::join_all(checks).await;
+        for (message, checked) in messages.iter().zip(checked) {
+            let checked = checked?;
+            taken.push(matches!(checked, Checked::Taken(_)));
+            match checked {
+                Checked::Taken(incoming) => batch.push(incoming),
+                Checked::Left(why) => {
+                    drained.left.extend(message.message_id.clone());
+                    drained.why = Some(why);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            drained.recorded = self.store.record_notifications(batch, now).await?;
+        }
+        Ok((taken, drained))
+    }
+
+    /// Works on a batch, and keeps its messages invisible to others for as long as that takes.
+    async fn visibly<T>(&self, messages: &[Message], work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
         let half_time = (self.visibility_timeout / 2).max(Duration::from_millis(500));
         loop {
             tokio::select! {
-                recorded = &mut recording => return recorded,
+                done = &mut work => return done,
                 () = tokio::time::sleep(half_time) => {
                     extend(&self.aws.clients().sqs, &self.queue_url, messages, self.visibility_timeout).await;
                 }
@@ -240,10 +297,9 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
 }
 
 /// Quarantined, since nothing of it can be believed.
-fn forged(body: &str, refusal: &Refusal) -> Incoming {
-    tracing::warn!(detail = %refusal, "an SNS message in the queue is not AWS's and is quarantined");
-    let reason = format!("its signature does not hold: {refusal}");
-    Incoming::Unreadable { id: wire::content_id(body), body: body.to_owned(), reason }
+fn untrusted(body: &str, reason: String) -> Incoming {
+    tracing::warn!(reason, "a message in the queue is not known to be AWS's and is quarantined");
+    Incoming::Untrusted { id: wire::content_id(body), body: body.to_owned(), reason }
 }
 
 fn count(recorded: Recorded) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::notification::{
     AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification, SubscriptionAction,
-    SubscriptionNews,
+    SubscriptionNews, TopicNews,
 };
 use crate::domain::{CustomerIdentifier, Id, ProductCode, fingerprint};
 
@@ -43,10 +43,11 @@ pub struct Unreadable {
 pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
     let document = parse_object(delivery.body);
     let notification = document.and_then(|document| {
-        if is_event(&document) {
-            event(&document, delivery)
-        } else if text(&document, &["Type"]).is_some() {
+        // An envelope first: what stands beside its fields is not signed and says nothing.
+        if is_envelope(&document) {
             envelope(&document, delivery)
+        } else if is_event(&document) {
+            event(&document, delivery)
         } else if document.contains_key("action") || document.contains_key("Action") {
             raw(&document, delivery)
         } else {
@@ -59,7 +60,7 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
 
 /// Whether a body is an SNS envelope, which is signed.
 pub(super) fn is_sns_envelope(body: &str) -> bool {
-    parse_object(body).is_ok_and(|document| !is_event(&document) && document.contains_key("Type"))
+    parse_object(body).is_ok_and(|document| is_envelope(&document))
 }
 
 /// An id for content that carries none: equal for equal bodies.
@@ -75,6 +76,10 @@ fn parse_object(body: &str) -> Result<Object, String> {
         Ok(_) => Err("not a JSON object".into()),
         Err(error) => Err(format!("not JSON: {error}")),
     }
+}
+
+fn is_envelope(document: &Object) -> bool {
+    document.contains_key("Type")
 }
 
 fn is_event(document: &Object) -> bool {
@@ -103,7 +108,7 @@ fn part<'a>(object: &'a Object, key: &str) -> Option<&'a Object> {
 
 /// An SNS envelope.
 fn envelope(document: &Object, delivery: Delivery<'_>) -> Result<Notification, String> {
-    let kind = text(document, &["Type"]).unwrap_or_default();
+    let kind = text(document, &["Type"]).ok_or("the SNS envelope's Type is no text")?;
     let at = time(document, &["Timestamp"]).unwrap_or(delivery.sent_at);
     let id =
         text(document, &["MessageId"]).map_or_else(|| content_id(delivery.body), str::to_owned);
@@ -116,7 +121,7 @@ fn envelope(document: &Object, delivery: Delivery<'_>) -> Result<Notification, S
         meaning,
     };
     if kind != "Notification" {
-        return Ok(notification(kind, Meaning::Informational));
+        return Ok(notification(kind, subscription_of_topic(document, kind)));
     }
     let message = match document.get("Message") {
         Some(Value::String(text)) => {
@@ -131,6 +136,18 @@ fn envelope(document: &Object, delivery: Delivery<'_>) -> Result<Notification, S
     }
     let (kind, meaning) = action(&message)?;
     Ok(notification(&kind, meaning))
+}
+
+/// What SNS's own messages say.
+fn subscription_of_topic(document: &Object, kind: &str) -> Meaning {
+    let subscribed = match kind {
+        "SubscriptionConfirmation" => true,
+        "UnsubscribeConfirmation" => false,
+        _ => return Meaning::Informational,
+    };
+    text(document, &["TopicArn"]).map_or(Meaning::Informational, |topic| {
+        Meaning::Topic(TopicNews { topic_arn: topic.to_owned(), subscribed })
+    })
 }
 
 /// An SNS message delivered without its envelope.

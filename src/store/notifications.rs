@@ -6,17 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::buyers::mark_buyer_in;
 use super::convert::{millis, optional_timestamp, timestamp};
-use super::licenses::{buyers_of_agreement, write_agreement, write_license};
 use super::page::Page;
-use super::signals::write_subscription_signal;
+use super::taking_over::{Settled, take_over};
 use super::{During, Store, StoreError};
-use crate::domain::notification::{LicenseNews, Meaning, Notification};
-use crate::domain::{BuyerKey, BuyerRef, ProductCode};
-
-/// Why a notification waits although nothing is wrong with it.
-pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
+use crate::domain::notification::{Meaning, Notification};
 
 /// What came in, read or not.
 #[derive(Clone, Debug)]
@@ -32,7 +26,20 @@ pub enum Incoming {
         /// Why it cannot be read.
         reason: String,
     },
+    /// A body that is not known to be AWS's; kept whole, and never applied as it is.
+    Untrusted {
+        /// Recognises repetitions.
+        id: String,
+        /// The body.
+        body: String,
+        /// Why it is not trusted.
+        reason: String,
+    },
 }
+
+/// The format and kind of what is not trusted. Kept with the message, so that reading it again does not turn it into
+/// news.
+const UNTRUSTED: &str = "untrusted";
 
 /// How a batch of incoming messages was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +48,7 @@ pub struct Recorded {
     pub new: usize,
     /// Seen before.
     pub duplicates: usize,
-    /// Seen for the first time and not readable.
+    /// Seen for the first time and not readable, or not trusted.
     pub quarantined: usize,
 }
 
@@ -74,6 +81,21 @@ pub struct NotificationRow {
     pub(crate) seq: i64,
 }
 
+impl NotificationRow {
+    /// Whether it is quarantined because nobody knows it to be AWS's.
+    pub(crate) fn is_untrusted(&self) -> bool {
+        self.format == UNTRUSTED
+    }
+
+    /// The message as text.
+    pub(crate) fn text(&self) -> String {
+        match &self.body {
+            Value::String(text) => text.clone(),
+            document => document.to_string(),
+        }
+    }
+}
+
 impl Store {
     /// Records a batch: each message once, with the facts that it tells and the mark on its buyer. `Ok`
     /// means that all of it is on disk, so that the batch may leave the queue.
@@ -82,6 +104,7 @@ impl Store {
         batch: Vec<Incoming>,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
+        let told = batch.iter().any(tells);
         let recorded = self
             .write(move |connection| {
                 let mut recorded = Recorded::default();
@@ -93,6 +116,9 @@ impl Store {
             .await?;
         if recorded.new > 0 {
             self.nudges().buyers.notify_one();
+        }
+        if told {
+            self.nudge_events();
         }
         Ok(recorded)
     }
@@ -156,8 +182,9 @@ impl Store {
         self.read(move |connection| notification_in(connection, &id)).await
     }
 
-    /// Reads a kept notification once more, as if it had just come; none if there is no such one.
-    pub async fn replay_notification(
+    /// Reads a kept notification once more, as if it had just come; none if there is no such one. Whether one that is
+    /// not trusted may be read is for [`crate::intake::sns::SnsDoor::replay`] to find out.
+    pub(crate) async fn replay_notification(
         &self,
         id: String,
         now: Timestamp,
@@ -176,16 +203,18 @@ impl Store {
     }
 }
 
+/// Whether taking this over appends an event at once; most news lead to events when AWS was asked.
+fn tells(incoming: &Incoming) -> bool {
+    matches!(incoming, Incoming::Notification(it) if matches!(it.meaning, Meaning::Topic(_)))
+}
+
 /// Reads a kept message again and takes over what it says.
 pub(super) fn replay_in(
     connection: &Connection,
     row: &NotificationRow,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let body = match &row.body {
-        Value::String(text) => text.clone(),
-        document => document.to_string(),
-    };
+    let body = row.text();
     let delivery =
         crate::intake::wire::Delivery { body: &body, transport_id: &row.id, sent_at: row.at };
     // Still unreadable: it stays where it is.
@@ -241,6 +270,7 @@ fn record(
             (&it.id, it.format.as_str(), it.kind.as_str(), it.at, &it.body)
         }
         Incoming::Unreadable { id, body, .. } => (id, "unreadable", "unreadable", now, body),
+        Incoming::Untrusted { id, body, .. } => (id, UNTRUSTED, UNTRUSTED, now, body),
     };
     let mut insert = connection
         .prepare_cached(
@@ -261,9 +291,9 @@ fn record(
     }
     let seq = connection.last_insert_rowid();
     let settled = match incoming {
-        Incoming::Unreadable { reason, .. } => {
+        Incoming::Unreadable { reason, .. } | Incoming::Untrusted { reason, .. } => {
             recorded.quarantined += 1;
-            Settled { state: "quarantined", reason: Some(reason.clone()), ..Settled::default() }
+            Settled::quarantined(reason.clone())
         }
         Incoming::Notification(it) => {
             recorded.new += 1;
@@ -271,124 +301,4 @@ fn record(
         }
     };
     if settled.state == "applied" { Ok(()) } else { settled.write(connection, seq) }
-}
-
-/// Where a notification stands once its facts are taken over.
-#[derive(Debug)]
-struct Settled {
-    state: &'static str,
-    reason: Option<String>,
-    product_code: Option<ProductCode>,
-    buyer: Option<i64>,
-}
-
-impl Default for Settled {
-    fn default() -> Self {
-        Self { state: "applied", reason: None, product_code: None, buyer: None }
-    }
-}
-
-impl Settled {
-    fn write(&self, connection: &Connection, seq: i64) -> Result<(), StoreError> {
-        connection
-            .prepare_cached(
-                "UPDATE notifications SET state = ?2, reason = ?3, product_code = ?4, buyer = ?5
-                 WHERE seq = ?1",
-            )
-            .and_then(|mut update| {
-                let code = self.product_code.as_ref().map(ProductCode::as_str);
-                update.execute((seq, self.state, &self.reason, code, self.buyer))
-            })
-            .during("settle a notification")?;
-        Ok(())
-    }
-}
-
-fn take_over(
-    connection: &Connection,
-    meaning: &Meaning,
-    at: Timestamp,
-    now: Timestamp,
-) -> Result<Settled, StoreError> {
-    match meaning {
-        Meaning::Informational => Ok(Settled::default()),
-        Meaning::Subscription(news) => {
-            write_subscription_signal(connection, news, at)?;
-            let buyer = BuyerRef::CustomerIdentifier(news.customer_identifier.clone());
-            mark(connection, news.product_code.clone(), buyer, now)
-        }
-        Meaning::EntitlementUpdated { product_code, customer_identifier } => {
-            connection
-                .prepare_cached(
-                    "INSERT INTO buyer_signals (product_code, customer_identifier, entitlement_updated_at_ms)
-                     VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET entitlement_updated_at_ms =
-                         max(ifnull(entitlement_updated_at_ms, 0), excluded.entitlement_updated_at_ms)",
-                )
-                .and_then(|mut upsert| {
-                    upsert.execute((product_code.as_str(), customer_identifier.as_str(), millis(at)))
-                })
-                .during("take over an entitlement notification")?;
-            let buyer = BuyerRef::CustomerIdentifier(customer_identifier.clone());
-            mark(connection, product_code.clone(), buyer, now)
-        }
-        Meaning::License(news) => {
-            let Some(product_code) = product_code_of(connection, news)? else {
-                return Ok(Settled {
-                    state: "pending",
-                    reason: Some(PRODUCT_NOT_IMPORTED.into()),
-                    ..Settled::default()
-                });
-            };
-            write_license(connection, news, &product_code, at)?;
-            let buyer = match &news.account_id {
-                Some(account) => BuyerRef::Account(account.clone()),
-                None => BuyerRef::License(news.license_arn.clone()),
-            };
-            mark(connection, product_code, buyer, now)
-        }
-        Meaning::Agreement(news) => {
-            write_agreement(connection, news, at)?;
-            let mut settled = Settled::default();
-            for key in buyers_of_agreement(connection, news)? {
-                settled = mark(connection, key.product_code, key.buyer, now)?;
-            }
-            Ok(settled)
-        }
-    }
-}
-
-fn mark(
-    connection: &Connection,
-    product_code: ProductCode,
-    buyer: BuyerRef,
-    now: Timestamp,
-) -> Result<Settled, StoreError> {
-    let marked =
-        mark_buyer_in(connection, &BuyerKey { product_code: product_code.clone(), buyer }, now)?;
-    Ok(Settled {
-        state: "pending",
-        reason: (!marked.imported).then(|| PRODUCT_NOT_IMPORTED.to_owned()),
-        product_code: Some(product_code),
-        buyer: Some(marked.id),
-    })
-}
-
-fn product_code_of(
-    connection: &Connection,
-    news: &LicenseNews,
-) -> Result<Option<ProductCode>, StoreError> {
-    if let Some(code) = &news.product_code {
-        return Ok(Some(code.clone()));
-    }
-    let Some(entity_id) = &news.entity_id else {
-        return Ok(None);
-    };
-    connection
-        .prepare_cached("SELECT code FROM products WHERE entity_id = ?1")
-        .and_then(|mut select| {
-            select.query_row([entity_id.as_str()], |row| row.get::<_, String>(0)).optional()
-        })
-        .map(|code| code.map(ProductCode::new))
-        .during("find a product by its entity id")
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use marketd::intake::sns::certificate::{aws_address, certificate_address, signing_key};
+use marketd::intake::sns::certificate::{Host, signing_key};
 use marketd::intake::sns::signature::{signed_text, verify};
 use marketd::intake::sns::{Refusal, read};
 use serde_json::{Map, Value};
@@ -24,8 +24,15 @@ static SIGNED: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 static KEY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    signing_key(fixture!("signer.pem").as_bytes(), now()).expect("the signer's").public_key
+    signing_key(fixture!("signer.pem").as_bytes(), &host(), now()).expect("the signer's").public_key
 });
+
+/// Where the messages say that they come from.
+const TOPIC: &str = "arn:aws:sns:us-east-1:287250355862:aws-mp-subscription-notification-code1";
+
+fn host() -> Host<'static> {
+    Host::of_topic(TOPIC).expect("a topic of AWS's")
+}
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_804_669_500).expect("a time")
@@ -86,7 +93,7 @@ fn one_way_only(message: &Map<String, Value>, text: &str) {
 }
 
 fn certificate(file: &[u8]) {
-    match signing_key(file, now()) {
+    match signing_key(file, &host(), now()) {
         Err(refusal) => {
             assert!(matches!(refusal, Refusal::Forged(_)), "{refusal:?}");
             told(&refusal);
@@ -94,7 +101,7 @@ fn certificate(file: &[u8]) {
         Ok(key) => {
             assert!(key.good_until >= now());
             let after = key.good_until.saturating_add(SignedDuration::from_secs(1));
-            let later = after.map(|after| signing_key(file, after));
+            let later = after.map(|after| signing_key(file, &host(), after));
             let until_for_ever = key.good_until == now();
             assert!(until_for_ever || later.is_ok_and(|key| key.is_err()), "it expires");
         }
@@ -102,21 +109,21 @@ fn certificate(file: &[u8]) {
 }
 
 fn address(text: &str) {
-    let Ok(url) = aws_address(text) else {
-        let refusal = aws_address(text).expect_err("as before");
+    if let Ok(host) = Host::of_topic(text) {
+        // Whatever the topic says, its host is one of SNS's.
+        for path in ["", "/", "/SimpleNotificationService-1.pem"] {
+            assert!(host.address(&format!("https://{text}{path}")).is_err(), "{text}");
+        }
+    }
+    let Ok(url) = host().address(text) else {
+        let refusal = host().address(text).expect_err("as before");
         assert!(matches!(refusal, Refusal::Foreign(_)));
-        assert!(certificate_address(text).is_err());
+        assert!(host().certificate(text).is_err());
         return told(&refusal);
     };
     assert_eq!((url.scheme(), url.port(), url.password()), ("https", None, None));
-    assert_eq!(url.username(), "");
-    let host = url.host_str().expect("a host");
-    let labels: Vec<&str> = host.split('.').collect();
-    assert!(
-        matches!(labels[..], ["sns", region, "amazonaws", "com"] | ["sns", region, "amazonaws", "com", "cn"] if !region.is_empty()),
-        "{host}"
-    );
-    if let Ok(url) = certificate_address(text) {
+    assert_eq!((url.username(), url.host_str()), ("", Some("sns.us-east-1.amazonaws.com")));
+    if let Ok(url) = host().certificate(text) {
         let segments: Vec<&str> = url.path_segments().expect("a path").collect();
         assert_eq!(segments.len(), 1, "{url}");
         assert!(segments[0].starts_with("SimpleNotificationService-"), "{url}");

@@ -60,6 +60,7 @@ fn sound(notification: &Notification, body: &str) {
             let year = |end: Timestamp| end.to_zoned(TimeZone::UTC).year();
             assert!(news.ends_at.is_none_or(|end| year(end) < 9_999), "an open end is no end");
         }
+        Meaning::Topic(news) => assert!(is_plain(&news.topic_arn)),
         Meaning::Informational => {}
     }
     if notification.format == Format::Raw {

@@ -1,16 +1,16 @@
-//! SNS over HTTPS: whoever can reach the door can knock, so a message is believed only if its topic is one that is
-//! listened to, its signature is AWS's, and it is fresh. What is believed is taken in as what comes through the queue.
+//! Which SNS messages are believed. Whoever can reach `/aws/sns` can knock, and whoever may write to the queue can write
+//! anything: a message is believed if its topic is one that is listened to and its signature is AWS's; at the door it
+//! must be fresh too. What is believed is read from what the signature covers and nothing else.
 
 pub mod certificate;
+mod fetch;
+mod keys;
 pub mod signature;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Url;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -18,31 +18,46 @@ use utoipa::ToSchema;
 use super::wire::Delivery;
 use crate::aws::Topics;
 use crate::clock::Clock;
-use crate::store::{Recorded, Store, StoreError};
-use certificate::{SigningKey, aws_address, certificate_address, signing_key};
+use crate::store::{NotificationRow, Recorded, Store, StoreError};
+use certificate::Host;
+pub use fetch::{Fetch, FetchError, Fetched, HttpsFetch};
+use keys::Keys;
 
 /// SNS tries for an hour to deliver a message; what is older is somebody's repetition.
 const OLDEST: SignedDuration = SignedDuration::from_mins(75);
 /// How far a clock may be behind AWS's.
 const AHEAD: SignedDuration = SignedDuration::from_mins(15);
-/// Keys that are kept; AWS changes its own once in years.
-const KEYS: usize = 16;
+/// A reason quotes what somebody sent, and is shown and kept: it ends here.
+const REASON: usize = 200;
 
 /// Why a message is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no SNS message.
-    #[error("{0}")]
+    #[error("{}", shortened(.0))]
     Unreadable(String),
     /// It names a host or a topic that is not to be listened to.
-    #[error("{0}")]
+    #[error("{}", shortened(.0))]
     Foreign(String),
     /// It is not AWS's, or not any more.
-    #[error("{0}")]
+    #[error("{}", shortened(.0))]
     Forged(String),
-    /// AWS's certificate or confirmation could not be had; SNS tries again.
-    #[error("{0}")]
+    /// AWS's certificate or confirmation could not be had now; the message comes again.
+    #[error("{}", shortened(.0))]
     Unreachable(String),
+}
+
+fn shortened(reason: &str) -> String {
+    reason.chars().take(REASON).collect()
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotThere(said) => Self::Forged(said),
+            FetchError::Unreachable(said) => Self::Unreachable(said),
+        }
+    }
 }
 
 /// How a message arrived.
@@ -53,15 +68,6 @@ pub enum Arrived {
     /// Through the queue, whose policy says who may write to it, and where it may have lain for days.
     ThroughQueue,
 }
-
-/// What is fetched from AWS's hosts; an address that reaches it was checked.
-pub trait Fetch: Send + Sync {
-    /// The content of an address.
-    fn fetch<'a>(&'a self, url: &'a Url) -> Fetched<'a>;
-}
-
-/// What comes of a fetch.
-pub type Fetched<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>>;
 
 /// What was refused, for whoever looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -82,9 +88,9 @@ pub struct SnsDoor {
     store: Store,
     clock: Clock,
     fetch: Arc<dyn Fetch>,
-    /// Topics that are listened to besides those of imported products.
+    keys: Arc<Keys>,
+    /// Topics that are listened to besides those of products.
     topics: Arc<[String]>,
-    keys: Arc<Mutex<HashMap<Url, SigningKey>>>,
     refused: Arc<Mutex<Refused>>,
 }
 
@@ -108,17 +114,30 @@ pub enum SnsError {
 impl SnsDoor {
     /// A door that fetches what it needs by `fetch`.
     pub fn new(store: Store, clock: Clock, fetch: Arc<dyn Fetch>, topics: Vec<String>) -> Self {
-        let (keys, refused) = (Arc::default(), Arc::default());
-        Self { store, clock, fetch, topics: topics.into(), keys, refused }
+        let keys = Arc::new(Keys::new(Arc::clone(&fetch)));
+        Self { store, clock, fetch, keys, topics: topics.into(), refused: Arc::default() }
     }
 
     /// Takes a message in. `Ok` means that it is on disk, or was before.
     pub async fn take_in(&self, body: &str) -> Result<Recorded, SnsError> {
         let taken = self.believe(body).await;
-        if let Err(SnsError::Refused(refusal)) = &taken {
-            self.note(refusal);
+        self.noted(taken)
+    }
+
+    /// Whether a message is AWS's.
+    pub async fn verify(&self, body: &str, arrived: Arrived) -> Result<(), SnsError> {
+        let checked = self.check(body, arrived).await;
+        self.noted(checked).map(drop)
+    }
+
+    /// Reads a kept notification once more; none if there is no such one. One that was not trusted has to pass the
+    /// check first: it may do so now, where its topic is listened to since.
+    pub async fn replay(&self, id: &str) -> Result<Option<NotificationRow>, SnsError> {
+        let Some(row) = self.store.notification(id.to_owned()).await? else { return Ok(None) };
+        if row.is_untrusted() {
+            self.check(&row.text(), Arrived::ThroughQueue).await?;
         }
-        taken
+        Ok(self.store.replay_notification(id.to_owned(), self.clock.now()).await?)
     }
 
     /// What was refused so far.
@@ -127,72 +146,65 @@ impl SnsDoor {
     }
 
     async fn believe(&self, body: &str) -> Result<Recorded, SnsError> {
-        let message = self.verify(body, Arrived::OverHttps).await?;
-        let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
-        if field("Type") == "SubscriptionConfirmation" {
-            let url = aws_address(field("SubscribeURL"))?;
-            self.fetch.fetch(&url).await.map_err(Refusal::Unreachable)?;
-            tracing::info!(sns.topic = field("TopicArn"), "confirmed the subscription to a topic");
-        }
-        if field("Type") == "UnsubscribeConfirmation" {
-            tracing::warn!(sns.topic = field("TopicArn"), "the subscription to a topic was ended");
+        let message = self.check(body, Arrived::OverHttps).await?;
+        if field(&message, "Type") == "SubscriptionConfirmation" {
+            let topic = field(&message, "TopicArn");
+            let url = Host::of_topic(topic)?.address(field(&message, "SubscribeURL"))?;
+            self.fetch.fetch(&url).await.map_err(Refusal::from)?;
+            tracing::info!(sns.topic = topic, "confirmed the subscription to a topic");
         }
         let now = self.clock.now();
-        let delivery = Delivery { body, transport_id: field("MessageId"), sent_at: now };
+        let transport_id = field(&message, "MessageId");
+        let delivery = Delivery { body, transport_id, sent_at: now };
         Ok(self.store.record_notifications(vec![super::incoming(delivery)], now).await?)
     }
 
     /// Checks a message from the cheap to the dear; nothing is fetched for one that is foreign.
-    pub async fn verify(
-        &self,
-        body: &str,
-        arrived: Arrived,
-    ) -> Result<Map<String, Value>, SnsError> {
+    async fn check(&self, body: &str, arrived: Arrived) -> Result<Map<String, Value>, SnsError> {
         let message = read(body)?;
-        let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        let topic = field(&message, "TopicArn");
         let now = self.clock.now();
+        self.check_topic(topic, arrived).await?;
         if arrived == Arrived::OverHttps {
-            self.check_topic(field("TopicArn")).await?;
-            check_time(field("Timestamp"), now)?;
+            check_time(field(&message, "Timestamp"), now)?;
         }
+        let host = Host::of_topic(topic)?;
         // Newer topics call it SigningCertURL; the other spelling is in older documents.
-        let address = [field("SigningCertURL"), field("SigningCertUrl")];
+        let address = [field(&message, "SigningCertURL"), field(&message, "SigningCertUrl")];
         let address = address.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-        let key = self.key(&certificate_address(address)?, now).await?;
+        let key = self.keys.key(&host.certificate(address)?, &host, now).await?;
         signature::verify(&message, &key.public_key)?;
         Ok(message)
     }
 
-    async fn check_topic(&self, topic: &str) -> Result<(), SnsError> {
+    /// AWS signs whatever anybody's topic sends, so that the signature alone says nothing. The queue takes what the
+    /// topic of any product says: one that is not imported yet waits for its import.
+    async fn check_topic(&self, topic: &str, arrived: Arrived) -> Result<(), SnsError> {
         if self.topics.iter().any(|known| known == topic) {
             return Ok(());
         }
-        for code in self.store.imported_codes().await? {
-            let Topics { subscription, entitlement } = Topics::of(code.as_str());
-            if topic == subscription || topic == entitlement {
-                return Ok(());
-            }
+        let product = Topics::product_of(topic);
+        let imported = match (arrived, product) {
+            (Arrived::ThroughQueue, Some(_)) => return Ok(()),
+            (Arrived::OverHttps, Some(_)) => self.store.imported_codes().await?,
+            (_, None) => Vec::new(),
+        };
+        if imported.iter().any(|code| Some(code.as_str()) == product) {
+            return Ok(());
         }
-        let said = format!(
-            "topic {:?} is neither an imported product's nor in sns.topics",
-            shortened(topic)
-        );
+        let what = match arrived {
+            Arrived::OverHttps => "an imported product's",
+            Arrived::ThroughQueue => "AWS Marketplace's",
+        };
+        let said = format!("its topic is neither {what} nor in sns.topics: {topic:?}");
         Err(Refusal::Foreign(said).into())
     }
 
-    async fn key(&self, url: &Url, now: Timestamp) -> Result<SigningKey, Refusal> {
-        let kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned();
-        if let Some(key) = kept.filter(|key| now < key.good_until) {
-            return Ok(key);
+    fn noted<T>(&self, outcome: Result<T, SnsError>) -> Result<T, SnsError> {
+        if let Err(SnsError::Refused(refusal)) = &outcome {
+            self.note(refusal);
         }
-        let file = self.fetch.fetch(url).await.map_err(Refusal::Unreachable)?;
-        let key = signing_key(&file, now)?;
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= KEYS {
-            keys.clear();
-        }
-        keys.insert(url.clone(), key.clone());
-        Ok(key)
+        outcome
     }
 
     fn note(&self, refusal: &Refusal) {
@@ -225,9 +237,8 @@ pub fn read(body: &str) -> Result<Map<String, Value>, Refusal> {
     Ok(message)
 }
 
-/// As much of what a stranger sent as is repeated.
-fn shortened(text: &str) -> String {
-    text.chars().take(200).collect()
+fn field<'a>(message: &'a Map<String, Value>, name: &str) -> &'a str {
+    message.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn check_time(text: &str, now: Timestamp) -> Result<(), Refusal> {
@@ -238,47 +249,4 @@ fn check_time(text: &str, now: Timestamp) -> Result<(), Refusal> {
         return Err(Refusal::Forged(format!("it is of {at}, which is not now")));
     }
     Ok(())
-}
-
-/// Fetches over HTTPS, and follows nothing.
-#[derive(Debug)]
-pub struct HttpsFetch(reqwest::Client);
-
-impl HttpsFetch {
-    /// Ready to fetch.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .https_only(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(10))
-            .build()?;
-        Ok(Self(client))
-    }
-}
-
-/// Certificates and confirmations are small.
-const LARGEST: usize = 64 * 1024;
-
-impl Fetch for HttpsFetch {
-    fn fetch<'a>(&'a self, url: &'a Url) -> Fetched<'a> {
-        Box::pin(async move {
-            let said = |error: reqwest::Error| {
-                format!(
-                    "{} did not answer: {}",
-                    url.host_str().unwrap_or_default(),
-                    error.without_url()
-                )
-            };
-            let answer = self.0.get(url.clone()).send().await.map_err(said)?;
-            let mut answer = answer.error_for_status().map_err(said)?;
-            let mut content = Vec::new();
-            while let Some(part) = answer.chunk().await.map_err(said)? {
-                content.extend_from_slice(&part);
-                if content.len() > LARGEST {
-                    return Err("the answer is too large".into());
-                }
-            }
-            Ok(content)
-        })
-    }
 }

@@ -166,9 +166,9 @@ pub struct PlanEntitlement {
 
 /// How much of a feature a plan grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default, from = "super::terms::SaidTerms")]
 pub struct EntitlementTerms {
-    /// The limit; none where there is none to speak of.
+    /// The limit of a numeric or metered feature; null says that there is none, as `unlimited` does.
     pub limit: Option<Quantity>,
     /// Whether there is no limit at all.
     pub unlimited: bool,

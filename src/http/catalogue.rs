@@ -28,6 +28,8 @@ pub(super) struct Applied {
     /// False after a dry run.
     applied: bool,
     changes: Vec<Change>,
+    /// How many of the changes take something away.
+    removals: usize,
     unmanaged: Unmanaged,
 }
 
@@ -74,7 +76,8 @@ pub(super) async fn apply(
     let dry_run = how.dry_run == Some(true);
     let applying = Applying { file, listings, audience, dry_run };
     let changes = state.store.apply_catalogue(applying, state.clock.now()).await?;
-    Ok(Json(Applied { applied: !dry_run, changes, unmanaged }))
+    let removals = changes.iter().filter(|change| change.after.is_none()).count();
+    Ok(Json(Applied { applied: !dry_run, changes, removals, unmanaged }))
 }
 
 fn missing<K: Ord, V>(held: BTreeMap<K, V>, named: &BTreeMap<K, V>) -> Vec<K> {

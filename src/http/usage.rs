@@ -35,7 +35,7 @@ pub(super) async fn report(
         kind if kind.contains("csv") => split_csv,
         _ => split_array,
     };
-    let body = read_body(request, &state).await?;
+    let body = read_body(request, &state, BODY_LIMIT).await?;
     let raw = split(&body)?;
     if raw.len() > EVENTS_MOST {
         let detail = format!("a report holds at most {EVENTS_MOST} events: send it in parts");
@@ -87,6 +87,11 @@ fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
     #[serde(deny_unknown_fields)]
     struct Report {
         events: Vec<Box<RawValue>>,
+    }
+    if body.trim_ascii().is_empty() {
+        return Err(Problem::bad_request(
+            "the body is empty: send {\"events\":[…]}, or one event a line as application/x-ndjson",
+        ));
     }
     let report: Report = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(

@@ -326,6 +326,14 @@ async fn a_file_is_applied_whole_or_not_at_all() {
             "gold",
         ),
         (first.replace("type = \"boolean\"", "type = \"numeric\""), "sso"),
+        (first.replace("products.insight", "products.other"), "products.other: listing"),
+        (
+            first.replace(
+                "products.insight]\nentity_id = \"",
+                "products.other]\nentity_id = \"prod-none",
+            ),
+            "line 2: products.other",
+        ),
         (first.replace("limit = 100", "limmit = 100"), "limmit"),
         (first.replace("limit = 100", "limmit = 100"), "line 18"),
         (first.replace("limit = 100", "limmit = 100"), "plans.basic.entitlements.calls"),

@@ -63,7 +63,9 @@ pub(super) async fn apply(
     let mut listings = BTreeMap::new();
     for (id, entry) in &file.products {
         if state.store.product(id.clone()).await?.is_none() {
-            let listing = catalog::listing(&state.aws.clients(), &entry.entity_id).await?;
+            let listing = catalog::listing(&state.aws.clients(), &entry.entity_id).await;
+            let place = || ["products".to_owned(), id.to_string()];
+            let listing = listing.map_err(|error| Problem::from(error).at(&place()))?;
             listings.insert(entry.entity_id.clone(), listing);
         }
     }

@@ -45,7 +45,7 @@ impl Problem {
 
     /// The same, wrong in this place of what was sent.
     #[must_use]
-    fn at(mut self, place: &[String]) -> Self {
+    pub(super) fn at(mut self, place: &[String]) -> Self {
         self.detail = format!("{}: {}", place.join("."), self.detail);
         self.with("at", json!(place))
     }

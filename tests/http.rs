@@ -95,6 +95,7 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
         put("/v1/customers/a", short, 400, "bad-request", "12 digits"),
         put("/v1/features/a", json!({"name": "A"}), 400, "bad-request", "type"),
         put("/v1/features/a", billed, 422, "unknown-dimension", "x"),
+        put("/v1/plans/basic/entitlements/a", json!({"limmit": 1}), 400, "bad-request", "limmit"),
         put("/v1/plans/%FF/entitlements/a", json!({}), 400, "bad-request", "path"),
         put("/v1/plans/none/entitlements/a", json!({}), 404, "not-found", "none"),
         put("/v1/plans/basic", elsewhere, 409, "sold-by-aws", "basic"),

@@ -511,8 +511,13 @@ async fn change_a_plan(books: &Books, random: &mut fastrand::Rng) -> String {
     let resets = [None, Some(ResetPeriod::Hour), Some(ResetPeriod::Day)];
     let reset = resets[random.usize(0..resets.len())];
     let anchor = if random.bool() { Anchor::Calendar } else { Anchor::Subscription };
-    let terms = EntitlementTerms { reset, anchor, ..limit(random.u32(0..20)) };
+    let most = limit(random.u32(0..20));
     let feature = any(random, &["sso", "seats", "jobs", "calls"]);
+    let terms = match feature {
+        "sso" => EntitlementTerms::default(),
+        "seats" => most,
+        _ => EntitlementTerms { reset, anchor, ..most },
+    };
     let line = format!("{plan} grants {feature}: {terms:?}");
     grant(books, plan, feature, terms).await;
     line

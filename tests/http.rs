@@ -64,6 +64,9 @@ async fn what_is_not_there_or_not_offered_is_a_problem_that_names_it() {
         bad("/v1/notifications?cursor=YWJj", "cursor"),
         bad("/v1/customers?colour=red", "colour"),
         bad("/v1/subscriptions?status=odd", "trialing"),
+        bad("/v1/subscriptions?source=odd", "direct"),
+        bad("/v1/plans?status=odd", "archived"),
+        bad("/v1/customers?claimed=odd", "claimed"),
         bad("/v1/notifications?state=odd", "quarantined"),
         bad("/v1/metering/records?state=odd", "parked"),
         bad("/v1/events?after=x", "next_cursor"),
@@ -93,6 +96,7 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
         put("/v1/customers/a", short, 400, "bad-request", "12 digits"),
         put("/v1/features/a", json!({"name": "A"}), 400, "bad-request", "type"),
         put("/v1/features/a", billed, 422, "unknown-dimension", "x"),
+        put("/v1/plans/basic/entitlements/a", json!({"limmit": 1}), 400, "bad-request", "limmit"),
         put("/v1/plans/%FF/entitlements/a", json!({}), 400, "bad-request", "path"),
         put("/v1/plans/none/entitlements/a", json!({}), 404, "not-found", "none"),
         put("/v1/plans/basic", elsewhere, 409, "sold-by-aws", "basic"),
@@ -121,16 +125,28 @@ async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
     let allowed = refused.headers()[header::ALLOW].to_str().unwrap();
     assert!(allowed.contains("GET") && allowed.contains("PUT"), "{allowed}");
 
-    let text = http.put(format!("{}/v1/customers/acme", world.url())).body("{\"name\":");
-    let cut = text.send().await.unwrap();
-    assert_eq!(cut.status(), 400);
-    assert_eq!(cut.headers()[header::CONTENT_TYPE], "application/problem+json");
+    for (path, text) in
+        [("/v1/features/a", ""), ("/v1/features/a", " "), ("/v1/features/a", "{\"name\":")]
+    {
+        let cut = http.put(format!("{}{path}", world.url())).body(text).send().await.unwrap();
+        assert_eq!(cut.status(), 400);
+        assert_eq!(cut.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let problem: Value = cut.json().await.unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(!detail.contains('?') && !detail.contains("EOF"), "{text:?}: {detail}");
+    }
+    let empty = http.post(format!("{}/v1/usage", world.url())).send().await.unwrap();
+    assert_eq!(empty.status(), 400);
+    let problem: Value = empty.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("is empty"), "{problem}");
 
     let large = vec![b' '; 1024 * 1024 + 1];
     let large = http.put(format!("{}/v1/customers/acme", world.url())).body(large);
     let large = large.send().await.unwrap();
     assert_eq!(large.status(), 413);
     assert_eq!(large.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let problem: Value = large.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("1 MiB (1048576 bytes)"), "{problem}");
     world.stop().await;
 }
 
@@ -215,6 +231,16 @@ async fn a_listing_becomes_a_product_with_plans_once() {
     let published = world.post("/v1/plans/insight-basic/publish", json!({})).await;
     assert_eq!(published["status"], "published");
 
+    let of = |filter: &str| format!("/v1/plans?product_id={}{filter}", insight.entity_id);
+    let ids = async |path: String| {
+        let plans = world.list(&path).await;
+        plans.iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = ids(of("")).await;
+    assert!(all.contains(&"enterprise".into()) && all.contains(&"insight-pro".into()), "{all:?}");
+    assert_eq!(ids(of("&status=published")).await, ["insight-basic"]);
+    assert_eq!(ids("/v1/plans?product_id=none".into()).await, [""; 0]);
+
     let stream = product(&world, "Acme Stream");
     let metered = world.get(&format!("/v1/products/{}", stream.entity_id)).await;
     assert_eq!(metered["usage_plan_id"], format!("{}-usage", stream.entity_id));
@@ -276,6 +302,20 @@ async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_agai
     assert_eq!(moved["items"][0]["id"], subscription["id"]);
     let filtered = world.get(&format!("/v1/subscriptions?customer_id={generated}")).await;
     assert_eq!(filtered["items"][0]["id"], subscription["id"]);
+
+    let arn = subscription["license_arn"].as_str().unwrap().replace(':', "%3A");
+    for (filter, found) in [
+        (format!("account_id={account}"), 1),
+        ("account_id=210987654321".into(), 0),
+        (format!("license_arn={arn}&claimed=true"), 1),
+        ("customer_identifier=nobody".into(), 0),
+        ("claimed=false".into(), 0),
+    ] {
+        let customers = world.list(&format!("/v1/customers?{filter}")).await;
+        assert_eq!(customers.len(), found, "{filter}");
+    }
+    assert_eq!(world.list("/v1/subscriptions?source=aws").await.len(), 1);
+    assert_eq!(world.list("/v1/subscriptions?source=direct").await.len(), 0);
 
     let again = world.put("/v1/customers/acme", body).await;
     assert_eq!(again["aliases"], claimed["aliases"]);

@@ -4,8 +4,9 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_list};
 use super::output::{Column, Output};
-use super::{Limit, key_value, object};
+use super::{key_value, object};
 
 const LISTINGS: &[Column] = &[
     ("ENTITY", "entity_id"),
@@ -35,7 +36,7 @@ pub(super) enum Listing {
     Import {
         /// The listing, as `listing list` names it: prod-…
         entity_id: String,
-        /// Our id for it; the listing's if left out.
+        /// Our id for it; the listing's if left out. One that is imported keeps the id that it has.
         #[arg(long)]
         product_id: Option<String>,
         /// Which plan a dimension means; plans are made as drafts.
@@ -60,7 +61,7 @@ impl Listing {
         let daemon = Daemon::from_environment()?;
         match self {
             Self::List(limit) => {
-                output.list(&daemon.list("/v1/listings", &[], limit.rows()).await?, LISTINGS)
+                print_list(&daemon, output, "/v1/listings", &[], &limit, LISTINGS).await
             }
             Self::Show { entity_id } => {
                 output.one(&daemon.get(&format!("/v1/listings/{}", escape(&entity_id))).await?)
@@ -120,7 +121,7 @@ impl Product {
         let daemon = Daemon::from_environment()?;
         match self {
             Self::List(limit) => {
-                output.list(&daemon.list("/v1/products", &[], limit.rows()).await?, PRODUCTS)
+                print_list(&daemon, output, "/v1/products", &[], &limit, PRODUCTS).await
             }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)

@@ -44,31 +44,6 @@ impl Daemon {
         self.call(Method::DELETE, path, None).await
     }
 
-    /// A list, page by page until the end or until there are enough.
-    pub(super) async fn list(
-        &self,
-        path: &str,
-        query: &[(&str, Option<String>)],
-        most: usize,
-    ) -> anyhow::Result<Value> {
-        let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let limit = (most - items.len()).clamp(1, 500);
-            let mut pairs = vec![("limit", limit.to_string())];
-            pairs.extend(query.iter().filter_map(|(name, value)| Some((*name, value.clone()?))));
-            pairs.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-            let text: Vec<String> =
-                pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-            let page = self.get(&format!("{path}?{}", text.join("&"))).await?;
-            items.extend(page["items"].as_array().cloned().unwrap_or_default());
-            match page["next_cursor"].as_str() {
-                Some(next) if items.len() < most => cursor = Some(next.to_owned()),
-                _ => return Ok(serde_json::json!({"items": items})),
-            }
-        }
-    }
-
     /// What a path answers to a query; what is none is left out.
     pub(super) async fn query(
         &self,
@@ -151,7 +126,16 @@ fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
     format!("{path}?{}", text.join("&"))
 }
 
-/// What a refusal says, for a person.
+/// What marketd refused, for a person.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refused {
+    message: String,
+    /// The keys that lead to what is wrong, where it is in a document that was sent.
+    pub(super) at: Vec<String>,
+}
+
+/// What a refusal says.
 async fn refusal(answer: reqwest::Response) -> anyhow::Error {
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
@@ -167,7 +151,9 @@ async fn refusal(answer: reqwest::Response) -> anyhow::Error {
         let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
         message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));
     }
-    anyhow!("{message} ({status})")
+    let keys = body["at"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let at = keys.map(str::to_owned).collect();
+    Refused { message: format!("{message} ({status})"), at }.into()
 }
 
 /// Percent-encodes what may not stand in a path segment or query value.

@@ -3,18 +3,21 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::client::Daemon;
+use super::client::{Daemon, Refused};
 use super::output::{Output, print_json, say};
 use crate::domain::catalogue::Catalogue;
 
 /// Makes products' mappings, features, plans and what they grant what a file says, whole or not at all.
 ///
-/// `marketd export` writes such a file. What it does not name stays as it is. A listing that it names and that is
-/// not imported yet is imported. Where a plan is published in the file, what it grants there is published.
+/// `marketd export` writes such a file. What it does not name stays as it is, within things too: a plan without
+/// `entitlements` keeps what it grants, a product without `plans` its mapping, a feature without `dimensions` what
+/// it is billed to. A table that is there is all that there is: what it leaves out is taken away, and a dry run shows
+/// that as lines with a minus. A listing that the file names and that is not imported yet is imported. Where a plan
+/// is published in the file, what it grants there is published.
 #[derive(Debug, Args)]
 pub(super) struct Apply {
     /// The file, in TOML; - reads standard input.
@@ -36,11 +39,23 @@ impl Apply {
             std::fs::read_to_string(&self.file)
                 .with_context(|| format!("{} cannot be read", self.file.display()))?
         };
+        let shown = self.file.display();
         let file: Value = toml::from_str(&text)
-            .with_context(|| format!("{} is not TOML as it should be", self.file.display()))?;
+            .with_context(|| format!("{shown} is not TOML as it should be"))?;
+        if let Err((place, fault)) = check(&file) {
+            let line = line_of(&text, &place).unwrap_or(1);
+            bail!("{shown}, line {line}: {}: {fault}", place.join("."));
+        }
         let daemon = Daemon::from_environment()?;
         let path = format!("/v1/catalogue?dry_run={}&to={}", self.dry_run, self.to);
-        let answer = daemon.post(&path, file).await?;
+        let answer = daemon.post(&path, file).await;
+        let answer = answer.map_err(|error| {
+            let refused = error.downcast_ref::<Refused>();
+            match refused.and_then(|refused| line_of(&text, &refused.at)) {
+                Some(line) => anyhow!("{shown}, line {line}: {error}"),
+                None => error,
+            }
+        })?;
         if output == Output::Json {
             return print_json(&answer);
         }
@@ -55,13 +70,51 @@ impl Apply {
                 say(&format!("# {kind} that the file does not name: {}", ids.join(", ")))?;
             }
         }
-        let count = changes.len();
-        match (count, self.dry_run) {
-            (0, _) => say("nothing to change"),
-            (_, true) => say(&format!("{count} changes would be made; this was a dry run")),
-            (_, false) => say(&format!("{count} changes made")),
+        let made = match changes.len() {
+            0 => return say("nothing to change"),
+            1 => "1 change".to_owned(),
+            count => format!("{count} changes"),
+        };
+        let removals = match answer["removals"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(count) => format!(", of which {count} take something away"),
+        };
+        if self.dry_run {
+            say(&format!("{made} would be made{removals}; this was a dry run"))
+        } else {
+            say(&format!("{made} made{removals}"))
         }
     }
+}
+
+/// Whether the file has the form of a catalogue; if not, the keys that lead to what is wrong, and what that is.
+fn check(file: &Value) -> Result<(), (Vec<String>, serde_json::Error)> {
+    use serde_path_to_error::Segment;
+    serde_path_to_error::deserialize::<_, Catalogue>(file).map(drop).map_err(|error| {
+        let keys = error.path().iter().filter_map(|segment| match segment {
+            Segment::Map { key } => Some(key.clone()),
+            _ => None,
+        });
+        (keys.collect(), error.into_inner())
+    })
+}
+
+/// The line of the file on which the last of these keys stands that are there.
+fn line_of(text: &str, keys: &[String]) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut found = None;
+    for key in keys {
+        let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == key) else {
+            break;
+        };
+        found = Some(name.span().start);
+        match value.get_ref() {
+            toml::de::DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    Some(text.get(..found?)?.matches('\n').count() + 1)
 }
 
 /// `+` for what comes, `-` for what goes, `~` for what changes.
@@ -91,5 +144,23 @@ impl Export {
         let mut out = std::io::stdout().lock();
         writeln!(out, "# What marketd sells, as `marketd apply -f FILE` takes it.\n")?;
         Ok(write!(out, "{}", toml::to_string(&catalogue)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_file_is_found_however_it_is_written() {
+        let text = "[plans.a]\nname = \"A\"\nentitlements = { x = {} }\n\n[plans.b.entitlements]\n\"y.z\" = {}\n";
+        let line = |keys: &[&str]| {
+            line_of(text, &keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(line(&["plans", "a"]), Some(1));
+        assert_eq!(line(&["plans", "a", "entitlements", "x"]), Some(3));
+        assert_eq!(line(&["plans", "b", "entitlements", "y.z"]), Some(6));
+        assert_eq!(line(&["plans", "a", "draft", "x"]), Some(1), "as far as it is there");
+        assert_eq!(line(&["features"]), None);
     }
 }

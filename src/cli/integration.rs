@@ -1,6 +1,6 @@
 //! `marketd integration`.
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -40,6 +40,8 @@ pub(super) enum Integration {
         products: Products,
     },
     /// Connects to the seller's account by a role, and says which permission is missing.
+    ///
+    /// It exits with 1 if one is: the role is taken all the same, and does what it may.
     Connect {
         /// The role's ARN.
         #[arg(long)]
@@ -104,7 +106,10 @@ impl Integration {
                     ("role_arn", Some(json!(role_arn))),
                     ("external_id", external_id.map(|id| json!(id))),
                 ]);
-                show(output, daemon.put("/v1/integration", body).await?)
+                let connected = daemon.put("/v1/integration", body).await?;
+                let missing = missing(&connected);
+                show(output, connected)?;
+                missing.map_or(Ok(()), Err)
             }
             Self::Remove { yes } => {
                 if !yes {
@@ -119,6 +124,24 @@ impl Integration {
             }
         }
     }
+}
+
+/// What the role may not do, to be told last: whoever runs this in a script reads no table.
+fn missing(connected: &Value) -> Option<anyhow::Error> {
+    let checks = connected["checks"].as_array().into_iter().flatten();
+    let lines: Vec<String> = checks
+        .filter(|check| check["ok"] == false)
+        .map(|check| {
+            let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+            format!("\n  {}: {}", text("action"), text("detail"))
+        })
+        .collect();
+    (!lines.is_empty()).then(|| {
+        anyhow!(
+            "the role lacks permissions (`marketd integration iam-policy` prints all of them):{}",
+            lines.concat()
+        )
+    })
 }
 
 /// Prints the connection: what it is, what was checked, how calls and parts have gone, and what is wrong.

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::Failure;
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_list};
 use super::output::{Column, Output, say};
-use super::{Failure, Limit};
 
 const RECORDS: &[Column] = &[
     ("RECORD", "id"),
@@ -155,8 +156,8 @@ impl Metering {
         match self {
             Self::List { state, whose, limit } => {
                 let query = whose.with([("state", state)]);
-                let found = daemon.list("/v1/metering/records", &query, limit.rows()).await?;
-                output.list(&found, RECORDS)?;
+                let path = "/v1/metering/records";
+                print_list(&daemon, output, path, &query, &limit, RECORDS).await?;
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,
             Self::Resolve { id, action, note } => {

@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod file;
 mod integration;
+mod listing;
 mod local;
 mod metering;
 mod output;
@@ -194,18 +195,4 @@ fn object(
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect::<serde_json::Map<_, _>>()
         .into()
-}
-
-/// How many rows a list prints.
-#[derive(Debug, clap::Args)]
-struct Limit {
-    /// How many rows to print at most.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-}
-
-impl Limit {
-    fn rows(&self) -> usize {
-        self.limit as usize
-    }
 }

@@ -23,28 +23,9 @@ impl Output {
         if self == Self::Json {
             return print_json(answer);
         }
-        let rows = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let mut table =
-            vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect::<Vec<_>>()];
-        for row in rows {
-            table.push(columns.iter().map(|(_, path)| cell(row, path)).collect());
-        }
-        let widths: Vec<usize> = (0..columns.len())
-            .map(|at| table.iter().filter_map(|row| row.get(at)).map(|it| it.chars().count()).max())
-            .map(Option::unwrap_or_default)
-            .collect();
-        let mut out = io::stdout().lock();
-        for row in &table {
-            let mut line = String::new();
-            for (text, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{text:<width$}  "));
-            }
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        if rows.is_empty() {
-            writeln!(out, "(none)")?;
-        }
-        Ok(())
+        let mut table = Table::new(columns);
+        table.rows(answer["items"].as_array().map(Vec::as_slice).unwrap_or_default())?;
+        table.end()
     }
 
     /// Prints one thing, a key a line.
@@ -63,10 +44,58 @@ impl Output {
     }
 }
 
+/// A table that is printed part by part; its columns are as wide as what has come so far.
+pub(super) struct Table<'a> {
+    columns: &'a [Column],
+    /// None while nothing is printed.
+    widths: Option<Vec<usize>>,
+    empty: bool,
+}
+
+impl<'a> Table<'a> {
+    pub(super) const fn new(columns: &'a [Column]) -> Self {
+        Self { columns, widths: None, empty: true }
+    }
+
+    pub(super) fn rows(&mut self, rows: &[Value]) -> anyhow::Result<()> {
+        let mut lines: Vec<Vec<String>> = Vec::with_capacity(rows.len() + 1);
+        if self.widths.is_none() {
+            lines.push(self.columns.iter().map(|(heading, _)| (*heading).to_owned()).collect());
+        }
+        for row in rows {
+            lines.push(self.columns.iter().map(|(_, path)| cell(row, path)).collect());
+        }
+        self.empty &= rows.is_empty();
+        let widths = self.widths.get_or_insert_with(|| vec![0; self.columns.len()]);
+        for line in &lines {
+            for (text, width) in line.iter().zip(widths.iter_mut()) {
+                *width = text.chars().count().max(*width);
+            }
+        }
+        let mut out = io::stdout().lock();
+        for line in &lines {
+            let mut text = String::new();
+            for (cell, width) in line.iter().zip(&*widths) {
+                text.push_str(&format!("{cell:<width$}  "));
+            }
+            writeln!(out, "{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(self) -> anyhow::Result<()> {
+        if self.empty {
+            say("(none)")?;
+        }
+        Ok(())
+    }
+}
+
 /// Prints JSON, indented.
 pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
+    // As an error of the output's own, by which a reader who has had enough is told.
+    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }

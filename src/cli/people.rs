@@ -5,9 +5,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_events, print_list};
+use super::object;
 use super::output::{Column, Output};
 use super::subscriptions::SUBSCRIPTIONS;
-use super::{Limit, object};
 
 const CUSTOMERS: &[Column] = &[
     ("CUSTOMER", "id"),
@@ -42,7 +43,22 @@ const EVENTS: &[Column] =
 #[derive(Debug, Subcommand)]
 pub(super) enum Customer {
     /// Lists the customers.
-    List(Limit),
+    List {
+        /// Of this AWS account.
+        #[arg(long, value_name = "12 DIGITS")]
+        aws_account_id: Option<String>,
+        /// Of this legacy CustomerIdentifier.
+        #[arg(long)]
+        aws_customer_identifier: Option<String>,
+        /// Of this licence.
+        #[arg(long)]
+        aws_license_arn: Option<String>,
+        /// Those whom you have provisioned, or those of whom AWS alone has told.
+        #[arg(long, value_name = "true|false")]
+        claimed: Option<bool>,
+        #[command(flatten)]
+        limit: Limit,
+    },
     /// Shows a customer.
     Show {
         /// The customer.
@@ -111,8 +127,20 @@ impl Customer {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/customers/{}", escape(id));
         match self {
-            Self::List(limit) => {
-                output.list(&daemon.list("/v1/customers", &[], limit.rows()).await?, CUSTOMERS)
+            Self::List {
+                aws_account_id,
+                aws_customer_identifier,
+                aws_license_arn,
+                claimed,
+                limit,
+            } => {
+                let query = [
+                    ("account_id", aws_account_id),
+                    ("customer_identifier", aws_customer_identifier),
+                    ("license_arn", aws_license_arn),
+                    ("claimed", claimed.map(|claimed| claimed.to_string())),
+                ];
+                print_list(&daemon, output, "/v1/customers", &query, &limit, CUSTOMERS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Provision {
@@ -139,7 +167,7 @@ impl Customer {
             }
             Self::Subscriptions { id, limit } => {
                 let path = format!("{}/subscriptions", path(&id));
-                output.list(&daemon.list(&path, &[], limit.rows()).await?, SUBSCRIPTIONS)
+                print_list(&daemon, output, &path, &[], &limit, SUBSCRIPTIONS).await
             }
             Self::ImportMapping { file, dry_run } => {
                 let text = std::fs::read_to_string(&file)
@@ -149,7 +177,7 @@ impl Customer {
             }
             Self::Access { id, feature: None, .. } => {
                 let path = format!("{}/entitlements", path(&id));
-                output.list(&daemon.list(&path, &[], usize::MAX).await?, ACCESS)
+                print_list(&daemon, output, &path, &[], &Limit::default(), ACCESS).await
             }
             Self::Access { id, feature: Some(feature), requested, license_arn } => {
                 let path = format!("{}/entitlements/{}", path(&id), escape(&feature));
@@ -188,9 +216,9 @@ impl Notification {
         let path = |id: &str| format!("/v1/notifications/{}", escape(id));
         match self {
             Self::List { state, limit } => {
-                let found =
-                    daemon.list("/v1/notifications", &[("state", state)], limit.rows()).await?;
-                output.list(&found, NOTIFICATIONS)
+                let query = [("state", state)];
+                let path = "/v1/notifications";
+                print_list(&daemon, output, path, &query, &limit, NOTIFICATIONS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Replay { id } => {
@@ -219,12 +247,6 @@ impl Event {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
         let Self::List { after, wait, limit } = self;
-        let path = format!(
-            "/v1/events?after={}&wait={}&limit={}",
-            escape(&after),
-            escape(&wait),
-            limit.rows().min(500)
-        );
-        output.list(&daemon.get(&path).await?, EVENTS)
+        print_events(&daemon, output, after, wait, &limit, EVENTS).await
     }
 }

@@ -1,11 +1,13 @@
 //! `marketd plan` and `feature`.
 
+use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_list};
 use super::output::{Column, Output};
-use super::{Limit, key_value, object};
+use super::{key_value, object};
 
 const PLANS: &[Column] = &[
     ("PLAN", "id"),
@@ -18,15 +20,35 @@ const PLANS: &[Column] = &[
 ];
 const FEATURES: &[Column] =
     &[("FEATURE", "id"), ("NAME", "name"), ("TYPE", "type"), ("UNIT", "unit")];
+const VERSIONS: &[Column] =
+    &[("VERSION", "version"), ("STATE", "state"), ("SUBSCRIPTIONS", "subscriptions")];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Plan {
     /// Lists the plans.
-    List(Limit),
+    List {
+        /// In this status.
+        #[arg(long, value_parser = ["draft", "published", "archived"])]
+        status: Option<String>,
+        /// Of this product.
+        #[arg(long)]
+        product: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
     /// Shows a plan and what it grants.
+    ///
+    /// `version` is the published one, whose entitlements are shown; `draft.version` is what is not published yet.
     Show {
         /// The plan.
         id: String,
+    },
+    /// Lists a plan's versions and how many subscriptions have each; with a number, shows what that one grants.
+    Versions {
+        /// The plan.
+        id: String,
+        /// The version.
+        number: Option<i64>,
     },
     /// Makes a plan that AWS does not sell, or renames one.
     Create {
@@ -43,12 +65,19 @@ pub(super) enum Plan {
     ///
     /// Changes to a published plan are kept as a draft until they are published. `plan preview` shows who would
     /// gain and who would lose by it.
+    ///
+    /// An archived plan is not published by accident: --reopen sells it again, and --to all gives those who have it
+    /// the new version and keeps it archived.
     Publish {
         /// The plan.
         id: String,
-        /// Everybody on the plan, or only those who come to it from now on; the others then keep what they have.
-        #[arg(long, value_parser = ["all", "new"], default_value = "all")]
-        to: String,
+        /// Everybody on the plan, as if left out, or only those who come to it from now on; the others then keep
+        /// what they have.
+        #[arg(long, value_parser = ["all", "new"])]
+        to: Option<String>,
+        /// Sells an archived plan again.
+        #[arg(long)]
+        reopen: bool,
     },
     /// Shows what publishing the draft would change, and for whom.
     Preview {
@@ -62,9 +91,14 @@ pub(super) enum Plan {
     },
     /// Keeps the plan for those who have it; nobody can be subscribed to it anew.
     ///
-    /// `plan publish` opens it again. Whoever buys its dimension on AWS gets it all the same: AWS has sold it, so
+    /// `plan publish --reopen` opens it again. Whoever buys its dimension on AWS gets it all the same: AWS has sold it, so
     /// take the dimension out of the listing.
     Archive {
+        /// The plan.
+        id: String,
+    },
+    /// Removes a plan that was never published, that no dimension means and nobody was subscribed to.
+    Remove {
         /// The plan.
         id: String,
     },
@@ -75,7 +109,10 @@ pub(super) enum Plan {
         /// The feature.
         feature: String,
     },
-    /// Grants a feature, in the plan's draft.
+    /// Grants a feature, in the plan's draft; the terms replace those that it has.
+    ///
+    /// A boolean feature takes none of the options. A numeric or metered one takes --limit or --unlimited, and what
+    /// is said of --reset and --bill is for metered ones.
     Entitle {
         /// The plan.
         plan: String,
@@ -110,9 +147,18 @@ impl Plan {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/plans/{}", escape(id));
         let plan = match self {
-            Self::List(limit) => {
-                let plans = daemon.list("/v1/plans", &[], limit.rows()).await?;
-                return output.list(&plans, PLANS);
+            Self::List { status, product, limit } => {
+                let query = [("status", status), ("product_id", product)];
+                return print_list(&daemon, output, "/v1/plans", &query, &limit, PLANS).await;
+            }
+            Self::Versions { id, number } => {
+                let versions = daemon.get(&format!("{}/versions", path(&id))).await?;
+                let Some(number) = number else { return output.list(&versions, VERSIONS) };
+                let mut items = versions["items"].as_array().into_iter().flatten();
+                match items.find(|version| version["version"] == number) {
+                    Some(version) => version.clone(),
+                    None => bail!("plan {id} has no version {number}"),
+                }
             }
             Self::Show { id } => daemon.get(&path(&id)).await?,
             Self::Create { id, name, product } => {
@@ -120,9 +166,12 @@ impl Plan {
                 let body = object([("name", Some(json!(name))), ("product_id", product)]);
                 daemon.put(&path(&id), body).await?
             }
-            Self::Publish { id, to } => {
-                daemon.post(&format!("{}/publish", path(&id)), json!({"to": to})).await?
+            Self::Publish { id, to, reopen } => {
+                let to = to.map(|to| json!(to));
+                let body = object([("to", to), ("reopen", reopen.then_some(json!(true)))]);
+                daemon.post(&format!("{}/publish", path(&id)), body).await?
             }
+            Self::Remove { id } => daemon.delete(&path(&id)).await?,
             Self::Preview { id } => daemon.get(&format!("{}/preview", path(&id))).await?,
             Self::Discard { id } => daemon.delete(&format!("{}/draft", path(&id))).await?,
             Self::Unentitle { plan, feature } => {
@@ -171,7 +220,7 @@ pub(super) enum Feature {
         /// The feature.
         id: String,
     },
-    /// Makes or changes a feature.
+    /// Makes or changes a feature; options that are left out keep what is there.
     Set {
         /// Its id.
         id: String,
@@ -181,15 +230,19 @@ pub(super) enum Feature {
         /// What kind it is.
         #[arg(long = "type", value_parser = ["boolean", "numeric", "metered"])]
         kind: String,
-        /// What one of it is.
+        /// What one of it is; nothing if empty.
         #[arg(long)]
         unit: Option<String>,
-        /// The metered dimension that its usage is billed to.
+        /// The metered dimension that its usage is billed to. Those given are all that it has.
         #[arg(long = "dimension", value_name = "PRODUCT=DIMENSION", value_parser = key_value)]
         dimensions: Vec<(String, String)>,
-        /// What is answered to buyers on AWS while AWS could not be asked for long (access.stale_after).
-        #[arg(long, value_parser = ["allow", "deny"], default_value = "allow")]
-        when_stale: String,
+        /// Its usage is billed to no dimension.
+        #[arg(long, conflicts_with = "dimensions")]
+        no_dimension: bool,
+        /// What is answered to buyers on AWS while AWS could not be asked for long (access.stale_after); allow for
+        /// a new feature.
+        #[arg(long, value_parser = ["allow", "deny"])]
+        when_stale: Option<String>,
     },
 }
 
@@ -198,20 +251,21 @@ impl Feature {
         let daemon = Daemon::from_environment()?;
         match self {
             Self::List(limit) => {
-                output.list(&daemon.list("/v1/features", &[], limit.rows()).await?, FEATURES)
+                print_list(&daemon, output, "/v1/features", &[], &limit, FEATURES).await
             }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/features/{}", escape(&id))).await?)
             }
-            Self::Set { id, name, kind, unit, dimensions, when_stale } => {
+            Self::Set { id, name, kind, unit, dimensions, no_dimension, when_stale } => {
+                let given = no_dimension || !dimensions.is_empty();
                 let dimensions: Map<String, Value> =
                     dimensions.into_iter().map(|(product, key)| (product, json!(key))).collect();
                 let body = object([
                     ("name", Some(json!(name))),
                     ("type", Some(json!(kind))),
                     ("unit", unit.map(|unit| json!(unit))),
-                    ("dimensions", Some(Value::Object(dimensions))),
-                    ("when_stale", Some(json!(when_stale))),
+                    ("dimensions", given.then_some(Value::Object(dimensions))),
+                    ("when_stale", when_stale.map(|word| json!(word))),
                 ]);
                 output.one(&daemon.put(&format!("/v1/features/{}", escape(&id)), body).await?)
             }

@@ -4,8 +4,9 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_list};
+use super::object;
 use super::output::{Column, Output};
-use super::{Limit, object};
 
 pub(super) const SUBSCRIPTIONS: &[Column] = &[
     ("SUBSCRIPTION", "id"),
@@ -32,6 +33,9 @@ pub(super) enum Subscription {
         /// In this status.
         #[arg(long)]
         status: Option<String>,
+        /// Bought there.
+        #[arg(long, value_parser = ["aws", "direct"])]
+        source: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -78,15 +82,16 @@ impl Subscription {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/subscriptions/{}", escape(id));
         match self {
-            Self::List { customer, product, plan, status, limit } => {
+            Self::List { customer, product, plan, status, source, limit } => {
                 let query = [
                     ("customer_id", customer),
                     ("product_id", product),
                     ("plan_id", plan),
                     ("status", status),
+                    ("source", source),
                 ];
-                let found = daemon.list("/v1/subscriptions", &query, limit.rows()).await?;
-                output.list(&found, SUBSCRIPTIONS)
+                let path = "/v1/subscriptions";
+                print_list(&daemon, output, path, &query, &limit, SUBSCRIPTIONS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Set { id, customer, plan, quantity, trial, starts_at, ends_at } => {

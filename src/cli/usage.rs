@@ -7,8 +7,9 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
+use super::listing::{Limit, print_list};
 use super::output::{Column, Output};
-use super::{Failure, Limit, key_value, object};
+use super::{Failure, key_value, object};
 
 const EVENTS: &[Column] = &[
     ("EVENT", "id"),
@@ -122,8 +123,8 @@ impl Usage {
             Self::List { customer, feature, record, limit } => {
                 let query =
                     [("customer_id", customer), ("feature_id", feature), ("record_id", record)];
-                let found = daemon.list("/v1/usage", &query, limit.rows()).await?;
-                return Ok(output.list(&found, EVENTS)?);
+                print_list(&daemon, output, "/v1/usage", &query, &limit, EVENTS).await?;
+                return Ok(());
             }
             Self::Show { id } => {
                 let event = daemon.get(&format!("/v1/usage/{}", escape(&id))).await?;

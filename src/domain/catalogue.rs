@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::plan::{EntitlementTerms, FeatureKind, PlanStatus, WhenStale};
 use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
-/// The file. What it does not name stays as it is; what it names becomes what it says.
+/// The file. What it does not name stays as it is; what it names becomes what it says. That holds inside of things
+/// too: a table that is left out is left alone, one that is there is all that there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalogue {
@@ -30,9 +31,10 @@ pub struct ProductEntry {
     /// The plan of those who pay as they go; as it is if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_plan: Option<PlanId>,
-    /// Which plan each entitled dimension means. One that is not named means none.
-    #[serde(default)]
-    pub plans: BTreeMap<DimensionKey, PlanId>,
+    /// Which plan each entitled dimension means; one that the table does not name means none. As they are if the
+    /// table is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plans: Option<BTreeMap<DimensionKey, PlanId>>,
 }
 
 /// A feature.
@@ -44,15 +46,16 @@ pub struct FeatureEntry {
     /// What kind it is.
     #[serde(rename = "type")]
     pub kind: FeatureKind,
-    /// What one of it is.
+    /// What one of it is; as it is if left out, nothing if empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// What is answered on old knowledge.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub when_stale: WhenStale,
-    /// The metered dimension that its usage is billed to, product by product.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub dimensions: BTreeMap<ProductId, DimensionKey>,
+    /// What is answered on old knowledge; as it is if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_stale: Option<WhenStale>,
+    /// The metered dimension that its usage is billed to, product by product; to none of a product that the table
+    /// does not name. As they are if the table is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
 }
 
 /// A plan.
@@ -66,10 +69,10 @@ pub struct PlanEntry {
     pub product: Option<ProductId>,
     /// Where it stands: what is published is what `entitlements` says.
     pub status: PlanStatus,
-    /// What it grants. A feature that is not named is not granted.
-    #[serde(default)]
-    pub entitlements: BTreeMap<FeatureId, TermsEntry>,
-    /// What a published plan will grant once its draft is published; no draft if left out.
+    /// What it grants: nothing but what the table names. As it is if the table is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entitlements: Option<BTreeMap<FeatureId, TermsEntry>>,
+    /// What a published plan will grant once its draft is published. As it is if the table is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<BTreeMap<FeatureId, TermsEntry>>,
 }
@@ -90,10 +93,6 @@ impl Serialize for TermsEntry {
         }
         said.serialize(serializer)
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// One difference between two catalogues.

@@ -86,18 +86,56 @@ impl<K> Serialize for Id<K> {
     }
 }
 
-impl<'de, K> Deserialize<'de> for Id<K> {
+impl<'de, K: kind::Kind> Deserialize<'de> for Id<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         if text.trim().is_empty() {
             return Err(D::Error::custom("an id is not empty"));
         }
+        if K::CHOSEN && (text.chars().count() > ID_LONGEST || text.chars().any(char::is_control)) {
+            return Err(D::Error::custom(format!(
+                "an id is 1 to {ID_LONGEST} characters, and none of them a control character"
+            )));
+        }
         Ok(Self::new(text))
     }
 }
 
+/// The most characters of an id that the seller chooses.
+pub const ID_LONGEST: usize = 128;
+
 /// Kinds of identifiers; they are never made, they only tell [`Id`]s apart.
 pub mod kind {
+    /// A kind of identifier.
+    pub trait Kind {
+        /// Whether the seller chooses ids of this kind. AWS's are opaque, and taken as they come.
+        const CHOSEN: bool = false;
+    }
+
+    impl Kind for Account {}
+    impl Kind for Agreement {}
+    impl Kind for CustomerIdentifier {}
+    impl Kind for Dimension {}
+    impl Kind for Entity {}
+    impl Kind for License {}
+    impl Kind for ProductCode {}
+
+    impl Kind for Customer {
+        const CHOSEN: bool = true;
+    }
+    impl Kind for Feature {
+        const CHOSEN: bool = true;
+    }
+    impl Kind for Plan {
+        const CHOSEN: bool = true;
+    }
+    impl Kind for Product {
+        const CHOSEN: bool = true;
+    }
+    impl Kind for Subscription {
+        const CHOSEN: bool = true;
+    }
+
     /// A buyer's AWS account.
     #[derive(Debug)]
     pub enum Account {}
@@ -160,3 +198,26 @@ pub type ProductId = Id<kind::Product>;
 pub type ProductCode = Id<kind::ProductCode>;
 /// A subscription's id.
 pub type SubscriptionId = Id<kind::Subscription>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_the_seller_chooses_can_be_shown_and_those_of_aws_are_opaque() {
+        let chosen = |text: &str| serde_json::from_value::<FeatureId>(text.into()).is_ok();
+        for (text, taken) in [
+            ("sso", true),
+            ("zoë/ü 1", true),
+            ("", false),
+            (" \u{a0}", false),
+            ("a\nb", false),
+            ("\0", false),
+        ] {
+            assert_eq!(chosen(text), taken, "{text:?}");
+        }
+        assert!(chosen(&"ü".repeat(ID_LONGEST)) && !chosen(&"ü".repeat(ID_LONGEST + 1)));
+        let long = serde_json::from_value::<LicenseArn>("x".repeat(500).into());
+        assert!(long.is_ok());
+    }
+}

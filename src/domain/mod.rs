@@ -19,6 +19,7 @@ pub mod reconciliation;
 pub mod reference;
 pub mod rollout;
 mod subscription;
+mod terms;
 pub mod usage;
 pub mod window;
 
@@ -30,3 +31,4 @@ pub use hour::ClockHour;
 pub use id::*;
 pub use quantity::{Quantity, QuantityError};
 pub use subscription::{Source, Status, Subscription, SubscriptionView, Terms};
+pub use terms::TermsFault;

@@ -166,9 +166,10 @@ pub struct PlanEntitlement {
 
 /// How much of a feature a plan grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default, deny_unknown_fields, from = "super::terms::SaidTerms")]
 pub struct EntitlementTerms {
-    /// The limit; none where there is none to speak of.
+    /// The limit of a numeric or metered feature, which has this or `unlimited`. Null, if it is said, says that
+    /// there is none.
     pub limit: Option<Quantity>,
     /// Whether there is no limit at all.
     pub unlimited: bool,

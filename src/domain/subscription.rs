@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Status {
 }
 
 /// Where a subscription was bought, or a plan is sold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// On AWS Marketplace.

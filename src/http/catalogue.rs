@@ -28,6 +28,8 @@ pub(super) struct Applied {
     /// False after a dry run.
     applied: bool,
     changes: Vec<Change>,
+    /// How many of the changes take something away.
+    removals: usize,
     unmanaged: Unmanaged,
 }
 
@@ -61,7 +63,9 @@ pub(super) async fn apply(
     let mut listings = BTreeMap::new();
     for (id, entry) in &file.products {
         if state.store.product(id.clone()).await?.is_none() {
-            let listing = catalog::listing(&state.aws.clients(), &entry.entity_id).await?;
+            let listing = catalog::listing(&state.aws.clients(), &entry.entity_id).await;
+            let place = || ["products".to_owned(), id.to_string()];
+            let listing = listing.map_err(|error| Problem::from(error).at(&place()))?;
             listings.insert(entry.entity_id.clone(), listing);
         }
     }
@@ -74,7 +78,8 @@ pub(super) async fn apply(
     let dry_run = how.dry_run == Some(true);
     let applying = Applying { file, listings, audience, dry_run };
     let changes = state.store.apply_catalogue(applying, state.clock.now()).await?;
-    Ok(Json(Applied { applied: !dry_run, changes, unmanaged }))
+    let removals = changes.iter().filter(|change| change.after.is_none()).count();
+    Ok(Json(Applied { applied: !dry_run, changes, removals, unmanaged }))
 }
 
 fn missing<K: Ord, V>(held: BTreeMap<K, V>, named: &BTreeMap<K, V>) -> Vec<K> {

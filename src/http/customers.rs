@@ -8,22 +8,47 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more, wait};
+use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn};
-use crate::store::{AwsIds, ProvisionCustomer};
+use crate::store::{AwsIds, CustomerFilter, ProvisionCustomer};
 
 /// How often a waiting request looks whether what it waits for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
+    cursor: Option<String>,
+    /// Of this AWS account.
+    account_id: Option<String>,
+    /// Of this legacy buyer.
+    customer_identifier: Option<String>,
+    /// Of this licence.
+    license_arn: Option<String>,
+    /// Whether you have provisioned them, or AWS alone has told of them.
+    claimed: Option<bool>,
+}
+
 /// Customers.
-#[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(Paging), responses((status = 200, body = Items<Customer>), Problems))]
+#[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Params(query): Params<Paging>,
+    Params(query): Params<List>,
 ) -> Result<Json<Items<Customer>>, Problem> {
-    let page = query.page()?;
-    let rows = state.store.customers(one_more(&page)).await?;
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let filter = CustomerFilter {
+        account_id: query.account_id.map(AccountId::new),
+        customer_identifier: query.customer_identifier.map(CustomerIdentifier::new),
+        license_arn: query.license_arn.map(LicenseArn::new),
+        claimed: query.claimed,
+    };
+    let rows = state.store.find_customers(filter, one_more(&page)).await?;
     Ok(items(rows, page.limit, |customer| customer.id.to_string()))
 }
 
@@ -31,14 +56,14 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", operation_id = "showCustomer", params(("id" = String, Path)), responses((status = 200, body = Customer), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<CustomerId>,
 ) -> Result<Json<Customer>, Problem> {
     Ok(Json(known(&state, &id).await?))
 }
 
-pub(super) async fn known(state: &ApiState, id: &str) -> Result<Customer, Problem> {
-    let found = state.store.customer(CustomerId::new(id)).await?;
-    found.ok_or_else(|| Problem::not_found("customer", id))
+pub(super) async fn known(state: &ApiState, id: &CustomerId) -> Result<Customer, Problem> {
+    let found = state.store.customer(id.clone()).await?;
+    found.ok_or_else(|| Problem::not_found("customer", id.as_str()))
 }
 
 /// The customer that a filter means: an alias leads to it here too, and an unknown id finds nothing.
@@ -81,7 +106,7 @@ pub(super) struct Waiting {
 #[utoipa::path(put, path = "/v1/customers/{id}", tag = "customers", operation_id = "provisionCustomer", params(("id" = String, Path), Waiting), request_body = Provision, responses((status = 200, body = Customer), Problems))]
 pub(super) async fn provision(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<CustomerId>,
     Params(query): Params<Waiting>,
     Body(body): Body<Provision>,
 ) -> Result<Json<Customer>, Problem> {
@@ -95,7 +120,7 @@ pub(super) async fn provision(
         return Err(Problem::bad_request("aws.account_id is an AWS account's 12 digits"));
     }
     let request = ProvisionCustomer {
-        id: CustomerId::new(id),
+        id,
         name: body.name,
         email: body.email,
         aws: AwsIds {
@@ -107,7 +132,7 @@ pub(super) async fn provision(
     };
     let customer = state.store.provision_customer(request, state.clock.now()).await?;
     settle(&state, &customer.id, wait).await?;
-    Ok(Json(known(&state, customer.id.as_str()).await?))
+    Ok(Json(known(&state, &customer.id).await?))
 }
 
 /// Waits until no look at AWS is outstanding for a customer, but not longer than asked to.

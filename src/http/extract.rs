@@ -30,15 +30,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = read_body(request, state).await?;
+        let bytes = read_body(request, state, BODY_LIMIT).await?;
         // No body says as much as an empty object: every field may be left out of some.
-        let text = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+        let text = if bytes.trim_ascii().is_empty() { b"{}".as_slice() } else { &bytes };
         must_be_object(text)?;
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let inner = error.into_inner();
-            let place = if path == "." { String::new() } else { format!("{path}: ") };
+            if inner.is_eof() {
+                return Problem::bad_request("the body ends before its JSON does");
+            }
+            let place = if [".", "?"].contains(&path.as_str()) {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
             Problem::bad_request(format!("the body cannot be read: {place}{inner}"))
         })?;
         json.end().map_err(|error| {
@@ -56,14 +63,18 @@ pub(super) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The whole body, refused beyond the limit that the route sets.
+/// The whole body, refused beyond the limit that the route sets, which is this.
 pub(super) async fn read_body<S: Send + Sync>(
     request: Request,
     state: &S,
+    limit: usize,
 ) -> Result<Bytes, Problem> {
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = "the body is larger than this call takes: send it in parts";
+            let detail = format!(
+                "the body is larger than the {} MiB ({limit} bytes) that this call takes: send it in parts",
+                limit / (1024 * 1024)
+            );
             return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail);
         }
         if came_too_slowly(&rejection) {
@@ -85,7 +96,7 @@ fn came_too_slowly(rejection: &BytesRejection) -> bool {
     false
 }
 
-/// What the path names.
+/// What the path names. Ids that the seller chooses are taken by their own types, which check them.
 pub(super) struct Path<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {

@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::{Params, read_body};
+use super::extract::{BODY_LIMIT, Params, read_body};
 use super::{ApiState, Problem, Problems};
 use crate::csv::read_mapping;
 use crate::store::Mapped;
@@ -28,7 +28,7 @@ pub(super) async fn import(
     Params(how): Params<How>,
     request: Request,
 ) -> Result<Json<Mapped>, Problem> {
-    let body = read_body(request, &state).await?;
+    let body = read_body(request, &state, BODY_LIMIT).await?;
     let lines = read_mapping(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
     let dry_run = how.dry_run == Some(true);
     Ok(Json(state.store.import_mapping(lines, dry_run, state.clock.now()).await?))

@@ -7,6 +7,7 @@ mod catalogue;
 mod customers;
 mod door;
 mod extract;
+mod features;
 mod integration;
 mod ledger_files;
 mod mapping;
@@ -14,6 +15,7 @@ mod metering;
 mod notifications;
 mod openapi;
 mod ops;
+mod plans;
 mod problem;
 mod registrations;
 mod serve;
@@ -148,15 +150,16 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalog::product))
         .routes(routes!(catalog::sync))
         .routes(routes!(catalog::show_licensing, catalog::licensing))
-        .routes(routes!(catalog::plans))
-        .routes(routes!(catalog::plan, catalog::put_plan))
-        .routes(routes!(catalog::publish))
-        .routes(routes!(catalog::archive))
-        .routes(routes!(catalog::preview))
-        .routes(routes!(catalog::discard_draft))
-        .routes(routes!(catalog::entitle, catalog::remove_entitlement))
-        .routes(routes!(catalog::features))
-        .routes(routes!(catalog::feature, catalog::put_feature))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::show, plans::put, plans::remove))
+        .routes(routes!(plans::versions))
+        .routes(routes!(plans::publish))
+        .routes(routes!(plans::archive))
+        .routes(routes!(plans::preview))
+        .routes(routes!(plans::discard_draft))
+        .routes(routes!(plans::entitle, plans::remove_entitlement))
+        .routes(routes!(features::list))
+        .routes(routes!(features::show, features::put))
         .routes(routes!(catalogue::export, catalogue::apply))
         .routes(routes!(customers::list))
         .routes(routes!(customers::show, customers::provision))

@@ -43,6 +43,13 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// The same, wrong in this place of what was sent.
+    #[must_use]
+    pub(super) fn at(mut self, place: &[String]) -> Self {
+        self.detail = format!("{}: {}", place.join("."), self.detail);
+        self.with("at", json!(place))
+    }
+
     /// With one more member.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
@@ -138,11 +145,15 @@ impl From<ImportError> for Problem {
             ImportError::IdTaken(_) | ImportError::CodeTaken { .. } => {
                 Self::new(StatusCode::CONFLICT, "id-taken", error.to_string())
             }
+            ImportError::ImportedAs { .. } => {
+                Self::new(StatusCode::CONFLICT, "already-imported", error.to_string())
+            }
             ImportError::SoldDirectly(_) => {
                 Self::new(StatusCode::CONFLICT, "sold-directly", error.to_string())
             }
-            ImportError::Store(_) => match error {
+            ImportError::Store(_) | ImportError::Plan(_) => match error {
                 ImportError::Store(error) => error.into(),
+                ImportError::Plan(error) => error.into(),
                 _ => unprocessable("import-refused"),
             },
         }
@@ -157,9 +168,12 @@ impl From<PlanError> for Problem {
             | PlanError::UnknownFeature(_)
             | PlanError::UnknownProduct(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
             PlanError::SoldByAws(_) => Self::new(StatusCode::CONFLICT, "sold-by-aws", detail),
-            PlanError::OverageWithoutLimit | PlanError::OverageOfUnmetered(_) => {
+            PlanError::Terms(fault) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
+                    .with("field", json!(fault.field))
             }
+            PlanError::Archived(_) => Self::new(StatusCode::CONFLICT, "plan-archived", detail),
+            PlanError::InUse { .. } => Self::new(StatusCode::CONFLICT, "plan-in-use", detail),
             PlanError::Store(error) => error.into(),
         }
     }
@@ -176,6 +190,7 @@ impl From<CatalogueError> for Problem {
                 Self::new(StatusCode::CONFLICT, "plan-published", detail)
             }
             CatalogueError::DraftOfDraft(_) => Self::bad_request(detail),
+            CatalogueError::At { place, source } => Self::from(*source).at(&place),
             CatalogueError::Import(error) => error.into(),
             CatalogueError::Feature(error) => error.into(),
             CatalogueError::Plan(error) => error.into(),
@@ -211,6 +226,10 @@ impl From<FeatureError> for Problem {
         match error {
             FeatureError::UnknownDimension { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-dimension", detail)
+            }
+            FeatureError::NotMetered { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-feature", detail)
+                    .with("field", json!("dimensions"))
             }
             FeatureError::OtherType { .. } => {
                 Self::new(StatusCode::CONFLICT, "feature-type-fixed", detail)

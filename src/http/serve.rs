@@ -208,7 +208,7 @@ mod tests {
             tokio::time::sleep(SOON * 3).await;
             "at last"
         };
-        let read = async |request: Request| read_body(request, &()).await.map(|_| "read");
+        let read = async |request: Request| read_body(request, &(), 1024).await.map(|_| "read");
         let router = Router::new().route("/late", get(late)).route("/read", post(read));
         let stop = CancellationToken::new();
         (tokio::spawn(bound.serve_within(limits, router, stop.clone())), stop)

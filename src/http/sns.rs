@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 
-use super::extract::read_body;
+use super::extract::{BODY_LIMIT, read_body};
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 
@@ -18,7 +18,7 @@ pub(super) async fn receive(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let body = read_body(request, &state).await?;
+    let body = read_body(request, &state, BODY_LIMIT).await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Problem::bad_request("an SNS message is JSON in UTF-8"))?;
     match state.sns.take_in(text).await {

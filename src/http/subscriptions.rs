@@ -10,7 +10,7 @@ use super::customers::{canonical, known};
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more, page};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
-    CustomerId, PlanId, ProductId, Quantity, Status, Subscription, SubscriptionId,
+    CustomerId, PlanId, ProductId, Quantity, Source, Status, Subscription, SubscriptionId,
 };
 use crate::store::{DirectSubscription, Page, SubscriptionFilter};
 
@@ -27,6 +27,9 @@ pub(super) struct Filter {
     product_id: Option<String>,
     plan_id: Option<String>,
     status: Option<Status>,
+    /// Bought there.
+    #[param(inline)]
+    source: Option<Source>,
 }
 
 /// Subscriptions.
@@ -41,6 +44,7 @@ pub(super) async fn list(
         product_id: query.product_id.map(ProductId::new),
         plan_id: query.plan_id.map(PlanId::new),
         status: query.status,
+        source: query.source,
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     listed(&state, filter, page).await
@@ -50,7 +54,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn of_customer(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<CustomerId>,
     Params(query): Params<Paging>,
 ) -> Result<Json<Items<Subscription>>, Problem> {
     let customer = known(&state, &id).await?;
@@ -73,10 +77,10 @@ async fn listed(
 #[utoipa::path(get, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "showSubscription", params(("id" = String, Path)), responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<SubscriptionId>,
 ) -> Result<Json<Subscription>, Problem> {
-    let found = state.store.subscription(SubscriptionId::new(&id)).await?;
-    found.map(Json).ok_or_else(|| Problem::not_found("subscription", &id))
+    let found = state.store.subscription(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("subscription", id.as_str()))
 }
 
 /// A subscription that the seller sold.
@@ -99,12 +103,11 @@ pub(super) struct PutSubscription {
 #[utoipa::path(put, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "putSubscription", params(("id" = String, Path)), request_body = PutSubscription, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn put(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<SubscriptionId>,
     Body(body): Body<PutSubscription>,
 ) -> Result<Json<Subscription>, Problem> {
     let PutSubscription { customer_id, plan_id, quantity, trial, status, starts_at, ends_at } =
         body;
-    let id = SubscriptionId::new(id);
     let trial = match status {
         None | Some(Status::Active) => trial,
         Some(Status::Trialing) => true,
@@ -130,10 +133,10 @@ pub(super) async fn put(
     responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn end(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<SubscriptionId>,
 ) -> Result<Json<Subscription>, Problem> {
     let now = state.clock.now();
-    Ok(Json(state.store.cancel_direct(SubscriptionId::new(id), None, now).await?))
+    Ok(Json(state.store.cancel_direct(id, None, now).await?))
 }
 
 /// When a subscription is to end.
@@ -147,9 +150,9 @@ pub(super) struct Cancel {
 #[utoipa::path(post, path = "/v1/subscriptions/{id}/cancel", tag = "subscriptions", operation_id = "cancelSubscription", params(("id" = String, Path)), request_body = Cancel, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    Path(id): Path<SubscriptionId>,
     Body(body): Body<Cancel>,
 ) -> Result<Json<Subscription>, Problem> {
     let now = state.clock.now();
-    Ok(Json(state.store.cancel_direct(SubscriptionId::new(id), body.at, now).await?))
+    Ok(Json(state.store.cancel_direct(id, body.at, now).await?))
 }

@@ -31,7 +31,7 @@ pub(super) async fn report(
 ) -> Result<Json<Receipt>, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.unwrap_or_default().to_owned();
-    let body = read_body(request, &state).await?;
+    let body = read_body(request, &state, BODY_LIMIT).await?;
     let UsageRead { events, mut rejected } = read(&kind, &body)?;
     let receipt =
         state.store.append_usage(events, state.metering_window, state.clock.now()).await?;
@@ -103,6 +103,11 @@ fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
     #[serde(deny_unknown_fields)]
     struct Report {
         events: Vec<Box<RawValue>>,
+    }
+    if body.trim_ascii().is_empty() {
+        return Err(Problem::bad_request(
+            "the body is empty: send {\"events\":[…]}, or one event a line as application/x-ndjson",
+        ));
     }
     must_be_object(body)?;
     let report: Report = serde_json::from_slice(body).map_err(|error| {

@@ -7,19 +7,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::apply_plan::apply_plan;
+use super::exporting::{export_in, removed_dimensions_in};
 use super::features::{feature_in, put_feature_in};
-use super::importing::{Mapping, import_in, map_in};
-use super::plan_entitlements::{put_entitlement_in, remove_entitlement_in};
-use super::plans::{known_plan, plan_in, put_plan_in};
+use super::importing::{Mapping, import_in, map_in, unmap_in};
 use super::products::product_in;
-use super::publishing::{archive_in, discard_in, publish_in};
 use super::{
-    During, FeatureError, ImportError, ImportProduct, Listing, PlanError, Store, StoreError,
+    FeatureChange, FeatureError, ImportError, ImportProduct, Listing, PlanError, Store, StoreError,
 };
-use crate::domain::catalogue::{
-    Catalogue, Change, FeatureEntry, PlanEntry, ProductEntry, TermsEntry, differences,
-};
-use crate::domain::plan::{Audience, Dimension, Feature, Plan, PlanEntitlement, PlanStatus};
+use crate::domain::catalogue::{Catalogue, Change, FeatureEntry, ProductEntry, differences};
+use crate::domain::plan::{Audience, Dimension};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
 /// A file to apply.
@@ -63,12 +60,32 @@ pub enum CatalogueError {
     /// A plan could not be written.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// What is wrong is in this place of the file.
+    #[error("{}: {source}", place.join("."))]
+    At {
+        /// The keys that lead there.
+        place: Vec<String>,
+        /// What is wrong.
+        source: Box<Self>,
+    },
     /// Nothing is wrong: these changes were undone, as was asked.
     #[error("this was a dry run")]
     DryRun(Vec<Change>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CatalogueError {
+    /// The same with the place of the file where it is wrong; what is within a place is told from without.
+    pub(super) fn at(error: impl Into<Self>, outer: &[&str]) -> Self {
+        let outer = outer.iter().map(|key| (*key).to_owned());
+        match error.into() {
+            Self::At { place, source } => Self::At { place: outer.chain(place).collect(), source },
+            error @ Self::Store(_) => error,
+            error => Self::At { place: outer.collect(), source: Box::new(error) },
+        }
+    }
 }
 
 impl Store {
@@ -113,13 +130,16 @@ fn apply_in(
 ) -> Result<Vec<Change>, CatalogueError> {
     let before = written(&export_in(connection)?)?;
     for (id, entry) in &applying.file.products {
-        apply_product(connection, id, entry, applying, now)?;
+        apply_product(connection, id, entry, applying, now)
+            .map_err(|error| CatalogueError::at(error, &["products", id.as_str()]))?;
     }
     for (id, entry) in &applying.file.features {
-        apply_feature(connection, id, entry, now)?;
+        apply_feature(connection, id, entry, now)
+            .map_err(|error| CatalogueError::at(error, &["features", id.as_str()]))?;
     }
     for (id, entry) in &applying.file.plans {
-        apply_plan(connection, id, entry, applying.audience, now)?;
+        apply_plan(connection, id, entry, applying.audience, now)
+            .map_err(|error| CatalogueError::at(error, &["plans", id.as_str()]))?;
     }
     let after = written(&export_in(connection)?)?;
     Ok(differences(&before, &after))
@@ -137,54 +157,46 @@ fn apply_product(
     applying: &Applying,
     now: Timestamp,
 ) -> Result<(), CatalogueError> {
-    let held = product_in(connection, id)?;
-    if let Some(held) = held.as_ref().filter(|held| held.entity_id != entry.entity_id) {
-        let (product, held, said) = (id.clone(), held.entity_id.clone(), entry.entity_id.clone());
+    let Some(held) = product_in(connection, id)? else {
+        let listing = applying.listings.get(&entry.entity_id);
+        let listing = listing.ok_or_else(|| ImportError::NotListed(entry.entity_id.clone()))?;
+        let import = ImportProduct {
+            product_id: Some(id.clone()),
+            listing: listing.clone(),
+            plans: entry.plans.clone().unwrap_or_default(),
+            usage_plan: entry.usage_plan.clone(),
+            features: BTreeMap::new(),
+        };
+        import_in(connection, &import, now)?;
+        return Ok(());
+    };
+    if held.entity_id != entry.entity_id {
+        let (product, held, said) = (id.clone(), held.entity_id, entry.entity_id.clone());
         return Err(CatalogueError::OtherListing { product, held, said });
     }
-    let mapped: BTreeMap<DimensionKey, PlanId> = held
+    // A mapping of a dimension that is gone stays as it was, named or not: those who bought it have the plan.
+    let (gone, listed): (Vec<Dimension>, Vec<Dimension>) =
+        held.dimensions.into_iter().partition(|it| it.removed_at.is_some());
+    let mapped = |dimensions: &[Dimension]| -> BTreeMap<DimensionKey, PlanId> {
+        dimensions.iter().filter_map(|it| Some((it.key.clone(), it.plan_id.clone()?))).collect()
+    };
+    let (gone, mapped) = (mapped(&gone), mapped(&listed));
+    let named = entry.plans.as_ref().unwrap_or(&mapped);
+    let usage_plan =
+        entry.usage_plan.as_ref().filter(|it| Some(*it) != held.usage_plan_id.as_ref());
+    let held_as = |key: &DimensionKey| mapped.get(key).or_else(|| gone.get(key));
+    let plans: BTreeMap<DimensionKey, PlanId> = named
         .iter()
-        .flat_map(|product| &product.dimensions)
-        .filter_map(|it| Some((it.key.clone(), it.plan_id.clone()?)))
+        .filter(|(key, plan)| held_as(key) != Some(*plan))
+        .map(|(key, plan)| (key.clone(), plan.clone()))
         .collect();
-    let usage_plan = held.as_ref().and_then(|product| product.usage_plan_id.clone());
-    let as_it_is = entry.usage_plan.is_none() || entry.usage_plan == usage_plan;
-    if held.is_some() && mapped == entry.plans && as_it_is {
-        return Ok(());
+    if !plans.is_empty() || usage_plan.is_some() {
+        let features = BTreeMap::new();
+        let mapping = Mapping { plans: &plans, usage_plan, features: &features };
+        map_in(connection, id, &held.title, &listed, &mapping, now)?;
     }
-    let features = BTreeMap::new();
-    match (&held, applying.listings.get(&entry.entity_id)) {
-        (Some(product), _) => {
-            // A mapping of a dimension that is gone stays as it was.
-            let changed = entry.plans.iter().filter(|(key, plan)| mapped.get(*key) != Some(*plan));
-            let plans = changed.map(|(key, plan)| (key.clone(), plan.clone())).collect();
-            let listed: Vec<Dimension> =
-                product.dimensions.iter().filter(|it| it.removed_at.is_none()).cloned().collect();
-            let usage_plan = entry.usage_plan.as_ref();
-            let mapping = Mapping { plans: &plans, usage_plan, features: &features };
-            map_in(connection, id, &product.title, &listed, &mapping, now)?;
-        }
-        (None, Some(listing)) => {
-            let import = ImportProduct {
-                product_id: Some(id.clone()),
-                listing: listing.clone(),
-                plans: entry.plans.clone(),
-                usage_plan: entry.usage_plan.clone(),
-                features,
-            };
-            import_in(connection, &import, now)?;
-        }
-        (None, None) => return Err(ImportError::NotListed(entry.entity_id.clone()).into()),
-    }
-    for key in mapped.keys().filter(|key| !entry.plans.contains_key(*key)) {
-        connection
-            .prepare_cached(
-                "UPDATE dimensions SET plan_id = NULL WHERE product_id = ?1 AND key = ?2",
-            )
-            .and_then(|mut update| update.execute((id.as_str(), key.as_str())))
-            .during("unmap a dimension")?;
-    }
-    Ok(())
+    let unnamed = mapped.keys().filter(|key| !named.contains_key(*key));
+    Ok(unmap_in(connection, id, unnamed, now)?)
 }
 
 fn apply_feature(
@@ -193,127 +205,15 @@ fn apply_feature(
     entry: &FeatureEntry,
     now: Timestamp,
 ) -> Result<(), CatalogueError> {
-    let FeatureEntry { name, kind, unit, when_stale, dimensions } = entry.clone();
-    let feature = Feature { id: id.clone(), name, kind, unit, dimensions, when_stale };
-    if feature_in(connection, id)?.as_ref() != Some(&feature) {
-        put_feature_in(connection, &feature, now)?;
+    let FeatureEntry { name, kind, unit, when_stale, mut dimensions } = entry.clone();
+    if let (Some(named), Some(held)) = (&mut dimensions, feature_in(connection, id)?) {
+        // No file names a dimension that is gone, so none unlinks it: usage of it may still be billed.
+        let gone = removed_dimensions_in(connection)?;
+        for link in held.dimensions.into_iter().filter(|link| gone.contains(link)) {
+            named.entry(link.0).or_insert(link.1);
+        }
     }
+    let change = FeatureChange { id: id.clone(), name, kind, unit, dimensions, when_stale };
+    put_feature_in(connection, &change, now)?;
     Ok(())
-}
-
-fn apply_plan(
-    connection: &Connection,
-    id: &PlanId,
-    entry: &PlanEntry,
-    audience: Audience,
-    now: Timestamp,
-) -> Result<(), CatalogueError> {
-    let held = plan_in(connection, id)?;
-    let same = |held: &Plan| {
-        held.name == entry.name && (entry.product.is_none() || held.product_id == entry.product)
-    };
-    if !held.as_ref().is_some_and(same) {
-        put_plan_in(connection, id, &entry.name, entry.product.clone(), now)?;
-    }
-    let published = held.as_ref().is_some_and(|plan| plan.version.is_some());
-    if entry.status == PlanStatus::Draft && published {
-        return Err(CatalogueError::Published(id.clone()));
-    }
-    if entry.status == PlanStatus::Draft && entry.draft.is_some() {
-        return Err(CatalogueError::DraftOfDraft(id.clone()));
-    }
-    if published {
-        // What is compared and changed is what is published.
-        let settled = held.iter().all(|plan| listed(&plan.entitlements) == entry.entitlements);
-        if !settled || entry.draft.is_none() {
-            discard_in(connection, id, now)?;
-        }
-    }
-    if !published || known_plan(connection, id)?.draft.is_none() {
-        become_in(connection, id, &entry.entitlements, now)?;
-    }
-    match entry.status {
-        PlanStatus::Draft => {}
-        PlanStatus::Published => {
-            let plan = known_plan(connection, id)?;
-            let settled = plan.status == PlanStatus::Published
-                && listed(&plan.entitlements) == entry.entitlements;
-            if !settled {
-                publish_in(connection, id, audience, now)?;
-            }
-        }
-        PlanStatus::Archived => {
-            if known_plan(connection, id)?.draft.is_some() && entry.draft.is_none() {
-                publish_in(connection, id, audience, now)?;
-            }
-            archive_in(connection, id, now)?;
-        }
-    }
-    if let Some(draft) = &entry.draft {
-        become_in(connection, id, draft, now)?;
-    }
-    Ok(())
-}
-
-/// Makes a plan's newest version grant just this.
-fn become_in(
-    connection: &Connection,
-    id: &PlanId,
-    wanted: &BTreeMap<FeatureId, TermsEntry>,
-    now: Timestamp,
-) -> Result<(), CatalogueError> {
-    for (feature_id, TermsEntry(terms)) in wanted {
-        let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
-        put_entitlement_in(connection, id, &entitlement, now)?;
-    }
-    for held in known_plan(connection, id)?.newest() {
-        if !wanted.contains_key(&held.feature_id) {
-            remove_entitlement_in(connection, id, &held.feature_id, now)?;
-        }
-    }
-    Ok(())
-}
-
-fn listed(entitlements: &[PlanEntitlement]) -> BTreeMap<FeatureId, TermsEntry> {
-    entitlements.iter().map(|it| (it.feature_id.clone(), TermsEntry(it.terms.clone()))).collect()
-}
-
-fn export_in(connection: &Connection) -> Result<Catalogue, StoreError> {
-    let mut catalogue = Catalogue::default();
-    for id in ids(connection, "SELECT id FROM products ORDER BY id")? {
-        let id = ProductId::new(id);
-        let Some(product) = product_in(connection, &id)? else { continue };
-        let plans = product.dimensions.into_iter().filter_map(|it| Some((it.key, it.plan_id?)));
-        let entry = ProductEntry {
-            entity_id: product.entity_id,
-            usage_plan: product.usage_plan_id,
-            plans: plans.collect(),
-        };
-        catalogue.products.insert(id, entry);
-    }
-    for id in ids(connection, "SELECT id FROM features ORDER BY id")? {
-        let Some(feature) = feature_in(connection, &FeatureId::new(id))? else { continue };
-        let Feature { id, name, kind, unit, dimensions, when_stale } = feature;
-        let entry = FeatureEntry { name, kind, unit, when_stale, dimensions };
-        catalogue.features.insert(id, entry);
-    }
-    for id in ids(connection, "SELECT id FROM plans ORDER BY id")? {
-        let Some(plan) = plan_in(connection, &PlanId::new(id))? else { continue };
-        let entry = PlanEntry {
-            name: plan.name,
-            product: plan.product_id,
-            status: plan.status,
-            entitlements: listed(&plan.entitlements),
-            draft: plan.draft.map(|draft| listed(&draft.entitlements)),
-        };
-        catalogue.plans.insert(plan.id, entry);
-    }
-    Ok(catalogue)
-}
-
-fn ids(connection: &Connection, statement: &'static str) -> Result<Vec<String>, StoreError> {
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
-        .during("list the catalogue")
 }

@@ -4,12 +4,49 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
+use serde::Serialize;
 
 use super::convert::millis;
+use super::events::append_event_in;
 use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Feature, FeatureKind, WhenStale, Word};
 use crate::domain::{DimensionKey, FeatureId, ProductId};
+
+/// What is said of a feature; what is left out stays as it is.
+#[derive(Clone, Debug)]
+pub struct FeatureChange {
+    /// Its id.
+    pub id: FeatureId,
+    /// Its name.
+    pub name: String,
+    /// What kind it is.
+    pub kind: FeatureKind,
+    /// What one of it is; nothing if empty.
+    pub unit: Option<String>,
+    /// The metered dimensions that its usage is billed to; they replace those that it has.
+    pub dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
+    /// What is answered on old knowledge.
+    pub when_stale: Option<WhenStale>,
+}
+
+impl From<Feature> for FeatureChange {
+    fn from(feature: Feature) -> Self {
+        let Feature { id, name, kind, unit, dimensions, when_stale } = feature;
+        let (dimensions, when_stale) = (Some(dimensions), Some(when_stale));
+        Self { id, name, kind, unit, dimensions, when_stale }
+    }
+}
+
+/// What the outbox is told of a feature that changed.
+#[derive(Serialize)]
+struct Updated<'a> {
+    #[serde(flatten)]
+    feature: &'a Feature,
+    /// The dimensions that its usage is billed to no more.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unlinked: BTreeMap<&'a ProductId, &'a DimensionKey>,
+}
 
 /// Why a feature could not be written as asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +58,16 @@ pub enum FeatureError {
         product: ProductId,
         /// The dimension.
         dimension: DimensionKey,
+    },
+    /// Only usage is billed.
+    #[error(
+        "dimensions: feature {id} is {kind}, and only the usage of a metered feature is billed to a dimension"
+    )]
+    NotMetered {
+        /// The feature.
+        id: FeatureId,
+        /// Its type.
+        kind: String,
     },
     /// Usage was counted by its kind.
     #[error("feature {id} is {held}; a feature keeps its type, make another one")]
@@ -39,14 +86,14 @@ impl Store {
     /// Makes or changes a feature.
     pub async fn put_feature(
         &self,
-        feature: Feature,
+        change: impl Into<FeatureChange>,
         now: Timestamp,
     ) -> Result<Feature, FeatureError> {
-        self.write(move |connection| {
-            put_feature_in(connection, &feature, now)?;
-            Ok(feature)
-        })
-        .await
+        let change = change.into();
+        let feature =
+            self.write(move |connection| put_feature_in(connection, &change, now)).await?;
+        self.nudge_events();
+        Ok(feature)
     }
 
     /// Features, in the order of their ids.
@@ -77,16 +124,32 @@ impl Store {
 /// Makes or changes a feature.
 pub(super) fn put_feature_in(
     connection: &Connection,
-    feature: &Feature,
+    change: &FeatureChange,
     now: Timestamp,
-) -> Result<(), FeatureError> {
-    if let Some(held) = feature_in(connection, &feature.id)?
-        && held.kind != feature.kind
-    {
-        let id = feature.id.clone();
+) -> Result<Feature, FeatureError> {
+    let held = feature_in(connection, &change.id)?;
+    let FeatureChange { id, name, kind, unit, dimensions, when_stale } = change.clone();
+    if let Some(held) = held.as_ref().filter(|held| held.kind != kind) {
         return Err(FeatureError::OtherType { id, held: held.kind.word() });
     }
+    let (held_unit, held_dimensions, held_stale) =
+        held.map_or_else(Default::default, |it| (it.unit, it.dimensions, it.when_stale));
+    let feature = Feature {
+        unit: unit.or(held_unit).filter(|unit| !unit.is_empty()),
+        when_stale: when_stale.unwrap_or(held_stale),
+        dimensions: dimensions.unwrap_or_else(|| held_dimensions.clone()),
+        id,
+        name,
+        kind,
+    };
+    if kind != FeatureKind::Metered && !feature.dimensions.is_empty() {
+        let (id, kind) = (feature.id, kind.word());
+        return Err(FeatureError::NotMetered { id, kind });
+    }
     for (product, dimension) in &feature.dimensions {
+        if held_dimensions.get(product) == Some(dimension) {
+            continue;
+        }
         let known = connection
             .prepare_cached(
                 "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
@@ -100,14 +163,27 @@ pub(super) fn put_feature_in(
             });
         }
     }
-    Ok(write_feature_in(connection, feature, now)?)
+    write_feature_in(connection, &feature, now)?;
+    Ok(feature)
 }
 
+/// Writes a feature whole. One that changes is told of, with the dimensions that it bills no more: usage of it is
+/// not billed there from now on.
 pub(super) fn write_feature_in(
     connection: &Connection,
     feature: &Feature,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let held = feature_in(connection, &feature.id)?;
+    if held.as_ref() == Some(feature) {
+        return Ok(());
+    }
+    let held_dimensions = held.map(|held| held.dimensions).unwrap_or_default();
+    let unlinked = held_dimensions
+        .iter()
+        .filter(|(product, dimension)| feature.dimensions.get(*product) != Some(*dimension))
+        .collect();
+    append_event_in(connection, "feature.updated", None, &Updated { feature, unlinked }, now)?;
     connection
         .prepare_cached(
             "INSERT INTO features (id, name, type, unit, when_stale, updated_at_ms)

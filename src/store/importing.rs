@@ -9,11 +9,11 @@ use super::convert::millis;
 use super::events::append_event_in;
 use super::features::{feature_in, write_feature_in};
 use super::owners::note_owner_in;
-use super::plans::write_plan_in;
+use super::plans::{settle_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
-use super::{During, Store, StoreError};
+use super::{During, PlanError, Store, StoreError};
 use crate::domain::plan::{Dimension, Feature, FeatureKind, Product, WhenStale};
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Source};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
 
 /// How to import a listing.
 #[derive(Clone, Debug)]
@@ -47,6 +47,16 @@ pub enum ImportError {
         /// Those that it has.
         known: String,
     },
+    /// The listing has another id already.
+    #[error(
+        "listing {entity} is imported as product {held}: leave product_id out, or say {held}; a product keeps its id"
+    )]
+    ImportedAs {
+        /// The listing.
+        entity: EntityId,
+        /// Its product.
+        held: ProductId,
+    },
     /// The id is another listing's.
     #[error("product {0} is another listing")]
     IdTaken(ProductId),
@@ -69,6 +79,9 @@ pub enum ImportError {
     /// The feature is of another kind.
     #[error("feature {0} is not metered: it has no usage to bill")]
     FeatureNotMetered(FeatureId),
+    /// A plan could not be written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,6 +112,12 @@ pub(super) fn import_in(
         .as_ref()
         .ok_or_else(|| ImportError::NoProductCode(listing.entity_id.clone()))?;
     let held = product_of_entity(connection, &listing.entity_id)?;
+    if let (Some(held), Some(said)) = (&held, &import.product_id)
+        && held.id != *said
+    {
+        let (entity, held) = (listing.entity_id.clone(), held.id.clone());
+        return Err(ImportError::ImportedAs { entity, held });
+    }
     let id = match &held {
         Some(held) => held.id.clone(),
         None => {
@@ -166,7 +185,7 @@ pub(super) fn map_in(
     for (key, plan) in mapping.plans {
         let dimension = by_key.get(key);
         let name = dimension.map_or(plan.as_str(), |dimension| dimension.name.as_str());
-        write_plan_in(connection, plan, name, Some(id), Source::Aws, now)?;
+        write_plan_in(connection, plan, name, Some(id), now)?;
         if dimension.is_some_and(|dimension| dimension.is_entitled()) {
             map_dimension(connection, id, key, plan)?;
         } else {
@@ -180,7 +199,8 @@ pub(super) fn map_in(
         .or(held)
         .or_else(|| (!sells_contracts).then(|| PlanId::new(format!("{id}-usage"))));
     if let Some(plan) = &usage_plan {
-        write_plan_in(connection, plan, &format!("{title} usage"), Some(id), Source::Aws, now)?;
+        refuse_sold_directly(connection, plan)?;
+        write_plan_in(connection, plan, &format!("{title} usage"), Some(id), now)?;
     }
     connection
         .prepare_cached("UPDATE products SET usage_plan_id = ?2 WHERE id = ?1")
@@ -188,7 +208,25 @@ pub(super) fn map_in(
             update.execute((id.as_str(), usage_plan.as_ref().map(PlanId::as_str)))
         })
         .during("set a product's usage plan")?;
-    Ok(())
+    Ok(settle_sources_in(connection, now)?)
+}
+
+/// Has dimensions mean no plan any more.
+pub(super) fn unmap_in<'a>(
+    connection: &Connection,
+    id: &ProductId,
+    keys: impl Iterator<Item = &'a DimensionKey>,
+    now: Timestamp,
+) -> Result<(), ImportError> {
+    for key in keys {
+        connection
+            .prepare_cached(
+                "UPDATE dimensions SET plan_id = NULL WHERE product_id = ?1 AND key = ?2",
+            )
+            .and_then(|mut update| update.execute((id.as_str(), key.as_str())))
+            .during("unmap a dimension")?;
+    }
+    Ok(settle_sources_in(connection, now)?)
 }
 
 /// A plan with customers of the seller's own would turn into one that AWS sells under them.

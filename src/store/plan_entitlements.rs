@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::plans::{changed_plan, exists, known_plan};
+use super::features::feature_in;
+use super::plans::{changed_plan, known_plan};
 use super::{During, PlanError, Store, StoreError};
-use crate::domain::plan::{Bill, EntitlementTerms, Plan, PlanEntitlement, Word};
+use crate::domain::plan::{EntitlementTerms, Plan, PlanEntitlement, Word};
 use crate::domain::{FeatureId, PlanId, Quantity};
 
 impl Store {
@@ -42,16 +43,12 @@ pub(super) fn put_entitlement_in(
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     let plan = known_plan(connection, plan_id)?;
-    let feature_id = &entitlement.feature_id;
-    if !exists(connection, "SELECT 1 FROM features WHERE id = ?1", feature_id.as_str())? {
-        return Err(PlanError::UnknownFeature(feature_id.clone()));
-    }
-    check_overage(connection, feature_id, &entitlement.terms)?;
-    if plan.newest().contains(entitlement) {
+    let entitlement = settled_in(connection, entitlement)?;
+    if plan.newest().contains(&entitlement) {
         return Ok(plan);
     }
     let version = draft_in(connection, plan_id)?;
-    write_entitlement_in(connection, plan_id, version, entitlement)?;
+    write_entitlement_in(connection, plan_id, version, &entitlement)?;
     changed_plan(connection, plan_id, "plan.updated", now)
 }
 
@@ -130,22 +127,17 @@ fn write_entitlement_in(
     Ok(())
 }
 
-fn check_overage(
+/// The entitlement as it is kept, if its terms make sense for its feature.
+pub(super) fn settled_in(
     connection: &Connection,
-    feature: &FeatureId,
-    terms: &EntitlementTerms,
-) -> Result<(), PlanError> {
-    if terms.bill != Bill::Overage {
-        return Ok(());
-    }
-    if terms.limit.is_none() && !terms.unlimited {
-        return Err(PlanError::OverageWithoutLimit);
-    }
-    let metered = "SELECT 1 FROM features WHERE id = ?1 AND type = 'metered'";
-    if !exists(connection, metered, feature.as_str())? {
-        return Err(PlanError::OverageOfUnmetered(feature.clone()));
-    }
-    Ok(())
+    entitlement: &PlanEntitlement,
+) -> Result<PlanEntitlement, PlanError> {
+    let feature_id = entitlement.feature_id.clone();
+    let Some(feature) = feature_in(connection, &feature_id)? else {
+        return Err(PlanError::UnknownFeature(feature_id));
+    };
+    let terms = entitlement.terms.clone().settled(&feature_id, feature.kind)?;
+    Ok(PlanEntitlement { feature_id, terms })
 }
 
 /// What a version of a plan grants.

@@ -9,7 +9,9 @@ use super::page::Page;
 use super::plan_entitlements::entitlements_in;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Plan, PlanDraft, PlanStatus, SoldAs, Word};
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Source};
+use crate::domain::{
+    DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Source, TermsFault,
+};
 
 /// Why a plan could not be changed as asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,28 +28,56 @@ pub enum PlanError {
     /// AWS sells the plan: its name is ours, but whose it is and what it costs is not.
     #[error("plan {0} is sold by AWS and belongs to its product")]
     SoldByAws(PlanId),
-    /// Nothing is included, so nothing is beyond it.
+    /// The terms make no sense for the feature.
+    #[error(transparent)]
+    Terms(#[from] TermsFault),
+    /// Nobody can be subscribed to it anew, and publishing would change that.
     #[error(
-        "bill \"overage\" bills what is beyond the limit: give a limit, or \"unlimited\": true"
+        "plan {0} is archived: publish it with \"reopen\": true to sell it again, or with \"to\": \"all\" to give those who have it the new version and keep it archived"
     )]
-    OverageWithoutLimit,
-    /// Nothing of the feature is counted.
-    #[error("bill \"overage\" needs a metered feature, and {0} is not one")]
-    OverageOfUnmetered(FeatureId),
+    Archived(PlanId),
+    /// Somebody has or had it, or something means it.
+    #[error("plan {id} is not removed: {reason}; archive it")]
+    InUse {
+        /// The plan.
+        id: PlanId,
+        /// What refers to it.
+        reason: &'static str,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Which plans to list.
+#[derive(Clone, Debug, Default)]
+pub struct PlanFilter {
+    /// In this status.
+    pub status: Option<PlanStatus>,
+    /// Of this product, as the product shows them.
+    pub product_id: Option<ProductId>,
+}
+
 impl Store {
     /// Plans, in the order of their ids.
-    pub async fn plans(&self, page: Page) -> Result<Vec<Plan>, StoreError> {
+    pub async fn plans(&self, filter: PlanFilter, page: Page) -> Result<Vec<Plan>, StoreError> {
         self.read(move |connection| {
             let ids: Vec<String> = connection
-                .prepare_cached("SELECT id FROM plans WHERE id > ?1 ORDER BY id LIMIT ?2")
+                .prepare_cached(
+                    "SELECT id FROM plans p WHERE id > :after
+                       AND (:status IS NULL OR status = :status)
+                       AND (:product IS NULL OR product_id = :product
+                         OR EXISTS (SELECT 1 FROM dimensions WHERE product_id = :product AND plan_id = p.id)
+                         OR EXISTS (SELECT 1 FROM products WHERE id = :product AND usage_plan_id = p.id))
+                     ORDER BY id LIMIT :limit",
+                )
                 .and_then(|mut select| {
-                    let after = page.after.unwrap_or_default();
-                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
+                    let parameters = named_params! {
+                        ":after": page.after.unwrap_or_default(), ":limit": page.limit,
+                        ":status": filter.status.map(|status| status.word()),
+                        ":product": filter.product_id.as_ref().map(ProductId::as_str),
+                    };
+                    select.query_map(parameters, |row| row.get(0))?.collect()
                 })
                 .during("list plans")?;
             let mut plans = Vec::with_capacity(ids.len());
@@ -97,7 +127,7 @@ pub(super) fn put_plan_in(
     }
     let product_id = product_id.or_else(|| held.as_ref()?.product_id.clone());
     if held.is_none() {
-        write_plan_in(connection, id, name, product_id.as_ref(), Source::Direct, now)?;
+        write_plan_in(connection, id, name, product_id.as_ref(), now)?;
     }
     connection
         .prepare_cached("UPDATE plans SET name = ?2, product_id = ?3 WHERE id = ?1")
@@ -140,30 +170,48 @@ pub(super) fn exists(
         .during("look up an id")
 }
 
-/// Makes a plan unless there is one. What a dimension is mapped to is sold by AWS from then on, and belongs to the
-/// first product that it was mapped in.
+/// Makes a plan unless there is one. It belongs to the first product that it was mapped in.
 pub(super) fn write_plan_in(
     connection: &Connection,
     id: &PlanId,
     name: &str,
     product_id: Option<&ProductId>,
-    source: Source,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO plans (id, name, product_id, source, status, created_at_ms, updated_at_ms)
-             VALUES (:id, :name, :product, :source, 'draft', :now, :now)
-             ON CONFLICT DO UPDATE SET product_id = ifnull(product_id, :product),
-                 source = CASE WHEN :source = 'aws' THEN 'aws' ELSE source END, updated_at_ms = :now",
+             VALUES (:id, :name, :product, 'direct', 'draft', :now, :now)
+             ON CONFLICT DO UPDATE SET product_id = ifnull(product_id, :product), updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
                 ":id": id.as_str(), ":name": name, ":product": product_id.map(ProductId::as_str),
-                ":source": source.as_str(), ":now": millis(now),
+                ":now": millis(now),
             })
         })
         .during("write a plan")?;
+    Ok(())
+}
+
+/// Says of each plan whether AWS sells it, after a mapping has changed: it does while a dimension means the plan, or
+/// while those who pay as they go have it.
+pub(super) fn settle_sources_in(connection: &Connection, now: Timestamp) -> Result<(), PlanError> {
+    let turned: Vec<(String, String)> = connection
+        .prepare_cached(
+            "UPDATE plans SET source = CASE source WHEN 'aws' THEN 'direct' ELSE 'aws' END
+             WHERE (source = 'aws') <> (EXISTS (SELECT 1 FROM dimensions WHERE plan_id = plans.id)
+                 OR EXISTS (SELECT 1 FROM products WHERE usage_plan_id = plans.id))
+             RETURNING id, source",
+        )
+        .and_then(|mut update| {
+            update.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .during("say who sells which plan")?;
+    // Of those that AWS sells from now on, the import tells.
+    for (id, _) in turned.into_iter().filter(|(_, source)| source == Source::Direct.as_str()) {
+        changed_plan(connection, &PlanId::new(id), "plan.updated", now)?;
+    }
     Ok(())
 }
 

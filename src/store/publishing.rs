@@ -16,15 +16,43 @@ use crate::domain::{CustomerId, PlanId};
 /// How many customers of a group a preview names.
 const NAMED: u32 = 100;
 
+/// How a plan is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Publishing {
+    /// Whom the new version is for.
+    pub to: Audience,
+    /// What becomes of a plan that is archived.
+    pub archived: IfArchived,
+}
+
+/// What publishing does with a plan that is archived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfArchived {
+    /// It is refused: it would sell again what was taken off the shelf.
+    #[default]
+    Refuse,
+    /// Those who have the plan get the version, and nobody new does.
+    Keep,
+    /// The plan is sold again.
+    Reopen,
+}
+
+impl From<Audience> for Publishing {
+    fn from(to: Audience) -> Self {
+        Self { to, archived: IfArchived::default() }
+    }
+}
+
 impl Store {
     /// Publishes a plan's newest version.
     pub async fn publish_plan(
         &self,
         id: PlanId,
-        audience: Audience,
+        how: impl Into<Publishing>,
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
-        let plan = self.write(move |connection| publish_in(connection, &id, audience, now)).await?;
+        let how = how.into();
+        let plan = self.write(move |connection| publish_in(connection, &id, how, now)).await?;
         self.nudge_events();
         Ok(plan)
     }
@@ -84,12 +112,18 @@ pub(super) fn discard_in(
 pub(super) fn publish_in(
     connection: &Connection,
     id: &PlanId,
-    audience: Audience,
+    how: Publishing,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     let plan = known_plan(connection, id)?;
-    let settled = plan.status == PlanStatus::Published && plan.draft.is_none();
-    match audience {
+    let archived = plan.status == PlanStatus::Archived;
+    if archived && how.archived == IfArchived::Refuse {
+        return Err(PlanError::Archived(id.clone()));
+    }
+    let kept = archived && how.archived == IfArchived::Keep;
+    let settled = (plan.status == PlanStatus::Published || (kept && plan.version.is_some()))
+        && plan.draft.is_none();
+    match how.to {
         Audience::All => {
             let freed = connection
                 .prepare_cached(
@@ -119,7 +153,9 @@ pub(super) fn publish_in(
         .prepare_cached("UPDATE plans SET published_version = version WHERE id = ?1")
         .and_then(|mut update| update.execute([id.as_str()]))
         .during("publish a plan")?;
-    set_status(connection, id, PlanStatus::Published)?;
+    if !kept {
+        set_status(connection, id, PlanStatus::Published)?;
+    }
     changed_plan(connection, id, "plan.published", now)
 }
 

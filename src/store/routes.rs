@@ -73,6 +73,10 @@ pub(super) fn first_hour_in(
 pub(super) enum RouteError {
     #[error("there is no feature {0}")]
     UnknownFeature(FeatureId),
+    #[error(
+        "feature {feature} is {kind}: only usage of a metered feature is counted; report it by a metered feature or a dimension"
+    )]
+    FeatureNotMetered { feature: FeatureId, kind: String },
     #[error("there is no product {0}: import its listing first")]
     UnknownProduct(ProductId),
     #[error("product {product} has no metered dimension {dimension}; keys are case-sensitive")]
@@ -89,6 +93,7 @@ impl RouteError {
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::UnknownFeature(_) => "unknown_feature",
+            Self::FeatureNotMetered { .. } => "feature_not_metered",
             Self::UnknownProduct(_) => "unknown_product",
             Self::UnknownDimension { .. } => "unknown_dimension",
             Self::UnknownLicense { .. } => "unknown_license",
@@ -210,12 +215,18 @@ fn route_feature(
     feature: &FeatureId,
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
-    let known = connection
-        .prepare_cached("SELECT 1 FROM features WHERE id = ?1")
-        .and_then(|mut select| select.exists([feature.as_str()]))
+    let kind: Option<String> = connection
+        .prepare_cached("SELECT type FROM features WHERE id = ?1")
+        .and_then(|mut select| select.query_row([feature.as_str()], |row| row.get(0)).optional())
         .during("look up a feature")?;
-    if !known {
-        return Ok(Err(RouteError::UnknownFeature(feature.clone())));
+    let feature_id = || feature.clone();
+    match kind {
+        None => return Ok(Err(RouteError::UnknownFeature(feature_id()))),
+        // Taken, it would be counted nowhere: a grant of another kind has no usage.
+        Some(kind) if kind != "metered" => {
+            return Ok(Err(RouteError::FeatureNotMetered { feature: feature_id(), kind }));
+        }
+        Some(_) => {}
     }
     let dimensions = dimensions_of(connection, feature)?;
     // The products that the customer holds something of come first; without any, a product that could be

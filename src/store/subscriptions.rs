@@ -22,6 +22,8 @@ pub struct SubscriptionFilter {
     pub plan_id: Option<PlanId>,
     /// In this status.
     pub status: Option<Status>,
+    /// Bought there.
+    pub source: Option<Source>,
 }
 
 impl Store {
@@ -41,6 +43,7 @@ impl Store {
                        AND (:product IS NULL OR s.product_id = :product)
                        AND (:plan IS NULL OR s.plan_id = :plan)
                        AND (:status IS NULL OR s.status = :status)
+                       AND (:source IS NULL OR s.source = :source)
                      ORDER BY s.id LIMIT :limit",
                 )
                 .during("list subscriptions")?;
@@ -52,6 +55,7 @@ impl Store {
                         ":product": filter.product_id.as_ref().map(ProductId::as_str),
                         ":plan": filter.plan_id.as_ref().map(PlanId::as_str),
                         ":status": filter.status.map(Status::as_str),
+                        ":source": filter.source.map(Source::as_str),
                         ":limit": page.limit,
                     },
                     subscription_row,

@@ -1,0 +1,117 @@
+//! Lists, page by page until their end.
+
+use serde_json::{Value, json};
+
+use super::client::Daemon;
+use super::output::{Column, Output, Table, print_json};
+
+/// The most that the API answers at once.
+const PAGE_MOST: usize = 500;
+
+/// How much of a list is printed.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Limit {
+    /// How many rows to print at most; all of them if left out.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+impl Limit {
+    fn rows(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit as usize)
+    }
+}
+
+/// Prints what a list of the API's holds. A table comes page by page, so that it begins at once however long it is.
+pub(super) async fn print_list(
+    daemon: &Daemon,
+    output: Output,
+    path: &str,
+    query: &[(&'static str, Option<String>)],
+    limit: &Limit,
+    columns: &'static [Column],
+) -> anyhow::Result<()> {
+    let mut printed = Printed::new(output, columns);
+    let mut left = limit.rows();
+    let mut cursor = None;
+    loop {
+        let mut query = query.to_vec();
+        query.push(("limit", Some(left.min(PAGE_MOST).to_string())));
+        query.push(("cursor", cursor));
+        let page = daemon.query(path, &query).await?;
+        left = left.saturating_sub(printed.page(&page)?);
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() || left == 0 {
+            return printed.end(None);
+        }
+    }
+}
+
+/// Prints the events after a cursor. Where they end is printed with them as JSON: the next call goes on there.
+pub(super) async fn print_events(
+    daemon: &Daemon,
+    output: Output,
+    after: String,
+    wait: String,
+    limit: &Limit,
+    columns: &'static [Column],
+) -> anyhow::Result<()> {
+    let mut printed = Printed::new(output, columns);
+    let mut left = limit.rows();
+    let (mut cursor, mut wait) = (after, Some(wait));
+    loop {
+        let asked = left.min(PAGE_MOST);
+        let query = [
+            ("after", Some(cursor.clone())),
+            ("limit", Some(asked.to_string())),
+            // Only the first event is waited for.
+            ("wait", wait.take()),
+        ];
+        let page = daemon.query("/v1/events", &query).await?;
+        let shown = printed.page(&page)?;
+        left = left.saturating_sub(shown);
+        cursor = page["next_cursor"].as_str().map_or(cursor, str::to_owned);
+        if shown < asked || left == 0 {
+            return printed.end(Some(cursor));
+        }
+    }
+}
+
+/// A list as far as it is printed.
+enum Printed {
+    Rows(Table<'static>),
+    /// JSON is one document, and printed at the end.
+    Items(Vec<Value>),
+}
+
+impl Printed {
+    fn new(output: Output, columns: &'static [Column]) -> Self {
+        match output {
+            Output::Table => Self::Rows(Table::new(columns)),
+            Output::Json => Self::Items(Vec::new()),
+        }
+    }
+
+    /// How many rows the page has.
+    fn page(&mut self, page: &Value) -> anyhow::Result<usize> {
+        let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        match self {
+            Self::Rows(table) => table.rows(items)?,
+            Self::Items(all) => all.extend_from_slice(items),
+        }
+        Ok(items.len())
+    }
+
+    fn end(self, cursor: Option<String>) -> anyhow::Result<()> {
+        match self {
+            Self::Rows(table) => table.end(),
+            Self::Items(items) => {
+                let mut list = json!({"items": items});
+                if let Some(cursor) = cursor {
+                    list["next_cursor"] = json!(cursor);
+                }
+                print_json(&list)
+            }
+        }
+    }
+}

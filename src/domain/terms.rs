@@ -1,0 +1,157 @@
+//! What may be said of a plan entitlement, and what of it makes sense for which kind of feature.
+
+use serde::{Deserialize, Deserializer};
+
+use super::plan::{Anchor, Bill, EntitlementTerms, FeatureKind, ResetPeriod};
+use super::{FeatureId, Quantity};
+
+/// Terms as they are written. A limit that is said to be none is not one that was left out.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SaidTerms {
+    limit: SaidLimit,
+    unlimited: bool,
+    soft: bool,
+    per_unit: bool,
+    reset: Option<ResetPeriod>,
+    anchor: Anchor,
+    bill: Bill,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum SaidLimit {
+    #[default]
+    LeftOut,
+    /// `null`.
+    None,
+    Of(Quantity),
+}
+
+impl<'de> Deserialize<'de> for SaidLimit {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(from)?.map_or(Self::None, Self::Of))
+    }
+}
+
+impl From<SaidTerms> for EntitlementTerms {
+    fn from(said: SaidTerms) -> Self {
+        let SaidTerms { limit, unlimited, soft, per_unit, reset, anchor, bill } = said;
+        // What is beyond a limit cannot be billed where there is said to be none.
+        let none = limit == SaidLimit::None && bill != Bill::Overage;
+        let limit = match limit {
+            SaidLimit::LeftOut | SaidLimit::None => None,
+            SaidLimit::Of(limit) => Some(limit),
+        };
+        Self { limit, unlimited: unlimited || none, soft, per_unit, reset, anchor, bill }
+    }
+}
+
+/// What is wrong with a plan entitlement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {detail}")]
+pub struct TermsFault {
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it, and what is allowed.
+    pub detail: String,
+}
+
+impl EntitlementTerms {
+    /// The terms as they are kept, if they make sense for a feature of this kind.
+    pub fn settled(mut self, feature: &FeatureId, kind: FeatureKind) -> Result<Self, TermsFault> {
+        let fault = |field, detail: &str| {
+            Err(TermsFault {
+                field,
+                detail: format!("feature {feature} is {}{detail}", word(kind)),
+            })
+        };
+        if self.bill == Bill::Overage && kind != FeatureKind::Metered {
+            return fault("bill", ": \"overage\" needs a metered feature");
+        }
+        if self.reset.is_some() && kind != FeatureKind::Metered {
+            return fault("reset", ": only usage of a metered feature is counted from zero again");
+        }
+        if kind == FeatureKind::Boolean {
+            let given =
+                [("limit", self.limit.is_some()), ("soft", self.soft), ("per_unit", self.per_unit)];
+            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+                return fault(field, ": a plan has it or not, and says {} of it");
+            }
+            self.unlimited = false;
+            return Ok(self);
+        }
+        match (self.limit, self.unlimited) {
+            (Some(_), true) => {
+                fault("unlimited", ": give a limit, or say \"unlimited\": true, not both")
+            }
+            (None, false) if self.bill == Bill::Overage => fault(
+                "limit",
+                ": bill \"overage\" bills what is beyond the limit; give a limit, or \"unlimited\": true",
+            ),
+            (None, false) => fault(
+                "limit",
+                ": give a limit, or say \"unlimited\": true (\"limit\": null says the same)",
+            ),
+            _ => Ok(self),
+        }
+    }
+}
+
+const fn word(kind: FeatureKind) -> &'static str {
+    match kind {
+        FeatureKind::Boolean => "boolean",
+        FeatureKind::Numeric => "numeric",
+        FeatureKind::Metered => "metered",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The terms as they are kept, or the field that is refused.
+    fn settle(kind: FeatureKind, said: Value) -> Result<Value, &'static str> {
+        let terms: EntitlementTerms = serde_json::from_value(said).unwrap();
+        let settled = terms.settled(&FeatureId::new("f"), kind).map_err(|fault| fault.field)?;
+        let kept = serde_json::to_value(settled).unwrap();
+        let usual = serde_json::to_value(EntitlementTerms::default()).unwrap();
+        let members = kept.as_object().unwrap().clone().into_iter();
+        Ok(members.filter(|(key, value)| usual[key.as_str()] != *value).collect())
+    }
+
+    #[test]
+    fn terms_that_contradict_their_feature_are_refused_by_the_field() {
+        use FeatureKind::{Boolean, Metered, Numeric};
+        let rows = [
+            (Boolean, json!({}), Ok(json!({}))),
+            (Boolean, json!({"limit": null, "unlimited": false, "reset": null}), Ok(json!({}))),
+            (Boolean, json!({"limit": 1}), Err("limit")),
+            (Boolean, json!({"reset": "month"}), Err("reset")),
+            (Boolean, json!({"soft": true}), Err("soft")),
+            (Boolean, json!({"per_unit": true}), Err("per_unit")),
+            (Boolean, json!({"bill": "overage"}), Err("bill")),
+            (Numeric, json!({}), Err("limit")),
+            (Numeric, json!({"limit": 0}), Ok(json!({"limit": 0}))),
+            (Numeric, json!({"limit": 5, "reset": "day"}), Err("reset")),
+            (Numeric, json!({"limit": 5, "bill": "overage"}), Err("bill")),
+            (Numeric, json!({"limit": 5, "unlimited": true}), Err("unlimited")),
+            (Metered, json!({}), Err("limit")),
+            (Metered, json!({"reset": "month"}), Err("limit")),
+            (Metered, json!({"limit": null}), Ok(json!({"unlimited": true}))),
+            (Metered, json!({"unlimited": true}), Ok(json!({"unlimited": true}))),
+            (Metered, json!({"limit": 5, "unlimited": true}), Err("unlimited")),
+            (Metered, json!({"bill": "overage"}), Err("limit")),
+            (Metered, json!({"limit": null, "bill": "overage"}), Err("limit")),
+            (
+                Metered,
+                json!({"limit": 5, "bill": "overage"}),
+                Ok(json!({"limit": 5, "bill": "overage"})),
+            ),
+        ];
+        for (kind, said, expected) in rows {
+            assert_eq!(settle(kind, said.clone()), expected, "{kind:?} {said}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Features.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::{ApiState, Problem, Problems};
+use crate::domain::plan::{Feature, FeatureKind, WhenStale};
+use crate::domain::{DimensionKey, FeatureId, ProductId};
+use crate::store::FeatureChange;
+
+/// Features.
+#[utoipa::path(get, path = "/v1/features", tag = "features", operation_id = "listFeatures", params(Paging), responses((status = 200, body = Items<Feature>), Problems))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Items<Feature>>, Problem> {
+    let page = paging.page()?;
+    let rows = state.store.features(one_more(&page)).await?;
+    Ok(items(rows, page.limit, |feature| feature.id.to_string()))
+}
+
+/// One feature.
+#[utoipa::path(get, path = "/v1/features/{id}", tag = "features", operation_id = "showFeature", params(("id" = String, Path)), responses((status = 200, body = Feature), Problems))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<FeatureId>,
+) -> Result<Json<Feature>, Problem> {
+    let found = state.store.feature(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("feature", id.as_str()))
+}
+
+/// A feature as it is to be. What is left out stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutFeature {
+    name: String,
+    /// It stays what it is once the feature is there.
+    #[serde(rename = "type")]
+    kind: FeatureKind,
+    /// What one of it is. As it is if left out; nothing if empty.
+    unit: Option<String>,
+    /// The metered dimensions that a metered feature's usage is billed to, product by product. As they are if left
+    /// out; if given, they replace all that it has, and `{}` bills it nowhere.
+    dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
+    /// What is answered on old knowledge. As it is if left out; `allow` for a new feature.
+    when_stale: Option<WhenStale>,
+}
+
+/// Makes or changes a feature. What is left out stays as it is. The event `feature.updated` tells of a change, and
+/// of the dimensions that the feature's usage is billed to no more as `unlinked`.
+#[utoipa::path(put, path = "/v1/features/{id}", tag = "features", operation_id = "putFeature", params(("id" = String, Path)), request_body = PutFeature, responses((status = 200, body = Feature), Problems))]
+pub(super) async fn put(
+    State(state): State<ApiState>,
+    Path(id): Path<FeatureId>,
+    Body(body): Body<PutFeature>,
+) -> Result<Json<Feature>, Problem> {
+    let PutFeature { name, kind, unit, dimensions, when_stale } = body;
+    let change = FeatureChange { id, name, kind, unit, dimensions, when_stale };
+    Ok(Json(state.store.put_feature(change, state.clock.now()).await?))
+}

@@ -1,0 +1,184 @@
+//! Plans and what they grant.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::{ApiState, Problem, Problems};
+use crate::domain::plan::{Audience, EntitlementTerms, Plan, PlanStatus, SoldAs};
+use crate::domain::rollout::Preview;
+use crate::domain::{FeatureId, PlanId, ProductId};
+use crate::store::{IfArchived, PlanFilter, PlanVersionRow, Publishing};
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// How many at most: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// Where the last page ended: its `next_cursor`.
+    cursor: Option<String>,
+    /// In this status.
+    #[param(inline)]
+    status: Option<PlanStatus>,
+    /// Of this product: those that belong to it, and those that its dimensions mean.
+    product_id: Option<String>,
+}
+
+/// Plans.
+#[utoipa::path(get, path = "/v1/plans", tag = "plans", operation_id = "listPlans", params(List), responses((status = 200, body = Items<Plan>), Problems))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<List>,
+) -> Result<Json<Items<Plan>>, Problem> {
+    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let filter =
+        PlanFilter { status: query.status, product_id: query.product_id.map(ProductId::new) };
+    let rows = state.store.plans(filter, one_more(&page)).await?;
+    Ok(items(rows, page.limit, |plan| plan.id.to_string()))
+}
+
+/// One plan: what its published version grants, and its draft if it has one.
+#[utoipa::path(get, path = "/v1/plans/{id}", tag = "plans", operation_id = "showPlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Plan>, Problem> {
+    let found = state.store.plan(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("plan", id.as_str()))
+}
+
+/// Every version of a plan, the newest first, and how many subscriptions have it.
+#[utoipa::path(get, path = "/v1/plans/{id}/versions", tag = "plans", operation_id = "listPlanVersions", params(("id" = String, Path)), responses((status = 200, body = Items<PlanVersionRow>), Problems))]
+pub(super) async fn versions(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Items<PlanVersionRow>>, Problem> {
+    Ok(whole(state.store.plan_versions(id).await?))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutPlan {
+    name: String,
+    product_id: Option<ProductId>,
+}
+
+/// Makes a plan that AWS does not sell, or renames one.
+#[utoipa::path(put, path = "/v1/plans/{id}", tag = "plans", operation_id = "putPlan", params(("id" = String, Path)), request_body = PutPlan, responses((status = 200, body = Plan), Problems))]
+pub(super) async fn put(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+    Body(body): Body<PutPlan>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.put_plan(id, body.name, body.product_id, state.clock.now()).await?))
+}
+
+/// Removes a plan that was never published, that no dimension means and nobody was subscribed to; as it was.
+#[utoipa::path(delete, path = "/v1/plans/{id}", tag = "plans", operation_id = "removePlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.remove_plan(id, state.clock.now()).await?))
+}
+
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    /// Whom the new version is for; everybody on the plan if left out. An archived plan stays archived if this is
+    /// given: those who have it get the version.
+    to: Option<Audience>,
+    /// Sells an archived plan again. Publishing one is refused if neither this nor `to` is given.
+    #[serde(default)]
+    reopen: bool,
+}
+
+/// Gives customers what the plan's draft grants.
+#[utoipa::path(post, path = "/v1/plans/{id}/publish", tag = "plans", operation_id = "publishPlan", params(("id" = String, Path)), request_body = Publish, responses((status = 200, body = Plan), Problems))]
+pub(super) async fn publish(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+    Body(body): Body<Publish>,
+) -> Result<Json<Plan>, Problem> {
+    let archived = match (body.reopen, body.to) {
+        (true, _) => IfArchived::Reopen,
+        (false, Some(_)) => IfArchived::Keep,
+        (false, None) => IfArchived::Refuse,
+    };
+    let how = Publishing { to: body.to.unwrap_or_default(), archived };
+    Ok(Json(state.store.publish_plan(id, how, state.clock.now()).await?))
+}
+
+/// A plan that was archived.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Archived {
+    #[serde(flatten)]
+    plan: Plan,
+    /// What archiving does not end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// Keeps the plan for those who have it. Where AWS goes on selling it, `warnings` says so.
+#[utoipa::path(post, path = "/v1/plans/{id}/archive", tag = "plans", operation_id = "archivePlan", params(("id" = String, Path)), responses((status = 200, body = Archived), Problems))]
+pub(super) async fn archive(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Archived>, Problem> {
+    let plan = state.store.archive_plan(id, state.clock.now()).await?;
+    let sold = plan.aws.iter().filter(|sold| sold.removed_at.is_none());
+    let warn = |sold: &SoldAs| {
+        let what = sold
+            .dimension
+            .as_ref()
+            .map_or("to whoever pays as they go".into(), |key| format!("as dimension {key}"));
+        format!(
+            "AWS goes on selling it {what}, and whoever buys that there has the plan: take it out of listing {}, or map it to another plan",
+            sold.entity_id
+        )
+    };
+    let warnings = sold.map(warn).collect();
+    Ok(Json(Archived { plan, warnings }))
+}
+
+/// What publishing would change, and for whom.
+#[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path)), responses((status = 200, body = Preview), Problems))]
+pub(super) async fn preview(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Preview>, Problem> {
+    Ok(Json(state.store.preview_plan(id).await?))
+}
+
+/// Drops what was changed and not published.
+#[utoipa::path(delete, path = "/v1/plans/{id}/draft", tag = "plans", operation_id = "discardPlanDraft", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
+pub(super) async fn discard_draft(
+    State(state): State<ApiState>,
+    Path(id): Path<PlanId>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.discard_draft(id, state.clock.now()).await?))
+}
+
+/// Grants a feature, in the plan's draft; the terms replace those that it has. A boolean feature takes none, a
+/// numeric one a limit or `unlimited`, a metered one a reset and what to bill besides.
+#[utoipa::path(put, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "entitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), request_body = EntitlementTerms, responses((status = 200, body = Plan), Problems))]
+pub(super) async fn entitle(
+    State(state): State<ApiState>,
+    Path((plan, feature)): Path<(PlanId, FeatureId)>,
+    Body(terms): Body<EntitlementTerms>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.put_entitlement(plan, feature, terms, state.clock.now()).await?))
+}
+
+/// Takes a feature out of the plan's draft.
+#[utoipa::path(delete, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "unentitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), responses((status = 200, body = Plan), Problems))]
+pub(super) async fn remove_entitlement(
+    State(state): State<ApiState>,
+    Path((plan, feature)): Path<(PlanId, FeatureId)>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(state.store.remove_entitlement(plan, feature, state.clock.now()).await?))
+}

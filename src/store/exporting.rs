@@ -1,0 +1,87 @@
+//! Writing the catalogue down as a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+
+use super::features::feature_in;
+use super::plans::plan_in;
+use super::products::product_in;
+use super::{During, StoreError};
+use crate::domain::catalogue::{Catalogue, FeatureEntry, PlanEntry, ProductEntry, TermsEntry};
+use crate::domain::plan::{Feature, FeatureKind, Plan, PlanEntitlement, PlanStatus};
+use crate::domain::{DimensionKey, FeatureId, PlanId, ProductId};
+
+/// The catalogue as it can be applied elsewhere: every table is there, and dimensions that are gone from their
+/// listing are not, since no other import would have them.
+pub(super) fn export_in(connection: &Connection) -> Result<Catalogue, StoreError> {
+    let mut catalogue = Catalogue::default();
+    for id in ids(connection, "SELECT id FROM products ORDER BY id")? {
+        let id = ProductId::new(id);
+        let Some(product) = product_in(connection, &id)? else { continue };
+        let listed = product.dimensions.into_iter().filter(|it| it.removed_at.is_none());
+        let entry = ProductEntry {
+            entity_id: product.entity_id,
+            usage_plan: product.usage_plan_id,
+            plans: Some(listed.filter_map(|it| Some((it.key, it.plan_id?))).collect()),
+        };
+        catalogue.products.insert(id, entry);
+    }
+    let gone = removed_dimensions_in(connection)?;
+    for id in ids(connection, "SELECT id FROM features ORDER BY id")? {
+        let Some(feature) = feature_in(connection, &FeatureId::new(id))? else { continue };
+        let Feature { id, name, kind, unit, dimensions, when_stale } = feature;
+        let listed = dimensions.into_iter().filter(|link| !gone.contains(link));
+        let dimensions = (kind == FeatureKind::Metered).then(|| listed.collect());
+        let when_stale = Some(when_stale);
+        catalogue.features.insert(id, FeatureEntry { name, kind, unit, when_stale, dimensions });
+    }
+    for id in ids(connection, "SELECT id FROM plans ORDER BY id")? {
+        let Some(plan) = plan_in(connection, &PlanId::new(id))? else { continue };
+        catalogue.plans.insert(plan.id.clone(), plan_entry(plan));
+    }
+    Ok(catalogue)
+}
+
+fn plan_entry(plan: Plan) -> PlanEntry {
+    let mut entry = PlanEntry {
+        name: plan.name,
+        product: plan.product_id,
+        status: plan.status,
+        entitlements: Some(listed(&plan.entitlements)),
+        draft: plan.draft.map(|draft| listed(&draft.entitlements)),
+    };
+    if plan.status == PlanStatus::Archived && plan.version.is_none() {
+        // What was archived before anybody could have it grants nothing yet.
+        entry.draft = entry.entitlements.take();
+    }
+    entry
+}
+
+pub(super) fn listed(entitlements: &[PlanEntitlement]) -> BTreeMap<FeatureId, TermsEntry> {
+    entitlements.iter().map(|it| (it.feature_id.clone(), TermsEntry(it.terms.clone()))).collect()
+}
+
+/// Dimensions that are gone from their listing.
+pub(super) fn removed_dimensions_in(
+    connection: &Connection,
+) -> Result<BTreeSet<(ProductId, DimensionKey)>, StoreError> {
+    connection
+        .prepare_cached("SELECT product_id, key FROM dimensions WHERE removed_at_ms IS NOT NULL")
+        .and_then(|mut select| {
+            select
+                .query_map([], |row| {
+                    let product = ProductId::new(row.get::<_, String>(0)?);
+                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                })?
+                .collect()
+        })
+        .during("find dimensions that are gone")
+}
+
+fn ids(connection: &Connection, statement: &'static str) -> Result<Vec<String>, StoreError> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+        .during("list the catalogue")
+}

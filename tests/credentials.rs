@@ -82,3 +82,21 @@ async fn a_role_that_can_be_assumed_no_more_is_shown_as_that() {
     assert!(problem["detail"].as_str().unwrap().contains("was revoked"), "{problem}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_removed_integration_lets_go_of_the_queue_at_once() {
+    let world = World::with_settings(&[("MARKETD__QUEUE__WAIT", "20s")]).await;
+    let (status, _) =
+        world.call(reqwest::Method::DELETE, "/v1/integration?confirm=true", None).await;
+    assert_eq!(status, 200);
+    let begun = tokio::time::Instant::now();
+    eventually("that nobody polls", async || {
+        let shown = world.get("/v1/integration").await;
+        (shown["parts"]["queue"]["ok"] == false).then_some(())
+    })
+    .await;
+    assert!(begun.elapsed().as_secs() < 15, "the long poll went on: {:?}", begun.elapsed());
+    let problems = world.get("/v1/integration").await["problems"].to_string();
+    assert_eq!(problems.matches("was removed").count(), 1, "{problems}");
+    world.stop().await;
+}

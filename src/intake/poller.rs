@@ -95,6 +95,8 @@ impl Intake {
             let polled = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                // What a poll has on its way then is visible again soon, to whoever polls next.
+                () = self.aws.switched() => continue,
                 received = self.receive(self.wait) => match received {
                     // From here on the batch is finished whatever happens.
                     Ok(messages) => self.take_in(messages, &mut deletes).await.map(drop),

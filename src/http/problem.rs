@@ -247,6 +247,9 @@ impl From<ResolveError> for Problem {
                 Self::new(StatusCode::CONFLICT, "outcome-unknown", detail)
             }
             ResolveError::NeverFrozen(_) => Self::new(StatusCode::CONFLICT, "never-frozen", detail),
+            ResolveError::OtherForm(_) => {
+                Self::new(StatusCode::CONFLICT, "metered-in-other-form", detail)
+            }
             ResolveError::Store(error) => error.into(),
         }
     }

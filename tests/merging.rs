@@ -5,9 +5,11 @@
 mod support;
 
 use jiff::SignedDuration;
+use marketd::aws::Registration;
 use marketd::domain::ledger::Answer;
 use marketd::domain::{AccountId, ClockHour, CustomerId, CustomerIdentifier, Quantity};
-use marketd::store::{AwsIds, MappingLine, ProvisionCustomer};
+use marketd::store::{AwsIds, MappingLine, ProvisionCustomer, ProvisionError, Said};
+use serde_json::{Value, json};
 use support::books::{Books, account};
 
 fn named(id: &str, aws: AwsIds) -> ProvisionCustomer {
@@ -169,4 +171,126 @@ async fn whatever_two_customers_reported_is_billed_once_when_they_become_one() {
         assert_eq!(kept, balance.reported, "seed {seed}: {balance:?} {:?}", books.shown().await);
         assert!(balance.pending < Quantity::from_units(4), "seed {seed}: {balance:?}");
     }
+}
+
+/// What `ResolveCustomer` answers of a buyer.
+fn resolved(books: &Books, identifier: Option<&str>, number: Option<usize>) -> Registration {
+    Registration {
+        product_code: marketd::domain::ProductCode::new(&books.product.product_code),
+        customer_identifier: identifier.map(CustomerIdentifier::new),
+        account_id: number.map(|number| AccountId::new(account(number))),
+        license_arn: None,
+        agreement_id: None,
+    }
+}
+
+fn legacy(identifier: &str) -> AwsIds {
+    AwsIds { customer_identifier: Some(CustomerIdentifier::new(identifier)), ..AwsIds::default() }
+}
+
+#[tokio::test]
+async fn a_claim_cannot_bring_a_second_account() {
+    let books = Books::open(32, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
+    let told = resolved(&books, Some("XB"), Some(2));
+    let other = store.register_buyer(told, Said::default(), now).await.unwrap();
+    assert!(!other.claimed);
+    let refused = store.provision_customer(named("acme", legacy("XB")), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    let acme = store.customer(CustomerId::new("acme")).await.unwrap().unwrap();
+    assert_eq!(acme.aws.customer_identifier, None, "nothing was linked");
+    assert_eq!(store.customer(other.id.clone()).await.unwrap().unwrap().id, other.id);
+    // The same where both come in one claim.
+    let both = AwsIds { customer_identifier: legacy("XB").customer_identifier, ..of_account(3) };
+    let refused = store.provision_customer(named("third", both), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    assert!(store.customer(CustomerId::new("third")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_claim_cannot_bring_a_second_legacy_buyer() {
+    let books = Books::open(33, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("two", legacy("P1")), now).await.unwrap();
+    let refused = store.provision_customer(named("two", legacy("P2")), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondBuyer { .. })), "{refused:?}");
+    let again = store.provision_customer(named("two", legacy("P1")), now).await.unwrap();
+    assert_eq!(again.aws.customer_identifier, Some(CustomerIdentifier::new("P1")));
+}
+
+#[tokio::test]
+async fn what_aws_says_against_what_is_known_joins_nobody_and_is_told_once() {
+    let books = Books::open(34, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
+    let first = resolved(&books, Some("XB"), Some(2));
+    let other = store.register_buyer(first.clone(), Said::default(), now).await.unwrap();
+    let against = resolved(&books, Some("XB"), Some(1));
+    for _ in 0..2 {
+        let taken_for = store.register_buyer(against.clone(), Said::default(), now).await.unwrap();
+        assert_eq!(taken_for.id, other.id, "the name that names best counts alone");
+    }
+    let named = Said { customer_id: Some(CustomerId::new("acme")), ..Said::default() };
+    let refused = store.register_buyer(against.clone(), named, now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    let problems = store.contradictions().await.unwrap();
+    assert!(problems.len() == 1 && problems[0].contains(&account(1)), "{problems:?}");
+    assert_eq!(books.told("customer.contradiction").await.len(), 1);
+    assert!(books.told("customer.merged").await.is_empty());
+}
+
+#[tokio::test]
+async fn two_claimed_customers_that_aws_joins() {
+    let mut books = Books::open(35, "Acme Meter", 0).await;
+    let said = |id: &str, aws, name: &str, email: &str, metadata: Value| ProvisionCustomer {
+        name: Some(name.into()),
+        email: (!email.is_empty()).then(|| email.into()),
+        metadata: metadata.as_object().cloned(),
+        ..named(id, aws)
+    };
+    let old = said("old", legacy("X"), "Old", "", json!({"tier": 1, "old": true}));
+    books.store.provision_customer(old, books.now()).await.unwrap();
+    books.pass_minutes(1);
+    let new = said("new", of_account(1), "New", "new@example.com", json!({"tier": 2, "new": true}));
+    books.store.provision_customer(new, books.now()).await.unwrap();
+    books.report(&CustomerId::new("old"), "gb", "2", books.now()).await;
+    books.report(&CustomerId::new("new"), "gb", "3", books.now()).await;
+
+    // AWS names both as one buyer, whom the seller takes for the newer one.
+    let told = resolved(&books, Some("X"), Some(1));
+    let as_new = Said { customer_id: Some(CustomerId::new("new")), ..Said::default() };
+    let one = books.store.register_buyer(told, as_new, books.now()).await.unwrap();
+    assert_eq!(one.id, CustomerId::new("old"), "the oldest of the seller's ids stays");
+    assert_eq!(one.aliases, [CustomerId::new("new")]);
+    assert_eq!((one.name.as_deref(), one.email.as_deref()), (Some("Old"), Some("new@example.com")));
+    assert_eq!(Value::Object(one.metadata), json!({"tier": 1, "old": true, "new": true}));
+    let events = books.store.events_after(0, 1_000).await.unwrap();
+    let merged = events.iter().find(|it| it.kind == "customer.merged").unwrap();
+    assert_eq!(merged.data["lost"], json!({"name": "New", "metadata": {"tier": 2}}));
+    assert_eq!(books.shown().await, ["09 gb 5 open"], "what waited under both waits as one");
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn three_ids_of_one_buyer_lead_to_one_customer() {
+    let mut books = Books::open(36, "Acme Meter", 1).await;
+    let first = books.customer(0).await;
+    let id = CustomerId::new;
+    let ids = AwsIds { customer_identifier: Some(identifier(&books, 0)), ..AwsIds::default() };
+    books.store.provision_customer(named("second", ids), books.now()).await.unwrap();
+    books.pass_minutes(1);
+    books.store.provision_customer(named("third", of_account(0)), books.now()).await.unwrap();
+    join(&books).await;
+    for alias in [&first, &id("second"), &id("third")] {
+        let found = books.store.customer(alias.clone()).await.unwrap().unwrap();
+        assert_eq!(found.id, id("second"), "{alias}");
+        books.report(alias, "gb", "1", books.now()).await;
+    }
+    let claimed_again =
+        books.store.provision_customer(named("third", of_account(0)), books.now()).await.unwrap();
+    assert_eq!((claimed_again.id, claimed_again.aliases.len()), (id("second"), 2));
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.billed(), ["09 gb 3 product"]);
 }

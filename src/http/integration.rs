@@ -111,6 +111,8 @@ async fn problems(
             "{count} SNS messages over HTTPS were refused, the last at {at}: {reason}"
         ));
     }
+    problems.extend(state.arrivals.problems(state.clock.now()));
+    problems.extend(state.store.contradictions().await?);
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         problems.push(format!(
             "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"

@@ -49,7 +49,14 @@ impl Bound {
     pub async fn serve(self, router: Router, shutdown: CancellationToken) -> io::Result<()> {
         let stop = shutdown.cancelled_owned();
         match self {
-            Self::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+            Self::Tcp(listener) => {
+                axum::serve(
+                    listener,
+                    router.into_make_service_with_connect_info::<std::net::SocketAddr>(),
+                )
+                .with_graceful_shutdown(stop)
+                .await
+            }
             Self::Unix(listener, path) => {
                 let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
                 tokio::fs::remove_file(path).await.ok();

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/003_notifications.sql"),
     include_str!("migrations/004_metering.sql"),
     include_str!("migrations/005_agreements.sql"),
+    include_str!("migrations/007_registrations.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

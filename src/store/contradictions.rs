@@ -22,7 +22,7 @@ pub(super) struct Contradiction {
 }
 
 impl Store {
-    /// What contradicts what, for people, and for how many more there was no room.
+    /// What contradicts what, for people; the newest hundred.
     pub async fn contradictions(&self) -> Result<Vec<String>, StoreError> {
         self.read(|connection| {
             connection

@@ -191,6 +191,7 @@ async fn api(store: Store) -> Router {
             Vec::new(),
         ),
         door: None,
+        arrivals: marketd::http::Arrivals::default(),
         token: None,
         queue_url: None,
         metering_window: SignedDuration::from_hours(24),

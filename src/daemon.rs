@@ -15,7 +15,7 @@ use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{ApiParts, ApiState, Bound, Door, router};
+use crate::http::{ApiParts, ApiState, Arrivals, Bound, Door, router};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Drained, Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
@@ -253,6 +253,7 @@ impl Daemon {
                 redirect_url: settings.redirect_url,
                 lifetime: signed(settings.reference_lifetime),
             }),
+            arrivals: Arrivals::new(self.settings.http.trusted_proxies.clone()),
             token: self.settings.http.token.clone(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.clone()),
             metering_window: signed(self.settings.metering.window),

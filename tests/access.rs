@@ -287,6 +287,39 @@ fn monthly(of: u32, anchor: Anchor) -> EntitlementTerms {
 }
 
 #[tokio::test]
+async fn two_who_become_one_have_what_both_had_in_the_next_answer() {
+    let mut books = shop().await;
+    grant(&books, "own", "jobs", monthly(10, Anchor::Calendar)).await;
+    publish(&books, "own", Audience::All).await;
+    let checks = checks(&books).await;
+    let identifier = Some(marketd::domain::CustomerIdentifier::new("X"));
+    let legacy = AwsIds { customer_identifier: identifier.clone(), ..AwsIds::default() };
+    let account_id = Some(marketd::domain::AccountId::new(account(1)));
+    let by_account = AwsIds { account_id: account_id.clone(), ..AwsIds::default() };
+    provision(&books, "abel", legacy).await;
+    books.pass(SignedDuration::from_secs(1));
+    provision(&books, "acme", by_account).await;
+    use_up(&mut books, "acme", "jobs", "4").await;
+    use_up(&mut books, "abel", "jobs", "3").await;
+    assert!(!ask(&checks, "abel", "jobs", "").await.has_access);
+    let told = marketd::aws::Registration {
+        product_code: marketd::domain::ProductCode::new(&books.product.product_code),
+        customer_identifier: identifier,
+        account_id,
+        license_arn: None,
+        agreement_id: None,
+    };
+    let said = marketd::store::Said::default();
+    let one = books.store.register_buyer(told, said, books.now()).await.unwrap();
+    for id in [one.id.as_str(), "acme", "abel"] {
+        let jobs = ask(&checks, id, "jobs", "").await;
+        assert_eq!(shown(&jobs), "yes granted limit 10 used 7 left 3 by own", "{id}");
+    }
+    let sold = books.store.subscription(SubscriptionId::new("s1")).await.unwrap().unwrap();
+    assert_eq!(sold.customer_id, one.id, "what the seller sold goes with them");
+}
+
+#[tokio::test]
 async fn usage_counts_in_the_next_answer_and_windows_reset_by_themselves() {
     let mut books = shop().await;
     grant(&books, "own", "jobs", monthly(10, Anchor::Calendar)).await;

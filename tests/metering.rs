@@ -444,6 +444,70 @@ fn learn_license(books: &Books, customer: &CustomerId, license: &str) {
     assert_eq!(changed, 1);
 }
 
+#[tokio::test]
+async fn the_dry_run_of_a_move_to_licences_agrees_with_what_freezing_does() {
+    let arn = "arn:aws:license-manager::294406891311:license:l-1";
+    let account = account(0);
+    let of_subscription =
+        format!("UPDATE subscriptions SET license_arn = '{arn}', account_id = '{account}'");
+    let license_alone =
+        format!("UPDATE subscriptions SET license_arn = '{arn}', account_id = NULL");
+    let told = |arn: &str, code: &str| {
+        format!(
+            "INSERT INTO licenses (license_arn, product_code, account_id) VALUES ('{arn}', '{code}', '{account}')"
+        )
+    };
+    // What is known, and whether the buyer is ready, or what is missing.
+    let rows: [(&str, Vec<String>, &str); 7] = [
+        ("nothing", vec![], "license_unknown"),
+        ("the subscription's own", vec![of_subscription], "ready"),
+        ("no account", vec![license_alone.clone()], "account_unknown"),
+        ("the account of the licence", vec![license_alone, told(arn, "CODE")], "ready"),
+        ("what was told of the account's licence", vec![told(arn, "CODE")], "ready"),
+        (
+            "two of which either may be it",
+            vec![told(arn, "CODE"), told("l-2", "CODE")],
+            "license_unknown",
+        ),
+        ("another product's", vec![told(arn, "other")], "license_unknown"),
+    ];
+    for (known, statements, expected) in rows {
+        let mut books = Books::open(24, "Acme Meter", 1).await;
+        let customer = books.customer(0).await;
+        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+        let linked = "INSERT OR IGNORE INTO identities (kind, value, customer_id) VALUES ('account_id', ?1, ?2)";
+        file.execute(linked, (&account, customer.as_str())).unwrap();
+        for statement in &statements {
+            file.execute(&statement.replace("CODE", &books.product.product_code), []).unwrap();
+        }
+        let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
+        let missing = view.buyers.first().map_or("ready", |it| it.missing.as_str());
+        let counts = (view.ready, view.without_license, view.without_account);
+        assert_eq!(missing, expected, "{known}: {view:?}");
+        assert_eq!(counts.0 + counts.1 + counts.2, 1, "{known}: {view:?}");
+
+        let from = Some(ClockHour::of(books.now()).next());
+        books.store.set_licensed_from(books.product_id(), from, books.now()).await.unwrap();
+        books.pass_minutes(60);
+        books.report(&customer, "gb", "5", books.now()).await;
+        books.pass_minutes(25 * 60);
+        books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
+        let record = books.records().await.remove(0);
+        let came_of_it =
+            if record.state == "parked" { record.reason.unwrap() } else { "ready".into() };
+        assert_eq!(came_of_it, expected, "{known}");
+    }
+}
+
+#[tokio::test]
+async fn a_sale_by_licence_makes_its_legacy_twin_ready() {
+    let books = Books::open(25, "Acme Meter", 1).await;
+    let customer = books.customer(0).await;
+    sell_by_license(&books, &customer);
+    let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
+    assert_eq!((view.ready, view.without_license), (1, 0), "{view:?}");
+}
+
 /// The same sale a second time, by its licence.
 fn sell_by_license(books: &Books, customer: &CustomerId) {
     let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();

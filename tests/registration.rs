@@ -84,7 +84,15 @@ async fn a_browser_goes_on_with_a_reference_that_is_exchanged_once() {
     assert_eq!(registered["customer"]["aws"]["account_id"], BUYER);
     assert_eq!(registered["posted"]["x-amzn-marketplace-offer-type"], "free-trial");
     assert_eq!(registered["subscriptions"][0]["plan_id"], "basic");
-    assert_eq!(exchange(&world, body).await.0, 200, "the answer may have been lost");
+    assert_eq!(exchange(&world, body.clone()).await.0, 200, "the answer may have been lost");
+    let renaming = json!({"reference": reference, "customer_id": "acme", "name": "Evil"});
+    assert_eq!(
+        exchange(&world, renaming).await.1["customer"]["name"],
+        "Acme",
+        "nothing is written"
+    );
+    let (status, used) = exchange(&world, json!({"reference": reference})).await;
+    assert_eq!((status, &used["type"]), (410, &json!("urn:marketd:problem:reference-used")));
     let (status, used) =
         exchange(&world, json!({"reference": reference, "customer_id": "evil"})).await;
     assert_eq!((status, &used["type"]), (410, &json!("urn:marketd:problem:reference-used")));
@@ -164,5 +172,203 @@ async fn a_reference_is_short_lived_and_a_door_leads_somewhere() {
     let world = World::with_demo_catalog().await;
     let closed = knock(&world, &fields).await;
     assert_eq!(closed.status(), 503, "no page is set to send anybody to");
+    world.stop().await;
+}
+
+const TOKEN: &str = "x-amzn-marketplace-token";
+
+/// A reference of a buyer who has just come.
+async fn come(world: &World, token: &str) -> String {
+    reference(&location(&knock(world, &[(TOKEN, token)]).await))
+}
+
+#[tokio::test]
+async fn one_of_two_exchanges_at_once_wins() {
+    let world = World::with_settings(&[PAGE]).await;
+    let insight = import(&world).await;
+    for round in 0..5 {
+        let account = format!("{:012}", 500_000_000_000_u64 + round);
+        let reference = come(&world, &token(&world, &insight, &account)).await;
+        let ids: Vec<String> = (0..4).map(|it| format!("c{round}-{it}")).collect();
+        let calls = ids.iter().map(|id| {
+            exchange(&world, json!({"reference": reference, "customer_id": id, "name": id}))
+        });
+        let answers = futures::future::join_all(calls).await;
+        let mut statuses: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 410, 410, 410], "{answers:?}");
+        let (_, won) = answers.iter().find(|(status, _)| *status == 200).unwrap();
+        let customers = world.list("/v1/customers").await;
+        let of_account = |it: &&Value| it["aws"]["account_id"] == account.as_str();
+        let held: Vec<&Value> = customers.iter().filter(of_account).collect();
+        assert_eq!(held.len(), 1, "{held:?}");
+        assert_eq!(held[0]["id"], won["customer"]["id"]);
+        let others = customers
+            .iter()
+            .filter(|it| it["id"].as_str().unwrap().starts_with(&format!("c{round}-")));
+        assert_eq!(others.count(), 1, "who lost made no customer");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_generated_id_from_a_registration_can_still_be_named() {
+    let world = World::with_settings(&[PAGE]).await;
+    let insight = import(&world).await;
+    let known = token(&world, &insight, BUYER);
+    let reference = come(&world, &known).await;
+    let nameless = json!({"reference": reference, "name": "Acme"});
+    let (status, registered) = exchange(&world, nameless.clone()).await;
+    assert_eq!(status, 200, "{registered}");
+    let customer = &registered["customer"];
+    assert_eq!((&customer["claimed"], &customer["name"]), (&json!(false), &json!("Acme")));
+    let generated = customer["id"].as_str().unwrap().to_owned();
+    assert_eq!(exchange(&world, nameless.clone()).await.0, 200, "the answer may have been lost");
+
+    let mine = world.put("/v1/customers/mine", json!({"aws": {"account_id": BUYER}})).await;
+    assert_eq!((&mine["claimed"], &mine["name"]), (&json!(true), &json!("Acme")));
+    assert_eq!(mine["aliases"], json!([generated]));
+    let shown = world.list("/v1/registrations").await;
+    assert_eq!(shown[0]["customer_id"], "mine", "it follows");
+    assert_eq!(exchange(&world, nameless).await.1["customer"]["id"], "mine");
+    let by_alias = json!({"reference": reference, "customer_id": generated});
+    assert_eq!(exchange(&world, by_alias).await.0, 200, "the alias is the same customer");
+
+    // And so can one by an exchange that names it.
+    let other = token(&world, &insight, "210987654321");
+    let (_, first) = exchange(&world, json!({"registration_token": other})).await;
+    assert_eq!(first["customer"]["claimed"], false);
+    let body = json!({"reference": come(&world, &other).await, "customer_id": "named"});
+    let (status, named) = exchange(&world, body).await;
+    assert_eq!((status, &named["customer"]["id"]), (200, &json!("named")));
+    assert_eq!(named["customer"]["aliases"][0], first["customer"]["id"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn empty_and_oversized_tokens_ask_nothing_of_aws() {
+    let world = World::with_settings(&[PAGE]).await;
+    let insight = import(&world).await;
+    let known = token(&world, &insight, BUYER);
+    let long = "a".repeat(5_000);
+    // More than there are turns: none of them takes one.
+    for _ in 0..40 {
+        for (bad, status) in [("", 400), (long.as_str(), 422), ("two words", 422)] {
+            assert_eq!(knock(&world, &[(TOKEN, bad)]).await.status(), status);
+        }
+    }
+    for bad in [long.as_str(), "", "two words"] {
+        let (status, _) = exchange(&world, json!({"registration_token": bad})).await;
+        assert_eq!(status, 422, "{bad:.10}");
+    }
+    assert_eq!(knock(&world, &[(TOKEN, &known)]).await.status(), 303);
+    let (status, shown) = world.call(Method::GET, "/v1/integration", None).await;
+    assert_eq!(status, 200);
+    assert!(shown["problems"].to_string().contains("refused at sign-up (unknown)"), "{shown}");
+    let metrics = world.get_text("/metrics").await;
+    assert!(metrics.contains("reason=\"unknown\",via=\"api\"} 3"), "{metrics}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_from_one_source_keeps_no_other_out() {
+    let world =
+        World::with_settings(&[PAGE, ("MARKETD__HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let insight = import(&world).await;
+    let known = token(&world, &insight, BUYER);
+    let browser = Client::builder().redirect(Policy::none()).build().unwrap();
+    let knock_from = |source: &'static str, token: String| {
+        let knock = browser.post(format!("{}/aws/register", world.url()));
+        knock.header("x-forwarded-for", source).form(&[(TOKEN, token)]).send()
+    };
+    let flood = (0..60).map(|it| knock_from("203.0.113.1", format!("made-up-{it}")));
+    let flood = futures::future::join_all(flood);
+    let others = async {
+        let buyer = knock_from("198.51.100.7", known.clone()).await.unwrap();
+        let by_api = exchange(&world, json!({"registration_token": known})).await;
+        (buyer.status(), by_api.0)
+    };
+    let (flood, others) = tokio::join!(flood, others);
+    assert_eq!((others.0.as_u16(), others.1), (303, 200));
+    let refused: Vec<Response> =
+        flood.into_iter().map(Result::unwrap).filter(|it| it.status() == 503).collect();
+    assert!(refused.len() > 40, "{} of the flood", refused.len());
+    assert!(refused.iter().all(|it| it.headers().contains_key(header::RETRY_AFTER)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_door_takes_forms_that_are_posted() {
+    let world = World::with_settings(&[PAGE]).await;
+    let browser = Client::builder().redirect(Policy::none()).build().unwrap();
+    let door = format!("{}/aws/register", world.url());
+    assert_eq!(browser.get(&door).send().await.unwrap().status(), 405);
+    let json = browser.post(&door).json(&json!({TOKEN: "x"})).send().await.unwrap();
+    assert_eq!(json.status(), 415);
+    assert!(json.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+    assert_eq!(knock(&world, &[]).await.status(), 400);
+    let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+    let broken = browser.post(&door).header(header::CONTENT_TYPE, form).body("%ff=%fe");
+    assert!(broken.send().await.unwrap().status().is_client_error());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_neither_logged_nor_kept_and_visits_do_not_pile_up() {
+    let mut world = World::with_settings(&[PAGE, ("MARKETD__LOG__FILTER", "debug")]).await;
+    world.stop_daemon().await;
+    let log = world.file("log");
+    world.start_daemon_logging_to(&log).await;
+    let insight = import(&world).await;
+    let known = token(&world, &insight, BUYER);
+    let again = format!("https://example.com/?token={known}");
+    for _ in 0..3 {
+        let fields = [
+            (TOKEN, known.as_str()),
+            ("x-amzn-again", &again),
+            ("x-amzn-marketplace-offer-type", "free-trial"),
+        ];
+        assert_eq!(knock(&world, &fields).await.status(), 303);
+    }
+    let shown = world.list("/v1/registrations").await;
+    assert_eq!(shown.len(), 1, "one buyer who came three times: {shown:?}");
+    assert_eq!(shown[0]["posted"], json!({"x-amzn-marketplace-offer-type": "free-trial"}));
+    let made_up = "made-up-token-of-nobody";
+    assert_eq!(knock(&world, &[(TOKEN, made_up)]).await.status(), 422);
+    assert_eq!(exchange(&world, json!({"registration_token": made_up})).await.0, 422);
+    exchange(&world, json!({"registration_token": known})).await;
+    world.stop_daemon().await;
+    for file in std::fs::read_dir(world.file(".")).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        for token in [known.as_str(), made_up] {
+            let found = bytes.windows(token.len()).any(|part| part == token.as_bytes());
+            assert!(!found, "{token} is in {}", path.display());
+        }
+    }
+    assert!(std::fs::metadata(&log).unwrap().len() > 1_000, "something was logged");
+}
+
+#[tokio::test]
+async fn a_legacy_buyer_who_registers_is_ready_for_licences() {
+    let world = World::with_settings(&[PAGE]).await;
+    let meter = world
+        .market(|market, _| market.products().find(|it| it.title == "Acme Meter").unwrap().clone());
+    let body = json!({"plans": {}, "product_id": "meter"});
+    world.post(&format!("/v1/listings/{}/import", meter.entity_id), body).await;
+    let order = || Order::of(&meter.product_code);
+    world.market(|market, now| drop(market.act(now, BUYER, Action::Subscribe(order()))));
+    let licensing = async || world.get("/v1/products/meter/licensing").await;
+    eventually("the subscription", async || {
+        (licensing().await["without_license"] == 1).then_some(())
+    })
+    .await;
+    let registered = world.market(|market, now| market.act(now, BUYER, Action::Register(order())));
+    let known = registered.unwrap().registration_token.unwrap();
+    let (status, answer) =
+        exchange(&world, json!({"registration_token": known, "customer_id": "acme"})).await;
+    assert!(status == 200 && answer["license_arn"].is_string(), "{answer}");
+    let shown = licensing().await;
+    assert_eq!((&shown["ready"], &shown["buyers"]), (&json!(1), &json!([])), "{shown}");
     world.stop().await;
 }

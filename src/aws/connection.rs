@@ -154,6 +154,7 @@ pub(super) struct Rates {
     pub(super) entitlements: RateLimit,
     pub(super) metering: RateLimit,
     pub(super) registrations: RateLimit,
+    pub(super) door: RateLimit,
     pub(super) entities: RateLimit,
     pub(super) entity: RateLimit,
     pub(super) agreements: RateLimit,
@@ -168,6 +169,7 @@ impl Rates {
             metering: RateLimit::per_second(options.metering_rate),
             // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
             registrations: RateLimit::per_second(5),
+            door: RateLimit::per_second(5),
             entities: RateLimit::per_second(5),
             entity: RateLimit::per_second(10),
             // In the proportions of AWS's quotas: 20, 5 and 10 a second.

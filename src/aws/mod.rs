@@ -30,5 +30,5 @@ pub use identity::{Check, UNTRIED, caller_account, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::RateLimit;
-pub use registration::{Registration, RegistrationError, resolve_customer_within};
+pub use registration::{Asking, Registration, RegistrationError, resolve_customer_within};
 pub use template::{Format, Template};

@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, RateLimit};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
 const OPERATION: &str = "ResolveCustomer";
@@ -45,21 +45,48 @@ pub enum RegistrationError {
     Aws(#[from] AwsError),
 }
 
-/// Asks AWS who the buyer is, if a turn to ask comes soon enough.
+/// The longest token that AWS is asked about; its own are some hundred characters long.
+const LONGEST: usize = 4 * 1_024;
+
+/// Who asks. Anybody may knock at the door; the API's callers are the seller's own. Each has turns of its own, so that
+/// neither a flood at the door nor AWS's answer to it holds up the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// A browser at the door.
+    Door,
+    /// The seller's back end.
+    Api,
+}
+
+/// Asks AWS who the buyer is, if a turn to ask comes soon enough. What cannot be a token takes no turn.
 pub async fn resolve_customer_within(
     clients: &AwsClients,
+    asking: Asking,
     token: &SecretString,
     patience: Duration,
 ) -> Result<Registration, RegistrationError> {
-    if !clients.rates.registrations.acquire_within(patience).await {
+    if !is_possible(token.expose_secret()) {
+        return Err(RegistrationError::Unknown);
+    }
+    let rate = match asking {
+        Asking::Door => &clients.rates.door,
+        Asking::Api => &clients.rates.registrations,
+    };
+    if !rate.acquire_within(patience).await {
         return Err(RegistrationError::Busy);
     }
-    resolve_customer(clients, token).await
+    resolve_customer(clients, rate, token).await
+}
+
+/// AWS's tokens are letters, digits and signs, without a blank.
+fn is_possible(token: &str) -> bool {
+    !token.is_empty() && token.len() <= LONGEST && token.bytes().all(|it| it.is_ascii_graphic())
 }
 
 /// Asks AWS who the buyer is. The token is a credential: it goes into this call and nowhere else.
 async fn resolve_customer(
     clients: &AwsClients,
+    rate: &RateLimit,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
     let answer =
@@ -67,7 +94,7 @@ async fn resolve_customer(
     if let Some(about) = answer.as_ref().err().and_then(about_token) {
         return Err(about);
     }
-    let resolved = clients.noted(&clients.rates.registrations, OPERATION, answer)?;
+    let resolved = clients.noted(rate, OPERATION, answer)?;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,
@@ -93,5 +120,21 @@ fn about_token(error: &SdkError<ResolveCustomerError, HttpResponse>) -> Option<R
         ResolveCustomerError::ExpiredTokenException(_) => Some(RegistrationError::Expired),
         ResolveCustomerError::InvalidTokenException(_) => Some(RegistrationError::Unknown),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_token_is_told_apart() {
+        let long = "a".repeat(LONGEST);
+        for token in ["a", "YWJj+/==", "a%2Bb", &long] {
+            assert!(is_possible(token), "{token}");
+        }
+        for token in ["", " ", "a b", "a\nb", "\u{e9}", &format!("{long}a")] {
+            assert!(!is_possible(token), "{token}");
+        }
     }
 }

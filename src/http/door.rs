@@ -4,25 +4,25 @@
 //! The token is a credential: it goes into one call to AWS, and into no URL, log line or row.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, Extension, Form, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use secrecy::SecretString;
-use serde_json::json;
 use uuid::Uuid;
 
+use super::arrivals::{Refused, Via, came_without_token, resolve};
+use super::problem::RETRY_AFTER;
+use super::source::source_of;
 use super::{ApiState, Problems};
-use crate::aws::{Registration, RegistrationError, resolve_customer_within};
+use crate::aws::Registration;
 use crate::domain::reference;
 use crate::store::{RegistrationRow, StoreError};
 
 /// AWS's name of the token.
 const TOKEN: &str = "x-amzn-marketplace-token";
-/// A person is waiting: longer than this for a turn to ask AWS is too long.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What is kept of each field that AWS posts, and of how many.
 const LONGEST: usize = 1_024;
 const FIELDS: usize = 20;
@@ -39,18 +39,24 @@ pub struct Posted {
 impl Posted {
     /// Tells a form's fields apart.
     pub fn read(fields: Vec<(String, String)>) -> Self {
-        let mut posted = Self::default();
-        for (name, value) in fields {
-            if name.eq_ignore_ascii_case(TOKEN) {
-                // A token that says nothing is none: AWS need not be asked about it.
-                if !value.trim().is_empty() {
-                    posted.token = Some(SecretString::from(value));
-                }
-            } else if posted.others.len() < FIELDS && name.len() + value.len() <= LONGEST {
-                posted.others.insert(name, value);
-            }
-        }
-        posted
+        let (tokens, others): (Vec<_>, Vec<_>) =
+            fields.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        // A token that says nothing is none: AWS need not be asked about it.
+        let tokens: Vec<String> = tokens
+            .into_iter()
+            .map(|(_, value)| value)
+            .filter(|value| !value.trim().is_empty())
+            .collect();
+        // A field that holds the token as well is not kept either.
+        let holds_one = |text: &str| tokens.iter().any(|token| text.contains(token.as_str()));
+        let others = others
+            .into_iter()
+            .filter(|(name, value)| {
+                name.len() + value.len() <= LONGEST && !holds_one(name) && !holds_one(value)
+            })
+            .take(FIELDS)
+            .collect();
+        Self { token: tokens.into_iter().next_back().map(SecretString::from), others }
     }
 }
 
@@ -64,17 +70,32 @@ impl Posted {
         (status = "5XX", body = String, content_type = "text/html"), Problems))]
 pub(super) async fn register(
     State(state): State<ApiState>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
     fields: Result<Form<Vec<(String, String)>>, FormRejection>,
 ) -> Response {
-    // What is no form has no token in it.
-    let fields = fields.map(|Form(fields)| fields).unwrap_or_default();
-    match take_in(&state, fields).await {
+    let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
+    let source = source_of(peer, &headers, &state.arrivals.trusted_proxies);
+    let taken_in = match fields {
+        Ok(Form(fields)) => take_in(&state, source, fields).await,
+        Err(rejection) => {
+            came_without_token(&state);
+            Err(Refusal::new(rejection.status(), "This is not what AWS Marketplace sends."))
+        }
+    };
+    match taken_in {
         Ok(location) => {
             let mut response = StatusCode::SEE_OTHER.into_response();
             response.headers_mut().insert(header::LOCATION, location);
             private(response)
         }
-        Err(refusal) => private((refusal.status, Html(refusal.page())).into_response()),
+        Err(refusal) => {
+            let mut response = (refusal.status, Html(refusal.page())).into_response();
+            if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            private(response)
+        }
     }
 }
 
@@ -117,7 +138,11 @@ impl From<StoreError> for Refusal {
     }
 }
 
-async fn take_in(state: &ApiState, fields: Vec<(String, String)>) -> Result<HeaderValue, Refusal> {
+async fn take_in(
+    state: &ApiState,
+    source: Option<IpAddr>,
+    fields: Vec<(String, String)>,
+) -> Result<HeaderValue, Refusal> {
     let Some(door) = &state.door else {
         tracing::warn!("a buyer came to /aws/register, and registration.redirect_url is not set");
         let said = "The seller's sign-up is not set up yet.";
@@ -125,19 +150,15 @@ async fn take_in(state: &ApiState, fields: Vec<(String, String)>) -> Result<Head
     };
     let Posted { token, others: posted } = Posted::read(fields);
     let token = token.ok_or_else(|| {
-        refused("no_token");
+        came_without_token(state);
         Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")
     })?;
-    let registration = resolve_customer_within(&state.aws.clients(), &token, PATIENCE)
-        .await
-        .map_err(|error| refusal(&error))?;
+    let told = resolve(state, Via::Door(source), &token).await?;
     let now = state.clock.now();
-    known_product(state, &registration).await?;
-    let id = format!("reg_{}", Uuid::now_v7().simple());
     let Registration { product_code, customer_identifier, account_id, license_arn, agreement_id } =
-        registration;
+        told;
     let row = RegistrationRow {
-        id: id.clone(),
+        id: format!("reg_{}", Uuid::now_v7().simple()),
         product_code,
         account_id,
         customer_identifier,
@@ -147,8 +168,9 @@ async fn take_in(state: &ApiState, fields: Vec<(String, String)>) -> Result<Head
         at: now,
         customer_id: None,
         exchanged_at: None,
+        named: false,
     };
-    state.store.record_registration(row).await?;
+    let id = state.store.record_registration(row).await?;
     let key = state.store.reference_key().await?;
     let expires_at = now.saturating_add(door.lifetime).unwrap_or(now);
     let mut location = door.redirect_url.clone();
@@ -158,50 +180,27 @@ async fn take_in(state: &ApiState, fields: Vec<(String, String)>) -> Result<Head
     })
 }
 
-/// A buyer of a product that was never imported is shown to the seller and told, and nothing else.
-async fn known_product(state: &ApiState, registration: &Registration) -> Result<(), Refusal> {
-    let code = registration.product_code.clone();
-    if state.store.product_of_code(code.clone()).await?.is_some() {
-        return Ok(());
-    }
-    refused("product_not_imported");
-    let data = json!({"reason": "product_not_imported", "product_code": code});
-    state.store.tell("registration.refused", data, state.clock.now()).await?;
-    tracing::warn!(product.code = %code, "a buyer came from a product that is not imported");
-    Err(Refusal::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "The seller does not know this product yet.",
-    ))
-}
-
-fn refused(reason: &'static str) {
-    metrics::counter!("marketd_registrations_refused_total", "reason" => reason).increment(1);
-}
-
-fn refusal(error: &RegistrationError) -> Refusal {
-    match error {
-        RegistrationError::Expired => {
-            refused("expired");
-            Refusal::new(StatusCode::GONE, "This sign-up link has expired.")
-        }
-        RegistrationError::Unknown => {
-            refused("unknown");
-            Refusal::new(
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let (status, said) = match refused {
+            Refused::Expired => (StatusCode::GONE, "This sign-up link has expired."),
+            Refused::Unknown => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "AWS Marketplace does not know this sign-up link.",
-            )
-        }
-        RegistrationError::Busy => {
-            refused("busy");
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Many people are signing up just now.")
-        }
-        RegistrationError::Aws(error) => {
-            refused("aws");
-            tracing::warn!(%error, "a buyer's token could not be resolved");
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "AWS Marketplace could not be asked who you are.",
-            )
-        }
+            ),
+            Refused::NotImported(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "The seller does not know this product yet.")
+            }
+            Refused::Busy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Many people are signing up just now.")
+            }
+            Refused::Aws(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "AWS Marketplace could not be asked who you are.")
+            }
+            Refused::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Your sign-up could not be saved.")
+            }
+        };
+        Self::new(status, said)
     }
 }

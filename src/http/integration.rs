@@ -132,6 +132,8 @@ async fn problems(
             "the subscription to {topic} was ended at {at}: unless its messages come another way, subscribe again"
         ));
     }
+    problems.extend(state.arrivals.problems(state.clock.now()));
+    problems.extend(state.store.contradictions().await?);
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         problems.push(format!(
             "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"

@@ -1,6 +1,7 @@
 //! The HTTP API: routes, problem details, authentication.
 
 mod access;
+mod arrivals;
 mod auth;
 mod catalog;
 mod catalogue;
@@ -20,6 +21,7 @@ mod problem;
 mod registrations;
 mod serve;
 mod sns;
+mod source;
 mod subscriptions;
 mod usage;
 mod usage_history;
@@ -48,6 +50,7 @@ use crate::health::Health;
 use crate::intake::sns::SnsDoor;
 use crate::store::Store;
 
+pub use arrivals::Arrivals;
 pub use door::Posted;
 pub use extract::page as read_page;
 pub use ledger_files::{hour as read_hour, month as read_month};
@@ -91,6 +94,8 @@ pub struct ApiParts {
     pub sns: SnsDoor,
     /// Where buyers go whom AWS's redirect brings; none where that is not set up.
     pub door: Option<Door>,
+    /// Those who arrive there, and by the API.
+    pub arrivals: Arrivals,
     /// The bearer token.
     pub token: Option<SecretString>,
     /// The queue, for the policies and checks that name it.

@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::store::{
-    CatalogueError, DirectError, FeatureError, ImportError, LicensingError, PlanError,
-    ProvisionError, ResolveError, StoreError,
+    CatalogueError, DirectError, ExchangeError, FeatureError, ImportError, LicensingError,
+    PlanError, ProvisionError, ResolveError, StoreError,
 };
+
+/// After how many seconds what cannot be done now is worth another try.
+pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// An error as the API answers it.
 #[derive(Debug)]
@@ -71,6 +74,9 @@ impl IntoResponse for Problem {
             members.extend(self.more);
         }
         let mut response = (self.status, body.to_string()).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         response
@@ -249,7 +255,24 @@ impl From<ProvisionError> for Problem {
             ProvisionError::SecondAccount { .. } => {
                 Self::new(StatusCode::CONFLICT, "second-account", detail)
             }
+            ProvisionError::SecondBuyer { .. } => {
+                Self::new(StatusCode::CONFLICT, "second-legacy-buyer", detail)
+            }
             ProvisionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExchangeError> for Problem {
+    fn from(error: ExchangeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ExchangeError::Unknown(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "reference-unknown", detail)
+            }
+            ExchangeError::Used(_) => Self::new(StatusCode::GONE, "reference-used", detail),
+            ExchangeError::Provision(error) => error.into(),
+            ExchangeError::Store(error) => error.into(),
         }
     }
 }
@@ -264,6 +287,9 @@ impl From<ResolveError> for Problem {
                 Self::new(StatusCode::CONFLICT, "outcome-unknown", detail)
             }
             ResolveError::NeverFrozen(_) => Self::new(StatusCode::CONFLICT, "never-frozen", detail),
+            ResolveError::OtherForm(_) => {
+                Self::new(StatusCode::CONFLICT, "metered-in-other-form", detail)
+            }
             ResolveError::Store(error) => error.into(),
         }
     }

@@ -10,20 +10,19 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::arrivals::{Refused, Via, resolve};
 use super::customers::settle;
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
-use crate::aws::{Registration, RegistrationError, resolve_customer_within};
+use crate::aws::Registration;
 use crate::domain::reference::{self, ReferenceError};
-use crate::domain::{AgreementId, Customer, CustomerId, LicenseArn, ProductId, Subscription};
-use crate::store::{
-    AwsIds, Page, ProvisionCustomer, ProvisionError, RegistrationRow, SubscriptionFilter,
+use crate::domain::{
+    AgreementId, Customer, CustomerId, LicenseArn, ProductCode, ProductId, Subscription,
 };
+use crate::store::{Page, RegistrationRow, Said, SubscriptionFilter};
 
 /// How long the answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
-/// How long a request waits for its turn to ask AWS.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A token as AWS posted it to your own page, or a reference from `/aws/register`.
 #[derive(Deserialize, ToSchema)]
@@ -37,6 +36,12 @@ pub(super) struct Register {
     customer_id: Option<CustomerId>,
     name: Option<String>,
     email: Option<String>,
+}
+
+impl Register {
+    fn said(self) -> Said {
+        Said { customer_id: self.customer_id, name: self.name, email: self.email }
+    }
 }
 
 /// Who registered, and what they bought.
@@ -63,64 +68,39 @@ pub(super) async fn register(
 ) -> Result<Json<Registered>, Problem> {
     match (body.registration_token.take(), body.reference.take()) {
         (Some(token), None) => {
-            let clients = state.aws.clients();
-            let registration =
-                resolve_customer_within(&clients, &token, PATIENCE).await.map_err(problem)?;
-            Ok(Json(take_in(&state, &registration, body, BTreeMap::new()).await?))
+            let told = resolve(&state, Via::Api, &token).await.map_err(problem)?;
+            let customer =
+                state.store.register_buyer(told.clone(), body.said(), state.clock.now()).await?;
+            Ok(Json(registered(&state, customer, &told, BTreeMap::new()).await?))
         }
-        (None, Some(reference)) => Ok(Json(exchange(&state, &reference, body).await?)),
+        (None, Some(reference)) => Ok(Json(exchange(&state, &reference, body.said()).await?)),
         _ => Err(Problem::bad_request(
             "give registration_token, or the reference from /aws/register",
         )),
     }
 }
 
-/// Exchanges a reference. The same exchange again has the same answer; one for another customer is refused.
-async fn exchange(
-    state: &ApiState,
-    reference: &str,
-    mut body: Register,
-) -> Result<Registered, Problem> {
+/// Exchanges a reference. The same exchange again has the same answer; any other is refused.
+async fn exchange(state: &ApiState, reference: &str, said: Said) -> Result<Registered, Problem> {
     let now = state.clock.now();
     let key = state.store.reference_key().await?;
     let id = reference::open(&key, reference, now).map_err(reference_problem)?;
     let forged = || reference_problem(ReferenceError::Forged);
-    let row = state.store.registration(id).await?.ok_or_else(forged)?;
-    if let Some(taken_for) = &row.customer_id {
-        let same = body.customer_id.as_ref().is_none_or(|id| id == taken_for);
-        if !same {
-            let detail = format!("this reference was exchanged for customer {taken_for}");
-            return Err(Problem::new(StatusCode::GONE, "reference-used", detail));
-        }
-        body.customer_id = Some(taken_for.clone());
-    }
-    let registration = Registration {
-        product_code: row.product_code,
-        customer_identifier: row.customer_identifier,
-        account_id: row.account_id,
-        license_arn: row.license_arn,
-        agreement_id: row.agreement_id,
-    };
-    let registered = take_in(state, &registration, body, row.posted).await?;
-    state.store.settle_registration(row.id, registered.customer.id.clone(), now).await?;
-    Ok(registered)
+    let row = state.store.registration(id.clone()).await?.ok_or_else(forged)?;
+    let customer = state.store.exchange_registration(id, said, now).await?;
+    registered(state, customer, &row.told(), row.posted).await
 }
 
-async fn take_in(
+/// Who registered and what they bought, once it has been looked up.
+async fn registered(
     state: &ApiState,
-    registration: &Registration,
-    body: Register,
+    customer: Customer,
+    told: &Registration,
     posted: BTreeMap<String, String>,
 ) -> Result<Registered, Problem> {
-    let product = state.store.product_of_code(registration.product_code.clone()).await?;
-    let Some(product) = product else {
-        let detail = format!(
-            "the buyer comes from product code {}, whose listing is not imported",
-            registration.product_code
-        );
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "product-not-imported", detail));
-    };
-    let customer = provision(state, registration, body).await?;
+    let product = state.store.product_of_code(told.product_code.clone()).await?;
+    // It was imported when the buyer was taken in, and an import is not taken back.
+    let product = product.ok_or_else(|| not_imported(&told.product_code))?;
     settle(state, &customer.id, WAIT).await?;
     let page = Page { after: None, limit: 500 };
     let filter = SubscriptionFilter {
@@ -132,33 +112,11 @@ async fn take_in(
     Ok(Registered {
         customer,
         product_id: product.id,
-        license_arn: registration.license_arn.clone(),
-        agreement_id: registration.agreement_id.clone(),
+        license_arn: told.license_arn.clone(),
+        agreement_id: told.agreement_id.clone(),
         posted,
         subscriptions,
     })
-}
-
-/// AWS has told who the buyer is; the seller may say as which customer.
-async fn provision(
-    state: &ApiState,
-    registration: &Registration,
-    body: Register,
-) -> Result<Customer, ProvisionError> {
-    let ids = AwsIds {
-        account_id: registration.account_id.clone(),
-        customer_identifier: registration.customer_identifier.clone(),
-        license_arn: None,
-    };
-    let known = state.store.customer_of(ids.clone()).await?;
-    let id = match (body.customer_id, known) {
-        (Some(id), _) => id,
-        (None, Some(known)) => known,
-        (None, None) => state.store.introduce_customer(ids.clone(), state.clock.now()).await?,
-    };
-    let request =
-        ProvisionCustomer { id, name: body.name, email: body.email, aws: ids, metadata: None };
-    state.store.provision_customer(request, state.clock.now()).await
 }
 
 /// Buyers whom AWS's redirect brought to `/aws/register`.
@@ -201,23 +159,30 @@ fn reference_problem(error: ReferenceError) -> Problem {
     }
 }
 
-fn problem(error: RegistrationError) -> Problem {
+fn problem(error: Refused) -> Problem {
     match error {
-        RegistrationError::Expired => Problem::new(
+        Refused::Expired => Problem::new(
             StatusCode::GONE,
             "registration-token-expired",
             "the registration token has expired: the buyer gets a new one with \"Set up your account\" on AWS Marketplace",
         ),
-        RegistrationError::Unknown => Problem::new(
+        Refused::Unknown => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "registration-token-unknown",
             "AWS does not know this registration token: pass x-amzn-marketplace-token as it was posted",
         ),
-        RegistrationError::Busy => Problem::new(
+        Refused::Busy => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
             "too many buyers are registering at once: try again",
         ),
-        RegistrationError::Aws(error) => error.into(),
+        Refused::NotImported(code) => not_imported(&code),
+        Refused::Aws(error) => error.into(),
+        Refused::Store(error) => error.into(),
     }
+}
+
+fn not_imported(code: &ProductCode) -> Problem {
+    let detail = format!("the buyer comes from product code {code}, whose listing is not imported");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "product-not-imported", detail)
 }

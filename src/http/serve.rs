@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::Response;
 use axum::serve::Listener;
 use hyper::body::Incoming;
@@ -94,9 +96,9 @@ impl Bound {
     ) -> io::Result<()> {
         let router = router.layer(RequestBodyTimeoutLayer::new(limits.body));
         match self {
-            Self::Tcp(listener) => accept(listener, limits, router, shutdown).await,
+            Self::Tcp(listener) => accept(listener, Some, limits, router, shutdown).await,
             Self::Unix(listener, path) => {
-                accept(listener, limits, router, shutdown).await;
+                accept(listener, |_| None, limits, router, shutdown).await;
                 tokio::fs::remove_file(path).await.ok();
             }
         }
@@ -105,8 +107,9 @@ impl Bound {
 }
 
 /// Accepts until told to stop, and waits for those who are connected then.
-async fn accept(
-    mut listener: impl Listener,
+async fn accept<L: Listener>(
+    mut listener: L,
+    peer: fn(L::Addr) -> Option<SocketAddr>,
     limits: Limits,
     router: Router,
     shutdown: CancellationToken,
@@ -117,13 +120,14 @@ async fn accept(
         let accepted = async {
             // The semaphore is never closed.
             let place = Arc::clone(&room).acquire_owned().await.ok();
-            (place, listener.accept().await.0)
+            let (stream, address) = listener.accept().await;
+            (place, stream, address)
         };
-        let (place, stream) = tokio::select! {
+        let (place, stream, address) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = accepted => accepted,
         };
-        let served = connection(stream, limits, router.clone(), shutdown.clone());
+        let served = connection(stream, peer(address), limits, router.clone(), shutdown.clone());
         connections.spawn(async move {
             served.await;
             drop(place);
@@ -136,6 +140,7 @@ async fn accept(
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<SocketAddr>,
     limits: Limits,
     router: Router,
     shutdown: CancellationToken,
@@ -144,7 +149,12 @@ async fn connection(
     let hear = heard.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         hear.cancel();
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        // Who knocks is asked for where everybody may.
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        let answer = router.clone().oneshot(request);
         async move {
             let answer: Result<Response, Infallible> = answer.await;
             answer

@@ -81,9 +81,14 @@ impl<A: MeteringApi> MeteringEngine<A> {
     async fn send_call(&self, call: FrozenCall) -> Result<PassSummary, StoreError> {
         let mut summary = PassSummary::default();
         let mut waiting = vec![call];
-        while let Some(call) = waiting.pop() {
-            let ids: Vec<i64> = call.records.iter().map(|record| record.id).collect();
-            self.store.begin_attempts(ids.clone(), self.clock.now()).await?;
+        while let Some(mut call) = waiting.pop() {
+            let ids = call.records.iter().map(|record| record.id).collect();
+            let ids: Vec<i64> = self.store.begin_attempts(ids, self.clock.now()).await?;
+            // What was taken off the list since it was read is not sent.
+            call.records.retain(|record| ids.contains(&record.id));
+            if ids.is_empty() {
+                continue;
+            }
             let answer = self.api.send(&call).await;
             summary.calls += 1;
             let answers = match answer {

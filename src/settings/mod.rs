@@ -5,6 +5,7 @@
 mod layers;
 mod value;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use secrecy::SecretString;
 
 use layers::Layers;
 pub use layers::Origin;
-use value::Count;
+use value::{Addresses, Count};
 pub use value::{Listen, LogFormat};
 
 /// Where the file is looked for when none is named.
@@ -62,6 +63,8 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// The bearer token.
     pub token: Option<SecretString>,
+    /// Proxies whose `X-Forwarded-For` says whom they speak for.
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 /// The queue of notifications.
@@ -254,7 +257,9 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
             "reaches beyond this machine: set http.token or http.token_file, or listen on 127.0.0.1",
         );
     }
-    Some(HttpSettings { listen: listen?, token })
+    let proxies: Option<Addresses> = layers.optional("http.trusted_proxies");
+    let trusted_proxies = proxies.map(|Addresses(proxies)| proxies).unwrap_or_default();
+    Some(HttpSettings { listen: listen?, token, trusted_proxies })
 }
 
 #[expect(

@@ -1,7 +1,7 @@
 //! The kinds of values that settings have, and what each allows.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +21,18 @@ impl SettingValue for String {
 
     fn parse(text: &str) -> Option<Self> {
         (!text.trim().is_empty()).then(|| text.to_owned())
+    }
+}
+
+/// Addresses, with commas between.
+pub(super) struct Addresses(pub(super) Vec<IpAddr>);
+
+impl SettingValue for Addresses {
+    const ALLOWED: &'static str = "IP addresses, with commas between";
+
+    fn parse(text: &str) -> Option<Self> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        Some(Self(parts.map(|part| part.parse().ok()).collect::<Option<_>>()?))
     }
 }
 

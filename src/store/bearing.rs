@@ -48,13 +48,48 @@ impl Borne {
     }
 }
 
-/// Records `r` with what bears them. Of several subscriptions under one holder, one that lives decides; a legacy
-/// buyer's may have become a licence, which is known by a subscription of its own.
+/// Joins what names a subscription `s` of product `p` by licence. A legacy buyer's may have become a licence, which is
+/// known by a subscription `l` of its own; or else by `k`, what was told of the licence itself, where it is the only
+/// one of the buyer's account that may be in force. That is asked only where hours may be metered so.
+macro_rules! naming {
+    ($where:literal) => {
+        concat!(
+            " LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
+                 SELECT b.rowid FROM subscriptions b
+                 WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
+                   AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL LIMIT 1)
+             LEFT JOIN licenses k ON ",
+            $where,
+            " AND l.rowid IS NULL AND k.license_arn = ifnull(s.license_arn, (
+                 SELECT min(f.license_arn) FROM identities i
+                 JOIN licenses f ON f.account_id = i.value AND f.product_code = p.code
+                 LEFT JOIN agreements a ON a.agreement_id = f.agreement_id
+                 WHERE i.customer_id = s.customer_id AND i.kind = 'account_id' AND a.ended_status IS NULL
+                   AND f.change IS NOT 'deprovisioned'
+                   AND ifnull(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
+                 HAVING count(*) = 1)) "
+        )
+    };
+}
+/// The account and the licence of what [`naming`] joins.
+macro_rules! bearer_account {
+    () => {
+        "coalesce(s.account_id, l.account_id, k.account_id)"
+    };
+}
+macro_rules! bearer_license {
+    () => {
+        "coalesce(s.license_arn, l.license_arn, k.license_arn)"
+    };
+}
+pub(super) use {bearer_account, bearer_license, naming};
+
+/// Records `r` with what bears them. Of several subscriptions under one holder, one that lives decides.
 macro_rules! borne {
     ($($which:literal),+) => {
         concat!(
-            "SELECT r.*, p.code, p.licensed_from_hour, ifnull(s.account_id, l.account_id) AS bearer_account,
-                 ifnull(s.license_arn, l.license_arn) AS bearer_license,
+            "SELECT r.*, p.code, p.licensed_from_hour, ",
+            bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
                  s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
                  CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
              FROM metering_records r
@@ -66,12 +101,9 @@ macro_rules! borne {
                      SELECT b.rowid AS deciding,
                          min(ifnull(-b.ended_at_ms, (b.status = 'ending') - 9000000000000000000))
                      FROM subscriptions b
-                     WHERE b.product_id = r.product_id AND b.holder = r.holder))
-             LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
-                 SELECT b.rowid FROM subscriptions b
-                 WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
-                   AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL LIMIT 1)
-             WHERE ", $($which),+, " ORDER BY r.hour, r.id"
+                     WHERE b.product_id = r.product_id AND b.holder = r.holder))",
+            naming!("p.licensed_from_hour IS NOT NULL"),
+            "WHERE ", $($which),+, " ORDER BY r.hour, r.id"
         )
     };
 }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/004_metering.sql"),
     include_str!("migrations/005_agreements.sql"),
     include_str!("migrations/006_topics.sql"),
+    include_str!("migrations/007_registrations.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

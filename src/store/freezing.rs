@@ -1,6 +1,6 @@
 //! Freezing a record: its units dealt to its tags, its buyer named, and what AWS does not take carried on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -8,14 +8,19 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::bearing::Borne;
 use super::closing::{Closed, Closing, park};
 use super::convert::millis;
-use super::records::{OpenRecord, Slot, carry_into, open_record_in, slot_in, tagged_in};
+use super::moving::put_off_in;
+use super::records::{
+    OpenRecord, carry_into, in_other_form, is_known_in_both_forms, open_record_in, tagged_in,
+};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
     IdentityGap, MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
 };
-use crate::domain::{AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, Quantity};
+use crate::domain::{
+    AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, ProductId, Quantity,
+};
 
 /// Freezes what has been found; all of it in the transaction in which it was.
 pub(super) fn freeze_all(
@@ -24,8 +29,14 @@ pub(super) fn freeze_all(
     found: &[Borne],
     now: Timestamp,
 ) -> Result<Closed, StoreError> {
-    let mut freezer =
-        Freezer { connection, closing, now, touched: HashSet::new(), closed: Closed::default() };
+    let mut freezer = Freezer {
+        connection,
+        closing,
+        now,
+        touched: HashSet::new(),
+        mixed: HashMap::new(),
+        closed: Closed::default(),
+    };
     for borne in found {
         freezer.freeze(borne)?;
     }
@@ -39,6 +50,8 @@ struct Freezer<'a> {
     now: Timestamp,
     /// Records that were carried into or moved since they were listed, in this very transaction.
     touched: HashSet<i64>,
+    /// Which products' buyers are known in both forms.
+    mixed: HashMap<ProductId, bool>,
     closed: Closed,
 }
 
@@ -50,6 +63,9 @@ impl Freezer<'_> {
             return Ok(());
         }
         let Some(held) = self.held(record)? else { return Ok(()) };
+        if self.in_both_forms(record)? {
+            return self.put_off(record, self.later(record), "hour_frozen");
+        }
         let buyer = MeteredBuyer {
             holder,
             product_code: &borne.product_code,
@@ -75,7 +91,7 @@ impl Freezer<'_> {
                 return park(self.connection, record.id, "fraction", self.now);
             }
             if silent {
-                return self.put_off(record, self.later(record));
+                return self.put_off(record, self.later(record), "fraction");
             }
             self.carry_rest(record, parts, &dealt)?;
         }
@@ -92,6 +108,28 @@ impl Freezer<'_> {
         };
         self.closed.frozen += usize::from(!silent);
         self.write(record.id, &identity, &dealt, &outcome)
+    }
+
+    /// Whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it come to
+    /// that; but what is frozen is sent, and an hour in both forms is billed twice. Only a product that is known in
+    /// both forms costs the look.
+    fn in_both_forms(&mut self, record: &OpenRecord) -> Result<bool, StoreError> {
+        let mixed = if let Some(mixed) = self.mixed.get(&record.product_id) {
+            *mixed
+        } else {
+            let mixed = is_known_in_both_forms(self.connection, &record.product_id)?;
+            self.mixed.insert(record.product_id.clone(), mixed);
+            mixed
+        };
+        if !mixed {
+            return Ok(false);
+        }
+        let rivals = in_other_form(
+            self.connection,
+            &record.key(record.holder.clone(), record.hour),
+            record.hour,
+        )?;
+        Ok(rivals.iter().any(|rival| rival.state != "open"))
     }
 
     /// The hour that less than a unit is put off to: not one by one through hours that are over.
@@ -136,24 +174,16 @@ impl Freezer<'_> {
         carry_into(self.connection, target.id, rest, &dealt.waits)
     }
 
-    /// Less than a unit waits in a later hour, as the same record, for what makes it whole.
-    fn put_off(&mut self, record: &OpenRecord, later: ClockHour) -> Result<(), StoreError> {
+    /// It waits in a later hour, as the same record or as a part of the one there.
+    fn put_off(
+        &mut self,
+        record: &OpenRecord,
+        later: ClockHour,
+        why: &str,
+    ) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
-        self.touched.insert(record.id);
-        match slot_in(self.connection, &key, later)? {
-            Slot::Taken => return self.put_off(record, later.next()),
-            Slot::Open(target) => {
-                self.touched.insert(target);
-                move_whole(self.connection, record.id, target)?;
-            }
-            Slot::Free => {
-                self.connection
-                    .prepare_cached("UPDATE metering_records SET hour = ?2 WHERE id = ?1")
-                    .and_then(|mut update| update.execute((record.id, later.number())))
-                    .during("put a fraction off")?;
-                mark_moved(self.connection, record.id)?;
-            }
-        }
+        let bears = put_off_in(self.connection, record.id, &key, why)?;
+        self.touched.extend([record.id, bears]);
         Ok(())
     }
 
@@ -216,38 +246,4 @@ struct Outcome {
     reason: Option<&'static str>,
     deadline: Timestamp,
     hastened: bool,
-}
-
-fn mark_moved(connection: &Connection, record: i64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE usage_events SET moved = ifnull(moved, 'fraction') WHERE record_id = ?1",
-        )
-        .and_then(|mut update| update.execute([record]))
-        .during("mark moved usage")?;
-    Ok(())
-}
-
-/// Everything of an open record becomes another one's, its events too.
-fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
-    mark_moved(connection, from)?;
-    for statement in [
-        "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
-        "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
-             tagged = max(tagged, moved.split)
-         FROM (SELECT quantity AS units, carried_in AS carried, tagged AS split
-               FROM metering_records WHERE id = ?1) AS moved
-         WHERE id = ?2",
-        "INSERT INTO metering_tags (record_id, tags, quantity)
-             SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
-             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
-        "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
-        "DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1",
-    ] {
-        connection
-            .prepare_cached(statement)
-            .and_then(|mut update| update.execute((from, into)))
-            .during("move an open record's usage")?;
-    }
-    Ok(())
 }

@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::bearing::{bearer_account, bearer_license, naming};
 use super::events::append_event_in;
 use super::routes::licensed_from_in;
 use super::{During, Store, StoreError};
+use crate::domain::ledger::IdentityGap;
 use crate::domain::{ClockHour, CustomerId, CustomerIdentifier, ProductId, SubscriptionId};
 
 /// Why a product's move to licences could not be set.
@@ -46,15 +48,17 @@ pub struct LicensingView {
     /// From which hour on its legacy buyers are metered by licence; none while no move is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub licensed_from: Option<ClockHour>,
-    /// Legacy buyers whose licence is known.
+    /// Legacy buyers whose licence is known, and the account that holds it.
     pub ready: i64,
     /// Legacy buyers of whom AWS has told no licence yet: their usage would be parked.
     pub without_license: i64,
-    /// The first of them.
+    /// Legacy buyers of whose licence AWS has not told the account: their usage would be parked too.
+    pub without_account: i64,
+    /// The first of those who are not ready.
     pub buyers: Vec<Unlicensed>,
 }
 
-/// A legacy buyer of whom AWS has told no licence yet.
+/// A legacy buyer who cannot be named by licence yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Unlicensed {
     /// The customer.
@@ -64,6 +68,8 @@ pub struct Unlicensed {
     /// The legacy name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_identifier: Option<CustomerIdentifier>,
+    /// What is missing: `license_unknown` or `account_unknown`, as their usage would be parked.
+    pub missing: String,
 }
 
 impl Store {
@@ -89,6 +95,34 @@ impl Store {
 /// How many buyers are named.
 const NAMED: u32 = 500;
 
+/// A product's live legacy subscriptions, with the licence and account that freezing would name them by.
+macro_rules! legacy_buyers {
+    () => {
+        concat!(
+            "SELECT s.customer_id, s.id, s.customer_identifier, ",
+            bearer_license!(),
+            " AS license, ",
+            bearer_account!(),
+            " AS account FROM subscriptions s JOIN products p ON p.id = s.product_id",
+            naming!("1"),
+            "WHERE s.product_id = ?1 AND s.source = 'aws' AND substr(s.holder, 1, 8) <> 'license:'
+               AND s.ended_at_ms IS NULL AND s.status <> 'failed'"
+        )
+    };
+}
+
+fn unlicensed_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Unlicensed> {
+    let gap = if row.get("unlicensed")? { IdentityGap::License } else { IdentityGap::Account };
+    Ok(Unlicensed {
+        customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
+        subscription_id: SubscriptionId::new(row.get::<_, String>("id")?),
+        customer_identifier: row
+            .get::<_, Option<String>>("customer_identifier")?
+            .map(CustomerIdentifier::new),
+        missing: gap.as_str().to_owned(),
+    })
+}
+
 fn view_in(
     connection: &Connection,
     product: &ProductId,
@@ -101,37 +135,31 @@ fn view_in(
     if !known {
         return Ok(None);
     }
-    let (ready, without_license) = connection
-        .prepare_cached(
-            "SELECT count(license_arn), count(*) - count(license_arn) FROM subscriptions
-             WHERE product_id = ?1 AND holder LIKE 'buyer:%' AND ended_at_ms IS NULL AND status <> 'failed'",
-        )
+    let (ready, without_license, without_account) = connection
+        .prepare_cached(concat!(
+            "SELECT count(*) FILTER (WHERE license IS NOT NULL AND account IS NOT NULL),
+                 count(*) FILTER (WHERE license IS NULL),
+                 count(*) FILTER (WHERE license IS NOT NULL AND account IS NULL) FROM (",
+            legacy_buyers!(),
+            ")"
+        ))
         .and_then(|mut select| {
-            select.query_row([product.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            select.query_row([product.as_str()], row)
         })
         .during(during)?;
     let buyers = connection
-        .prepare_cached(
-            "SELECT customer_id, id, customer_identifier FROM subscriptions
-             WHERE product_id = ?1 AND holder LIKE 'buyer:%' AND ended_at_ms IS NULL
-               AND status <> 'failed' AND license_arn IS NULL ORDER BY customer_id, id LIMIT ?2",
-        )
+        .prepare_cached(concat!(
+            "SELECT customer_id, id, customer_identifier, license IS NULL AS unlicensed FROM (",
+            legacy_buyers!(),
+            ") WHERE license IS NULL OR account IS NULL ORDER BY customer_id, id LIMIT ?2"
+        ))
         .and_then(|mut select| {
-            select
-                .query_map((product.as_str(), NAMED), |row| {
-                    Ok(Unlicensed {
-                        customer_id: CustomerId::new(row.get::<_, String>(0)?),
-                        subscription_id: SubscriptionId::new(row.get::<_, String>(1)?),
-                        customer_identifier: row
-                            .get::<_, Option<String>>(2)?
-                            .map(CustomerIdentifier::new),
-                    })
-                })?
-                .collect()
+            select.query_map((product.as_str(), NAMED), unlicensed_row)?.collect()
         })
         .during(during)?;
     let licensed_from = licensed_from_in(connection, product)?;
-    Ok(Some(LicensingView { licensed_from, ready, without_license, buyers }))
+    Ok(Some(LicensingView { licensed_from, ready, without_license, without_account, buyers }))
 }
 
 fn set_in(

@@ -11,10 +11,10 @@ use rusqlite::{Connection, OptionalExtension};
 use super::buyers::looked_at_in;
 use super::circle::Circle;
 use super::convert::millis;
-use super::customers::{AwsIds, resolve_customer_in};
 use super::events::append_event_in;
+use super::identities::{AwsIds, resolve_customer_in};
 use super::licenses::licenses_in;
-use super::sending::revive_in;
+use super::reviving::revive_in;
 use super::signals::{signals_in, told_at_in};
 use super::subscriptions::{
     event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,

@@ -1,17 +1,16 @@
 //! AWS's file of which legacy buyer is which account, for sellers whose product moves to licences. What it says is
 //! AWS's word, so two customers that it shows to be one become one.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::buyers::{imported_codes_in, mark_buyer_in};
-use super::customers::{AwsIds, customer_in, owner_in, resolve_customer_in};
+use super::contradictions::contradiction_in;
+use super::identities::{AwsIds, owner_in, owners_in, resolve_customer_in};
 use super::{Store, StoreError};
-use crate::domain::{AccountId, BuyerKey, CustomerId, CustomerIdentifier};
+use crate::domain::{AccountId, BuyerKey, CustomerIdentifier};
 
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,19 +99,20 @@ fn take_over(
         license_arn: None,
     };
     let references = ids.references();
-    let mut owners = BTreeSet::new();
+    let owners = owners_in(connection, &ids)?;
     let mut known = 0;
     for reference in &references {
-        if let Some(owner) = owner_in(connection, reference)? {
-            known += 1;
-            owners.insert(owner);
-        }
+        known += u32::from(owner_in(connection, reference)?.is_some());
     }
-    for owner in &owners {
-        if let Some(detail) = contradiction(connection, owner, line)? {
-            mapped.refused.push(RefusedLine { line: line.line, detail });
-            return Ok(());
-        }
+    if let Some(it) = contradiction_in(connection, &owners, &ids)? {
+        let MappingLine { customer_identifier, account_id, .. } = line;
+        let detail = format!(
+            "customer {} is {}, and the file says that {customer_identifier} is {account_id}: ask AWS which is right",
+            it.customer,
+            it.held.value(),
+        );
+        mapped.refused.push(RefusedLine { line: line.line, detail });
+        return Ok(());
     }
     match (owners.len(), known) {
         (0, _) => {
@@ -134,24 +134,4 @@ fn take_over(
         }
     }
     Ok(())
-}
-
-/// A customer is one account and one legacy buyer; AWS's file cannot make it another.
-fn contradiction(
-    connection: &Connection,
-    owner: &CustomerId,
-    line: &MappingLine,
-) -> Result<Option<String>, StoreError> {
-    let Some(customer) = customer_in(connection, owner)? else { return Ok(None) };
-    let account = customer.aws.account_id.filter(|held| *held != line.account_id);
-    let identifier =
-        customer.aws.customer_identifier.filter(|held| *held != line.customer_identifier);
-    let held = account.map(|it| format!("AWS account {it}"));
-    let held = held.or(identifier.map(|it| format!("legacy buyer {it}")));
-    Ok(held.map(|held| {
-        let MappingLine { customer_identifier, account_id, .. } = line;
-        format!(
-            "customer {owner} is {held}, and the file says that {customer_identifier} is {account_id}: ask AWS which is right"
-        )
-    }))
 }

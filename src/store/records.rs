@@ -63,7 +63,7 @@ pub(super) fn slot_in(
     Ok(match find_in(connection, key, hour)? {
         Some((id, true)) => Slot::Open(id),
         Some((_, false)) => Slot::Taken,
-        None if in_other_form(connection, key, hour)? => Slot::Taken,
+        None if !in_other_form(connection, key, hour)?.is_empty() => Slot::Taken,
         None => Slot::Free,
     })
 }
@@ -129,32 +129,78 @@ macro_rules! other_form {
 }
 pub(super) use other_form;
 
-/// Whether the customer has this hour of the dimension under another holder, where one of both is legacy:
-/// metering it by product code and by licence bills it twice.
-fn in_other_form(
+/// A record of the same usage in the other form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rival {
+    pub(super) id: i64,
+    pub(super) holder: Option<Holder>,
+    pub(super) state: String,
+    /// Whether it was ever sent.
+    pub(super) tried: bool,
+}
+
+impl Rival {
+    /// Whether it was sent, or will be.
+    pub(super) fn is_sent(&self) -> bool {
+        matches!(self.state.as_str(), "ready" | "sending" | "accepted")
+    }
+}
+
+/// The records that the customer has for this hour of the dimension under another holder, where one of both is
+/// legacy: metering it by product code and by licence bills it twice.
+pub(super) fn in_other_form(
     connection: &Connection,
     key: &RecordKey,
     hour: ClockHour,
-) -> Result<bool, StoreError> {
+) -> Result<Vec<Rival>, StoreError> {
     let Some(holder) = &key.bears.holder else {
-        return Ok(false);
+        return Ok(Vec::new());
     };
     connection
         .prepare_cached(concat!(
-            "SELECT 1 FROM metering_records
+            "SELECT id, holder, state, attempts > 0 FROM metering_records
              WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
                AND ",
-            other_form!("holder", ":holder")
+            other_form!("holder", ":holder"),
+            " ORDER BY id"
         ))
         .and_then(|mut select| {
-            select.exists(named_params! {
+            let values = named_params! {
                 ":customer": key.customer.as_str(),
                 ":product": key.bears.product_id.as_str(),
                 ":dimension": key.bears.dimension.as_str(),
                 ":hour": hour.number(),
                 ":holder": holder.to_string(),
-            })
+            };
+            select
+                .query_map(values, |row| {
+                    Ok(Rival {
+                        id: row.get(0)?,
+                        holder: Holder::parse(&row.get::<_, String>(1)?),
+                        state: row.get(2)?,
+                        tried: row.get(3)?,
+                    })
+                })?
+                .collect()
         })
+        .during("look for the other form")
+}
+
+/// Whether a product has buyers by licence and buyers by product code.
+pub(super) fn is_known_in_both_forms(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<bool, StoreError> {
+    // The bounds are those of the licences' holders, so that the index answers.
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM subscriptions
+                     WHERE product_id = ?1 AND holder >= 'license:' AND holder < 'license;')
+                 AND (EXISTS (SELECT 1 FROM subscriptions
+                     WHERE product_id = ?1 AND holder > '' AND holder < 'license:')
+                   OR EXISTS (SELECT 1 FROM subscriptions WHERE product_id = ?1 AND holder >= 'license;'))",
+        )
+        .and_then(|mut select| select.query_row([product.as_str()], |row| row.get(0)))
         .during("look for the other form")
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
 use super::page::Page;
+use super::resolved::note_license_in;
 use super::{During, Store, StoreError};
+use crate::aws::Registration;
 use crate::domain::{
     AccountId, AgreementId, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
 };
@@ -47,6 +49,25 @@ pub struct RegistrationRow {
     /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchanged_at: Option<Timestamp>,
+    /// Whether the seller named the customer.
+    #[serde(skip)]
+    pub named: bool,
+}
+
+/// For how long registrations are shown. References live for minutes.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+impl RegistrationRow {
+    /// What AWS told.
+    pub fn told(&self) -> Registration {
+        Registration {
+            product_code: self.product_code.clone(),
+            customer_identifier: self.customer_identifier.clone(),
+            account_id: self.account_id.clone(),
+            license_arn: self.license_arn.clone(),
+            agreement_id: self.agreement_id.clone(),
+        }
+    }
 }
 
 impl Store {
@@ -69,61 +90,21 @@ impl Store {
         .await
     }
 
-    /// Notes a buyer who came.
+    /// Notes a buyer who came, and returns the name of the row. A buyer who comes again has the same one until it is
+    /// exchanged, so that visits do not fill the disk.
     pub async fn record_registration(
         &self,
         registration: RegistrationRow,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            insert_in(connection, &registration)?;
-            append_event_in(
-                connection,
-                "registration.received",
-                None,
-                &registration,
-                registration.at,
-            )
-        })
-        .await?;
+    ) -> Result<String, StoreError> {
+        let id = self.write(move |connection| record_in(connection, registration)).await?;
+        self.nudges().buyers.notify_one();
         self.nudge_events();
-        Ok(())
-    }
-
-    /// Notes whom the seller took a buyer for. What was noted before stays.
-    pub async fn settle_registration(
-        &self,
-        id: String,
-        customer: CustomerId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            let settled = connection
-                .prepare_cached(
-                    "UPDATE registrations SET customer_id = ?2, exchanged_at_ms = ?3
-                     WHERE id = ?1 AND exchanged_at_ms IS NULL",
-                )
-                .and_then(|mut update| update.execute((&id, customer.as_str(), millis(now))))
-                .during("settle a registration")?;
-            if settled > 0 {
-                let data = json!({"id": id, "customer_id": customer});
-                append_event_in(connection, "registration.exchanged", Some(&customer), &data, now)?;
-            }
-            Ok::<_, StoreError>(())
-        })
-        .await?;
-        self.nudge_events();
-        Ok(())
+        Ok(id)
     }
 
     /// One registration.
     pub async fn registration(&self, id: String) -> Result<Option<RegistrationRow>, StoreError> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT * FROM registrations WHERE id = ?1")
-                .and_then(|mut select| select.query_row([id], registration_row).optional())
-                .during("read a registration")
-        })
-        .await
+        self.read(move |connection| registration_in(connection, &id)).await
     }
 
     /// Registrations, in the order in which they came.
@@ -146,6 +127,52 @@ fn key_in(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
         .prepare_cached("SELECT value FROM secrets WHERE name = 'reference'")
         .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
         .during("read a key")
+}
+
+pub(super) fn registration_in(
+    connection: &Connection,
+    id: &str,
+) -> Result<Option<RegistrationRow>, StoreError> {
+    connection
+        .prepare_cached("SELECT * FROM registrations WHERE id = ?1")
+        .and_then(|mut select| select.query_row([id], registration_row).optional())
+        .during("read a registration")
+}
+
+fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, StoreError> {
+    note_license_in(connection, &it.told(), it.at)?;
+    let kept_since = it.at.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+    connection
+        .prepare_cached("DELETE FROM registrations WHERE at_ms < ?1")
+        .and_then(|mut delete| delete.execute([millis(kept_since)]))
+        .during("let go of old registrations")?;
+    let open: Option<String> = connection
+        .prepare_cached(
+            "UPDATE registrations SET at_ms = :at, agreement_id = :agreement, posted = :posted
+             WHERE id = (SELECT id FROM registrations
+                 WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS :account
+                   AND customer_identifier IS :identifier AND license_arn IS :license
+                 ORDER BY id DESC LIMIT 1)
+             RETURNING id",
+        )
+        .and_then(|mut update| {
+            let values = named_params! {
+                ":code": it.product_code.as_str(),
+                ":account": it.account_id.as_ref().map(AccountId::as_str),
+                ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                ":license": it.license_arn.as_ref().map(LicenseArn::as_str),
+                ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
+                ":posted": json!(it.posted).to_string(), ":at": millis(it.at),
+            };
+            update.query_row(values, |row| row.get(0)).optional()
+        })
+        .during("look for a buyer's registration")?;
+    if let Some(open) = open {
+        return Ok(open);
+    }
+    insert_in(connection, &it)?;
+    append_event_in(connection, "registration.received", None, &it, it.at)?;
+    Ok(it.id)
 }
 
 fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreError> {
@@ -183,5 +210,6 @@ fn registration_row(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
         at: timestamp(row.get("at_ms")?),
         customer_id: text("customer_id")?.map(CustomerId::new),
         exchanged_at: optional_timestamp(row.get("exchanged_at_ms")?),
+        named: row.get("named")?,
     })
 }

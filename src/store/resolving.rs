@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::convert::millis;
+use super::customers::canonical_in;
 use super::metering::{RecordRow, record_in};
-use super::records::{RecordKey, carry_into, open_record_in};
+use super::records::{RecordKey, Rival, carry_into, in_other_form, open_record_in};
 use super::routes::Bears;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
@@ -46,6 +47,11 @@ pub enum ResolveError {
         "metering record {0} was never ready to be sent: carry it forward to an hour that can be, or write it off"
     )]
     NeverFrozen(String),
+    /// The customer's hour is on its way, or billed, in the other form.
+    #[error(
+        "the hour of metering record {0} is metered in the other form: carry it forward, or write it off"
+    )]
+    OtherForm(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,6 +98,9 @@ fn resolve_in(
         Resolution::Retry if record.frozen_at.is_none() => {
             return Err(ResolveError::NeverFrozen(id.to_owned()));
         }
+        Resolution::Retry if is_metered_otherwise(connection, &record, &holder)? => {
+            return Err(ResolveError::OtherForm(id.to_owned()));
+        }
         Resolution::Retry => {
             "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
                  next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1"
@@ -100,9 +109,8 @@ fn resolve_in(
             return Err(ResolveError::MaybeHonoured(id.to_owned()));
         }
         Resolution::CarryForward => {
-            carry_forward(connection, &record, Holder::parse(&holder), now)?;
-            "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
-                 carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1"
+            carry_forward_in(connection, number, &record, Holder::parse(&holder), note, now)?;
+            return record_in(connection, number)?.ok_or_else(unknown);
         }
         Resolution::WriteOff => {
             "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1"
@@ -115,23 +123,53 @@ fn resolve_in(
     record_in(connection, number)?.ok_or_else(unknown)
 }
 
-fn carry_forward(
+fn is_metered_otherwise(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: &str,
+) -> Result<bool, StoreError> {
+    let key = key_of(connection, record, Holder::parse(holder), record.hour)?;
+    let rivals = in_other_form(connection, &key, record.hour)?;
+    Ok(rivals.iter().any(Rival::is_sent))
+}
+
+/// The key of a record's usage in some hour. A record that was settled before two customers became one has the id
+/// of then.
+fn key_of(
     connection: &Connection,
     record: &RecordRow,
     holder: Option<Holder>,
+    hour: ClockHour,
+) -> Result<RecordKey, StoreError> {
+    let customer = canonical_in(connection, &record.customer_id)?;
+    let bears = Bears {
+        product_id: record.product_id.clone(),
+        dimension: record.dimension.clone(),
+        holder,
+    };
+    Ok(RecordKey { bears, customer: customer.unwrap_or_else(|| record.customer_id.clone()), hour })
+}
+
+/// Has a later hour bear a record's units. Only for what AWS cannot have honoured.
+pub(super) fn carry_forward_in(
+    connection: &Connection,
+    number: i64,
+    record: &RecordRow,
+    holder: Option<Holder>,
+    note: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let key = RecordKey {
-        bears: Bears {
-            product_id: record.product_id.clone(),
-            dimension: record.dimension.clone(),
-            holder,
-        },
-        customer: record.customer_id.clone(),
-        hour: ClockHour::of(now),
-    };
+    let key = key_of(connection, record, holder, ClockHour::of(now))?;
     let target = open_record_in(connection, &key)?;
     let tagged: Vec<Allocation> =
         record.allocations.iter().filter(|it| !it.tags.is_empty()).cloned().collect();
-    carry_into(connection, target.id, record.quantity.millionths(), &tagged)
+    carry_into(connection, target.id, record.quantity.millionths(), &tagged)?;
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
+                 carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((number, note, millis(now))))
+        .during("carry a record forward")?;
+    Ok(())
 }

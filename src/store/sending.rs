@@ -12,11 +12,11 @@ use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::{
-    Answer, NOT_SUBSCRIBED, Past, Settlement, Standing, WireIdentity, deadline, retry_wait, settle,
+    Answer, Past, Settlement, Standing, WireIdentity, deadline, retry_wait, settle,
 };
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, LicenseArn,
     ProductCode, ProductId, Quantity,
 };
 
@@ -86,21 +86,26 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes that these records are about to be sent. Until AWS's answer is written, their outcome is unknown.
+    /// Notes that these records are about to be sent, and returns which still are to be. Until AWS's answer is
+    /// written, their outcome is unknown.
     pub async fn begin_attempts(
         &self,
         records: Vec<i64>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<i64>, StoreError> {
         self.write(move |connection| {
-            for record in &records {
-                connection
+            let mut begun = Vec::with_capacity(records.len());
+            for record in records {
+                let still = connection
                     .prepare_cached(
                         "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
-                         WHERE id = ?1",
+                         WHERE id = ?1 AND state IN ('ready', 'sending')",
                     )
                     .and_then(|mut update| update.execute([record]))
                     .during("begin an attempt")?;
+                if still == 0 {
+                    continue;
+                }
                 connection
                     .prepare_cached(
                         "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
@@ -108,8 +113,9 @@ impl Store {
                     )
                     .and_then(|mut insert| insert.execute((record, millis(now))))
                     .during("begin an attempt")?;
+                begun.push(record);
             }
-            Ok(())
+            Ok(begun)
         })
         .await
     }
@@ -350,27 +356,6 @@ fn write_answer(
             Ok(())
         }
     }
-}
-
-/// Sends again what AWS refused for want of a subscription, since there is one.
-pub(super) fn revive_in(
-    connection: &Connection,
-    product: &ProductId,
-    holder: &Holder,
-    now: Timestamp,
-) -> Result<usize, StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE metering_records SET state = 'ready', reason = 'subscription_live', next_attempt_at_ms = ?4,
-                 settled_at_ms = NULL
-             WHERE holder = ?1 AND product_id = ?2 AND state = 'parked' AND reason = ?3 AND deadline_ms > ?4
-               AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.product_id = ?2 AND s.holder = ?1
-                   AND s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing', 'ending'))",
-        )
-        .and_then(|mut update| {
-            update.execute((holder.to_string(), product.as_str(), NOT_SUBSCRIBED, millis(now)))
-        })
-        .during("send again what had no subscription")
 }
 
 fn put_off(

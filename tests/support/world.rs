@@ -143,11 +143,24 @@ impl World {
 
     pub(crate) async fn start_daemon(&mut self) {
         self.daemon = Some(self.spawn_daemon());
+        self.is_ready().await;
+    }
+
+    async fn is_ready(&self) {
         eventually("the daemon", async || {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
+    }
+
+    /// Starts it with its log in a file.
+    pub(crate) async fn start_daemon_logging_to(&mut self, path: &std::path::Path) {
+        let log = std::fs::File::create(path).unwrap();
+        let mut command = self.command();
+        command.arg("run").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+        self.is_ready().await;
     }
 
     /// Asks the daemon to stop, as a service manager does, and sees that it ends well.

@@ -1,0 +1,238 @@
+//! Buyers who arrive with a token, at the door or by the API: AWS is asked who they are, and whoever is refused is
+//! counted, logged and shown, without the token.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::ApiState;
+use super::source::Turns;
+use crate::aws::{Asking, AwsError, Registration, RegistrationError, resolve_customer_within};
+use crate::domain::ProductCode;
+use crate::store::StoreError;
+
+/// How often one reason is logged, or told as an event.
+const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// For how long those who were refused are shown as a problem.
+const SHOWN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Where a buyer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// At the door, from this source.
+    Door(Option<IpAddr>),
+    /// By the API.
+    Api,
+}
+
+impl Via {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Door(_) => "door",
+            Self::Api => "api",
+        }
+    }
+
+    /// How long to wait for a turn to ask AWS: a person is waiting at the door.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Door(_) => Duration::from_secs(5),
+            Self::Api => Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why a buyer is not taken in.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The token has expired.
+    Expired,
+    /// AWS does not know the token.
+    Unknown,
+    /// Too many are waiting.
+    Busy,
+    /// The product was never imported.
+    NotImported(ProductCode),
+    /// AWS could not be asked.
+    Aws(AwsError),
+    /// Nothing can be saved.
+    Store(StoreError),
+}
+
+impl Refused {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Busy => "busy",
+            Self::NotImported(_) => "product_not_imported",
+            Self::Aws(_) => "aws",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+impl From<RegistrationError> for Refused {
+    fn from(error: RegistrationError) -> Self {
+        match error {
+            RegistrationError::Expired => Self::Expired,
+            RegistrationError::Unknown => Self::Unknown,
+            RegistrationError::Busy => Self::Busy,
+            RegistrationError::Aws(error) => Self::Aws(error),
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What is kept of buyers who arrive, for as long as the program runs.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Proxies whose word on whom they speak for counts.
+    pub(super) trusted_proxies: Vec<IpAddr>,
+    /// Who waits at the door.
+    turns: Turns,
+    refusals: Mutex<BTreeMap<&'static str, Refusals>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Refusals {
+    count: u64,
+    last_at: Timestamp,
+    said_at: Option<Timestamp>,
+}
+
+impl Arrivals {
+    /// Nobody has arrived yet.
+    pub fn new(trusted_proxies: Vec<IpAddr>) -> Self {
+        Self { trusted_proxies, ..Self::default() }
+    }
+
+    /// Counts a refusal; whether it is time to speak of it again.
+    fn refuse(&self, reason: &'static str, via: &'static str, now: Timestamp) -> Option<u64> {
+        metrics::counter!("marketd_registrations_refused_total", "reason" => reason, "via" => via)
+            .increment(1);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let it = refusals.entry(reason).or_default();
+        it.count += 1;
+        it.last_at = now;
+        if it.said_at.is_some_and(|said| now.duration_since(said) < AGAIN) {
+            return None;
+        }
+        it.said_at = Some(now);
+        Some(it.count)
+    }
+
+    /// What the operator should know of.
+    pub(super) fn problems(&self, now: Timestamp) -> Vec<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = refusals.iter().filter(|(_, it)| now.duration_since(it.last_at) < SHOWN);
+        lately
+            .map(|(reason, it)| {
+                format!(
+                    "{} buyers were refused at sign-up ({reason}), the last at {}: {}",
+                    it.count,
+                    it.last_at,
+                    advice(reason)
+                )
+            })
+            .collect()
+    }
+}
+
+fn advice(reason: &str) -> &'static str {
+    match reason {
+        "expired" => "they get a new token with \"Set up your account\" on AWS Marketplace",
+        "unknown" => {
+            "AWS does not know their tokens: is the integration that of the account that publishes the product?"
+        }
+        "product_not_imported" => "`marketd listing list` shows what is not imported",
+        "busy" => {
+            "more came than AWS may be asked about; behind a proxy, http.trusted_proxies tells them apart"
+        }
+        "no_token" => "what came was no sign-up from AWS Marketplace",
+        _ => "the log says why",
+    }
+}
+
+/// Asks AWS who the buyer is. Whoever cannot be known, or comes from a product that was never imported, is refused.
+pub(super) async fn resolve(
+    state: &ApiState,
+    via: Via,
+    token: &SecretString,
+) -> Result<Registration, Refused> {
+    let resolved = ask(state, via, token).await;
+    if let Err(refused) = &resolved {
+        let now = state.clock.now();
+        if let Some(count) = state.arrivals.refuse(refused.word(), via.word(), now) {
+            tell(state, via, refused, count, now).await?;
+        }
+    }
+    resolved
+}
+
+/// Notes that somebody came without anything to be known by.
+pub(super) fn came_without_token(state: &ApiState) {
+    if let Some(count) = state.arrivals.refuse("no_token", "door", state.clock.now()) {
+        tracing::warn!(count, "somebody came to /aws/register without a token");
+    }
+}
+
+async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registration, Refused> {
+    let (asking, _turn) = match via {
+        Via::Api => (Asking::Api, None),
+        Via::Door(source) => {
+            (Asking::Door, Some(state.arrivals.turns.take(source).ok_or(Refused::Busy)?))
+        }
+    };
+    let clients = state.aws.clients();
+    let told = resolve_customer_within(&clients, asking, token, via.patience()).await?;
+    if state.store.product_of_code(told.product_code.clone()).await?.is_none() {
+        return Err(Refused::NotImported(told.product_code));
+    }
+    Ok(told)
+}
+
+/// Says that a buyer was refused, in the log and, where the seller can do something, as an event.
+async fn tell(
+    state: &ApiState,
+    via: Via,
+    refused: &Refused,
+    count: u64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (reason, via) = (refused.word(), via.word());
+    match refused {
+        Refused::Aws(error) => {
+            tracing::warn!(%error, via, count, "a buyer's token could not be resolved");
+        }
+        Refused::NotImported(code) => {
+            tracing::warn!(product.code = %code, via, count, "a buyer came from a product that is not imported");
+        }
+        Refused::Store(error) => {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "a buyer could not be taken in"
+            );
+        }
+        Refused::Expired | Refused::Unknown | Refused::Busy => {
+            tracing::warn!(reason, via, count, "a buyer was refused");
+        }
+    }
+    let mut data = json!({"reason": reason, "via": via, "count": count});
+    match refused {
+        Refused::NotImported(code) => data["product_code"] = json!(code),
+        Refused::Expired | Refused::Unknown | Refused::Busy => {}
+        Refused::Aws(_) | Refused::Store(_) => return Ok(()),
+    }
+    state.store.tell("registration.refused", data, now).await
+}

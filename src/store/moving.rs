@@ -1,0 +1,69 @@
+//! Open records that change their hour, or become part of another one. Their events go with them.
+
+use rusqlite::Connection;
+
+use super::records::{RecordKey, Slot, slot_in};
+use super::{During, StoreError};
+
+/// Puts an open record off to the key's hour, or to the first one after it that takes it. Returns what bears its
+/// usage then: itself, or the record that was there.
+pub(super) fn put_off_in(
+    connection: &Connection,
+    record: i64,
+    key: &RecordKey,
+    why: &str,
+) -> Result<i64, StoreError> {
+    mark_moved(connection, record, why)?;
+    let mut hour = key.hour;
+    loop {
+        match slot_in(connection, key, hour)? {
+            Slot::Taken => hour = hour.next(),
+            Slot::Open(target) => {
+                move_whole(connection, record, target)?;
+                return Ok(target);
+            }
+            Slot::Free => {
+                connection
+                    .prepare_cached(
+                        "UPDATE metering_records SET hour = ?2, customer_id = ?3 WHERE id = ?1",
+                    )
+                    .and_then(|mut update| {
+                        update.execute((record, hour.number(), key.customer.as_str()))
+                    })
+                    .during("put a record off")?;
+                return Ok(record);
+            }
+        }
+    }
+}
+
+fn mark_moved(connection: &Connection, record: i64, why: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE usage_events SET moved = ifnull(moved, ?2) WHERE record_id = ?1")
+        .and_then(|mut update| update.execute((record, why)))
+        .during("mark moved usage")?;
+    Ok(())
+}
+
+/// Everything of an open record becomes another one's, its events too.
+pub(super) fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
+    for statement in [
+        "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
+        "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
+             tagged = max(tagged, moved.split)
+         FROM (SELECT quantity AS units, carried_in AS carried, tagged AS split
+               FROM metering_records WHERE id = ?1) AS moved
+         WHERE id = ?2",
+        "INSERT INTO metering_tags (record_id, tags, quantity)
+             SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
+             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+        "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
+        "DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute((from, into)))
+            .during("move an open record's usage")?;
+    }
+    Ok(())
+}

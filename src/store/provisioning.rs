@@ -1,0 +1,214 @@
+//! What the seller says of customers: making them, and claiming what was bought under AWS's ids.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, named_params};
+use serde_json::{Map, Value};
+
+use super::buyers::{imported_codes_in, mark_buyer_in};
+use super::contradictions::{Contradiction, contradiction_in};
+use super::convert::millis;
+use super::customers::{canonical_in, customer_in};
+use super::events::append_event_in;
+use super::identities::{AwsIds, link_in, owner_in, owners_in, resolve_customer_in};
+use super::merge::merge_customers_in;
+use super::{During, Store, StoreError};
+use crate::domain::{AccountId, BuyerKey, BuyerRef, Customer, CustomerId, CustomerIdentifier};
+
+/// What the seller says of a customer; what is left out stays as it is.
+#[derive(Clone, Debug)]
+pub struct ProvisionCustomer {
+    /// The seller's id.
+    pub id: CustomerId,
+    /// The name.
+    pub name: Option<String>,
+    /// The mail address.
+    pub email: Option<String>,
+    /// What AWS calls it.
+    pub aws: AwsIds,
+    /// The seller's own notes; replaced whole.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// Why a customer could not be provisioned as said.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// Another provisioned customer holds the AWS id.
+    #[error("the {kind} {value} belongs to customer {holder}")]
+    IdentityTaken {
+        /// Which AWS id.
+        kind: &'static str,
+        /// Its value.
+        value: String,
+        /// Who holds it.
+        holder: CustomerId,
+    },
+    /// The customer has another AWS account already.
+    #[error(
+        "customer {customer} is AWS account {held}, not {given}; a second account is a second customer"
+    )]
+    SecondAccount {
+        /// The customer.
+        customer: CustomerId,
+        /// The account that it has.
+        held: AccountId,
+        /// The one that it would have besides.
+        given: AccountId,
+    },
+    /// The customer is another legacy buyer already.
+    #[error(
+        "customer {customer} is legacy buyer {held}, not {given}; a second one is a second customer"
+    )]
+    SecondBuyer {
+        /// The customer.
+        customer: CustomerId,
+        /// What AWS calls it.
+        held: CustomerIdentifier,
+        /// What it would be called besides.
+        given: CustomerIdentifier,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Contradiction> for ProvisionError {
+    fn from(it: Contradiction) -> Self {
+        let Contradiction { customer, held, given } = it;
+        match (held, given) {
+            (BuyerRef::CustomerIdentifier(held), BuyerRef::CustomerIdentifier(given)) => {
+                Self::SecondBuyer { customer, held, given }
+            }
+            (held, given) => Self::SecondAccount {
+                customer,
+                held: AccountId::new(held.value()),
+                given: AccountId::new(given.value()),
+            },
+        }
+    }
+}
+
+impl Store {
+    /// Makes or changes a customer. AWS ids claim what was known of them so far, and their subscriptions
+    /// are looked up at once.
+    pub async fn provision_customer(
+        &self,
+        request: ProvisionCustomer,
+        now: Timestamp,
+    ) -> Result<Customer, ProvisionError> {
+        let customer =
+            self.write(move |connection| provision_in(connection, &request, now)).await?;
+        self.nudges().buyers.notify_one();
+        self.nudge_events();
+        Ok(customer)
+    }
+}
+
+/// Makes or changes the customer that the seller names.
+pub(super) fn provision_in(
+    connection: &Connection,
+    request: &ProvisionCustomer,
+    now: Timestamp,
+) -> Result<Customer, ProvisionError> {
+    let known = canonical_in(connection, &request.id)?;
+    let id = known.clone().unwrap_or_else(|| request.id.clone());
+    for reference in request.aws.references() {
+        if let Some(owner) = owner_in(connection, &reference)?.filter(|owner| *owner != id)
+            && customer_in(connection, &owner)?.is_some_and(|holder| holder.claimed)
+        {
+            return Err(ProvisionError::IdentityTaken {
+                kind: reference.kind(),
+                value: reference.value().to_owned(),
+                holder: owner,
+            });
+        }
+    }
+    let mut one = vec![id.clone()];
+    one.extend(owners_in(connection, &request.aws)?.into_iter().filter(|owner| *owner != id));
+    if let Some(contradiction) = contradiction_in(connection, &one, &request.aws)? {
+        return Err(contradiction.into());
+    }
+
+    upsert_in(connection, &id, request, now)?;
+    for owner in one.iter().skip(1) {
+        merge_customers_in(connection, owner, &id, now)?;
+    }
+    for buyer in request.aws.references() {
+        link_in(connection, &buyer, &id)?;
+    }
+    mark_in(connection, &request.aws, now)?;
+    let event = if known.is_some() { "customer.updated" } else { "customer.created" };
+    told_in(connection, &id, event, now)
+}
+
+/// Takes in a buyer whom AWS has told of and the seller has not named: as the customer who is known by these ids,
+/// else as one that nobody has claimed.
+pub(super) fn introduce_in(
+    connection: &Connection,
+    ids: &AwsIds,
+    name: Option<&str>,
+    email: Option<&str>,
+    now: Timestamp,
+) -> Result<Customer, StoreError> {
+    let id = resolve_customer_in(connection, ids, now)?
+        .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
+    connection
+        .prepare_cached(
+            "UPDATE customers SET name = ifnull(?2, name), email = ifnull(?3, email), updated_at_ms = ?4
+             WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((id.as_str(), name, email, millis(now))))
+        .during("write a customer")?;
+    mark_in(connection, ids, now)?;
+    told_in(connection, &id, "customer.updated", now)
+}
+
+/// What was bought under these ids is looked up at once, whatever the product.
+fn mark_in(connection: &Connection, ids: &AwsIds, now: Timestamp) -> Result<(), StoreError> {
+    let codes = imported_codes_in(connection)?;
+    for buyer in ids.references() {
+        for product_code in &codes {
+            let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };
+            mark_buyer_in(connection, &key, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// The customer as it stands now, and the event that says so.
+fn told_in<E: From<StoreError>>(
+    connection: &Connection,
+    id: &CustomerId,
+    event: &str,
+    now: Timestamp,
+) -> Result<Customer, E> {
+    let customer = customer_in(connection, id)?.ok_or(StoreError::Corrupt {
+        what: "a customer",
+        detail: format!("{id} is gone after it was written"),
+    })?;
+    append_event_in(connection, event, Some(id), &customer, now)?;
+    Ok(customer)
+}
+
+fn upsert_in(
+    connection: &Connection,
+    id: &CustomerId,
+    request: &ProvisionCustomer,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let metadata = request.metadata.as_ref().map(|notes| Value::Object(notes.clone()).to_string());
+    connection
+        .prepare_cached(
+            "INSERT INTO customers (id, name, email, metadata, claimed, created_at_ms, updated_at_ms)
+             VALUES (:id, :name, :email, ifnull(:metadata, '{}'), 1, :now, :now)
+             ON CONFLICT DO UPDATE SET name = ifnull(:name, name), email = ifnull(:email, email),
+                 metadata = ifnull(:metadata, metadata), claimed = 1, updated_at_ms = :now",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":id": id.as_str(), ":name": request.name, ":email": request.email,
+                ":metadata": metadata, ":now": millis(now),
+            })
+        })
+        .during("write a customer")?;
+    Ok(())
+}

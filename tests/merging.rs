@@ -1,0 +1,296 @@
+//! Two customers who turn out to be one: what becomes of their usage, their subscriptions and what is known of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use jiff::SignedDuration;
+use marketd::aws::Registration;
+use marketd::domain::ledger::Answer;
+use marketd::domain::{AccountId, ClockHour, CustomerId, CustomerIdentifier, Quantity};
+use marketd::store::{AwsIds, MappingLine, ProvisionCustomer, ProvisionError, Said};
+use serde_json::{Value, json};
+use support::books::{Books, account};
+
+fn named(id: &str, aws: AwsIds) -> ProvisionCustomer {
+    ProvisionCustomer { id: CustomerId::new(id), name: None, email: None, aws, metadata: None }
+}
+
+fn of_account(number: usize) -> AwsIds {
+    AwsIds { account_id: Some(AccountId::new(account(number))), ..AwsIds::default() }
+}
+
+fn identifier(books: &Books, number: usize) -> CustomerIdentifier {
+    let market = books.aws.market.lock().unwrap();
+    CustomerIdentifier::new(&market.buyer(&account(number)).unwrap().customer_identifier)
+}
+
+/// One sale that two customers are known by: the first by its legacy name, the second by account and licence.
+async fn one_sale_of_two() -> (Books, CustomerId, CustomerId) {
+    let books = Books::open(31, "Acme Meter", 1).await;
+    let legacy = books.customer(0).await;
+    let licensed = CustomerId::new("by-licence");
+    books.store.provision_customer(named("by-licence", of_account(0)), books.now()).await.unwrap();
+    let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
+    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+    file.execute(
+        "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
+             starts_at_ms, created_at_ms, updated_at_ms)
+         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', 0, 0, 0)",
+        (
+            licensed.as_str(),
+            &books.product.entity_id,
+            format!("license:{license}"),
+            account(0),
+            &license,
+        ),
+    )
+    .unwrap();
+    (books, legacy, licensed)
+}
+
+/// AWS's file says that the legacy buyer is the account.
+async fn join(books: &Books) {
+    let line = MappingLine {
+        line: 1,
+        customer_identifier: identifier(books, 0),
+        account_id: AccountId::new(account(0)),
+    };
+    let mapped = books.store.import_mapping(vec![line], false, books.now()).await.unwrap();
+    assert_eq!(mapped.joined, 1, "{mapped:?}");
+}
+
+async fn close(books: &Books) {
+    books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
+}
+
+/// How an hour of a customer stands when it turns out to be another's too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Hour {
+    Open,
+    Frozen,
+    Sent,
+}
+
+async fn bring_to(books: &mut Books, customer: &CustomerId, units: &str, hour: Hour) {
+    let at = "2026-11-10T09:30:00Z".parse().unwrap();
+    books.report(customer, "gb", units, at).await;
+    match hour {
+        Hour::Open => {}
+        Hour::Frozen => close(books).await,
+        Hour::Sent => drop(books.run_pass().await),
+    }
+}
+
+#[tokio::test]
+async fn a_merge_within_an_hour_meters_it_in_one_form() {
+    use Hour::{Frozen, Open, Sent};
+    let in_one = |form: &str| vec![format!("09 gb 7 {form}")];
+    let in_two = |first: &str, second: &str| vec![first.to_owned(), second.to_owned()];
+    let rows = [
+        (Open, Open, in_one("product")),
+        (Frozen, Open, in_two("09 gb 5 product", "10 gb 2 licence")),
+        (Sent, Open, in_two("09 gb 5 product", "10 gb 2 licence")),
+        (Open, Frozen, in_two("09 gb 2 licence", "10 gb 5 product")),
+        (Open, Sent, in_two("09 gb 2 licence", "10 gb 5 product")),
+        (Frozen, Frozen, in_two("09 gb 5 product", "10 gb 2 licence")),
+        (Sent, Frozen, in_two("09 gb 5 product", "10 gb 2 licence")),
+        (Frozen, Sent, in_two("09 gb 2 licence", "10 gb 5 product")),
+    ];
+    for (legacy_hour, licensed_hour, billed) in rows {
+        let (mut books, legacy, licensed) = one_sale_of_two().await;
+        books.pass_minutes(62);
+        // What is frozen or sent has to be so before the other one reports for the same hour.
+        let mut steps = [(&legacy, "5", legacy_hour), (&licensed, "2", licensed_hour)];
+        steps.sort_by_key(|(_, _, hour)| match hour {
+            Sent => 0,
+            Frozen => 1,
+            Open => 2,
+        });
+        for (customer, units, hour) in steps {
+            bring_to(&mut books, customer, units, hour).await;
+        }
+        join(&books).await;
+        for _ in 0..3 {
+            books.run_pass().await;
+            books.pass_minutes(60);
+        }
+        assert_eq!(books.billed(), billed, "{legacy_hour:?} {licensed_hour:?}");
+        assert_eq!(books.balance().await.accepted, Quantity::from_units(7));
+    }
+}
+
+#[tokio::test]
+async fn usage_that_a_merge_moves_is_marked_as_moved() {
+    let (mut books, legacy, licensed) = one_sale_of_two().await;
+    books.pass_minutes(62);
+    bring_to(&mut books, &legacy, "5", Hour::Sent).await;
+    bring_to(&mut books, &licensed, "2", Hour::Open).await;
+    join(&books).await;
+    let event = books.store.usage_event("e-2".into()).await.unwrap().unwrap();
+    assert_eq!(event.moved.as_deref(), Some("hour_frozen"));
+}
+
+#[tokio::test]
+async fn whatever_two_customers_reported_is_billed_once_when_they_become_one() {
+    for seed in 0..24 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let (mut books, legacy, licensed) = one_sale_of_two().await;
+        if dice.bool() {
+            let from = ClockHour::from_number(ClockHour::of(books.now()).number() + dice.i64(1..5));
+            let set = books.store.set_licensed_from(books.product_id(), Some(from), books.now());
+            set.await.unwrap();
+        }
+        // Nothing reaches AWS before it is known that they are one.
+        books.aws.faults.lock().unwrap().always = Some(Answer::Blocked("no credentials".into()));
+        let sold_at = books.now();
+        let merge_at = dice.usize(3..20);
+        for step in 0..28 {
+            if step == merge_at {
+                join(&books).await;
+                books.aws.faults.lock().unwrap().always = None;
+            }
+            let customer = if dice.bool() { &legacy } else { &licensed };
+            // AWS takes nothing from before the sale.
+            let at = (books.now() - SignedDuration::from_mins(dice.i64(0..150))).max(sold_at);
+            let units = ["1", "0.4", "3", "2.5"][dice.usize(0..4)];
+            books.report(customer, ["gb", "requests"][dice.usize(0..2)], units, at).await;
+            books.pass_minutes(dice.i64(1..40));
+            if dice.bool() {
+                books.run_pass().await;
+            }
+        }
+        for _ in 0..6 {
+            books.pass_minutes(60);
+            books.run_pass().await;
+        }
+        let billed = books.billed();
+        assert!(billed.iter().all(|it| !it.contains("TWICE")), "seed {seed}: {billed:?}");
+        let balance = books.balance().await;
+        let kept = [balance.accepted, balance.pending].into_iter().sum::<Quantity>();
+        assert_eq!(kept, balance.reported, "seed {seed}: {balance:?} {:?}", books.shown().await);
+        assert!(balance.pending < Quantity::from_units(4), "seed {seed}: {balance:?}");
+    }
+}
+
+/// What `ResolveCustomer` answers of a buyer.
+fn resolved(books: &Books, identifier: Option<&str>, number: Option<usize>) -> Registration {
+    Registration {
+        product_code: marketd::domain::ProductCode::new(&books.product.product_code),
+        customer_identifier: identifier.map(CustomerIdentifier::new),
+        account_id: number.map(|number| AccountId::new(account(number))),
+        license_arn: None,
+        agreement_id: None,
+    }
+}
+
+fn legacy(identifier: &str) -> AwsIds {
+    AwsIds { customer_identifier: Some(CustomerIdentifier::new(identifier)), ..AwsIds::default() }
+}
+
+#[tokio::test]
+async fn a_claim_cannot_bring_a_second_account() {
+    let books = Books::open(32, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
+    let told = resolved(&books, Some("XB"), Some(2));
+    let other = store.register_buyer(told, Said::default(), now).await.unwrap();
+    assert!(!other.claimed);
+    let refused = store.provision_customer(named("acme", legacy("XB")), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    let acme = store.customer(CustomerId::new("acme")).await.unwrap().unwrap();
+    assert_eq!(acme.aws.customer_identifier, None, "nothing was linked");
+    assert_eq!(store.customer(other.id.clone()).await.unwrap().unwrap().id, other.id);
+    // The same where both come in one claim.
+    let both = AwsIds { customer_identifier: legacy("XB").customer_identifier, ..of_account(3) };
+    let refused = store.provision_customer(named("third", both), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    assert!(store.customer(CustomerId::new("third")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_claim_cannot_bring_a_second_legacy_buyer() {
+    let books = Books::open(33, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("two", legacy("P1")), now).await.unwrap();
+    let refused = store.provision_customer(named("two", legacy("P2")), now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondBuyer { .. })), "{refused:?}");
+    let again = store.provision_customer(named("two", legacy("P1")), now).await.unwrap();
+    assert_eq!(again.aws.customer_identifier, Some(CustomerIdentifier::new("P1")));
+}
+
+#[tokio::test]
+async fn what_aws_says_against_what_is_known_joins_nobody_and_is_told_once() {
+    let books = Books::open(34, "Acme Meter", 0).await;
+    let (store, now) = (&books.store, books.now());
+    store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
+    let first = resolved(&books, Some("XB"), Some(2));
+    let other = store.register_buyer(first.clone(), Said::default(), now).await.unwrap();
+    let against = resolved(&books, Some("XB"), Some(1));
+    for _ in 0..2 {
+        let taken_for = store.register_buyer(against.clone(), Said::default(), now).await.unwrap();
+        assert_eq!(taken_for.id, other.id, "the name that names best counts alone");
+    }
+    let named = Said { customer_id: Some(CustomerId::new("acme")), ..Said::default() };
+    let refused = store.register_buyer(against.clone(), named, now).await;
+    assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
+    let problems = store.contradictions().await.unwrap();
+    assert!(problems.len() == 1 && problems[0].contains(&account(1)), "{problems:?}");
+    assert_eq!(books.told("customer.contradiction").await.len(), 1);
+    assert!(books.told("customer.merged").await.is_empty());
+}
+
+#[tokio::test]
+async fn two_claimed_customers_that_aws_joins() {
+    let mut books = Books::open(35, "Acme Meter", 0).await;
+    let said = |id: &str, aws, name: &str, email: &str, metadata: Value| ProvisionCustomer {
+        name: Some(name.into()),
+        email: (!email.is_empty()).then(|| email.into()),
+        metadata: metadata.as_object().cloned(),
+        ..named(id, aws)
+    };
+    let old = said("old", legacy("X"), "Old", "", json!({"tier": 1, "old": true}));
+    books.store.provision_customer(old, books.now()).await.unwrap();
+    books.pass_minutes(1);
+    let new = said("new", of_account(1), "New", "new@example.com", json!({"tier": 2, "new": true}));
+    books.store.provision_customer(new, books.now()).await.unwrap();
+    books.report(&CustomerId::new("old"), "gb", "2", books.now()).await;
+    books.report(&CustomerId::new("new"), "gb", "3", books.now()).await;
+
+    // AWS names both as one buyer, whom the seller takes for the newer one.
+    let told = resolved(&books, Some("X"), Some(1));
+    let as_new = Said { customer_id: Some(CustomerId::new("new")), ..Said::default() };
+    let one = books.store.register_buyer(told, as_new, books.now()).await.unwrap();
+    assert_eq!(one.id, CustomerId::new("old"), "the oldest of the seller's ids stays");
+    assert_eq!(one.aliases, [CustomerId::new("new")]);
+    assert_eq!((one.name.as_deref(), one.email.as_deref()), (Some("Old"), Some("new@example.com")));
+    assert_eq!(Value::Object(one.metadata), json!({"tier": 1, "old": true, "new": true}));
+    let events = books.store.events_after(0, 1_000).await.unwrap();
+    let merged = events.iter().find(|it| it.kind == "customer.merged").unwrap();
+    assert_eq!(merged.data["lost"], json!({"name": "New", "metadata": {"tier": 2}}));
+    assert_eq!(books.shown().await, ["09 gb 5 open"], "what waited under both waits as one");
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn three_ids_of_one_buyer_lead_to_one_customer() {
+    let mut books = Books::open(36, "Acme Meter", 1).await;
+    let first = books.customer(0).await;
+    let id = CustomerId::new;
+    let ids = AwsIds { customer_identifier: Some(identifier(&books, 0)), ..AwsIds::default() };
+    books.store.provision_customer(named("second", ids), books.now()).await.unwrap();
+    books.pass_minutes(1);
+    books.store.provision_customer(named("third", of_account(0)), books.now()).await.unwrap();
+    join(&books).await;
+    for alias in [&first, &id("second"), &id("third")] {
+        let found = books.store.customer(alias.clone()).await.unwrap().unwrap();
+        assert_eq!(found.id, id("second"), "{alias}");
+        books.report(alias, "gb", "1", books.now()).await;
+    }
+    let claimed_again =
+        books.store.provision_customer(named("third", of_account(0)), books.now()).await.unwrap();
+    assert_eq!((claimed_again.id, claimed_again.aliases.len()), (id("second"), 2));
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.billed(), ["09 gb 3 product"]);
+}

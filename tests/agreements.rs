@@ -82,6 +82,22 @@ async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn whoever_signs_up_is_asked_about_though_no_event_came() {
+    let world = world(&[]).await;
+    let stream = product(&world, "Acme Stream");
+    world.sandbox().lose_notifications(true);
+    let order = Order::of(&stream.product_code);
+    act(&world, Action::Subscribe(order.clone()));
+    let token = act(&world, Action::Register(order)).registration_token.unwrap();
+    let body = json!({"registration_token": token, "customer_id": "acme"});
+    let registered = world.post("/v1/registrations", body).await;
+    assert!(registered["license_arn"].is_string(), "{registered}");
+    let held = eventually_held(&world, &["usage active"]).await;
+    assert_eq!(held[0]["customer_id"], "acme");
+    world.stop().await;
+}
+
 /// A plan that grants a hundred calls a month, and bills them.
 async fn grant_calls(world: &World, product: &Product, plan: &str) {
     let dimensions = json!({product.entity_id.as_str(): "api_calls"});

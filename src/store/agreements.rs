@@ -113,7 +113,7 @@ impl Store {
         .await
     }
 
-    /// Which of these accounts no licence of the product is known of.
+    /// Of which of these accounts nobody has told how a licence of the product stands. A sign-up tells the licence alone.
     pub async fn accounts_without_license(
         &self,
         product_code: ProductCode,
@@ -124,7 +124,8 @@ impl Store {
             for account in accounts {
                 let known = connection
                     .prepare_cached(
-                        "SELECT 1 FROM licenses WHERE account_id = ?1 AND product_code = ?2",
+                        "SELECT 1 FROM licenses WHERE account_id = ?1 AND product_code = ?2
+                           AND (change IS NOT NULL OR observed IS NOT NULL)",
                     )
                     .and_then(|mut select| select.exists((account.as_str(), product_code.as_str())))
                     .during("look for an account's licences")?;

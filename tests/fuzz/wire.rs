@@ -79,10 +79,11 @@ fn no_matter_what_else_it_says(notification: &Notification, body: &str) {
 
 /// A topic hands a message over with its envelope or without, as text or (half of them) as an object: it says the same.
 fn wrapped(found: &Result<Notification, Unreadable>, document: &Map<String, Value>, body: &str) {
-    let is_event = document.contains_key("detail-type") && document.contains_key("source");
-    if !is_event && document.contains_key("Type") {
+    // What says that it is an envelope is read as one, whatever else it says.
+    if document.contains_key("Type") {
         return;
     }
+    let is_event = document.contains_key("detail-type") && document.contains_key("source");
     let mut envelope = json!({
         "Type": "Notification",
         "MessageId": MESSAGE_ID,

@@ -1,12 +1,13 @@
 //! Starts the parts, supervises them and stops them in order.
 
+mod once;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sd_notify::NotifyState;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessChecks;
@@ -17,14 +18,16 @@ use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{ApiParts, ApiState, Arrivals, Bound, Door, router};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
-use crate::intake::{Drained, Intake, IntakeError};
-use crate::metering::{AwsMetering, MeteringEngine, PassSummary};
+use crate::intake::{Intake, IntakeError};
+use crate::metering::{AwsMetering, MeteringEngine};
 use crate::reconcile::Reconciler;
 use crate::settings::{Listen, Settings};
 use crate::store::{Closing, IntegrationRow, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
+
+pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 
 /// Calls to AWS's metering under way at once; the rate is kept besides.
 const METERING_CONCURRENCY: usize = 4;
@@ -176,59 +179,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// One pass over everything: the queue, every product, every due buyer, due metering.
-    pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
-        let mut summary = OnceSummary::default();
-        if let Some(intake) = self.intake(&self.sns_door()?) {
-            match intake.drain().await {
-                Ok(Drained { recorded, left, why }) => {
-                    summary.notifications.new = recorded.new;
-                    summary.notifications.duplicates = recorded.duplicates;
-                    summary.notifications.quarantined = recorded.quarantined;
-                    if let Some(why) = why {
-                        let left = left.len();
-                        summary.errors.push(format!(
-                            "{left} messages could not be verified and stay in the queue: {why}"
-                        ));
-                    }
-                }
-                Err(IntakeError::Record(error)) => return Err(error.into()),
-                Err(error) => summary.errors.push(error.to_string()),
-            }
-        }
-        self.store.settle_direct(self.clock.now()).await?;
-        let reconciler = self.reconciler();
-        let swept = reconciler.sweep().await?;
-        summary.sweep.products = swept.products;
-        summary.sweep.buyers = swept.buyers;
-        summary.sweep.changes = swept.changes;
-        summary.sweep.agreements = swept.agreements;
-        for (product, error) in swept.failed {
-            summary.errors.push(format!("could not sweep product {product}: {error}"));
-        }
-        let reconciled = reconciler.run_once().await?;
-        summary.reconcile.buyers = reconciled.buyers;
-        summary.reconcile.changes = reconciled.changes;
-        summary.reconcile.failing =
-            usize::try_from(self.store.buyer_counts(self.clock.now()).await?.failing).unwrap_or(0);
-        if summary.reconcile.failing > 0 {
-            let failing = summary.reconcile.failing;
-            summary.errors.push(format!(
-                "AWS could not be asked about {failing} buyers; they are tried again"
-            ));
-        }
-        summary.metering = self.metering().run_pass().await?;
-        if let Some(reason) = &summary.metering.blocked {
-            summary.errors.push(format!("metering is blocked: {reason}"));
-        } else if summary.metering.waiting > 0 {
-            let waiting = summary.metering.waiting;
-            summary.errors.push(format!("{waiting} metering records could not be sent yet"));
-        }
-        summary.ok = summary.errors.is_empty();
-        self.store.close();
-        Ok(summary)
-    }
-
     async fn access_checks(&self) -> Result<AccessChecks, StoreError> {
         let stale_after = signed(self.settings.access.stale_after);
         let (store, clock) = (self.store.clone(), self.clock.clone());
@@ -323,58 +273,6 @@ impl Daemon {
         let settings = self.settings.webhook.clone()?;
         Some(Webhook::new(settings, self.store.clone(), self.clock.clone(), self.health.clone()))
     }
-}
-
-/// What a single pass came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OnceSummary {
-    /// Whether everything could be done.
-    pub ok: bool,
-    /// What came from the queue.
-    pub notifications: OnceNotifications,
-    /// What listing whole products showed.
-    pub sweep: OnceSweep,
-    /// What looking at due buyers showed.
-    pub reconcile: OnceReconcile,
-    /// What was billed.
-    pub metering: PassSummary,
-    /// What could not be done.
-    pub errors: Vec<String>,
-}
-
-/// What came from the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OnceNotifications {
-    /// Seen for the first time.
-    pub new: usize,
-    /// Seen before.
-    pub duplicates: usize,
-    /// Not readable.
-    pub quarantined: usize,
-}
-
-/// What listing whole products showed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OnceSweep {
-    /// Products listed.
-    pub products: usize,
-    /// Buyers compared.
-    pub buyers: usize,
-    /// Subscriptions created or changed.
-    pub changes: usize,
-    /// Agreements compared.
-    pub agreements: usize,
-}
-
-/// What looking at due buyers showed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OnceReconcile {
-    /// Buyers taken over.
-    pub buyers: usize,
-    /// Subscriptions created or changed.
-    pub changes: usize,
-    /// Buyers whom AWS could not be asked about.
-    pub failing: usize,
 }
 
 /// The identity that was set, or was connected before.

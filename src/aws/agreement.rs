@@ -7,6 +7,7 @@ use aws_sdk_marketplaceagreement::types::{AgreementViewSummary, Filter};
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
+use super::error::next_page;
 use super::{AwsClients, AwsError};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::{AccountId, AgreementId, EntityId, Id, LicenseArn};
@@ -78,7 +79,7 @@ pub async fn search_agreements(
     let agreements = page.agreement_view_summaries.unwrap_or_default();
     Ok(AgreementPage {
         agreements: agreements.into_iter().filter_map(seen).collect(),
-        next: page.next_token.filter(|next| !next.is_empty() && Some(next) != from.as_ref()),
+        next: next_page(SEARCH_AGREEMENTS, from, page.next_token)?,
     })
 }
 
@@ -104,11 +105,10 @@ pub async fn agreement_licenses(
             let state = row.status.as_ref().and_then(|it| LicenseState::parse(it.as_str()));
             licenses.extend(arn.zip(state));
         }
-        let next = page.next_token.filter(|next| !next.is_empty());
-        if next.is_none() || next == token {
+        token = next_page(GET_AGREEMENT_ENTITLEMENTS, token, page.next_token)?;
+        if token.is_none() {
             return Ok(licenses);
         }
-        token = next;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::error::AwsErrorKind;
+use super::error::{AwsErrorKind, next_page};
 use super::{AwsClients, AwsError};
 use crate::domain::{AccountId, EntityId};
 
@@ -56,11 +56,10 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
                 visibility: entity.visibility,
             });
         }
-        let next = page.next_token.filter(|next| !next.is_empty());
-        if next.is_none() || next == token {
+        token = next_page(OPERATION, token, page.next_token)?;
+        if token.is_none() {
             return Ok(products);
         }
-        token = next;
     }
 }
 

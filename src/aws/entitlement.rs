@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 
-use super::error::AwsErrorKind;
+use super::error::next_page;
 use super::{AwsClients, AwsError};
 use crate::domain::{
     AccountId, CustomerIdentifier, DimensionKey, Grant, GrantValue, Id, LicenseArn, ProductCode,
@@ -68,27 +68,18 @@ pub async fn get_entitlements(
             .max_results(PAGE)
             .set_next_token(token.clone());
         let page = clients.paced(&clients.rates.entitlements, OPERATION, call.send()).await?;
-        let next = page.next_token.filter(|next| !next.is_empty());
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);
         }
-        if next.is_none() {
+        token = next_page(OPERATION, token, page.next_token)?;
+        if token.is_none() {
             return Ok(grants);
         }
-        if next == token {
-            return Err(unreadable("the same page follows itself"));
-        }
-        token = next;
     }
 }
 
 fn unreadable(detail: &str) -> AwsError {
-    AwsError {
-        operation: OPERATION,
-        kind: AwsErrorKind::Unanswered,
-        code: None,
-        message: detail.to_owned(),
-    }
+    AwsError::unreadable(OPERATION, detail)
 }
 
 fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {

@@ -96,6 +96,12 @@ impl AwsError {
         matches!(self.kind, AwsErrorKind::Throttled | AwsErrorKind::Unanswered)
     }
 
+    /// An answer that cannot be used, and so is none.
+    pub(super) fn unreadable(operation: &'static str, detail: &str) -> Self {
+        let (kind, message) = (AwsErrorKind::Unanswered, detail.to_owned());
+        Self { operation, kind, code: None, message }
+    }
+
     /// AWS's code, empty where there is none.
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
@@ -131,6 +137,20 @@ impl AwsError {
         };
         Self { operation, kind, code, message }
     }
+}
+
+/// Where a list goes on after a page, if it does. A page that leads back to itself would have no end, and a list
+/// without its end must not be taken for the whole.
+pub(super) fn next_page(
+    operation: &'static str,
+    asked: Option<String>,
+    answered: Option<String>,
+) -> Result<Option<String>, AwsError> {
+    let next = answered.filter(|token| !token.is_empty());
+    if next.is_some() && next == asked {
+        return Err(AwsError::unreadable(operation, "a page leads back to itself"));
+    }
+    Ok(next)
 }
 
 /// What an error says, its causes included: the SDK's own words for where it was are left out.

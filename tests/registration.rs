@@ -377,3 +377,27 @@ async fn a_legacy_buyer_who_registers_is_ready_for_licences() {
     assert_eq!((&shown["ready"], &shown["buyers"]), (&json!(1), &json!([])), "{shown}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_changes_nothing_about_a_customer_is_not_told_again() {
+    let world = World::with_demo_catalog().await;
+    let put = async |body: Value| {
+        let (status, customer) = world.call(Method::PUT, "/v1/customers/acme", Some(body)).await;
+        assert_eq!(status, 200, "{customer}");
+        customer
+    };
+    let told = async || {
+        let events = world.get("/v1/events?limit=500").await;
+        let items = events["items"].as_array().unwrap().iter();
+        items.map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = put(json!({"name": "Acme", "aws": {"account_id": BUYER}})).await;
+    let again = put(json!({"name": "Acme", "aws": {"account_id": BUYER}})).await;
+    assert_eq!(again, first, "its time of change included");
+    assert_eq!(told().await, ["customer.created"]);
+
+    let renamed = put(json!({"name": "Acme Corp"})).await;
+    assert_eq!(renamed["name"], "Acme Corp");
+    assert_ne!(renamed["updated_at"], first["updated_at"]);
+    assert_eq!(told().await, ["customer.created", "customer.updated"]);
+}

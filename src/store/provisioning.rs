@@ -109,8 +109,7 @@ pub(super) fn provision_in(
     request: &ProvisionCustomer,
     now: Timestamp,
 ) -> Result<Customer, ProvisionError> {
-    let known = canonical_in(connection, &request.id)?;
-    let id = known.clone().unwrap_or_else(|| request.id.clone());
+    let id = canonical_in(connection, &request.id)?.unwrap_or_else(|| request.id.clone());
     for reference in request.aws.references() {
         if let Some(owner) = owner_in(connection, &reference)?.filter(|owner| *owner != id)
             && customer_in(connection, &owner)?.is_some_and(|holder| holder.claimed)
@@ -128,6 +127,7 @@ pub(super) fn provision_in(
         return Err(contradiction.into());
     }
 
+    let before = customer_in(connection, &id)?;
     upsert_in(connection, &id, request, now)?;
     for owner in one.iter().skip(1) {
         merge_customers_in(connection, owner, &id, now)?;
@@ -136,8 +136,7 @@ pub(super) fn provision_in(
         link_in(connection, &buyer, &id)?;
     }
     mark_in(connection, &request.aws, now)?;
-    let event = if known.is_some() { "customer.updated" } else { "customer.created" };
-    told_in(connection, &id, event, now)
+    told_in(connection, &id, before.as_ref(), now)
 }
 
 /// Takes in a buyer whom AWS has told of and the seller has not named: as the customer who is known by these ids,
@@ -151,15 +150,15 @@ pub(super) fn introduce_in(
 ) -> Result<Customer, StoreError> {
     let id = resolve_customer_in(connection, ids, now)?
         .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
+    let before = customer_in(connection, &id)?;
     connection
         .prepare_cached(
-            "UPDATE customers SET name = ifnull(?2, name), email = ifnull(?3, email), updated_at_ms = ?4
-             WHERE id = ?1",
+            "UPDATE customers SET name = ifnull(?2, name), email = ifnull(?3, email) WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((id.as_str(), name, email, millis(now))))
+        .and_then(|mut update| update.execute((id.as_str(), name, email)))
         .during("write a customer")?;
     mark_in(connection, ids, now)?;
-    told_in(connection, &id, "customer.updated", now)
+    told_in(connection, &id, before.as_ref(), now)
 }
 
 /// What was bought under these ids is looked up at once, whatever the product.
@@ -174,17 +173,28 @@ fn mark_in(connection: &Connection, ids: &AwsIds, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-/// The customer as it stands now, and the event that says so.
+/// The customer as it stands now, and the event that says so; what is as it was before is not told again.
 fn told_in<E: From<StoreError>>(
     connection: &Connection,
     id: &CustomerId,
-    event: &str,
+    before: Option<&Customer>,
     now: Timestamp,
 ) -> Result<Customer, E> {
-    let customer = customer_in(connection, id)?.ok_or(StoreError::Corrupt {
+    let mut customer = customer_in(connection, id)?.ok_or(StoreError::Corrupt {
         what: "a customer",
         detail: format!("{id} is gone after it was written"),
     })?;
+    if before == Some(&customer) {
+        return Ok(customer);
+    }
+    if before.is_some() {
+        connection
+            .prepare_cached("UPDATE customers SET updated_at_ms = ?2 WHERE id = ?1")
+            .and_then(|mut update| update.execute((id.as_str(), millis(now))))
+            .during("date a customer's change")?;
+        customer.updated_at = now;
+    }
+    let event = if before.is_some() { "customer.updated" } else { "customer.created" };
     append_event_in(connection, event, Some(id), &customer, now)?;
     Ok(customer)
 }
@@ -201,7 +211,7 @@ fn upsert_in(
             "INSERT INTO customers (id, name, email, metadata, claimed, created_at_ms, updated_at_ms)
              VALUES (:id, :name, :email, ifnull(:metadata, '{}'), 1, :now, :now)
              ON CONFLICT DO UPDATE SET name = ifnull(:name, name), email = ifnull(:email, email),
-                 metadata = ifnull(:metadata, metadata), claimed = 1, updated_at_ms = :now",
+                 metadata = ifnull(:metadata, metadata), claimed = 1",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

@@ -27,11 +27,12 @@ use marketd::domain::plan::{
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
-use marketd::http::{ApiParts, ApiState, router};
+use marketd::http::{ApiParts, ApiState, Bound, router};
 use marketd::intake::sns::{HttpsFetch, SnsDoor};
 use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 const CUSTOMERS: usize = 100_000;
 const CONNECTIONS: usize = 32;
@@ -49,7 +50,7 @@ async fn run() {
     fill(&store).await;
     let before = resident();
     let checks = serve(api(store).await).await;
-    let constant = serve(Router::new().route("/constant", get(async || CONSTANT))).await;
+    let constant = bare(Router::new().route("/constant", get(async || CONSTANT))).await;
 
     let cold = Instant::now();
     let first = load(checks, path, Stop::After(CUSTOMERS), None).await;
@@ -199,7 +200,15 @@ async fn api(store: Store) -> Router {
     }))
 }
 
+/// As the daemon serves.
 async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Bound::Tcp(listener).serve(router, CancellationToken::new()));
+    address
+}
+
+async fn bare(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });

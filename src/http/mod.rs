@@ -134,8 +134,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/openapi.json", get(describe))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
-        .layer(CatchPanicLayer::custom(panicked))
+        // One layer: each would have every request allocate a future more.
+        .layer((CatchPanicLayer::custom(panicked), DefaultBodyLimit::max(extract::BODY_LIMIT)))
         .with_state(state)
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use axum::serve::Listener;
@@ -24,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
-use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower_http::timeout::RequestBodyTimeout;
 
 use crate::settings::Listen;
 
@@ -94,7 +93,6 @@ impl Bound {
         router: Router,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let router = router.layer(RequestBodyTimeoutLayer::new(limits.body));
         match self {
             Self::Tcp(listener) => accept(listener, Some, limits, router, shutdown).await,
             Self::Unix(listener, path) => {
@@ -147,9 +145,10 @@ async fn connection(
 ) {
     let heard = CancellationToken::new();
     let hear = heard.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    // Around the router, not a layer of it: there it would cost each request another future.
+    let router = RequestBodyTimeout::new(router, limits.body);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         hear.cancel();
-        let mut request = request.map(Body::new);
         // Who knocks is asked for where everybody may.
         if let Some(peer) = peer {
             request.extensions_mut().insert(ConnectInfo(peer));

@@ -1,19 +1,29 @@
-//! How fast notifications are taken in, as a ratio to a bare receive-and-delete loop with the same SDK
-//! against the same queue. `cargo bench --bench intake`
+//! How fast notifications are taken in, and how fast they become subscriptions, as ratios to a bare
+//! receive-and-delete loop with the same SDK against the same queue. `cargo bench --bench intake`
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
+use jiff::{SignedDuration, Timestamp};
 use marketd::aws::{Connection, ConnectionOptions, Identity};
 use marketd::clock::Clock;
+use marketd::domain::plan::Dimension;
+use marketd::domain::reconciliation::Patience;
+use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::health::Health;
 use marketd::intake::Intake;
+use marketd::reconcile::Reconciler;
+use marketd::sandbox::market::{
+    Action, Dimension as SandboxDimension, NewProduct, Order, Product, Protocol, Visibility,
+};
 use marketd::sandbox::{Sandbox, SandboxOptions};
-use marketd::store::Store;
+use marketd::store::{ImportProduct, Listing, Store, StoreError};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const MESSAGES: usize = 20_000;
@@ -36,13 +46,21 @@ async fn main() {
         fill(&sandbox, round);
         let bare = bare_loop(&sandbox, &aws).await;
         fill(&sandbox, round);
-        let ours = intake(&sandbox, &aws).await;
+        let taken_in = intake(&sandbox, &aws).await;
+        let product = sell(&sandbox, round).await;
+        let subscribed = subscriptions(&sandbox, &aws, &product).await;
         let rate = |took: Duration| MESSAGES as u128 * 1_000_000 / took.as_micros();
-        let percent = bare.as_micros() * 100 / ours.as_micros();
+        let ratio = |took: Duration| {
+            let percent = bare.as_micros() * 100 / took.as_micros();
+            format!("{}.{:02}", percent / 100, percent % 100)
+        };
         println!(
-            "round {round}: bare loop {}/s, intake {}/s, ratio 0.{percent:02}",
+            "round {round}: bare loop {}/s, taken in {}/s ({}), subscriptions {}/s ({})",
             rate(bare),
-            rate(ours)
+            rate(taken_in),
+            ratio(taken_in),
+            rate(subscribed),
+            ratio(subscribed)
         );
     }
     sandbox.stop().await;
@@ -87,23 +105,56 @@ async fn bare_loop(sandbox: &Sandbox, aws: &Connection) -> Duration {
     begun.elapsed()
 }
 
+/// A contract of everybody's for a new product, and a notification of each in the queue.
+async fn sell(sandbox: &Sandbox, round: usize) -> Product {
+    let new = NewProduct {
+        title: format!("Product {round}"),
+        protocol: Protocol::Legacy,
+        visibility: Visibility::Public,
+        dimensions: vec![SandboxDimension::entitled("pro", "Pro")],
+        product_code: None,
+        entity_id: None,
+    };
+    let product = sandbox.market().with(|market, now| {
+        let product = market.add_product(new, now).unwrap().clone();
+        for number in 0..MESSAGES {
+            let order = Order::of(&product.product_code).with("pro", 1);
+            market.act(now, &format!("{number:012}"), Action::Purchase(order)).unwrap();
+        }
+        product
+    });
+    while sandbox.queued() < MESSAGES as u64 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    product
+}
+
+fn listing(product: &Product) -> Listing {
+    Listing {
+        owner: None,
+        entity_id: EntityId::new(&product.entity_id),
+        product_code: Some(ProductCode::new(&product.product_code)),
+        title: product.title.clone(),
+        visibility: "Public".into(),
+        dimensions: vec![Dimension {
+            key: DimensionKey::new("pro"),
+            name: "Pro".into(),
+            unit: None,
+            types: vec!["Entitled".into()],
+            plan_id: None,
+            removed_at: None,
+        }],
+        problems: Vec::new(),
+        document: serde_json::Value::Null,
+    }
+}
+
 async fn intake(sandbox: &Sandbox, aws: &Connection) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("marketd.db")).unwrap();
-    let intake = Intake {
-        store: store.clone(),
-        aws: aws.clone(),
-        clock: Clock::system(),
-        health: Health::default(),
-        queue_url: sandbox.queue_url(),
-        wait: Duration::from_secs(1),
-        visibility_timeout: Duration::from_secs(120),
-        verify: None,
-    };
     let shutdown = CancellationToken::new();
     let begun = Instant::now();
-    let pollers: Vec<_> =
-        (0..POLLERS).map(|_| tokio::spawn(intake.clone().run(shutdown.clone()))).collect();
+    let pollers = pollers(sandbox, aws, &store, &shutdown);
     while sandbox.queued() > 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -117,4 +168,68 @@ async fn intake(sandbox: &Sandbox, aws: &Connection) -> Duration {
     assert_eq!(usize::try_from(recorded).unwrap(), MESSAGES);
     store.close();
     took
+}
+
+/// The whole way: from the queue, by a look at AWS, to a subscription on disk.
+async fn subscriptions(sandbox: &Sandbox, aws: &Connection, product: &Product) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let import = ImportProduct {
+        product_id: None,
+        listing: listing(product),
+        plans: BTreeMap::from([(DimensionKey::new("pro"), PlanId::new("pro"))]),
+        usage_plan: None,
+        features: BTreeMap::new(),
+    };
+    store.import_product(import, Timestamp::now()).await.unwrap();
+    let reconciler = Reconciler {
+        store: store.clone(),
+        aws: aws.clone(),
+        clock: Clock::system(),
+        health: Health::default(),
+        patience: Patience {
+            second_look: SignedDuration::from_secs(60),
+            expiry_grace: SignedDuration::from_hours(1),
+        },
+        concurrency: 8,
+        sweep_interval: Duration::from_secs(3_600),
+    };
+    let shutdown = CancellationToken::new();
+    let begun = Instant::now();
+    let pollers = pollers(sandbox, aws, &store, &shutdown);
+    let reconciling = tokio::spawn(reconciler.run(shutdown.clone()));
+    while sandbox.queued() > 0 || store.buyer_counts(Timestamp::now()).await.unwrap().due > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let took = begun.elapsed();
+    shutdown.cancel();
+    for poller in pollers {
+        poller.await.unwrap().unwrap();
+    }
+    reconciling.await.unwrap().unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("marketd.db")).unwrap();
+    let sql = "SELECT count(*) FROM subscriptions WHERE status = 'active'";
+    let active: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(usize::try_from(active).unwrap(), MESSAGES);
+    store.close();
+    took
+}
+
+fn pollers(
+    sandbox: &Sandbox,
+    aws: &Connection,
+    store: &Store,
+    shutdown: &CancellationToken,
+) -> Vec<JoinHandle<Result<(), StoreError>>> {
+    let intake = Intake {
+        store: store.clone(),
+        aws: aws.clone(),
+        clock: Clock::system(),
+        health: Health::default(),
+        queue_url: sandbox.queue_url(),
+        wait: Duration::from_secs(1),
+        visibility_timeout: Duration::from_secs(120),
+        verify: None,
+    };
+    (0..POLLERS).map(|_| tokio::spawn(intake.clone().run(shutdown.clone()))).collect()
 }

@@ -14,7 +14,9 @@ use marketd::domain::{
     DimensionKey, EntityId, Grant, GrantValue, Id, LicenseArn, PlanId, ProductCode,
 };
 use marketd::sandbox::market::Market;
-use marketd::store::{ImportProduct, Listing, Look, LookEntry, Page, Store, SubscriptionFilter};
+use marketd::store::{
+    CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, Store, SubscriptionFilter,
+};
 use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};
 
@@ -207,7 +209,7 @@ async fn state(store: &Store) -> String {
     for held in store.subscriptions(SubscriptionFilter::default(), page()).await.unwrap() {
         lines.push(format!("{} {:?} {:#?}", held.customer_id, held.product_id, held.terms));
     }
-    for customer in store.customers(page()).await.unwrap() {
+    for customer in store.customers(CustomerFilter::default(), page()).await.unwrap() {
         lines.push(format!("{} {:?} {:?}", customer.id, customer.aws, customer.aliases));
     }
     lines.sort();

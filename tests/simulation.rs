@@ -29,8 +29,8 @@ use marketd::sandbox::market::{
     Action, HonouredRecord, IdenticalRetry, Market, Options, Order, Product,
 };
 use marketd::store::{
-    AwsIds, Balance, Closing, Page, ProvisionCustomer, RecordFilter, RecordRow, Resolution, Store,
-    StoreError, UsageFilter,
+    AwsIds, Balance, Closing, CustomerFilter, Page, ProvisionCustomer, RecordFilter, RecordRow,
+    Resolution, Store, StoreError, UsageFilter,
 };
 use support::aws::Aws;
 use support::seller::{Message, look_at_everybody_due};
@@ -219,7 +219,8 @@ impl Simulation {
 
     async fn customers(&self) -> Vec<CustomerId> {
         let page = Page { after: None, limit: 500 };
-        self.store.customers(page).await.unwrap().into_iter().map(|it| it.id).collect()
+        let everybody = CustomerFilter::default();
+        self.store.customers(everybody, page).await.unwrap().into_iter().map(|it| it.id).collect()
     }
 
     /// A report of new events and some that were reported before.

@@ -48,7 +48,7 @@ pub(super) async fn list(
         license_arn: query.license_arn.map(LicenseArn::new),
         claimed: query.claimed,
     };
-    let rows = state.store.find_customers(filter, one_more(&page)).await?;
+    let rows = state.store.customers(filter, one_more(&page)).await?;
     Ok(items(rows, page.limit, |customer| customer.id.to_string()))
 }
 

@@ -88,7 +88,8 @@ pub(super) use {bearer_account, bearer_license, naming};
 macro_rules! borne {
     ($($which:literal),+) => {
         concat!(
-            "SELECT r.*, p.code, p.licensed_from_hour, ",
+            "SELECT r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged, r.hastened,
+                 p.code, p.licensed_from_hour, ",
             bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
                  s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
                  CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms

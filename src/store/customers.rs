@@ -5,7 +5,6 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::{millis, timestamp};
 use super::identities::identities_in;
-use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::{BuyerRef, Customer, CustomerId};
 
@@ -17,25 +16,6 @@ impl Store {
                 return Ok(None);
             };
             customer_in(connection, &id)
-        })
-        .await
-    }
-
-    /// Customers, in the order of their ids.
-    pub async fn customers(&self, page: Page) -> Result<Vec<Customer>, StoreError> {
-        self.read(move |connection| {
-            let ids: Vec<String> = connection
-                .prepare_cached("SELECT id FROM customers WHERE id > ?1 ORDER BY id LIMIT ?2")
-                .and_then(|mut select| {
-                    let after = page.after.unwrap_or_default();
-                    select.query_map((after, page.limit), |row| row.get(0))?.collect()
-                })
-                .during("list customers")?;
-            let mut customers = Vec::with_capacity(ids.len());
-            for id in ids {
-                customers.extend(customer_in(connection, &CustomerId::new(id))?);
-            }
-            Ok(customers)
         })
         .await
     }

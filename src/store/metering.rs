@@ -1,10 +1,11 @@
 //! The ledger as people see it: records and every attempt at them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::convert::{optional_timestamp, timestamp};
 use super::page::Page;
 use super::sending::identity_row;
@@ -12,7 +13,9 @@ use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::WireIdentity;
-use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, LicenseArn, ProductId, Quantity};
+use crate::domain::{
+    ClockHour, CustomerId, DimensionKey, Holder, Id, LicenseArn, ProductId, Quantity,
+};
 
 /// A metering record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -117,30 +120,23 @@ impl Store {
     ) -> Result<Vec<RecordRow>, StoreError> {
         self.read(move |connection| {
             let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-            // The state is a word of the statement, so that the index of those few that are in it is used.
-            let state = state_clause(filter.state.as_deref());
+            let which = Conditions::of_page("id > :after", after, page.limit)
+                .with(":product", filter.product_id.map(Id::into_string), "product_id = :product")
+                .with(
+                    ":customer",
+                    filter.customer_id.map(Id::into_string),
+                    "customer_id = :customer",
+                )
+                .with(":from", filter.from.map(ClockHour::number), "hour >= :from")
+                .with(":before", filter.before.map(ClockHour::number), "hour < :before")
+                // The state is a word of the statement, so that the index of those few that are in it is used.
+                .that(state_clause(filter.state.as_deref()));
             connection
                 .prepare_cached(&format!(
-                    "SELECT * FROM metering_records WHERE id > :after AND {state}
-                       AND (:product IS NULL OR product_id = :product)
-                       AND (:customer IS NULL OR customer_id = :customer)
-                       AND (:from IS NULL OR hour >= :from) AND (:before IS NULL OR hour < :before)
-                     ORDER BY id LIMIT :limit"
+                    "SELECT * FROM metering_records WHERE {} ORDER BY id LIMIT :limit",
+                    which.text()
                 ))
-                .and_then(|mut select| {
-                    select
-                        .query_map(
-                            named_params! {
-                                ":after": after, ":limit": page.limit,
-                                ":product": filter.product_id.as_ref().map(ProductId::as_str),
-                                ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
-                                ":from": filter.from.map(ClockHour::number),
-                                ":before": filter.before.map(ClockHour::number),
-                            },
-                            record_row,
-                        )?
-                        .collect()
-                })
+                .and_then(|mut select| select.query_map(&*which.values(), record_row)?.collect())
                 .during("list metering records")
         })
         .await

@@ -15,6 +15,7 @@ mod catalogue;
 mod changes;
 mod circle;
 mod closing;
+mod conditions;
 mod connection;
 mod contradictions;
 mod convert;

@@ -1,11 +1,12 @@
 //! Notifications: recorded once each, with what they say, in the same transaction as the mark on the buyer.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::page::Page;
 use super::taking_over::{Settled, take_over};
@@ -131,20 +132,21 @@ impl Store {
     ) -> Result<Vec<NotificationRow>, StoreError> {
         self.read(move |connection| {
             let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-            let mut statement = connection
-                .prepare_cached(
-                    "SELECT * FROM notifications
-                     WHERE seq > :after AND (:state IS NULL OR state = :state)
-                     ORDER BY seq LIMIT :limit",
-                )
-                .during("list notifications")?;
-            let rows = statement
-                .query_map(
-                    named_params! {":after": after, ":state": state, ":limit": page.limit},
-                    notification_row,
-                )
-                .during("list notifications")?;
-            rows.collect::<Result<_, _>>().during("list notifications")
+            let settled = state.as_deref() == Some("applied");
+            // Told as the index of those that are not has it.
+            let unsettled = if state.is_some() && !settled { "state <> 'applied'" } else { "TRUE" };
+            let which = Conditions::of_page("seq > :after", after, page.limit)
+                .with(":state", state, "state = :state")
+                .that(unsettled);
+            connection
+                .prepare_cached(&format!(
+                    "SELECT * FROM notifications WHERE {} ORDER BY seq LIMIT :limit",
+                    which.text()
+                ))
+                .and_then(|mut select| {
+                    select.query_map(&*which.values(), notification_row)?.collect()
+                })
+                .during("list notifications")
         })
         .await
     }

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use super::conditions::Conditions;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::{
-    AccountId, AgreementId, CustomerId, DimensionKey, Holder, LicenseArn, PlanId, ProductCode,
+    AccountId, AgreementId, CustomerId, DimensionKey, Holder, Id, LicenseArn, PlanId, ProductCode,
     ProductId, Quantity, Source, Status, Subscription, SubscriptionId, Terms,
 };
 
@@ -34,34 +35,41 @@ impl Store {
         page: Page,
     ) -> Result<Vec<Subscription>, StoreError> {
         self.read(move |connection| {
-            let mut select = connection
-                .prepare_cached(
+            let text = |word: &'static str| word.to_owned();
+            let which =
+                Conditions::of_page("s.id > :after", page.after.unwrap_or_default(), page.limit)
+                    .with(
+                        ":customer",
+                        filter.customer_id.map(Id::into_string),
+                        "s.customer_id = :customer",
+                    )
+                    .with(
+                        ":product",
+                        filter.product_id.map(Id::into_string),
+                        "s.product_id = :product",
+                    )
+                    .with(":plan", filter.plan_id.map(Id::into_string), "s.plan_id = :plan")
+                    .with(
+                        ":status",
+                        filter.status.map(Status::as_str).map(text),
+                        "s.status = :status",
+                    )
+                    .with(
+                        ":source",
+                        filter.source.map(Source::as_str).map(text),
+                        "s.source = :source",
+                    );
+            connection
+                .prepare_cached(&format!(
                     "SELECT s.*, p.code AS product_code FROM subscriptions s
                      LEFT JOIN products p ON p.id = s.product_id
-                     WHERE s.id > :after
-                       AND (:customer IS NULL OR s.customer_id = :customer)
-                       AND (:product IS NULL OR s.product_id = :product)
-                       AND (:plan IS NULL OR s.plan_id = :plan)
-                       AND (:status IS NULL OR s.status = :status)
-                       AND (:source IS NULL OR s.source = :source)
-                     ORDER BY s.id LIMIT :limit",
-                )
-                .during("list subscriptions")?;
-            let rows = select
-                .query_map(
-                    named_params! {
-                        ":after": page.after.unwrap_or_default(),
-                        ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
-                        ":product": filter.product_id.as_ref().map(ProductId::as_str),
-                        ":plan": filter.plan_id.as_ref().map(PlanId::as_str),
-                        ":status": filter.status.map(Status::as_str),
-                        ":source": filter.source.map(Source::as_str),
-                        ":limit": page.limit,
-                    },
-                    subscription_row,
-                )
-                .during("list subscriptions")?;
-            rows.collect::<Result<_, _>>().during("list subscriptions")
+                     WHERE {} ORDER BY s.id LIMIT :limit",
+                    which.text()
+                ))
+                .and_then(|mut select| {
+                    select.query_map(&*which.values(), subscription_row)?.collect()
+                })
+                .during("list subscriptions")
         })
         .await
     }

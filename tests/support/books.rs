@@ -10,7 +10,9 @@ use marketd::domain::{CustomerId, DimensionKey, ProductId, Terms};
 use marketd::health::Health;
 use marketd::metering::{MeteringEngine, PassSummary};
 use marketd::sandbox::market::{Action, Market, Order, Product};
-use marketd::store::{Balance, Closing, Page, RecordFilter, RecordRow, Store, SubscriptionFilter};
+use marketd::store::{
+    Balance, Closing, CustomerFilter, Page, RecordFilter, RecordRow, Store, SubscriptionFilter,
+};
 
 use super::aws::Aws;
 use super::seller::{Message, look_at_everybody_due};
@@ -107,7 +109,8 @@ impl Books {
 
     pub(crate) async fn customers(&self) -> Vec<CustomerId> {
         let page = Page { after: None, limit: 1_000 };
-        self.store.customers(page).await.unwrap().into_iter().map(|it| it.id).collect()
+        let everybody = CustomerFilter::default();
+        self.store.customers(everybody, page).await.unwrap().into_iter().map(|it| it.id).collect()
     }
 
     /// The customer that a buyer is.

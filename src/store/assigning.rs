@@ -1,21 +1,26 @@
 //! Usage that waited for a subscription: billed to the one that has turned up, or parked when none did in time.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::billing::{Biller, Use};
+use super::billing::{Billed, Biller, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
-use super::records::{OpenRecord, carry_into, delete_record_in, open_record_in, open_record_row};
-use super::routes::{Choice, Question, Route, RouteError, choose_in, first_hour_in, route_to};
+use super::records::{
+    OpenRecord, add_tagged_in, carry_into, delete_record_in, open_record_in, open_record_row,
+    tagged_in,
+};
+use super::routes::{
+    Bears, Choice, Question, Route, RouteError, bears_in, choose_in, first_hour_in, route_to,
+};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
 use crate::domain::usage::UsageSubject;
-use crate::domain::{FeatureId, Holder, Quantity};
+use crate::domain::{CustomerId, FeatureId, Quantity};
 
 /// Looks at every record that nobody bears yet.
 pub(super) fn assign_waiting(
@@ -36,6 +41,7 @@ pub(super) fn assign_waiting(
     Ok(())
 }
 
+/// Bills what has found its subscription, and parks the rest once AWS would not take it any more.
 fn assign(
     connection: &Connection,
     record: &OpenRecord,
@@ -43,24 +49,17 @@ fn assign(
     now: Timestamp,
     closed: &mut Closed,
 ) -> Result<(), StoreError> {
-    let question = Question {
-        customer: record.customer.clone(),
-        subject: UsageSubject::Dimension {
-            product_id: record.product_id.clone(),
-            dimension: record.dimension.clone(),
-        },
-        license: None,
-        hour: record.hour,
-    };
+    let mut assigner = Assigner::new(connection, record, now)?;
+    if assigner.may_bill()? {
+        assigner.bill()?;
+    }
     let hopeless = now >= deadline(record.hour, closing.window);
-    let reason = match choose_in(connection, &question, &record.product_id, now)? {
-        Ok(Choice::Holder(holder)) => {
-            return bill_to(connection, record, &question, &holder, now);
-        }
-        Ok(Choice::Waits) if hopeless => "no_subscription",
-        Err(RouteError::LicenseRequired(_)) if hopeless => "license_required",
-        Err(RouteError::SubscriptionEnded(_)) => "subscription_ended",
-        Ok(Choice::Counted) if hopeless => "direct_customer",
+    let Some(lack) = assigner.finish()? else { return Ok(()) };
+    let reason = match lack {
+        Lack::Ended => "subscription_ended",
+        Lack::Subscription if hopeless => "no_subscription",
+        Lack::Choice if hopeless => "license_required",
+        Lack::Billing if hopeless => "direct_customer",
         _ => return Ok(()),
     };
     closed.parked += 1;
@@ -77,62 +76,222 @@ struct Waiting {
     tags: Option<String>,
 }
 
-/// Bills each event anew, as it would have been had the subscription been known: what its plan includes is not
-/// billed. What a person carried into the record has no events; it moves as it is.
-fn bill_to(
-    connection: &Connection,
-    record: &OpenRecord,
-    question: &Question,
-    holder: &Holder,
+/// What keeps usage from being billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// No subscription has turned up.
+    Subscription,
+    /// Several have.
+    Choice,
+    /// It has ended.
+    Ended,
+    /// It was bought on the seller's own site.
+    Billing,
+}
+
+/// Where a waiting record's usage goes.
+struct Assigner<'a> {
+    connection: &'a Connection,
+    record: &'a OpenRecord,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut biller = Biller::new(connection);
-    let mut carried = record.quantity;
-    let mut routes: HashMap<Option<FeatureId>, Route> = HashMap::new();
-    for event in events_of(connection, record.id)? {
-        let route = match routes.entry(event.feature.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(slot) => {
-                let subject = match &event.feature {
-                    Some(feature) => UsageSubject::Feature(feature.clone()),
-                    None => question.subject.clone(),
-                };
-                let question = Question { subject, ..question.clone() };
-                let bears = record.key(Some(holder.clone()), record.hour).bears;
-                slot.insert(route_to(connection, &question, Some(bears), now)?)
+    question: Question,
+    /// Where the record's own dimension goes: usage that names no feature, and what a person carried into it.
+    own: Result<Bears, Lack>,
+    routes: HashMap<Option<FeatureId>, Result<Rc<Route>, Lack>>,
+    /// What leaves the record, and what of it was carried in.
+    moved: Quantity,
+    carried: Quantity,
+    /// Why what stays does.
+    lack: Option<Lack>,
+}
+
+impl<'a> Assigner<'a> {
+    fn new(
+        connection: &'a Connection,
+        record: &'a OpenRecord,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let subject = UsageSubject::Dimension {
+            product_id: record.product_id.clone(),
+            dimension: record.dimension.clone(),
+        };
+        let (customer, hour) = (record.customer.clone(), record.hour);
+        let question = Question { customer, subject, license: None, hour };
+        let own = match choose_in(connection, &question, &record.product_id, now)? {
+            Ok(Choice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bears),
+            Ok(Choice::Waits) => Err(Lack::Subscription),
+            Ok(Choice::Counted) => Err(Lack::Billing),
+            Err(error) => Err(lack_of(&error)),
+        };
+        Ok(Self {
+            connection,
+            record,
+            now,
+            question,
+            own,
+            routes: HashMap::new(),
+            moved: Quantity::ZERO,
+            carried: Quantity::ZERO,
+            lack: None,
+        })
+    }
+
+    /// Whether anything may have found its subscription: who has none at all costs no more than this.
+    fn may_bill(&mut self) -> Result<bool, StoreError> {
+        if self.own.is_err() && !has_subscriptions_in(self.connection, &self.record.customer)? {
+            self.lack = self.own.as_ref().err().copied();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Bills each event anew, as it would have been had the subscription been known: what its plan includes is not
+    /// billed. What a person carried into the record has no events; it moves as it is.
+    fn bill(&mut self) -> Result<(), StoreError> {
+        let connection = self.connection;
+        let mut biller = Biller::new(connection);
+        let mut carried = quantity(self.record.quantity);
+        for event in events_of(connection, self.record.id)? {
+            carried = carried.saturating_sub(event.billed);
+            let route = match self.route(event.feature.as_ref())? {
+                Ok(route) => route,
+                Err(lack) => {
+                    self.lack = self.lack.or(Some(lack));
+                    continue;
+                }
+            };
+            let it = Use {
+                customer: &self.record.customer,
+                feature: event.feature.as_ref(),
+                quantity: event.quantity,
+                at: event.at,
+                hour: self.record.hour,
+                tags: event.tags.as_deref(),
+            };
+            let billed = biller.place(&it, &route)?;
+            biller.uncount_waiting(&it, &self.record.product_id, event.billed);
+            biller.count(&it, &route, billed);
+            move_event_in(connection, &event, billed)?;
+            if let Some(tags) = it.tags {
+                add_tagged_in(connection, self.record.id, tags, -event.billed.millionths())?;
+            }
+            self.moved = self.moved.saturating_add(event.billed);
+        }
+        biller.finish()?;
+        if carried > Quantity::ZERO {
+            self.carry(carried)?;
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, carried: Quantity) -> Result<(), StoreError> {
+        let connection = self.connection;
+        let bears = match &self.own {
+            Ok(bears) => bears,
+            Err(lack) => {
+                self.lack = self.lack.or(Some(*lack));
+                return Ok(());
             }
         };
-        let it = Use {
-            customer: &record.customer,
-            feature: event.feature.as_ref(),
-            quantity: event.quantity,
-            at: event.at,
-            hour: record.hour,
-            tags: event.tags.as_deref(),
-        };
-        let billed = biller.place(&it, route)?;
-        biller.uncount_waiting(&it, &record.product_id, event.billed);
-        biller.count(&it, route, billed);
-        carried -= event.billed.millionths();
-        connection
-            .prepare_cached(
-                "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = ifnull(moved, ?4)
-                 WHERE rowid = ?1",
-            )
-            .and_then(|mut update| {
-                let billed_units = billed.quantity.millionths();
-                update.execute((event.rowid, billed.record, billed_units, billed.moved))
-            })
-            .during("assign usage to a subscription")?;
-    }
-    biller.finish()?;
-    if carried > 0 {
-        let first = first_hour_in(connection, Some(holder))?.unwrap_or(record.hour);
-        let key = record.key(Some(holder.clone()), record.hour.max(first));
+        let first = first_hour_in(connection, bears.holder.as_ref())?.unwrap_or(self.record.hour);
+        let key = self.record.key(bears.holder.clone(), self.record.hour.max(first));
         let target = open_record_in(connection, &key)?;
-        carry_into(connection, target.id, carried, &[])?;
+        // With every event gone, what is left of the tags is that of what was carried.
+        let tagged = match self.lack {
+            None => tagged_in(connection, self.record.id)?,
+            Some(_) => Vec::new(),
+        };
+        let tagged: Vec<_> = tagged.into_iter().filter(|it| it.quantity > Quantity::ZERO).collect();
+        carry_into(connection, target.id, carried.millionths(), &tagged)?;
+        self.moved = self.moved.saturating_add(carried);
+        self.carried = carried;
+        Ok(())
     }
-    delete_record_in(connection, record.id)
+
+    /// Where usage of a feature goes. It may wait under one product for another.
+    fn route(
+        &mut self,
+        feature: Option<&FeatureId>,
+    ) -> Result<Result<Rc<Route>, Lack>, StoreError> {
+        let feature = feature.cloned();
+        if let Some(known) = self.routes.get(&feature) {
+            return Ok(known.clone());
+        }
+        let subject = feature.clone().map_or(self.question.subject.clone(), UsageSubject::Feature);
+        let question = Question { subject, ..self.question.clone() };
+        let bears = match &feature {
+            None => self.own.clone(),
+            Some(_) => match bears_in(self.connection, &question, self.now)? {
+                Ok(Some(bears)) if bears.holder.is_some() => Ok(bears),
+                Err(error @ RouteError::LicenseRequired(_)) => Err(lack_of(&error)),
+                // The feature may mean nothing there any more; what was reported still does.
+                Ok(_) | Err(_) => self.own.clone(),
+            },
+        };
+        let route = match bears {
+            Ok(bears) => Ok(Rc::new(route_to(self.connection, &question, Some(bears), self.now)?)),
+            Err(lack) => Err(lack),
+        };
+        self.routes.insert(feature, route.clone());
+        Ok(route)
+    }
+
+    /// Takes what has left out of the record; why the rest stays, if there is one.
+    fn finish(self) -> Result<Option<Lack>, StoreError> {
+        if self.lack.is_none() {
+            delete_record_in(self.connection, self.record.id)?;
+            return Ok(None);
+        }
+        if self.moved > Quantity::ZERO {
+            self.connection
+                .prepare_cached(
+                    "UPDATE metering_records SET quantity = quantity - ?2, carried_in = carried_in - ?3
+                     WHERE id = ?1",
+                )
+                .and_then(|mut update| {
+                    let (moved, carried) = (self.moved.millionths(), self.carried.millionths());
+                    update.execute((self.record.id, moved, carried))
+                })
+                .during("assign a part of what waits")?;
+        }
+        Ok(self.lack)
+    }
+}
+
+fn lack_of(error: &RouteError) -> Lack {
+    match error {
+        RouteError::LicenseRequired(_) => Lack::Choice,
+        RouteError::SubscriptionEnded(_) => Lack::Ended,
+        _ => Lack::Subscription,
+    }
+}
+
+fn has_subscriptions_in(
+    connection: &Connection,
+    customer: &CustomerId,
+) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT 1 FROM subscriptions WHERE customer_id = ?1")
+        .and_then(|mut select| select.exists([customer.as_str()]))
+        .during("look for a customer's subscriptions")
+}
+
+fn move_event_in(
+    connection: &Connection,
+    event: &Waiting,
+    billed: Billed,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = ifnull(moved, ?4)
+             WHERE rowid = ?1",
+        )
+        .and_then(|mut update| {
+            let units = billed.quantity.millionths();
+            update.execute((event.rowid, billed.record, units, billed.moved))
+        })
+        .during("assign usage to a subscription")?;
+    Ok(())
 }
 
 fn events_of(connection: &Connection, record: i64) -> Result<Vec<Waiting>, StoreError> {

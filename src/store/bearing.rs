@@ -23,6 +23,8 @@ pub(super) struct Borne {
     pub(super) licensed_from: Option<ClockHour>,
     /// Whether its deadline is that of a last hour.
     pub(super) hastened: bool,
+    /// Whether the subscription is not in force yet.
+    pub(super) pending: bool,
     /// Whether the subscription is ending or has ended.
     pub(super) leaving: bool,
     pub(super) ended_at: Option<Timestamp>,
@@ -91,16 +93,18 @@ macro_rules! borne {
             "SELECT r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged, r.hastened,
                  p.code, p.licensed_from_hour, ",
             bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
-                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
+                 s.status = 'pending' AS pending, s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
                  CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
-                 -- The least is one that is active, then one that is ending, then the one that ended last. SQLite
-                 -- takes the row of the minimum, without the temporary table that an ORDER BY would make each time.
+                 -- The least is one that is active, then one that is ending, then one that is pending, then the one
+                 -- that ended last. SQLite takes the row of the minimum, without the temporary table that an ORDER BY
+                 -- would make each time.
                  SELECT deciding FROM (
                      SELECT b.rowid AS deciding,
-                         min(ifnull(-b.ended_at_ms, (b.status = 'ending') - 9000000000000000000))
+                         min(ifnull(-b.ended_at_ms,
+                             (b.status = 'ending') + 2 * (b.status = 'pending') - 9000000000000000000))
                      FROM subscriptions b
                      WHERE b.product_id = r.product_id AND b.holder = r.holder))",
             naming!("p.licensed_from_hour IS NOT NULL"),
@@ -196,6 +200,7 @@ fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
         license_arn: row.get::<_, Option<String>>("bearer_license")?.map(LicenseArn::new),
         licensed_from: row.get::<_, Option<i64>>("licensed_from_hour")?.map(ClockHour::from_number),
         hastened: row.get("hastened")?,
+        pending: row.get("pending")?,
         leaving: row.get("leaving")?,
         ended_at,
         last_moment: last_moment.or(time("announced_ms")?),

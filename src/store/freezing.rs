@@ -16,7 +16,7 @@ use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    IdentityGap, MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
+    MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
 };
 use crate::domain::{
     AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, ProductId, Quantity,
@@ -63,6 +63,9 @@ impl Freezer<'_> {
             return Ok(());
         }
         let Some(held) = self.held(record)? else { return Ok(()) };
+        if borne.pending {
+            return self.wait_for(record, "no_subscription");
+        }
         if self.in_both_forms(record)? {
             return self.put_off(record, self.later(record), "hour_frozen");
         }
@@ -74,7 +77,7 @@ impl Freezer<'_> {
         };
         let identity = match wire_identity(&buyer, record.hour, borne.licensed_from) {
             Ok(identity) => identity,
-            Err(gap) => return self.wait_for(record, gap),
+            Err(gap) => return self.wait_for(record, gap.as_str()),
         };
         let parts = split(held);
         let may_be_tagged = record.tagged || self.touched.contains(&record.id);
@@ -187,13 +190,13 @@ impl Freezer<'_> {
         Ok(())
     }
 
-    /// Without a name for the buyer a call would be refused whole: it waits until AWS has told one.
-    fn wait_for(&mut self, record: &OpenRecord, gap: IdentityGap) -> Result<(), StoreError> {
+    /// Without a subscription in force, or a name for the buyer, AWS would refuse it: it waits until AWS has told.
+    fn wait_for(&mut self, record: &OpenRecord, lack: &'static str) -> Result<(), StoreError> {
         if self.now < deadline(record.hour, self.closing.window) {
             return Ok(());
         }
         self.closed.parked += 1;
-        park(self.connection, record.id, gap.as_str(), self.now)
+        park(self.connection, record.id, lack, self.now)
     }
 
     fn write(

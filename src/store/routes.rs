@@ -190,9 +190,10 @@ fn granted_in(
         .during("read what a customer's plans grant")
 }
 
-type Borne = Result<Option<Bears>, RouteError>;
+pub(super) type Borne = Result<Option<Bears>, RouteError>;
 
-fn bears_in(
+/// What bears usage: none where it is only counted, and nobody yet where it waits for a subscription.
+pub(super) fn bears_in(
     connection: &Connection,
     question: &Question,
     now: Timestamp,
@@ -229,8 +230,7 @@ fn route_feature(
         Some(_) => {}
     }
     let dimensions = dimensions_of(connection, feature)?;
-    // The products that the customer holds something of come first; without any, a product that could be
-    // bought is assumed only where there is no choice.
+    // Only what the customer holds, or held, can bear it.
     let mut outcomes = Vec::new();
     for (product, dimension) in &dimensions {
         let bearers = bearers_in(connection, &question.customer, product)?;
@@ -240,11 +240,14 @@ fn route_feature(
         }
     }
     if outcomes.is_empty() {
-        let bears = match dimensions.as_slice() {
-            [(product, dimension)] => Choice::Waits.bears(product, dimension),
-            _ => None,
-        };
-        return Ok(Ok(bears));
+        if let (Some(named), false) = (&question.license, dimensions.is_empty()) {
+            return Ok(Err(unknown_license(question, named)));
+        }
+        // Where several could be bought it waits under the first, until it is known which was.
+        let first = dimensions.first();
+        return Ok(Ok(
+            first.and_then(|(product, dimension)| Choice::Waits.bears(product, dimension))
+        ));
     }
     let mut billed = Vec::new();
     let mut refusal = None;
@@ -398,6 +401,10 @@ impl Choice {
     }
 }
 
+fn unknown_license(question: &Question, named: &LicenseArn) -> RouteError {
+    RouteError::UnknownLicense { customer: question.customer.clone(), license: named.clone() }
+}
+
 fn choose(
     question: &Question,
     bearers: &[Bearer],
@@ -410,8 +417,7 @@ fn choose(
             let held: Vec<&Bearer> =
                 bearers.iter().filter(|bearer| bearer.license.as_ref() == Some(named)).collect();
             if held.is_empty() {
-                let (customer, license) = (question.customer.clone(), named.clone());
-                return Err(RouteError::UnknownLicense { customer, license });
+                return Err(unknown_license(question, named));
             }
             held
         }
@@ -438,8 +444,10 @@ fn choose(
     if candidates.iter().any(|bearer| bearer.direct && bearer.status.is_live()) {
         return Ok(Choice::Counted);
     }
-    if candidates.iter().any(|bearer| bearer.status == Status::Pending) {
-        return Ok(Choice::Waits);
+    if let Some(pending) = candidates.iter().find(|bearer| bearer.status == Status::Pending) {
+        // What was reported for a licence is never another's; freezing waits until it is in force.
+        let named = question.license.as_ref().and(pending.holder.clone());
+        return Ok(named.map_or(Choice::Waits, Choice::Holder));
     }
     let ended = candidates
         .iter()

@@ -59,11 +59,13 @@ pub struct PassSummary {
 }
 
 impl<A: MeteringApi> MeteringEngine<A> {
-    /// Makes passes until told to stop; a pass under way is finished.
+    /// Makes passes until told to stop; the batch under way is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().metering.notified();
-            let summary = self.run_pass().await?;
+            let mut summary = PassSummary::default();
+            while self.step(&mut summary).await? && !shutdown.is_cancelled() {}
+            self.conclude(&summary).await?;
             if summary != PassSummary::default() {
                 tracing::info!(
                     metering.frozen = summary.frozen,
@@ -87,16 +89,29 @@ impl<A: MeteringApi> MeteringEngine<A> {
 
     /// Closes what is over and sends everything that is due now.
     pub async fn run_pass(&self) -> Result<PassSummary, StoreError> {
+        let mut summary = PassSummary::default();
+        while self.step(&mut summary).await? {}
+        self.conclude(&summary).await?;
+        Ok(summary)
+    }
+
+    /// Closes what is over and sends a batch of what is due; whether there may be more. Hours are closed anew before
+    /// each batch: who leaves while a long backlog goes out has an hour, not the time that the backlog takes.
+    async fn step(&self, summary: &mut PassSummary) -> Result<bool, StoreError> {
         let closed = self.store.close_hours(self.closing.clone(), self.clock.now()).await?;
-        let mut summary =
-            PassSummary { frozen: closed.frozen, parked: closed.parked, ..PassSummary::default() };
-        self.send_due(&mut summary).await?;
-        self.report_health(&summary).await?;
+        summary.frozen += closed.frozen;
+        summary.parked += closed.parked;
+        let more = self.send_batch(summary).await?;
         self.watch_deadlines().await?;
-        if summary != PassSummary::default() {
+        Ok(more)
+    }
+
+    async fn conclude(&self, summary: &PassSummary) -> Result<(), StoreError> {
+        self.report_health(summary).await?;
+        if *summary != PassSummary::default() {
             self.gauge_balance().await?;
         }
-        Ok(summary)
+        Ok(())
     }
 
     /// A sender that stopped is said in the log, the metrics and the events, once for each time it stops.

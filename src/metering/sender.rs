@@ -14,7 +14,7 @@ const RECORDS_PER_CALL: usize = 25;
 const BYTES_PER_CALL: usize = 900_000;
 /// What a record takes besides its allocations, at most.
 const BYTES_PER_RECORD: usize = 1_000;
-/// Records taken in one go; the next go follows at once.
+/// Records taken in one go: at AWS's rate, what takes a quarter of a minute.
 const TAKE: u32 = 2_000;
 
 /// One call: records of one product in one form.
@@ -51,30 +51,25 @@ pub trait MeteringApi: Clone + Send + Sync + 'static {
 }
 
 impl<A: MeteringApi> MeteringEngine<A> {
-    /// Sends what is due until nothing is, or until nothing can be sent.
-    pub(super) async fn send_due(&self, summary: &mut PassSummary) -> Result<(), StoreError> {
-        loop {
-            let now = self.clock.now();
-            let due = self.store.take_sendable(self.window(), TAKE, now).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
-            let more = due.len() >= TAKE as usize;
-            let mut calls = stream::iter(fill_calls(due, more))
-                .map(|call| self.send_call(call))
-                .buffer_unordered(self.concurrency);
-            while let Some(sent) = calls.next().await {
-                let sent = sent?;
-                summary.calls += sent.calls;
-                summary.accepted += sent.accepted;
-                summary.parked += sent.parked;
-                summary.waiting += sent.waiting;
-                summary.blocked = summary.blocked.take().or(sent.blocked);
-            }
-            if summary.blocked.is_some() {
-                return Ok(());
-            }
+    /// Sends the most urgent of what is due; whether there may be more that can be sent.
+    pub(super) async fn send_batch(&self, summary: &mut PassSummary) -> Result<bool, StoreError> {
+        let due = self.store.take_sendable(self.window(), TAKE, self.clock.now()).await?;
+        if due.is_empty() {
+            return Ok(false);
         }
+        let more = due.len() >= TAKE as usize;
+        let mut calls = stream::iter(fill_calls(due, more))
+            .map(|call| self.send_call(call))
+            .buffer_unordered(self.concurrency);
+        while let Some(sent) = calls.next().await {
+            let sent = sent?;
+            summary.calls += sent.calls;
+            summary.accepted += sent.accepted;
+            summary.parked += sent.parked;
+            summary.waiting += sent.waiting;
+            summary.blocked = summary.blocked.take().or(sent.blocked);
+        }
+        Ok(summary.blocked.is_none())
     }
 
     /// Sends one call, and halves of it for as long as AWS refuses it whole, until the culprit is alone.

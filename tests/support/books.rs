@@ -108,7 +108,7 @@ impl Books {
     }
 
     pub(crate) async fn customers(&self) -> Vec<CustomerId> {
-        let page = Page { after: None, limit: 1_000 };
+        let page = Page { after: None, limit: 10_000 };
         let everybody = CustomerFilter::default();
         self.store.customers(everybody, page).await.unwrap().into_iter().map(|it| it.id).collect()
     }
@@ -119,7 +119,7 @@ impl Books {
             let market = self.aws.market.lock().unwrap();
             market.buyer(&account(number)).unwrap().customer_identifier.clone()
         };
-        let page = Page { after: None, limit: 1_000 };
+        let page = Page { after: None, limit: 10_000 };
         let found = self.store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
         let is_it = |terms: &Terms| {
             terms.account_id.as_ref().is_some_and(|id| id.as_str() == account(number))

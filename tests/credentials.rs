@@ -4,6 +4,7 @@
 
 mod support;
 
+use marketd::sandbox::market::{Action, Order};
 use marketd::sandbox::{Fault, FaultKind, RoleGrant};
 use serde_json::json;
 use support::world::{World, eventually};
@@ -54,10 +55,36 @@ async fn a_role_of_another_account_is_told_from_the_sellers() {
         .put("/v1/integration", json!({"role_arn": role("999999999999"), "external_id": "id"}))
         .await;
     eventually_shown(&world, "sold by 111122223333: connect a role of that account").await;
+    // What is due meanwhile waits: to another account AWS may answer as if nobody had bought anything.
+    let asked = || -> u64 {
+        let calls = world.sandbox().calls().into_iter();
+        let asked = calls
+            .filter(|it| ["GetEntitlements", "BatchMeterUsage"].contains(&it.operation.as_str()));
+        asked.map(|it| it.count).sum()
+    };
+    let before = asked();
+    let insight = world.market(|market, _| {
+        market.products().find(|it| it.title == "Acme Insight").unwrap().clone()
+    });
+    let order = Order::of(&insight.product_code).with("pro", 1);
+    world.market(|market, now| market.act(now, "123456789012", Action::Purchase(order))).unwrap();
+    eventually("a buyer whom nobody may ask about", async || {
+        let shown = world.get("/v1/integration").await;
+        let said = shown["parts"]["entitlements"]["detail"].as_str().unwrap_or_default().to_owned();
+        said.contains("connect a role of that account").then_some(())
+    })
+    .await;
+    assert_eq!(asked(), before, "nothing is asked in another's name");
+    assert_eq!(world.get("/v1/subscriptions").await["items"], json!([]));
     world
         .put("/v1/integration", json!({"role_arn": role("111122223333"), "external_id": "id"}))
         .await;
     eventually_well(&world).await;
+    eventually("the subscription", async || {
+        let held = world.get("/v1/subscriptions").await;
+        (held["items"][0]["status"] == "active").then_some(())
+    })
+    .await;
     world.stop().await;
 }
 

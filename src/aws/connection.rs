@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::calls::{CallState, Calls};
 use super::{AwsError, AwsErrorKind, RateLimit};
 use crate::clock::Clock;
+use crate::domain::AccountId;
 
 /// Entitlements, the catalog and agreements exist here only.
 const MARKETPLACE_REGION: &str = "us-east-1";
@@ -77,6 +78,18 @@ pub struct AwsClients {
     pub(super) calls: Arc<Calls>,
     /// What this identity was told that it may not do.
     refused: Mutex<BTreeSet<&'static str>>,
+    /// The account that these clients act in.
+    pub(super) caller: Mutex<Caller>,
+}
+
+/// The account that an identity acts in, as far as AWS was asked.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Caller {
+    #[default]
+    Unasked,
+    /// AWS could not be asked; whoever looks at the whole connection asks again.
+    Untold,
+    Known(AccountId),
 }
 
 impl AwsClients {
@@ -294,6 +307,7 @@ impl Base {
             rates: Arc::clone(&self.rates),
             calls: Arc::clone(&self.calls),
             refused: Mutex::default(),
+            caller: Mutex::default(),
         }
     }
 

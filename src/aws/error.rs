@@ -48,6 +48,8 @@ pub enum CredentialsTrouble {
     Rejected,
     /// The role cannot be assumed with them, or not any more.
     RoleRefused,
+    /// They are those of another account than the one that sells the product.
+    OtherAccount,
     /// The integration was removed; nothing is asked with any.
     Removed,
 }
@@ -68,6 +70,9 @@ impl CredentialsTrouble {
             Self::RoleRefused => {
                 "the role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more (`marketd integration trust-policy` prints it)"
             }
+            Self::OtherAccount => {
+                "the credentials are those of another AWS account than the one that sells the product: connect a role of the seller's"
+            }
             Self::Removed => REMOVED,
         }
     }
@@ -83,6 +88,7 @@ impl AwsErrorKind {
             Self::Credentials(CredentialsTrouble::Expired) => "credentials_expired",
             Self::Credentials(CredentialsTrouble::Rejected) => "credentials_rejected",
             Self::Credentials(CredentialsTrouble::RoleRefused) => "role_refused",
+            Self::Credentials(CredentialsTrouble::OtherAccount) => "other_account",
             Self::Credentials(CredentialsTrouble::Removed) => "removed",
             Self::Unanswered => "unanswered",
             Self::Refused => "refused",
@@ -210,9 +216,13 @@ fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {
         | "InternalFailure"
         | "InternalServerException"
         | "ServiceUnavailable"
-        | "ServiceUnavailableException" => AwsErrorKind::Unanswered,
+        | "ServiceUnavailableException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => AwsErrorKind::Unanswered,
         _ if status == 429 => AwsErrorKind::Throttled,
         _ if status >= 500 => AwsErrorKind::Unanswered,
+        // AWS says why it refuses: this is the word of something in between.
+        "" => AwsErrorKind::Unanswered,
         _ => AwsErrorKind::Refused,
     }
 }
@@ -243,6 +253,21 @@ fn kind_without_answer(message: &str) -> AwsErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_aws_s_own_only_if_it_says_why() {
+        for (code, status, kind) in [
+            ("InvalidProductCodeException", 400, AwsErrorKind::Refused),
+            ("", 403, AwsErrorKind::Unanswered),
+            ("", 407, AwsErrorKind::Unanswered),
+            ("", 429, AwsErrorKind::Throttled),
+            ("RequestTimeoutException", 400, AwsErrorKind::Unanswered),
+            ("AccessDeniedException", 400, AwsErrorKind::AccessDenied),
+            ("Anything", 503, AwsErrorKind::Unanswered),
+        ] {
+            assert_eq!(kind_of_code(code, status), kind, "{code} {status}");
+        }
+    }
 
     /// What the SDK says when credentials cannot be had, as it was seen.
     #[test]

@@ -1,11 +1,15 @@
 //! Who we are to AWS, and what we may do.
 
+use std::sync::PoisonError;
+
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::agreement::{probe_agreement, probe_agreement_licenses, probe_search};
-use super::{AwsClients, AwsError, AwsErrorKind};
+use super::connection::Caller;
+use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble};
+use crate::domain::AccountId;
 
 /// Whether one action is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -19,13 +23,43 @@ pub struct Check {
     pub detail: Option<String>,
 }
 
-/// The account that these clients act in.
+const GET_CALLER_IDENTITY: &str = "GetCallerIdentity";
+
+/// The account that these clients act in, asked anew.
 pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
-    const OPERATION: &str = "GetCallerIdentity";
     let identity = clients.sts.get_caller_identity().send().await;
-    let identity = identity.map_err(|error| clients.failed(OPERATION, error))?;
-    clients.succeeded(OPERATION);
+    let identity = identity.map_err(|error| clients.failed(GET_CALLER_IDENTITY, error));
+    let told = identity.as_ref().ok().and_then(|identity| identity.account.clone());
+    let caller = told.map_or(Caller::Untold, |account| Caller::Known(AccountId::new(account)));
+    *clients.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
+    let identity = identity?;
+    clients.succeeded(GET_CALLER_IDENTITY);
     Ok(identity.account.unwrap_or_default())
+}
+
+/// Sees that these clients act in the account that sells a product, where the catalog has told which. To another
+/// account AWS may answer as if nobody had bought anything, and refuse usage as if it were wrong.
+pub async fn check_seller(
+    clients: &AwsClients,
+    seller: Option<&AccountId>,
+) -> Result<(), AwsError> {
+    let Some(seller) = seller else { return Ok(()) };
+    let known = || clients.caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if matches!(known(), Caller::Unasked) {
+        // Where AWS cannot tell, as where only some of its addresses can be reached, the call itself has to.
+        caller_account(clients).await.ok();
+    }
+    match known() {
+        Caller::Known(account) if account != *seller => Err(AwsError {
+            operation: GET_CALLER_IDENTITY,
+            kind: AwsErrorKind::Credentials(CredentialsTrouble::OtherAccount),
+            code: None,
+            message: format!(
+                "the credentials are those of AWS account {account}, but the product is sold by {seller}: connect a role of that account"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Tries each action that the daemon needs with input that can do nothing. An action is missing when AWS says

@@ -26,7 +26,7 @@ pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub(crate) use error::described;
 pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
-pub use identity::{Check, UNTRIED, caller_account, probe_permissions};
+pub use identity::{Check, UNTRIED, caller_account, check_seller, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::RateLimit;

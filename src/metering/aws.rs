@@ -3,6 +3,7 @@
 use super::sender::{CallAnswer, FrozenCall, MeteringApi};
 use crate::aws::{
     AwsErrorKind, Connection, MeteringCall, RecordStatus, WireRecord, batch_meter_usage,
+    check_seller,
 };
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::Answer;
@@ -20,7 +21,12 @@ impl MeteringApi for AwsMetering {
             product_code: call.product_code.clone().map(Id::into_string),
             records: call.records.iter().map(wire_record).collect(),
         };
-        let error = match batch_meter_usage(&self.0.clients(), &wire).await {
+        let clients = self.0.clients();
+        let sent = match check_seller(&clients, call.seller.as_ref()).await {
+            Ok(()) => batch_meter_usage(&clients, &wire).await,
+            Err(error) => Err(error),
+        };
+        let error = match sent {
             Ok(statuses) => {
                 return CallAnswer::Answered(statuses.into_iter().map(answer).collect());
             }

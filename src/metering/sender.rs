@@ -5,7 +5,7 @@ use futures::stream;
 
 use super::{MeteringEngine, PassSummary};
 use crate::domain::ledger::Answer;
-use crate::domain::{ProductCode, ProductId, allocation};
+use crate::domain::{AccountId, ProductCode, ProductId, allocation};
 use crate::store::{SendableRecord, StoreError};
 
 /// The most records that AWS takes in a call.
@@ -22,6 +22,8 @@ const TAKE: u32 = 2_000;
 pub struct FrozenCall {
     /// Where they are metered.
     pub region: String,
+    /// The account that sells the product, where the catalog has told.
+    pub seller: Option<AccountId>,
     /// The product, in the legacy form.
     pub product_code: Option<ProductCode>,
     /// The records.
@@ -154,6 +156,7 @@ fn fill_calls(records: Vec<SendableRecord>, more: bool) -> Vec<FrozenCall> {
                 bytes,
                 call: FrozenCall {
                     region: record.region.clone(),
+                    seller: record.seller.clone(),
                     product_code: record.identity.product_code.clone(),
                     records: vec![record],
                 },
@@ -170,10 +173,11 @@ fn fill_calls(records: Vec<SendableRecord>, more: bool) -> Vec<FrozenCall> {
 }
 
 fn halves(call: FrozenCall) -> [FrozenCall; 2] {
-    let FrozenCall { region, product_code, mut records } = call;
+    let FrozenCall { region, seller, product_code, mut records } = call;
     let second = records.split_off(records.len() / 2);
     let half = |records| FrozenCall {
         region: region.clone(),
+        seller: seller.clone(),
         product_code: product_code.clone(),
         records,
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::sweep::SweepError;
 use super::{Group, Reconciled, Reconciler, retry_wait};
-use crate::aws::{AwsError, EntitlementFilter, get_entitlements};
+use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
 use crate::domain::{AccountId, BuyerRef, EntityId, Grant, ProductCode};
 use crate::store::{DueBuyer, Look, LookEntry, StoreError};
 
@@ -18,6 +18,11 @@ impl Reconciler {
         };
         if !terms.has_contracts() {
             return self.look_at_facts(group).await;
+        }
+        match self.check_seller(&group.product_code).await {
+            Ok(()) => {}
+            Err(SweepError::Store(error)) => return Err(error),
+            Err(SweepError::Aws(error)) => return self.postpone(group.buyers, &error).await,
         }
         let observed_at = self.clock.now();
         match self.ask(&group.product_code, &group.buyers).await {
@@ -125,6 +130,16 @@ impl Reconciler {
             entry.answer.get_or_insert_default().push(grant);
         }
         Ok(Some(entries))
+    }
+
+    /// Sees that AWS is asked as the account that sells the product: to another nobody has bought it.
+    pub(super) async fn check_seller(&self, product_code: &ProductCode) -> Result<(), SweepError> {
+        let seller = self.store.seller_of(product_code.clone()).await?;
+        let checked = check_seller(&self.aws.clients(), seller.as_ref()).await;
+        if let Err(error) = &checked {
+            self.report(Err(error));
+        }
+        Ok(checked?)
     }
 
     pub(super) fn report(&self, outcome: Result<(), &AwsError>) {

@@ -134,6 +134,7 @@ impl Reconciler {
         if !terms.is_some_and(|terms| terms.has_contracts()) {
             return Ok(());
         }
+        self.check_seller(product_code).await?;
         // Nobody who came after this moment may be judged by the answer.
         let observed_at = self.clock.now();
         let held = self.store.live_buyers(product_code.clone()).await?;

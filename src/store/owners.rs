@@ -1,10 +1,10 @@
 //! Which account sells a product, as the catalog told.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::products::Listing;
 use super::{During, Store, StoreError};
-use crate::domain::{AccountId, ProductId};
+use crate::domain::{AccountId, ProductCode, ProductId};
 
 /// Notes whose listing it is, where the catalog tells.
 pub(super) fn note_owner_in(connection: &Connection, listing: &Listing) -> Result<(), StoreError> {
@@ -20,6 +20,22 @@ pub(super) fn note_owner_in(connection: &Connection, listing: &Listing) -> Resul
 }
 
 impl Store {
+    /// The account that sells an imported product, where the catalog has told.
+    pub async fn seller_of(&self, code: ProductCode) -> Result<Option<AccountId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT seller_account_id FROM products WHERE code = ?1")
+                .and_then(|mut select| {
+                    select
+                        .query_row([code.as_str()], |row| row.get::<_, Option<String>>(0))
+                        .optional()
+                })
+                .map(|seller| seller.flatten().map(AccountId::new))
+                .during("look whose product it is")
+        })
+        .await
+    }
+
     /// The imported products that another account sells than this one.
     pub async fn products_not_of(
         &self,

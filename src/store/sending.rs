@@ -30,6 +30,8 @@ pub struct SendableRecord {
     pub id: i64,
     /// The product; a call holds records of one.
     pub product_id: ProductId,
+    /// The account that sells it, where the catalog has told.
+    pub seller: Option<AccountId>,
     /// By what it names its buyer.
     pub identity: WireIdentity,
     /// The dimension.
@@ -68,9 +70,10 @@ impl Store {
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
-                    "SELECT * FROM metering_records
-                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1 AND hour <= ?2
-                     ORDER BY deadline_ms, id LIMIT ?3",
+                    "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
+                     FROM metering_records r
+                     WHERE r.state IN ('ready', 'sending') AND r.next_attempt_at_ms <= ?1 AND r.hour <= ?2
+                     ORDER BY r.deadline_ms, r.id LIMIT ?3",
                 )
                 .during("find records to send")?;
             let rows = select
@@ -210,6 +213,7 @@ fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
     Ok(SendableRecord {
         id: row.get("id")?,
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        seller: text("seller")?.map(AccountId::new),
         identity: identity_row(row)?,
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour: ClockHour::from_number(row.get("hour")?),

@@ -89,6 +89,19 @@ pub enum Settlement {
 /// The reason of records that are sent again once their subscription turns out to live.
 pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
 
+/// What `BatchMeterUsage` says of a record that it will never take. Any other refusal, as by what stands between us and
+/// AWS, says nothing of the record: it goes out again until its time is over.
+const OF_THE_RECORD: [&str; 8] = [
+    "InvalidCustomerIdentifier",
+    "InvalidLicense",
+    "InvalidProductCode",
+    "InvalidTag",
+    "InvalidUsageAllocations",
+    "InvalidUsageDimension",
+    "TimestampOutOfBounds",
+    "Validation",
+];
+
 /// How a record stands when an answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
@@ -131,9 +144,13 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
         Answer::Unanswered(error) => retry(&error),
         Answer::Blocked(error) => Settlement::Held { error },
         Answer::Refused { code, message } => {
-            let reason = match code.as_str() {
-                "TimestampOutOfBoundsException" => "out_of_window".to_owned(),
-                code => snake(code.strip_suffix("Exception").unwrap_or(code)),
+            let name = code.strip_suffix("Exception").unwrap_or(&code);
+            if !OF_THE_RECORD.contains(&name) {
+                return retry(&format!("{code}: {message}"));
+            }
+            let reason = match name {
+                "TimestampOutOfBounds" => "out_of_window".to_owned(),
+                name => snake(name),
             };
             Settlement::Parked { reason, error: message, ask_about_buyer: false }
         }
@@ -218,6 +235,9 @@ mod tests {
             (Answer::Blocked(String::new()), fresh, "held"),
             (refused("TimestampOutOfBoundsException"), fresh, "out_of_window"),
             (refused("InvalidUsageDimensionException"), fresh, "invalid_usage_dimension"),
+            (refused("ValidationException"), fresh, "validation"),
+            (refused("SomethingNewException"), fresh, "retry"),
+            (refused(""), fresh, "retry"),
         ];
         for (answer, past, expected) in rows {
             let (mut shown, asks) = match settle(answer.clone(), past) {

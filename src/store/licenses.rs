@@ -11,9 +11,7 @@ use super::{During, StoreError};
 use crate::domain::agreement::LicenseState;
 use crate::domain::notification::{AgreementNews, LicenseChange, LicenseNews};
 use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
-use crate::domain::{
-    AccountId, AgreementId, BuyerKey, BuyerRef, Grant, LicenseArn, ProductCode, Subscription,
-};
+use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
 
 /// How far a chain of agreements is followed back.
 const CHAIN_MAX: usize = 20;
@@ -140,17 +138,13 @@ pub(super) fn buyers_of_agreement(
     rows.collect::<Result<_, _>>().during("find an agreement's licences")
 }
 
-/// What is known of the licences of these buyers.
-pub(super) fn licenses_in(
+/// The licences that are told to be this buyer's.
+pub(super) fn licenses_of(
     connection: &Connection,
     product_code: &ProductCode,
     circle: &Circle,
-    grants: &[Grant],
-    held: &[Subscription],
-) -> Result<Vec<LicenseFacts>, StoreError> {
+) -> Result<BTreeSet<LicenseArn>, StoreError> {
     let mut arns: BTreeSet<LicenseArn> = circle.license.iter().cloned().collect();
-    arns.extend(grants.iter().filter_map(|it| it.license_arn.clone()));
-    arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
     for account in &circle.accounts {
         let of_account: Vec<String> = connection
             .prepare_cached(
@@ -164,11 +158,7 @@ pub(super) fn licenses_in(
             .during("list an account's licences")?;
         arns.extend(of_account.into_iter().map(LicenseArn::new));
     }
-    let mut facts = Vec::with_capacity(arns.len());
-    for arn in arns {
-        facts.extend(license_facts_in(connection, &arn)?);
-    }
-    Ok(facts)
+    Ok(arns)
 }
 
 /// What is known of a licence.

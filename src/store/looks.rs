@@ -9,21 +9,18 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::looked_at_in;
-use super::circle::Circle;
 use super::convert::millis;
 use super::events::append_event_in;
-use super::identities::{AwsIds, resolve_customer_in};
-use super::licenses::licenses_in;
+use super::identities::AwsIds;
+use super::known::{Customers, Known, known_in};
 use super::reviving::revive_in;
 use super::signals::{signals_in, told_at_in};
-use super::subscriptions::{
-    event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
-};
+use super::subscriptions::{event_of_change, new_subscription_id, touched, write_subscription_in};
 use super::{During, Store, StoreError};
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, Grant, Holder,
-    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, DimensionKey, Grant, Holder, LicenseArn,
+    PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -59,10 +56,11 @@ pub struct Applied {
     pub revived: usize,
 }
 
-struct Product {
-    id: ProductId,
-    code: ProductCode,
-    terms: ProductTerms,
+/// An imported product, as far as looks at its buyers need it.
+pub(super) struct Product {
+    pub(super) id: ProductId,
+    pub(super) code: ProductCode,
+    pub(super) terms: ProductTerms,
 }
 
 impl Store {
@@ -187,19 +185,8 @@ fn apply_entry(
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();
-    let account = match &entry.buyer {
-        BuyerRef::License(arn) => license_account_in(connection, arn)?,
-        BuyerRef::Account(_) | BuyerRef::CustomerIdentifier(_) => None,
-    };
-    let customers = resolve_customers(connection, &entry.buyer, account.as_ref(), grants, now)?;
-    let circle = if product.terms.has_contracts() {
-        // The answer is about the one name that AWS was asked by.
-        Circle::of(&entry.buyer)
-    } else {
-        Circle::of_buyer(connection, &entry.buyer, account)?
-    };
-    let held = held_in(connection, product, &circle, grants)?;
-    let licenses = licenses_in(connection, &product.code, &circle, grants, &held)?;
+    let Known { customers, circle, held, licenses } =
+        known_in(connection, product, &entry.buyer, grants, now)?;
     let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
     let decision = decide(&Situation {
         now,
@@ -224,98 +211,6 @@ fn apply_entry(
     settle_buyer(connection, &key, entry, &decision, changed, look.observed_at)
 }
 
-/// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.
-struct Customers {
-    asked: CustomerId,
-    by_holder: BTreeMap<Holder, CustomerId>,
-}
-
-fn resolve_customers(
-    connection: &Connection,
-    buyer: &BuyerRef,
-    license_account: Option<&AccountId>,
-    grants: &[Grant],
-    now: Timestamp,
-) -> Result<Customers, StoreError> {
-    let mut by_holder = BTreeMap::new();
-    for grant in grants {
-        let Some(holder) = Holder::of_grant(grant).filter(|it| !by_holder.contains_key(it)) else {
-            continue;
-        };
-        let ids = AwsIds {
-            account_id: grant.account_id.clone(),
-            customer_identifier: grant.customer_identifier.clone(),
-            license_arn: grant.license_arn.clone(),
-        };
-        if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
-            by_holder.insert(holder, customer);
-        }
-    }
-    let mut ids = AwsIds::from(buyer);
-    // What was told of the licence's account names the buyer better than the licence does.
-    ids.account_id = ids.account_id.or_else(|| license_account.cloned());
-    let asked = resolve_customer_in(connection, &ids, now)?
-        .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
-    Ok(Customers { asked, by_holder })
-}
-
-fn license_account_in(
-    connection: &Connection,
-    arn: &LicenseArn,
-) -> Result<Option<AccountId>, StoreError> {
-    connection
-        .prepare_cached("SELECT account_id FROM licenses WHERE license_arn = ?1")
-        .and_then(|mut select| {
-            select.query_row([arn.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
-        })
-        .map(|found| found.flatten().map(AccountId::new))
-        .during("read a licence's account")
-}
-
-/// What we hold for this buyer: by every name of it, and by every holder that the rows name.
-fn held_in(
-    connection: &Connection,
-    product: &Product,
-    circle: &Circle,
-    grants: &[Grant],
-) -> Result<Vec<Subscription>, StoreError> {
-    let mut holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
-    holders.extend(circle.identifiers.iter().cloned().map(Holder::Buyer));
-    let mut found = Vec::new();
-    for holder in holders {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.holder = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, &holder.to_string())?);
-    }
-    for account in &circle.accounts {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, account.as_str())?);
-    }
-    if let Some(arn) = &circle.license {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, arn.as_str())?);
-    }
-    let held: BTreeMap<_, _> = found.into_iter().map(|it| (it.id.clone(), it)).collect();
-    Ok(held.into_values().collect())
-}
-
-fn select_held(
-    connection: &Connection,
-    product: &Product,
-    statement: &str,
-    value: &str,
-) -> Result<Vec<Subscription>, StoreError> {
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut select| {
-            let key = (product.code.as_str(), product.id.as_str(), value);
-            select.query_map(key, subscription_row)?.collect()
-        })
-        .during("read what a buyer holds")
-}
-
 fn write_changes(
     connection: &Connection,
     product: &Product,
@@ -333,13 +228,7 @@ fn write_changes(
             Some(before) => touched(before.clone(), change.terms.clone(), now),
             None => Subscription {
                 id: new_subscription_id(),
-                customer_id: change
-                    .terms
-                    .holder
-                    .as_ref()
-                    .and_then(|holder| customers.by_holder.get(holder))
-                    .unwrap_or(&customers.asked)
-                    .clone(),
+                customer_id: customers.of(change.terms.holder.as_ref()).clone(),
                 product_id: Some(product.id.clone()),
                 product_code: Some(product.code.clone()),
                 source: Source::Aws,

@@ -32,6 +32,7 @@ mod identities;
 mod importing;
 mod integration;
 mod joining;
+mod known;
 mod licenses;
 mod licensing;
 mod looks;

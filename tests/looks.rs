@@ -198,3 +198,17 @@ async fn a_licence_that_is_told_to_be_anothers_goes_over() {
         seller.pass_minutes(5);
     }
 }
+
+#[tokio::test]
+async fn a_row_that_joins_whom_an_earlier_one_named_is_taken_over() {
+    let seller = Seller::of_contracts().await;
+    let named = AwsIds { license_arn: Some(LicenseArn::new("l-2")), ..AwsIds::default() };
+    seller.provision("acme", named).await;
+    let listed = vec![granted("l-1", "basic"), granted("l-2", "pro")];
+    let buyer = BuyerRef::Account(AccountId::new(ACCOUNT));
+    seller.take_over(vec![LookEntry { buyer, settles: None, answer: Some(listed) }]).await;
+    assert_eq!(seller.shown().await, ["l-1 active", "l-2 active"]);
+    for held in seller.held().await {
+        assert_eq!(held.customer_id, CustomerId::new("acme"));
+    }
+}

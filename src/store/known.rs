@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::circle::Circle;
+use super::customers::canonical_in;
 use super::identities::{AwsIds, identities_in, owner_in, resolve_customer_in};
 use super::licenses::{license_facts_in, licenses_of};
 use super::looks::Product;
@@ -75,10 +76,9 @@ impl Customers {
         grants: &[Grant],
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let mut by_holder = BTreeMap::new();
+        let mut found = BTreeMap::new();
         for grant in grants {
-            let Some(holder) = Holder::of_grant(grant).filter(|it| !by_holder.contains_key(it))
-            else {
+            let Some(holder) = Holder::of_grant(grant).filter(|it| !found.contains_key(it)) else {
                 continue;
             };
             let ids = AwsIds {
@@ -87,7 +87,7 @@ impl Customers {
                 license_arn: grant.license_arn.clone(),
             };
             if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
-                by_holder.insert(holder, customer);
+                found.insert(holder, customer);
             }
         }
         for account in accounts {
@@ -100,6 +100,12 @@ impl Customers {
         }
         let asked = resolve_customer_in(connection, &ids, now)?
             .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
+        // A row may have joined somebody whom an earlier one named: only now it is known who everybody is.
+        let mut by_holder = BTreeMap::new();
+        for (holder, customer) in found {
+            let customer = canonical_in(connection, &customer)?.unwrap_or(customer);
+            by_holder.insert(holder, customer);
+        }
         Ok(Self { asked, by_holder })
     }
 }

@@ -7,17 +7,16 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use marketd::domain::notification::{
-    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification,
-};
+use marketd::domain::agreement::{LicenseState, SeenAgreement};
+use marketd::domain::notification::{Format, LicenseChange, LicenseNews, Meaning, Notification};
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
     AccountId, AgreementId, BuyerRef, CustomerId, DimensionKey, EntityId, Grant, GrantValue,
     LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
-    Applied, AwsIds, ImportProduct, Incoming, Listing, Look, LookEntry, Page, ProvisionCustomer,
-    Store, SubscriptionFilter,
+    AgreementLook, Applied, AwsIds, CustomerFilter, ImportProduct, Incoming, Listing, Look,
+    LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
 };
 use support::seller::patience;
 
@@ -27,7 +26,7 @@ const START: &str = "2026-11-24T12:00:00Z";
 
 /// A seller of one product, and AWS's answers by hand.
 struct Seller {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: Store,
     now: Timestamp,
     told: usize,
@@ -39,7 +38,7 @@ impl Seller {
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         let now = START.parse().unwrap();
         store.import_product(import(sold), now).await.unwrap();
-        Self { _folder: folder, store, now, told: 0 }
+        Self { folder, store, now, told: 0 }
     }
 
     async fn of_usage() -> Self {
@@ -56,17 +55,23 @@ impl Seller {
 
     /// A notification of now.
     async fn hear(&mut self, meaning: Meaning) {
-        self.told += 1;
-        let notification = Notification {
-            id: format!("n-{}", self.told),
-            format: Format::EventBridge,
-            kind: "test".into(),
-            at: self.now,
-            body: "{}".into(),
-            meaning,
-        };
-        let batch = vec![Incoming::Notification(Box::new(notification))];
-        self.store.record_notifications(batch, self.now).await.unwrap();
+        self.hear_all(vec![meaning]).await;
+    }
+
+    async fn hear_all(&mut self, meanings: Vec<Meaning>) -> Recorded {
+        let batch = meanings.into_iter().map(|meaning| {
+            self.told += 1;
+            Incoming::Notification(Box::new(Notification {
+                id: format!("n-{}", self.told),
+                format: Format::EventBridge,
+                kind: "test".into(),
+                at: self.now,
+                body: "{}".into(),
+                meaning,
+            }))
+        });
+        let batch = batch.collect();
+        self.store.record_notifications(batch, self.now).await.unwrap()
     }
 
     /// Looks at everybody who is due, of whom AWS lists this.
@@ -211,4 +216,96 @@ async fn a_row_that_joins_whom_an_earlier_one_named_is_taken_over() {
     for held in seller.held().await {
         assert_eq!(held.customer_id, CustomerId::new("acme"));
     }
+}
+
+/// Has the database refuse whatever a statement would write of a licence.
+fn refuse(seller: &Seller, what: &str) {
+    let file = rusqlite::Connection::open(seller.folder.path().join("marketd.db")).unwrap();
+    let statement = format!(
+        "CREATE TRIGGER refuse_{what} BEFORE INSERT ON {what} WHEN new.license_arn = 'l-bad'
+         BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    );
+    file.execute_batch(&statement).unwrap();
+}
+
+#[tokio::test]
+async fn whom_the_database_refuses_is_put_off_and_holds_up_nobody() {
+    let seller = Seller::of_contracts().await;
+    refuse(&seller, "subscriptions");
+    let entry = |account: &str, arn: &str, settles| {
+        let account_id = Some(AccountId::new(account));
+        let row = Grant { account_id: account_id.clone(), ..granted(arn, "basic") };
+        LookEntry {
+            buyer: BuyerRef::Account(account_id.unwrap()),
+            settles,
+            answer: Some(vec![row]),
+        }
+    };
+    let (first, bad, last) = ("000000000001", "000000000002", "000000000003");
+    let entries =
+        vec![entry(first, "l-1", None), entry(bad, "l-bad", Some(7)), entry(last, "l-3", None)];
+    let applied = seller.take_over(entries).await;
+    assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
+    assert_eq!((applied.buyers, applied.changes, applied.refused.len()), (2, 2, 1));
+    let Refused { buyer, error } = applied.refused[0].clone();
+    assert_eq!((buyer.key.buyer.value(), buyer.marks), (bad, Some(7)));
+    assert!(error.contains("refused"), "{error}");
+    let whose =
+        CustomerFilter { account_id: Some(AccountId::new(bad)), ..CustomerFilter::default() };
+    let page = Page { after: None, limit: 100 };
+    assert!(seller.store.customers(whose, page).await.unwrap().is_empty(), "nothing of it remains");
+
+    // It shows as failing, and is tried again after a wait that grows.
+    for attempts in 0..3_u32 {
+        let wait = move |failed: u32| {
+            assert_eq!(failed, attempts);
+            SignedDuration::from_secs(30)
+        };
+        let failed = vec![(buyer.clone(), error.clone())];
+        seller.store.postpone_buyers(failed, wait, seller.now).await.unwrap();
+    }
+    let later = seller.now + SignedDuration::from_secs(30);
+    assert_eq!(seller.store.next_due_buyer().await.unwrap(), Some(later));
+    assert_eq!(seller.store.buyer_counts(seller.now).await.unwrap().failing, 1);
+}
+
+#[tokio::test]
+async fn a_notification_that_the_database_refuses_is_quarantined() {
+    let mut seller = Seller::of_usage().await;
+    refuse(&seller, "licenses");
+    let of = |arn| license(arn, Some(ACCOUNT), LicenseChange::Updated, "a-1");
+    let recorded = seller.hear_all(vec![of("l-1"), of("l-bad"), of("l-3")]).await;
+    assert_eq!((recorded.new, recorded.quarantined), (2, 1));
+    seller.look(&[]).await;
+    assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
+    let page = Page { after: None, limit: 100 };
+    let set_aside = seller.store.notifications(Some("quarantined".into()), page).await.unwrap();
+    assert_eq!((set_aside.len(), set_aside[0].kind.as_str()), (1, "test"));
+    assert!(set_aside[0].reason.as_ref().unwrap().contains("refused"), "{set_aside:?}");
+}
+
+#[tokio::test]
+async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
+    let seller = Seller::of_usage().await;
+    refuse(&seller, "licenses");
+    let seen = |arn: &str| SeenAgreement {
+        agreement_id: AgreementId::new(format!("of-{arn}")),
+        initial_agreement_id: None,
+        account_id: Some(AccountId::new(ACCOUNT)),
+        offer_id: None,
+        status: "ACTIVE".into(),
+        starts_at: Some(seller.now),
+        ends_at: None,
+        updated_at: Some(seller.now),
+        licenses: vec![LicenseArn::new(arn)],
+    };
+    let look = AgreementLook {
+        product_code: ProductCode::new(CODE),
+        observed_at: seller.now,
+        agreements: ["l-1", "l-bad", "l-3"].map(seen).into(),
+        states: ["l-1", "l-3"].map(|arn| (LicenseArn::new(arn), LicenseState::Provisioned)).into(),
+    };
+    seller.store.record_agreements(look, seller.now).await.unwrap();
+    seller.look(&[]).await;
+    assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::buyers::looked_at_in;
+use super::buyers::{Unsettled, looked_at_in};
 use super::convert::millis;
 use super::events::append_event_in;
 use super::identities::AwsIds;
@@ -46,7 +46,7 @@ pub struct LookEntry {
 }
 
 /// What a look changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Buyers taken over.
     pub buyers: usize,
@@ -54,6 +54,17 @@ pub struct Applied {
     pub changes: usize,
     /// Metering records that are sent again, since their subscription lives.
     pub revived: usize,
+    /// Buyers of whom the database refused what AWS showed; nothing of them was changed.
+    pub refused: Vec<Refused>,
+}
+
+/// A buyer who could not be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The buyer, with the mark that the look began with.
+    pub buyer: Unsettled,
+    /// What the database said.
+    pub error: String,
 }
 
 /// An imported product, as far as looks at its buyers need it.
@@ -114,18 +125,31 @@ impl Store {
         patience: Patience,
         now: Timestamp,
     ) -> Result<Applied, StoreError> {
-        let applied = self
-            .write(move |connection| {
+        let Look { product_code, observed_at, entries } = look;
+        let code = product_code.clone();
+        let apart = self
+            .write_apart(entries, move |connection, entries| {
                 let mut applied = Applied::default();
-                let Some(product) = product_in(connection, &look.product_code)? else {
-                    return Ok::<_, StoreError>(applied);
+                let Some(product) = product_in(connection, &code)? else {
+                    return Ok(applied);
                 };
-                for entry in &look.entries {
-                    apply_entry(connection, &product, &look, entry, patience, now, &mut applied)?;
+                let looking = Looking { product: &product, observed_at, patience, now };
+                for entry in entries {
+                    apply_entry(connection, &looking, entry, &mut applied)?;
                 }
                 Ok(applied)
             })
             .await?;
+        let mut applied = Applied::default();
+        for part in apart.done {
+            applied.buyers += part.buyers;
+            applied.changes += part.changes;
+            applied.revived += part.revived;
+        }
+        applied.refused.extend(apart.refused.into_iter().map(|(entry, error)| {
+            let key = BuyerKey { product_code: product_code.clone(), buyer: entry.buyer };
+            Refused { buyer: Unsettled { key, marks: entry.settles }, error: error.in_full() }
+        }));
         if applied.changes > 0 {
             self.nudge_events();
         }
@@ -168,20 +192,26 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
     Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
 }
 
-fn apply_entry(
-    connection: &Connection,
-    product: &Product,
-    look: &Look,
-    entry: &LookEntry,
+/// What all entries of a look have in common.
+struct Looking<'a> {
+    product: &'a Product,
+    observed_at: Timestamp,
     patience: Patience,
     now: Timestamp,
+}
+
+fn apply_entry(
+    connection: &Connection,
+    looking: &Looking<'_>,
+    entry: &LookEntry,
     applied: &mut Applied,
 ) -> Result<(), StoreError> {
+    let Looking { product, observed_at, patience, now } = *looking;
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
     let newer = looked_at_in(connection, &key)?.filter(|last| *last <= now);
-    if newer.is_some_and(|last| last > look.observed_at) {
+    if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();
@@ -208,7 +238,7 @@ fn apply_entry(
     for holder in listed.chain(held_by).chain(changed_by).collect::<BTreeSet<_>>() {
         applied.revived += revive_in(connection, &product.id, &holder, now)?;
     }
-    settle_buyer(connection, &key, entry, &decision, changed, look.observed_at)
+    settle_buyer(connection, &key, entry, &decision, changed, observed_at)
 }
 
 fn write_changes(

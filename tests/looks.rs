@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
-use marketd::domain::notification::{Format, LicenseChange, LicenseNews, Meaning, Notification};
+use marketd::domain::notification::{
+    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification,
+};
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
     AccountId, AgreementId, BuyerRef, CustomerId, DimensionKey, EntityId, Grant, GrantValue,
@@ -55,17 +57,22 @@ impl Seller {
 
     /// A notification of now.
     async fn hear(&mut self, meaning: Meaning) {
-        self.hear_all(vec![meaning]).await;
+        self.hear_at(meaning, self.now).await;
     }
 
-    async fn hear_all(&mut self, meanings: Vec<Meaning>) -> Recorded {
+    /// A notification that took its time.
+    async fn hear_at(&mut self, meaning: Meaning, at: Timestamp) {
+        self.hear_all(vec![meaning], at).await;
+    }
+
+    async fn hear_all(&mut self, meanings: Vec<Meaning>, at: Timestamp) -> Recorded {
         let batch = meanings.into_iter().map(|meaning| {
             self.told += 1;
             Incoming::Notification(Box::new(Notification {
                 id: format!("n-{}", self.told),
                 format: Format::EventBridge,
                 kind: "test".into(),
-                at: self.now,
+                at,
                 body: "{}".into(),
                 meaning,
             }))
@@ -274,7 +281,7 @@ async fn a_notification_that_the_database_refuses_is_quarantined() {
     let mut seller = Seller::of_usage().await;
     refuse(&seller, "licenses");
     let of = |arn| license(arn, Some(ACCOUNT), LicenseChange::Updated, "a-1");
-    let recorded = seller.hear_all(vec![of("l-1"), of("l-bad"), of("l-3")]).await;
+    let recorded = seller.hear_all(vec![of("l-1"), of("l-bad"), of("l-3")], seller.now).await;
     assert_eq!((recorded.new, recorded.quarantined), (2, 1));
     seller.look(&[]).await;
     assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
@@ -308,4 +315,67 @@ async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
     seller.store.record_agreements(look, seller.now).await.unwrap();
     seller.look(&[]).await;
     assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
+}
+
+/// An agreement that was made to continue another one.
+fn renewal(agreement: &str, previous: &str) -> Meaning {
+    Meaning::Agreement(AgreementNews {
+        agreement_id: AgreementId::new(agreement),
+        ended: None,
+        intent: Some("RENEW".into()),
+        account_id: Some(AccountId::new(ACCOUNT)),
+        entity_id: None,
+        offer_id: None,
+        previous_agreement_id: Some(AgreementId::new(previous)),
+        starts_at: Some(START.parse().unwrap()),
+        ends_at: None,
+    })
+}
+
+/// What `l-1` comes to when these are told in this order, a look after each, and then its follower comes, or never.
+async fn after_telling(sold: &str, news: &[Meaning], follows: bool) -> Vec<String> {
+    let mut seller = Seller::of(sold).await;
+    let told_at = seller.now;
+    seller.hear_at(license("l-1", Some(ACCOUNT), LicenseChange::Updated, "a-1"), told_at).await;
+    seller.look(&[granted("l-1", "basic")]).await;
+    seller.pass_minutes(5);
+    for meaning in news {
+        seller.hear_at(meaning.clone(), told_at + SignedDuration::from_mins(1)).await;
+        seller.look(&[]).await;
+    }
+    let mut shown = seller.shown().await;
+    seller.pass_minutes(if follows { 5 } else { 120 });
+    if follows {
+        seller.hear(license("l-2", Some(ACCOUNT), LicenseChange::Updated, "a-2")).await;
+    }
+    seller.look(&[granted("l-2", "basic")][..usize::from(follows)]).await;
+    shown.extend(seller.held().await.into_iter().map(|it| {
+        let terms = it.terms;
+        format!(
+            "{:?} {:?} {:?} {:?}",
+            terms.license_arn, terms.status, terms.ended_at, terms.renewed_by
+        )
+    }));
+    shown
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_told_after_the_old_licences_end_is_waited_for_all_the_same() {
+    let over = || license("l-1", Some(ACCOUNT), LicenseChange::Deprovisioned, "a-1");
+    for sold in ["ExternallyMetered", "Entitled"] {
+        for follows in [true, false] {
+            for made in
+                [vec![renewal("a-2", "a-1")], vec![renewal("a-2", "a-0"), renewal("a-0", "a-1")]]
+            {
+                let mut news = made.clone();
+                news.push(over());
+                let first = after_telling(sold, &news, follows).await;
+                assert_eq!(first[0], "l-1 ending", "{sold}");
+                let mut news = vec![over()];
+                news.extend(made);
+                let last = after_telling(sold, &news, follows).await;
+                assert_eq!(first, last, "{sold}, {follows}");
+            }
+        }
+    }
 }

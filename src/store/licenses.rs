@@ -114,10 +114,26 @@ pub(super) fn write_agreement(
     Ok(())
 }
 
-/// The buyers whose licences stand on this agreement, as far as licence events have told.
+/// The buyers whose licences stand on this agreement, or on one that it continues, as far as licence events have told:
+/// what was told of it may change what becomes of those.
 pub(super) fn buyers_of_agreement(
     connection: &Connection,
     news: &AgreementNews,
+) -> Result<BTreeSet<BuyerKey>, StoreError> {
+    let mut agreements = vec![news.agreement_id.clone()];
+    if let Some(previous) = news.previous_agreement_id.clone() {
+        agreements.extend(ancestors_in(connection, previous)?);
+    }
+    let mut buyers = BTreeSet::new();
+    for agreement in agreements {
+        buyers.extend(buyers_on(connection, &agreement)?);
+    }
+    Ok(buyers)
+}
+
+fn buyers_on(
+    connection: &Connection,
+    agreement: &AgreementId,
 ) -> Result<Vec<BuyerKey>, StoreError> {
     let mut select = connection
         .prepare_cached(
@@ -126,7 +142,7 @@ pub(super) fn buyers_of_agreement(
         )
         .during("find an agreement's licences")?;
     let rows = select
-        .query_map([news.agreement_id.as_str()], |row| {
+        .query_map([agreement.as_str()], |row| {
             let account: Option<String> = row.get(1)?;
             let buyer = match account {
                 Some(id) => BuyerRef::Account(AccountId::new(id)),

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::notification::{
-    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification,
+    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification, SubscriptionAction,
+    SubscriptionNews,
 };
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
-    AccountId, AgreementId, BuyerRef, CustomerId, DimensionKey, EntityId, Grant, GrantValue,
-    LicenseArn, PlanId, ProductCode, Subscription,
+    AccountId, AgreementId, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, EntityId,
+    Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
     AgreementLook, Applied, AwsIds, CustomerFilter, ImportProduct, Incoming, Listing, Look,
@@ -378,4 +379,63 @@ async fn a_renewal_that_is_told_after_the_old_licences_end_is_waited_for_all_the
             }
         }
     }
+}
+
+/// An SNS message about the subscription of a legacy buyer.
+fn subscription(action: SubscriptionAction, free_trial: Option<bool>) -> Meaning {
+    Meaning::Subscription(SubscriptionNews {
+        product_code: ProductCode::new(CODE),
+        customer_identifier: CustomerIdentifier::new("buyer-1"),
+        action,
+        free_trial,
+        offer_id: None,
+    })
+}
+
+#[tokio::test]
+async fn what_messages_say_of_a_subscription_does_not_depend_on_their_order() {
+    use marketd::domain::notification::SubscriptionAction::{Success, UnsubscribeSuccess};
+    let in_trial = [("-2h", Success, Some(true)), ("-1h", Success, None)];
+    let out_of_trial =
+        [("-3h", Success, Some(true)), ("-2h", Success, Some(false)), ("-1h", Success, None)];
+    let returned =
+        [("-3h", Success, Some(true)), ("-2h", UnsubscribeSuccess, None), ("-1h", Success, None)];
+    let rows: [(&[_], &str, &str); 3] = [
+        (&in_trial, "trialing", "-2h"),
+        (&out_of_trial, "active", "-3h"),
+        (&returned, "active", "-1h"),
+    ];
+    for (told, status, started) in rows {
+        for order in orders_of(told.len()) {
+            let mut seller = Seller::of_usage().await;
+            let at = |ago: &str| seller.now + ago.parse::<SignedDuration>().unwrap();
+            let started = at(started);
+            let told: Vec<_> =
+                told.iter().map(|(ago, action, trial)| (at(ago), *action, *trial)).collect();
+            for place in &order {
+                let (at, action, trial) = told[*place];
+                seller.hear_at(subscription(action, trial), at).await;
+                seller.look(&[]).await;
+            }
+            let held = seller.held().await;
+            assert_eq!(held.len(), 1);
+            let found = (held[0].terms.status.as_str(), held[0].terms.starts_at);
+            assert_eq!(found, (status, Some(started)), "{order:?} of {told:?}");
+        }
+    }
+}
+
+/// Every order of so many.
+fn orders_of(count: usize) -> Vec<Vec<usize>> {
+    let Some(last) = count.checked_sub(1) else { return vec![Vec::new()] };
+    let shorter = orders_of(last);
+    let with_last = |order: &Vec<usize>| -> Vec<Vec<usize>> {
+        let put = |place| {
+            let mut order = order.clone();
+            order.insert(place, last);
+            order
+        };
+        (0..count).map(put).collect()
+    };
+    shorter.iter().flat_map(with_last).collect()
 }

@@ -163,8 +163,9 @@ impl Store {
 fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
     let found: Option<(String, Option<String>, bool)> = connection
         .prepare_cached(
-            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT EXISTS
-                 (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code)
+            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT (
+                 EXISTS (SELECT 1 FROM subscription_signals s WHERE s.product_code = products.code)
+                 OR EXISTS (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code))
              FROM products WHERE code = ?1",
         )
         .and_then(|mut select| {

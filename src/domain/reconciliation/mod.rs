@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 mod licenses;
+mod signals;
 mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use licenses::{AgreementFacts, LicenseFacts};
+pub use signals::{SubscriptionMessage, SubscriptionSignal};
 use terms::{desired_terms, follower_in_force, handed_over};
 
 use super::notification::SubscriptionAction;
@@ -58,19 +60,6 @@ impl ProductTerms {
     }
 }
 
-/// The newest SNS subscription message about a legacy buyer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionSignal {
-    /// What it said.
-    pub action: SubscriptionAction,
-    /// Its own time.
-    pub at: Timestamp,
-    /// Whether the newest word on it was that a free trial applies.
-    pub free_trial: bool,
-    /// The first time that this buyer was ever told to be subscribed.
-    pub first_success_at: Option<Timestamp>,
-}
-
 /// Everything the decision rests on.
 #[derive(Debug)]
 pub struct Situation<'a> {
@@ -84,7 +73,7 @@ pub struct Situation<'a> {
     pub held: &'a [Subscription],
     /// Every row that AWS lists for this buyer; `None` where no API can tell.
     pub answer: Option<&'a [Grant]>,
-    /// The newest subscription message by legacy buyer.
+    /// What was told of subscriptions, by legacy buyer.
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
     pub licenses: &'a [LicenseFacts],

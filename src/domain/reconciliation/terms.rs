@@ -206,7 +206,7 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
         },
         starts_at: agreement
             .and_then(|agreement| agreement.starts_at)
-            .or_else(|| signal.and_then(|signal| signal.first_success_at)),
+            .or_else(|| signal.and_then(|signal| signal.begun_at)),
         ends_at: grant.expires_at,
         missing_since: None,
         ended_at: None,
@@ -250,7 +250,7 @@ fn signalled_terms(
         plan_id: situation.product.usage_plan.clone(),
         quantity: None,
         status,
-        starts_at: signal.first_success_at,
+        starts_at: signal.begun_at,
         ends_at,
         missing_since: None,
         ended_at,

@@ -74,7 +74,7 @@ fn signal(action: SubscriptionAction, offset: &str) -> BTreeMap<Holder, Subscrip
         action,
         at: at(offset),
         free_trial: false,
-        first_success_at: Some(at("-24h")),
+        begun_at: Some(at("-24h")),
     };
     [(buyer(), signal)].into()
 }

@@ -17,7 +17,7 @@ mod tests;
 
 pub use licenses::{AgreementFacts, LicenseFacts};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
-use terms::{desired_terms, follower_in_force, handed_over};
+use terms::{desired_terms, follower_that_came, handed_over};
 
 use super::notification::SubscriptionAction;
 use super::{
@@ -151,7 +151,11 @@ fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
         let ended = || {
             holder.as_ref().is_none_or(|it| end_of_missing(situation, it, &held.terms).is_some())
         };
-        license.is_some() && held.terms.ended_at.is_none() && !listed && !ended()
+        let went_on = || {
+            let facts = license.as_ref().and_then(|arn| situation.license(arn));
+            facts.and_then(|facts| follower_that_came(situation, facts)).is_some()
+        };
+        license.is_some() && held.terms.ended_at.is_none() && !listed && !ended() && !went_on()
     };
     situation.held.iter().any(is_missing)
 }
@@ -257,7 +261,7 @@ fn gone_on(
     decision: &mut Decision,
 ) -> Option<Terms> {
     let now = situation.now;
-    if let Some(new) = follower_in_force(situation, facts) {
+    if let Some(new) = follower_that_came(situation, facts) {
         return Some(handed_over(terms.clone(), Some(facts), new, now));
     }
     let until = facts.awaits_follower(now)?;

@@ -18,12 +18,14 @@ pub(super) fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
     }
 }
 
-/// The follower of a licence, once it is in force itself.
-pub(super) fn follower_in_force<'a>(
+/// The follower of a licence, once it has come into force. That it has ended since brings nothing back: the buyer left
+/// under the follower.
+pub(super) fn follower_that_came<'a>(
     situation: &'a Situation<'_>,
     facts: &LicenseFacts,
 ) -> Option<&'a LicenseFacts> {
-    follower(situation.licenses, &facts.license_arn).filter(|new| is_in_force(situation, new))
+    follower(situation.licenses, &facts.license_arn)
+        .filter(|new| is_in_force(situation, new) || has_been_in_force(situation, new))
 }
 
 fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
@@ -34,6 +36,12 @@ fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
         });
     }
     facts.stand() == Some(Stand::Live) && !begins_later(facts, situation.now)
+}
+
+/// Whether it was held, or is over after it had begun.
+fn has_been_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
+    let held = situation.product.has_contracts() && is_held(situation, facts);
+    held || facts.over_at().is_some_and(|at| !begins_later(facts, at))
 }
 
 fn begins_later(facts: &LicenseFacts, now: Timestamp) -> bool {
@@ -100,7 +108,7 @@ fn is_held(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
 /// The licence of a legacy buyer's sale: of those of the account, the first that lives, else the one that ended last.
 fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> {
     let sold = situation.licenses.iter().filter(|facts| facts.stand().is_some());
-    let sold = sold.filter(|facts| follower_in_force(situation, facts).is_none());
+    let sold = sold.filter(|facts| follower_that_came(situation, facts).is_none());
     sold.min_by_key(|facts| {
         let over = facts.over_at();
         (over.is_some(), over.map(std::cmp::Reverse), facts.live_since(), &facts.license_arn)
@@ -215,7 +223,11 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
     };
     // A buyer whom AWS still names the legacy way keeps the subscription beneath which the licence changes.
     let by_license = terms.holder.as_ref().is_some_and(|holder| !holder.is_legacy());
-    match facts.filter(|_| by_license).and_then(|facts| follower_in_force(situation, facts)) {
+    // What AWS lists is held, unless it lists the follower as well.
+    let follower = facts.filter(|_| by_license).and_then(|facts| {
+        follower(situation.licenses, &facts.license_arn).filter(|new| is_in_force(situation, new))
+    });
+    match follower {
         Some(new) => handed_over(terms, facts, new, situation.now),
         None => terms,
     }
@@ -301,7 +313,7 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
         ended_at,
         renewed_by: None,
     };
-    Some(match follower_in_force(situation, facts) {
+    Some(match follower_that_came(situation, facts) {
         Some(new) => handed_over(terms, Some(facts), new, now),
         None => terms,
     })

@@ -189,6 +189,43 @@ fn a_renewal_whose_licence_has_not_come_is_waited_for_an_hour() {
 }
 
 #[test]
+fn whoever_leaves_under_the_new_licence_does_not_come_back_under_the_old_one() {
+    let old = || License::over("l-1", "-10m").on("a-1", "-8760h").ended("RENEWED", "-11m");
+    let new = || License::over("l-2", "-1m").on("a-2", "-12m").previous(&["a-1"]);
+    check(
+        "it was renewed and cancelled within the hour",
+        || vec![old(), new().ended("CANCELLED", "-2m")],
+        &["l-1 expired -> l-2", "l-2 canceled"],
+    );
+    check(
+        "only the licence's end was told",
+        || vec![old(), new()],
+        &["l-1 expired -> l-2", "l-2 canceled"],
+    );
+    check(
+        "a next term that was cancelled before it began changes nothing",
+        || {
+            let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+            let next = License::over("l-2", "-1m").on("a-2", "24h").previous(&["a-1"]);
+            vec![old, next.ended("CANCELLED", "-2m")]
+        },
+        &["l-1 active", "l-2 canceled"],
+    );
+    let mut world = World::default();
+    let rows = [licensed_grant("l-1", "basic"), licensed_grant("l-2", "basic")];
+    let looks: [(&[Grant], Vec<License>, &str); 3] = [
+        (&rows[..1], vec![], "-8000h"),
+        (&rows[1..], vec![old(), License::updated("l-2", "-12m").on("a-2", "-12m")], "-9m"),
+        (&[], vec![old(), new().ended("CANCELLED", "-2m")], "0s"),
+    ];
+    for (listed, licenses, offset) in looks {
+        world.look(&contract(), Some(listed), &BTreeMap::new(), &facts(licenses), offset);
+    }
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired", "sub-2 plan-basic x1 canceled"]);
+    assert_eq!(world.held[0].terms.renewed_by, world.held[1].terms.holder);
+}
+
+#[test]
 fn what_begins_later_is_looked_at_when_it_begins() {
     let licenses = facts(vec![License::updated("l-1", "-1m").on("a-1", "24h")]);
     let mut world = World::default();

@@ -56,11 +56,11 @@ pub(super) fn handed_over(
     now: Timestamp,
 ) -> Terms {
     let over = old.and_then(LicenseFacts::over_at);
-    let since = over.into_iter().chain(new.live_since()).min().unwrap_or(now).min(now);
+    let since = [terms.ended_at, over, new.live_since()].into_iter().flatten().min();
     Terms {
         status: Status::Expired,
         missing_since: None,
-        ended_at: Some(terms.ended_at.unwrap_or(since)),
+        ended_at: Some(since.unwrap_or(now).min(now)),
         renewed_by: Some(Holder::License(new.license_arn.clone())),
         ..terms
     }
@@ -277,10 +277,10 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
     let ended = agreement.and_then(|agreement| agreement.ended.as_ref());
     let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
     let over = if by_date || facts.is_continued() { Status::Expired } else { Status::Canceled };
-    let ends_at = agreement.and_then(|agreement| agreement.ends_at);
+    let agreed_end = agreement.and_then(|agreement| agreement.ends_at);
     let (status, ends_at, ended_at) = match facts.stand()? {
         Stand::Failed(at) => (Status::Failed, None, Some(at)),
-        Stand::Waiting => (Status::Pending, ends_at, None),
+        Stand::Waiting => (Status::Pending, agreed_end, None),
         Stand::Over(at) => match facts.awaits_follower(now) {
             Some(until) => (Status::Ending, Some(until), None),
             None => (over, None, Some(at)),
@@ -294,8 +294,8 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
                     (over, None, Some(last_moment))
                 }
             }
-            None if begins_later(facts, now) => (Status::Pending, ends_at, None),
-            None => (Status::Active, ends_at, None),
+            None if begins_later(facts, now) => (Status::Pending, agreed_end, None),
+            None => (Status::Active, agreed_end, None),
         },
     };
     let terms = Terms {
@@ -314,7 +314,8 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
         renewed_by: None,
     };
     Some(match follower_that_came(situation, facts) {
-        Some(new) => handed_over(terms, Some(facts), new, now),
+        // Its date is the one agreed on, whatever was announced until the follower came.
+        Some(new) => handed_over(Terms { ends_at: agreed_end, ..terms }, Some(facts), new, now),
         None => terms,
     })
 }

@@ -19,6 +19,11 @@ impl License {
         Self::new(arn, Some((LicenseChange::Deprovisioned, at(offset))), Some(at("-8760h")))
     }
 
+    fn then_over(mut self, offset: &str) -> Self {
+        self.facts.change = Some((LicenseChange::Deprovisioned, at(offset)));
+        self
+    }
+
     fn untold(arn: &str) -> Self {
         Self::new(arn, None, None)
     }
@@ -223,6 +228,29 @@ fn whoever_leaves_under_the_new_licence_does_not_come_back_under_the_old_one() {
     }
     assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired", "sub-2 plan-basic x1 canceled"]);
     assert_eq!(world.held[0].terms.renewed_by, world.held[1].terms.holder);
+}
+
+#[test]
+fn a_renewal_is_told_once_and_stays_one() {
+    let new = |license: License| license.on("a-2", "-50m").previous(&["a-1"]);
+    let in_force = || new(License::updated("l-2", "-49m"));
+    let steps = [
+        vec![License::updated("l-1", "-8760h").on("a-1", "-8760h"), in_force()],
+        vec![License::over("l-1", "-48m").on("a-1", "-8760h").ended("RENEWED", "-49m"), in_force()],
+        vec![
+            License::over("l-1", "-48m").on("a-1", "-8760h").ended("RENEWED", "-49m"),
+            new(License::updated("l-2", "-49m").then_over("-47m")).ended("CANCELLED", "-48m"),
+        ],
+    ];
+    let mut world = World::default();
+    for licenses in steps {
+        let first = world.held.first().cloned();
+        world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts(licenses), "-40m");
+        assert_eq!(named(&world)[0], "- l-1 expired");
+        assert!(first.is_none_or(|first| first == world.held[0]), "nothing of it changes");
+    }
+    assert_eq!(world.held[0].terms.ended_at, Some(at("-49m")), "when the other came into force");
+    assert_eq!(named(&world)[1], "- l-2 canceled");
 }
 
 #[test]

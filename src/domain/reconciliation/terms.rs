@@ -68,12 +68,10 @@ pub(super) fn handed_over(
 
 /// Pay as you go: the newest words about legacy buyers and licences. One sale may be told in both forms.
 fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
-    let mut licensed: BTreeMap<&LicenseArn, Terms> = situation
-        .licenses
-        .iter()
-        .filter(|facts| {
-            facts.is_told() || situation.product.by_license || is_held(situation, facts)
-        })
+    let (sold, untold): (Vec<&LicenseFacts>, Vec<_>) =
+        situation.licenses.iter().partition(|facts| facts.is_told() || situation.is_by_license());
+    let mut licensed: BTreeMap<&LicenseArn, Terms> = sold
+        .into_iter()
         .filter_map(|facts| Some((&facts.license_arn, licensed_terms(situation, facts)?)))
         .collect();
     let mut all = Vec::new();
@@ -82,21 +80,79 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
         if let Some(facts) = license_behind(situation) {
             let known = licensed.remove(&facts.license_arn);
             let known = known.or_else(|| licensed_terms(situation, facts));
-            all.extend(known.clone().filter(|_| is_held(situation, facts)).map(|it| {
-                let since = it.ended_at.or(it.starts_at).unwrap_or(situation.now);
-                Terms {
-                    status: Status::Expired,
-                    ended_at: Some(since.min(situation.now)),
-                    renewed_by: Some(holder.clone()),
-                    ..it
-                }
-            }));
+            all.extend(
+                known
+                    .clone()
+                    .filter(|_| is_held(situation, facts))
+                    .map(|it| named(situation, it, holder)),
+            );
             terms = told_twice(terms, signal, facts, known);
         }
         all.push(terms);
     }
+    if let Some((holder, facts)) = sale_by_name(situation, &untold) {
+        let known = licensed.remove(&facts.license_arn);
+        let known = known.or_else(|| licensed_terms(situation, facts));
+        all.extend(
+            known
+                .clone()
+                .filter(|_| is_held(situation, facts))
+                .map(|it| named(situation, it, &holder)),
+        );
+        all.extend(known.map(|it| Terms { holder: Some(holder), ..it }));
+    }
     all.extend(licensed.into_values());
+    let settled: Vec<Holder> = all.iter().filter_map(|terms| terms.holder.clone()).collect();
+    let untold = untold.into_iter().filter_map(|facts| taken_back(situation, facts));
+    all.extend(untold.filter(|it| it.holder.as_ref().is_none_or(|it| !settled.contains(it))));
     all
+}
+
+/// What was taken for a sale by licence goes on under the buyer's name: it never was another one.
+fn named(situation: &Situation<'_>, terms: Terms, holder: &Holder) -> Terms {
+    let since = terms.ended_at.or(terms.starts_at).unwrap_or(situation.now);
+    Terms {
+        status: Status::Expired,
+        ended_at: Some(since.min(situation.now)),
+        renewed_by: Some(holder.clone()),
+        ..terms
+    }
+}
+
+/// The sale to a legacy buyer of whom no message has come, and of whose licence only the Agreement API tells. It keeps
+/// the name when more is told.
+fn sale_by_name<'a>(
+    situation: &'a Situation<'_>,
+    untold: &[&LicenseFacts],
+) -> Option<(Holder, &'a LicenseFacts)> {
+    let name = situation.names.first().filter(|_| situation.signals.is_empty())?;
+    let facts = license_behind(situation)?;
+    let holder = Holder::Buyer(name.clone());
+    let held = situation.held.iter().map(|held| &held.terms).any(|terms| {
+        terms.holder.as_ref() == Some(&holder)
+            && terms.license_arn.as_ref() == Some(&facts.license_arn)
+    });
+    (held || untold.contains(&facts)).then_some((holder, facts))
+}
+
+/// Until AWS gave a buyer a legacy name, a product may have been one that is sold by licence. What was opened then for
+/// a licence that only the Agreement API tells of may be held by a legacy name as well: two subscriptions for one sale,
+/// metered in both forms.
+fn taken_back(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
+    let holder = Holder::License(facts.license_arn.clone());
+    let held = situation
+        .held
+        .iter()
+        .map(|held| &held.terms)
+        .find(|terms| terms.holder.as_ref() == Some(&holder) && terms.ended_at.is_none())?;
+    let over = licensed_terms(situation, facts).filter(|terms| terms.ended_at.is_some());
+    Some(over.unwrap_or_else(|| Terms {
+        status: Status::Failed,
+        ends_at: None,
+        missing_since: None,
+        ended_at: Some(situation.now),
+        ..held.clone()
+    }))
 }
 
 /// Whether a subscription of its own stands on this licence.

@@ -524,6 +524,73 @@ fn a_licence_that_only_the_api_tells_of_is_no_second_sale_of_a_legacy_product() 
     assert_eq!(named(&world), ["buyer-1 l-1 active"], "it says which licence the buyer has");
 }
 
+/// A pay-as-you-go product of which some buyer has a legacy name.
+fn legacy() -> ProductTerms {
+    ProductTerms { by_license: false, ..pay_as_you_go() }
+}
+
+fn seen(state: LicenseState) -> Vec<LicenseFacts> {
+    facts(vec![License::untold("l-1").on("a-1", "-24h").seen(state, "-1m")])
+}
+
+#[test]
+fn what_was_opened_before_a_product_showed_to_be_legacy_is_taken_back() {
+    let live = seen(LicenseState::Provisioned);
+    let nothing = BTreeMap::new();
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    assert_eq!(named(&world), ["- l-1 active"], "it may be one that is sold by licence");
+    let told = facts(vec![License::updated("l-1", "-1m").on("a-1", "-24h")]);
+    world.look(&legacy(), None, &nothing, &told, "1h");
+    assert_eq!(named(&world), ["- l-1 active"], "events have told of it");
+
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    world.look(&legacy(), None, &nothing, &live, "1h");
+    assert_eq!(named(&world), ["- l-1 failed"], "the buyer may be held by the other name");
+    let again = world.look(&legacy(), None, &nothing, &live, "2h");
+    assert_eq!(again.changes, []);
+    world.look(&legacy(), None, &signal(SubscriptionAction::Success, "-24h"), &live, "3h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"], "AWS has joined the two");
+
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    world.look(&legacy(), None, &nothing, &seen(LicenseState::Deprovisioned), "1h");
+    assert_eq!(named(&world), ["- l-1 canceled"], "the API told its end");
+
+    let from = |offset: &str| Some(ClockHour::of(at(offset)));
+    let moving = |offset| ProductTerms { licensed_from: from(offset), ..legacy() };
+    for (offset, expected) in [("2h", "- l-1 failed"), ("1h", "- l-1 active")] {
+        let mut world = World::default();
+        world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+        world.look(&moving(offset), None, &nothing, &live, "1h");
+        assert_eq!(named(&world), [expected], "by licence from {offset} on");
+    }
+}
+
+#[test]
+fn a_legacy_buyer_of_whom_no_message_came_has_what_the_api_tells() {
+    use LicenseState::{Deprovisioned, Provisioned};
+    let name = CustomerIdentifier::new(BUYER);
+    let nothing = BTreeMap::new();
+    let mut world = World { names: [name].into(), ..World::default() };
+    world.look(&pay_as_you_go(), None, &nothing, &seen(Provisioned), "-1h");
+    assert_eq!(named(&world), ["- l-1 active"]);
+    world.look(&legacy(), None, &nothing, &seen(Provisioned), "0s");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"]);
+    assert_eq!(world.held[0].terms.renewed_by, Some(buyer()));
+    let told = facts(vec![License::updated("l-1", "-1m").on("a-1", "-24h")]);
+    for licenses in [&seen(Provisioned), &told] {
+        let again = world.look(&legacy(), None, &nothing, licenses, "1h");
+        assert_eq!(again.changes, []);
+    }
+    let success = signal(SubscriptionAction::Success, "-24h");
+    world.look(&legacy(), None, &success, &seen(Provisioned), "2h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"]);
+    world.look(&legacy(), None, &nothing, &seen(Deprovisioned), "3h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 canceled"]);
+}
+
 /// Buyer, licence and status of each subscription.
 fn named(world: &World) -> Vec<String> {
     let shown = world.held.iter().map(|held| {

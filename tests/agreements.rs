@@ -98,6 +98,29 @@ async fn whoever_signs_up_is_asked_about_though_no_event_came() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn whoever_is_refused_usage_is_asked_about() {
+    let world = world(&[]).await;
+    let stream = product(&world, "Acme Stream");
+    let order = Order::of(&stream.product_code);
+    let ago = |hours: i64| jiff::SignedDuration::from_hours(hours);
+    let act = |action, hours| {
+        world
+            .market(|market, now| market.act(now - ago(hours), ACCOUNT, action).map(drop))
+            .unwrap();
+    };
+    act(Action::Subscribe(order.clone()), 4);
+    let held = eventually_held(&world, &["usage active"]).await;
+    world.sandbox().lose_notifications(true);
+    act(Action::Cancel(order), 3);
+    let at = (jiff::Timestamp::now() - ago(1)).to_string();
+    let used = json!({"id": "e-1", "customer_id": held[0]["customer_id"], "timestamp": at,
+        "product_id": held[0]["product_id"], "dimension": "requests", "quantity": 5});
+    world.post("/v1/usage", json!({"events": [used]})).await;
+    eventually_held(&world, &["usage canceled"]).await;
+    world.stop().await;
+}
+
 /// A plan that grants a hundred calls a month, and bills them.
 async fn grant_calls(world: &World, product: &Product, plan: &str) {
     let dimensions = json!({product.entity_id.as_str(): "api_calls"});

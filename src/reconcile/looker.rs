@@ -38,15 +38,14 @@ impl Reconciler {
     }
 
     /// Where no entitlements tell, what is known of licences does. An account of which nothing was told, as one that
-    /// has just signed up, is asked about first.
+    /// has just signed up, is asked about first, and so is one whose usage AWS refuses although it is held to be
+    /// subscribed: its end may have been missed.
     async fn look_at_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
         let mut total = Reconciled::default();
         let mut entries = Vec::new();
-        let unknown = self.unknown_accounts(&group).await?;
+        let questions = self.questions(&group).await?;
         for buyer in group.buyers {
-            if let BuyerRef::Account(account) = &buyer.key.buyer
-                && let Some(entity) = unknown.get(account)
-            {
+            if let Some((entity, account)) = questions.get(&buyer.key.buyer) {
                 let code = &group.product_code;
                 match self.search_buyer(code, entity.clone(), account.clone()).await {
                     Ok(_) => self.report_agreements(Ok(())),
@@ -66,28 +65,29 @@ impl Reconciler {
         Ok(total)
     }
 
-    /// The accounts of a group of which no licence is known, with the product's id in the catalog.
-    async fn unknown_accounts(
+    /// Which buyers of a group the Agreement API is asked about: by the product's id in the catalog, and the account.
+    async fn questions(
         &self,
         group: &Group,
-    ) -> Result<BTreeMap<AccountId, EntityId>, StoreError> {
-        let accounts: Vec<AccountId> = group
-            .buyers
-            .iter()
-            .filter_map(|buyer| match &buyer.key.buyer {
-                BuyerRef::Account(id) => Some(id.clone()),
-                BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
-            })
-            .collect();
-        if accounts.is_empty() || !self.may_search() {
+    ) -> Result<BTreeMap<BuyerRef, (EntityId, AccountId)>, StoreError> {
+        let code = group.product_code.clone();
+        if !self.may_search() {
             return Ok(BTreeMap::new());
         }
-        let code = group.product_code.clone();
         let Some(entity) = self.store.entity_of(code.clone()).await? else {
             return Ok(BTreeMap::new());
         };
-        let unknown = self.store.accounts_without_license(code, accounts).await?;
-        Ok(unknown.into_iter().map(|account| (account, entity.clone())).collect())
+        let buyers: Vec<BuyerRef> = group.buyers.iter().map(|it| it.key.buyer.clone()).collect();
+        let accounts = buyers.iter().filter_map(|buyer| match buyer {
+            BuyerRef::Account(id) => Some(id.clone()),
+            BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
+        });
+        let unknown = self.store.accounts_without_license(code.clone(), accounts.collect()).await?;
+        let mut asked = self.store.accounts_in_doubt(code, buyers, self.clock.now()).await?;
+        asked.extend(
+            unknown.into_iter().map(|account| (BuyerRef::Account(account.clone()), account)),
+        );
+        Ok(asked.into_iter().map(|(buyer, account)| (buyer, (entity.clone(), account))).collect())
     }
 
     async fn look_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {

@@ -176,6 +176,34 @@ async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
 }
 
 #[tokio::test]
+async fn a_legacy_contract_goes_on_when_its_product_moves_to_licences() {
+    let world = world(&[OFTEN]).await;
+    let classic = product(&world, "Acme Classic");
+    act(&world, Action::Purchase(Order::of(&classic.product_code).with("basic", 1)));
+    let before = eventually_held(&world, &["basic active"]).await.remove(0);
+    let name = before["buyer"]["customer_identifier"].as_str().unwrap().to_owned();
+    world.market(|market, _| market.move_to_licenses(&classic.product_code));
+    let asked = || {
+        let calls = world.sandbox().calls();
+        let of = calls.iter().filter(|call| call.operation == "GetEntitlements");
+        of.map(|call| call.count).sum::<u64>()
+    };
+    let once = asked();
+    // By the whole product, by the account, and by the name that AWS knows no more.
+    eventually("some sweeps", async || (asked() > once + 12).then_some(())).await;
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": ACCOUNT}})).await;
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"customer_identifier": name}})).await;
+    let once = asked();
+    eventually("some more", async || (asked() > once + 12).then_some(())).await;
+    let after = eventually_held(&world, &["basic active"]).await.remove(0);
+    assert_eq!(after["id"], before["id"]);
+    assert_eq!(after["customer_id"], "acme");
+    let told = world.get("/v1/events?limit=500").await.to_string();
+    assert_eq!(told.matches("subscription.").count(), 1, "{told}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn agreements_of_one_buyer_live_side_by_side() {
     let world = world(&[OFTEN]).await;
     let insight = product(&world, "Acme Insight");

@@ -1,11 +1,85 @@
-//! Whether AWS names a product's buyers the legacy way, which nothing tells until it has named one.
+//! Legacy names of buyers: whether a product has any, which nothing tells until AWS has named one, and what becomes of
+//! them when AWS ceases to.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::mark_buyer_in;
-use super::{During, StoreError};
-use crate::domain::{AccountId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
+use super::{During, Store, StoreError};
+use crate::domain::{
+    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, Grant, LicenseArn, ProductCode,
+};
+
+impl Store {
+    /// AWS's rows with the names that it gave before the product moved to licences. A sale that we hold by name keeps
+    /// it for as long as its licence is the same: taken for another one, it would be granted and metered twice.
+    pub async fn with_legacy_names(
+        &self,
+        product_code: ProductCode,
+        mut grants: Vec<Grant>,
+    ) -> Result<Vec<Grant>, StoreError> {
+        if grants.iter().all(|grant| grant.customer_identifier.is_some()) {
+            return Ok(grants);
+        }
+        self.read(move |connection| {
+            for grant in grants.iter_mut().filter(|grant| grant.customer_identifier.is_none()) {
+                grant.customer_identifier = name_in(connection, &product_code, grant)?;
+            }
+            Ok(grants)
+        })
+        .await
+    }
+
+    /// The licences of what these buyers hold by a legacy name: AWS may list it by licence alone by now.
+    pub async fn licenses_by_name(
+        &self,
+        product_code: ProductCode,
+        buyers: Vec<CustomerIdentifier>,
+    ) -> Result<Vec<LicenseArn>, StoreError> {
+        self.read(move |connection| {
+            let mut licenses = Vec::new();
+            for buyer in buyers {
+                let found: Vec<String> = connection
+                    .prepare_cached(
+                        "SELECT DISTINCT s.license_arn FROM products p
+                         JOIN subscriptions s ON s.product_id = p.id AND s.holder = 'buyer:' || ?2
+                             AND s.ended_at_ms IS NULL AND s.license_arn IS NOT NULL
+                         WHERE p.code = ?1",
+                    )
+                    .and_then(|mut select| {
+                        let key = (product_code.as_str(), buyer.as_str());
+                        select.query_map(key, |row| row.get(0))?.collect()
+                    })
+                    .during("find a legacy buyer's licences")?;
+                licenses.extend(found.into_iter().map(LicenseArn::new));
+            }
+            Ok(licenses)
+        })
+        .await
+    }
+}
+
+fn name_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    grant: &Grant,
+) -> Result<Option<CustomerIdentifier>, StoreError> {
+    let Some(license) = &grant.license_arn else { return Ok(None) };
+    connection
+        .prepare_cached(
+            "SELECT s.customer_identifier FROM products p
+             JOIN subscriptions s ON s.product_id = p.id AND s.license_arn = ?2 AND s.ended_at_ms IS NULL
+                 AND s.customer_identifier IS NOT NULL AND ifnull(s.account_id = ?3, TRUE)
+             WHERE p.code = ?1 LIMIT 1",
+        )
+        .and_then(|mut select| {
+            let account = grant.account_id.as_ref().map(AccountId::as_str);
+            let key = (product_code.as_str(), license.as_str(), account);
+            select.query_row(key, |row| row.get(0)).optional()
+        })
+        .map(|found: Option<String>| found.map(CustomerIdentifier::new))
+        .during("find a licence's legacy buyer")
+}
 
 /// Whether AWS has given any buyer of the product a legacy name.
 pub(super) fn has_legacy_buyers_in(

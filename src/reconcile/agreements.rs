@@ -14,6 +14,7 @@ use crate::aws::{
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
 use crate::store::AgreementLook;
+use crate::telemetry::Masked;
 
 /// What searching agreements came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +44,13 @@ impl Reconciler {
             .await?;
         for arn in live.difference(&listed) {
             let behind = AgreementSearch::OfLicense(arn.clone());
-            self.search(&clients, product_code, behind, &mut searched).await?;
+            match self.search(&clients, product_code, behind, &mut searched).await {
+                // A licence that AWS does not take for one must not keep the others from being looked after.
+                Err(SweepError::Aws(error)) if error.kind == AwsErrorKind::Refused => {
+                    tracing::warn!(license.arn = %Masked(arn.as_str()), %error, "a licence cannot be searched for");
+                }
+                outcome => outcome.map(drop)?,
+            }
         }
         Ok(searched)
     }

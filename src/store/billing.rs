@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::millis;
 use super::records::{RecordKey, add_tagged_in, delete_record_in, open_record_in};
@@ -59,7 +59,13 @@ pub(super) struct Biller<'a> {
     windows: HashMap<(Counter, i64), i64>,
     /// What is reported and what is included, product by product.
     totals: HashMap<ProductId, (i64, i64)>,
+    /// What was reported and included before.
+    before: HashMap<ProductId, i64>,
 }
+
+/// The most millionths that a product's sums may come to: nine million million units. Every other sum is a part of one
+/// of these.
+const MOST: i64 = 9_000_000_000_000_000_000;
 
 impl<'a> Biller<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
@@ -72,6 +78,7 @@ impl<'a> Biller<'a> {
             used: HashMap::new(),
             windows: HashMap::new(),
             totals: HashMap::new(),
+            before: HashMap::new(),
         }
     }
 
@@ -102,6 +109,30 @@ impl<'a> Biller<'a> {
         Ok(Billed { record: Some(record), quantity, moved })
     }
 
+    /// Whether the books can hold so much more of a product.
+    pub(super) fn can_hold(
+        &mut self,
+        product: &ProductId,
+        more: Quantity,
+    ) -> Result<bool, StoreError> {
+        let before = if let Some(before) = self.before.get(product) {
+            *before
+        } else {
+            let before: Option<i64> = self
+                .connection
+                .prepare_cached(
+                    "SELECT reported + included FROM usage_totals WHERE product_id = ?1",
+                )
+                .and_then(|mut select| {
+                    select.query_row([product.as_str()], |row| row.get(0)).optional()
+                })
+                .during("read what was reported of a product")?;
+            *self.before.entry(product.clone()).or_insert(before.unwrap_or(0))
+        };
+        let here = self.totals.get(product).map_or(0, |(reported, included)| reported + included);
+        Ok(MOST - before - here >= more.millionths())
+    }
+
     /// Counts a piece of usage where it was placed.
     pub(super) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed) {
         let bears = route.bears.as_ref();
@@ -123,7 +154,7 @@ impl<'a> Biller<'a> {
             if let Billing::Overage { window, .. } = route.billing {
                 let window = (counter.clone(), window_key(window.around(it.at).start));
                 if let Some(used) = self.windows.get_mut(&window) {
-                    *used += it.quantity.millionths();
+                    *used = used.saturating_add(it.quantity.millionths());
                 }
             }
             self.use_of(counter, &route.windows, it.at, it.quantity.millionths());
@@ -153,7 +184,8 @@ impl<'a> Biller<'a> {
     fn use_of(&mut self, counter: Counter, windows: &[Window], at: Timestamp, quantity: i64) {
         let hour = ClockHour::of(at).start();
         let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
-        *self.used.entry((counter, millis(from))).or_default() += quantity;
+        let used = self.used.entry((counter, millis(from))).or_default();
+        *used = used.saturating_add(quantity);
     }
 
     /// What was used in the window around a moment, this report included.
@@ -182,14 +214,13 @@ impl<'a> Biller<'a> {
             })
             .during("sum a window's usage")?;
         // What this report counted before its window was asked for.
-        let here: i64 = self
+        let used = self
             .used
             .iter()
             .filter(|((counter, from), _)| *counter == key.0 && (key.1..end).contains(from))
-            .map(|(_, quantity)| quantity)
-            .sum();
-        self.windows.insert(key, held + here);
-        Ok(held + here)
+            .fold(held, |sum, (_, quantity)| sum.saturating_add(*quantity));
+        self.windows.insert(key, used);
+        Ok(used)
     }
 
     fn record(

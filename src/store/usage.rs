@@ -101,6 +101,15 @@ impl<'a> Report<'a> {
             hour,
             tags: tags.as_deref(),
         };
+        if let Some(bears) = &route.bears
+            && !self.biller.can_hold(&bears.product_id, it.quantity)?
+        {
+            let detail = format!(
+                "more was reported of product {} than can be accounted for; report it in a larger unit",
+                bears.product_id
+            );
+            return self.known_or(event, fingerprint, ("total_too_large", detail));
+        }
         let mut billed = self.biller.place(&it, route)?;
         if late {
             billed.moved = Some("late");
@@ -130,6 +139,12 @@ impl<'a> Report<'a> {
             Placement::Future => {
                 let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
                 Err(("timestamp_in_future", detail))
+            }
+            Placement::Nonsense => {
+                let detail = format!(
+                    "{at} is before the year 2000: nothing was used then; look at how it is made"
+                );
+                Err(("invalid_timestamp", detail))
             }
         })
     }

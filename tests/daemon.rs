@@ -342,3 +342,42 @@ async fn ten_thousand_notifications_on_the_wire_end_at_what_aws_holds() {
     assert_eq!(count("applied").await + 5, distinct, "nothing is lost, nothing is made up");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
+    let often = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
+    let world = World::with_imported_catalog(&[often]).await;
+    let insight = product(&world, "Acme Insight").product_code;
+    let bad = "210987654321";
+    let file = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
+    let refuse = format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON subscriptions WHEN new.account_id = '{bad}'
+         BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    );
+    file.execute_batch(&refuse).unwrap();
+    let buy = |account: &str| {
+        let order = Order::of(&insight).with("basic", 1);
+        act(&world, account, Action::Purchase(order));
+    };
+    let active = async |count| {
+        eventually("those who can be taken over", async || {
+            let items = world.get("/v1/subscriptions").await["items"].as_array().unwrap().clone();
+            (items.iter().filter(|it| it["status"] == "active").count() == count).then_some(())
+        })
+        .await;
+    };
+    buy(bad);
+    buy("123456789012");
+    active(1).await;
+    eventually("the refusal to show", async || {
+        let metrics = world.get_text("/metrics").await;
+        metrics.contains("marketd_reconcile_failures_total").then_some(())
+    })
+    .await;
+    // Whoever comes later is not held up either, by looks or by sweeps.
+    buy("123456789013");
+    active(2).await;
+    file.execute_batch("DROP TRIGGER refuse").unwrap();
+    active(3).await;
+    world.stop().await;
+}

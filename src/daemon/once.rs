@@ -44,9 +44,9 @@ impl Daemon {
             usize::try_from(self.store.buyer_counts(self.clock.now()).await?.failing).unwrap_or(0);
         if summary.reconcile.failing > 0 {
             let failing = summary.reconcile.failing;
-            summary.errors.push(format!(
-                "AWS could not be asked about {failing} buyers; they are tried again"
-            ));
+            summary
+                .errors
+                .push(format!("looking at {failing} buyers failed; they are tried again"));
         }
         summary.metering = self.metering().run_pass().await?;
         if let Some(reason) = &summary.metering.blocked {
@@ -109,6 +109,6 @@ pub struct OnceReconcile {
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
-    /// Buyers whom AWS could not be asked about.
+    /// Buyers whose look failed.
     pub failing: usize,
 }

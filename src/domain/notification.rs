@@ -114,6 +114,11 @@ impl SubscriptionAction {
         }
     }
 
+    /// Whether the buyer leaves, or has left.
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::UnsubscribePending | Self::UnsubscribeSuccess)
+    }
+
     /// The action that AWS's word names.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Fail, Self::Success, Self::UnsubscribePending, Self::UnsubscribeSuccess]

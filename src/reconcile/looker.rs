@@ -8,7 +8,7 @@ use super::sweep::SweepError;
 use super::{Group, Reconciled, Reconciler, retry_wait};
 use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
 use crate::domain::{AccountId, BuyerRef, EntityId, Grant, ProductCode};
-use crate::store::{DueBuyer, Look, LookEntry, StoreError};
+use crate::store::{Applied, DueBuyer, Look, LookEntry, Refused, StoreError, Unsettled};
 
 impl Reconciler {
     /// Looks at a group, and keeps what failed for later.
@@ -157,12 +157,30 @@ impl Reconciler {
         observed_at: Timestamp,
         entries: Vec<LookEntry>,
     ) -> Result<Reconciled, StoreError> {
-        let look = Look { product_code, observed_at, entries };
-        let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
+        let applied = self.take_over(Look { product_code, observed_at, entries }).await?;
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         metrics::counter!("marketd_reconciled_buyers_total").increment(count(applied.buyers));
         metrics::counter!("marketd_subscription_changes_total").increment(count(applied.changes));
-        Ok(Reconciled { buyers: applied.buyers, changes: applied.changes, failed: 0 })
+        let failed = applied.refused.len();
+        Ok(Reconciled { buyers: applied.buyers, changes: applied.changes, failed })
+    }
+
+    /// Takes over what AWS showed. Of whom the database refuses it is put off, and holds up nobody else.
+    pub(super) async fn take_over(&self, look: Look) -> Result<Applied, StoreError> {
+        let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
+        if !applied.refused.is_empty() {
+            for Refused { buyer, error } in &applied.refused {
+                tracing::error!(
+                    product.code = %buyer.key.product_code,
+                    buyer = buyer.key.buyer.value(),
+                    error,
+                    "what AWS shows of a buyer cannot be taken over; it is tried again, please report it"
+                );
+            }
+            let refused = applied.refused.iter().cloned();
+            self.put_off(refused.map(|it| (it.buyer, it.error)).collect()).await?;
+        }
+        Ok(applied)
     }
 
     async fn postpone(
@@ -171,14 +189,17 @@ impl Reconciler {
         error: &AwsError,
     ) -> Result<Reconciled, StoreError> {
         let failed = buyers.len();
-        metrics::counter!("marketd_reconcile_failures_total")
-            .increment(u64::try_from(failed).unwrap_or(u64::MAX));
-        let waits = buyers
-            .iter()
-            .map(|buyer| (buyer.id, retry_wait(buyer.attempts, fastrand::u32(..))))
-            .collect();
-        self.store.postpone_buyers(waits, error.to_string(), self.clock.now()).await?;
+        let error = error.to_string();
+        let unsettled = buyers.iter().map(|buyer| (buyer.unsettled(), error.clone()));
+        self.put_off(unsettled.collect()).await?;
         Ok(Reconciled { failed, ..Reconciled::default() })
+    }
+
+    async fn put_off(&self, failed: Vec<(Unsettled, String)>) -> Result<(), StoreError> {
+        metrics::counter!("marketd_reconcile_failures_total")
+            .increment(u64::try_from(failed.len()).unwrap_or(u64::MAX));
+        let wait = |attempts| retry_wait(attempts, fastrand::u32(..));
+        self.store.postpone_buyers(failed, wait, self.clock.now()).await
     }
 }
 

@@ -155,7 +155,7 @@ impl Reconciler {
             let rest = entries.split_off(entries.len().min(BUYERS_PER_TRANSACTION));
             let chunk = std::mem::replace(&mut entries, rest);
             let look = Look { product_code: product_code.clone(), observed_at, entries: chunk };
-            let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
+            let applied = self.take_over(look).await?;
             swept.buyers += applied.buyers;
             swept.changes += applied.changes;
         }

@@ -33,13 +33,28 @@ pub struct AgreementLook {
 
 impl Store {
     /// Takes over what the Agreement API showed, and makes the buyers due of whom it showed something new. Returns
-    /// how many those are.
+    /// how many those are. Agreements that the database refuses are left out.
     pub async fn record_agreements(
         &self,
         look: AgreementLook,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        let marked = self.write(move |connection| record(connection, &look, now)).await?;
+        let AgreementLook { product_code, observed_at, agreements, states } = look;
+        let shown = Shown { product_code, observed_at, states };
+        let apart = self
+            .write_apart(agreements, move |connection, agreements| {
+                record(connection, agreements, &shown, now)
+            })
+            .await?;
+        for (agreement, error) in apart.refused {
+            let (id, error) = (agreement.agreement_id, error.in_full());
+            tracing::error!(
+                agreement = %id,
+                error,
+                "what AWS shows of an agreement cannot be taken over; please report it"
+            );
+        }
+        let marked = apart.done.into_iter().sum();
         if marked > 0 {
             self.nudges().buyers.notify_one();
         }
@@ -139,13 +154,21 @@ impl Store {
     }
 }
 
+/// What all agreements of a look have in common.
+struct Shown {
+    product_code: ProductCode,
+    observed_at: Timestamp,
+    states: BTreeMap<LicenseArn, LicenseState>,
+}
+
 fn record(
     connection: &Connection,
-    look: &AgreementLook,
+    agreements: &[SeenAgreement],
+    look: &Shown,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let mut buyers = BTreeSet::new();
-    for agreement in &look.agreements {
+    for agreement in agreements {
         let before = facts_of(connection, agreement)?;
         take_over_agreement(connection, agreement, look.observed_at)?;
         for arn in &agreement.licenses {
@@ -244,7 +267,7 @@ fn take_over_license(
     connection: &Connection,
     agreement: &SeenAgreement,
     arn: &LicenseArn,
-    look: &AgreementLook,
+    look: &Shown,
 ) -> Result<(), StoreError> {
     let held = license_facts_in(connection, arn)?;
     let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());

@@ -20,8 +20,22 @@ pub struct DueBuyer {
     pub key: BuyerKey,
     /// The mark that a look which begins now will settle.
     pub marks: i64,
-    /// How many looks have failed since the last that did not.
-    pub attempts: u32,
+}
+
+impl DueBuyer {
+    /// As a look at it leaves it that fails.
+    pub fn unsettled(&self) -> Unsettled {
+        Unsettled { key: self.key.clone(), marks: Some(self.marks) }
+    }
+}
+
+/// A buyer whose look failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Who it is.
+    pub key: BuyerKey,
+    /// The mark that the look began with; none for a sweep, which nobody asked for.
+    pub marks: Option<i64>,
 }
 
 /// Numbers about dirty buyers, for metrics and the one-shot's summary.
@@ -73,6 +87,36 @@ pub(super) fn mark_buyer_in(
     Ok(Marked { id, imported })
 }
 
+fn postpone_in(
+    connection: &Connection,
+    buyer: &Unsettled,
+    error: &str,
+    wait: impl Fn(u32) -> SignedDuration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = &buyer.key;
+    let (id, attempts): (i64, u32) = connection
+        .prepare_cached(
+            "INSERT INTO buyers (product_code, kind, value, attempts, last_error)
+             VALUES (?1, ?2, ?3, 1, ?4)
+             ON CONFLICT (product_code, kind, value) DO UPDATE SET
+                 attempts = attempts + 1, last_error = excluded.last_error
+             RETURNING id, attempts",
+        )
+        .and_then(|mut upsert| {
+            let (code, kind, value) =
+                (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
+            upsert.query_row((code, kind, value, error), |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .during("keep a failed look")?;
+    let at = now.saturating_add(wait(attempts.saturating_sub(1))).unwrap_or(Timestamp::MAX);
+    connection
+        .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((id, millis(at))))
+        .during("postpone a buyer")?;
+    Ok(())
+}
+
 impl Store {
     /// Makes a buyer due now.
     pub async fn mark_buyer_dirty(&self, key: BuyerKey, now: Timestamp) -> Result<(), StoreError> {
@@ -90,7 +134,7 @@ impl Store {
         self.read(move |connection| {
             let mut select = connection
                 .prepare_cached(
-                    "SELECT id, product_code, kind, value, marks, attempts FROM buyers
+                    "SELECT id, product_code, kind, value, marks FROM buyers
                      WHERE due_at_ms <= ?1 ORDER BY due_at_ms LIMIT ?2",
                 )
                 .during("take due buyers")?;
@@ -99,16 +143,16 @@ impl Store {
                 .query_map((millis(now), limit), |row| {
                     let kind: String = row.get(2)?;
                     let buyer = BuyerRef::from_parts(&kind, row.get(3)?);
-                    Ok((row.get(0)?, row.get::<_, String>(1)?, buyer, row.get(4)?, row.get(5)?))
+                    Ok((row.get(0)?, row.get::<_, String>(1)?, buyer, row.get(4)?))
                 })
                 .during("take due buyers")?;
             let mut due = Vec::new();
             for row in rows {
-                let (id, code, buyer, marks, attempts) = row.during("take due buyers")?;
+                let (id, code, buyer, marks) = row.during("take due buyers")?;
                 // The kind is checked by the schema.
                 let Some(buyer) = buyer else { continue };
                 let key = BuyerKey { product_code: ProductCode::new(code), buyer };
-                due.push(DueBuyer { id, key, marks, attempts });
+                due.push(DueBuyer { id, key, marks });
             }
             Ok(due)
         })
@@ -145,23 +189,17 @@ impl Store {
         .await
     }
 
-    /// Keeps a failed look with its reason and when to try again.
+    /// Keeps failed looks with their reason and when to try again: after a wait that depends on how many have failed
+    /// before.
     pub async fn postpone_buyers(
         &self,
-        buyers: Vec<(i64, SignedDuration)>,
-        error: String,
+        buyers: Vec<(Unsettled, String)>,
+        wait: impl Fn(u32) -> SignedDuration + Send + 'static,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(move |connection| {
-            let mut update = connection
-                .prepare_cached(
-                    "UPDATE buyers SET attempts = attempts + 1, last_error = ?2, due_at_ms = ?3
-                     WHERE id = ?1",
-                )
-                .during("postpone a buyer")?;
-            for (id, wait) in &buyers {
-                let at = now.saturating_add(*wait).unwrap_or(Timestamp::MAX);
-                update.execute((id, &error, millis(at))).during("postpone a buyer")?;
+            for (buyer, error) in &buyers {
+                postpone_in(connection, buyer, error, &wait, now)?;
             }
             Ok(())
         })

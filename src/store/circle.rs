@@ -28,15 +28,15 @@ impl Circle {
         circle
     }
 
-    /// Every name of the buyer that AWS has told, the account of a licence included. A sale that pays as it goes may
+    /// Every name of the buyer that AWS has told, these accounts included. A sale that pays as it goes may
     /// be told under two names; what `GetEntitlements` lists has one.
     pub(super) fn of_buyer(
         connection: &Connection,
         buyer: &BuyerRef,
-        license_account: Option<AccountId>,
+        accounts: Vec<AccountId>,
     ) -> Result<Self, StoreError> {
         let mut circle = Self::of(buyer);
-        circle.accounts.extend(license_account);
+        circle.accounts.extend(accounts);
         circle.widen(connection)?;
         Ok(circle)
     }

@@ -18,7 +18,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/005_agreements.sql"),
     include_str!("migrations/006_topics.sql"),
     include_str!("migrations/007_registrations.sql"),
-    include_str!("migrations/008_mapping.sql"),
+    include_str!("migrations/008_signals.sql"),
+    include_str!("migrations/009_mapping.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,5 +104,34 @@ mod tests {
         drop(connection);
         let refusal = open_writer(&path).unwrap_err().to_string();
         assert!(refusal.contains("999"), "{refusal}");
+    }
+
+    #[test]
+    fn what_was_told_of_subscriptions_is_kept_by_the_migration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let before = Connection::open(&path).unwrap();
+        for migration in &MIGRATIONS[..7] {
+            before.execute_batch(migration).unwrap();
+        }
+        before
+            .execute_batch(
+                "PRAGMA user_version = 7;
+                 INSERT INTO buyer_signals VALUES ('code', 'x', 'unsubscribe-pending', 9, 1, NULL, 3, 8);
+                 INSERT INTO buyer_signals VALUES ('code', 'y', 'subscribe-success', 5, NULL, NULL, 5, NULL);
+                 INSERT INTO buyer_signals VALUES ('code', 'z', NULL, NULL, NULL, NULL, NULL, 7);",
+            )
+            .unwrap();
+        drop(before);
+        let after = open_writer(&path).unwrap();
+        let told: String = after
+            .query_row(
+                "SELECT group_concat(customer_identifier || ' ' || at_ms || ' ' || action, ', ')
+                 FROM subscription_signals",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(told, "x 3 subscribe-success, x 9 unsubscribe-pending, y 5 subscribe-success");
     }
 }

@@ -11,9 +11,7 @@ use super::{During, StoreError};
 use crate::domain::agreement::LicenseState;
 use crate::domain::notification::{AgreementNews, LicenseChange, LicenseNews};
 use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
-use crate::domain::{
-    AccountId, AgreementId, BuyerKey, BuyerRef, Grant, LicenseArn, ProductCode, Subscription,
-};
+use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
 
 /// How far a chain of agreements is followed back.
 const CHAIN_MAX: usize = 20;
@@ -116,10 +114,26 @@ pub(super) fn write_agreement(
     Ok(())
 }
 
-/// The buyers whose licences stand on this agreement, as far as licence events have told.
+/// The buyers whose licences stand on this agreement, or on one that it continues, as far as licence events have told:
+/// what was told of it may change what becomes of those.
 pub(super) fn buyers_of_agreement(
     connection: &Connection,
     news: &AgreementNews,
+) -> Result<BTreeSet<BuyerKey>, StoreError> {
+    let mut agreements = vec![news.agreement_id.clone()];
+    if let Some(previous) = news.previous_agreement_id.clone() {
+        agreements.extend(ancestors_in(connection, previous)?);
+    }
+    let mut buyers = BTreeSet::new();
+    for agreement in agreements {
+        buyers.extend(buyers_on(connection, &agreement)?);
+    }
+    Ok(buyers)
+}
+
+fn buyers_on(
+    connection: &Connection,
+    agreement: &AgreementId,
 ) -> Result<Vec<BuyerKey>, StoreError> {
     let mut select = connection
         .prepare_cached(
@@ -128,7 +142,7 @@ pub(super) fn buyers_of_agreement(
         )
         .during("find an agreement's licences")?;
     let rows = select
-        .query_map([news.agreement_id.as_str()], |row| {
+        .query_map([agreement.as_str()], |row| {
             let account: Option<String> = row.get(1)?;
             let buyer = match account {
                 Some(id) => BuyerRef::Account(AccountId::new(id)),
@@ -140,17 +154,13 @@ pub(super) fn buyers_of_agreement(
     rows.collect::<Result<_, _>>().during("find an agreement's licences")
 }
 
-/// What is known of the licences of these buyers.
-pub(super) fn licenses_in(
+/// The licences that are told to be this buyer's.
+pub(super) fn licenses_of(
     connection: &Connection,
     product_code: &ProductCode,
     circle: &Circle,
-    grants: &[Grant],
-    held: &[Subscription],
-) -> Result<Vec<LicenseFacts>, StoreError> {
+) -> Result<BTreeSet<LicenseArn>, StoreError> {
     let mut arns: BTreeSet<LicenseArn> = circle.license.iter().cloned().collect();
-    arns.extend(grants.iter().filter_map(|it| it.license_arn.clone()));
-    arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
     for account in &circle.accounts {
         let of_account: Vec<String> = connection
             .prepare_cached(
@@ -164,11 +174,7 @@ pub(super) fn licenses_in(
             .during("list an account's licences")?;
         arns.extend(of_account.into_iter().map(LicenseArn::new));
     }
-    let mut facts = Vec::with_capacity(arns.len());
-    for arn in arns {
-        facts.extend(license_facts_in(connection, &arn)?);
-    }
-    Ok(facts)
+    Ok(arns)
 }
 
 /// What is known of a licence.

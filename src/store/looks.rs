@@ -8,22 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::buyers::looked_at_in;
-use super::circle::Circle;
+use super::buyers::{Unsettled, looked_at_in};
 use super::convert::millis;
 use super::events::append_event_in;
-use super::identities::{AwsIds, resolve_customer_in};
-use super::licenses::licenses_in;
+use super::identities::AwsIds;
+use super::known::{Customers, Known, known_in};
 use super::reviving::revive_in;
 use super::signals::{signals_in, told_at_in};
-use super::subscriptions::{
-    event_of_change, new_subscription_id, subscription_row, touched, write_subscription_in,
-};
+use super::subscriptions::{event_of_change, new_subscription_id, touched, write_subscription_in};
 use super::{During, Store, StoreError};
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, Grant, Holder,
-    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, DimensionKey, Grant, Holder, LicenseArn,
+    PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -49,7 +46,7 @@ pub struct LookEntry {
 }
 
 /// What a look changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Buyers taken over.
     pub buyers: usize,
@@ -57,12 +54,24 @@ pub struct Applied {
     pub changes: usize,
     /// Metering records that are sent again, since their subscription lives.
     pub revived: usize,
+    /// Buyers of whom the database refused what AWS showed; nothing of them was changed.
+    pub refused: Vec<Refused>,
 }
 
-struct Product {
-    id: ProductId,
-    code: ProductCode,
-    terms: ProductTerms,
+/// A buyer who could not be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The buyer, with the mark that the look began with.
+    pub buyer: Unsettled,
+    /// What the database said.
+    pub error: String,
+}
+
+/// An imported product, as far as looks at its buyers need it.
+pub(super) struct Product {
+    pub(super) id: ProductId,
+    pub(super) code: ProductCode,
+    pub(super) terms: ProductTerms,
 }
 
 impl Store {
@@ -116,18 +125,31 @@ impl Store {
         patience: Patience,
         now: Timestamp,
     ) -> Result<Applied, StoreError> {
-        let applied = self
-            .write(move |connection| {
+        let Look { product_code, observed_at, entries } = look;
+        let code = product_code.clone();
+        let apart = self
+            .write_apart(entries, move |connection, entries| {
                 let mut applied = Applied::default();
-                let Some(product) = product_in(connection, &look.product_code)? else {
-                    return Ok::<_, StoreError>(applied);
+                let Some(product) = product_in(connection, &code)? else {
+                    return Ok(applied);
                 };
-                for entry in &look.entries {
-                    apply_entry(connection, &product, &look, entry, patience, now, &mut applied)?;
+                let looking = Looking { product: &product, observed_at, patience, now };
+                for entry in entries {
+                    apply_entry(connection, &looking, entry, &mut applied)?;
                 }
                 Ok(applied)
             })
             .await?;
+        let mut applied = Applied::default();
+        for part in apart.done {
+            applied.buyers += part.buyers;
+            applied.changes += part.changes;
+            applied.revived += part.revived;
+        }
+        applied.refused.extend(apart.refused.into_iter().map(|(entry, error)| {
+            let key = BuyerKey { product_code: product_code.clone(), buyer: entry.buyer };
+            Refused { buyer: Unsettled { key, marks: entry.settles }, error: error.in_full() }
+        }));
         if applied.changes > 0 {
             self.nudge_events();
         }
@@ -141,8 +163,9 @@ impl Store {
 fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
     let found: Option<(String, Option<String>, bool)> = connection
         .prepare_cached(
-            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT EXISTS
-                 (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code)
+            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT (
+                 EXISTS (SELECT 1 FROM subscription_signals s WHERE s.product_code = products.code)
+                 OR EXISTS (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code))
              FROM products WHERE code = ?1",
         )
         .and_then(|mut select| {
@@ -170,36 +193,31 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
     Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
 }
 
-fn apply_entry(
-    connection: &Connection,
-    product: &Product,
-    look: &Look,
-    entry: &LookEntry,
+/// What all entries of a look have in common.
+struct Looking<'a> {
+    product: &'a Product,
+    observed_at: Timestamp,
     patience: Patience,
     now: Timestamp,
+}
+
+fn apply_entry(
+    connection: &Connection,
+    looking: &Looking<'_>,
+    entry: &LookEntry,
     applied: &mut Applied,
 ) -> Result<(), StoreError> {
+    let Looking { product, observed_at, patience, now } = *looking;
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
     let newer = looked_at_in(connection, &key)?.filter(|last| *last <= now);
-    if newer.is_some_and(|last| last > look.observed_at) {
+    if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();
-    let account = match &entry.buyer {
-        BuyerRef::License(arn) => license_account_in(connection, arn)?,
-        BuyerRef::Account(_) | BuyerRef::CustomerIdentifier(_) => None,
-    };
-    let customers = resolve_customers(connection, &entry.buyer, account.as_ref(), grants, now)?;
-    let circle = if product.terms.has_contracts() {
-        // The answer is about the one name that AWS was asked by.
-        Circle::of(&entry.buyer)
-    } else {
-        Circle::of_buyer(connection, &entry.buyer, account)?
-    };
-    let held = held_in(connection, product, &circle, grants)?;
-    let licenses = licenses_in(connection, &product.code, &circle, grants, &held)?;
+    let Known { customers, circle, held, licenses } =
+        known_in(connection, product, &entry.buyer, grants, now)?;
     let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
     let decision = decide(&Situation {
         now,
@@ -221,99 +239,7 @@ fn apply_entry(
     for holder in listed.chain(held_by).chain(changed_by).collect::<BTreeSet<_>>() {
         applied.revived += revive_in(connection, &product.id, &holder, now)?;
     }
-    settle_buyer(connection, &key, entry, &decision, changed, look.observed_at)
-}
-
-/// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.
-struct Customers {
-    asked: CustomerId,
-    by_holder: BTreeMap<Holder, CustomerId>,
-}
-
-fn resolve_customers(
-    connection: &Connection,
-    buyer: &BuyerRef,
-    license_account: Option<&AccountId>,
-    grants: &[Grant],
-    now: Timestamp,
-) -> Result<Customers, StoreError> {
-    let mut by_holder = BTreeMap::new();
-    for grant in grants {
-        let Some(holder) = Holder::of_grant(grant).filter(|it| !by_holder.contains_key(it)) else {
-            continue;
-        };
-        let ids = AwsIds {
-            account_id: grant.account_id.clone(),
-            customer_identifier: grant.customer_identifier.clone(),
-            license_arn: grant.license_arn.clone(),
-        };
-        if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
-            by_holder.insert(holder, customer);
-        }
-    }
-    let mut ids = AwsIds::from(buyer);
-    // What was told of the licence's account names the buyer better than the licence does.
-    ids.account_id = ids.account_id.or_else(|| license_account.cloned());
-    let asked = resolve_customer_in(connection, &ids, now)?
-        .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
-    Ok(Customers { asked, by_holder })
-}
-
-fn license_account_in(
-    connection: &Connection,
-    arn: &LicenseArn,
-) -> Result<Option<AccountId>, StoreError> {
-    connection
-        .prepare_cached("SELECT account_id FROM licenses WHERE license_arn = ?1")
-        .and_then(|mut select| {
-            select.query_row([arn.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
-        })
-        .map(|found| found.flatten().map(AccountId::new))
-        .during("read a licence's account")
-}
-
-/// What we hold for this buyer: by every name of it, and by every holder that the rows name.
-fn held_in(
-    connection: &Connection,
-    product: &Product,
-    circle: &Circle,
-    grants: &[Grant],
-) -> Result<Vec<Subscription>, StoreError> {
-    let mut holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
-    holders.extend(circle.identifiers.iter().cloned().map(Holder::Buyer));
-    let mut found = Vec::new();
-    for holder in holders {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.holder = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, &holder.to_string())?);
-    }
-    for account in &circle.accounts {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, account.as_str())?);
-    }
-    if let Some(arn) = &circle.license {
-        let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
-             WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
-        found.extend(select_held(connection, product, statement, arn.as_str())?);
-    }
-    let held: BTreeMap<_, _> = found.into_iter().map(|it| (it.id.clone(), it)).collect();
-    Ok(held.into_values().collect())
-}
-
-fn select_held(
-    connection: &Connection,
-    product: &Product,
-    statement: &str,
-    value: &str,
-) -> Result<Vec<Subscription>, StoreError> {
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut select| {
-            let key = (product.code.as_str(), product.id.as_str(), value);
-            select.query_map(key, subscription_row)?.collect()
-        })
-        .during("read what a buyer holds")
+    settle_buyer(connection, &key, entry, &decision, changed, observed_at)
 }
 
 fn write_changes(
@@ -333,13 +259,7 @@ fn write_changes(
             Some(before) => touched(before.clone(), change.terms.clone(), now),
             None => Subscription {
                 id: new_subscription_id(),
-                customer_id: change
-                    .terms
-                    .holder
-                    .as_ref()
-                    .and_then(|holder| customers.by_holder.get(holder))
-                    .unwrap_or(&customers.asked)
-                    .clone(),
+                customer_id: customers.of(change.terms.holder.as_ref()).clone(),
                 product_id: Some(product.id.clone()),
                 product_code: Some(product.code.clone()),
                 source: Source::Aws,

@@ -4,6 +4,7 @@
 
 mod access;
 mod agreements;
+mod apart;
 mod apply_plan;
 mod assigning;
 mod backup;
@@ -32,6 +33,7 @@ mod identities;
 mod importing;
 mod integration;
 mod joining;
+mod known;
 mod licenses;
 mod licensing;
 mod looks;
@@ -71,7 +73,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use access::bounds;
@@ -79,7 +81,7 @@ pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, P
 pub use agreements::AgreementLook;
 pub use backup::back_up;
 pub use balance::Balance;
-pub use buyers::{BuyerCounts, DueBuyer};
+pub use buyers::{BuyerCounts, DueBuyer, Unsettled};
 pub use catalogue::{Applying, CatalogueError};
 pub use changes::{Changes, News, Used};
 pub use closing::{Closed, Closing};
@@ -93,7 +95,7 @@ pub use identities::AwsIds;
 pub use importing::{ImportError, ImportProduct};
 pub use integration::IntegrationRow;
 pub use licensing::{LicensingError, LicensingView, Unlicensed};
-pub use looks::{Applied, Look, LookEntry};
+pub use looks::{Applied, Look, LookEntry, Refused};
 pub use mapping::{Mapped, MappingLine, RefusedLine};
 pub use metering::{AttemptRow, RecordFilter, RecordRow};
 pub use notifications::{Incoming, NotificationRow, Recorded};
@@ -182,6 +184,22 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether the database refused what was to be written, rather than failing to write.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Sql { source, .. } = self else { return false };
+        source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+    }
+
+    /// What happened, with what SQLite said of it.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Sql { source, .. } => format!("{self}: {source}"),
+            error => error.to_string(),
+        }
+    }
 }
 
 /// Gives SQLite errors the name of the operation that met them.

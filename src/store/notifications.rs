@@ -53,6 +53,14 @@ pub struct Recorded {
     pub quarantined: usize,
 }
 
+impl Recorded {
+    fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.duplicates += other.duplicates;
+        self.quarantined += other.quarantined;
+    }
+}
+
 /// A notification as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NotificationRow {
@@ -99,22 +107,37 @@ impl NotificationRow {
 
 impl Store {
     /// Records a batch: each message once, with the facts that it tells and the mark on its buyer. `Ok`
-    /// means that all of it is on disk, so that the batch may leave the queue.
+    /// means that all of it is on disk, so that the batch may leave the queue. What says something that the database
+    /// refuses is quarantined, since it would come back for ever.
     pub async fn record_notifications(
         &self,
         batch: Vec<Incoming>,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
         let told = batch.iter().any(tells);
-        let recorded = self
-            .write(move |connection| {
+        let apart = self
+            .write_apart(batch, move |connection, batch| {
                 let mut recorded = Recorded::default();
-                for incoming in &batch {
-                    record(connection, incoming, now, &mut recorded)?;
+                for incoming in batch {
+                    record(connection, incoming, None, now, &mut recorded)?;
                 }
-                Ok::<_, StoreError>(recorded)
+                Ok(recorded)
             })
             .await?;
+        let mut recorded = Recorded::default();
+        for part in apart.done {
+            recorded.add(part);
+        }
+        for (incoming, error) in apart.refused {
+            let why = format!("what it says cannot be taken over: {}", error.in_full());
+            tracing::error!(why, "a notification is quarantined; please report it");
+            let set_aside = self.write(move |connection| {
+                let mut recorded = Recorded::default();
+                record(connection, &incoming, Some(why), now, &mut recorded)?;
+                Ok::<_, StoreError>(recorded)
+            });
+            recorded.add(set_aside.await?);
+        }
         if recorded.new > 0 {
             self.nudges().buyers.notify_one();
         }
@@ -261,9 +284,11 @@ pub(super) fn notification_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Noti
     })
 }
 
+/// Records a message; what it says is taken over unless there is a reason not to.
 fn record(
     connection: &Connection,
     incoming: &Incoming,
+    refused: Option<String>,
     now: Timestamp,
     recorded: &mut Recorded,
 ) -> Result<(), StoreError> {
@@ -292,12 +317,16 @@ fn record(
         return Ok(());
     }
     let seq = connection.last_insert_rowid();
-    let settled = match incoming {
-        Incoming::Unreadable { reason, .. } | Incoming::Untrusted { reason, .. } => {
-            recorded.quarantined += 1;
-            Settled::quarantined(reason.clone())
+    let quarantined = |recorded: &mut Recorded, reason| {
+        recorded.quarantined += 1;
+        Settled::quarantined(reason)
+    };
+    let settled = match (incoming, refused) {
+        (_, Some(reason)) => quarantined(recorded, reason),
+        (Incoming::Unreadable { reason, .. } | Incoming::Untrusted { reason, .. }, None) => {
+            quarantined(recorded, reason.clone())
         }
-        Incoming::Notification(it) => {
+        (Incoming::Notification(it), None) => {
             recorded.new += 1;
             take_over(connection, &it.meaning, it.at, now)?
         }

@@ -123,10 +123,15 @@ impl LicenseFacts {
         over.into_iter().chain(ended).min()
     }
 
+    /// Since when it, or its agreement, has been over.
+    pub(super) fn over_since(&self) -> Option<Timestamp> {
+        let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
+        self.over_at().or(ended.map(|(_, at)| *at))
+    }
+
     /// Until when it is kept although it is over, since its agreement goes on and its follower has not come.
     pub(super) fn awaits_follower(&self, now: Timestamp) -> Option<Timestamp> {
-        let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
-        let until = later(self.over_at().or(ended.map(|(_, at)| *at))?, FINAL_HOUR);
+        let until = later(self.over_since()?, FINAL_HOUR);
         (self.is_continued() && now < until).then_some(until)
     }
 

@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 mod licenses;
+mod signals;
 mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use licenses::{AgreementFacts, LicenseFacts};
+pub use signals::{SubscriptionMessage, SubscriptionSignal};
 use terms::{desired_terms, follower_in_force, handed_over};
 
 use super::notification::SubscriptionAction;
@@ -58,19 +60,6 @@ impl ProductTerms {
     }
 }
 
-/// The newest SNS subscription message about a legacy buyer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionSignal {
-    /// What it said.
-    pub action: SubscriptionAction,
-    /// Its own time.
-    pub at: Timestamp,
-    /// Whether the newest word on it was that a free trial applies.
-    pub free_trial: bool,
-    /// The first time that this buyer was ever told to be subscribed.
-    pub first_success_at: Option<Timestamp>,
-}
-
 /// Everything the decision rests on.
 #[derive(Debug)]
 pub struct Situation<'a> {
@@ -84,7 +73,7 @@ pub struct Situation<'a> {
     pub held: &'a [Subscription],
     /// Every row that AWS lists for this buyer; `None` where no API can tell.
     pub answer: Option<&'a [Grant]>,
-    /// The newest subscription message by legacy buyer.
+    /// What was told of subscriptions, by legacy buyer.
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
     pub licenses: &'a [LicenseFacts],
@@ -222,16 +211,64 @@ fn settle_holder(
     for held in leftover {
         end_missing(situation, holder, held, decision);
     }
+    if !situation.product.has_contracts() {
+        return;
+    }
     // A contract that ended by date may have been renewed a moment ago.
-    let recently_expired = |held: &&&Subscription| {
-        held.terms.status == Status::Expired
-            && held.terms.ended_at.is_some_and(|at| {
-                situation.now.duration_since(at) < situation.patience.expiry_grace
-            })
-    };
-    if situation.product.has_contracts() && ended.iter().any(|held| recently_expired(&held)) {
+    if ended.iter().any(|held| has_just_expired(situation, &held.terms)) {
         look_again(decision, situation.now, RENEWAL_CHECK);
     }
+    for held in ended {
+        reconsider_ended(situation, held, decision);
+    }
+}
+
+fn has_just_expired(situation: &Situation<'_>, terms: &Terms) -> bool {
+    terms.status == Status::Expired
+        && terms
+            .ended_at
+            .is_some_and(|at| situation.now.duration_since(at) < situation.patience.expiry_grace)
+}
+
+/// That a licence's agreement goes on may be told after the licence's end. What ended with it then stands as if it had
+/// been told before.
+fn reconsider_ended(situation: &Situation<'_>, held: &Subscription, decision: &mut Decision) {
+    let terms = &held.terms;
+    let (Some(Holder::License(arn)), None) = (&terms.holder, &terms.renewed_by) else { return };
+    let Some(facts) = situation.license(arn) else { return };
+    let ended_with_it = terms.ended_at >= facts.over_since() || has_just_expired(situation, terms);
+    if situation.answer.is_none() || facts.over_since().is_none() || !ended_with_it {
+        return;
+    }
+    let after = gone_on(situation, facts, terms, decision).or_else(|| {
+        let over = facts.is_continued() && terms.status == Status::Canceled;
+        over.then(|| Terms { status: Status::Expired, ..terms.clone() })
+    });
+    if let Some(terms) = after.filter(|after| after != terms) {
+        decision.changes.push(Change { id: Some(held.id.clone()), terms });
+    }
+}
+
+/// How something stands that AWS does not list, if it went on under another licence, or is about to.
+fn gone_on(
+    situation: &Situation<'_>,
+    facts: &LicenseFacts,
+    terms: &Terms,
+    decision: &mut Decision,
+) -> Option<Terms> {
+    let now = situation.now;
+    if let Some(new) = follower_in_force(situation, facts) {
+        return Some(handed_over(terms.clone(), Some(facts), new, now));
+    }
+    let until = facts.awaits_follower(now)?;
+    look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
+    Some(Terms {
+        status: Status::Ending,
+        ends_at: Some(until),
+        missing_since: None,
+        ended_at: None,
+        ..terms.clone()
+    })
 }
 
 fn propose(
@@ -283,16 +320,9 @@ fn end_missing(
     }
     let now = situation.now;
     let facts = held.terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
-    let follower = facts.and_then(|facts| follower_in_force(situation, facts));
-    let awaited = facts.and_then(|facts| facts.awaits_follower(now));
     let mut terms = held.terms.clone();
-    if let Some(new) = follower {
-        terms = handed_over(terms, facts, new, now);
-    } else if let Some(until) = awaited {
-        terms.status = Status::Ending;
-        terms.ends_at = Some(until);
-        terms.missing_since = None;
-        look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
+    if let Some(after) = facts.and_then(|facts| gone_on(situation, facts, &terms, decision)) {
+        terms = after;
     } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
         terms.status = status;
         terms.ended_at = Some(at);

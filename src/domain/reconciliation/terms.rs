@@ -180,16 +180,13 @@ fn bought(value: &GrantValue) -> Option<Quantity> {
 }
 
 fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Terms {
-    let signal = situation.signals.get(&holder);
+    let told = situation.signals.get(&holder);
+    // Of an earlier contract nothing counts for this one.
+    let signal = told.filter(|signal| !is_of_earlier(situation, &holder, signal));
     let facts = grant.license_arn.as_ref().and_then(|arn| situation.license(arn));
     let agreement = facts.and_then(|facts| facts.agreement.as_ref());
     let leaving = facts.is_some_and(|facts| facts.departure(situation.now).is_some())
-        || signal.is_some_and(|signal| {
-            matches!(
-                signal.action,
-                SubscriptionAction::UnsubscribePending | SubscriptionAction::UnsubscribeSuccess
-            )
-        })
+        || signal.is_some_and(|signal| signal.action.is_end())
         || grant.expires_at.is_some_and(|at| at <= situation.now);
     let trial = signal.is_some_and(|signal| signal.free_trial);
     let terms = Terms {
@@ -206,7 +203,8 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
         },
         starts_at: agreement
             .and_then(|agreement| agreement.starts_at)
-            .or_else(|| signal.and_then(|signal| signal.first_success_at)),
+            .or_else(|| signal.and_then(|signal| signal.begun_at))
+            .or_else(|| told_anew(situation, &holder)),
         ends_at: grant.expires_at,
         missing_since: None,
         ended_at: None,
@@ -221,6 +219,48 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
     }
 }
 
+/// Whether the newest message about a buyer's subscription is the end of an earlier one: from before what is held now
+/// began, or before all of it ended; or nothing is held, and AWS lists it well after an end should have come true.
+fn is_of_earlier(situation: &Situation<'_>, holder: &Holder, signal: &SubscriptionSignal) -> bool {
+    if !signal.action.is_end() {
+        return false;
+    }
+    let live = held_by(situation, holder).filter(|terms| terms.ended_at.is_none());
+    if let Some(start) = live.filter_map(|terms| terms.starts_at).min() {
+        return signal.at < start;
+    }
+    match left_at(situation, holder) {
+        Some(left_at) => signal.at <= left_at,
+        None => situation.now >= overdue(situation, signal),
+    }
+}
+
+/// When a buyer who holds nothing any more was told to hold something again.
+fn told_anew(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
+    let left_at = left_at(situation, holder)?;
+    situation.told_at.filter(|at| *at > left_at && *at <= situation.now)
+}
+
+/// When the last of what a holder held ended; none while something lives.
+fn left_at(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
+    let ends = held_by(situation, holder).map(|terms| terms.ended_at);
+    ends.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+fn held_by<'a>(
+    situation: &'a Situation<'_>,
+    holder: &'a Holder,
+) -> impl Iterator<Item = &'a Terms> {
+    let held = situation.held.iter().map(|held| &held.terms);
+    held.filter(move |terms| terms.holder.as_ref() == Some(holder))
+}
+
+/// When an end that was announced should have come true, whether that was told or not.
+fn overdue(situation: &Situation<'_>, signal: &SubscriptionSignal) -> Timestamp {
+    let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
+    last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX)
+}
+
 /// Legacy pay-as-you-go: no API can tell, so the newest message by its own time does.
 fn signalled_terms(
     situation: &Situation<'_>,
@@ -229,8 +269,7 @@ fn signalled_terms(
 ) -> Terms {
     let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     // `unsubscribe-success` may never come. Past the last hour and the grace, the announcement is enough.
-    let over =
-        last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX);
+    let over = overdue(situation, signal);
     let (status, ends_at, ended_at) = match signal.action {
         SubscriptionAction::Success if signal.free_trial => (Status::Trialing, None, None),
         SubscriptionAction::Success => (Status::Active, None, None),
@@ -250,7 +289,7 @@ fn signalled_terms(
         plan_id: situation.product.usage_plan.clone(),
         quantity: None,
         status,
-        starts_at: signal.first_success_at,
+        starts_at: signal.begun_at,
         ends_at,
         missing_since: None,
         ended_at,

@@ -74,7 +74,7 @@ fn signal(action: SubscriptionAction, offset: &str) -> BTreeMap<Holder, Subscrip
         action,
         at: at(offset),
         free_trial: false,
-        first_success_at: Some(at("-24h")),
+        begun_at: Some(at("-24h")),
     };
     [(buyer(), signal)].into()
 }
@@ -251,6 +251,74 @@ fn what_aws_still_lists_after_its_date_is_kept_for_the_grace() {
     world.contract_look(&grant, "0s");
     world.contract_look(&grant, "3h");
     assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired"]);
+}
+
+/// What was told of a buyer who subscribed long ago and left.
+fn gone(offset: &str) -> BTreeMap<Holder, SubscriptionSignal> {
+    let signal = SubscriptionSignal {
+        action: SubscriptionAction::UnsubscribeSuccess,
+        at: at(offset),
+        free_trial: true,
+        begun_at: Some(at("-8760h")),
+    };
+    [(buyer(), signal)].into()
+}
+
+#[test]
+fn the_end_of_an_earlier_contract_says_nothing_about_the_next() {
+    let mut world = World::default();
+    let (product, told) = (contract(), gone("-4380h"));
+    world.look(&product, Some(&[legacy_grant("basic", 1, "1h")]), &gone("-8760h"), &[], "-8000h");
+    world.look(&product, Some(&[]), &told, &[], "-4380h");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 canceled"]);
+
+    // Back, as only AWS's list tells; another dimension comes later, and an upgrade.
+    let day = [legacy_grant("basic", 1, "8760h")];
+    let back = world.look(&product, Some(&day), &told, &[], "0s");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active"]);
+    assert_eq!(world.held[0].terms.starts_at, Some(now()), "it starts anew");
+    assert_eq!(back.look_again_at, Some(at("8760h")), "nothing is to be looked for soon");
+    let again = world.look(&product, Some(&day), &told, &[], "1m");
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
+    let more = [legacy_grant("pro", 1, "8760h"), legacy_grant("seats", 5, "8760h")];
+    world.look(&product, Some(&more), &told, &[], "1h");
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 active", "sub-2 plan-seats x5 active"]);
+
+    // One empty answer does not end it, an end of its own does.
+    world.look(&product, Some(&[]), &told, &[], "2h");
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 active", "sub-2 plan-seats x5 active"]);
+    world.look(&product, Some(&more), &gone("3h"), &[], "3h");
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 ending", "sub-2 plan-seats x5 ending"]);
+    world.look(&product, Some(&[]), &gone("3h"), &[], "3h1m");
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 canceled", "sub-2 plan-seats x5 canceled"]);
+}
+
+#[test]
+fn an_end_that_aws_has_not_borne_out_for_long_is_an_earlier_contracts() {
+    for (told, expected) in [("-5m", "ending"), ("-90m", "ending"), ("-3h", "active")] {
+        let mut world = World::default();
+        let listed = [legacy_grant("basic", 1, "8760h")];
+        world.look(&contract(), Some(&listed), &gone(told), &[], "0s");
+        assert_eq!(world.shown(), [format!("sub-1 plan-basic x1 {expected}")], "told at {told}");
+    }
+}
+
+#[test]
+fn a_contract_starts_anew_when_it_was_told() {
+    let mut world = World::default();
+    world.contract_look(&[legacy_grant("basic", 1, "1h")], "-8000h");
+    world.look(&contract(), Some(&[]), &gone("-4380h"), &[], "-4380h");
+    let decision = decide(&Situation {
+        now: now(),
+        patience: patience(),
+        product: &contract(),
+        held: &world.held,
+        answer: Some(&[legacy_grant("basic", 1, "8760h")]),
+        signals: &gone("-4380h"),
+        licenses: &[],
+        told_at: Some(at("-10m")),
+    });
+    assert_eq!(decision.changes[0].terms.starts_at, Some(at("-10m")));
 }
 
 #[test]

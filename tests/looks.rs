@@ -14,12 +14,12 @@ use marketd::domain::notification::{
 };
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
-    AccountId, AgreementId, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, EntityId,
-    Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
+    AccountId, AgreementId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey,
+    EntityId, Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
-    AgreementLook, Applied, AwsIds, CustomerFilter, ImportProduct, Incoming, Listing, Look,
-    LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
+    AgreementLook, Applied, AwsIds, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing,
+    Look, LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
 };
 use support::seller::patience;
 
@@ -438,4 +438,28 @@ fn orders_of(count: usize) -> Vec<Vec<usize>> {
         (0..count).map(put).collect()
     };
     shorter.iter().flat_map(with_last).collect()
+}
+
+#[tokio::test]
+async fn news_that_comes_during_a_look_that_fails_does_not_wait_for_its_retry() {
+    let seller = Seller::of_usage().await;
+    let key = BuyerKey {
+        product_code: ProductCode::new(CODE),
+        buyer: BuyerRef::Account(AccountId::new(ACCOUNT)),
+    };
+    let due = async || seller.store.take_due_buyers(seller.now, 10).await.unwrap();
+    let fail = async |looked: &DueBuyer| {
+        let failed = vec![(looked.unsettled(), "AWS is down".to_owned())];
+        let wait = |_| SignedDuration::from_mins(15);
+        seller.store.postpone_buyers(failed, wait, seller.now).await.unwrap();
+    };
+    seller.store.mark_buyer_dirty(key.clone(), seller.now).await.unwrap();
+    let first = due().await.remove(0);
+    seller.store.mark_buyer_dirty(key, seller.now).await.unwrap();
+    fail(&first).await;
+    let again = due().await;
+    assert_eq!(again.len(), 1, "nobody has looked since the second news");
+    assert_eq!(seller.store.buyer_counts(seller.now).await.unwrap().failing, 1);
+    fail(&again[0]).await;
+    assert!(due().await.is_empty(), "once, since AWS may be down for everybody");
 }

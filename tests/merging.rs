@@ -330,3 +330,52 @@ async fn three_ids_of_one_buyer_lead_to_one_customer() {
     books.run_pass().await;
     assert_eq!(books.billed(), ["09 gb 3 product"]);
 }
+
+#[tokio::test]
+async fn a_legacy_buyer_of_several_licences_is_metered_under_none_of_them() {
+    // What is sold beside the legacy buyer's: licence and dimension of each; which of them was told; whether one names it.
+    type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, bool);
+    let rows: [Row<'_>; 5] = [
+        (&[("l-1", "basic")], None, true),
+        (&[("l-1", "basic"), ("l-1", "pro")], None, true),
+        (&[("l-1", "basic"), ("l-2", "basic")], None, false),
+        (&[("l-2", "basic"), ("l-1", "basic")], None, false),
+        (&[("l-1", "basic"), ("l-2", "basic")], Some("l-1"), false),
+    ];
+    for (sold, told, ready) in rows {
+        let books = Books::open(26, "Acme Meter", 1).await;
+        let customer = books.customer(0).await;
+        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+        for (number, (license, dimension)) in sold.iter().enumerate() {
+            file.execute(
+                "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn,
+                     dimension, status, starts_at_ms, created_at_ms, updated_at_ms)
+                 VALUES (?1, ?2, ?3, 'aws', 'license:' || ?4, ?5, ?4, ?6, 'active', 0, 0, 0)",
+                (
+                    format!("sub_{number}"),
+                    customer.as_str(),
+                    &books.product.entity_id,
+                    license,
+                    account(0),
+                    dimension,
+                ),
+            )
+            .unwrap();
+        }
+        if let Some(license) = told {
+            file.execute(
+                "INSERT INTO licenses (license_arn, product_code, account_id) VALUES (?1, ?2, ?3)",
+                (license, &books.product.product_code, account(0)),
+            )
+            .unwrap();
+            let linked = "INSERT OR IGNORE INTO identities (kind, value, customer_id) VALUES ('account_id', ?1, ?2)";
+            file.execute(linked, (account(0), customer.as_str())).unwrap();
+        }
+        let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
+        assert_eq!(
+            (view.ready == 1, view.without_license == 0),
+            (ready, ready),
+            "{sold:?} {told:?}: {view:?}"
+        );
+    }
+}

@@ -47,13 +47,15 @@ impl BuyerRef {
     /// The buyer that a grant belongs to, by the id that names it best: a legacy name where AWS still
     /// gives one, else the account, which joins its licences.
     pub fn of_grant(grant: &Grant) -> Option<Self> {
-        if let Some(id) = &grant.customer_identifier {
-            return Some(Self::CustomerIdentifier(id.clone()));
-        }
-        if let Some(id) = &grant.account_id {
-            return Some(Self::Account(id.clone()));
-        }
-        grant.license_arn.clone().map(Self::License)
+        Self::all_of_grant(grant).next()
+    }
+
+    /// The buyer that a grant belongs to, by every id that it is listed for, the best first.
+    pub fn all_of_grant(grant: &Grant) -> impl Iterator<Item = Self> {
+        let identifier = grant.customer_identifier.clone().map(Self::CustomerIdentifier);
+        let account = grant.account_id.clone().map(Self::Account);
+        let license = grant.license_arn.clone().map(Self::License);
+        [identifier, account, license].into_iter().flatten()
     }
 }
 

@@ -140,14 +140,7 @@ impl Reconciler {
             get_entitlements(&self.aws.clients(), product_code, EntitlementFilter::Everything)
                 .await;
         self.report(outcome.as_ref().map(drop));
-        let mut by_buyer: BTreeMap<BuyerRef, Vec<Grant>> =
-            held.into_iter().map(|buyer| (buyer, Vec::new())).collect();
-        for grant in outcome? {
-            if let Some(buyer) = BuyerRef::of_grant(&grant) {
-                by_buyer.entry(buyer).or_default().push(grant);
-            }
-        }
-        let mut entries: Vec<LookEntry> = by_buyer
+        let mut entries: Vec<LookEntry> = by_buyer(held, outcome?)
             .into_iter()
             .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })
             .collect();
@@ -163,6 +156,24 @@ impl Reconciler {
     }
 }
 
+/// The rows of each buyer: of those who hold something, and of whoever a row names best. Each has all that AWS would list
+/// if asked for it, though a row may name another better: what is left out would be taken for ended.
+fn by_buyer(held: Vec<BuyerRef>, grants: Vec<Grant>) -> BTreeMap<BuyerRef, Vec<Grant>> {
+    let mut by_buyer: BTreeMap<BuyerRef, Vec<Grant>> = held
+        .into_iter()
+        .chain(grants.iter().filter_map(BuyerRef::of_grant))
+        .map(|it| (it, Vec::new()))
+        .collect();
+    for grant in grants {
+        for buyer in BuyerRef::all_of_grant(&grant) {
+            if let Some(rows) = by_buyer.get_mut(&buyer) {
+                rows.push(grant.clone());
+            }
+        }
+    }
+    by_buyer
+}
+
 fn note_failure(
     outcome: Result<(), SweepError>,
     product_code: &ProductCode,
@@ -176,5 +187,46 @@ fn note_failure(
             swept.failed.push((product_code.clone(), error.to_string()));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CustomerIdentifier, DimensionKey, GrantValue, LicenseArn};
+
+    fn grant(identifier: Option<&str>, account: Option<&str>, arn: &str) -> Grant {
+        Grant {
+            product_code: ProductCode::new("code"),
+            dimension: DimensionKey::new("basic"),
+            customer_identifier: identifier.map(CustomerIdentifier::new),
+            account_id: account.map(AccountId::new),
+            license_arn: Some(LicenseArn::new(arn)),
+            value: GrantValue::Integer(1),
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn each_buyer_has_the_rows_that_aws_would_list_for_it() {
+        let legacy = BuyerRef::CustomerIdentifier(CustomerIdentifier::new("x"));
+        let account = BuyerRef::Account(AccountId::new("1"));
+        let license = BuyerRef::License(LicenseArn::new("l-3"));
+        let grants = vec![
+            grant(Some("x"), Some("1"), "l-1"),
+            grant(None, Some("1"), "l-2"),
+            grant(None, Some("2"), "l-3"),
+            grant(Some("y"), Some("3"), "l-4"),
+        ];
+        let found = by_buyer(vec![license.clone()], grants);
+        let rows = |buyer: &BuyerRef| -> Vec<String> {
+            let arns = found[buyer].iter().filter_map(|row| row.license_arn.as_ref());
+            arns.map(|arn| arn.as_str().to_owned()).collect()
+        };
+        assert_eq!(rows(&legacy), ["l-1"]);
+        assert_eq!(rows(&account), ["l-1", "l-2"], "also what is named better by another name");
+        assert_eq!(rows(&license), ["l-3"], "also what is known by more than the licence by now");
+        let third = BuyerRef::Account(AccountId::new("3"));
+        assert!(!found.contains_key(&third), "who is named better and holds nothing else");
     }
 }

@@ -51,15 +51,17 @@ impl Borne {
 }
 
 /// Joins what names a subscription `s` of product `p` by licence. A legacy buyer's may have become a licence, which is
-/// known by a subscription `l` of its own; or else by `k`, what was told of the licence itself, where it is the only
-/// one of the buyer's account that may be in force. That is asked only where hours may be metered so.
+/// known by subscriptions of its own, of which `l` is one; or, where there are none, by `k`, what was told of the licence
+/// itself. Either names it only if it is the one licence that it can be: to bill another is worse than to wait. What was
+/// told is asked only where hours may be metered so.
 macro_rules! naming {
     ($where:literal) => {
         concat!(
             " LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
-                 SELECT b.rowid FROM subscriptions b
+                 SELECT min(b.rowid) FROM subscriptions b
                  WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
-                   AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL LIMIT 1)
+                   AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL
+                 HAVING min(b.license_arn) = max(b.license_arn))
              LEFT JOIN licenses k ON ",
             $where,
             " AND l.rowid IS NULL AND k.license_arn = ifnull(s.license_arn, (
@@ -67,6 +69,9 @@ macro_rules! naming {
                  JOIN licenses f ON f.account_id = i.value AND f.product_code = p.code
                  LEFT JOIN agreements a ON a.agreement_id = f.agreement_id
                  WHERE i.customer_id = s.customer_id AND i.kind = 'account_id' AND a.ended_status IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM subscriptions b
+                       WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
+                         AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL)
                    AND f.change IS NOT 'deprovisioned'
                    AND ifnull(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
                  HAVING count(*) = 1)) "

@@ -95,24 +95,31 @@ fn postpone_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let key = &buyer.key;
-    let (id, attempts): (i64, u32) = connection
+    let (id, attempts, marks): (i64, u32, i64) = connection
         .prepare_cached(
             "INSERT INTO buyers (product_code, kind, value, attempts, last_error)
              VALUES (?1, ?2, ?3, 1, ?4)
              ON CONFLICT (product_code, kind, value) DO UPDATE SET
                  attempts = attempts + 1, last_error = excluded.last_error
-             RETURNING id, attempts",
+             RETURNING id, attempts, marks",
         )
         .and_then(|mut upsert| {
             let (code, kind, value) =
                 (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
-            upsert.query_row((code, kind, value, error), |row| Ok((row.get(0)?, row.get(1)?)))
+            upsert.query_row((code, kind, value, error), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
         })
         .during("keep a failed look")?;
     let at = now.saturating_add(wait(attempts.saturating_sub(1))).unwrap_or(Timestamp::MAX);
+    // News that came meanwhile stays due as it is: if the look at that fails too, it waits.
+    let nothing_new = buyer.marks == Some(marks);
     connection
-        .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE id = ?1")
-        .and_then(|mut update| update.execute((id, millis(at))))
+        .prepare_cached(
+            "UPDATE buyers SET due_at_ms = CASE WHEN ?3 THEN ?2 ELSE min(ifnull(due_at_ms, ?2), ?2) END
+             WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((id, millis(at), nothing_new)))
         .during("postpone a buyer")?;
     Ok(())
 }

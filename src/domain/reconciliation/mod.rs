@@ -186,29 +186,22 @@ fn settle_holder(
     let (mut live, mut ended): (Vec<&Subscription>, Vec<&Subscription>) =
         held.iter().copied().partition(|held| held.terms.ended_at.is_none());
 
-    // The same dimension is the same subscription, first among the live ones, then among those that ended.
     let mut pairs: Vec<(Option<&Subscription>, Terms)> = Vec::new();
-    for pool in [&mut live, &mut ended] {
-        wanted.retain(|terms| {
-            let Some(at) = pool.iter().position(|held| held.terms.dimension == terms.dimension)
-            else {
-                return true;
-            };
-            pairs.push((Some(pool.remove(at)), terms.clone()));
-            false
-        });
-    }
-    // What AWS lists no more and what it lists newly, within one holder, is an upgrade. With AWS's word
-    // missing altogether nothing is paired: that is an end, not a change.
+    pair_by_dimension(&mut wanted, &mut live, &mut pairs);
+    // What AWS lists no more and what it lists newly, within one holder, is an upgrade, also to what was held before;
+    // of several that come, such a one may as well have come back. With AWS's word missing altogether nothing is
+    // paired: that is an end, not a change.
+    let was_held = |terms: &Terms| ended.iter().any(|held| held.terms.dimension == terms.dimension);
+    wanted.sort_by_key(was_held);
     live.sort_by(|a, b| a.terms.dimension.cmp(&b.terms.dimension));
-    let mut leftover = live.into_iter();
-    for terms in wanted {
-        pairs.push((leftover.next(), terms));
-    }
+    let upgraded = wanted.len().min(live.len());
+    pairs.extend(live.drain(..upgraded).map(Some).zip(wanted.drain(..upgraded)));
+    pair_by_dimension(&mut wanted, &mut ended, &mut pairs);
+    pairs.extend(wanted.into_iter().map(|terms| (None, terms)));
     for (held, terms) in pairs {
         propose(situation, held, terms, decision);
     }
-    for held in leftover {
+    for held in live {
         end_missing(situation, holder, held, decision);
     }
     if !situation.product.has_contracts() {
@@ -221,6 +214,19 @@ fn settle_holder(
     for held in ended {
         reconsider_ended(situation, held, decision);
     }
+}
+
+/// The same dimension is the same subscription.
+fn pair_by_dimension<'a>(
+    wanted: &mut Vec<Terms>,
+    pool: &mut Vec<&'a Subscription>,
+    pairs: &mut Vec<(Option<&'a Subscription>, Terms)>,
+) {
+    wanted.retain(|terms| {
+        let same = pool.iter().position(|held| held.terms.dimension == terms.dimension);
+        pairs.extend(same.map(|at| (Some(pool.remove(at)), terms.clone())));
+        same.is_none()
+    });
 }
 
 fn has_just_expired(situation: &Situation<'_>, terms: &Terms) -> bool {

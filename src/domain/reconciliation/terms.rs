@@ -107,7 +107,7 @@ fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> 
     })
 }
 
-/// One sale, told by SNS and by licence: the newest word on its end counts.
+/// One sale, told by SNS and by licence: the newest word on its end counts, or on its coming back.
 fn told_twice(
     by_signal: Terms,
     signal: &SubscriptionSignal,
@@ -123,10 +123,16 @@ fn told_twice(
     let Some(by_license) = by_license else { return terms };
     let left = facts.agreement.as_ref().and_then(AgreementFacts::departed_at);
     let told_at = facts.over_at().into_iter().chain(left).min();
-    if told_at.is_some_and(|at| at > signal.at) {
+    // Bought anew since, which SNS has not told or will not.
+    let returned = by_license.status.is_live() && facts.live_since() > Some(signal.at);
+    let returned = returned && signal.action != SubscriptionAction::Success;
+    if returned || told_at.is_some_and(|at| at > signal.at) {
         terms.status = by_license.status;
         terms.ends_at = by_license.ends_at;
         terms.ended_at = by_license.ended_at;
+    }
+    if returned {
+        terms.starts_at = by_license.starts_at;
     }
     terms
 }

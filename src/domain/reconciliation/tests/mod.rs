@@ -192,6 +192,24 @@ fn a_contract_lives_by_what_aws_lists() {
 }
 
 #[test]
+fn an_upgrade_to_a_plan_that_was_held_before_is_an_upgrade() {
+    let mut world = World::default();
+    world.contract_look(&[legacy_grant("basic", 1, "8760h"), legacy_grant("pro", 1, "2h")], "0s");
+    world.contract_look(&[legacy_grant("basic", 1, "8760h")], "2h");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 active", "sub-2 plan-pro x1 expired"]);
+    world.contract_look(&[legacy_grant("pro", 1, "8760h")], "100h");
+    assert_eq!(world.shown(), ["sub-1 plan-pro x1 active", "sub-2 plan-pro x1 expired"]);
+
+    // Of two that come, the one that was held before is not what another goes over to.
+    let mut world = World::default();
+    world.contract_look(&[legacy_grant("basic", 1, "8760h"), legacy_grant("pro", 1, "2h")], "0s");
+    world.contract_look(&[legacy_grant("basic", 1, "8760h")], "2h");
+    let both = [legacy_grant("pro", 1, "8760h"), legacy_grant("seats", 2, "8760h")];
+    world.contract_look(&both, "100h");
+    assert_eq!(world.shown(), ["sub-1 plan-seats x2 active", "sub-2 plan-pro x1 active"]);
+}
+
+#[test]
 fn the_longer_term_counts_where_aws_lists_two() {
     let mut world = World::default();
     world.contract_look(&[legacy_grant("seats", 5, "1h"), legacy_grant("seats", 7, "8760h")], "0s");

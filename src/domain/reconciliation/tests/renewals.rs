@@ -399,6 +399,35 @@ fn a_sale_that_is_told_in_both_forms_is_one_subscription() {
 }
 
 #[test]
+fn a_buyer_in_both_forms_comes_back_by_a_licence_alone() {
+    use SubscriptionAction::{Fail, UnsubscribePending, UnsubscribeSuccess};
+    let old = || License::over("l-1", "-3h").on("a-1", "-8760h").ended("CANCELLED", "-3h");
+    let lives = |since: &str| License::updated("l-2", since).on("a-2", since);
+    let rows = [
+        (UnsubscribeSuccess, "-3h", lives("-1h"), "active"),
+        (UnsubscribePending, "-3h", lives("-1h"), "active"),
+        (Fail, "-3h", lives("-1h"), "active"),
+        (UnsubscribeSuccess, "-30m", lives("-1h"), "canceled"),
+        (UnsubscribePending, "-30m", lives("-1h"), "ending"),
+        (UnsubscribeSuccess, "-3h", lives("-2h").ended("CANCELLED", "-10m"), "ending"),
+        (UnsubscribeSuccess, "-3h", License::updated("l-2", "-1h").on("a-2", "24h"), "canceled"),
+    ];
+    for (action, told, license, expected) in rows {
+        let mut world = World::default();
+        let was = signal(SubscriptionAction::Success, "-24h");
+        let running = facts(vec![License::updated("l-1", "-24h").on("a-1", "-8760h")]);
+        world.look(&pay_as_you_go(), None, &was, &running, "-20h");
+        let since = license.facts.live_since();
+        let now_known = facts(vec![old(), license]);
+        world.look(&pay_as_you_go(), None, &signal(action, told), &now_known, "0s");
+        assert_eq!(named(&world)[0], format!("buyer-1 l-2 {expected}"), "{action:?} at {told}");
+        if expected == "active" {
+            assert_eq!(world.held[0].terms.starts_at, since);
+        }
+    }
+}
+
+#[test]
 fn what_was_taken_for_two_sales_becomes_one() {
     let licenses = || facts(vec![License::updated("l-1", "-24h").on("a-1", "-24h")]);
     let mut world = World::default();

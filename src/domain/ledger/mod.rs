@@ -79,6 +79,8 @@ pub enum Placement {
     Nonsense,
 }
 
+/// From the start of a month's last hour to the time on the first until which AWS takes it.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(7);
 /// What is so close to its hour's deadline would not be closed and sent before it.
 const SENDING_TIME: SignedDuration = SignedDuration::from_mins(5);
 /// 2000-01-01, in seconds since 1970.
@@ -94,6 +96,11 @@ pub fn place(at: Timestamp, now: Timestamp, window: SignedDuration) -> Placement
     }
     // A little ahead of us is our now.
     let hour = ClockHour::of(at.min(now));
+    // No deadline is sooner than this, and most usage is of the last hours: theirs need no calendar.
+    let surely = hour.start().saturating_add(window.min(SHORTEST)).unwrap_or(Timestamp::MAX);
+    if now < surely.saturating_sub(SENDING_TIME).unwrap_or(Timestamp::MIN) {
+        return Placement::Own(hour);
+    }
     if now.saturating_add(SENDING_TIME).is_ok_and(|sent| sent >= deadline(hour, window)) {
         Placement::Late(ClockHour::of(now))
     } else {

@@ -241,13 +241,9 @@ async fn whom_the_database_refuses_is_put_off_and_holds_up_nobody() {
     let seller = Seller::of_contracts().await;
     refuse(&seller, "subscriptions");
     let entry = |account: &str, arn: &str, settles| {
-        let account_id = Some(AccountId::new(account));
-        let row = Grant { account_id: account_id.clone(), ..granted(arn, "basic") };
-        LookEntry {
-            buyer: BuyerRef::Account(account_id.unwrap()),
-            settles,
-            answer: Some(vec![row]),
-        }
+        let account = AccountId::new(account);
+        let row = Grant { account_id: Some(account.clone()), ..granted(arn, "basic") };
+        LookEntry { buyer: BuyerRef::Account(account), settles, answer: Some(vec![row]) }
     };
     let (first, bad, last) = ("000000000001", "000000000002", "000000000003");
     let entries =

@@ -9,17 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+mod endings;
 mod licenses;
 mod signals;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+use endings::{end_missing, end_of_missing, has_just_expired, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
-use terms::{desired_terms, follower_in_force, handed_over};
+use terms::desired_terms;
 
-use super::notification::SubscriptionAction;
 use super::{
     DimensionKey, Grant, Holder, LicenseArn, PlanId, Status, Subscription, SubscriptionId, Terms,
 };
@@ -198,6 +199,7 @@ fn settle_holder(
     pairs.extend(live.drain(..upgraded).map(Some).zip(wanted.drain(..upgraded)));
     pair_by_dimension(&mut wanted, &mut ended, &mut pairs);
     pairs.extend(wanted.into_iter().map(|terms| (None, terms)));
+    let holds_nothing = pairs.is_empty() && live.is_empty();
     for (held, terms) in pairs {
         propose(situation, held, terms, decision);
     }
@@ -211,8 +213,8 @@ fn settle_holder(
     if ended.iter().any(|held| has_just_expired(situation, &held.terms)) {
         look_again(decision, situation.now, RENEWAL_CHECK);
     }
-    for held in ended {
-        reconsider_ended(situation, held, decision);
+    if holds_nothing {
+        reconsider_ended(situation, ended, decision);
     }
 }
 
@@ -227,54 +229,6 @@ fn pair_by_dimension<'a>(
         pairs.extend(same.map(|at| (Some(pool.remove(at)), terms.clone())));
         same.is_none()
     });
-}
-
-fn has_just_expired(situation: &Situation<'_>, terms: &Terms) -> bool {
-    terms.status == Status::Expired
-        && terms
-            .ended_at
-            .is_some_and(|at| situation.now.duration_since(at) < situation.patience.expiry_grace)
-}
-
-/// That a licence's agreement goes on may be told after the licence's end. What ended with it then stands as if it had
-/// been told before.
-fn reconsider_ended(situation: &Situation<'_>, held: &Subscription, decision: &mut Decision) {
-    let terms = &held.terms;
-    let (Some(Holder::License(arn)), None) = (&terms.holder, &terms.renewed_by) else { return };
-    let Some(facts) = situation.license(arn) else { return };
-    let ended_with_it = terms.ended_at >= facts.over_since() || has_just_expired(situation, terms);
-    if situation.answer.is_none() || facts.over_since().is_none() || !ended_with_it {
-        return;
-    }
-    let after = gone_on(situation, facts, terms, decision).or_else(|| {
-        let over = facts.is_continued() && terms.status == Status::Canceled;
-        over.then(|| Terms { status: Status::Expired, ..terms.clone() })
-    });
-    if let Some(terms) = after.filter(|after| after != terms) {
-        decision.changes.push(Change { id: Some(held.id.clone()), terms });
-    }
-}
-
-/// How something stands that AWS does not list, if it went on under another licence, or is about to.
-fn gone_on(
-    situation: &Situation<'_>,
-    facts: &LicenseFacts,
-    terms: &Terms,
-    decision: &mut Decision,
-) -> Option<Terms> {
-    let now = situation.now;
-    if let Some(new) = follower_in_force(situation, facts) {
-        return Some(handed_over(terms.clone(), Some(facts), new, now));
-    }
-    let until = facts.awaits_follower(now)?;
-    look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
-    Some(Terms {
-        status: Status::Ending,
-        ends_at: Some(until),
-        missing_since: None,
-        ended_at: None,
-        ..terms.clone()
-    })
 }
 
 fn propose(
@@ -312,75 +266,6 @@ fn propose(
     if held.is_none_or(|held| held.terms != terms) {
         decision.changes.push(Change { id: held.map(|held| held.id.clone()), terms });
     }
-}
-
-/// AWS does not list what we hold.
-fn end_missing(
-    situation: &Situation<'_>,
-    holder: &Holder,
-    held: &Subscription,
-    decision: &mut Decision,
-) {
-    if situation.product.has_contracts() && situation.answer.is_none() {
-        return;
-    }
-    let now = situation.now;
-    let facts = held.terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
-    let mut terms = held.terms.clone();
-    if let Some(after) = facts.and_then(|facts| gone_on(situation, facts, &terms, decision)) {
-        terms = after;
-    } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
-        terms.status = status;
-        terms.ended_at = Some(at);
-        if status == Status::Expired && now.duration_since(at) < situation.patience.expiry_grace {
-            look_again(decision, now, RENEWAL_CHECK);
-        }
-    } else {
-        let since = *terms.missing_since.get_or_insert(now);
-        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
-        look_again(decision, now, due.duration_since(now));
-    }
-    if terms != held.terms {
-        decision.changes.push(Change { id: Some(held.id.clone()), terms });
-    }
-}
-
-/// How and when something ended that AWS does not list, if that is certain.
-fn end_of_missing(
-    situation: &Situation<'_>,
-    holder: &Holder,
-    terms: &Terms,
-) -> Option<(Status, Timestamp)> {
-    let now = situation.now;
-    if let Some(end) = terms.ends_at.filter(|end| *end <= now) {
-        return Some((Status::Expired, end));
-    }
-    if let Some(at) = told_of_end(situation, holder, terms) {
-        return Some((Status::Canceled, at.min(now)));
-    }
-    is_second_look(situation, terms).then_some((Status::Canceled, now))
-}
-
-/// Whether an earlier look missed it too, long enough ago.
-fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
-    terms.missing_since.is_some_and(|since| {
-        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
-        situation.now >= due
-    })
-}
-
-/// When a notification said that this ended, if one did.
-fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
-    let by_signal = situation
-        .signals
-        .get(holder)
-        .filter(|signal| signal.action == SubscriptionAction::UnsubscribeSuccess)
-        // The end of an earlier subscription says nothing about this one.
-        .filter(|signal| terms.starts_at.is_none_or(|start| signal.at >= start))
-        .map(|signal| signal.at);
-    let by_license =
-        terms.license_arn.as_ref().and_then(|arn| situation.license(arn)?.departure(situation.now));
-    by_signal.or(by_license)
 }
 
 fn look_again(decision: &mut Decision, now: Timestamp, after: SignedDuration) {

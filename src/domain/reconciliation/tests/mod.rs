@@ -3,7 +3,7 @@
 mod renewals;
 
 use super::*;
-use crate::domain::notification::LicenseChange;
+use crate::domain::notification::{LicenseChange, SubscriptionAction};
 use crate::domain::{
     AccountId, AgreementId, CustomerId, CustomerIdentifier, GrantValue, ProductCode, ProductId,
     Source,

@@ -378,6 +378,38 @@ fn a_contract_whose_renewal_shows_late_has_no_gap() {
     }
 }
 
+#[test]
+fn only_what_ended_with_its_licence_comes_back_for_a_renewal_that_is_told_late() {
+    let rows = |dimensions: &[(&str, &str)]| -> Vec<Grant> {
+        let row = |(dimension, expires): &(&str, &str)| Grant {
+            expires_at: Some(at(expires)),
+            ..licensed_grant("l-1", dimension)
+        };
+        dimensions.iter().map(row).collect()
+    };
+    let mut world = World::default();
+    let look = |world: &mut World, grants: &[Grant], licenses: &[LicenseFacts], offset: &str| {
+        world.look(&contract(), Some(grants), &BTreeMap::new(), licenses, offset)
+    };
+    let year = "8760h";
+    look(&mut world, &rows(&[("basic", year), ("pro", "-20m"), ("seats", year)]), &[], "-9h");
+    // Seats are given up; pro expires, and basic becomes what pro was.
+    look(&mut world, &rows(&[("basic", year), ("pro", "-20m")]), &[], "-8h");
+    look(&mut world, &rows(&[("basic", year), ("pro", "-20m")]), &[], "-7h");
+    look(&mut world, &rows(&[("basic", year)]), &[], "-20m");
+    look(&mut world, &rows(&[("pro", year)]), &[], "-15m");
+    let gone = License::over("l-1", "-10m").on("a-1", "-8760h");
+    look(&mut world, &[], &[gone.facts.clone()], "-9m");
+    let ended =
+        ["sub-1 plan-pro x1 canceled", "sub-2 plan-pro x1 expired", "sub-3 plan-seats x1 canceled"];
+    assert_eq!(world.shown(), ended);
+    let renewed = gone.agreement(|it| it.followed = true);
+    look(&mut world, &[], &[renewed.facts], "0s");
+    let back =
+        ["sub-1 plan-pro x1 ending", "sub-2 plan-pro x1 expired", "sub-3 plan-seats x1 canceled"];
+    assert_eq!(world.shown(), back);
+}
+
 /// One sale, told by SNS under a name and by events under a licence.
 #[test]
 fn a_sale_that_is_told_in_both_forms_is_one_subscription() {

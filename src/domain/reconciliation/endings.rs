@@ -1,0 +1,147 @@
+//! How and when something ends that AWS does not list.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::terms::{follower_in_force, handed_over};
+use super::{Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, look_again};
+use crate::domain::notification::SubscriptionAction;
+use crate::domain::{Holder, Status, Subscription, Terms};
+
+/// AWS does not list what we hold.
+pub(super) fn end_missing(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    held: &Subscription,
+    decision: &mut Decision,
+) {
+    if situation.product.has_contracts() && situation.answer.is_none() {
+        return;
+    }
+    let now = situation.now;
+    let facts = held.terms.license_arn.as_ref().and_then(|arn| situation.license(arn));
+    let mut terms = held.terms.clone();
+    if let Some(after) = facts.and_then(|facts| gone_on(situation, facts, &terms, decision)) {
+        terms = after;
+    } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
+        terms.status = status;
+        terms.ended_at = Some(at);
+        if status == Status::Expired && now.duration_since(at) < situation.patience.expiry_grace {
+            look_again(decision, now, RENEWAL_CHECK);
+        }
+    } else {
+        let since = *terms.missing_since.get_or_insert(now);
+        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
+        look_again(decision, now, due.duration_since(now));
+    }
+    if terms != held.terms {
+        decision.changes.push(Change { id: Some(held.id.clone()), terms });
+    }
+}
+
+/// How and when something ended that AWS does not list, if that is certain.
+pub(super) fn end_of_missing(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    terms: &Terms,
+) -> Option<(Status, Timestamp)> {
+    let now = situation.now;
+    if let Some(end) = terms.ends_at.filter(|end| *end <= now) {
+        return Some((Status::Expired, end));
+    }
+    if let Some(at) = told_of_end(situation, holder, terms) {
+        return Some((Status::Canceled, at.min(now)));
+    }
+    is_second_look(situation, terms).then_some((Status::Canceled, now))
+}
+
+/// Whether an earlier look missed it too, long enough ago.
+fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
+    terms.missing_since.is_some_and(|since| {
+        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
+        situation.now >= due
+    })
+}
+
+/// When a notification said that this ended, if one did.
+fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
+    let by_signal = situation
+        .signals
+        .get(holder)
+        .filter(|signal| signal.action == SubscriptionAction::UnsubscribeSuccess)
+        // The end of an earlier subscription says nothing about this one.
+        .filter(|signal| terms.starts_at.is_none_or(|start| signal.at >= start))
+        .map(|signal| signal.at);
+    let by_license =
+        terms.license_arn.as_ref().and_then(|arn| situation.license(arn)?.departure(situation.now));
+    by_signal.or(by_license)
+}
+
+/// How something stands that AWS does not list, if it went on under another licence, or is about to.
+fn gone_on(
+    situation: &Situation<'_>,
+    facts: &LicenseFacts,
+    terms: &Terms,
+    decision: &mut Decision,
+) -> Option<Terms> {
+    let now = situation.now;
+    if let Some(new) = follower_in_force(situation, facts) {
+        return Some(handed_over(terms.clone(), Some(facts), new, now));
+    }
+    let until = facts.awaits_follower(now)?;
+    look_again(decision, now, until.duration_since(now).min(RENEWAL_CHECK));
+    Some(Terms {
+        status: Status::Ending,
+        ends_at: Some(until),
+        missing_since: None,
+        ended_at: None,
+        ..terms.clone()
+    })
+}
+
+/// That a licence's agreement goes on may be told after the licence's end. What ended with it then stands as if it had
+/// been told before; of each dimension that is what ended last.
+pub(super) fn reconsider_ended(
+    situation: &Situation<'_>,
+    mut ended: Vec<&Subscription>,
+    decision: &mut Decision,
+) {
+    ended.sort_by_key(|held| Reverse(held.terms.ended_at));
+    let mut dimensions = BTreeSet::new();
+    ended.retain(|held| dimensions.insert(&held.terms.dimension));
+    for held in ended {
+        let after = after_its_licence(situation, &held.terms, decision);
+        if let Some(terms) = after.filter(|after| *after != held.terms) {
+            decision.changes.push(Change { id: Some(held.id.clone()), terms });
+        }
+    }
+}
+
+fn after_its_licence(
+    situation: &Situation<'_>,
+    terms: &Terms,
+    decision: &mut Decision,
+) -> Option<Terms> {
+    let (Some(Holder::License(arn)), None) = (&terms.holder, &terms.renewed_by) else {
+        return None;
+    };
+    let facts = situation.license(arn).filter(|_| situation.answer.is_some())?;
+    let over_since = facts.over_since()?;
+    let ended_with_it = terms.ended_at.is_some_and(|at| at >= over_since);
+    if !ended_with_it && !has_just_expired(situation, terms) {
+        return None;
+    }
+    gone_on(situation, facts, terms, decision).or_else(|| {
+        let by_date = facts.is_continued() && terms.status == Status::Canceled;
+        by_date.then(|| Terms { status: Status::Expired, ..terms.clone() })
+    })
+}
+
+pub(super) fn has_just_expired(situation: &Situation<'_>, terms: &Terms) -> bool {
+    terms.status == Status::Expired
+        && terms
+            .ended_at
+            .is_some_and(|at| situation.now.duration_since(at) < situation.patience.expiry_grace)
+}

@@ -71,7 +71,7 @@ pub async fn get_entitlements(
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);
         }
-        token = next_page(OPERATION, token, page.next_token)?;
+        token = next_page(OPERATION, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(grants);
         }

@@ -164,13 +164,12 @@ impl Reconciler {
             }
             let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
             let open = filling.get(&question).and_then(|place| groups.get_mut(*place));
-            match open.filter(|group| group.buyers.len() < BUYERS_PER_LOOK) {
-                Some(group) => group.buyers.push(buyer),
-                None => {
-                    filling.insert(question, groups.len());
-                    let product_code = buyer.key.product_code.clone();
-                    groups.push(Group { product_code, buyers: vec![buyer] });
-                }
+            if let Some(group) = open.filter(|group| group.buyers.len() < BUYERS_PER_LOOK) {
+                group.buyers.push(buyer);
+            } else {
+                filling.insert(question, groups.len());
+                let product_code = buyer.key.product_code.clone();
+                groups.push(Group { product_code, buyers: vec![buyer] });
             }
         }
         groups.truncate(most);

@@ -49,7 +49,8 @@ pub enum News<'a> {
 }
 
 /// Who is told.
-pub(super) type Watcher = Arc<OnceLock<Box<dyn Fn(News<'_>) + Send + Sync>>>;
+pub(super) type Watcher = Arc<OnceLock<Watch>>;
+type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
@@ -73,7 +74,7 @@ pub(super) struct Mark {
 /// What is about to be committed.
 #[must_use]
 pub(super) struct Announced<'a> {
-    watcher: Option<&'a Box<dyn Fn(News<'_>) + Send + Sync>>,
+    watcher: Option<&'a Watch>,
     changes: Changes,
 }
 

@@ -76,6 +76,8 @@ const INSERT: &str =
 
 /// Why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
+/// Whose an event is and the hour that it belongs to; whether that is not its own because it is late.
+type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
 
 impl<'a> Report<'a> {
     fn new(
@@ -151,11 +153,7 @@ impl<'a> Report<'a> {
         Ok(Ok(()))
     }
 
-    /// Whose event it is, and which hour it belongs to; whether that is not its own because it is late.
-    fn judge(
-        &mut self,
-        event: &UsageEvent,
-    ) -> Result<Result<(Rc<Account>, ClockHour, bool), Refusal>, StoreError> {
+    fn judge(&mut self, event: &UsageEvent) -> Result<Judged, StoreError> {
         let Some(account) = self.account(&event.customer_id)? else {
             let detail = format!("there is no customer {}: provision it first", event.customer_id);
             return Ok(Err(("unknown_customer", detail)));

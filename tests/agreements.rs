@@ -98,6 +98,29 @@ async fn whoever_signs_up_is_asked_about_though_no_event_came() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn whoever_is_refused_usage_is_asked_about() {
+    let world = world(&[]).await;
+    let stream = product(&world, "Acme Stream");
+    let order = Order::of(&stream.product_code);
+    let ago = |hours: i64| jiff::SignedDuration::from_hours(hours);
+    let act = |action, hours| {
+        world
+            .market(|market, now| market.act(now - ago(hours), ACCOUNT, action).map(drop))
+            .unwrap();
+    };
+    act(Action::Subscribe(order.clone()), 4);
+    let held = eventually_held(&world, &["usage active"]).await;
+    world.sandbox().lose_notifications(true);
+    act(Action::Cancel(order), 3);
+    let at = (jiff::Timestamp::now() - ago(1)).to_string();
+    let used = json!({"id": "e-1", "customer_id": held[0]["customer_id"], "timestamp": at,
+        "product_id": held[0]["product_id"], "dimension": "requests", "quantity": 5});
+    world.post("/v1/usage", json!({"events": [used]})).await;
+    eventually_held(&world, &["usage canceled"]).await;
+    world.stop().await;
+}
+
 /// A plan that grants a hundred calls a month, and bills them.
 async fn grant_calls(world: &World, product: &Product, plan: &str) {
     let dimensions = json!({product.entity_id.as_str(): "api_calls"});
@@ -150,6 +173,34 @@ async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
         assert!(!told.contains("subscription.canceled"), "{told}");
         world.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_legacy_contract_goes_on_when_its_product_moves_to_licences() {
+    let world = world(&[OFTEN]).await;
+    let classic = product(&world, "Acme Classic");
+    act(&world, Action::Purchase(Order::of(&classic.product_code).with("basic", 1)));
+    let before = eventually_held(&world, &["basic active"]).await.remove(0);
+    let name = before["buyer"]["customer_identifier"].as_str().unwrap().to_owned();
+    world.market(|market, _| market.move_to_licenses(&classic.product_code));
+    let asked = || {
+        let calls = world.sandbox().calls();
+        let of = calls.iter().filter(|call| call.operation == "GetEntitlements");
+        of.map(|call| call.count).sum::<u64>()
+    };
+    let once = asked();
+    // By the whole product, by the account, and by the name that AWS knows no more.
+    eventually("some sweeps", async || (asked() > once + 12).then_some(())).await;
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": ACCOUNT}})).await;
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"customer_identifier": name}})).await;
+    let once = asked();
+    eventually("some more", async || (asked() > once + 12).then_some(())).await;
+    let after = eventually_held(&world, &["basic active"]).await.remove(0);
+    assert_eq!(after["id"], before["id"]);
+    assert_eq!(after["customer_id"], "acme");
+    let told = world.get("/v1/events?limit=500").await.to_string();
+    assert_eq!(told.matches("subscription.").count(), 1, "{told}");
+    world.stop().await;
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::sweep::SweepError;
-use super::{Group, Reconciled, Reconciler, retry_wait};
+use super::{BUYERS_PER_LOOK, Group, Reconciled, Reconciler, retry_wait};
 use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
-use crate::domain::{AccountId, BuyerRef, EntityId, Grant, ProductCode};
+use crate::domain::{AccountId, BuyerRef, CustomerIdentifier, EntityId, Grant, ProductCode};
 use crate::store::{Applied, DueBuyer, Look, LookEntry, Refused, StoreError, Unsettled};
 
 impl Reconciler {
@@ -28,25 +28,25 @@ impl Reconciler {
         match self.ask(&group.product_code, &group.buyers).await {
             Ok(Some(entries)) => self.apply(group.product_code, observed_at, entries).await,
             Ok(None) => self.look_one_by_one(group).await,
-            Err(error) if group.buyers.len() > 1 && !error.is_retryable() => {
+            Err(SweepError::Store(error)) => Err(error),
+            Err(SweepError::Aws(error)) if group.buyers.len() > 1 && !error.is_retryable() => {
                 // One buyer that AWS does not take must not hold up the others.
                 tracing::debug!(%error, "asking for each buyer alone");
                 self.look_one_by_one(group).await
             }
-            Err(error) => self.postpone(group.buyers, &error).await,
+            Err(SweepError::Aws(error)) => self.postpone(group.buyers, &error).await,
         }
     }
 
     /// Where no entitlements tell, what is known of licences does. An account of which nothing was told, as one that
-    /// has just signed up, is asked about first.
+    /// has just signed up, is asked about first, and so is one whose usage AWS refuses although it is held to be
+    /// subscribed: its end may have been missed.
     async fn look_at_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
         let mut total = Reconciled::default();
         let mut entries = Vec::new();
-        let unknown = self.unknown_accounts(&group).await?;
+        let questions = self.questions(&group).await?;
         for buyer in group.buyers {
-            if let BuyerRef::Account(account) = &buyer.key.buyer
-                && let Some(entity) = unknown.get(account)
-            {
+            if let Some((entity, account)) = questions.get(&buyer.key.buyer) {
                 let code = &group.product_code;
                 match self.search_buyer(code, entity.clone(), account.clone()).await {
                     Ok(_) => self.report_agreements(Ok(())),
@@ -66,28 +66,29 @@ impl Reconciler {
         Ok(total)
     }
 
-    /// The accounts of a group of which no licence is known, with the product's id in the catalog.
-    async fn unknown_accounts(
+    /// Which buyers of a group the Agreement API is asked about: by the product's id in the catalog, and the account.
+    async fn questions(
         &self,
         group: &Group,
-    ) -> Result<BTreeMap<AccountId, EntityId>, StoreError> {
-        let accounts: Vec<AccountId> = group
-            .buyers
-            .iter()
-            .filter_map(|buyer| match &buyer.key.buyer {
-                BuyerRef::Account(id) => Some(id.clone()),
-                BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
-            })
-            .collect();
-        if accounts.is_empty() || !self.may_search() {
+    ) -> Result<BTreeMap<BuyerRef, (EntityId, AccountId)>, StoreError> {
+        let code = group.product_code.clone();
+        if !self.may_search() {
             return Ok(BTreeMap::new());
         }
-        let code = group.product_code.clone();
         let Some(entity) = self.store.entity_of(code.clone()).await? else {
             return Ok(BTreeMap::new());
         };
-        let unknown = self.store.accounts_without_license(code, accounts).await?;
-        Ok(unknown.into_iter().map(|account| (account, entity.clone())).collect())
+        let buyers: Vec<BuyerRef> = group.buyers.iter().map(|it| it.key.buyer.clone()).collect();
+        let accounts = buyers.iter().filter_map(|buyer| match buyer {
+            BuyerRef::Account(id) => Some(id.clone()),
+            BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
+        });
+        let unknown = self.store.accounts_without_license(code.clone(), accounts.collect()).await?;
+        let mut asked = self.store.accounts_in_doubt(code, buyers, self.clock.now()).await?;
+        asked.extend(
+            unknown.into_iter().map(|account| (BuyerRef::Account(account.clone()), account)),
+        );
+        Ok(asked.into_iter().map(|(buyer, account)| (buyer, (entity.clone(), account))).collect())
     }
 
     async fn look_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {
@@ -99,7 +100,8 @@ impl Reconciler {
                     let entries = entries.unwrap_or_default();
                     self.apply(group.product_code.clone(), observed_at, entries).await?
                 }
-                Err(error) => self.postpone(vec![buyer], &error).await?,
+                Err(SweepError::Store(error)) => return Err(error),
+                Err(SweepError::Aws(error)) => self.postpone(vec![buyer], &error).await?,
             };
             total.add(outcome);
         }
@@ -111,11 +113,8 @@ impl Reconciler {
         &self,
         product_code: &ProductCode,
         buyers: &[DueBuyer],
-    ) -> Result<Option<Vec<LookEntry>>, AwsError> {
-        let clients = self.aws.clients();
-        let outcome = get_entitlements(&clients, product_code, filter_of(buyers)).await;
-        self.report(outcome.as_ref().map(drop));
-        let grants = outcome?;
+    ) -> Result<Option<Vec<LookEntry>>, SweepError> {
+        let grants = self.list(product_code, filter_of(buyers)).await?;
         let mut entries: Vec<LookEntry> =
             buyers.iter().map(|buyer| entry(buyer, Some(Vec::new()))).collect();
         for mut grant in grants {
@@ -129,7 +128,47 @@ impl Reconciler {
             complete(&mut grant, &entry.buyer);
             entry.answer.get_or_insert_default().push(grant);
         }
+        self.ask_by_license(product_code, &mut entries).await?;
         Ok(Some(entries))
+    }
+
+    /// A legacy buyer of whom AWS lists nothing may be listed by licence alone by now.
+    async fn ask_by_license(
+        &self,
+        product_code: &ProductCode,
+        entries: &mut [LookEntry],
+    ) -> Result<(), SweepError> {
+        let unlisted = entries.iter().filter(|it| it.answer.as_ref().is_some_and(Vec::is_empty));
+        let unlisted = unlisted.filter_map(|it| match &it.buyer {
+            BuyerRef::CustomerIdentifier(id) => Some(id.clone()),
+            BuyerRef::Account(_) | BuyerRef::License(_) => None,
+        });
+        let unlisted: Vec<CustomerIdentifier> = unlisted.collect();
+        if unlisted.is_empty() {
+            return Ok(());
+        }
+        let licenses = self.store.licenses_by_name(product_code.clone(), unlisted).await?;
+        for some in licenses.chunks(BUYERS_PER_LOOK) {
+            let grants =
+                self.list(product_code, EntitlementFilter::Licenses(some.to_vec())).await?;
+            for grant in grants {
+                let entry = entries.iter_mut().find(|entry| names(&grant, &entry.buyer));
+                if let Some(entry) = entry {
+                    entry.answer.get_or_insert_default().push(grant);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        product_code: &ProductCode,
+        filter: EntitlementFilter,
+    ) -> Result<Vec<Grant>, SweepError> {
+        let outcome = get_entitlements(&self.aws.clients(), product_code, filter).await;
+        self.report(outcome.as_ref().map(drop));
+        Ok(self.store.with_legacy_names(product_code.clone(), outcome?).await?)
     }
 
     /// Sees that AWS is asked as the account that sells the product: to another nobody has bought it.

@@ -140,7 +140,8 @@ impl Reconciler {
             get_entitlements(&self.aws.clients(), product_code, EntitlementFilter::Everything)
                 .await;
         self.report(outcome.as_ref().map(drop));
-        let mut entries: Vec<LookEntry> = by_buyer(held, outcome?)
+        let grants = self.store.with_legacy_names(product_code.clone(), outcome?).await?;
+        let mut entries: Vec<LookEntry> = by_buyer(held, grants)
             .into_iter()
             .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })
             .collect();

@@ -23,7 +23,7 @@ pub(super) struct Borne {
     pub(super) licensed_from: Option<ClockHour>,
     /// Whether its deadline is that of a last hour.
     pub(super) hastened: bool,
-    /// Whether the subscription is not in force yet.
+    /// Whether the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
     pub(super) pending: bool,
     /// Whether the subscription is ending or has ended.
     pub(super) leaving: bool,
@@ -98,7 +98,8 @@ macro_rules! borne {
             "SELECT r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged, r.hastened,
                  p.code, p.licensed_from_hour, ",
             bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
-                 s.status = 'pending' AS pending, s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
+                 s.status IN ('pending', 'failed') AS pending,
+                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
                  CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id

@@ -13,14 +13,15 @@ use super::convert::millis;
 use super::events::append_event_in;
 use super::identities::AwsIds;
 use super::known::{Customers, Known, known_in};
+use super::legacy::has_legacy_buyers_in;
 use super::reviving::revive_in;
 use super::signals::{signals_in, told_at_in};
 use super::subscriptions::{event_of_change, new_subscription_id, touched, write_subscription_in};
 use super::{During, Store, StoreError};
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, DimensionKey, Grant, Holder, LicenseArn,
-    PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Grant, Holder,
+    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -161,19 +162,16 @@ impl Store {
 }
 
 fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
-    let found: Option<(String, Option<String>, bool)> = connection
+    let found: Option<(String, Option<String>, Option<i64>)> = connection
         .prepare_cached(
-            "SELECT id, usage_plan_id, licensed_from_hour IS NOT NULL OR NOT (
-                 EXISTS (SELECT 1 FROM subscription_signals s WHERE s.product_code = products.code)
-                 OR EXISTS (SELECT 1 FROM buyer_signals s WHERE s.product_code = products.code))
-             FROM products WHERE code = ?1",
+            "SELECT id, usage_plan_id, licensed_from_hour FROM products WHERE code = ?1",
         )
         .and_then(|mut select| {
             let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             select.query_row([code.as_str()], row).optional()
         })
         .during("read a product")?;
-    let Some((id, usage_plan, by_license)) = found else {
+    let Some((id, usage_plan, licensed_from)) = found else {
         return Ok(None);
     };
     let entitled: BTreeMap<DimensionKey, Option<PlanId>> = connection
@@ -189,7 +187,12 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
                 .collect()
         })
         .during("read a product's dimensions")?;
-    let terms = ProductTerms { entitled, usage_plan: usage_plan.map(PlanId::new), by_license };
+    let terms = ProductTerms {
+        entitled,
+        usage_plan: usage_plan.map(PlanId::new),
+        by_license: !has_legacy_buyers_in(connection, code)?,
+        licensed_from: licensed_from.map(ClockHour::from_number),
+    };
     Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
 }
 
@@ -225,6 +228,7 @@ fn apply_entry(
         product: &product.terms,
         held: &held,
         answer: entry.answer.as_deref(),
+        names: &circle.identifiers,
         signals: &signals,
         licenses: &licenses,
         told_at: told_at_in(connection, &product.code, &entry.buyer)?,

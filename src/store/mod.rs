@@ -34,6 +34,7 @@ mod importing;
 mod integration;
 mod joining;
 mod known;
+mod legacy;
 mod licenses;
 mod licensing;
 mod looks;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
+use super::legacy::expect_legacy_buyers_in;
 use super::page::Page;
 use super::resolved::note_license_in;
 use super::{During, Store, StoreError};
@@ -140,6 +141,9 @@ pub(super) fn registration_in(
 }
 
 fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, StoreError> {
+    if it.customer_identifier.is_some() {
+        expect_legacy_buyers_in(connection, &it.product_code, it.at)?;
+    }
     note_license_in(connection, &it.told(), it.at)?;
     let kept_since = it.at.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
     connection

@@ -1,13 +1,16 @@
-//! Parked records that are sent again, since their subscription turned out to live.
+//! What AWS refused for want of a subscription, of which our books hold one: whom to ask about, and what is sent again
+//! since the subscription turned out to live.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::millis;
 use super::records::other_form;
-use super::{During, StoreError};
+use super::{During, Store, StoreError};
 use crate::domain::ledger::NOT_SUBSCRIBED;
-use crate::domain::{Holder, ProductId};
+use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
 
 /// Sends again what AWS refused for want of a subscription, since there is one.
 pub(super) fn revive_in(
@@ -33,4 +36,60 @@ pub(super) fn revive_in(
             update.execute((holder.to_string(), product.as_str(), NOT_SUBSCRIBED, millis(now)))
         })
         .during("send again what had no subscription")
+}
+
+impl Store {
+    /// The accounts of those buyers whom we take for subscribed, though AWS has just refused their usage for want of a
+    /// subscription.
+    pub async fn accounts_in_doubt(
+        &self,
+        product_code: ProductCode,
+        buyers: Vec<BuyerRef>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<BuyerRef, AccountId>, StoreError> {
+        self.read(move |connection| {
+            let mut doubted = BTreeMap::new();
+            for buyer in buyers {
+                let account = account_in_doubt(connection, &product_code, &buyer, now)?;
+                doubted.extend(account.map(|account| (buyer, account)));
+            }
+            Ok(doubted)
+        })
+        .await
+    }
+}
+
+/// The account of a live subscription of which AWS has refused usage.
+macro_rules! in_doubt {
+    ($whose:literal) => {
+        concat!(
+            "SELECT s.account_id FROM products p
+             JOIN subscriptions s ON s.product_id = p.id AND s.ended_at_ms IS NULL AND s.account_id IS NOT NULL AND ",
+            $whose,
+            " JOIN metering_records r ON r.holder = s.holder AND r.product_id = s.product_id
+                 AND r.state = 'parked' AND r.reason = ?3 AND r.deadline_ms > ?4
+             WHERE p.code = ?1 LIMIT 1"
+        )
+    };
+}
+
+fn account_in_doubt(
+    connection: &Connection,
+    product_code: &ProductCode,
+    buyer: &BuyerRef,
+    now: Timestamp,
+) -> Result<Option<AccountId>, StoreError> {
+    let statement = match buyer {
+        BuyerRef::Account(_) => in_doubt!("s.account_id = ?2"),
+        BuyerRef::CustomerIdentifier(_) => in_doubt!("s.holder = 'buyer:' || ?2"),
+        BuyerRef::License(_) => in_doubt!("s.license_arn = ?2"),
+    };
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| {
+            let key = (product_code.as_str(), buyer.value(), NOT_SUBSCRIBED, millis(now));
+            select.query_row(key, |row| row.get(0)).optional()
+        })
+        .map(|found: Option<String>| found.map(AccountId::new))
+        .during("see whose usage AWS refuses")
 }

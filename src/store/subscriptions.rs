@@ -207,7 +207,7 @@ pub(super) fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&
     if before.dimension != after.dimension || before.plan_id != after.plan_id {
         return Some("subscription.plan_changed");
     }
-    if before.ends_at != after.ends_at && after.ends_at > before.ends_at {
+    if after.ended_at.is_none() && after.ends_at > before.ends_at {
         return Some("subscription.renewed");
     }
     (shown(before) != shown(after)).then_some("subscription.updated")

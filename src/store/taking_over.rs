@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::mark_buyer_in;
 use super::convert::millis;
+use super::legacy::expect_legacy_buyers_in;
 use super::licenses::{buyers_of_agreement, write_agreement, write_license};
 use super::signals::write_subscription_signal;
 use super::topics::write_topic;
@@ -63,6 +64,7 @@ pub(super) fn take_over(
             Ok(Settled::default())
         }
         Meaning::Subscription(news) => {
+            expect_legacy_buyers_in(connection, &news.product_code, now)?;
             write_subscription_signal(connection, news, at)?;
             let buyer = BuyerRef::CustomerIdentifier(news.customer_identifier.clone());
             mark(connection, news.product_code.clone(), buyer, now)

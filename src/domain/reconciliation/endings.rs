@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::terms::{follower_in_force, handed_over};
+use super::terms::{follower_that_came, handed_over};
 use super::{Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, look_again};
 use crate::domain::notification::SubscriptionAction;
 use crate::domain::{Holder, Status, Subscription, Terms};
@@ -87,7 +87,7 @@ fn gone_on(
     decision: &mut Decision,
 ) -> Option<Terms> {
     let now = situation.now;
-    if let Some(new) = follower_in_force(situation, facts) {
+    if let Some(new) = follower_that_came(situation, facts) {
         return Some(handed_over(terms.clone(), Some(facts), new, now));
     }
     let until = facts.awaits_follower(now)?;

@@ -19,10 +19,12 @@ mod tests;
 use endings::{end_missing, end_of_missing, has_just_expired, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
-use terms::desired_terms;
+use terms::{desired_terms, follower_that_came};
 
+use super::ledger::is_licensed;
 use super::{
-    DimensionKey, Grant, Holder, LicenseArn, PlanId, Status, Subscription, SubscriptionId, Terms,
+    ClockHour, CustomerIdentifier, DimensionKey, Grant, Holder, LicenseArn, PlanId, Status,
+    Subscription, SubscriptionId, Terms,
 };
 
 /// AWS takes usage for about this long after a subscription's end was announced.
@@ -49,9 +51,11 @@ pub struct ProductTerms {
     pub entitled: BTreeMap<DimensionKey, Option<PlanId>>,
     /// The plan of those who pay as they go.
     pub usage_plan: Option<PlanId>,
-    /// Whether its buyers are known by licence alone. Where they are known by SNS messages too, a licence that only
-    /// the Agreement API tells of may be that of a buyer whom we hold by the other name.
+    /// Whether AWS has given none of its buyers a legacy name. Where it has, a licence that only the Agreement API tells
+    /// of may be that of a buyer whom we hold by the other name.
     pub by_license: bool,
+    /// From which hour on they are metered by licence all the same, where the seller has set one.
+    pub licensed_from: Option<ClockHour>,
 }
 
 impl ProductTerms {
@@ -74,6 +78,8 @@ pub struct Situation<'a> {
     pub held: &'a [Subscription],
     /// Every row that AWS lists for this buyer; `None` where no API can tell.
     pub answer: Option<&'a [Grant]>,
+    /// The legacy names of this buyer, where no API tells what is held under them.
+    pub names: &'a BTreeSet<CustomerIdentifier>,
     /// What was told of subscriptions, by legacy buyer.
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
@@ -85,6 +91,11 @@ pub struct Situation<'a> {
 impl Situation<'_> {
     fn license(&self, arn: &LicenseArn) -> Option<&LicenseFacts> {
         self.licenses.iter().find(|facts| facts.license_arn == *arn)
+    }
+
+    /// Whether the product is sold by licence alone by now.
+    fn is_by_license(&self) -> bool {
+        self.product.by_license || is_licensed(ClockHour::of(self.now), self.product.licensed_from)
     }
 }
 
@@ -152,7 +163,11 @@ fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
         let ended = || {
             holder.as_ref().is_none_or(|it| end_of_missing(situation, it, &held.terms).is_some())
         };
-        license.is_some() && held.terms.ended_at.is_none() && !listed && !ended()
+        let went_on = || {
+            let facts = license.as_ref().and_then(|arn| situation.license(arn));
+            facts.and_then(|facts| follower_that_came(situation, facts)).is_some()
+        };
+        license.is_some() && held.terms.ended_at.is_none() && !listed && !ended() && !went_on()
     };
     situation.held.iter().any(is_missing)
 }

@@ -18,12 +18,14 @@ pub(super) fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
     }
 }
 
-/// The follower of a licence, once it is in force itself.
-pub(super) fn follower_in_force<'a>(
+/// The follower of a licence, once it has come into force. That it has ended since brings nothing back: the buyer left
+/// under the follower.
+pub(super) fn follower_that_came<'a>(
     situation: &'a Situation<'_>,
     facts: &LicenseFacts,
 ) -> Option<&'a LicenseFacts> {
-    follower(situation.licenses, &facts.license_arn).filter(|new| is_in_force(situation, new))
+    follower(situation.licenses, &facts.license_arn)
+        .filter(|new| is_in_force(situation, new) || has_been_in_force(situation, new))
 }
 
 fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
@@ -34,6 +36,12 @@ fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
         });
     }
     facts.stand() == Some(Stand::Live) && !begins_later(facts, situation.now)
+}
+
+/// Whether it was held, or is over after it had begun.
+fn has_been_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
+    let held = situation.product.has_contracts() && is_held(situation, facts);
+    held || facts.over_at().is_some_and(|at| !begins_later(facts, at))
 }
 
 fn begins_later(facts: &LicenseFacts, now: Timestamp) -> bool {
@@ -48,11 +56,11 @@ pub(super) fn handed_over(
     now: Timestamp,
 ) -> Terms {
     let over = old.and_then(LicenseFacts::over_at);
-    let since = over.into_iter().chain(new.live_since()).min().unwrap_or(now).min(now);
+    let since = [terms.ended_at, over, new.live_since()].into_iter().flatten().min();
     Terms {
         status: Status::Expired,
         missing_since: None,
-        ended_at: Some(terms.ended_at.unwrap_or(since)),
+        ended_at: Some(since.unwrap_or(now).min(now)),
         renewed_by: Some(Holder::License(new.license_arn.clone())),
         ..terms
     }
@@ -60,12 +68,10 @@ pub(super) fn handed_over(
 
 /// Pay as you go: the newest words about legacy buyers and licences. One sale may be told in both forms.
 fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
-    let mut licensed: BTreeMap<&LicenseArn, Terms> = situation
-        .licenses
-        .iter()
-        .filter(|facts| {
-            facts.is_told() || situation.product.by_license || is_held(situation, facts)
-        })
+    let (sold, untold): (Vec<&LicenseFacts>, Vec<_>) =
+        situation.licenses.iter().partition(|facts| facts.is_told() || situation.is_by_license());
+    let mut licensed: BTreeMap<&LicenseArn, Terms> = sold
+        .into_iter()
         .filter_map(|facts| Some((&facts.license_arn, licensed_terms(situation, facts)?)))
         .collect();
     let mut all = Vec::new();
@@ -74,21 +80,79 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
         if let Some(facts) = license_behind(situation) {
             let known = licensed.remove(&facts.license_arn);
             let known = known.or_else(|| licensed_terms(situation, facts));
-            all.extend(known.clone().filter(|_| is_held(situation, facts)).map(|it| {
-                let since = it.ended_at.or(it.starts_at).unwrap_or(situation.now);
-                Terms {
-                    status: Status::Expired,
-                    ended_at: Some(since.min(situation.now)),
-                    renewed_by: Some(holder.clone()),
-                    ..it
-                }
-            }));
+            all.extend(
+                known
+                    .clone()
+                    .filter(|_| is_held(situation, facts))
+                    .map(|it| named(situation, it, holder)),
+            );
             terms = told_twice(terms, signal, facts, known);
         }
         all.push(terms);
     }
+    if let Some((holder, facts)) = sale_by_name(situation, &untold) {
+        let known = licensed.remove(&facts.license_arn);
+        let known = known.or_else(|| licensed_terms(situation, facts));
+        all.extend(
+            known
+                .clone()
+                .filter(|_| is_held(situation, facts))
+                .map(|it| named(situation, it, &holder)),
+        );
+        all.extend(known.map(|it| Terms { holder: Some(holder), ..it }));
+    }
     all.extend(licensed.into_values());
+    let settled: Vec<Holder> = all.iter().filter_map(|terms| terms.holder.clone()).collect();
+    let untold = untold.into_iter().filter_map(|facts| taken_back(situation, facts));
+    all.extend(untold.filter(|it| it.holder.as_ref().is_none_or(|it| !settled.contains(it))));
     all
+}
+
+/// What was taken for a sale by licence goes on under the buyer's name: it never was another one.
+fn named(situation: &Situation<'_>, terms: Terms, holder: &Holder) -> Terms {
+    let since = terms.ended_at.or(terms.starts_at).unwrap_or(situation.now);
+    Terms {
+        status: Status::Expired,
+        ended_at: Some(since.min(situation.now)),
+        renewed_by: Some(holder.clone()),
+        ..terms
+    }
+}
+
+/// The sale to a legacy buyer of whom no message has come, and of whose licence only the Agreement API tells. It keeps
+/// the name when more is told.
+fn sale_by_name<'a>(
+    situation: &'a Situation<'_>,
+    untold: &[&LicenseFacts],
+) -> Option<(Holder, &'a LicenseFacts)> {
+    let name = situation.names.first().filter(|_| situation.signals.is_empty())?;
+    let facts = license_behind(situation)?;
+    let holder = Holder::Buyer(name.clone());
+    let held = situation.held.iter().map(|held| &held.terms).any(|terms| {
+        terms.holder.as_ref() == Some(&holder)
+            && terms.license_arn.as_ref() == Some(&facts.license_arn)
+    });
+    (held || untold.contains(&facts)).then_some((holder, facts))
+}
+
+/// Until AWS gave a buyer a legacy name, a product may have been one that is sold by licence. What was opened then for
+/// a licence that only the Agreement API tells of may be held by a legacy name as well: two subscriptions for one sale,
+/// metered in both forms.
+fn taken_back(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
+    let holder = Holder::License(facts.license_arn.clone());
+    let held = situation
+        .held
+        .iter()
+        .map(|held| &held.terms)
+        .find(|terms| terms.holder.as_ref() == Some(&holder) && terms.ended_at.is_none())?;
+    let over = licensed_terms(situation, facts).filter(|terms| terms.ended_at.is_some());
+    Some(over.unwrap_or_else(|| Terms {
+        status: Status::Failed,
+        ends_at: None,
+        missing_since: None,
+        ended_at: Some(situation.now),
+        ..held.clone()
+    }))
 }
 
 /// Whether a subscription of its own stands on this licence.
@@ -100,7 +164,7 @@ fn is_held(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
 /// The licence of a legacy buyer's sale: of those of the account, the first that lives, else the one that ended last.
 fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> {
     let sold = situation.licenses.iter().filter(|facts| facts.stand().is_some());
-    let sold = sold.filter(|facts| follower_in_force(situation, facts).is_none());
+    let sold = sold.filter(|facts| follower_that_came(situation, facts).is_none());
     sold.min_by_key(|facts| {
         let over = facts.over_at();
         (over.is_some(), over.map(std::cmp::Reverse), facts.live_since(), &facts.license_arn)
@@ -219,7 +283,11 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
     };
     // A buyer whom AWS still names the legacy way keeps the subscription beneath which the licence changes.
     let by_license = terms.holder.as_ref().is_some_and(|holder| !holder.is_legacy());
-    match facts.filter(|_| by_license).and_then(|facts| follower_in_force(situation, facts)) {
+    // What AWS lists is held, unless it lists the follower as well.
+    let follower = facts.filter(|_| by_license).and_then(|facts| {
+        follower(situation.licenses, &facts.license_arn).filter(|new| is_in_force(situation, new))
+    });
+    match follower {
         Some(new) => handed_over(terms, facts, new, situation.now),
         None => terms,
     }
@@ -310,10 +378,10 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
     let ended = agreement.and_then(|agreement| agreement.ended.as_ref());
     let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
     let over = if by_date || facts.is_continued() { Status::Expired } else { Status::Canceled };
-    let ends_at = agreement.and_then(|agreement| agreement.ends_at);
+    let agreed_end = agreement.and_then(|agreement| agreement.ends_at);
     let (status, ends_at, ended_at) = match facts.stand()? {
         Stand::Failed(at) => (Status::Failed, None, Some(at)),
-        Stand::Waiting => (Status::Pending, ends_at, None),
+        Stand::Waiting => (Status::Pending, agreed_end, None),
         Stand::Over(at) => match facts.awaits_follower(now) {
             Some(until) => (Status::Ending, Some(until), None),
             None => (over, None, Some(at)),
@@ -327,8 +395,8 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
                     (over, None, Some(last_moment))
                 }
             }
-            None if begins_later(facts, now) => (Status::Pending, ends_at, None),
-            None => (Status::Active, ends_at, None),
+            None if begins_later(facts, now) => (Status::Pending, agreed_end, None),
+            None => (Status::Active, agreed_end, None),
         },
     };
     let terms = Terms {
@@ -346,8 +414,9 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
         ended_at,
         renewed_by: None,
     };
-    Some(match follower_in_force(situation, facts) {
-        Some(new) => handed_over(terms, Some(facts), new, now),
+    Some(match follower_that_came(situation, facts) {
+        // Its date is the one agreed on, whatever was announced until the follower came.
+        Some(new) => handed_over(Terms { ends_at: agreed_end, ..terms }, Some(facts), new, now),
         None => terms,
     })
 }

@@ -312,6 +312,13 @@ impl Market {
         self.products.values()
     }
 
+    /// Moves a legacy product to licences, as its seller may at AWS: from then on its buyers have no other name.
+    pub fn move_to_licenses(&mut self, product_code: &str) {
+        if let Some(product) = self.products.get_mut(product_code) {
+            product.protocol = Protocol::Licensed;
+        }
+    }
+
     /// Finds a product by product code or entity id.
     pub fn product(&self, code_or_entity: &str) -> Option<&Product> {
         self.products.get(code_or_entity).or_else(|| {

@@ -34,6 +34,7 @@ fn contract() -> ProductTerms {
         entitled: [plan("basic"), plan("pro"), plan("seats")].into(),
         usage_plan: None,
         by_license: true,
+        licensed_from: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn pay_as_you_go() -> ProductTerms {
         entitled: BTreeMap::new(),
         usage_plan: Some(PlanId::new("usage")),
         by_license: true,
+        licensed_from: None,
     }
 }
 
@@ -103,6 +105,7 @@ fn license(change: LicenseChange, offset: &str, ended: Option<(&str, &str)>) -> 
 #[derive(Default)]
 struct World {
     held: Vec<Subscription>,
+    names: BTreeSet<CustomerIdentifier>,
     made: usize,
 }
 
@@ -142,6 +145,7 @@ impl World {
             product,
             held: &self.held,
             answer,
+            names: &self.names,
             signals,
             licenses,
             told_at: None,
@@ -332,6 +336,7 @@ fn a_contract_starts_anew_when_it_was_told() {
         product: &contract(),
         held: &world.held,
         answer: Some(&[legacy_grant("basic", 1, "8760h")]),
+        names: &BTreeSet::new(),
         signals: &gone("-4380h"),
         licenses: &[],
         told_at: Some(at("-10m")),

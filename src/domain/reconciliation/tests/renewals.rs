@@ -19,6 +19,11 @@ impl License {
         Self::new(arn, Some((LicenseChange::Deprovisioned, at(offset))), Some(at("-8760h")))
     }
 
+    fn then_over(mut self, offset: &str) -> Self {
+        self.facts.change = Some((LicenseChange::Deprovisioned, at(offset)));
+        self
+    }
+
     fn untold(arn: &str) -> Self {
         Self::new(arn, None, None)
     }
@@ -186,6 +191,66 @@ fn a_renewal_whose_licence_has_not_come_is_waited_for_an_hour() {
         },
         &["l-1 active", "l-2 pending"],
     );
+}
+
+#[test]
+fn whoever_leaves_under_the_new_licence_does_not_come_back_under_the_old_one() {
+    let old = || License::over("l-1", "-10m").on("a-1", "-8760h").ended("RENEWED", "-11m");
+    let new = || License::over("l-2", "-1m").on("a-2", "-12m").previous(&["a-1"]);
+    check(
+        "it was renewed and cancelled within the hour",
+        || vec![old(), new().ended("CANCELLED", "-2m")],
+        &["l-1 expired -> l-2", "l-2 canceled"],
+    );
+    check(
+        "only the licence's end was told",
+        || vec![old(), new()],
+        &["l-1 expired -> l-2", "l-2 canceled"],
+    );
+    check(
+        "a next term that was cancelled before it began changes nothing",
+        || {
+            let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+            let next = License::over("l-2", "-1m").on("a-2", "24h").previous(&["a-1"]);
+            vec![old, next.ended("CANCELLED", "-2m")]
+        },
+        &["l-1 active", "l-2 canceled"],
+    );
+    let mut world = World::default();
+    let rows = [licensed_grant("l-1", "basic"), licensed_grant("l-2", "basic")];
+    let looks: [(&[Grant], Vec<License>, &str); 3] = [
+        (&rows[..1], vec![], "-8000h"),
+        (&rows[1..], vec![old(), License::updated("l-2", "-12m").on("a-2", "-12m")], "-9m"),
+        (&[], vec![old(), new().ended("CANCELLED", "-2m")], "0s"),
+    ];
+    for (listed, licenses, offset) in looks {
+        world.look(&contract(), Some(listed), &BTreeMap::new(), &facts(licenses), offset);
+    }
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired", "sub-2 plan-basic x1 canceled"]);
+    assert_eq!(world.held[0].terms.renewed_by, world.held[1].terms.holder);
+}
+
+#[test]
+fn a_renewal_is_told_once_and_stays_one() {
+    let new = |license: License| license.on("a-2", "-50m").previous(&["a-1"]);
+    let in_force = || new(License::updated("l-2", "-49m"));
+    let steps = [
+        vec![License::updated("l-1", "-8760h").on("a-1", "-8760h"), in_force()],
+        vec![License::over("l-1", "-48m").on("a-1", "-8760h").ended("RENEWED", "-49m"), in_force()],
+        vec![
+            License::over("l-1", "-48m").on("a-1", "-8760h").ended("RENEWED", "-49m"),
+            new(License::updated("l-2", "-49m").then_over("-47m")).ended("CANCELLED", "-48m"),
+        ],
+    ];
+    let mut world = World::default();
+    for licenses in steps {
+        let first = world.held.first().cloned();
+        world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts(licenses), "-40m");
+        assert_eq!(named(&world)[0], "- l-1 expired");
+        assert!(first.is_none_or(|first| first == world.held[0]), "nothing of it changes");
+    }
+    assert_eq!(world.held[0].terms.ended_at, Some(at("-49m")), "when the other came into force");
+    assert_eq!(named(&world)[1], "- l-2 canceled");
 }
 
 #[test]
@@ -489,6 +554,73 @@ fn a_licence_that_only_the_api_tells_of_is_no_second_sale_of_a_legacy_product() 
         "0s",
     );
     assert_eq!(named(&world), ["buyer-1 l-1 active"], "it says which licence the buyer has");
+}
+
+/// A pay-as-you-go product of which some buyer has a legacy name.
+fn legacy() -> ProductTerms {
+    ProductTerms { by_license: false, ..pay_as_you_go() }
+}
+
+fn seen(state: LicenseState) -> Vec<LicenseFacts> {
+    facts(vec![License::untold("l-1").on("a-1", "-24h").seen(state, "-1m")])
+}
+
+#[test]
+fn what_was_opened_before_a_product_showed_to_be_legacy_is_taken_back() {
+    let live = seen(LicenseState::Provisioned);
+    let nothing = BTreeMap::new();
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    assert_eq!(named(&world), ["- l-1 active"], "it may be one that is sold by licence");
+    let told = facts(vec![License::updated("l-1", "-1m").on("a-1", "-24h")]);
+    world.look(&legacy(), None, &nothing, &told, "1h");
+    assert_eq!(named(&world), ["- l-1 active"], "events have told of it");
+
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    world.look(&legacy(), None, &nothing, &live, "1h");
+    assert_eq!(named(&world), ["- l-1 failed"], "the buyer may be held by the other name");
+    let again = world.look(&legacy(), None, &nothing, &live, "2h");
+    assert_eq!(again.changes, []);
+    world.look(&legacy(), None, &signal(SubscriptionAction::Success, "-24h"), &live, "3h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"], "AWS has joined the two");
+
+    let mut world = World::default();
+    world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+    world.look(&legacy(), None, &nothing, &seen(LicenseState::Deprovisioned), "1h");
+    assert_eq!(named(&world), ["- l-1 canceled"], "the API told its end");
+
+    let from = |offset: &str| Some(ClockHour::of(at(offset)));
+    let moving = |offset| ProductTerms { licensed_from: from(offset), ..legacy() };
+    for (offset, expected) in [("2h", "- l-1 failed"), ("1h", "- l-1 active")] {
+        let mut world = World::default();
+        world.look(&pay_as_you_go(), None, &nothing, &live, "0s");
+        world.look(&moving(offset), None, &nothing, &live, "1h");
+        assert_eq!(named(&world), [expected], "by licence from {offset} on");
+    }
+}
+
+#[test]
+fn a_legacy_buyer_of_whom_no_message_came_has_what_the_api_tells() {
+    use LicenseState::{Deprovisioned, Provisioned};
+    let name = CustomerIdentifier::new(BUYER);
+    let nothing = BTreeMap::new();
+    let mut world = World { names: [name].into(), ..World::default() };
+    world.look(&pay_as_you_go(), None, &nothing, &seen(Provisioned), "-1h");
+    assert_eq!(named(&world), ["- l-1 active"]);
+    world.look(&legacy(), None, &nothing, &seen(Provisioned), "0s");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"]);
+    assert_eq!(world.held[0].terms.renewed_by, Some(buyer()));
+    let told = facts(vec![License::updated("l-1", "-1m").on("a-1", "-24h")]);
+    for licenses in [&seen(Provisioned), &told] {
+        let again = world.look(&legacy(), None, &nothing, licenses, "1h");
+        assert_eq!(again.changes, []);
+    }
+    let success = signal(SubscriptionAction::Success, "-24h");
+    world.look(&legacy(), None, &success, &seen(Provisioned), "2h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 active"]);
+    world.look(&legacy(), None, &nothing, &seen(Deprovisioned), "3h");
+    assert_eq!(named(&world), ["- l-1 expired", "buyer-1 l-1 canceled"]);
 }
 
 /// Buyer, licence and status of each subscription.

@@ -1,0 +1,137 @@
+//! Legacy names of buyers: whether a product has any, which nothing tells until AWS has named one, and what becomes of
+//! them when AWS ceases to.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::buyers::mark_buyer_in;
+use super::{During, Store, StoreError};
+use crate::domain::{
+    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, Grant, LicenseArn, ProductCode,
+};
+
+impl Store {
+    /// AWS's rows with the names that it gave before the product moved to licences. A sale that we hold by name keeps
+    /// it for as long as its licence is the same: taken for another one, it would be granted and metered twice.
+    pub async fn with_legacy_names(
+        &self,
+        product_code: ProductCode,
+        mut grants: Vec<Grant>,
+    ) -> Result<Vec<Grant>, StoreError> {
+        if grants.iter().all(|grant| grant.customer_identifier.is_some()) {
+            return Ok(grants);
+        }
+        self.read(move |connection| {
+            for grant in grants.iter_mut().filter(|grant| grant.customer_identifier.is_none()) {
+                grant.customer_identifier = name_in(connection, &product_code, grant)?;
+            }
+            Ok(grants)
+        })
+        .await
+    }
+
+    /// The licences of what these buyers hold by a legacy name: AWS may list it by licence alone by now.
+    pub async fn licenses_by_name(
+        &self,
+        product_code: ProductCode,
+        buyers: Vec<CustomerIdentifier>,
+    ) -> Result<Vec<LicenseArn>, StoreError> {
+        self.read(move |connection| {
+            let mut licenses = Vec::new();
+            for buyer in buyers {
+                let found: Vec<String> = connection
+                    .prepare_cached(
+                        "SELECT DISTINCT s.license_arn FROM products p
+                         JOIN subscriptions s ON s.product_id = p.id AND s.holder = 'buyer:' || ?2
+                             AND s.ended_at_ms IS NULL AND s.license_arn IS NOT NULL
+                         WHERE p.code = ?1",
+                    )
+                    .and_then(|mut select| {
+                        let key = (product_code.as_str(), buyer.as_str());
+                        select.query_map(key, |row| row.get(0))?.collect()
+                    })
+                    .during("find a legacy buyer's licences")?;
+                licenses.extend(found.into_iter().map(LicenseArn::new));
+            }
+            Ok(licenses)
+        })
+        .await
+    }
+}
+
+fn name_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    grant: &Grant,
+) -> Result<Option<CustomerIdentifier>, StoreError> {
+    let Some(license) = &grant.license_arn else { return Ok(None) };
+    connection
+        .prepare_cached(
+            "SELECT s.customer_identifier FROM products p
+             JOIN subscriptions s ON s.product_id = p.id AND s.license_arn = ?2 AND s.ended_at_ms IS NULL
+                 AND s.customer_identifier IS NOT NULL AND ifnull(s.account_id = ?3, TRUE)
+             WHERE p.code = ?1 LIMIT 1",
+        )
+        .and_then(|mut select| {
+            let account = grant.account_id.as_ref().map(AccountId::as_str);
+            let key = (product_code.as_str(), license.as_str(), account);
+            select.query_row(key, |row| row.get(0)).optional()
+        })
+        .map(|found: Option<String>| found.map(CustomerIdentifier::new))
+        .during("find a licence's legacy buyer")
+}
+
+/// Whether AWS has given any buyer of the product a legacy name.
+pub(super) fn has_legacy_buyers_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM subscription_signals WHERE product_code = ?1)
+                 OR EXISTS (SELECT 1 FROM buyer_signals WHERE product_code = ?1)
+                 OR EXISTS (SELECT 1 FROM registrations
+                     WHERE product_code = ?1 AND customer_identifier IS NOT NULL)
+                 OR EXISTS (SELECT 1 FROM products p JOIN subscriptions s ON s.product_id = p.id
+                     WHERE p.code = ?1 AND s.holder >= 'buyer:' AND s.holder < 'buyer;')",
+        )
+        .and_then(|mut select| select.query_row([product_code.as_str()], |row| row.get(0)))
+        .during("see how a product's buyers are named")
+}
+
+/// Before AWS's first legacy name for a buyer of the product is noted: whoever was taken for a buyer by licence on the
+/// Agreement API's word alone is looked at anew.
+pub(super) fn expect_legacy_buyers_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if has_legacy_buyers_in(connection, product_code)? {
+        return Ok(());
+    }
+    let taken: Vec<(Option<String>, String)> = connection
+        .prepare_cached(
+            "SELECT DISTINCT s.account_id, CASE WHEN s.account_id IS NULL THEN s.license_arn END
+             FROM products p
+             JOIN subscriptions s ON s.product_id = p.id
+                 AND s.holder >= 'license:' AND s.holder < 'license;' AND s.ended_at_ms IS NULL
+             JOIN licenses l ON l.license_arn = s.license_arn AND l.change IS NULL
+             WHERE p.code = ?1",
+        )
+        .and_then(|mut select| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_default()))
+            };
+            select.query_map([product_code.as_str()], row)?.collect()
+        })
+        .during("find who is known by the Agreement API alone")?;
+    for (account, license) in taken {
+        let buyer = match account {
+            Some(account) => BuyerRef::Account(AccountId::new(account)),
+            None => BuyerRef::License(LicenseArn::new(license)),
+        };
+        let key = BuyerKey { product_code: product_code.clone(), buyer };
+        mark_buyer_in(connection, &key, now)?;
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::licenses::HANDOVER;
 use super::terms::{follower_that_came, handed_over};
 use super::{Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, look_again};
 use crate::domain::notification::SubscriptionAction;
@@ -128,9 +129,15 @@ fn after_its_licence(
         return None;
     };
     let facts = situation.license(arn).filter(|_| situation.answer.is_some())?;
+    let ended_at = terms.ended_at?;
+    if let Some(new) = follower_that_came(situation, facts) {
+        // AWS may have shown the change before any event told of it: it was taken for an end then.
+        let changed_at = facts.over_since().into_iter().chain(new.live_since()).min()?;
+        let with_it = changed_at.duration_since(ended_at) <= HANDOVER;
+        return with_it.then(|| handed_over(terms.clone(), Some(facts), new, situation.now));
+    }
     let over_since = facts.over_since()?;
-    let ended_with_it = terms.ended_at.is_some_and(|at| at >= over_since);
-    if !ended_with_it && !has_just_expired(situation, terms) {
+    if ended_at < over_since && !has_just_expired(situation, terms) {
         return None;
     }
     gone_on(situation, facts, terms, decision).or_else(|| {

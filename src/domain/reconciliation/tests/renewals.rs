@@ -429,6 +429,46 @@ fn a_licence_of_unknown_origin_waits_while_another_is_missing() {
 }
 
 #[test]
+fn a_renewal_that_is_told_long_after_aws_showed_it_is_one_all_the_same() {
+    let old = || License::updated("l-1", "-8760h").on("a-1", "-8760h");
+    let new = || License::updated("l-2", "-59m").on("a-2", "-1h").previous(&["a-1"]);
+    let over = || License::over("l-1", "-30m").on("a-1", "-8760h").ended("REPLACED", "-1h");
+    let rows = [
+        licensed_grant("l-1", "basic"),
+        licensed_grant("l-1", "seats"),
+        licensed_grant("l-2", "pro"),
+    ];
+    for (name, told) in [("all of it", vec![over(), new()]), ("no end yet", vec![old(), new()])] {
+        let mut world = World::default();
+        let look = |world: &mut World, rows: &[Grant], licenses: &[LicenseFacts], offset: &str| {
+            world.look(&contract(), Some(rows), &BTreeMap::new(), licenses, offset)
+        };
+        look(&mut world, &rows[..2], &[], "-8000h");
+        for offset in ["-4000h", "-3999h"] {
+            look(&mut world, &rows[..1], &[], offset);
+        }
+        for offset in ["-58m", "-57m"] {
+            look(&mut world, &rows[2..], &[], offset);
+        }
+        let before = [
+            "sub-1 plan-basic x1 canceled",
+            "sub-2 plan-seats x1 canceled",
+            "sub-3 plan-pro x1 active",
+        ];
+        assert_eq!(world.shown(), before, "nobody told, and the second look agreed");
+
+        let told = facts(told);
+        look(&mut world, &rows[2..], &told, "24h");
+        let after = ["sub-1 plan-basic x1 expired", before[1], before[2]];
+        assert_eq!(world.shown(), after, "{name}");
+        let terms = &world.held[0].terms;
+        assert_eq!(terms.renewed_by, world.held[2].terms.holder, "{name}");
+        assert_eq!(terms.ended_at, Some(at("-59m")), "{name}: as if it had been told in time");
+        assert_eq!(look(&mut world, &rows[2..], &told, "25h").changes, []);
+    }
+}
+
+#[test]
 fn a_contract_whose_renewal_shows_late_has_no_gap() {
     let gone = |ended: &str| {
         facts(vec![License::over("l-1", "-1m").on("a-1", "-8760h").ended(ended, "-2m")])

@@ -51,9 +51,10 @@ async fn a_role_of_another_account_is_told_from_the_sellers() {
         let (role_arn, external_id) = (role(account), Some("id".to_owned()));
         world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions: None });
     }
-    world
-        .put("/v1/integration", json!({"role_arn": role("999999999999"), "external_id": "id"}))
-        .await;
+    let arn = role("999999999999");
+    let connect = ["integration", "connect", "--role-arn", &arn, "--external-id", "id"];
+    let (code, _, complaint) = world.cli(&connect).await;
+    assert!(code == 1 && complaint.contains("connect a role of that account"), "{complaint}");
     eventually_shown(&world, "sold by 111122223333: connect a role of that account").await;
     // What is due meanwhile waits: to another account AWS may answer as if nobody had bought anything.
     let asked = || -> u64 {

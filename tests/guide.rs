@@ -70,12 +70,11 @@ fn an_ellipsis_stands_for_anything() {
     }
 }
 
-#[tokio::test]
-async fn every_command_of_the_guide_does_what_it_shows() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md");
-    let world = World::with_the_guides_listings().await;
+async fn check(page: &str, settings: &[(&'static str, &'static str)], commands: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let world = World::with_the_guides_listings(settings).await;
     let steps = steps(&std::fs::read_to_string(path).unwrap());
-    assert!(steps.len() > 30, "the guide lost its commands");
+    assert!(steps.len() >= commands, "{page} lost its commands");
     for step in steps {
         let (worked, output) = guide_bash(&world, &step.command).await;
         assert!(worked, "{}\n{output}", step.command);
@@ -86,4 +85,14 @@ async fn every_command_of_the_guide_does_what_it_shows() {
         }
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn every_command_of_the_guide_does_what_it_shows() {
+    check("docs/guide.md", &[], 30).await;
+}
+
+#[tokio::test]
+async fn a_product_moves_to_licences_as_its_page_says() {
+    check("docs/moving.md", &[("MARKETD__RECONCILE__SWEEP_INTERVAL", "500ms")], 10).await;
 }

@@ -7,10 +7,15 @@ mod support;
 use jiff::SignedDuration;
 use marketd::aws::Registration;
 use marketd::domain::ledger::Answer;
-use marketd::domain::{AccountId, ClockHour, CustomerId, CustomerIdentifier, Quantity};
-use marketd::store::{AwsIds, MappingLine, ProvisionCustomer, ProvisionError, Said};
+use marketd::domain::{
+    AccountId, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, ProductCode, Quantity,
+};
+use marketd::store::{
+    AwsIds, Look, LookEntry, MappingLine, ProvisionCustomer, ProvisionError, Said,
+};
 use serde_json::{Value, json};
 use support::books::{Books, account};
+use support::seller::patience;
 
 fn named(id: &str, aws: AwsIds) -> ProvisionCustomer {
     ProvisionCustomer { id: CustomerId::new(id), name: None, email: None, aws, metadata: None }
@@ -58,6 +63,37 @@ async fn join(books: &Books) {
     };
     let mapped = books.store.import_mapping(vec![line], false, books.now()).await.unwrap();
     assert_eq!(mapped.joined, 1, "{mapped:?}");
+}
+
+#[tokio::test]
+async fn a_line_of_aws_s_file_counts_for_who_turns_up_later() {
+    // Whether the legacy message comes first or what is known of the account.
+    for legacy_first in [true, false] {
+        let books = Books::open(1, "Acme Meter", 0).await;
+        let (identifier, account) = (CustomerIdentifier::new("X1"), AccountId::new(account(0)));
+        let line = MappingLine {
+            line: 2,
+            customer_identifier: identifier.clone(),
+            account_id: account.clone(),
+        };
+        let mapped = books.store.import_mapping(vec![line], false, books.now()).await.unwrap();
+        assert_eq!(mapped.unknown, 1, "{mapped:?}");
+        assert!(books.customers().await.is_empty(), "the file makes nobody a customer");
+        let mut buyers = [BuyerRef::CustomerIdentifier(identifier), BuyerRef::Account(account)];
+        if !legacy_first {
+            buyers.reverse();
+        }
+        for buyer in buyers {
+            let entry = LookEntry { buyer, settles: None, answer: None };
+            let look = Look {
+                product_code: ProductCode::new(&books.product.product_code),
+                observed_at: books.now(),
+                entries: vec![entry],
+            };
+            books.store.apply_look(look, patience(), books.now()).await.unwrap();
+        }
+        assert_eq!(books.customers().await.len(), 1, "they are one from the first");
+    }
 }
 
 async fn close(books: &Books) {

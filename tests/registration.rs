@@ -6,6 +6,7 @@ mod support;
 
 use jiff::SignedDuration;
 use marketd::sandbox::market::{Action, Order, Product};
+use marketd::sandbox::{Fault, FaultKind};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url, header};
 use serde_json::{Value, json};
@@ -335,8 +336,10 @@ async fn a_token_is_neither_logged_nor_kept_and_visits_do_not_pile_up() {
         ];
         assert_eq!(knock(&world, &fields).await.status(), 303);
     }
+    // A visit that says less takes nothing back.
+    assert_eq!(knock(&world, &[(TOKEN, known.as_str())]).await.status(), 303);
     let shown = world.list("/v1/registrations").await;
-    assert_eq!(shown.len(), 1, "one buyer who came three times: {shown:?}");
+    assert_eq!(shown.len(), 1, "one buyer who came four times: {shown:?}");
     assert_eq!(shown[0]["posted"], json!({"x-amzn-marketplace-offer-type": "free-trial"}));
     let made_up = "made-up-token-of-nobody";
     assert_eq!(knock(&world, &[(TOKEN, made_up)]).await.status(), 422);
@@ -389,7 +392,8 @@ async fn what_changes_nothing_about_a_customer_is_not_told_again() {
     let told = async || {
         let events = world.get("/v1/events?limit=500").await;
         let items = events["items"].as_array().unwrap().iter();
-        items.map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let kinds = items.map(|event| event["type"].as_str().unwrap().to_owned());
+        kinds.filter(|kind| kind.starts_with("customer.")).collect::<Vec<_>>()
     };
     let first = put(json!({"name": "Acme", "aws": {"account_id": BUYER}})).await;
     let again = put(json!({"name": "Acme", "aws": {"account_id": BUYER}})).await;
@@ -400,4 +404,18 @@ async fn what_changes_nothing_about_a_customer_is_not_told_again() {
     assert_eq!(renamed["name"], "Acme Corp");
     assert_ne!(renamed["updated_at"], first["updated_at"]);
     assert_eq!(told().await, ["customer.created", "customer.updated"]);
+}
+
+#[tokio::test]
+async fn a_buyer_does_not_notice_that_aws_fails_once() {
+    let world = World::with_settings(&[PAGE]).await;
+    let insight = import(&world).await;
+    let known = token(&world, &insight, BUYER);
+    for kind in [FaultKind::Throttle, FaultKind::Error500, FaultKind::CutAfter] {
+        let operation = "ResolveCustomer".to_owned();
+        world.arm(Fault { operation, kind, times: Some(1), one_in: None, amount: None });
+        let came = knock(&world, &[("x-amzn-marketplace-token", known.as_str())]).await;
+        assert_eq!(came.status(), 303, "{kind:?}");
+    }
+    world.stop().await;
 }

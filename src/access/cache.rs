@@ -1,7 +1,8 @@
 //! Customers in memory, in shards that are locked by themselves.
 //!
 //! A customer is read without holding a lock, so news may come meanwhile. Each shard counts what it was told;
-//! what was read is kept only if nothing was told to its shard since.
+//! what was read is kept only if nothing was told to its shard since. Nor is it kept while usage is on its way there:
+//! what was read may hold it already, and it would be added once more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -29,6 +30,8 @@ struct Shard {
     customers: HashMap<CustomerId, Entry>,
     /// Counts what it was told.
     told: u64,
+    /// Usage that may be seen in the database and was not told yet.
+    coming: usize,
 }
 
 enum Entry {
@@ -98,7 +101,7 @@ impl Cache {
 
     fn keep_one(&self, id: &CustomerId, entry: Entry, marks: &Marks) {
         let mut shard = self.write(id);
-        if marks.0.get(place(id)) == Some(&shard.told) {
+        if shard.coming == 0 && marks.0.get(place(id)) == Some(&shard.told) {
             shard.customers.insert(id.clone(), entry);
         }
     }
@@ -110,10 +113,25 @@ impl Cache {
         shard.customers.remove(id);
     }
 
+    /// Usage is about to be seen in the database: each is added, or expected no more.
+    pub(super) fn expect(&self, coming: &[Used]) {
+        for used in coming {
+            self.write(&used.customer_id).coming += 1;
+        }
+    }
+
+    /// It was undone.
+    pub(super) fn expect_no_more(&self, undone: &[Used]) {
+        for used in undone {
+            self.write(&used.customer_id).coming -= 1;
+        }
+    }
+
     /// Adds usage that was counted.
     pub(super) fn add(&self, used: &Used) {
         let mut shard = self.write(&used.customer_id);
         shard.told += 1;
+        shard.coming -= 1;
         if let Some(Entry::Customer(known)) = shard.customers.get_mut(&used.customer_id) {
             known.add(used);
         }
@@ -136,4 +154,51 @@ fn place(id: &CustomerId) -> usize {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::FeatureId;
+    use crate::store::CustomerFacts;
+
+    fn used(customer: &CustomerId) -> Used {
+        Used {
+            customer_id: customer.clone(),
+            feature_id: FeatureId::new("calls"),
+            holder: String::new(),
+            from_ms: 0,
+            millionths: 1,
+        }
+    }
+
+    #[test]
+    fn what_may_hold_usage_that_was_not_told_yet_is_not_kept() {
+        let customer = CustomerId::new("acme");
+        let read = |cache: &Cache, marks: &Marks| {
+            let facts = CustomerFacts {
+                id: customer.clone(),
+                held: Box::default(),
+                meters: Box::default(),
+            };
+            cache.keep(&customer, &customer, Known::new(facts, 0), marks);
+            matches!(cache.find(&customer, 0, Timestamp::UNIX_EPOCH, |_| ()), Found::Answer(()))
+        };
+        let coming = [used(&customer)];
+        let cache = Cache::default();
+        // Read before the commit or after it, and kept before it is told.
+        for marked_before in [true, false] {
+            let before = cache.marks();
+            cache.expect(&coming);
+            let after = cache.marks();
+            assert!(!read(&cache, if marked_before { &before } else { &after }));
+            cache.add(&coming[0]);
+            assert!(!read(&cache, &before) && !read(&cache, &after), "it was told since");
+            assert!(read(&cache, &cache.marks()), "and now there is nothing more to come");
+            cache.forget(&customer);
+        }
+        cache.expect(&coming);
+        cache.expect_no_more(&coming);
+        assert!(read(&cache, &cache.marks()), "undone is not coming");
+    }
 }

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::domain::access::{Access, Question, Reason, refusal};
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 use crate::health::Health;
-use crate::store::{CatalogueFacts, Changes, FeatureFacts, Store, StoreError};
+use crate::store::{CatalogueFacts, FeatureFacts, News, Store, StoreError};
 use cache::{Cache, Found};
 
 /// Answers access checks; clones share what is kept.
@@ -65,7 +65,7 @@ impl AccessChecks {
         let asked_before = store.last_looked_at().await?;
         let kept = Arc::new(Kept::default());
         let told = Arc::clone(&kept);
-        store.watch(move |changes| told.take(changes));
+        store.watch(move |news| told.take(news));
         Ok(Self { store, clock, health, kept, stale_after, asked_before })
     }
 
@@ -186,7 +186,12 @@ impl AccessChecks {
 
 impl Kept {
     /// Takes over what a commit changed.
-    fn take(&self, changes: &Changes) {
+    fn take(&self, news: News<'_>) {
+        let changes = match news {
+            News::Coming(changes) => return self.customers.expect(&changes.used),
+            News::Undone(changes) => return self.customers.expect_no_more(&changes.used),
+            News::Came(changes) => changes,
+        };
         if changes.catalogue {
             let mut slot = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
             self.customers.next_generation();

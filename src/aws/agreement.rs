@@ -79,7 +79,7 @@ pub async fn search_agreements(
     let agreements = page.agreement_view_summaries.unwrap_or_default();
     Ok(AgreementPage {
         agreements: agreements.into_iter().filter_map(seen).collect(),
-        next: next_page(SEARCH_AGREEMENTS, from, page.next_token)?,
+        next: next_page(SEARCH_AGREEMENTS, from.as_deref(), page.next_token)?,
     })
 }
 
@@ -105,7 +105,7 @@ pub async fn agreement_licenses(
             let state = row.status.as_ref().and_then(|it| LicenseState::parse(it.as_str()));
             licenses.extend(arn.zip(state));
         }
-        token = next_page(GET_AGREEMENT_ENTITLEMENTS, token, page.next_token)?;
+        token = next_page(GET_AGREEMENT_ENTITLEMENTS, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(licenses);
         }

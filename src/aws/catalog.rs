@@ -56,7 +56,7 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
                 visibility: entity.visibility,
             });
         }
-        token = next_page(OPERATION, token, page.next_token)?;
+        token = next_page(OPERATION, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(products);
         }

@@ -71,7 +71,7 @@ pub async fn get_entitlements(
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);
         }
-        token = next_page(OPERATION, token, page.next_token)?;
+        token = next_page(OPERATION, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(grants);
         }
@@ -93,35 +93,29 @@ fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {
         customer_identifier: row.customer_identifier.as_deref().and_then(Id::from_trimmed),
         account_id: row.customer_aws_account_id.as_deref().and_then(Id::from_trimmed),
         license_arn: row.license_arn.as_deref().and_then(Id::from_trimmed),
-        value: value(row.value)?,
+        value: value(row.value),
+        // What lies beyond the calendar is an open end.
         expires_at: row
             .expiration_date
-            .map(|date| {
-                let millis =
-                    date.to_millis().map_err(|_| unreadable("an expiry is out of range"))?;
-                Timestamp::from_millisecond(millis)
-                    .map_err(|_| unreadable("an expiry is out of range"))
-            })
-            .transpose()?,
+            .and_then(|date| Timestamp::from_millisecond(date.to_millis().ok()?).ok()),
     })
 }
 
 /// A row without a value is taken for one of the thing: some products only ever say that it is held.
-fn value(value: Option<EntitlementValue>) -> Result<GrantValue, AwsError> {
+fn value(value: Option<EntitlementValue>) -> GrantValue {
     let Some(value) = value else {
-        return Ok(GrantValue::Boolean(true));
+        return GrantValue::Boolean(true);
     };
     if let Some(count) = value.integer_value {
-        return Ok(GrantValue::Integer(count.into()));
+        return GrantValue::Integer(count.into());
     }
     if let Some(amount) = value.double_value {
         // AWS's own type is a float here; it is made exact before anything is done with it.
-        let exact =
-            Decimal::from_f64(amount).ok_or_else(|| unreadable("a value is not a number"))?;
-        return Ok(GrantValue::Decimal(exact));
+        let exact = Decimal::from_f64(amount).map(GrantValue::Decimal);
+        return exact.unwrap_or_else(|| GrantValue::Text(amount.to_string()));
     }
     if let Some(held) = value.boolean_value {
-        return Ok(GrantValue::Boolean(held));
+        return GrantValue::Boolean(held);
     }
-    Ok(value.string_value.map_or(GrantValue::Boolean(true), GrantValue::Text))
+    value.string_value.map_or(GrantValue::Boolean(true), GrantValue::Text)
 }

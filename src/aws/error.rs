@@ -149,11 +149,11 @@ impl AwsError {
 /// without its end must not be taken for the whole.
 pub(super) fn next_page(
     operation: &'static str,
-    asked: Option<String>,
+    asked: Option<&str>,
     answered: Option<String>,
 ) -> Result<Option<String>, AwsError> {
     let next = answered.filter(|token| !token.is_empty());
-    if next.is_some() && next == asked {
+    if next.is_some() && next.as_deref() == asked {
         return Err(AwsError::unreadable(operation, "a page leads back to itself"));
     }
     Ok(next)

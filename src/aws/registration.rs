@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_marketplacemetering::config::Builder;
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -48,6 +50,13 @@ pub enum RegistrationError {
 /// The longest token that AWS is asked about; its own are some hundred characters long.
 const LONGEST: usize = 4 * 1_024;
 
+/// How often AWS is asked before the buyer is told to come back.
+const TRIES: u32 = 3;
+/// The pause before the second try; the next is longer.
+const PAUSE: Duration = Duration::from_millis(250);
+/// AWS answers within a moment; who waits longer is gone.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Who asks. Anybody may knock at the door; the API's callers are the seller's own. Each has turns of its own, so that
 /// neither a flood at the door nor AWS's answer to it holds up the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +81,20 @@ pub async fn resolve_customer_within(
         Asking::Door => &clients.rates.door,
         Asking::Api => &clients.rates.registrations,
     };
-    if !rate.acquire_within(patience).await {
-        return Err(RegistrationError::Busy);
+    let mut tries = 0;
+    loop {
+        if !rate.acquire_within(patience).await {
+            return Err(RegistrationError::Busy);
+        }
+        tries += 1;
+        match resolve_customer(clients, rate, token).await {
+            // A browser waits: once more, and not for long. The token resolves to the same again.
+            Err(RegistrationError::Aws(error)) if error.is_retryable() && tries < TRIES => {
+                tokio::time::sleep(PAUSE * tries).await;
+            }
+            outcome => return outcome,
+        }
     }
-    resolve_customer(clients, rate, token).await
 }
 
 /// AWS's tokens are letters, digits and signs, without a blank.
@@ -89,8 +108,15 @@ async fn resolve_customer(
     rate: &RateLimit,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
-    let answer =
-        clients.metering.resolve_customer().registration_token(token.expose_secret()).send().await;
+    let patience = TimeoutConfig::builder().operation_attempt_timeout(ANSWERED_WITHIN).build();
+    let answer = clients
+        .metering
+        .resolve_customer()
+        .registration_token(token.expose_secret())
+        .customize()
+        .config_override(Builder::new().timeout_config(patience))
+        .send()
+        .await;
     if let Some(about) = answer.as_ref().err().and_then(about_token) {
         return Err(about);
     }

@@ -107,9 +107,9 @@ impl Integration {
                     ("external_id", external_id.map(|id| json!(id))),
                 ]);
                 let connected = daemon.put("/v1/integration", body).await?;
-                let missing = missing(&connected);
+                let trouble = foreign(&connected).or_else(|| missing(&connected));
                 show(output, connected)?;
-                missing.map_or(Ok(()), Err)
+                trouble.map_or(Ok(()), Err)
             }
             Self::Remove { yes } => {
                 if !yes {
@@ -124,6 +124,13 @@ impl Integration {
             }
         }
     }
+}
+
+/// That the role is another account's than what was imported.
+fn foreign(connected: &Value) -> Option<anyhow::Error> {
+    let credentials = &connected["parts"]["credentials"];
+    let detail = credentials["detail"].as_str().filter(|_| credentials["ok"] == false)?;
+    Some(anyhow!("{detail}; until then AWS is asked nothing about its buyers and billed nothing"))
 }
 
 /// What the role may not do, to be told last: whoever runs this in a script reads no table.

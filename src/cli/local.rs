@@ -14,6 +14,7 @@ use crate::aws::{
 };
 use crate::clock::Clock;
 use crate::daemon::{Daemon, OnceSummary, Surroundings};
+use crate::domain::AccountId;
 use crate::settings::{self, Listen, Loaded};
 use crate::store::{IntegrationRow, Store};
 use crate::telemetry;
@@ -170,8 +171,15 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     let clients = Connection::open(options, identity).await.clients();
     let mut items = Vec::new();
     match caller_account(&clients).await {
-        Ok(account) => items.push(json!({"action": "sts:GetCallerIdentity", "ok": true, "detail": format!("account {account}")})),
-        Err(error) => items.push(json!({"action": "sts:GetCallerIdentity", "ok": false, "detail": error.to_string()})),
+        Ok(account) => {
+            let trouble = trouble_with(&settings, &account).await;
+            let ok = trouble.is_none();
+            let detail = trouble.unwrap_or_else(|| format!("account {account}"));
+            items.push(json!({"action": "sts:GetCallerIdentity", "ok": ok, "detail": detail}));
+        }
+        Err(error) => items.push(
+            json!({"action": "sts:GetCallerIdentity", "ok": false, "detail": error.to_string()}),
+        ),
     }
     let checks = probe_permissions(&clients, queue_url.as_deref()).await;
     items.extend(checks.iter().map(|check| json!(check)));
@@ -191,13 +199,26 @@ async fn identity(settings: &settings::Settings) -> Identity {
         return Identity::Role(Role { arn, external_id });
     }
     let held = async {
-        let path = &settings.database.path;
-        let store = path.exists().then(|| Store::open(path).ok()).flatten()?;
+        let store = held(settings)?;
         let row = store.integration().await.ok().flatten();
         store.close();
         row
     };
     held.await.map_or(Identity::Environment, IntegrationRow::into_identity)
+}
+
+/// What is wrong with this account, by what was imported.
+async fn trouble_with(settings: &settings::Settings, account: &str) -> Option<String> {
+    let store = held(settings)?;
+    let trouble = store.account_trouble(AccountId::new(account)).await.ok().flatten();
+    store.close();
+    trouble
+}
+
+/// The database, if there is one yet.
+fn held(settings: &settings::Settings) -> Option<Store> {
+    let path = &settings.database.path;
+    path.exists().then(|| Store::open(path).ok()).flatten()
 }
 
 /// Copies the database into FILE while the daemon goes on running.

@@ -46,17 +46,17 @@ impl Window {
     }
 }
 
-fn span(period: ResetPeriod, times: i64) -> Span {
+/// So many periods after a moment; none beyond the calendar.
+fn after(moment: &Zoned, period: ResetPeriod, times: i64) -> Option<Zoned> {
     let span = Span::new();
-    let built = match period {
+    let span = match period {
         ResetPeriod::Hour => span.try_hours(times),
         ResetPeriod::Day => span.try_days(times),
         ResetPeriod::Week => span.try_weeks(times),
         ResetPeriod::Month => span.try_months(times),
         ResetPeriod::Year => span.try_years(times),
     };
-    // Out of jiff's range is out of any window that matters.
-    built.unwrap_or_default()
+    moment.checked_add(span.ok()?).ok()
 }
 
 fn utc(at: Timestamp) -> Zoned {
@@ -73,13 +73,13 @@ fn calendar(at: Timestamp, period: ResetPeriod) -> WindowSpan {
         ResetPeriod::Day => midnight,
         ResetPeriod::Week => {
             let back = i64::from(day.weekday().since(Weekday::Monday));
-            midnight.and_then(|it| it.checked_sub(span(ResetPeriod::Day, back)))
+            midnight.map(|it| after(&it, ResetPeriod::Day, -back).unwrap_or(it))
         }
         ResetPeriod::Month => day.first_of_month().to_zoned(TimeZone::UTC),
         ResetPeriod::Year => day.first_of_year().to_zoned(TimeZone::UTC),
     };
     let start = start.unwrap_or(moment);
-    let end = start.checked_add(span(period, 1)).ok().map(|end| end.timestamp());
+    let end = after(&start, period, 1).map(|end| end.timestamp());
     WindowSpan { start: start.timestamp(), end }
 }
 
@@ -87,7 +87,8 @@ fn calendar(at: Timestamp, period: ResetPeriod) -> WindowSpan {
 /// begins on the 28th of a February and on the 31st again in March.
 fn anchored(anchor: Timestamp, at: Timestamp, period: ResetPeriod) -> WindowSpan {
     let begin = |number: i64| {
-        utc(anchor).checked_add(span(period, number)).map_or(Timestamp::MAX, |it| it.timestamp())
+        let beyond = if number < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        after(&utc(anchor), period, number).map_or(beyond, |it| it.timestamp())
     };
     let (from, to) = (utc(anchor).date(), utc(at).date());
     let months = (i64::from(to.year()) - i64::from(from.year())) * 12 + i64::from(to.month())
@@ -101,10 +102,10 @@ fn anchored(anchor: Timestamp, at: Timestamp, period: ResetPeriod) -> WindowSpan
         ResetPeriod::Year => i64::from(to.year()) - i64::from(from.year()),
     };
     // The guess is off by one at most: a part of a second, a day of the month.
-    while begin(number) > at {
+    if begin(number) > at {
         number -= 1;
     }
-    while begin(number + 1) <= at {
+    if begin(number + 1) <= at {
         number += 1;
     }
     WindowSpan { start: begin(number), end: Some(begin(number + 1)) }
@@ -182,6 +183,21 @@ mod tests {
         for (window, at, start, end) in rows {
             let expected = WindowSpan { start: time(start), end: Some(time(end)) };
             assert_eq!(window.around(time(at)), expected, "{window:?} around {at}");
+        }
+    }
+
+    #[test]
+    fn the_edges_of_time_have_their_window_too() {
+        use ResetPeriod::{Day, Hour, Month, Week, Year};
+        let anchor = time("2026-01-31T09:17:00Z");
+        for period in [Hour, Day, Week, Month, Year] {
+            for at in [Timestamp::MIN, Timestamp::MAX] {
+                for window in [Window::Calendar(period), Window::From(anchor, period)] {
+                    let found = window.around(at);
+                    assert!(found.start <= at, "{window:?} {at}: {found:?}");
+                    assert!(found.end.is_none_or(|end| end >= at), "{window:?} {at}: {found:?}");
+                }
+            }
         }
     }
 

@@ -113,6 +113,9 @@ pub(super) async fn sync(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {
+    /// The start of a clock hour; null takes back a move that lies ahead.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required)]
     from: Option<Timestamp>,
 }
 

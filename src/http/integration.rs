@@ -18,6 +18,7 @@ use crate::aws::{
     TrustedBy, UNTRIED, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
     trust_policy,
 };
+use crate::domain::AccountId;
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
 use crate::store::{IntegrationRow, Overdue};
@@ -210,6 +211,7 @@ pub(super) async fn connect(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
             .with("checks", json!(checks)));
     }
+    let trouble = state.store.account_trouble(AccountId::new(&account)).await?;
     let row = IntegrationRow {
         role_arn: Some(body.role_arn),
         external_id,
@@ -220,6 +222,8 @@ pub(super) async fn connect(
     };
     state.store.save_integration(row.clone()).await?;
     state.aws.switch(clients);
+    let outcome = trouble.as_deref().map_or(Ok(()), Err);
+    state.health.report("credentials", outcome, state.clock.now());
     // Those whose turn was put off while nothing could be asked.
     state.store.hasten_buyers(state.clock.now()).await?;
     state.store.nudges().sweep.notify_one();

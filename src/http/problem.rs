@@ -99,7 +99,12 @@ impl From<AwsError> for Problem {
     fn from(error: AwsError) -> Self {
         let detail = error.to_string();
         match error.kind {
-            AwsErrorKind::Throttled | AwsErrorKind::Unanswered => Self::new(
+            AwsErrorKind::Throttled => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "aws-unavailable",
+                format!("AWS is asked too often at the moment, try again: {detail}"),
+            ),
+            AwsErrorKind::Unanswered => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "aws-unavailable",
                 format!("AWS did not answer, try again: {detail}"),

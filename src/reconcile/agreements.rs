@@ -14,6 +14,10 @@ use crate::aws::{
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
 use crate::store::AgreementLook;
+use crate::telemetry::Masked;
+
+/// What follows from a refusal, and what ends it.
+const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) and the role is connected again, or marketd restarted, only events tell of licences";
 
 /// What searching agreements came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +47,13 @@ impl Reconciler {
             .await?;
         for arn in live.difference(&listed) {
             let behind = AgreementSearch::OfLicense(arn.clone());
-            self.search(&clients, product_code, behind, &mut searched).await?;
+            match self.search(&clients, product_code, behind, &mut searched).await {
+                // A licence that AWS does not take for one must not keep the others from being looked after.
+                Err(SweepError::Aws(error)) if error.kind == AwsErrorKind::Refused => {
+                    tracing::warn!(license.arn = %Masked(arn.as_str()), %error, "a licence cannot be searched for");
+                }
+                outcome => outcome.map(drop)?,
+            }
         }
         Ok(searched)
     }
@@ -120,11 +130,15 @@ impl Reconciler {
         !self.aws.clients().is_refused(SEARCH_AGREEMENTS)
     }
 
+    /// Shows that agreements are not searched, as connecting found out: nobody asks, and so nobody else would say it.
+    pub(super) fn report_no_search(&self) {
+        let detail = format!("{SEARCH_AGREEMENTS} is not allowed; {UNTIL_ALLOWED}");
+        self.health.report("agreements", Err(&detail), self.clock.now());
+    }
+
     pub(super) fn report_agreements(&self, outcome: Result<(), &AwsError>) {
         let detail = outcome.map_err(|error| match error.kind {
-            AwsErrorKind::AccessDenied => format!(
-                "{error}; until the role may (`marketd integration iam-policy`) and is connected again, only events tell of licences"
-            ),
+            AwsErrorKind::AccessDenied => format!("{error}; {UNTIL_ALLOWED}"),
             _ => error.to_string(),
         });
         let detail = detail.as_ref().copied().map_err(String::as_str);

@@ -27,8 +27,8 @@ pub use sweep::Swept;
 
 /// One question may name this many buyers; each answers with few rows, so the pages stay few.
 const BUYERS_PER_LOOK: usize = 20;
-/// How many due buyers are read at a time.
-const TAKE: usize = 1_000;
+/// How many due buyers are read for each question that may be put: some of several products, whose questions differ.
+const READ_PER_LOOK: usize = 4 * BUYERS_PER_LOOK;
 /// Nobody waits longer than this for a retry.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
 /// A fallback beside nudges and due times, should the clock be moved.
@@ -88,10 +88,8 @@ impl Reconciler {
             // Armed before the query, so that a nudge between the two is not lost.
             let nudged = this.store.nudges().buyers.notified();
             let now = this.clock.now();
-            for group in this.due_groups(now, &looking).await? {
-                if looks.len() >= this.concurrency {
-                    break;
-                }
+            let free = this.concurrency.saturating_sub(looks.len());
+            for group in this.due_groups(now, free, &looking).await? {
                 let ids: Vec<i64> = group.buyers.iter().map(|buyer| buyer.id).collect();
                 looking.extend(&ids);
                 let this = Arc::clone(&this);
@@ -119,7 +117,7 @@ impl Reconciler {
         let deadline = self.clock.now().saturating_add(self.patience.second_look * 2);
         loop {
             let now = self.clock.now();
-            let groups = this.due_groups(now, &HashSet::new()).await?;
+            let groups = this.due_groups(now, 10 * self.concurrency, &HashSet::new()).await?;
             if groups.is_empty() {
                 // A second look that is about to be due belongs to this pass.
                 match self.store.next_due_buyer().await? {
@@ -146,25 +144,35 @@ impl Reconciler {
         }
     }
 
+    /// So many groups of those who wait longest, without those who are being looked at.
     async fn due_groups(
         &self,
         now: Timestamp,
+        most: usize,
         looking: &HashSet<i64>,
     ) -> Result<Vec<Group>, StoreError> {
-        let due = self.store.take_due_buyers(now, TAKE + looking.len()).await?;
-        let mut by_question: BTreeMap<(ProductCode, &'static str), Vec<DueBuyer>> = BTreeMap::new();
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let due = self.store.take_due_buyers(now, most * READ_PER_LOOK + looking.len()).await?;
+        // Groups in the order of whoever waits longest in each: no product has to wait for another's buyers.
+        let mut groups: Vec<Group> = Vec::new();
+        let mut filling: BTreeMap<(ProductCode, &'static str), usize> = BTreeMap::new();
         for buyer in due {
-            if !looking.contains(&buyer.id) {
-                let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
-                by_question.entry(question).or_default().push(buyer);
+            if looking.contains(&buyer.id) {
+                continue;
+            }
+            let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
+            let open = filling.get(&question).and_then(|place| groups.get_mut(*place));
+            if let Some(group) = open.filter(|group| group.buyers.len() < BUYERS_PER_LOOK) {
+                group.buyers.push(buyer);
+            } else {
+                filling.insert(question, groups.len());
+                let product_code = buyer.key.product_code.clone();
+                groups.push(Group { product_code, buyers: vec![buyer] });
             }
         }
-        let mut groups = Vec::new();
-        for ((product_code, _), buyers) in by_question {
-            for chunk in buyers.chunks(BUYERS_PER_LOOK) {
-                groups.push(Group { product_code: product_code.clone(), buyers: chunk.to_vec() });
-            }
-        }
+        groups.truncate(most);
         Ok(groups)
     }
 

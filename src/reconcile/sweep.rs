@@ -76,6 +76,9 @@ impl Reconciler {
             note_failure(outcome, product_code, &mut swept)?;
         }
         // After all entitlements, since these may take long and end nobody's access by themselves.
+        if !self.may_search() && !products.is_empty() {
+            self.report_no_search();
+        }
         for product_code in &products {
             if !self.may_search() {
                 break;
@@ -110,13 +113,8 @@ impl Reconciler {
         let outcome = match caller_account(&self.aws.clients()).await {
             Err(error) => Err(error.to_string()),
             Ok(account) => {
-                let others = self.store.products_not_of(AccountId::new(account.clone())).await?;
-                match others.first() {
-                    None => Ok(()),
-                    Some((product, owner)) => Err(format!(
-                        "the credentials are those of AWS account {account}, but product {product} is sold by {owner}: connect a role of that account"
-                    )),
-                }
+                let trouble = self.store.account_trouble(AccountId::new(account)).await?;
+                trouble.map_or(Ok(()), Err)
             }
         };
         let outcome = outcome.as_ref().copied().map_err(String::as_str);

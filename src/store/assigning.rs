@@ -1,12 +1,13 @@
 //! Usage that waited for a subscription: billed to the one that has turned up, or parked when none did in time.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::billing::{Billed, Biller, Use};
+use super::billing::{Billed, Biller, Lane, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
 use super::records::{
@@ -89,6 +90,12 @@ enum Lack {
     Billing,
 }
 
+/// Where a record's usage of a feature goes.
+struct Way {
+    route: Route,
+    lane: RefCell<Lane>,
+}
+
 /// Where a waiting record's usage goes.
 struct Assigner<'a> {
     connection: &'a Connection,
@@ -97,7 +104,7 @@ struct Assigner<'a> {
     question: Question,
     /// Where the record's own dimension goes: usage that names no feature, and what a person carried into it.
     own: Result<Bears, Lack>,
-    routes: HashMap<Option<FeatureId>, Result<Rc<Route>, Lack>>,
+    ways: HashMap<Option<FeatureId>, Result<Rc<Way>, Lack>>,
     /// What leaves the record, and what of it was carried in.
     moved: Quantity,
     carried: Quantity,
@@ -129,7 +136,7 @@ impl<'a> Assigner<'a> {
             now,
             question,
             own,
-            routes: HashMap::new(),
+            ways: HashMap::new(),
             moved: Quantity::ZERO,
             carried: Quantity::ZERO,
             lack: None,
@@ -153,8 +160,8 @@ impl<'a> Assigner<'a> {
         let mut carried = quantity(self.record.quantity);
         for event in events_of(connection, self.record.id)? {
             carried = carried.saturating_sub(event.billed);
-            let route = match self.route(event.feature.as_ref())? {
-                Ok(route) => route,
+            let way = match self.way(event.feature.as_ref())? {
+                Ok(way) => way,
                 Err(lack) => {
                     self.lack = self.lack.or(Some(lack));
                     continue;
@@ -168,9 +175,10 @@ impl<'a> Assigner<'a> {
                 hour: self.record.hour,
                 tags: event.tags.as_deref(),
             };
-            let billed = biller.place(&it, &route)?;
+            let mut lane = way.lane.borrow_mut();
+            let billed = biller.place(&it, &way.route, &mut lane)?;
             biller.uncount_waiting(&it, &self.record.product_id, event.billed);
-            biller.count(&it, &route, billed);
+            biller.count(&it, &way.route, billed, &mut lane);
             move_event_in(connection, &event, billed)?;
             if let Some(tags) = it.tags {
                 add_tagged_in(connection, self.record.id, tags, -event.billed.millionths())?;
@@ -209,12 +217,9 @@ impl<'a> Assigner<'a> {
     }
 
     /// Where usage of a feature goes. It may wait under one product for another.
-    fn route(
-        &mut self,
-        feature: Option<&FeatureId>,
-    ) -> Result<Result<Rc<Route>, Lack>, StoreError> {
+    fn way(&mut self, feature: Option<&FeatureId>) -> Result<Result<Rc<Way>, Lack>, StoreError> {
         let feature = feature.cloned();
-        if let Some(known) = self.routes.get(&feature) {
+        if let Some(known) = self.ways.get(&feature) {
             return Ok(known.clone());
         }
         let subject = feature.clone().map_or(self.question.subject.clone(), UsageSubject::Feature);
@@ -228,12 +233,15 @@ impl<'a> Assigner<'a> {
                 Ok(_) | Err(_) => self.own.clone(),
             },
         };
-        let route = match bears {
-            Ok(bears) => Ok(Rc::new(route_to(self.connection, &question, Some(bears), self.now)?)),
+        let way = match bears {
+            Ok(bears) => {
+                let route = route_to(self.connection, &question, Some(bears), self.now)?;
+                Ok(Rc::new(Way { route, lane: RefCell::default() }))
+            }
             Err(lack) => Err(lack),
         };
-        self.routes.insert(feature, route.clone());
-        Ok(route)
+        self.ways.insert(feature, way.clone());
+        Ok(way)
     }
 
     /// Takes what has left out of the record; why the rest stays, if there is one.

@@ -5,9 +5,10 @@
 //! find room in what a plan includes.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::convert::millis;
 use super::records::{RecordKey, add_tagged_in, delete_record_in, open_record_in};
@@ -45,6 +46,21 @@ pub(super) struct Billed {
 /// Where usage counts: customer, feature and holder.
 type Counter = (CustomerId, FeatureId, String);
 
+/// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
+#[derive(Default)]
+pub(super) struct Lane {
+    record: Option<(i64, ClockHour)>,
+    counter: Option<Rc<Counter>>,
+}
+
+impl Lane {
+    fn counter(&mut self, it: &Use<'_>, feature: &FeatureId, bears: Option<&Bears>) -> Rc<Counter> {
+        let made =
+            || Rc::new(counter(it.customer, feature, bears.and_then(|it| it.holder.as_ref())));
+        Rc::clone(self.counter.get_or_insert_with(made))
+    }
+}
+
 pub(super) struct Biller<'a> {
     connection: &'a Connection,
     records: HashMap<RecordKey, (i64, ClockHour)>,
@@ -54,12 +70,18 @@ pub(super) struct Biller<'a> {
     added: HashMap<i64, i64>,
     tagged: HashMap<(i64, String), i64>,
     /// What is counted, hour by hour.
-    used: HashMap<(Counter, i64), i64>,
+    used: HashMap<(Rc<Counter>, i64), i64>,
     /// What is used so far in the windows that bill overage.
-    windows: HashMap<(Counter, i64), i64>,
+    windows: HashMap<(Rc<Counter>, i64), i64>,
     /// What is reported and what is included, product by product.
     totals: HashMap<ProductId, (i64, i64)>,
+    /// What was reported and included before.
+    before: HashMap<ProductId, i64>,
 }
+
+/// The most millionths that a product's sums may come to: nine million million units. Every other sum is a part of one
+/// of these.
+const MOST: i64 = 9_000_000_000_000_000_000;
 
 impl<'a> Biller<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
@@ -72,18 +94,24 @@ impl<'a> Biller<'a> {
             used: HashMap::new(),
             windows: HashMap::new(),
             totals: HashMap::new(),
+            before: HashMap::new(),
         }
     }
 
-    /// Finds what bears a piece of usage.
-    pub(super) fn place(&mut self, it: &Use<'_>, route: &Route) -> Result<Billed, StoreError> {
+    /// Finds what bears a piece of usage. A lane is one route's and one hour's.
+    pub(super) fn place(
+        &mut self,
+        it: &Use<'_>,
+        route: &Route,
+        lane: &mut Lane,
+    ) -> Result<Billed, StoreError> {
         let nothing = Billed { record: None, quantity: Quantity::ZERO, moved: None };
         let Some(bears) = &route.bears else { return Ok(nothing) };
         let quantity = match (&route.billing, it.feature) {
             (Billing::All, _) | (_, None) => it.quantity,
             (Billing::None, _) => Quantity::ZERO,
             (Billing::Overage { included, window }, Some(feature)) => {
-                let counter = counter(it.customer, feature, bears.holder.as_ref());
+                let counter = lane.counter(it, feature, Some(bears));
                 let used = self.used_in_window(counter, *window, it.at)?;
                 excess(quantity(used), it.quantity, *included)
             }
@@ -94,7 +122,10 @@ impl<'a> Biller<'a> {
         }
         let first = route.first_hour.filter(|first| *first > it.hour);
         let wanted = first.unwrap_or(it.hour);
-        let (record, hour) = self.record(bears, it.customer, wanted)?;
+        let (record, hour) = match lane.record {
+            Some(found) => found,
+            None => *lane.record.insert(self.record(bears, it.customer, wanted)?),
+        };
         let moved = match first {
             Some(_) => Some("before_start"),
             None => (hour != wanted).then_some("hour_frozen"),
@@ -102,8 +133,32 @@ impl<'a> Biller<'a> {
         Ok(Billed { record: Some(record), quantity, moved })
     }
 
+    /// Whether the books can hold so much more of a product.
+    pub(super) fn can_hold(
+        &mut self,
+        product: &ProductId,
+        more: Quantity,
+    ) -> Result<bool, StoreError> {
+        let before = if let Some(before) = self.before.get(product) {
+            *before
+        } else {
+            let before: Option<i64> = self
+                .connection
+                .prepare_cached(
+                    "SELECT reported + included FROM usage_totals WHERE product_id = ?1",
+                )
+                .and_then(|mut select| {
+                    select.query_row([product.as_str()], |row| row.get(0)).optional()
+                })
+                .during("read what was reported of a product")?;
+            *self.before.entry(product.clone()).or_insert(before.unwrap_or(0))
+        };
+        let here = self.totals.get(product).map_or(0, |(reported, included)| reported + included);
+        Ok(MOST - before - here >= more.millionths())
+    }
+
     /// Counts a piece of usage where it was placed.
-    pub(super) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed) {
+    pub(super) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed, lane: &mut Lane) {
         let bears = route.bears.as_ref();
         if let Some(record) = billed.record {
             self.empty.remove(&record);
@@ -118,12 +173,11 @@ impl<'a> Biller<'a> {
             self.total(&bears.product_id, billed.quantity.millionths(), included);
         }
         if let Some(feature) = it.feature {
-            let holder = bears.and_then(|bears| bears.holder.as_ref());
-            let counter = counter(it.customer, feature, holder);
+            let counter = lane.counter(it, feature, bears);
             if let Billing::Overage { window, .. } = route.billing {
-                let window = (counter.clone(), window_key(window.around(it.at).start));
+                let window = (Rc::clone(&counter), window_key(window.around(it.at).start));
                 if let Some(used) = self.windows.get_mut(&window) {
-                    *used += it.quantity.millionths();
+                    *used = used.saturating_add(it.quantity.millionths());
                 }
             }
             self.use_of(counter, &route.windows, it.at, it.quantity.millionths());
@@ -134,7 +188,7 @@ impl<'a> Biller<'a> {
     pub(super) fn uncount_waiting(&mut self, it: &Use<'_>, product: &ProductId, billed: Quantity) {
         self.total(product, -billed.millionths(), 0);
         if let Some(feature) = it.feature {
-            let counter = counter(it.customer, feature, None);
+            let counter = Rc::new(counter(it.customer, feature, None));
             self.use_of(counter, &[], it.at, -it.quantity.millionths());
         }
     }
@@ -150,16 +204,17 @@ impl<'a> Biller<'a> {
     }
 
     /// Adds to the hour that holds a moment, or to what is left of it where a window begins within it.
-    fn use_of(&mut self, counter: Counter, windows: &[Window], at: Timestamp, quantity: i64) {
+    fn use_of(&mut self, counter: Rc<Counter>, windows: &[Window], at: Timestamp, quantity: i64) {
         let hour = ClockHour::of(at).start();
         let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
-        *self.used.entry((counter, millis(from))).or_default() += quantity;
+        let used = self.used.entry((counter, millis(from))).or_default();
+        *used = used.saturating_add(quantity);
     }
 
     /// What was used in the window around a moment, this report included.
     fn used_in_window(
         &mut self,
-        counter: Counter,
+        counter: Rc<Counter>,
         window: Window,
         at: Timestamp,
     ) -> Result<i64, StoreError> {
@@ -168,7 +223,7 @@ impl<'a> Biller<'a> {
         if let Some(used) = self.windows.get(&key) {
             return Ok(*used);
         }
-        let (customer, feature, holder) = &key.0;
+        let (customer, feature, holder) = &*key.0;
         let end = around.end.map_or(i64::MAX, millis);
         let held: i64 = self
             .connection
@@ -182,14 +237,13 @@ impl<'a> Biller<'a> {
             })
             .during("sum a window's usage")?;
         // What this report counted before its window was asked for.
-        let here: i64 = self
+        let used = self
             .used
             .iter()
             .filter(|((counter, from), _)| *counter == key.0 && (key.1..end).contains(from))
-            .map(|(_, quantity)| quantity)
-            .sum();
-        self.windows.insert(key, held + here);
-        Ok(held + here)
+            .fold(held, |sum, (_, quantity)| sum.saturating_add(*quantity));
+        self.windows.insert(key, used);
+        Ok(used)
     }
 
     fn record(
@@ -234,7 +288,8 @@ impl<'a> Biller<'a> {
                  ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
             )
             .during("count usage")?;
-        for (((customer, feature, holder), from), quantity) in self.used {
+        for ((counter, from), quantity) in self.used {
+            let (customer, feature, holder) = &*counter;
             count
                 .execute((customer.as_str(), feature.as_str(), holder, from, quantity))
                 .during("count usage")?;

@@ -1,7 +1,8 @@
 //! What a commit changed, for whoever keeps some of the database in memory.
 //!
-//! Triggers of the writing connection note it, so that no statement can forget to. Who watches is told after the
-//! commit is on disk and before any caller is answered: whoever has an answer sees what it changed.
+//! Triggers of the writing connection note it, so that no statement can forget to. Who watches is told before the
+//! commit that it comes, since readers see it from that moment on, and after it is on disk and before any caller is
+//! answered that it came: whoever has an answer sees what it changed.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -36,8 +37,20 @@ pub struct Used {
     pub millionths: i64,
 }
 
+/// What is told of a commit's changes.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// Readers may see them from now on.
+    Coming(&'a Changes),
+    /// They are on disk. Each was said to be coming, but for what another process wrote.
+    Came(&'a Changes),
+    /// They were said to be coming, and were undone.
+    Undone(&'a Changes),
+}
+
 /// Who is told.
-pub(super) type Watcher = Arc<OnceLock<Box<dyn Fn(&Changes) + Send + Sync>>>;
+pub(super) type Watcher = Arc<OnceLock<Watch>>;
+type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
@@ -56,6 +69,23 @@ pub(super) struct Notepad {
 pub(super) struct Mark {
     customers: usize,
     used: usize,
+}
+
+/// What is about to be committed.
+#[must_use]
+pub(super) struct Announced<'a> {
+    watcher: Option<&'a Watch>,
+    changes: Changes,
+}
+
+impl Announced<'_> {
+    /// Tells what came of it.
+    pub(super) fn tell(self, committed: bool) {
+        if let Some(watcher) = self.watcher {
+            let changes = &self.changes;
+            watcher(if committed { News::Came(changes) } else { News::Undone(changes) });
+        }
+    }
 }
 
 /// The triggers of the writing connection. Columns that nobody keeps in memory are left out.
@@ -145,18 +175,17 @@ impl Notepad {
     /// Tells that anything may have changed: somebody else has written.
     pub(super) fn tell_everything(&self) {
         if let Some(watcher) = self.watcher.get() {
-            watcher(&Changes { catalogue: true, ..Changes::default() });
+            watcher(News::Came(&Changes { catalogue: true, ..Changes::default() }));
         }
     }
 
-    /// Tells what was noted, if it was committed; either way it is noted no more.
-    pub(super) fn tell(&self, committed: bool) {
+    /// Tells that what was noted is about to be committed; what comes of it is told by [`Announced::tell`].
+    pub(super) fn announce(&self) -> Announced<'_> {
         let changes = self.with(std::mem::take);
-        if let Some(watcher) = self.watcher.get()
-            && committed
-            && !changes.is_empty()
-        {
-            watcher(&changes);
+        let watcher = self.watcher.get().filter(|_| !changes.is_empty());
+        if let Some(watcher) = watcher {
+            watcher(News::Coming(&changes));
         }
+        Announced { watcher, changes }
     }
 }

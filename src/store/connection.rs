@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/006_topics.sql"),
     include_str!("migrations/007_registrations.sql"),
     include_str!("migrations/008_signals.sql"),
+    include_str!("migrations/009_mapping.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::contradictions::{contradiction_in, forget_contradiction_in, note_contradiction_in};
 use super::convert::millis;
 use super::events::append_event_in;
+use super::mapping::completed_in;
 use super::merge::merge_customers_in;
 use super::{During, StoreError};
 use crate::domain::{AccountId, BuyerRef, CustomerId, CustomerIdentifier, LicenseArn, fingerprint};
@@ -92,9 +93,17 @@ pub(super) fn link_in(
     Ok(())
 }
 
-/// The customer that these AWS ids mean; makes one nobody claimed yet where there is none, and joins those
-/// that AWS shows to be one.
+/// The customer that these AWS ids mean, and those that AWS's file adds to them; makes one nobody claimed yet where
+/// there is none, and joins those that AWS shows to be one.
 pub(super) fn resolve_customer_in(
+    connection: &Connection,
+    ids: &AwsIds,
+    now: Timestamp,
+) -> Result<Option<CustomerId>, StoreError> {
+    resolve_in(connection, &completed_in(connection, ids)?, now)
+}
+
+fn resolve_in(
     connection: &Connection,
     ids: &AwsIds,
     now: Timestamp,
@@ -116,7 +125,7 @@ pub(super) fn resolve_customer_in(
     }
     if let Some(contradiction) = contradiction_in(connection, &owners, ids)? {
         // Which of both is wrong is for a person to find out: until then the name that names best counts alone.
-        let customer = resolve_customer_in(connection, &AwsIds::from(best), now)?;
+        let customer = resolve_in(connection, &AwsIds::from(best), now)?;
         if let Some(customer) = &customer {
             note_contradiction_in(connection, ids, customer, &contradiction, now)?;
         }

@@ -2,14 +2,14 @@
 //! AWS's word, so two customers that it shows to be one become one.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::buyers::{imported_codes_in, mark_buyer_in};
 use super::contradictions::contradiction_in;
 use super::identities::{AwsIds, owner_in, owners_in, resolve_customer_in};
-use super::{Store, StoreError};
+use super::{During, Store, StoreError};
 use crate::domain::{AccountId, BuyerKey, CustomerIdentifier};
 
 /// One line of the file.
@@ -32,7 +32,7 @@ pub struct Mapped {
     pub joined: u64,
     /// Lines that were known already.
     pub unchanged: u64,
-    /// Lines about buyers who are no customers.
+    /// Lines about buyers who are no customers yet: kept, and taken over when one turns up.
     pub unknown: u64,
     /// Lines that contradict what is known.
     pub refused: Vec<RefusedLine>,
@@ -117,7 +117,7 @@ fn take_over(
     match (owners.len(), known) {
         (0, _) => {
             mapped.unknown += 1;
-            return Ok(());
+            return keep_in(connection, line);
         }
         (1, 2) => {
             mapped.unchanged += 1;
@@ -134,4 +134,47 @@ fn take_over(
         }
     }
     Ok(())
+}
+
+/// Keeps a line for when its buyer turns up: legacy buyers of pay-as-you-go products do with their first message.
+fn keep_in(connection: &Connection, line: &MappingLine) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO mappings (customer_identifier, account_id) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET account_id = excluded.account_id",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute((line.customer_identifier.as_str(), line.account_id.as_str()))
+        })
+        .during("keep a line of AWS's mapping")?;
+    Ok(())
+}
+
+/// These ids, with what the file adds to them.
+pub(super) fn completed_in(connection: &Connection, ids: &AwsIds) -> Result<AwsIds, StoreError> {
+    let mut completed = ids.clone();
+    let one = |statement: &str, value: &str| {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut select| {
+                select.query_row([value], |row| row.get::<_, Option<String>>(0)).optional()
+            })
+            .map(Option::flatten)
+            .during("look into AWS's mapping")
+    };
+    match (&ids.customer_identifier, &ids.account_id) {
+        (Some(identifier), None) => {
+            let statement = "SELECT account_id FROM mappings WHERE customer_identifier = ?1";
+            completed.account_id = one(statement, identifier.as_str())?.map(AccountId::new);
+        }
+        (None, Some(account)) => {
+            // An account that is two legacy buyers is named by neither.
+            let statement = "SELECT min(customer_identifier) FROM mappings WHERE account_id = ?1
+                 HAVING count(*) = 1";
+            let found = one(statement, account.as_str())?;
+            completed.customer_identifier = found.map(CustomerIdentifier::new);
+        }
+        _ => {}
+    }
+    Ok(completed)
 }

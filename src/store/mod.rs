@@ -85,7 +85,7 @@ pub use backup::back_up;
 pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer, Unsettled};
 pub use catalogue::{Applying, CatalogueError};
-pub use changes::{Changes, Used};
+pub use changes::{Changes, News, Used};
 pub use closing::{Closed, Closing};
 pub use customer_list::CustomerFilter;
 pub use deadlines::{DeadlineWarning, Deadlines, DueHour};
@@ -289,7 +289,7 @@ impl Store {
 
     /// Tells somebody of every commit from now on, before those who wrote are answered. It runs on the thread that
     /// writes and holds it up; only the first to ask is told.
-    pub fn watch(&self, watcher: impl Fn(&Changes) + Send + Sync + 'static) {
+    pub fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
         self.writer.watch(watcher);
     }
 

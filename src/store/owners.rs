@@ -20,6 +20,16 @@ pub(super) fn note_owner_in(connection: &Connection, listing: &Listing) -> Resul
 }
 
 impl Store {
+    /// What is wrong with acting as this account, if anything: to another one AWS says that nobody has bought.
+    pub async fn account_trouble(&self, account: AccountId) -> Result<Option<String>, StoreError> {
+        let others = self.products_not_of(account.clone()).await?;
+        Ok(others.first().map(|(product, owner)| {
+            format!(
+                "the credentials are those of AWS account {account}, but product {product} is sold by {owner}: connect a role of that account"
+            )
+        }))
+    }
+
     /// The account that sells an imported product, where the catalog has told.
     pub async fn seller_of(&self, code: ProductCode) -> Result<Option<AccountId>, StoreError> {
         self.read(move |connection| {
@@ -37,7 +47,7 @@ impl Store {
     }
 
     /// The imported products that another account sells than this one.
-    pub async fn products_not_of(
+    async fn products_not_of(
         &self,
         account: AccountId,
     ) -> Result<Vec<(ProductId, AccountId)>, StoreError> {

@@ -152,7 +152,9 @@ fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, Sto
         .during("let go of old registrations")?;
     let open: Option<String> = connection
         .prepare_cached(
-            "UPDATE registrations SET at_ms = :at, agreement_id = :agreement, posted = :posted
+            // What an earlier visit posted and this one does not is kept: that it was a trial is said once.
+            "UPDATE registrations SET at_ms = :at, agreement_id = ifnull(:agreement, agreement_id),
+                 posted = json_patch(posted, :posted)
              WHERE id = (SELECT id FROM registrations
                  WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS :account
                    AND customer_identifier IS :identifier AND license_arn IS :license

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::convert::millis;
 use super::customers::canonical_in;
 use super::metering::{RecordRow, record_in};
-use super::records::{RecordKey, Rival, carry_into, in_other_form, open_record_in};
+use super::records::{RecordKey, Rival, carry_into, in_other_form, open_record_in, tagged_in};
 use super::routes::Bears;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
@@ -161,8 +161,12 @@ pub(super) fn carry_forward_in(
 ) -> Result<(), StoreError> {
     let key = key_of(connection, record, holder, ClockHour::of(now))?;
     let target = open_record_in(connection, &key)?;
-    let tagged: Vec<Allocation> =
-        record.allocations.iter().filter(|it| !it.tags.is_empty()).cloned().collect();
+    // What was never frozen was never dealt to its tags.
+    let parts = match record.frozen_at {
+        Some(_) => record.allocations.clone(),
+        None => tagged_in(connection, number)?,
+    };
+    let tagged: Vec<Allocation> = parts.into_iter().filter(|it| !it.tags.is_empty()).collect();
     carry_into(connection, target.id, record.quantity.millionths(), &tagged)?;
     connection
         .prepare_cached(

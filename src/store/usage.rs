@@ -1,15 +1,16 @@
 //! Usage events: on disk before they are answered, each added to exactly one metering record.
 //!
 //! What does not change between the events of one report (who the customer is, which licence bears a
-//! dimension, which hour is open) is looked up once for a report.
+//! dimension, which hour is open) is looked up once for a report, and found again without making a key of it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
-use super::billing::{Billed, Biller, Use};
+use super::billing::{Billed, Biller, Lane, Use};
 use super::convert::millis;
 use super::customers::canonical_in;
 use super::records::tags_text;
@@ -28,7 +29,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
         let receipt = self
-            .write(move |connection| Report::new(connection, window, now).take(&events))
+            .write(move |connection| Report::new(connection, window, now)?.take(&events))
             .await?;
         Ok(receipt)
     }
@@ -39,26 +40,60 @@ struct Report<'a> {
     connection: &'a Connection,
     window: SignedDuration,
     now: Timestamp,
-    customers: HashMap<CustomerId, Option<CustomerId>>,
-    routes: HashMap<Question, Rc<Result<Route, RouteError>>>,
+    accounts: HashMap<CustomerId, Option<Rc<Account>>>,
+    insert: CachedStatement<'a>,
     biller: Biller<'a>,
     receipt: UsageReceipt,
 }
 
+/// A customer of a report.
+struct Account {
+    id: CustomerId,
+    /// Few: what one customer uses in the hours of one report.
+    ways: RefCell<Vec<Rc<Way>>>,
+}
+
+/// Where one customer's usage of one subject and hour goes.
+struct Way {
+    question: Question,
+    route: Result<Route, RouteError>,
+    lane: RefCell<Lane>,
+}
+
+impl Way {
+    fn serves(&self, event: &UsageEvent, hour: ClockHour) -> bool {
+        let question = &self.question;
+        question.hour == hour
+            && question.subject == event.subject
+            && question.license == event.license_arn
+    }
+}
+
+const INSERT: &str =
+    "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
+        quantity, billed, at_ms, received_at_ms, moved, tags)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
+
 /// Why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
+/// Whose an event is and the hour that it belongs to; whether that is not its own because it is late.
+type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
 
 impl<'a> Report<'a> {
-    fn new(connection: &'a Connection, window: SignedDuration, now: Timestamp) -> Self {
-        Self {
+    fn new(
+        connection: &'a Connection,
+        window: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
             connection,
             window,
             now,
-            customers: HashMap::new(),
-            routes: HashMap::new(),
+            accounts: HashMap::new(),
+            insert: connection.prepare_cached(INSERT).during("append a usage event")?,
             biller: Biller::new(connection),
             receipt: UsageReceipt::default(),
-        }
+        })
     }
 
     fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
@@ -74,18 +109,12 @@ impl<'a> Report<'a> {
     /// The outer error undoes the whole report; the inner one leaves out one event.
     fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
         let fingerprint = fingerprint(event);
-        let (customer, hour, late) = match self.judge(event)? {
+        let (account, hour, late) = match self.judge(event)? {
             Ok(judged) => judged,
             Err(refusal) => return self.known_or(event, fingerprint, refusal),
         };
-        let question = Question {
-            customer,
-            subject: event.subject.clone(),
-            license: event.license_arn.clone(),
-            hour,
-        };
-        let route = self.route(&question)?;
-        let route = match route.as_ref() {
+        let way = self.way(&account, event, hour)?;
+        let route = match &way.route {
             Ok(route) => route,
             Err(error) => {
                 let refusal = (error.code(), error.to_string());
@@ -94,14 +123,24 @@ impl<'a> Report<'a> {
         };
         let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
         let it = Use {
-            customer: &question.customer,
+            customer: &account.id,
             feature: event.feature(),
             quantity: event.quantity,
             at: event.timestamp.unwrap_or(self.now).min(self.now),
             hour,
             tags: tags.as_deref(),
         };
-        let mut billed = self.biller.place(&it, route)?;
+        if let Some(bears) = &route.bears
+            && !self.biller.can_hold(&bears.product_id, it.quantity)?
+        {
+            let detail = format!(
+                "more was reported of product {} than can be accounted for; report it in a larger unit",
+                bears.product_id
+            );
+            return self.known_or(event, fingerprint, ("total_too_large", detail));
+        }
+        let mut lane = way.lane.borrow_mut();
+        let mut billed = self.biller.place(&it, route, &mut lane)?;
         if late {
             billed.moved = Some("late");
         }
@@ -109,27 +148,29 @@ impl<'a> Report<'a> {
             let refusal = ("conflicting_duplicate", String::new());
             return self.known_or(event, fingerprint, refusal);
         }
-        self.biller.count(&it, route, billed);
+        self.biller.count(&it, route, billed, &mut lane);
         self.receipt.accepted += 1;
         Ok(Ok(()))
     }
 
-    /// Whose event it is, and which hour it belongs to; whether that is not its own because it is late.
-    fn judge(
-        &mut self,
-        event: &UsageEvent,
-    ) -> Result<Result<(CustomerId, ClockHour, bool), Refusal>, StoreError> {
-        let Some(customer) = self.customer(&event.customer_id)? else {
+    fn judge(&mut self, event: &UsageEvent) -> Result<Judged, StoreError> {
+        let Some(account) = self.account(&event.customer_id)? else {
             let detail = format!("there is no customer {}: provision it first", event.customer_id);
             return Ok(Err(("unknown_customer", detail)));
         };
         let at = event.timestamp.unwrap_or(self.now);
         Ok(match place(at, self.now, self.window) {
-            Placement::Own(hour) => Ok((customer, hour, false)),
-            Placement::Late(hour) => Ok((customer, hour, true)),
+            Placement::Own(hour) => Ok((account, hour, false)),
+            Placement::Late(hour) => Ok((account, hour, true)),
             Placement::Future => {
                 let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
                 Err(("timestamp_in_future", detail))
+            }
+            Placement::Nonsense => {
+                let detail = format!(
+                    "{at} is before the year 2000: nothing was used then; look at how it is made"
+                );
+                Err(("invalid_timestamp", detail))
             }
         })
     }
@@ -162,53 +203,59 @@ impl<'a> Report<'a> {
             .during("look up a usage event")
     }
 
-    fn customer(&mut self, id: &CustomerId) -> Result<Option<CustomerId>, StoreError> {
-        if let Some(known) = self.customers.get(id) {
+    fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<Account>>, StoreError> {
+        if let Some(known) = self.accounts.get(id) {
             return Ok(known.clone());
         }
         let found = canonical_in(self.connection, id)?;
-        self.customers.insert(id.clone(), found.clone());
-        Ok(found)
+        let account = found.map(|id| Rc::new(Account { id, ways: RefCell::default() }));
+        self.accounts.insert(id.clone(), account.clone());
+        Ok(account)
     }
 
-    fn route(&mut self, question: &Question) -> Result<Rc<Result<Route, RouteError>>, StoreError> {
-        if let Some(known) = self.routes.get(question) {
-            return Ok(Rc::clone(known));
+    fn way(
+        &self,
+        account: &Account,
+        event: &UsageEvent,
+        hour: ClockHour,
+    ) -> Result<Rc<Way>, StoreError> {
+        if let Some(way) = account.ways.borrow().iter().find(|way| way.serves(event, hour)) {
+            return Ok(Rc::clone(way));
         }
-        let route = Rc::new(route_in(self.connection, question, self.now)?);
-        self.routes.insert(question.clone(), Rc::clone(&route));
-        Ok(route)
+        let question = Question {
+            customer: account.id.clone(),
+            subject: event.subject.clone(),
+            license: event.license_arn.clone(),
+            hour,
+        };
+        let route = route_in(self.connection, &question, self.now)?;
+        let way = Rc::new(Way { question, route, lane: RefCell::default() });
+        account.ways.borrow_mut().push(Rc::clone(&way));
+        Ok(way)
     }
 
     /// Whether the event is new; if its id is taken, nothing is written.
     fn insert(
-        &self,
+        &mut self,
         event: &UsageEvent,
         it: &Use<'_>,
         fingerprint: i64,
         billed: Billed,
     ) -> Result<bool, StoreError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
-                     quantity, billed, at_ms, received_at_ms, moved, tags)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
-            )
-            .and_then(|mut insert| {
-                insert.execute(rusqlite::params![
-                    event.id,
-                    fingerprint,
-                    it.customer.as_str(),
-                    it.feature.map(FeatureId::as_str),
-                    billed.record,
-                    it.quantity.millionths(),
-                    billed.quantity.millionths(),
-                    millis(event.timestamp.unwrap_or(self.now)),
-                    millis(self.now),
-                    billed.moved,
-                    it.tags,
-                ])
-            })
+        self.insert
+            .execute(rusqlite::params![
+                event.id,
+                fingerprint,
+                it.customer.as_str(),
+                it.feature.map(FeatureId::as_str),
+                billed.record,
+                it.quantity.millionths(),
+                billed.quantity.millionths(),
+                millis(event.timestamp.unwrap_or(self.now)),
+                millis(self.now),
+                billed.moved,
+                it.tags,
+            ])
             .map(|rows| rows == 1)
             .during("append a usage event")
     }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::StoreError;
-use super::changes::{Changes, Notepad, Watcher};
+use super::changes::{News, Notepad, Watcher};
 use super::connection::open_writer;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
@@ -74,7 +74,7 @@ impl Writer {
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.
-    pub(super) fn watch(&self, watcher: impl Fn(&Changes) + Send + Sync + 'static) {
+    pub(super) fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
         drop(self.watcher.set(Box::new(watcher)));
     }
 
@@ -217,9 +217,10 @@ fn write_together(connection: &mut Connection, notepad: &Notepad, jobs: Vec<Work
     let room = Room { connection: &transaction, notepad, alone };
     let done: Vec<Done> = jobs.into_iter().map(|job| job(Ok(room))).collect();
     let undone = alone && done.iter().any(|done| done.failed);
+    let announced = notepad.announce();
     let ended = if undone { transaction.rollback() } else { transaction.commit() };
     let ended = ended.map_err(|error| error.to_string());
-    notepad.tell(ended.is_ok() && !undone);
+    announced.tell(ended.is_ok() && !undone);
     for done in done {
         (done.answer)(ended.clone());
     }

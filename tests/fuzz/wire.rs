@@ -56,7 +56,8 @@ fn sound(notification: &Notification, body: &str) {
         }
         Meaning::Agreement(news) => {
             assert!(is_plain(news.agreement_id.as_str()));
-            assert_eq!(news.ended.is_some(), notification.kind.contains("Ended"));
+            let ended = notification.kind.starts_with("Purchase Agreement Ended");
+            assert_eq!(news.ended.is_some(), ended);
             let year = |end: Timestamp| end.to_zoned(TimeZone::UTC).year();
             assert!(news.ends_at.is_none_or(|end| year(end) < 9_999), "an open end is no end");
         }

@@ -48,8 +48,10 @@ impl World {
     }
 
     /// The same with the ids that a sandbox has if no seed is chosen.
-    pub(crate) async fn with_the_guides_listings() -> Self {
-        Self::from_seed(1, &[]).await
+    pub(crate) async fn with_the_guides_listings(
+        settings: &[(&'static str, &'static str)],
+    ) -> Self {
+        Self::from_seed(1, settings).await
     }
 
     async fn from_seed(seed: u64, settings: &[(&'static str, &'static str)]) -> Self {

@@ -71,20 +71,37 @@ pub fn stage(hour: ClockHour, deadline: Timestamp, now: Timestamp) -> Option<Sta
 pub enum Placement {
     /// In its own hour.
     Own(ClockHour),
-    /// Too old for AWS: in the hour that is open now, and marked late.
+    /// Too old for AWS, or as good as: in the hour that is open now, and marked late.
     Late(ClockHour),
     /// Further ahead than clocks differ: refused.
     Future,
+    /// Before this century: no time of use, but a number in another unit. Refused.
+    Nonsense,
 }
+
+/// From the start of a month's last hour to the time on the first until which AWS takes it.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(7);
+/// What is so close to its hour's deadline would not be closed and sent before it.
+const SENDING_TIME: SignedDuration = SignedDuration::from_mins(5);
+/// 2000-01-01, in seconds since 1970.
+const CENTURY: i64 = 946_684_800;
 
 /// Finds the hour of a usage event.
 pub fn place(at: Timestamp, now: Timestamp, window: SignedDuration) -> Placement {
     if at.duration_since(now) > CLOCK_SKEW {
         return Placement::Future;
     }
+    if at.as_second() < CENTURY {
+        return Placement::Nonsense;
+    }
     // A little ahead of us is our now.
     let hour = ClockHour::of(at.min(now));
-    if now >= deadline(hour, window) {
+    // No deadline is sooner than this, and most usage is of the last hours: theirs need no calendar.
+    let surely = hour.start().saturating_add(window.min(SHORTEST)).unwrap_or(Timestamp::MAX);
+    if now < surely.saturating_sub(SENDING_TIME).unwrap_or(Timestamp::MIN) {
+        return Placement::Own(hour);
+    }
+    if now.saturating_add(SENDING_TIME).is_ok_and(|sent| sent >= deadline(hour, window)) {
         Placement::Late(ClockHour::of(now))
     } else {
         Placement::Own(hour)
@@ -147,9 +164,16 @@ mod tests {
             ("2026-11-10T12:36:00Z", Placement::Future),
             ("2026-11-09T13:00:00Z", Placement::Own(ClockHour::of(time("2026-11-09T13:00:00Z")))),
             ("2026-11-09T12:59:59Z", Placement::Late(ClockHour::of(now))),
+            ("1970-01-21T17:03:00Z", Placement::Nonsense),
         ];
         for (at, expected) in rows {
             assert_eq!(place(time(at), now, WINDOW), expected, "{at}");
+        }
+        // An hour is its own as long as there is time to send it.
+        let at = time("2026-11-09T13:00:00Z");
+        for (now, own) in [("2026-11-10T12:54:59Z", true), ("2026-11-10T12:55:00Z", false)] {
+            let placed = place(at, time(now), WINDOW);
+            assert_eq!(matches!(placed, Placement::Own(_)), own, "{now}: {placed:?}");
         }
     }
 
@@ -213,9 +237,10 @@ mod tests {
                 }
                 Placement::Late(hour) => {
                     prop_assert_eq!(hour, ClockHour::of(now));
-                    prop_assert!(now >= deadline(ClockHour::of(at), WINDOW));
+                    prop_assert!(now + SENDING_TIME >= deadline(ClockHour::of(at), WINDOW));
                 }
                 Placement::Future => prop_assert!(at.duration_since(now) > CLOCK_SKEW),
+                Placement::Nonsense => prop_assert!(at.as_second() < CENTURY),
             }
         }
 

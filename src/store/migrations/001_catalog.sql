@@ -1,4 +1,7 @@
 -- Times are milliseconds since 1970 in UTC, quantities millionths of a unit.
+--
+-- In tables that are written often, CHECKs and triggers compare word by word: for an IN of three words or more SQLite
+-- builds a table in memory, each time.
 
 CREATE TABLE integration (
     -- one connection to one seller account

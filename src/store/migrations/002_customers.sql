@@ -16,7 +16,7 @@ CREATE TABLE customer_aliases (
 
 CREATE TABLE identities (
     -- what AWS calls a customer
-    kind TEXT NOT NULL CHECK (kind IN ('account_id', 'customer_identifier', 'license_arn')),
+    kind TEXT NOT NULL CHECK (kind = 'account_id' OR kind = 'customer_identifier' OR kind = 'license_arn'),
     value TEXT NOT NULL,
     customer_id TEXT NOT NULL REFERENCES customers (id),
     PRIMARY KEY (kind, value)
@@ -37,7 +37,8 @@ CREATE TABLE subscriptions (
     plan_id TEXT,
     plan_version INTEGER,               -- held to this one when a newer was published for new customers only; null: the published one
     quantity INTEGER,                   -- units bought, in millionths
-    status TEXT NOT NULL CHECK (status IN ('pending', 'trialing', 'active', 'ending', 'canceled', 'expired', 'failed')),
+    status TEXT NOT NULL CHECK (status = 'pending' OR status = 'trialing' OR status = 'active' OR status = 'ending'
+        OR status = 'canceled' OR status = 'expired' OR status = 'failed'),
     starts_at_ms INTEGER,
     ends_at_ms INTEGER,
     missing_since_ms INTEGER,           -- AWS did not list it at this look; a second one decides

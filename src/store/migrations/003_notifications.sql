@@ -7,7 +7,7 @@ CREATE TABLE notifications (
     received_at_ms INTEGER NOT NULL,
     product_code TEXT,
     body TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'applied', 'quarantined')),
+    state TEXT NOT NULL CHECK (state = 'pending' OR state = 'applied' OR state = 'quarantined'),
     reason TEXT,
     buyer INTEGER,                      -- the buyer that it made dirty
     copies INTEGER NOT NULL DEFAULT 1   -- how often it was received
@@ -19,7 +19,7 @@ CREATE TABLE buyers (
     -- one row for each thing that is reconciled: a buyer of a product, by the id that AWS is asked with
     id INTEGER PRIMARY KEY,
     product_code TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('account_id', 'customer_identifier', 'license_arn')),
+    kind TEXT NOT NULL CHECK (kind = 'account_id' OR kind = 'customer_identifier' OR kind = 'license_arn'),
     value TEXT NOT NULL,
     marks INTEGER NOT NULL DEFAULT 0,   -- counts what made it dirty, so that news during a look is not lost
     due_at_ms INTEGER,                  -- when to look next; null: nothing is due

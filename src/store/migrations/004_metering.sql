@@ -43,7 +43,8 @@ CREATE TABLE metering_records (
     remainder INTEGER NOT NULL DEFAULT 0,   -- less than AWS takes, or more: went on to a later hour when this one was frozen
     carried_out INTEGER NOT NULL DEFAULT 0, -- of the quantity, what a person moved on; another record bears it now
     tagged INTEGER NOT NULL DEFAULT 0,      -- whether metering_tags splits it
-    state TEXT NOT NULL CHECK (state IN ('open', 'ready', 'sending', 'accepted', 'parked', 'written_off')),
+    state TEXT NOT NULL CHECK (state = 'open' OR state = 'ready' OR state = 'sending' OR state = 'accepted'
+        OR state = 'parked' OR state = 'written_off'),
     reason TEXT,
     -- frozen with the quantity, repeated by every attempt
     product_code TEXT,
@@ -91,7 +92,8 @@ CREATE TABLE metering_totals (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER metering_records_settle AFTER UPDATE OF state, carried_out ON metering_records
-WHEN new.state IN ('accepted', 'parked', 'written_off') OR old.state IN ('accepted', 'parked', 'written_off')
+WHEN new.state = 'accepted' OR new.state = 'parked' OR new.state = 'written_off'
+    OR old.state = 'accepted' OR old.state = 'parked' OR old.state = 'written_off'
 BEGIN
     INSERT INTO metering_totals (product_id, accepted, parked, written_off) VALUES (
         new.product_id,

@@ -504,7 +504,7 @@ fn only_what_ended_with_its_licence_comes_back_for_a_renewal_that_is_told_late()
     look(&mut world, &rows(&[("basic", year)]), &[], "-20m");
     look(&mut world, &rows(&[("pro", year)]), &[], "-15m");
     let gone = License::over("l-1", "-10m").on("a-1", "-8760h");
-    look(&mut world, &[], &[gone.facts.clone()], "-9m");
+    look(&mut world, &[], std::slice::from_ref(&gone.facts), "-9m");
     let ended =
         ["sub-1 plan-pro x1 canceled", "sub-2 plan-pro x1 expired", "sub-3 plan-seats x1 canceled"];
     assert_eq!(world.shown(), ended);

@@ -242,6 +242,40 @@ async fn what_a_channel_partner_sold_lives_by_events_alone() {
     world.stop().await;
 }
 
+/// An event of a partner's sale.
+fn partners_event(world: &World, id: &str, kind: &str, mut detail: Value) {
+    detail["acceptor"] = json!({"accountId": ACCOUNT});
+    let now = jiff::Timestamp::now().to_string();
+    let event = json!({"version": "0", "id": id, "detail-type": kind, "time": now,
+        "source": "aws.agreement-marketplace", "account": "111122223333", "region": "us-east-1",
+        "resources": [], "detail": detail});
+    world.inject(&event.to_string());
+}
+
+#[tokio::test]
+async fn a_sale_that_outlives_its_end_untold_is_a_problem() {
+    let world = world(&[]).await;
+    let stream = product(&world, "Acme Stream");
+    let hours =
+        |hours: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string();
+    let agreement = |ends: &str| json!({"agreement": {"id": "agmt-1", "intent": "NEW", "startTime": hours(-48), "endTime": ends}});
+    let arn = "arn:aws:license-manager::294406891311:license:l-1";
+    let license = json!({"agreement": {"id": "agmt-1"}, "license": {"arn": arn},
+        "product": {"id": stream.entity_id, "code": stream.product_code}});
+    let created = "Purchase Agreement Created - Manufacturer";
+    partners_event(&world, "e-1", created, agreement(&hours(-2)));
+    partners_event(&world, "e-2", "License Updated - Manufacturer", license);
+    let held = eventually_held(&world, &["usage active"]).await;
+    let problems = async || world.get("/v1/integration").await["problems"].to_string();
+    let id = held[0]["id"].as_str().unwrap();
+    eventually("the problem", async || problems().await.contains(id).then_some(())).await;
+    // It was renewed, as AWS tells in the end.
+    let amended = "Purchase Agreement Amended - Manufacturer";
+    partners_event(&world, "e-3", amended, agreement(&hours(24)));
+    eventually("no problem", async || (!problems().await.contains(id)).then_some(())).await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
     let world = world(&[OFTEN]).await;

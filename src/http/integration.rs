@@ -21,7 +21,7 @@ use crate::aws::{
 use crate::domain::AccountId;
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
-use crate::store::IntegrationRow;
+use crate::store::{IntegrationRow, Overdue};
 
 /// The connection to the seller's AWS account: how it was made, how it has gone since, and what is wrong.
 #[utoipa::path(get, path = "/v1/integration", tag = "integration", operation_id = "showIntegration", responses((status = 200, body = IntegrationView), Problems))]
@@ -135,6 +135,11 @@ async fn problems(
     }
     problems.extend(state.arrivals.problems(state.clock.now()));
     problems.extend(state.store.contradictions().await?);
+    if let Some(Overdue { count, first, since }) = state.store.overdue(state.clock.now()).await? {
+        problems.push(format!(
+            "{count} pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end; they keep access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it"
+        ));
+    }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         problems.push(format!(
             "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"

@@ -15,6 +15,7 @@ const FROZEN_HOURS: i64 = 30;
 
 /// A record, and the subscription that bears it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a row, each by itself")]
 pub(super) struct Borne {
     pub(super) record: OpenRecord,
     pub(super) product_code: ProductCode,

@@ -15,6 +15,7 @@ const FROZEN_HOURS: i64 = 30;
 
 /// A record, and the subscription that bears it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a row, each by itself")]
 pub(super) struct Borne {
     pub(super) record: OpenRecord,
     pub(super) product_code: ProductCode,
@@ -25,6 +26,8 @@ pub(super) struct Borne {
     pub(super) hastened: bool,
     /// Whether the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
     pub(super) pending: bool,
+    /// Whether it is of somebody who pays as they go, and has not gone on under another name.
+    pub(super) alone: bool,
     /// Whether the subscription is ending or has ended.
     pub(super) leaving: bool,
     pub(super) ended_at: Option<Timestamp>,
@@ -99,6 +102,7 @@ macro_rules! borne {
                  p.code, p.licensed_from_hour, ",
             bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
                  s.status IN ('pending', 'failed') AS pending,
+                 s.dimension IS NULL AND s.renewed_by IS NULL AS alone,
                  s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
                  CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
              FROM metering_records r
@@ -207,6 +211,7 @@ fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
         licensed_from: row.get::<_, Option<i64>>("licensed_from_hour")?.map(ClockHour::from_number),
         hastened: row.get("hastened")?,
         pending: row.get("pending")?,
+        alone: row.get("alone")?,
         leaving: row.get("leaving")?,
         ended_at,
         last_moment: last_moment.or(time("announced_ms")?),

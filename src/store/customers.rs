@@ -43,6 +43,14 @@ impl Store {
     }
 }
 
+/// Whether the seller has named a customer.
+pub(super) fn is_claimed_in(connection: &Connection, id: &CustomerId) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT 1 FROM customers WHERE id = ?1 AND claimed = 1")
+        .and_then(|mut select| select.exists([id.as_str()]))
+        .during("see whether a customer is claimed")
+}
+
 /// The id that a customer goes by now: itself, or what an alias leads to.
 pub(super) fn canonical_in(
     connection: &Connection,

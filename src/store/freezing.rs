@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::bearing::Borne;
 use super::closing::{Closed, Closing, park};
 use super::convert::millis;
+use super::legacy::{has_legacy_buyers_in, is_untold_in};
 use super::moving::put_off_in;
 use super::records::{
     OpenRecord, carry_into, in_other_form, is_known_in_both_forms, open_record_in, tagged_in,
@@ -16,10 +17,10 @@ use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    MeteredBuyer, Split, WireIdentity, deadline, is_over, split, wire_identity,
+    MeteredBuyer, Split, WireIdentity, deadline, is_licensed, is_over, split, wire_identity,
 };
 use crate::domain::{
-    AccountId, ClockHour, CustomerIdentifier, LicenseArn, ProductCode, ProductId, Quantity,
+    AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
 };
 
 /// Freezes what has been found; all of it in the transaction in which it was.
@@ -35,6 +36,7 @@ pub(super) fn freeze_all(
         now,
         touched: HashSet::new(),
         mixed: HashMap::new(),
+        legacy: HashMap::new(),
         closed: Closed::default(),
     };
     for borne in found {
@@ -52,6 +54,8 @@ struct Freezer<'a> {
     touched: HashSet<i64>,
     /// Which products' buyers are known in both forms.
     mixed: HashMap<ProductId, bool>,
+    /// Which products have buyers with a legacy name.
+    legacy: HashMap<ProductCode, bool>,
     closed: Closed,
 }
 
@@ -65,6 +69,9 @@ impl Freezer<'_> {
         let Some(held) = self.held(record)? else { return Ok(()) };
         if borne.pending {
             return self.wait_for(record, "no_subscription");
+        }
+        if self.may_have_a_name(borne, holder)? {
+            return self.wait_for(record, "legacy_name_unknown");
         }
         if self.in_both_forms(record)? {
             return self.put_off(record, self.later(record), "hour_frozen");
@@ -133,6 +140,24 @@ impl Freezer<'_> {
             record.hour,
         )?;
         Ok(rivals.iter().any(|rival| rival.state != "open"))
+    }
+
+    /// Whether the bearer is a licence that only the Agreement API tells of, and so may be that of a legacy buyer, whose
+    /// hours are metered by name.
+    fn may_have_a_name(&mut self, borne: &Borne, holder: &Holder) -> Result<bool, StoreError> {
+        let Holder::License(arn) = holder else { return Ok(false) };
+        if !borne.alone || is_licensed(borne.record.hour, borne.licensed_from) {
+            return Ok(false);
+        }
+        let code = &borne.product_code;
+        let legacy = if let Some(legacy) = self.legacy.get(code) {
+            *legacy
+        } else {
+            let legacy = has_legacy_buyers_in(self.connection, code)?;
+            self.legacy.insert(code.clone(), legacy);
+            legacy
+        };
+        Ok(legacy && is_untold_in(self.connection, arn)?)
     }
 
     /// The hour that less than a unit is put off to: not one by one through hours that are over.

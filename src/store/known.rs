@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::circle::Circle;
-use super::customers::canonical_in;
+use super::customers::{canonical_in, is_claimed_in};
 use super::identities::{AwsIds, identities_in, owner_in, resolve_customer_in};
 use super::licenses::{license_facts_in, licenses_of};
 use super::looks::Product;
@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub(super) circle: Circle,
     pub(super) held: Vec<Subscription>,
     pub(super) licenses: Vec<LicenseFacts>,
+    /// Whether the seller has named the buyer.
+    pub(super) claimed: bool,
 }
 
 /// Reads what is known, once everybody whom the answer shows to be one buyer has become one customer.
@@ -53,7 +55,8 @@ pub(super) fn known_in(
     for arn in &arns {
         licenses.extend(license_facts_in(connection, arn)?);
     }
-    Ok(Known { customers, circle, held, licenses })
+    let claimed = is_claimed_in(connection, &customers.asked)?;
+    Ok(Known { customers, circle, held, licenses, claimed })
 }
 
 /// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.

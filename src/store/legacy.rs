@@ -99,6 +99,14 @@ pub(super) fn has_legacy_buyers_in(
         .during("see how a product's buyers are named")
 }
 
+/// Whether only the Agreement API tells of a licence.
+pub(super) fn is_untold_in(connection: &Connection, arn: &LicenseArn) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached("SELECT 1 FROM licenses WHERE license_arn = ?1 AND change IS NULL")
+        .and_then(|mut select| select.exists([arn.as_str()]))
+        .during("see who told of a licence")
+}
+
 /// Before AWS's first legacy name for a buyer of the product is noted: whoever was taken for a buyer by licence on the
 /// Agreement API's word alone is looked at anew.
 pub(super) fn expect_legacy_buyers_in(

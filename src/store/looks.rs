@@ -219,7 +219,7 @@ fn apply_entry(
         return Ok(());
     }
     let grants = entry.answer.as_deref().unwrap_or_default();
-    let Known { customers, circle, held, licenses } =
+    let Known { customers, circle, held, licenses, claimed } =
         known_in(connection, product, &entry.buyer, grants, now)?;
     let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
     let decision = decide(&Situation {
@@ -229,6 +229,7 @@ fn apply_entry(
         held: &held,
         answer: entry.answer.as_deref(),
         names: &circle.identifiers,
+        claimed,
         signals: &signals,
         licenses: &licenses,
         told_at: told_at_in(connection, &product.code, &entry.buyer)?,

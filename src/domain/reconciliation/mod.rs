@@ -80,6 +80,8 @@ pub struct Situation<'a> {
     pub answer: Option<&'a [Grant]>,
     /// The legacy names of this buyer, where no API tells what is held under them.
     pub names: &'a BTreeSet<CustomerIdentifier>,
+    /// Whether the seller has named the buyer: whom they know by account has what the account bought.
+    pub claimed: bool,
     /// What was told of subscriptions, by legacy buyer.
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.

@@ -68,8 +68,13 @@ pub(super) fn handed_over(
 
 /// Pay as you go: the newest words about legacy buyers and licences. One sale may be told in both forms.
 fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
+    let counts = |facts: &LicenseFacts| {
+        facts.is_told()
+            || situation.is_by_license()
+            || (situation.claimed && situation.names.is_empty())
+    };
     let (sold, untold): (Vec<&LicenseFacts>, Vec<_>) =
-        situation.licenses.iter().partition(|facts| facts.is_told() || situation.is_by_license());
+        situation.licenses.iter().partition(|facts| counts(facts));
     let mut licensed: BTreeMap<&LicenseArn, Terms> = sold
         .into_iter()
         .filter_map(|facts| Some((&facts.license_arn, licensed_terms(situation, facts)?)))

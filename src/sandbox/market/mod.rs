@@ -9,6 +9,7 @@ mod agreement_api;
 mod agreements;
 mod allocations;
 mod catalog_api;
+mod contracting;
 mod entitlement_api;
 mod ids;
 mod input;
@@ -17,6 +18,7 @@ mod lifecycle;
 mod metering_api;
 mod model;
 mod notices;
+mod orders;
 mod registration;
 #[cfg(test)]
 mod tests;
@@ -27,13 +29,13 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use actions::{Action, ActionError, ActionOutcome, Order, OrderTerm};
 pub use agreements::{Agreement, AgreementStatus, LicenseState};
 pub use ledger::{HonouredRecord, Ledger, MeteringForm, RefusedRecord};
 pub use model::{
     Buyer, Dimension, DimensionType, IdenticalRetry, ListingChange, NewProduct, Options, Pricing,
     Product, Protocol, Visibility,
 };
+pub use orders::{Action, ActionError, ActionOutcome, Order, OrderTerm};
 
 use agreements::Agreements;
 use ids::Ids;

@@ -106,6 +106,7 @@ fn license(change: LicenseChange, offset: &str, ended: Option<(&str, &str)>) -> 
 struct World {
     held: Vec<Subscription>,
     names: BTreeSet<CustomerIdentifier>,
+    claimed: bool,
     made: usize,
 }
 
@@ -146,6 +147,7 @@ impl World {
             held: &self.held,
             answer,
             names: &self.names,
+            claimed: self.claimed,
             signals,
             licenses,
             told_at: None,
@@ -337,6 +339,7 @@ fn a_contract_starts_anew_when_it_was_told() {
         held: &world.held,
         answer: Some(&[legacy_grant("basic", 1, "8760h")]),
         names: &BTreeSet::new(),
+        claimed: false,
         signals: &gone("-4380h"),
         licenses: &[],
         told_at: Some(at("-10m")),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,6 +27,9 @@ use tower::ServiceExt as _;
 use tower_http::timeout::RequestBodyTimeout;
 
 use crate::settings::Listen;
+
+/// Where AWS and its buyers come in.
+const DOORS: &str = "/aws/";
 
 /// How patient the listener is.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +129,9 @@ async fn accept<L: Listener>(
             () = shutdown.cancelled() => break,
             accepted = accepted => accepted,
         };
-        let served = connection(stream, peer(address), limits, router.clone(), shutdown.clone());
+        // A token of its own: all connections looking at one would wait for each other.
+        let stop = shutdown.child_token();
+        let served = connection(stream, peer(address), limits, router.clone(), stop);
         connections.spawn(async move {
             served.await;
             drop(place);
@@ -143,14 +149,14 @@ async fn connection(
     router: Router,
     shutdown: CancellationToken,
 ) {
-    let heard = CancellationToken::new();
-    let hear = heard.clone();
+    let heard = Arc::new(AtomicBool::new(false));
+    let hear = Arc::clone(&heard);
     // Around the router, not a layer of it: there it would cost each request another future.
     let router = RequestBodyTimeout::new(router, limits.body);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        hear.cancel();
-        // Who knocks is asked for where everybody may.
-        if let Some(peer) = peer {
+        hear.store(true, Ordering::Relaxed);
+        // Who knocks is asked for at the doors, where everybody may.
+        if let Some(peer) = peer.filter(|_| request.uri().path().starts_with(DOORS)) {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
         let answer = router.clone().oneshot(request);
@@ -175,7 +181,7 @@ async fn connection(
             // A peer that goes away is nobody's concern.
             _ = &mut served => return,
             () = &mut silence, if !begun => {
-                begun = heard.is_cancelled();
+                begun = heard.load(Ordering::Relaxed);
                 if !begun {
                     return;
                 }

@@ -1,7 +1,7 @@
 //! Long-polling SQS: receive, record, then delete.
 //!
-//! A message leaves the queue only after the commit that holds it. Deleting overlaps with the next receive,
-//! since nothing depends on it: a message whose delete is lost comes back and is recognised.
+//! A message leaves the queue only after the commit that holds it. The next receive does not wait for that: the writer
+//! commits several batches at once, and a message whose delete is lost comes back and is recognised.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use aws_sdk_sqs::types::{
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::incoming as read;
@@ -27,8 +27,8 @@ use crate::store::{Incoming, Recorded, Store, StoreError};
 
 /// The most that SQS hands over or deletes in one call.
 const BATCH: i32 = 10;
-/// Deletes under way beside a poller; more would only hide a queue that refuses them.
-const DELETES_IN_FLIGHT: usize = 8;
+/// Batches of a poller's that are being recorded and deleted; more would only hide a database that is slow.
+const BATCHES_IN_FLIGHT: usize = 4;
 /// Long enough that SQS asks all its servers, short enough for a one-shot.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
@@ -89,25 +89,31 @@ enum Checked {
 impl Intake {
     /// Polls until told to stop; what was received by then is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut deletes = JoinSet::new();
+        let mut batches = Batches::default();
         let mut waits = backoff();
         loop {
-            let polled = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                // What a poll has on its way then is visible again soon, to whoever polls next.
-                () = self.aws.switched() => continue,
-                received = self.receive(self.wait) => match received {
+            let polled = if let Err(error) = batches.make_room().await {
+                Err(error)
+            } else {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break,
+                    // What a poll has on its way then is visible again soon, to whoever polls next.
+                    () = self.aws.switched() => continue,
                     // From here on the batch is finished whatever happens.
-                    Ok(messages) => self.take_in(messages, &mut deletes).await.map(drop),
-                    Err(error) => Err(error),
-                },
+                    received = self.receive(self.wait) => {
+                        received.map(|messages| batches.begin(&self, messages))
+                    }
+                }
             };
             match polled {
-                Ok(()) => {
+                // What is under way may fail yet.
+                Ok(()) if batches.under_way.is_empty() || batches.finished > 0 => {
+                    (batches.finished, batches.drained) = Default::default();
                     self.health.report("queue", Ok(()), self.clock.now());
                     waits = backoff();
                 }
+                Ok(()) => {}
                 Err(error) => {
                     self.health.report("queue", Err(&error.to_string()), self.clock.now());
                     metrics::counter!("marketd_intake_errors_total").increment(1);
@@ -120,32 +126,29 @@ impl Intake {
                 }
             }
         }
-        while deletes.join_next().await.is_some() {}
+        if let Err(error) = batches.finish().await {
+            self.health.report("queue", Err(&error.to_string()), self.clock.now());
+        }
         Ok(())
     }
 
     /// Takes in what the queue holds, until it is empty.
     pub async fn drain(&self) -> Result<Drained, IntakeError> {
-        let mut deletes = JoinSet::new();
-        let mut total = Drained::default();
+        let mut batches = Batches::default();
         loop {
+            batches.make_room().await?;
             let messages = self.receive(DRAIN_WAIT).await?;
             let ids: HashSet<String> =
                 messages.iter().filter_map(|message| message.message_id.clone()).collect();
             // What stays in the queue comes back, and would for as long as AWS's certificate cannot be had.
-            if ids.is_subset(&total.left) {
+            if ids.is_subset(&batches.drained.left) {
                 break;
             }
-            let taken = self.take_in(messages, &mut deletes).await?;
-            total.recorded.new += taken.recorded.new;
-            total.recorded.duplicates += taken.recorded.duplicates;
-            total.recorded.quarantined += taken.recorded.quarantined;
-            total.left.extend(taken.left);
-            total.why = taken.why.or(total.why);
+            batches.begin(self, messages);
         }
-        while deletes.join_next().await.is_some() {}
+        batches.finish().await?;
         self.health.report("queue", Ok(()), self.clock.now());
-        Ok(total)
+        Ok(batches.drained)
     }
 
     async fn receive(&self, wait: Duration) -> Result<Vec<Message>, IntakeError> {
@@ -203,14 +206,7 @@ impl Intake {
         }
     }
 
-    async fn take_in(
-        &self,
-        messages: Vec<Message>,
-        deletes: &mut JoinSet<()>,
-    ) -> Result<Drained, IntakeError> {
-        if messages.is_empty() {
-            return Ok(Drained::default());
-        }
+    async fn take_in(&self, messages: Vec<Message>) -> Result<Drained, IntakeError> {
         let now = self.clock.now();
         let (taken, drained) = self.visibly(&messages, self.recorded(&messages, now)).await?;
         count(drained.recorded);
@@ -219,15 +215,9 @@ impl Intake {
             .zip(taken)
             .filter_map(|(message, it)| it.then_some(message))
             .collect();
-        if gone.is_empty() {
-            return Ok(drained);
+        if !gone.is_empty() {
+            delete(&self.aws.clients().sqs, &self.queue_url, &gone).await;
         }
-        while deletes.len() >= DELETES_IN_FLIGHT {
-            deletes.join_next().await;
-        }
-        let sqs = self.aws.clients().sqs.clone();
-        let queue_url = self.queue_url.clone();
-        deletes.spawn(async move { delete(&sqs, &queue_url, &gone).await });
         Ok(drained)
     }
 
@@ -270,6 +260,61 @@ impl Intake {
                 }
             }
         }
+    }
+}
+
+/// Batches under way, and what those came to that are finished.
+#[derive(Default)]
+struct Batches {
+    under_way: JoinSet<Result<Drained, IntakeError>>,
+    /// How many have ended well.
+    finished: usize,
+    drained: Drained,
+}
+
+impl Batches {
+    fn begin(&mut self, intake: &Intake, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            let intake = intake.clone();
+            self.under_way.spawn(async move { intake.take_in(messages).await });
+        }
+    }
+
+    /// Waits until another may begin; fails if one did.
+    async fn make_room(&mut self) -> Result<(), IntakeError> {
+        while let Some(done) = self.under_way.try_join_next() {
+            self.note(done)?;
+        }
+        while self.under_way.len() >= BATCHES_IN_FLIGHT
+            && let Some(done) = self.under_way.join_next().await
+        {
+            self.note(done)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all of them.
+    async fn finish(&mut self) -> Result<(), IntakeError> {
+        let mut failed = Ok(());
+        while let Some(done) = self.under_way.join_next().await {
+            failed = failed.and(self.note(done));
+        }
+        failed
+    }
+
+    fn note(
+        &mut self,
+        done: Result<Result<Drained, IntakeError>, JoinError>,
+    ) -> Result<(), IntakeError> {
+        let taken = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        self.finished += 1;
+        let total = &mut self.drained;
+        total.recorded.new += taken.recorded.new;
+        total.recorded.duplicates += taken.recorded.duplicates;
+        total.recorded.quarantined += taken.recorded.quarantined;
+        total.left.extend(taken.left);
+        total.why = taken.why.or(total.why.take());
+        Ok(())
     }
 }
 

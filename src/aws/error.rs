@@ -71,7 +71,7 @@ impl CredentialsTrouble {
                 "the role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more (`marketd integration trust-policy` prints it)"
             }
             Self::OtherAccount => {
-                "the credentials are those of another AWS account than the one that sells the product: connect a role of the seller's"
+                "the credentials are those of another AWS account than the one that sells the product: connect a role of that account"
             }
             Self::Removed => REMOVED,
         }

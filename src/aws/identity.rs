@@ -50,14 +50,15 @@ pub async fn check_seller(
         caller_account(clients).await.ok();
     }
     match known() {
-        Caller::Known(account) if account != *seller => Err(AwsError {
-            operation: GET_CALLER_IDENTITY,
-            kind: AwsErrorKind::Credentials(CredentialsTrouble::OtherAccount),
-            code: None,
-            message: format!(
-                "the credentials are those of AWS account {account}, but the product is sold by {seller}: connect a role of that account"
-            ),
-        }),
+        Caller::Known(account) if account != *seller => {
+            let trouble = CredentialsTrouble::OtherAccount;
+            Err(AwsError {
+                operation: GET_CALLER_IDENTITY,
+                kind: AwsErrorKind::Credentials(trouble),
+                code: None,
+                message: format!("{} (ours is {account}, the seller's {seller})", trouble.advice()),
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -309,9 +309,7 @@ impl Batches {
         let taken = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         self.finished += 1;
         let total = &mut self.drained;
-        total.recorded.new += taken.recorded.new;
-        total.recorded.duplicates += taken.recorded.duplicates;
-        total.recorded.quarantined += taken.recorded.quarantined;
+        total.recorded.add(taken.recorded);
         total.left.extend(taken.left);
         total.why = taken.why.or(total.why.take());
         Ok(())

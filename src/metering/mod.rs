@@ -63,9 +63,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().metering.notified();
-            let mut summary = PassSummary::default();
-            while self.step(&mut summary).await? && !shutdown.is_cancelled() {}
-            self.conclude(&summary).await?;
+            let summary = self.pass(&shutdown).await?;
             if summary != PassSummary::default() {
                 tracing::info!(
                     metering.frozen = summary.frozen,
@@ -89,9 +87,16 @@ impl<A: MeteringApi> MeteringEngine<A> {
 
     /// Closes what is over and sends everything that is due now.
     pub async fn run_pass(&self) -> Result<PassSummary, StoreError> {
+        self.pass(&CancellationToken::new()).await
+    }
+
+    async fn pass(&self, shutdown: &CancellationToken) -> Result<PassSummary, StoreError> {
         let mut summary = PassSummary::default();
-        while self.step(&mut summary).await? {}
-        self.conclude(&summary).await?;
+        while self.step(&mut summary).await? && !shutdown.is_cancelled() {}
+        self.report_health(&summary).await?;
+        if summary != PassSummary::default() {
+            self.gauge_balance().await?;
+        }
         Ok(summary)
     }
 
@@ -104,14 +109,6 @@ impl<A: MeteringApi> MeteringEngine<A> {
         let more = self.send_batch(summary).await?;
         self.watch_deadlines().await?;
         Ok(more)
-    }
-
-    async fn conclude(&self, summary: &PassSummary) -> Result<(), StoreError> {
-        self.report_health(summary).await?;
-        if *summary != PassSummary::default() {
-            self.gauge_balance().await?;
-        }
-        Ok(())
     }
 
     /// A sender that stopped is said in the log, the metrics and the events, once for each time it stops.

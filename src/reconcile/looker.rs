@@ -19,11 +19,6 @@ impl Reconciler {
         if !terms.has_contracts() {
             return self.look_at_facts(group).await;
         }
-        match self.check_seller(&group.product_code).await {
-            Ok(()) => {}
-            Err(SweepError::Store(error)) => return Err(error),
-            Err(SweepError::Aws(error)) => return self.postpone(group.buyers, &error).await,
-        }
         let observed_at = self.clock.now();
         match self.ask(&group.product_code, &group.buyers).await {
             Ok(Some(entries)) => self.apply(group.product_code, observed_at, entries).await,
@@ -161,27 +156,23 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn list(
+    /// What AWS lists, asked as the account that sells the product: to another nobody has bought it.
+    pub(super) async fn list(
         &self,
         product_code: &ProductCode,
         filter: EntitlementFilter,
     ) -> Result<Vec<Grant>, SweepError> {
-        let outcome = get_entitlements(&self.aws.clients(), product_code, filter).await;
+        let seller = self.store.seller_of(product_code.clone()).await?;
+        let clients = self.aws.clients();
+        let outcome = match check_seller(&clients, seller.as_ref()).await {
+            Ok(()) => get_entitlements(&clients, product_code, filter).await,
+            Err(error) => Err(error),
+        };
         self.report(outcome.as_ref().map(drop));
         Ok(self.store.with_legacy_names(product_code.clone(), outcome?).await?)
     }
 
-    /// Sees that AWS is asked as the account that sells the product: to another nobody has bought it.
-    pub(super) async fn check_seller(&self, product_code: &ProductCode) -> Result<(), SweepError> {
-        let seller = self.store.seller_of(product_code.clone()).await?;
-        let checked = check_seller(&self.aws.clients(), seller.as_ref()).await;
-        if let Err(error) = &checked {
-            self.report(Err(error));
-        }
-        Ok(checked?)
-    }
-
-    pub(super) fn report(&self, outcome: Result<(), &AwsError>) {
+    fn report(&self, outcome: Result<(), &AwsError>) {
         let detail = outcome.map_err(ToString::to_string);
         self.health.report(
             "entitlements",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconciler;
-use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account, get_entitlements};
+use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account};
 use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
 use crate::store::{Look, LookEntry, StoreError};
 
@@ -132,15 +132,10 @@ impl Reconciler {
         if !terms.is_some_and(|terms| terms.has_contracts()) {
             return Ok(());
         }
-        self.check_seller(product_code).await?;
         // Nobody who came after this moment may be judged by the answer.
         let observed_at = self.clock.now();
         let held = self.store.live_buyers(product_code.clone()).await?;
-        let outcome =
-            get_entitlements(&self.aws.clients(), product_code, EntitlementFilter::Everything)
-                .await;
-        self.report(outcome.as_ref().map(drop));
-        let grants = self.store.with_legacy_names(product_code.clone(), outcome?).await?;
+        let grants = self.list(product_code, EntitlementFilter::Everything).await?;
         let mut entries: Vec<LookEntry> = by_buyer(held, grants)
             .into_iter()
             .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })

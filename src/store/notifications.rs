@@ -54,7 +54,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.new += other.new;
         self.duplicates += other.duplicates;
         self.quarantined += other.quarantined;

@@ -83,27 +83,13 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
     for (holder, signal) in situation.signals {
         let mut terms = signalled_terms(situation, holder, signal);
         if let Some(facts) = license_behind(situation) {
-            let known = licensed.remove(&facts.license_arn);
-            let known = known.or_else(|| licensed_terms(situation, facts));
-            all.extend(
-                known
-                    .clone()
-                    .filter(|_| is_held(situation, facts))
-                    .map(|it| named(situation, it, holder)),
-            );
+            let known = by_name(situation, facts, holder, &mut licensed, &mut all);
             terms = told_twice(terms, signal, facts, known);
         }
         all.push(terms);
     }
     if let Some((holder, facts)) = sale_by_name(situation, &untold) {
-        let known = licensed.remove(&facts.license_arn);
-        let known = known.or_else(|| licensed_terms(situation, facts));
-        all.extend(
-            known
-                .clone()
-                .filter(|_| is_held(situation, facts))
-                .map(|it| named(situation, it, &holder)),
-        );
+        let known = by_name(situation, facts, &holder, &mut licensed, &mut all);
         all.extend(known.map(|it| Terms { holder: Some(holder), ..it }));
     }
     all.extend(licensed.into_values());
@@ -113,15 +99,27 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
     all
 }
 
-/// What was taken for a sale by licence goes on under the buyer's name: it never was another one.
-fn named(situation: &Situation<'_>, terms: Terms, holder: &Holder) -> Terms {
-    let since = terms.ended_at.or(terms.starts_at).unwrap_or(situation.now);
-    Terms {
-        status: Status::Expired,
-        ended_at: Some(since.min(situation.now)),
-        renewed_by: Some(holder.clone()),
-        ..terms
+/// What is known of a sale by its licence. What was taken for a sale by licence goes on under the buyer's name: it never
+/// was another one.
+fn by_name<'a>(
+    situation: &Situation<'_>,
+    facts: &'a LicenseFacts,
+    holder: &Holder,
+    licensed: &mut BTreeMap<&'a LicenseArn, Terms>,
+    all: &mut Vec<Terms>,
+) -> Option<Terms> {
+    let known = licensed.remove(&facts.license_arn);
+    let known = known.or_else(|| licensed_terms(situation, facts))?;
+    if is_held(situation, facts) {
+        let since = known.ended_at.or(known.starts_at).unwrap_or(situation.now);
+        all.push(Terms {
+            status: Status::Expired,
+            ended_at: Some(since.min(situation.now)),
+            renewed_by: Some(holder.clone()),
+            ..known.clone()
+        });
     }
+    Some(known)
 }
 
 /// The sale to a legacy buyer of whom no message has come, and of whose licence only the Agreement API tells. It keeps

@@ -1,17 +1,18 @@
 //! Usage events as they were taken, and where each of them is billed.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::conditions::Conditions;
 use super::convert::timestamp;
 use super::page::Page;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Tags;
 use crate::domain::{
-    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Quantity,
+    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, Id, LicenseArn, ProductId, Quantity,
 };
 
 /// A usage event, and what became of it.
@@ -86,7 +87,7 @@ impl Store {
         filter: UsageFilter,
         page: Page,
     ) -> Result<Vec<UsageRow>, StoreError> {
-        self.read(move |connection| list(connection, &filter, page)).await
+        self.read(move |connection| list(connection, filter, page)).await
     }
 
     /// One usage event.
@@ -106,33 +107,27 @@ impl Store {
 
 fn list(
     connection: &Connection,
-    filter: &UsageFilter,
+    filter: UsageFilter,
     page: Page,
 ) -> Result<Vec<UsageRow>, StoreError> {
     let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
     // A record's events are found by their index, others in the order of receipt.
-    let which = if filter.record.is_some() { "u.record_id = :record" } else { ":record IS NULL" };
+    let which = Conditions::of_page("u.rowid > :after", after, page.limit)
+        .with(":record", filter.record, "u.record_id = :record")
+        .with(":feature", filter.feature_id.map(Id::into_string), "u.feature_id = :feature")
+        .with(
+            ":customer",
+            filter.customer_id.map(Id::into_string),
+            "(u.customer_id = :customer OR u.customer_id IN (
+                 SELECT alias FROM customer_aliases WHERE customer_id = :customer))",
+        );
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM usage_events u LEFT JOIN metering_records r ON r.id = u.record_id
-             WHERE {which} AND u.rowid > :after
-               AND (:feature IS NULL OR u.feature_id = :feature)
-               AND (:customer IS NULL OR u.customer_id = :customer OR u.customer_id IN (
-                   SELECT alias FROM customer_aliases WHERE customer_id = :customer))
-             ORDER BY u.rowid LIMIT :limit"
+             WHERE {} ORDER BY u.rowid LIMIT :limit",
+            which.text()
         ))
-        .and_then(|mut select| {
-            select
-                .query_map(
-                    named_params! {
-                        ":record": filter.record, ":after": after, ":limit": page.limit,
-                        ":feature": filter.feature_id.as_ref().map(FeatureId::as_str),
-                        ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
-                    },
-                    usage_row,
-                )?
-                .collect()
-        })
+        .and_then(|mut select| select.query_map(&*which.values(), usage_row)?.collect())
         .during("list usage events")
 }
 

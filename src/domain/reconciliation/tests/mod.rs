@@ -1,5 +1,7 @@
 //! The rules, a row each, and the law that order does not matter.
 
+mod licenses;
+mod names;
 mod renewals;
 
 use super::*;

@@ -75,9 +75,18 @@ fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Opt
         // The end of an earlier subscription says nothing about this one.
         .filter(|signal| terms.starts_at.is_none_or(|start| signal.at >= start))
         .map(|signal| signal.at);
-    let by_license =
-        terms.license_arn.as_ref().and_then(|arn| situation.license(arn)?.departure(situation.now));
-    by_signal.or(by_license)
+    by_signal.or(departure(situation, terms))
+}
+
+/// When the buyer of what AWS still lists was told to be leaving.
+pub(super) fn leaving_since(situation: &Situation<'_>, terms: &Terms) -> Option<Timestamp> {
+    let signal = terms.holder.as_ref().and_then(|holder| situation.signals.get(holder));
+    let by_signal = signal.filter(|signal| signal.action.is_end()).map(|signal| signal.at);
+    by_signal.into_iter().chain(departure(situation, terms)).max()
+}
+
+fn departure(situation: &Situation<'_>, terms: &Terms) -> Option<Timestamp> {
+    situation.license(terms.license_arn.as_ref()?)?.departure(situation.now)
 }
 
 /// How something stands that AWS does not list, if it went on under another licence, or is about to.
@@ -125,9 +134,7 @@ fn after_its_licence(
     terms: &Terms,
     decision: &mut Decision,
 ) -> Option<Terms> {
-    let (Some(Holder::License(arn)), None) = (&terms.holder, &terms.renewed_by) else {
-        return None;
-    };
+    let (Some(arn), None) = (&terms.license_arn, &terms.renewed_by) else { return None };
     let facts = situation.license(arn).filter(|_| situation.answer.is_some())?;
     let ended_at = terms.ended_at?;
     if let Some(new) = follower_that_came(situation, facts) {

@@ -16,7 +16,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use endings::{end_missing, end_of_missing, has_just_expired, reconsider_ended};
+use endings::{end_missing, end_of_missing, has_just_expired, leaving_since, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
 use terms::{desired_terms, follower_that_came};
@@ -188,7 +188,7 @@ fn await_provisioning(situation: &Situation<'_>, decision: &mut Decision) {
     if let Some(age) = told.map(|at| situation.now.duration_since(at))
         && age < PROVISIONING
     {
-        let wait = (age / 2).clamp(SignedDuration::from_secs(1), SignedDuration::from_hours(1));
+        let wait = ever_more_seldom(age, SignedDuration::from_secs(1));
         look_again(decision, situation.now, wait);
     }
 }
@@ -275,14 +275,23 @@ fn propose(
         if let Some(start) = terms.starts_at.filter(|start| *start > situation.now) {
             look_again(decision, situation.now, start.duration_since(situation.now));
         }
-        // AWS was told to end it and still lists it: see soon whether that has come true.
-        if situation.product.has_contracts() && terms.status == Status::Ending {
-            look_again(decision, situation.now, RENEWAL_CHECK);
+        // It was told to end and AWS still lists it: see whether that has come true.
+        if situation.product.has_contracts()
+            && terms.status == Status::Ending
+            && let Some(since) = leaving_since(situation, &terms)
+        {
+            let wait = ever_more_seldom(situation.now.duration_since(since), RENEWAL_CHECK);
+            look_again(decision, situation.now, wait);
         }
     }
     if held.is_none_or(|held| held.terms != terms) {
         decision.changes.push(Change { id: held.map(|held| held.id.clone()), terms });
     }
+}
+
+/// How long to wait until AWS is asked again about what was told so long ago and does not show.
+fn ever_more_seldom(age: SignedDuration, shortest: SignedDuration) -> SignedDuration {
+    (age / 2).clamp(shortest, SignedDuration::from_hours(1))
 }
 
 fn look_again(decision: &mut Decision, now: Timestamp, after: SignedDuration) {

@@ -427,6 +427,29 @@ fn a_purchase_that_aws_does_not_list_yet_is_asked_about_again() {
 }
 
 #[test]
+fn an_end_that_does_not_show_is_asked_about_ever_more_seldom() {
+    let row = legacy_grant("basic", 1, "8760h");
+    let told = |action: SubscriptionAction, since: &str| {
+        let mut world = World::default();
+        world.contract_look(std::slice::from_ref(&row), "-100h");
+        let decision = world.look(
+            &contract(),
+            Some(std::slice::from_ref(&row)),
+            &signal(action, since),
+            &[],
+            "0s",
+        );
+        assert_eq!(world.shown(), ["sub-1 plan-basic x1 ending"]);
+        decision.look_again_at.map(|at| at.duration_since(now()).as_secs())
+    };
+    for action in [SubscriptionAction::UnsubscribePending, SubscriptionAction::UnsubscribeSuccess] {
+        assert_eq!(told(action, "-1s"), Some(300));
+        assert_eq!(told(action, "-1h"), Some(1_800));
+        assert_eq!(told(action, "-99h"), Some(3_600));
+    }
+}
+
+#[test]
 fn nothing_held_and_nothing_listed_is_nothing() {
     let mut world = World::default();
     let decision = world.contract_look(&[], "0s");

@@ -383,6 +383,29 @@ fn a_renewal_that_is_told_long_after_aws_showed_it_is_one_all_the_same() {
 }
 
 #[test]
+fn a_contract_that_moved_to_licences_is_renewed_by_one_however_late_that_is_told() {
+    let mut world = World::default();
+    let old = License::updated("l-1", "-8760h").on("a-1", "-8760h");
+    let look = |world: &mut World, row: Grant, licenses: &[LicenseFacts], offset: &str| {
+        world.look(&contract(), Some(&[row]), &BTreeMap::new(), licenses, offset)
+    };
+    let named = Grant {
+        license_arn: Some(LicenseArn::new("l-1")),
+        ..legacy_grant("basic", 1, "8760h")
+    };
+    look(&mut world, named, &[], "-8000h");
+    for offset in ["-58m", "-57m"] {
+        look(&mut world, licensed_grant("l-2", "basic"), &[], offset);
+    }
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 canceled", "sub-2 plan-basic x1 active"]);
+
+    let new = License::updated("l-2", "-59m").on("a-2", "-1h").previous(&["a-1"]);
+    look(&mut world, licensed_grant("l-2", "basic"), &facts(vec![old, new]), "0s");
+    assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired", "sub-2 plan-basic x1 active"]);
+    assert_eq!(world.held[0].terms.renewed_by, world.held[1].terms.holder);
+}
+
+#[test]
 fn a_contract_whose_renewal_shows_late_has_no_gap() {
     let gone = |ended: &str| {
         facts(vec![License::over("l-1", "-1m").on("a-1", "-8760h").ended(ended, "-2m")])

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -217,7 +220,10 @@ impl Connection {
         }
         let config = loader
             .region(
-                aws_config::meta::region::RegionProviderChain::default_provider()
+                // The instance is not asked for its region, since nobody should wait for it where there is none: the
+                // queue's address and the settings name the regions that matter.
+                RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                    .or_else(ProfileFileRegionProvider::new())
                     .or_else(MARKETPLACE_REGION),
             )
             .retry_config(RetryConfig::standard().with_max_attempts(3))

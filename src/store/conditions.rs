@@ -11,9 +11,9 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// Those that always hold: where the page begins and how many rows it has.
-    pub(super) fn of_page(begins: &'static str, after: impl Into<Value>, limit: u32) -> Self {
+    pub(super) fn of_page(begins: impl Into<String>, after: impl Into<Value>, limit: u32) -> Self {
         let values = vec![(":after", after.into()), (":limit", Value::from(limit))];
-        Self { text: begins.to_owned(), values }
+        Self { text: begins.into(), values }
     }
 
     /// One more, if there is what it compares with.

@@ -389,10 +389,8 @@ fn a_contract_that_moved_to_licences_is_renewed_by_one_however_late_that_is_told
     let look = |world: &mut World, row: Grant, licenses: &[LicenseFacts], offset: &str| {
         world.look(&contract(), Some(&[row]), &BTreeMap::new(), licenses, offset)
     };
-    let named = Grant {
-        license_arn: Some(LicenseArn::new("l-1")),
-        ..legacy_grant("basic", 1, "8760h")
-    };
+    let named =
+        Grant { license_arn: Some(LicenseArn::new("l-1")), ..legacy_grant("basic", 1, "8760h") };
     look(&mut world, named, &[], "-8000h");
     for offset in ["-58m", "-57m"] {
         look(&mut world, licensed_grant("l-2", "basic"), &[], offset);

@@ -1,0 +1,171 @@
+//! What has to hold after each step, and in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use marketd::domain::{DimensionKey, Holder, LicenseArn, Quantity, Status};
+use marketd::sandbox::market::{AgreementStatus, HonouredRecord};
+use marketd::store::{Balance, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageFilter};
+
+use super::Simulation;
+
+impl Simulation {
+    pub(super) async fn records(&self) -> Vec<RecordRow> {
+        let page = Page { after: None, limit: 100_000 };
+        self.store.metering_records(RecordFilter::default(), page).await.unwrap()
+    }
+
+    /// Every unit that was promised is somewhere, in sum.
+    pub(super) async fn assert_adds_up(&self) {
+        let balances = self.store.metering_balance().await.unwrap();
+        for (product, balance) in &balances {
+            assert!(balance.adds_up(), "{product}: {balance:?}");
+        }
+        let total = Balance::total(balances.values());
+        let kept = [total.reported, total.included].into_iter().sum::<Quantity>();
+        let promised = self.promised.values().copied().sum::<Quantity>();
+        assert_eq!(kept, promised, "kept against promised: {total:?}");
+    }
+
+    /// Each record bears exactly what its events bill, and what came from others.
+    pub(super) async fn assert_records_hold_their_events(&self, records: &[RecordRow]) {
+        let page = Page { after: None, limit: 100_000 };
+        let events = self.store.usage_events(UsageFilter::default(), page).await.unwrap();
+        assert_eq!(events.len(), self.promised.len(), "every event is kept once");
+        let mut billed: BTreeMap<String, i64> = BTreeMap::new();
+        for event in &events {
+            match &event.metering_record {
+                Some(record) => {
+                    *billed.entry(record.id.clone()).or_default() += event.billed.millionths();
+                }
+                None => assert_eq!(event.billed, Quantity::ZERO, "{event:?}"),
+            }
+        }
+        for record in records {
+            let bears = billed.get(&record.id).copied().unwrap_or_default();
+            assert_eq!(
+                bears + record.carried_in.millionths(),
+                record.quantity.millionths() + record.remainder.millionths(),
+                "{record:?}"
+            );
+            let split: i64 = record.allocations.iter().map(|it| it.quantity.millionths()).sum();
+            assert!(split == 0 || split == record.quantity.millionths(), "{record:?}");
+        }
+    }
+
+    /// AWS has billed each accepted record once and to the unit, and nothing else, save what it may have honoured
+    /// without our hearing of it.
+    pub(super) fn assert_billed_once(&self, records: &[RecordRow], unsure: &BTreeSet<String>) {
+        let market = self.aws.market.lock().unwrap();
+        let mut honoured: BTreeMap<(String, String, String), &HonouredRecord> = BTreeMap::new();
+        for it in market.ledger().honoured() {
+            // Before AWS's first name nobody can tell that the buyer has one, or whose it is when it comes.
+            let nameless = self.nameless.contains(&it.account_id);
+            assert!(!it.billed_twice || nameless, "billed in both forms: {it:?}");
+            let holder = it.license_arn.clone().unwrap_or_else(|| {
+                it.customer_identifier.clone().unwrap_or_else(|| it.account_id.clone())
+            });
+            let key = (holder, it.dimension.clone(), it.hour.to_string());
+            assert!(honoured.insert(key, it).is_none(), "billed twice: {it:?}");
+        }
+        let by_id: BTreeMap<&str, &HonouredRecord> =
+            honoured.values().map(|it| (it.metering_record_id.as_str(), *it)).collect();
+        let mut ours = BTreeSet::new();
+        for record in records.iter().filter(|it| it.state == "accepted") {
+            let Some(id) = record.metering_record_id.as_deref() else {
+                assert_eq!(record.quantity, Quantity::ZERO, "{record:?}");
+                continue;
+            };
+            let theirs = by_id.get(id).unwrap_or_else(|| panic!("AWS does not know {record:?}"));
+            let same = (record.dimension.as_str(), record.hour.to_string());
+            assert_eq!(same, (theirs.dimension.as_str(), theirs.hour.to_string()));
+            assert_eq!(record.quantity.to_string(), theirs.quantity.normalize().to_string());
+            assert!(ours.insert(id.to_owned()), "two records are one at AWS: {record:?}");
+        }
+        for it in honoured.values().filter(|it| !ours.contains(&it.metering_record_id)) {
+            let told = |record: &&RecordRow| {
+                record.dimension.as_str() == it.dimension
+                    && record.hour.to_string() == it.hour.to_string()
+                    && record.quantity.to_string() == it.quantity.normalize().to_string()
+                    && unsure.contains(&record.id)
+            };
+            assert!(records.iter().any(|record| told(&record)), "nobody sent {it:?}");
+        }
+    }
+
+    /// Records with an attempt whose answer was lost.
+    pub(super) async fn unsure(&self, records: &[RecordRow]) -> BTreeSet<String> {
+        let mut unsure = BTreeSet::new();
+        for record in records.iter().filter(|it| it.state != "accepted" && it.attempts > 0) {
+            let (_, attempts) =
+                self.store.metering_record(record.id.clone()).await.unwrap().unwrap();
+            if attempts.iter().any(|it| it.outcome == "unknown") {
+                unsure.insert(record.id.clone());
+            }
+        }
+        unsure
+    }
+
+    pub(super) async fn check(&self) {
+        self.assert_adds_up().await;
+        let records = self.records().await;
+        self.assert_records_hold_their_events(&records).await;
+        let unsure = self.unsure(&records).await;
+        self.assert_billed_once(&records, &unsure);
+    }
+
+    /// Of each product every buyer has what AWS's agreements in force give, and nothing twice; and what went on as another
+    /// agreement is not taken for a buyer who left.
+    pub(super) async fn assert_everybody_has_what_aws_says(&self) {
+        let page = Page { after: None, limit: 100_000 };
+        let held = self.store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
+        let market = self.aws.market.lock().unwrap();
+        let buyer_of = |holder: &Holder| {
+            let agreements = market.agreements();
+            match holder {
+                Holder::Account(account) => account.to_string(),
+                Holder::License(arn) => {
+                    let of = agreements.iter().find(|it| it.license_arn == arn.as_str()).unwrap();
+                    of.account_id.clone()
+                }
+                Holder::Buyer(name) => {
+                    let mut buyers =
+                        agreements.iter().map(|it| market.buyer(&it.account_id).unwrap());
+                    let of = buyers.find(|it| it.customer_identifier == name.as_str()).unwrap();
+                    of.account_id.clone()
+                }
+            }
+        };
+        let mut ours: Vec<String> = held
+            .iter()
+            .filter(|it| it.terms.status.is_live())
+            .map(|it| {
+                let (code, terms) = (it.product_code.as_ref().unwrap(), &it.terms);
+                let buyer = buyer_of(terms.holder.as_ref().unwrap());
+                let dimension = terms.dimension.as_ref().map_or("-", DimensionKey::as_str);
+                let quantity = terms.quantity.map_or("0".to_owned(), |it| it.to_string());
+                format!("{code} {buyer} {dimension} {quantity}")
+            })
+            .collect();
+        let mut theirs = Vec::new();
+        for it in market.agreements().iter().filter(|it| it.is_active()) {
+            let (code, buyer) = (&it.product_code, &it.account_id);
+            if it.dimensions.is_empty() {
+                theirs.push(format!("{code} {buyer} - 0"));
+            }
+            theirs.extend(
+                it.dimensions.iter().map(|(key, count)| format!("{code} {buyer} {key} {count}")),
+            );
+        }
+        ours.sort();
+        theirs.sort();
+        for it in held.iter().filter(|it| it.terms.status == Status::Canceled) {
+            let arn = it.terms.license_arn.as_ref().map(LicenseArn::as_str);
+            let last = market.agreements().iter().rfind(|of| Some(of.license_arn.as_str()) == arn);
+            let went_on = last.is_some_and(|of| {
+                matches!(of.status, AgreementStatus::Renewed | AgreementStatus::Replaced)
+            });
+            assert!(!went_on, "it went on as another: {it:#?}");
+        }
+        assert_eq!(ours, theirs, "what is held, and what AWS says: {held:#?}");
+    }
+}

@@ -15,8 +15,8 @@ const OPERATION: &str = "BatchMeterUsage";
 /// One record as it goes out. Frozen by the ledger: building it twice gives the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireRecord {
-    /// The start of the clock hour.
-    pub hour: Timestamp,
+    /// A moment within the clock hour.
+    pub timestamp: Timestamp,
     /// The dimension's key.
     pub dimension: String,
     /// Whole units.
@@ -115,10 +115,15 @@ pub async fn batch_meter_usage(
     Ok(statuses)
 }
 
+fn hour_of(second: i64) -> i64 {
+    second.div_euclid(3_600)
+}
+
 fn is_same(sent: &WireRecord, told: &UsageRecord) -> bool {
     let told_text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     told.dimension == sent.dimension
-        && told.timestamp.secs() == sent.hour.as_second()
+        // AWS meters by the hour, and may answer by it.
+        && hour_of(told.timestamp.secs()) == hour_of(sent.timestamp.as_second())
         && told_text(&told.customer_identifier) == sent.customer_identifier
         && told.customer_aws_account_id.as_deref().and_then(told_text) == sent.account_id
         && told.license_arn.as_deref().and_then(told_text) == sent.license_arn
@@ -141,7 +146,7 @@ fn wire(record: &WireRecord) -> Result<UsageRecord, AwsError> {
         allocations.push(allocation.build().map_err(malformed)?);
     }
     UsageRecord::builder()
-        .timestamp(DateTime::from_secs(record.hour.as_second()))
+        .timestamp(DateTime::from_secs(record.timestamp.as_second()))
         // The SDK's type demands it; empty means unset, which AWS's model allows.
         .customer_identifier(record.customer_identifier.clone().unwrap_or_default())
         .set_customer_aws_account_id(record.account_id.clone())

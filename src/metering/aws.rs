@@ -68,7 +68,7 @@ fn wire_record(record: &SendableRecord) -> WireRecord {
     let units = |quantity: Quantity| i32::try_from(quantity.whole_units()).unwrap_or(i32::MAX);
     let allocation = |it: &Allocation| (units(it.quantity), it.tags.clone().into_iter().collect());
     WireRecord {
-        hour: record.hour.start(),
+        timestamp: record.stamp,
         dimension: record.dimension.as_str().to_owned(),
         quantity: units(record.quantity),
         customer_identifier: record.identity.customer_identifier.clone().map(Id::into_string),

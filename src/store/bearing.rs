@@ -22,6 +22,7 @@ pub(super) struct Borne {
     pub(super) account_id: Option<AccountId>,
     pub(super) license_arn: Option<LicenseArn>,
     pub(super) licensed_from: Option<ClockHour>,
+    pub(super) starts_at: Option<Timestamp>,
     /// Whether its deadline is that of a last hour.
     pub(super) hastened: bool,
     /// Whether the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
@@ -104,7 +105,7 @@ macro_rules! borne {
                  s.status IN ('pending', 'failed') AS pending,
                  s.dimension IS NULL AND s.renewed_by IS NULL AS alone,
                  s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
-                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
+                 s.starts_at_ms, CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
@@ -213,6 +214,7 @@ fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
         pending: row.get("pending")?,
         alone: row.get("alone")?,
         leaving: row.get("leaving")?,
+        starts_at: time("starts_at_ms")?,
         ended_at,
         last_moment: last_moment.or(time("announced_ms")?),
     })

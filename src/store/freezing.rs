@@ -17,7 +17,7 @@ use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    MeteredBuyer, Split, WireIdentity, deadline, is_licensed, is_over, split, wire_identity,
+    MeteredBuyer, Split, WireIdentity, deadline, is_licensed, is_over, split, stamp, wire_identity,
 };
 use crate::domain::{
     AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
@@ -105,6 +105,7 @@ impl Freezer<'_> {
             }
             self.carry_rest(record, parts, &dealt)?;
         }
+        let over = borne.ended_at.map_or(self.now, |ended| ended.min(self.now));
         let (deadline, hastened) = borne.deadline(self.closing.window);
         let outcome = Outcome {
             state: if silent { "accepted" } else { "ready" },
@@ -113,6 +114,7 @@ impl Freezer<'_> {
                 (false, true) => Some("remainder_carried"),
                 (false, false) => None,
             },
+            stamp: stamp(record.hour, borne.starts_at, over),
             deadline,
             hastened,
         };
@@ -242,7 +244,7 @@ impl Freezer<'_> {
             .prepare_cached(
                 "UPDATE OR FAIL metering_records SET state = :state, reason = :reason, product_code = :code,
                      customer_identifier = :identifier, account_id = :account, license_arn = :license,
-                     region = :region, allocations = :allocations, frozen_at_ms = :now,
+                     region = :region, stamp_ms = :stamp, allocations = :allocations, frozen_at_ms = :now,
                      next_attempt_at_ms = :now, deadline_ms = :deadline, hastened = :hastened
                  WHERE id = :id",
             )
@@ -257,6 +259,7 @@ impl Freezer<'_> {
                     ":account": identity.account_id.as_ref().map(AccountId::as_str),
                     ":license": identity.license_arn.as_ref().map(LicenseArn::as_str),
                     ":region": self.closing.region,
+                    ":stamp": millis(outcome.stamp),
                     ":allocations": allocations,
                     ":now": millis(self.now),
                     ":deadline": millis(outcome.deadline),
@@ -272,6 +275,7 @@ impl Freezer<'_> {
 struct Outcome {
     state: &'static str,
     reason: Option<&'static str>,
+    stamp: Timestamp,
     deadline: Timestamp,
     hastened: bool,
 }

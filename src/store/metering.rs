@@ -61,6 +61,9 @@ pub struct RecordRow {
     /// Where it is metered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The moment within the hour that AWS is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
     /// When it was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_at: Option<Timestamp>,
@@ -227,6 +230,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
             .unwrap_or_default(),
         sent_as: sent_as(row)?,
         region: row.get("region")?,
+        timestamp: optional_timestamp(row.get("stamp_ms")?),
         frozen_at: optional_timestamp(row.get("frozen_at_ms")?),
         state: row.get("state")?,
         reason: row.get("reason")?,

@@ -38,6 +38,8 @@ pub struct SendableRecord {
     pub dimension: DimensionKey,
     /// The hour.
     pub hour: ClockHour,
+    /// The moment within it that AWS is told, the same in every attempt.
+    pub stamp: Timestamp,
     /// Whole units.
     pub quantity: Quantity,
     /// How they split by tags; none where nothing is tagged.
@@ -210,13 +212,16 @@ pub(super) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIden
 
 fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
+    let hour = ClockHour::from_number(row.get("hour")?);
     Ok(SendableRecord {
         id: row.get("id")?,
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
         seller: text("seller")?.map(AccountId::new),
         identity: identity_row(row)?,
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
-        hour: ClockHour::from_number(row.get("hour")?),
+        hour,
+        // Written by freezing.
+        stamp: optional_timestamp(row.get("stamp_ms")?).unwrap_or(hour.start()),
         quantity: quantity(row.get("quantity")?),
         // Written by freezing, and never changed since.
         allocations: text("allocations")?

@@ -161,7 +161,7 @@ impl MeteringApi for Aws {
 
 fn wire(record: &SendableRecord) -> Value {
     let mut wire = json!({
-        "Timestamp": record.hour.start().as_second(),
+        "Timestamp": record.stamp.as_second(),
         "Dimension": record.dimension,
         "Quantity": units(record.quantity),
     });

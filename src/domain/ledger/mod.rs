@@ -31,6 +31,18 @@ pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     by_window.min(by_month)
 }
 
+/// The moment within its hour that a record is stamped with. AWS deduplicates by the hour, and takes nothing from before a
+/// subscription's start, be that its agreement's or a little later its licence's, and nothing from the future: so it is
+/// the hour's beginning, but in the hour in which the subscription began the last moment that is over.
+pub fn stamp(hour: ClockHour, starts_at: Option<Timestamp>, over: Timestamp) -> Timestamp {
+    let begins_within = starts_at.is_some_and(|at| at > hour.start() && at < hour.end());
+    if !begins_within {
+        return hour.start();
+    }
+    let last = hour.end().as_second().saturating_sub(1).min(over.as_second());
+    Timestamp::from_second(last.max(hour.start().as_second())).unwrap_or(hour.start())
+}
+
 /// How far an hour is on the way from its end to its deadline, where that is worth a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -198,6 +210,24 @@ mod tests {
             ("2026-11-10T09:58:00Z", Some(Stage::FourFifths)),
         ] {
             assert_eq!(stage(hour, deadline, time(at)), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_stamped_within_its_hour_and_not_before_the_subscription() {
+        let hour = ClockHour::of(time("2026-11-10T09:00:00Z"));
+        for (starts_at, over, expected) in [
+            (None, "2026-11-10T10:05:00Z", "2026-11-10T09:00:00Z"),
+            (Some("2026-11-10T08:59:59Z"), "2026-11-10T10:05:00Z", "2026-11-10T09:00:00Z"),
+            (Some("2026-11-10T09:00:00Z"), "2026-11-10T10:05:00Z", "2026-11-10T09:00:00Z"),
+            (Some("2026-11-10T09:00:00.5Z"), "2026-11-10T10:05:00Z", "2026-11-10T09:59:59Z"),
+            (Some("2026-11-10T09:40:07Z"), "2026-11-10T10:05:00Z", "2026-11-10T09:59:59Z"),
+            (Some("2026-11-10T09:40:07Z"), "2026-11-10T09:45:00.9Z", "2026-11-10T09:45:00Z"),
+            (Some("2026-11-10T09:40:07Z"), "2026-11-10T08:00:00Z", "2026-11-10T09:00:00Z"),
+            (Some("2026-11-10T10:00:00Z"), "2026-11-10T10:05:00Z", "2026-11-10T09:00:00Z"),
+        ] {
+            let stamped = stamp(hour, starts_at.map(time), time(over));
+            assert_eq!(stamped, time(expected), "{starts_at:?} {over}");
         }
     }
 

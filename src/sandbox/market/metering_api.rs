@@ -206,7 +206,8 @@ impl Market {
     fn check_start(&self, it: &Identified, now: Timestamp) -> Result<(), ApiError> {
         let usable = it.agreements.iter().map(|position| self.agreements.get(*position));
         let start = usable.filter(|it| it.accepts_usage(now)).map(|it| it.metered_from).min();
-        if start.is_some_and(|start| it.record.timestamp < hour_of(start)) {
+        // Usage may be stamped in whole seconds.
+        if start.is_some_and(|start| it.record.timestamp.as_second() < start.as_second()) {
             return Err(out_of_bounds("The timestamp is before the start of the subscription."));
         }
         Ok(())

@@ -52,6 +52,7 @@ CREATE TABLE metering_records (
     customer_identifier TEXT,
     license_arn TEXT,
     region TEXT,
+    stamp_ms INTEGER,                   -- the moment within the hour that AWS is told
     allocations TEXT,                   -- JSON
     frozen_at_ms INTEGER,
     -- what came of it
@@ -113,7 +114,7 @@ END;
 -- SQLite prepare to undo each statement by itself.
 CREATE TRIGGER metering_records_frozen
 BEFORE UPDATE OF product_id, holder, dimension, hour, quantity, product_code, account_id, customer_identifier,
-    license_arn, region, allocations ON metering_records
+    license_arn, region, stamp_ms, allocations ON metering_records
 WHEN old.frozen_at_ms IS NOT NULL
 BEGIN
     SELECT RAISE(FAIL, 'a frozen metering record never changes');

@@ -49,9 +49,9 @@ fn the_window_is_a_day_and_closes_at_six_on_the_first() {
         ("2026-04-01T06:00:00Z", "2026-03-31T23:00:00Z", LATE),
         ("2026-04-01T06:00:00Z", "2026-04-01T00:00:00Z", "Success"),
         ("2026-04-01T23:00:00Z", "2026-04-01T00:00:00Z", "Success"),
-        // Not before the start's hour: subscribed at 10:40 on 1 January.
-        ("2026-01-01T12:00:00Z", "2026-01-01T10:00:00Z", "Success"),
-        ("2026-01-01T12:00:00Z", "2026-01-01T09:59:59Z", LATE),
+        // Not before the start: subscribed at 10:40 on 1 January.
+        ("2026-01-01T12:00:00Z", "2026-01-01T10:40:00Z", "Success"),
+        ("2026-01-01T12:00:00Z", "2026-01-01T10:39:59Z", LATE),
     ];
     for (now, when, expected) in table {
         let (mut market, code) = subscribed("2026-01-01T10:40:00Z");

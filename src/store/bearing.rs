@@ -57,17 +57,19 @@ impl Borne {
 /// known by subscriptions of its own, of which `l` is one; or, where there are none, by `k`, what was told of the licence
 /// itself. Either names it only if it is the one licence that it can be: to bill another is worse than to wait. What was
 /// told is asked only where hours may be metered so.
+///
+/// When to look is said within what is looked for: SQLite finds the row first, and only then asks what else must hold.
 macro_rules! naming {
     ($where:literal) => {
         concat!(
-            " LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
+            " LEFT JOIN subscriptions l ON l.rowid = (
                  SELECT min(b.rowid) FROM subscriptions b
-                 WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
+                 WHERE s.license_arn IS NULL AND b.customer_id = s.customer_id AND b.product_id = s.product_id
                    AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL
                  HAVING min(b.license_arn) = max(b.license_arn))
-             LEFT JOIN licenses k ON ",
+             LEFT JOIN licenses k ON k.license_arn = CASE WHEN ",
             $where,
-            " AND l.rowid IS NULL AND k.license_arn = ifnull(s.license_arn, (
+            " AND l.rowid IS NULL THEN ifnull(s.license_arn, (
                  SELECT min(f.license_arn) FROM identities i
                  JOIN licenses f ON f.account_id = i.value AND f.product_code = p.code
                  LEFT JOIN agreements a ON a.agreement_id = f.agreement_id
@@ -77,7 +79,7 @@ macro_rules! naming {
                          AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL)
                    AND f.change IS NOT 'deprovisioned'
                    AND ifnull(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
-                 HAVING count(*) = 1)) "
+                 HAVING count(*) = 1)) END "
         )
     };
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Params};
 
 use super::convert::{millis, optional_timestamp};
-use super::records::{OpenRecord, open_record_row};
+use super::records::{OpenRecord, open_record, open_record_row};
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
 use crate::domain::reconciliation::FINAL_HOUR;
@@ -100,13 +100,13 @@ pub(super) use {bearer_account, bearer_license, naming};
 macro_rules! borne {
     ($($which:literal),+) => {
         concat!(
-            "SELECT r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged, r.hastened,
-                 p.code, p.licensed_from_hour, ",
-            bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
-                 s.status IN ('pending', 'failed') AS pending,
-                 s.dimension IS NULL AND s.renewed_by IS NULL AS alone,
-                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
-                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
+            // In the order in which `borne_row` reads them.
+            "SELECT ", open_record!(), ", r.hastened, p.code, p.licensed_from_hour, ",
+            bearer_account!(), ", ", bearer_license!(), ",
+                 s.status IN ('pending', 'failed'),
+                 s.dimension IS NULL AND s.renewed_by IS NULL,
+                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms,
+                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
@@ -202,20 +202,20 @@ fn select(
 }
 
 fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
-    let time = |column: &str| row.get(column).map(optional_timestamp);
-    let ended_at = time("ended_at_ms")?;
+    let time = |column: usize| row.get(column).map(optional_timestamp);
+    let ended_at = time(16)?;
     let last_moment = ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok());
     Ok(Borne {
         record: open_record_row(row)?,
-        product_code: ProductCode::new(row.get::<_, String>("code")?),
-        account_id: row.get::<_, Option<String>>("bearer_account")?.map(AccountId::new),
-        license_arn: row.get::<_, Option<String>>("bearer_license")?.map(LicenseArn::new),
-        licensed_from: row.get::<_, Option<i64>>("licensed_from_hour")?.map(ClockHour::from_number),
-        hastened: row.get("hastened")?,
-        pending: row.get("pending")?,
-        alone: row.get("alone")?,
-        leaving: row.get("leaving")?,
+        hastened: row.get(8)?,
+        product_code: ProductCode::new(row.get::<_, String>(9)?),
+        licensed_from: row.get::<_, Option<i64>>(10)?.map(ClockHour::from_number),
+        account_id: row.get::<_, Option<String>>(11)?.map(AccountId::new),
+        license_arn: row.get::<_, Option<String>>(12)?.map(LicenseArn::new),
+        pending: row.get(13)?,
+        alone: row.get(14)?,
+        leaving: row.get(15)?,
         ended_at,
-        last_moment: last_moment.or(time("announced_ms")?),
+        last_moment: last_moment.or(time(17)?),
     })
 }

@@ -50,7 +50,7 @@ CREATE TABLE metering_records (
     product_code TEXT,
     account_id TEXT,
     customer_identifier TEXT,
-    license_arn TEXT,
+    license_arn TEXT,                   -- null where the holder is the licence
     region TEXT,
     allocations TEXT,                   -- JSON
     frozen_at_ms INTEGER,

@@ -650,27 +650,3 @@ async fn a_person_decides_on_what_is_parked() {
     assert_eq!(balance.written_off, Quantity::from_units(4));
     assert_eq!(books.billed(), ["09 gb 1 licence", "10 gb 2 licence"]);
 }
-
-#[tokio::test]
-async fn many_hours_close_in_parts() {
-    let mut books = Books::open(18, "Acme Stream", 1).await;
-    let customer = books.customers().await.remove(0);
-    // More records than one transaction freezes: every one of 12,000 buyers of one licence each would do; a
-    // day's hours of many dimensions are cheaper to make.
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let holder: String =
-        file.query_row("SELECT holder FROM subscriptions", [], |row| row.get(0)).unwrap();
-    let hour = ClockHour::of(books.now()).number();
-    for number in 0..12_000 {
-        file.execute(
-            "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1000000, 'open')",
-            (&books.product.entity_id, customer.as_str(), &holder, format!("d{number}"), hour),
-        )
-        .unwrap();
-    }
-    books.report(&customer, "gb", "1", books.now()).await;
-    books.pass_minutes(62);
-    let closed = books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
-    assert_eq!(closed.frozen, 12_001);
-}

@@ -11,8 +11,8 @@ use super::billing::{Billed, Biller, Lane, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
 use super::records::{
-    OpenRecord, add_tagged_in, carry_into, delete_record_in, open_record_in, open_record_row,
-    tagged_in,
+    OpenRecord, add_tagged_in, carry_into, delete_record_in, open_record, open_record_in,
+    open_record_row, tagged_in,
 };
 use super::routes::{
     Bears, Choice, Question, Route, RouteError, bears_in, choose_in, first_hour_in, route_to,
@@ -31,9 +31,11 @@ pub(super) fn assign_waiting(
     closed: &mut Closed,
 ) -> Result<(), StoreError> {
     let waiting: Vec<OpenRecord> = connection
-        .prepare_cached(
-            "SELECT * FROM metering_records WHERE state = 'open' AND holder = '' ORDER BY hour, id",
-        )
+        .prepare_cached(concat!(
+            "SELECT ",
+            open_record!(),
+            " FROM metering_records r WHERE state = 'open' AND holder = '' ORDER BY hour, id",
+        ))
         .and_then(|mut select| select.query_map([], open_record_row)?.collect())
         .during("find usage that waits for a subscription")?;
     for record in waiting {

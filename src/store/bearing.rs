@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Params};
 
 use super::convert::{millis, optional_timestamp};
-use super::records::{OpenRecord, open_record_row};
+use super::records::{OpenRecord, open_record, open_record_row};
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
 use crate::domain::reconciliation::FINAL_HOUR;
@@ -58,17 +58,19 @@ impl Borne {
 /// known by subscriptions of its own, of which `l` is one; or, where there are none, by `k`, what was told of the licence
 /// itself. Either names it only if it is the one licence that it can be: to bill another is worse than to wait. What was
 /// told is asked only where hours may be metered so.
+///
+/// When to look is said within what is looked for: SQLite finds the row first, and only then asks what else must hold.
 macro_rules! naming {
     ($where:literal) => {
         concat!(
-            " LEFT JOIN subscriptions l ON s.license_arn IS NULL AND l.rowid = (
+            " LEFT JOIN subscriptions l ON l.rowid = (
                  SELECT min(b.rowid) FROM subscriptions b
-                 WHERE b.customer_id = s.customer_id AND b.product_id = s.product_id
+                 WHERE s.license_arn IS NULL AND b.customer_id = s.customer_id AND b.product_id = s.product_id
                    AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL
                  HAVING min(b.license_arn) = max(b.license_arn))
-             LEFT JOIN licenses k ON ",
+             LEFT JOIN licenses k ON k.license_arn = CASE WHEN ",
             $where,
-            " AND l.rowid IS NULL AND k.license_arn = ifnull(s.license_arn, (
+            " AND l.rowid IS NULL THEN ifnull(s.license_arn, (
                  SELECT min(f.license_arn) FROM identities i
                  JOIN licenses f ON f.account_id = i.value AND f.product_code = p.code
                  LEFT JOIN agreements a ON a.agreement_id = f.agreement_id
@@ -78,7 +80,7 @@ macro_rules! naming {
                          AND b.license_arn IS NOT NULL AND b.ended_at_ms IS NULL)
                    AND f.change IS NOT 'deprovisioned'
                    AND ifnull(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
-                 HAVING count(*) = 1)) "
+                 HAVING count(*) = 1)) END "
         )
     };
 }
@@ -99,13 +101,13 @@ pub(super) use {bearer_account, bearer_license, naming};
 macro_rules! borne {
     ($($which:literal),+) => {
         concat!(
-            "SELECT r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged, r.hastened,
-                 p.code, p.licensed_from_hour, ",
-            bearer_account!(), " AS bearer_account, ", bearer_license!(), " AS bearer_license,
-                 s.status IN ('pending', 'failed') AS pending,
-                 s.dimension IS NULL AND s.renewed_by IS NULL AS alone,
-                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL AS leaving, s.ended_at_ms,
-                 s.starts_at_ms, CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END AS announced_ms
+            // In the order in which `borne_row` reads them.
+            "SELECT ", open_record!(), ", r.hastened, p.code, p.licensed_from_hour, ",
+            bearer_account!(), ", ", bearer_license!(), ",
+                 s.status IN ('pending', 'failed'),
+                 s.dimension IS NULL AND s.renewed_by IS NULL,
+                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms,
+                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END, s.starts_at_ms
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
@@ -201,21 +203,21 @@ fn select(
 }
 
 fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
-    let time = |column: &str| row.get(column).map(optional_timestamp);
-    let ended_at = time("ended_at_ms")?;
+    let time = |column: usize| row.get(column).map(optional_timestamp);
+    let ended_at = time(16)?;
     let last_moment = ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok());
     Ok(Borne {
         record: open_record_row(row)?,
-        product_code: ProductCode::new(row.get::<_, String>("code")?),
-        account_id: row.get::<_, Option<String>>("bearer_account")?.map(AccountId::new),
-        license_arn: row.get::<_, Option<String>>("bearer_license")?.map(LicenseArn::new),
-        licensed_from: row.get::<_, Option<i64>>("licensed_from_hour")?.map(ClockHour::from_number),
-        hastened: row.get("hastened")?,
-        pending: row.get("pending")?,
-        alone: row.get("alone")?,
-        leaving: row.get("leaving")?,
-        starts_at: time("starts_at_ms")?,
+        hastened: row.get(8)?,
+        product_code: ProductCode::new(row.get::<_, String>(9)?),
+        licensed_from: row.get::<_, Option<i64>>(10)?.map(ClockHour::from_number),
+        account_id: row.get::<_, Option<String>>(11)?.map(AccountId::new),
+        license_arn: row.get::<_, Option<String>>(12)?.map(LicenseArn::new),
+        pending: row.get(13)?,
+        alone: row.get(14)?,
+        leaving: row.get(15)?,
+        starts_at: time(18)?,
         ended_at,
-        last_moment: last_moment.or(time("announced_ms")?),
+        last_moment: last_moment.or(time(17)?),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::bearing::Borne;
 use super::closing::{Closed, Closing, park};
@@ -30,8 +30,10 @@ pub(super) fn freeze_all(
     found: &[Borne],
     now: Timestamp,
 ) -> Result<Closed, StoreError> {
+    let write = connection.prepare_cached(WRITE).during("freeze a record")?;
     let mut freezer = Freezer {
         connection,
+        write,
         closing,
         now,
         touched: HashSet::new(),
@@ -48,6 +50,7 @@ pub(super) fn freeze_all(
 /// Freezes a chunk of records.
 struct Freezer<'a> {
     connection: &'a Connection,
+    write: CachedStatement<'a>,
     closing: &'a Closing,
     now: Timestamp,
     /// Records that were carried into or moved since they were listed, in this very transaction.
@@ -114,12 +117,13 @@ impl Freezer<'_> {
                 (false, true) => Some("remainder_carried"),
                 (false, false) => None,
             },
-            stamp: stamp(record.hour, borne.starts_at, over),
+            stamp: Some(stamp(record.hour, borne.starts_at, over))
+                .filter(|stamp| *stamp != record.hour.start()),
             deadline,
             hastened,
         };
         self.closed.frozen += usize::from(!silent);
-        self.write(record.id, &identity, &dealt, &outcome)
+        self.write(record, &identity, &dealt, &outcome)
     }
 
     /// Whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it come to
@@ -227,8 +231,8 @@ impl Freezer<'_> {
     }
 
     fn write(
-        &self,
-        record: i64,
+        &mut self,
+        record: &OpenRecord,
         identity: &WireIdentity,
         dealt: &Apportioned,
         outcome: &Outcome,
@@ -240,42 +244,43 @@ impl Freezer<'_> {
                 what: "allocations",
                 detail: error.to_string(),
             })?;
-        self.connection
-            .prepare_cached(
-                "UPDATE OR FAIL metering_records SET state = :state, reason = :reason, product_code = :code,
-                     customer_identifier = :identifier, account_id = :account, license_arn = :license,
-                     region = :region, stamp_ms = :stamp, allocations = :allocations, frozen_at_ms = :now,
-                     next_attempt_at_ms = :now, deadline_ms = :deadline, hastened = :hastened
-                 WHERE id = :id",
-            )
-            .and_then(|mut update| {
-                update.execute(named_params! {
-                    ":id": record,
-                    ":state": outcome.state,
-                    ":reason": outcome.reason,
-                    ":code": identity.product_code.as_ref().map(ProductCode::as_str),
-                    ":identifier":
-                        identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
-                    ":account": identity.account_id.as_ref().map(AccountId::as_str),
-                    ":license": identity.license_arn.as_ref().map(LicenseArn::as_str),
-                    ":region": self.closing.region,
-                    ":stamp": millis(outcome.stamp),
-                    ":allocations": allocations,
-                    ":now": millis(self.now),
-                    ":deadline": millis(outcome.deadline),
-                    ":hastened": outcome.hastened,
-                })
-            })
+        // The holder says it, and is frozen itself.
+        let license = identity.license_arn.as_ref();
+        let license = license
+            .filter(|arn| !matches!(&record.holder, Some(Holder::License(own)) if own == *arn));
+        self.write
+            .execute((
+                record.id,
+                outcome.state,
+                outcome.reason,
+                identity.product_code.as_ref().map(ProductCode::as_str),
+                identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                identity.account_id.as_ref().map(AccountId::as_str),
+                license.map(LicenseArn::as_str),
+                &self.closing.region,
+                outcome.stamp.map(millis),
+                allocations,
+                millis(self.now),
+                millis(outcome.deadline),
+                outcome.hastened,
+            ))
             .during("freeze a record")?;
         Ok(())
     }
 }
 
+const WRITE: &str =
+    "UPDATE OR FAIL metering_records SET state = ?2, reason = ?3, product_code = ?4,
+         customer_identifier = ?5, account_id = ?6, license_arn = ?7, region = ?8, stamp_ms = ?9,
+         allocations = ?10, frozen_at_ms = ?11, next_attempt_at_ms = ?11, deadline_ms = ?12, hastened = ?13
+     WHERE id = ?1";
+
 /// What freezing makes of a record.
 struct Outcome {
     state: &'static str,
     reason: Option<&'static str>,
-    stamp: Timestamp,
+    /// Where it is not the hour's beginning.
+    stamp: Option<Timestamp>,
     deadline: Timestamp,
     hastened: bool,
 }

@@ -8,7 +8,9 @@ use rusqlite::Connection;
 
 use super::metering::record_in;
 use super::moving::{move_whole, put_off_in};
-use super::records::{OpenRecord, RecordKey, Rival, Slot, in_other_form, open_record_row, slot_in};
+use super::records::{
+    OpenRecord, RecordKey, Rival, Slot, in_other_form, open_record, open_record_row, slot_in,
+};
 use super::resolving::carry_forward_in;
 use super::routes::licensed_from_in;
 use super::{During, StoreError};
@@ -54,13 +56,22 @@ pub(super) fn join_records_in(
 }
 
 /// Usage that waits for a subscription.
-const WAITING: &str = "SELECT * FROM metering_records
-    WHERE customer_id = ?1 AND state = 'open' AND holder = '' ORDER BY hour, id";
-const OPEN: &str = "SELECT * FROM metering_records
-    WHERE customer_id = ?1 AND state = 'open' AND holder <> '' ORDER BY hour, id";
+const WAITING: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder = '' ORDER BY hour, id"
+);
+const OPEN: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder <> '' ORDER BY hour, id"
+);
 /// Frozen, and AWS has surely not heard of it.
-const UNSENT: &str = "SELECT * FROM metering_records
-    WHERE customer_id = ?1 AND state = 'ready' AND attempts = 0 ORDER BY hour, id";
+const UNSENT: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'ready' AND attempts = 0 ORDER BY hour, id"
+);
 
 fn select(
     connection: &Connection,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::conditions::Conditions;
 use super::convert::{optional_timestamp, timestamp};
 use super::page::Page;
-use super::sending::identity_row;
+use super::sending::{identity_row, stamp_of};
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
@@ -213,13 +213,15 @@ pub(super) fn record_in(connection: &Connection, id: i64) -> Result<Option<Recor
 
 fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
     let holder: String = row.get("holder")?;
+    let hour = ClockHour::from_number(row.get("hour")?);
+    let frozen_at = optional_timestamp(row.get("frozen_at_ms")?);
     Ok(RecordRow {
         id: row.get::<_, i64>("id")?.to_string(),
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
         customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
         license_arn: Holder::parse(&holder).and_then(Holder::into_license),
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
-        hour: ClockHour::from_number(row.get("hour")?),
+        hour,
         quantity: quantity(row.get("quantity")?),
         carried_in: quantity(row.get("carried_in")?),
         remainder: quantity(row.get("remainder")?),
@@ -228,10 +230,10 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
             .get::<_, Option<String>>("allocations")?
             .and_then(|json| serde_json::from_str(&json).ok())
             .unwrap_or_default(),
-        sent_as: sent_as(row)?,
+        sent_as: frozen_at.map(|_| identity_row(row)).transpose()?,
         region: row.get("region")?,
-        timestamp: optional_timestamp(row.get("stamp_ms")?),
-        frozen_at: optional_timestamp(row.get("frozen_at_ms")?),
+        timestamp: frozen_at.map(|_| stamp_of(row, hour)).transpose()?,
+        frozen_at,
         state: row.get("state")?,
         reason: row.get("reason")?,
         metering_record_id: row.get("metering_record_id")?,
@@ -240,9 +242,4 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         deadline: optional_timestamp(row.get("deadline_ms")?),
         note: row.get("note")?,
     })
-}
-
-fn sent_as(row: &Row<'_>) -> rusqlite::Result<Option<WireIdentity>> {
-    let frozen: Option<i64> = row.get("frozen_at_ms")?;
-    frozen.map(|_| identity_row(row)).transpose()
 }

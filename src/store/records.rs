@@ -264,17 +264,25 @@ impl OpenRecord {
     }
 }
 
+/// The columns of [`open_record_row`], before any others. An hour is many rows, and to look for a column's name in
+/// each of them costs as much as to find the row.
+macro_rules! open_record {
+    () => {
+        "r.id, r.product_id, r.customer_id, r.holder, r.dimension, r.hour, r.quantity, r.tagged"
+    };
+}
+pub(super) use open_record;
+
 pub(super) fn open_record_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenRecord> {
-    let holder: String = row.get("holder")?;
     Ok(OpenRecord {
-        id: row.get("id")?,
-        product_id: ProductId::new(row.get::<_, String>("product_id")?),
-        customer: CustomerId::new(row.get::<_, String>("customer_id")?),
-        holder: Holder::parse(&holder),
-        dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
-        hour: ClockHour::from_number(row.get("hour")?),
-        quantity: row.get("quantity")?,
-        tagged: row.get("tagged")?,
+        id: row.get(0)?,
+        product_id: ProductId::new(row.get::<_, String>(1)?),
+        customer: CustomerId::new(row.get::<_, String>(2)?),
+        holder: Holder::parse(row.get_ref(3)?.as_str()?),
+        dimension: DimensionKey::new(row.get::<_, String>(4)?),
+        hour: ClockHour::from_number(row.get(5)?),
+        quantity: row.get(6)?,
+        tagged: row.get(7)?,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::domain::ledger::{
 };
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, LicenseArn,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
     ProductCode, ProductId, Quantity,
 };
 
@@ -199,15 +199,21 @@ fn park_hopeless(
     Ok(hopeless.len())
 }
 
-/// By what a frozen record names its buyer.
+/// By what a frozen record names its buyer. A holder that is a licence is not written twice.
 pub(super) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIdentity> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
+    let own = Holder::parse(row.get_ref("holder")?.as_str()?).and_then(Holder::into_license);
     Ok(WireIdentity {
         product_code: text("product_code")?.map(ProductCode::new),
         customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
         account_id: text("account_id")?.map(AccountId::new),
-        license_arn: text("license_arn")?.map(LicenseArn::new),
+        license_arn: text("license_arn")?.map(LicenseArn::new).or(own),
     })
+}
+
+/// The moment that AWS is told with a frozen record.
+pub(super) fn stamp_of(row: &rusqlite::Row<'_>, hour: ClockHour) -> rusqlite::Result<Timestamp> {
+    row.get("stamp_ms").map(|stamp| optional_timestamp(stamp).unwrap_or(hour.start()))
 }
 
 fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
@@ -220,8 +226,7 @@ fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
         identity: identity_row(row)?,
         dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
         hour,
-        // Written by freezing.
-        stamp: optional_timestamp(row.get("stamp_ms")?).unwrap_or(hour.start()),
+        stamp: stamp_of(row, hour)?,
         quantity: quantity(row.get("quantity")?),
         // Written by freezing, and never changed since.
         allocations: text("allocations")?
@@ -261,7 +266,8 @@ fn subject_in(
 ) -> Result<Option<Subject>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT r.attempts, r.quantity, r.customer_identifier, r.account_id, r.license_arn, p.code,
+            "SELECT r.attempts, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
+                 r.license_arn, p.code,
                  (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
                   WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
                  EXISTS (SELECT 1 FROM subscriptions s
@@ -277,14 +283,11 @@ fn subject_in(
 }
 
 fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subject> {
-    let text = |column: &str| row.get::<_, Option<String>>(column);
-    let identifier = text("customer_identifier")?;
-    let account = text("account_id")?;
-    let license = text("license_arn")?;
-    let buyer = identifier
-        .map(|id| BuyerRef::CustomerIdentifier(CustomerIdentifier::new(id)))
-        .or_else(|| account.map(|id| BuyerRef::Account(AccountId::new(id))))
-        .or_else(|| license.map(|arn| BuyerRef::License(LicenseArn::new(arn))));
+    let WireIdentity { customer_identifier, account_id, license_arn, .. } = identity_row(row)?;
+    let buyer = customer_identifier
+        .map(BuyerRef::CustomerIdentifier)
+        .or_else(|| account_id.map(BuyerRef::Account))
+        .or_else(|| license_arn.map(BuyerRef::License));
     let code = ProductCode::new(row.get::<_, String>("code")?);
     let ended: Option<i64> = row.get("ended_at_ms")?;
     let ended = ended.filter(|ended| *ended != i64::MAX).map(timestamp);

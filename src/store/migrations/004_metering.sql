@@ -50,9 +50,9 @@ CREATE TABLE metering_records (
     product_code TEXT,
     account_id TEXT,
     customer_identifier TEXT,
-    license_arn TEXT,
+    license_arn TEXT,                   -- null where the holder is the licence
     region TEXT,
-    stamp_ms INTEGER,                   -- the moment within the hour that AWS is told
+    stamp_ms INTEGER,                   -- the moment that AWS is told; null: the beginning of the hour
     allocations TEXT,                   -- JSON
     frozen_at_ms INTEGER,
     -- what came of it
@@ -96,18 +96,19 @@ CREATE TRIGGER metering_records_settle AFTER UPDATE OF state, carried_out ON met
 WHEN new.state = 'accepted' OR new.state = 'parked' OR new.state = 'written_off'
     OR old.state = 'accepted' OR old.state = 'parked' OR old.state = 'written_off'
 BEGIN
-    INSERT INTO metering_totals (product_id, accepted, parked, written_off) VALUES (
-        new.product_id,
-        (new.state = 'accepted') * (new.quantity - new.carried_out)
+    -- Not as an upsert, which has SQLite prepare to undo each UPDATE of a state by itself, whatever it says of
+    -- conflicts.
+    INSERT INTO metering_totals (product_id, accepted, parked, written_off)
+        SELECT new.product_id, 0, 0, 0
+        WHERE NOT EXISTS (SELECT 1 FROM metering_totals WHERE product_id = new.product_id);
+    UPDATE metering_totals SET
+        accepted = accepted + (new.state = 'accepted') * (new.quantity - new.carried_out)
             - (old.state = 'accepted') * (old.quantity - old.carried_out),
-        (new.state = 'parked') * (new.quantity - new.carried_out)
+        parked = parked + (new.state = 'parked') * (new.quantity - new.carried_out)
             - (old.state = 'parked') * (old.quantity - old.carried_out),
-        (new.state = 'written_off') * (new.quantity - new.carried_out)
+        written_off = written_off + (new.state = 'written_off') * (new.quantity - new.carried_out)
             - (old.state = 'written_off') * (old.quantity - old.carried_out)
-    ) ON CONFLICT (product_id) DO UPDATE SET
-        accepted = accepted + excluded.accepted,
-        parked = parked + excluded.parked,
-        written_off = written_off + excluded.written_off;
+    WHERE product_id = new.product_id;
 END;
 
 -- Law 3: what was frozen never changes. FAIL, not ABORT: the writer undoes the whole write anyway, and ABORT has

@@ -133,7 +133,7 @@ impl Store {
             tracing::error!(why, "a notification is quarantined; please report it");
             let set_aside = self.write(move |connection| {
                 let mut recorded = Recorded::default();
-                record(connection, &incoming, Some(why), now, &mut recorded)?;
+                record(connection, &incoming, Some(why.clone()), now, &mut recorded)?;
                 Ok::<_, StoreError>(recorded)
             });
             recorded.add(set_aside.await?);

@@ -4,7 +4,7 @@
 //! wants a look sets it. `marks` counts the wants, so that news during a look is not taken for settled.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::convert::{millis, timestamp};
 use super::notifications::{NotificationRow, notification_row, replay_in};
@@ -286,25 +286,4 @@ pub(super) fn imported_codes_in(connection: &Connection) -> Result<Vec<ProductCo
             select.query_map([], |row| row.get::<_, String>(0).map(ProductCode::new))?.collect()
         })
         .during("list products")
-}
-
-/// When a buyer was last looked at.
-pub(super) fn looked_at_in(
-    connection: &Connection,
-    key: &BuyerKey,
-) -> Result<Option<Timestamp>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT looked_at_ms FROM buyers WHERE product_code = ?1 AND kind = ?2 AND value = ?3",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row(
-                    (key.product_code.as_str(), key.buyer.kind(), key.buyer.value()),
-                    |row| row.get::<_, Option<i64>>(0),
-                )
-                .optional()
-        })
-        .map(|found| found.flatten().map(timestamp))
-        .during("read a buyer's last look")
 }

@@ -61,6 +61,7 @@ mod resolving;
 mod reviving;
 mod routes;
 mod sending;
+mod settling;
 mod signals;
 mod subscriptions;
 mod syncing;

@@ -41,13 +41,14 @@ async fn one_sale_of_two() -> (Books, CustomerId, CustomerId) {
     file.execute(
         "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
              starts_at_ms, created_at_ms, updated_at_ms)
-         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', 0, 0, 0)",
+         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', ?6, ?6, ?6)",
         (
             licensed.as_str(),
             &books.product.entity_id,
             format!("license:{license}"),
             account(0),
             &license,
+            books.now().as_millisecond(),
         ),
     )
     .unwrap();

@@ -99,7 +99,13 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                Some(done) = looks.join_next() => settle(done, &mut looking)?,
+                Some(done) = looks.join_next() => {
+                    settle(done, &mut looking)?;
+                    // One commit ends several looks, and who is due is read once for all that may begin.
+                    while let Some(done) = looks.try_join_next() {
+                        settle(done, &mut looking)?;
+                    }
+                }
                 () = nudged, if looks.len() < this.concurrency => {}
                 () = tokio::time::sleep(sleep) => {}
             }

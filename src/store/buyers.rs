@@ -4,7 +4,7 @@
 //! wants a look sets it. `marks` counts the wants, so that news during a look is not taken for settled.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::Connection;
 
 use super::convert::{millis, timestamp};
 use super::notifications::{NotificationRow, notification_row, replay_in};
@@ -59,32 +59,33 @@ pub(super) fn mark_buyer_in(
     key: &BuyerKey,
     due_at: Timestamp,
 ) -> Result<Marked, StoreError> {
-    let imported = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM products WHERE code = ?1)")
-        .and_then(|mut select| select.query_row([key.product_code.as_str()], |row| row.get(0)))
-        .during("look up a product")?;
-    let due = if imported { Some(millis(due_at)) } else { None };
-    let id = connection
+    let words = (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
+    let (imported, known): (bool, Option<i64>) = connection
         .prepare_cached(
-            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms)
-             VALUES (:code, :kind, :value, 1, :due)
-             ON CONFLICT (product_code, kind, value) DO UPDATE SET
-                 marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, :due), :due), attempts = 0
-             RETURNING id",
+            "SELECT EXISTS (SELECT 1 FROM products WHERE code = ?1),
+                 (SELECT id FROM buyers WHERE product_code = ?1 AND kind = ?2 AND value = ?3)",
         )
-        .and_then(|mut upsert| {
-            upsert.query_row(
-                named_params! {
-                    ":code": key.product_code.as_str(),
-                    ":kind": key.buyer.kind(),
-                    ":value": key.buyer.value(),
-                    ":due": due,
-                },
-                |row| row.get(0),
+        .and_then(|mut select| select.query_row(words, |row| Ok((row.get(0)?, row.get(1)?))))
+        .during("look up a buyer")?;
+    let due = imported.then(|| millis(due_at));
+    if let Some(id) = known {
+        connection
+            .prepare_cached(
+                "UPDATE buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0
+                 WHERE id = ?1",
             )
-        })
-        .during("mark a buyer")?;
-    Ok(Marked { id, imported })
+            .and_then(|mut update| update.execute((id, due)))
+            .during("mark a buyer")?;
+        return Ok(Marked { id, imported });
+    }
+    let (code, kind, value) = words;
+    connection
+        .prepare_cached(
+            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms) VALUES (?1, ?2, ?3, 1, ?4)",
+        )
+        .and_then(|mut insert| insert.execute((code, kind, value, due)))
+        .during("mark a new buyer")?;
+    Ok(Marked { id: connection.last_insert_rowid(), imported })
 }
 
 fn postpone_in(
@@ -285,25 +286,4 @@ pub(super) fn imported_codes_in(connection: &Connection) -> Result<Vec<ProductCo
             select.query_map([], |row| row.get::<_, String>(0).map(ProductCode::new))?.collect()
         })
         .during("list products")
-}
-
-/// When a buyer was last looked at.
-pub(super) fn looked_at_in(
-    connection: &Connection,
-    key: &BuyerKey,
-) -> Result<Option<Timestamp>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT looked_at_ms FROM buyers WHERE product_code = ?1 AND kind = ?2 AND value = ?3",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row(
-                    (key.product_code.as_str(), key.buyer.kind(), key.buyer.value()),
-                    |row| row.get::<_, Option<i64>>(0),
-                )
-                .optional()
-        })
-        .map(|found| found.flatten().map(timestamp))
-        .during("read a buyer's last look")
 }

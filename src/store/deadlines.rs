@@ -77,7 +77,7 @@ impl Store {
         if reached.is_empty() {
             return Ok(Deadlines { due, warnings: Vec::new() });
         }
-        let warnings = self.write(move |connection| warn(connection, reached, now)).await?;
+        let warnings = self.write(move |connection| warn(connection, reached.clone(), now)).await?;
         if !warnings.is_empty() {
             self.nudge_events();
         }

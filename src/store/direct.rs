@@ -6,9 +6,8 @@ use rusqlite::Connection;
 
 use super::convert::{millis, optional_timestamp};
 use super::customers::canonical_in;
-use super::events::append_event_in;
 use super::plans::plan_in;
-use super::subscriptions::{event_of_change, subscription_in, touched, write_subscription_in};
+use super::subscriptions::{subscription_in, touched, write_change_in};
 use super::{During, Store, StoreError};
 use crate::domain::plan::PlanStatus;
 use crate::domain::{
@@ -191,7 +190,7 @@ fn put_in(
             updated_at: now,
         },
     };
-    write_with_event(connection, held.as_ref(), &after, now)?;
+    write_change_in(connection, held.as_ref(), &after, now)?;
     Ok(after)
 }
 
@@ -237,7 +236,7 @@ fn cancel_in(
         return Ok(held);
     }
     let after = touched(held.clone(), terms, now);
-    write_with_event(connection, Some(&held), &after, now)?;
+    write_change_in(connection, Some(&held), &after, now)?;
     Ok(after)
 }
 
@@ -256,7 +255,7 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
         stand(&mut terms, now);
         if terms != held.terms {
             let after = touched(held.clone(), terms, now);
-            write_with_event(connection, Some(&held), &after, now)?;
+            write_change_in(connection, Some(&held), &after, now)?;
             settled += 1;
         }
     }
@@ -267,17 +266,4 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
 fn stand(terms: &mut Terms, now: Timestamp) {
     terms.status = terms.direct_status_at(now);
     terms.ended_at = if terms.status.is_over() { terms.ends_at } else { None };
-}
-
-fn write_with_event(
-    connection: &Connection,
-    before: Option<&Subscription>,
-    after: &Subscription,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    write_subscription_in(connection, after)?;
-    if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
-        append_event_in(connection, event, Some(&after.customer_id), after, now)?;
-    }
-    Ok(())
 }

@@ -93,6 +93,19 @@ pub(super) fn link_in(
     Ok(())
 }
 
+/// The same for an id that is nobody's. An upsert has SQLite make ready to undo it by itself.
+fn link_new_in(
+    connection: &Connection,
+    buyer: &BuyerRef,
+    customer: &CustomerId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO identities (kind, value, customer_id) VALUES (?1, ?2, ?3)")
+        .and_then(|mut insert| insert.execute((buyer.kind(), buyer.value(), customer.as_str())))
+        .during("link a new AWS id")?;
+    Ok(())
+}
+
 /// The customer that these AWS ids mean, and those that AWS's file adds to them; makes one nobody claimed yet where
 /// there is none, and joins those that AWS shows to be one.
 pub(super) fn resolve_customer_in(
@@ -123,7 +136,9 @@ fn resolve_in(
             None => unlinked.push(reference),
         }
     }
-    if let Some(contradiction) = contradiction_in(connection, &owners, ids)? {
+    // Names that all lead to one customer contradict nothing.
+    let is_known = owners.len() == 1 && unlinked.is_empty();
+    if !is_known && let Some(contradiction) = contradiction_in(connection, &owners, ids)? {
         // Which of both is wrong is for a person to find out: until then the name that names best counts alone.
         let customer = resolve_in(connection, &AwsIds::from(best), now)?;
         if let Some(customer) = &customer {
@@ -134,12 +149,13 @@ fn resolve_in(
     if references.len() > 1 {
         forget_contradiction_in(connection, ids)?;
     }
-    let customer = match owners.len() {
-        0 => create_unclaimed_in(connection, best, now)?,
+    let customer = match owners.as_slice() {
+        [] => create_unclaimed_in(connection, best, now)?,
+        [owner] => owner.clone(),
         _ => join_in(connection, owners, now)?,
     };
     for reference in unlinked {
-        link_in(connection, reference, &customer)?;
+        link_new_in(connection, reference, &customer)?;
     }
     Ok(Some(customer))
 }
@@ -181,9 +197,10 @@ fn create_unclaimed_in(
 ) -> Result<CustomerId, StoreError> {
     let name = fingerprint(&format!("{}:{}", buyer.kind(), buyer.value()), 8);
     let id = CustomerId::new(format!("aws-{name}"));
+    // FAIL, not ABORT: the writer undoes the whole write anyway, and ABORT has SQLite make ready to undo this by itself.
     connection
         .prepare_cached(
-            "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)
+            "INSERT OR FAIL INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)
              ON CONFLICT DO NOTHING",
         )
         .and_then(|mut insert| insert.execute((id.as_str(), millis(now))))

@@ -104,12 +104,12 @@ impl Customers {
         let asked = resolve_customer_in(connection, &ids, now)?
             .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
         // A row may have joined somebody whom an earlier one named: only now it is known who everybody is.
-        let mut by_holder = BTreeMap::new();
-        for (holder, customer) in found {
-            let customer = canonical_in(connection, &customer)?.unwrap_or(customer);
-            by_holder.insert(holder, customer);
+        for customer in found.values_mut().filter(|customer| **customer != asked) {
+            if let Some(canonical) = canonical_in(connection, customer)? {
+                *customer = canonical;
+            }
         }
-        Ok(Self { asked, by_holder })
+        Ok(Self { asked, by_holder: found })
     }
 }
 

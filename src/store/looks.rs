@@ -8,20 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::buyers::{Unsettled, looked_at_in};
-use super::convert::millis;
-use super::events::append_event_in;
+use super::buyers::Unsettled;
 use super::identities::AwsIds;
 use super::known::{Customers, Known, known_in};
 use super::legacy::has_legacy_buyers_in;
 use super::reviving::revive_in;
-use super::signals::{signals_in, told_at_in};
-use super::subscriptions::{event_of_change, new_subscription_id, touched, write_subscription_in};
+use super::settling::{Settling, settle_in, standing_in};
+use super::signals::signals_in;
+use super::subscriptions::{new_subscription_id, touched, write_change_in};
 use super::{During, Store, StoreError};
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Grant, Holder,
-    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Grant, LicenseArn,
+    PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -214,7 +213,8 @@ fn apply_entry(
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
-    let newer = looked_at_in(connection, &key)?.filter(|last| *last <= now);
+    let standing = standing_in(connection, &key)?;
+    let newer = standing.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
     if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
     }
@@ -232,19 +232,22 @@ fn apply_entry(
         claimed,
         signals: &signals,
         licenses: &licenses,
-        told_at: told_at_in(connection, &product.code, &entry.buyer)?,
+        told_at: standing.as_ref().and_then(|it| it.told_at),
     });
     applied.buyers += 1;
     applied.changes += decision.changes.len();
-    let changed = !decision.changes.is_empty();
     write_changes(connection, product, &held, &customers, &decision, now)?;
-    let listed = grants.iter().filter_map(Holder::of_grant);
-    let held_by = held.iter().filter_map(|held| held.terms.holder.clone());
-    let changed_by = decision.changes.iter().filter_map(|change| change.terms.holder.clone());
-    for holder in listed.chain(held_by).chain(changed_by).collect::<BTreeSet<_>>() {
-        applied.revived += revive_in(connection, &product.id, &holder, now)?;
+    // Under what was never held nothing was ever metered.
+    for holder in held.iter().filter_map(|it| it.terms.holder.as_ref()).collect::<BTreeSet<_>>() {
+        applied.revived += revive_in(connection, &product.id, holder, now)?;
     }
-    settle_buyer(connection, &key, entry, &decision, changed, observed_at)
+    let settling = Settling {
+        observed_at,
+        next: decision.look_again_at,
+        changed: !decision.changes.is_empty(),
+        marks: entry.settles,
+    };
+    settle_in(connection, &key, standing.as_ref(), &settling)
 }
 
 fn write_changes(
@@ -273,12 +276,9 @@ fn write_changes(
                 updated_at: now,
             },
         };
-        write_subscription_in(connection, &after)?;
+        write_change_in(connection, before, &after, now)?;
         if before.is_none_or(|before| before.terms.renewed_by.is_none()) {
             hand_over_usage(connection, &after)?;
-        }
-        if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
-            append_event_in(connection, event, Some(&after.customer_id), &after, now)?;
         }
     }
     Ok(())
@@ -302,58 +302,6 @@ fn hand_over_usage(connection: &Connection, ended: &Subscription) -> Result<(), 
             .prepare_cached(statement)
             .and_then(|mut move_on| move_on.execute((ended.customer_id.as_str(), &from, &to)))
             .during("hand over a licence's usage")?;
-    }
-    Ok(())
-}
-
-fn settle_buyer(
-    connection: &Connection,
-    key: &BuyerKey,
-    entry: &LookEntry,
-    decision: &Decision,
-    changed: bool,
-    observed_at: Timestamp,
-) -> Result<(), StoreError> {
-    let next = decision.look_again_at.map(millis);
-    let (code, kind, value) = (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
-    let Some(marks) = entry.settles else {
-        // A sweep that changed nothing leaves no trace, so that large products stay cheap.
-        if !changed {
-            return Ok(());
-        }
-        connection
-            .prepare_cached(
-                "INSERT INTO buyers (product_code, kind, value, due_at_ms, looked_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (product_code, kind, value) DO UPDATE SET looked_at_ms = ?5,
-                     due_at_ms = CASE WHEN due_at_ms IS NULL OR due_at_ms > ?4 THEN ?4 ELSE due_at_ms END",
-            )
-            .and_then(|mut upsert| upsert.execute((code, kind, value, next, millis(observed_at))))
-            .during("settle a swept buyer")?;
-        return Ok(());
-    };
-    let settled: Option<i64> = connection
-        .prepare_cached(
-            "UPDATE buyers SET looked_at_ms = ?5, attempts = 0, last_error = NULL,
-                 due_at_ms = CASE WHEN marks = ?6 THEN ?4 ELSE due_at_ms END
-             WHERE product_code = ?1 AND kind = ?2 AND value = ?3
-             RETURNING CASE WHEN marks = ?6 THEN id END",
-        )
-        .and_then(|mut update| {
-            update
-                .query_row((code, kind, value, next, millis(observed_at), marks), |row| row.get(0))
-                .optional()
-        })
-        .map(Option::flatten)
-        .during("settle a buyer")?;
-    if let Some(buyer) = settled {
-        connection
-            .prepare_cached(
-                "UPDATE notifications SET state = 'applied', reason = NULL
-                 WHERE buyer = ?1 AND state = 'pending'",
-            )
-            .and_then(|mut update| update.execute([buyer]))
-            .during("settle a buyer's notifications")?;
     }
     Ok(())
 }

@@ -61,6 +61,7 @@ mod resolving;
 mod reviving;
 mod routes;
 mod sending;
+mod settling;
 mod signals;
 mod subscriptions;
 mod syncing;
@@ -293,10 +294,11 @@ impl Store {
         self.writer.watch(watcher);
     }
 
-    /// Runs `work` in a write transaction; `Ok` means that it is on disk.
+    /// Runs `work` in a write transaction; `Ok` means that it is on disk. It may be run twice, where what it shared the
+    /// transaction with had to be undone.
     async fn write<T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,

@@ -1,7 +1,7 @@
 //! Notifications: recorded once each, with what they say, in the same transaction as the mark on the buyer.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -11,6 +11,7 @@ use super::convert::{millis, optional_timestamp, timestamp};
 use super::page::Page;
 use super::taking_over::{Settled, take_over};
 use super::{During, Store, StoreError};
+use crate::domain::ProductCode;
 use crate::domain::notification::{Meaning, Notification};
 
 /// What came in, read or not.
@@ -133,7 +134,7 @@ impl Store {
             tracing::error!(why, "a notification is quarantined; please report it");
             let set_aside = self.write(move |connection| {
                 let mut recorded = Recorded::default();
-                record(connection, &incoming, Some(why), now, &mut recorded)?;
+                record(connection, &incoming, Some(why.clone()), now, &mut recorded)?;
                 Ok::<_, StoreError>(recorded)
             });
             recorded.add(set_aside.await?);
@@ -299,24 +300,14 @@ fn record(
         Incoming::Unreadable { id, body, .. } => (id, "unreadable", "unreadable", now, body),
         Incoming::Untrusted { id, body, .. } => (id, UNTRUSTED, UNTRUSTED, now, body),
     };
-    let mut insert = connection
-        .prepare_cached(
-            "INSERT INTO notifications (id, format, kind, at_ms, received_at_ms, body, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'applied') ON CONFLICT (id) DO NOTHING",
-        )
-        .during("record a notification")?;
-    let inserted = insert
-        .execute((id, format, kind, millis(at), millis(now), body))
-        .during("record a notification")?;
-    if inserted == 0 {
+    let repeated = connection
+        .prepare_cached("UPDATE notifications SET copies = copies + 1 WHERE id = ?1")
+        .and_then(|mut update| update.execute([id]))
+        .during("count a repeated notification")?;
+    if repeated > 0 {
         recorded.duplicates += 1;
-        connection
-            .prepare_cached("UPDATE notifications SET copies = copies + 1 WHERE id = ?1")
-            .and_then(|mut update| update.execute([id]))
-            .during("count a repeated notification")?;
         return Ok(());
     }
-    let seq = connection.last_insert_rowid();
     let quarantined = |recorded: &mut Recorded, reason| {
         recorded.quarantined += 1;
         Settled::quarantined(reason)
@@ -331,5 +322,27 @@ fn record(
             take_over(connection, &it.meaning, it.at, now)?
         }
     };
-    if settled.state == "applied" { Ok(()) } else { settled.write(connection, seq) }
+    let Settled { state, reason, product_code, buyer } = settled;
+    connection
+        .prepare_cached(
+            "INSERT INTO notifications (id, format, kind, at_ms, received_at_ms, body, state, reason,
+                 product_code, buyer)
+             VALUES (:id, :format, :kind, :at, :received, :body, :state, :reason, :product, :buyer)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(named_params! {
+                ":id": id,
+                ":format": format,
+                ":kind": kind,
+                ":at": millis(at),
+                ":received": millis(now),
+                ":body": body,
+                ":state": state,
+                ":reason": reason,
+                ":product": product_code.as_ref().map(ProductCode::as_str),
+                ":buyer": buyer,
+            })
+        })
+        .during("record a notification")?;
+    Ok(())
 }

@@ -102,7 +102,10 @@ impl Store {
         product_id: Option<ProductId>,
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
-        self.write(move |connection| put_plan_in(connection, &id, &name, product_id, now)).await
+        let put = move |connection: &Connection| {
+            put_plan_in(connection, &id, &name, product_id.clone(), now)
+        };
+        self.write(put).await
     }
 }
 

@@ -83,7 +83,7 @@ impl Store {
                 .prepare_cached(
                     "INSERT INTO secrets (name, value) VALUES ('reference', ?1) ON CONFLICT DO NOTHING",
                 )
-                .and_then(|mut insert| insert.execute([made]))
+                .and_then(|mut insert| insert.execute([&made]))
                 .during("keep a key")?;
             let missing = StoreError::Corrupt { what: "a key", detail: "it is gone".into() };
             key_in(connection)?.ok_or(missing)
@@ -97,7 +97,7 @@ impl Store {
         &self,
         registration: RegistrationRow,
     ) -> Result<String, StoreError> {
-        let id = self.write(move |connection| record_in(connection, registration)).await?;
+        let id = self.write(move |connection| record_in(connection, registration.clone())).await?;
         self.nudges().buyers.notify_one();
         self.nudge_events();
         Ok(id)

@@ -100,7 +100,7 @@ impl Store {
     ) -> Result<Vec<i64>, StoreError> {
         self.write(move |connection| {
             let mut begun = Vec::with_capacity(records.len());
-            for record in records {
+            for &record in &records {
                 let still = connection
                     .prepare_cached(
                         "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
@@ -134,8 +134,8 @@ impl Store {
         let settled = self
             .write(move |connection| {
                 let mut settled = Settled::default();
-                for (record, answer) in answers {
-                    write_answer(connection, record, answer, now, &mut settled)?;
+                for (record, answer) in &answers {
+                    write_answer(connection, *record, answer.clone(), now, &mut settled)?;
                 }
                 Ok::<_, StoreError>(settled)
             })

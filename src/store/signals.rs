@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::circle::Circle;
-use super::convert::{millis, optional_timestamp, timestamp};
+use super::convert::{millis, timestamp};
 use super::{During, StoreError};
 use crate::domain::notification::{SubscriptionAction, SubscriptionNews};
 use crate::domain::reconciliation::{SubscriptionMessage, SubscriptionSignal};
-use crate::domain::{BuyerRef, Grant, Holder, ProductCode, Subscription};
+use crate::domain::{Grant, Holder, ProductCode, Subscription};
 
 pub(super) fn write_subscription_signal(
     connection: &Connection,
@@ -68,25 +68,4 @@ pub(super) fn signals_in(
         signals.extend(signal.map(|signal| (Holder::Buyer(identifier), signal)));
     }
     Ok(signals)
-}
-
-/// When AWS last said that a legacy buyer's entitlements changed.
-pub(super) fn told_at_in(
-    connection: &Connection,
-    product_code: &ProductCode,
-    buyer: &BuyerRef,
-) -> Result<Option<Timestamp>, StoreError> {
-    let BuyerRef::CustomerIdentifier(id) = buyer else { return Ok(None) };
-    connection
-        .prepare_cached(
-            "SELECT entitlement_updated_at_ms FROM buyer_signals
-             WHERE product_code = ?1 AND customer_identifier = ?2",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row((product_code.as_str(), id.as_str()), |row| row.get::<_, Option<i64>>(0))
-                .optional()
-        })
-        .map(|found| optional_timestamp(found.flatten()))
-        .during("read when entitlements were told to change")
 }

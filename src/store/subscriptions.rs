@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::conditions::Conditions;
 use super::convert::{millis, optional_timestamp, timestamp};
+use super::events::append_event_in;
 use super::page::Page;
 use super::{During, Store, StoreError};
 use crate::domain::{
@@ -128,11 +129,26 @@ pub(super) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> 
     })
 }
 
-/// Writes a subscription whole, new or changed.
-pub(super) fn write_subscription_in(
+/// Writes a subscription as it stands after a change, with the event that tells of it.
+pub(super) fn write_change_in(
     connection: &Connection,
-    subscription: &Subscription,
+    before: Option<&Subscription>,
+    after: &Subscription,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
+    match before {
+        None => insert_in(connection, after)?,
+        Some(_) => update_in(connection, after)?,
+    }
+    if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
+        append_event_in(connection, event, Some(&after.customer_id), after, now)?;
+    }
+    Ok(())
+}
+
+/// A statement of its own: one that may also update refers to the customer anew, and SQLite makes ready to undo it by
+/// itself, each time.
+fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
     let terms = &subscription.terms;
     connection
         .prepare_cached(
@@ -142,15 +158,10 @@ pub(super) fn write_subscription_in(
                  updated_at_ms)
              VALUES (:id, :customer, :product, :source, :holder, :account, :identifier, :license,
                  :agreement, :dimension, :plan, :quantity, :status, :starts, :ends, :missing, :ended,
-                 :renewed_by, :created, :updated)
-             ON CONFLICT (id) DO UPDATE SET customer_id = :customer, product_id = :product, account_id = :account,
-                 license_arn = :license, agreement_id = :agreement, dimension = :dimension,
-                 plan_version = CASE WHEN plan_id IS :plan THEN plan_version END, plan_id = :plan, quantity = :quantity, status = :status, starts_at_ms = :starts,
-                 ends_at_ms = :ends, missing_since_ms = :missing, ended_at_ms = :ended,
-                 renewed_by = :renewed_by, updated_at_ms = :updated",
+                 :renewed_by, :created, :updated)",
         )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+        .and_then(|mut insert| {
+            insert.execute(named_params! {
                 ":id": subscription.id.as_str(),
                 ":customer": subscription.customer_id.as_str(),
                 ":product": subscription.product_id.as_ref().map(ProductId::as_str),
@@ -173,12 +184,48 @@ pub(super) fn write_subscription_in(
                 ":updated": millis(subscription.updated_at),
             })
         })
-        .during("write a subscription")?;
+        .during("write a new subscription")?;
+    Ok(())
+}
+
+/// Whose it is and what it belongs to at AWS stays as it is.
+fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
+    let terms = &subscription.terms;
+    connection
+        .prepare_cached(
+            "UPDATE subscriptions SET product_id = :product, account_id = :account, license_arn = :license,
+                 agreement_id = :agreement, dimension = :dimension,
+                 plan_version = CASE WHEN plan_id IS :plan THEN plan_version END, plan_id = :plan,
+                 quantity = :quantity, status = :status, starts_at_ms = :starts, ends_at_ms = :ends,
+                 missing_since_ms = :missing, ended_at_ms = :ended, renewed_by = :renewed_by,
+                 updated_at_ms = :updated
+             WHERE id = :id",
+        )
+        .and_then(|mut update| {
+            update.execute(named_params! {
+                ":id": subscription.id.as_str(),
+                ":product": subscription.product_id.as_ref().map(ProductId::as_str),
+                ":account": terms.account_id.as_ref().map(AccountId::as_str),
+                ":license": terms.license_arn.as_ref().map(LicenseArn::as_str),
+                ":agreement": terms.agreement_id.as_ref().map(AgreementId::as_str),
+                ":dimension": terms.dimension.as_ref().map(DimensionKey::as_str),
+                ":plan": terms.plan_id.as_ref().map(PlanId::as_str),
+                ":quantity": terms.quantity.map(Quantity::millionths),
+                ":status": terms.status.as_str(),
+                ":starts": terms.starts_at.map(millis),
+                ":ends": terms.ends_at.map(millis),
+                ":missing": terms.missing_since.map(millis),
+                ":ended": terms.ended_at.map(millis),
+                ":renewed_by": terms.renewed_by.as_ref().map(Holder::to_string),
+                ":updated": millis(subscription.updated_at),
+            })
+        })
+        .during("write a changed subscription")?;
     Ok(())
 }
 
 /// Which event tells of a change, if any does.
-pub(super) fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str> {
+fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str> {
     let Some(before) = before else {
         return Some("subscription.created");
     };

@@ -20,9 +20,9 @@ pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) state: &'static str,
-    reason: Option<String>,
-    product_code: Option<ProductCode>,
-    buyer: Option<i64>,
+    pub(super) reason: Option<String>,
+    pub(super) product_code: Option<ProductCode>,
+    pub(super) buyer: Option<i64>,
 }
 
 impl Default for Settled {

@@ -1,8 +1,9 @@
 //! The one thread that writes.
 //!
-//! Callers hand it closures; it runs as many as are waiting inside one transaction, each behind a
-//! savepoint of its own, and answers them only after the commit is on disk. One slow disk flush thus
-//! serves many small writes, and no caller is told of a write that could still be lost.
+//! Callers hand it closures; it runs as many as are waiting inside one transaction, and answers them only after the
+//! commit is on disk. One slow disk flush thus serves many small writes, and no caller is told of a write that could
+//! still be lost. Where one of several fails, all are undone and run again, each behind a savepoint of its own: a
+//! savepoint has SQLite copy every page that is written, which is too much to pay for what hardly ever fails.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,29 +25,44 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
 const QUEUED_JOBS: usize = 4_096;
 
-/// Runs inside the transaction, or learns why there is none.
-type Work = Box<dyn FnOnce(Result<Room<'_>, String>) -> Done + Send>;
-/// Answers a caller once the commit's outcome is known.
-type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
-
-/// Where a write happens.
-#[derive(Clone, Copy)]
-struct Room<'a> {
-    connection: &'a Connection,
-    notepad: &'a Notepad,
-    /// Whether the transaction holds nothing else: then it is undone whole if the write fails, and needs no
-    /// savepoint, which would copy every page that is written.
-    alone: bool,
+/// A write with the caller who waits for it.
+trait Write: Send {
+    /// Runs inside the transaction, and once more if that one was undone; says whether it succeeded.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Answers the caller once the transaction's outcome is known.
+    fn answer(self: Box<Self>, ended: Result<(), String>);
 }
 
-/// What a write came to.
-struct Done {
-    answer: Answer,
-    failed: bool,
+struct Waiting<W, T, E> {
+    work: W,
+    outcome: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+impl<W, T, E> Write for Waiting<W, T, E>
+where
+    W: Fn(&Connection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.outcome.insert((self.work)(connection)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, ended: Result<(), String>) {
+        let answer = match (self.outcome, ended) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(reason)) => Err(StoreError::Commit { reason }.into()),
+            (Some(done), Ok(())) => done,
+            (None, Ok(())) => Err(StoreError::Closed.into()),
+        };
+        // A caller who went away does not need the answer.
+        drop(self.caller.send(answer));
+    }
 }
 
 enum Job {
-    Write(Work),
+    Write(Box<dyn Write>),
     Close,
 }
 
@@ -81,7 +97,7 @@ impl Writer {
     /// Runs `work` in a transaction and returns once it is on disk, or undone.
     pub(super) async fn run<T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -94,25 +110,8 @@ impl Writer {
             Ok(left) => left == 1,
             Err(_burnt) => return Err(StoreError::Closed.into()),
         };
-        let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |room| {
-            let outcome = match room {
-                Ok(Room { connection, alone: true, .. }) => work(connection),
-                Ok(room) => in_savepoint(room, work),
-                Err(reason) => Err(StoreError::Commit { reason }.into()),
-            };
-            let failed = outcome.is_err();
-            let answer: Answer = Box::new(move |committed| {
-                let settled = match committed {
-                    Ok(()) => outcome,
-                    Err(reason) => outcome.and_then(|_| Err(StoreError::Commit { reason }.into())),
-                };
-                // A caller who went away does not need the answer.
-                drop(answer.send(settled));
-            });
-            Done { answer, failed }
-        });
-        self.hand_over(Job::Write(work)).await?;
+        let (caller, answered) = oneshot::channel();
+        self.hand_over(Job::Write(Box::new(Waiting { work, outcome: None, caller }))).await?;
         let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
         if last { Err(StoreError::Closed.into()) } else { answer }
     }
@@ -136,33 +135,6 @@ impl Writer {
                 let sent = tokio::task::spawn_blocking(move || jobs.send(job).is_ok()).await;
                 if sent.unwrap_or(false) { Ok(()) } else { Err(StoreError::Closed) }
             }
-        }
-    }
-}
-
-fn in_savepoint<T, E: From<StoreError>>(
-    room: Room<'_>,
-    work: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
-    let Room { connection, notepad, .. } = room;
-    let sql = |statement| {
-        connection
-            .prepare_cached(statement)
-            .and_then(|mut prepared| prepared.execute([]))
-            .map_err(|source| StoreError::Sql { operation: statement, source })
-    };
-    let mark = notepad.mark();
-    sql("SAVEPOINT job")?;
-    match work(connection) {
-        Ok(value) => {
-            sql("RELEASE job")?;
-            Ok(value)
-        }
-        Err(error) => {
-            notepad.back_to(&mark);
-            sql("ROLLBACK TO job")?;
-            sql("RELEASE job")?;
-            Err(error)
         }
     }
 }
@@ -202,28 +174,51 @@ fn writes_of_others(connection: &Connection) -> Option<i64> {
     version.query_row([], |row| row.get(0)).ok()
 }
 
-fn write_together(connection: &mut Connection, notepad: &Notepad, jobs: Vec<Work>) {
-    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-        Ok(transaction) => transaction,
-        Err(error) => {
-            let reason = error.to_string();
-            for job in jobs {
-                (job(Err(reason.clone())).answer)(Err(reason.clone()));
-            }
-            return;
-        }
-    };
-    let alone = jobs.len() == 1;
-    let room = Room { connection: &transaction, notepad, alone };
-    let done: Vec<Done> = jobs.into_iter().map(|job| job(Ok(room))).collect();
-    let undone = alone && done.iter().any(|done| done.failed);
-    let announced = notepad.announce();
-    let ended = if undone { transaction.rollback() } else { transaction.commit() };
-    let ended = ended.map_err(|error| error.to_string());
-    announced.tell(ended.is_ok() && !undone);
-    for done in done {
-        (done.answer)(ended.clone());
+fn write_together(connection: &mut Connection, notepad: &Notepad, mut writes: Vec<Box<dyn Write>>) {
+    let ended = write_all(connection, notepad, &mut writes).map_err(|error| error.to_string());
+    for write in writes {
+        write.answer(ended.clone());
     }
+}
+
+fn write_all(
+    connection: &mut Connection,
+    notepad: &Notepad,
+    writes: &mut [Box<dyn Write>],
+) -> rusqlite::Result<()> {
+    let start = notepad.mark();
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !writes.iter_mut().all(|write| write.run(&transaction)) {
+        notepad.back_to(&start);
+        transaction.rollback()?;
+        if writes.len() == 1 {
+            return Ok(());
+        }
+        transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for write in writes {
+            run_apart(&transaction, notepad, write.as_mut())?;
+        }
+    }
+    let announced = notepad.announce();
+    let ended = transaction.commit();
+    announced.tell(ended.is_ok());
+    ended
+}
+
+fn run_apart(
+    connection: &Connection,
+    notepad: &Notepad,
+    write: &mut dyn Write,
+) -> rusqlite::Result<()> {
+    let sql = |statement| connection.prepare_cached(statement)?.execute([]);
+    let mark = notepad.mark();
+    sql("SAVEPOINT job")?;
+    if !write.run(connection) {
+        notepad.back_to(&mark);
+        sql("ROLLBACK TO job")?;
+    }
+    sql("RELEASE job")?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,7 +229,7 @@ mod tests {
         let write = move |connection: &Connection| {
             let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
             connection
-                .execute(insert, [product])
+                .execute(insert, [&product])
                 .map_err(|source| StoreError::Sql { operation: "test", source })?;
             if fails { Err(StoreError::Closed) } else { Ok(()) }
         };

@@ -13,6 +13,7 @@ CREATE TABLE customer_aliases (
     alias TEXT PRIMARY KEY,
     customer_id TEXT NOT NULL REFERENCES customers (id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX customer_aliases_by_customer ON customer_aliases (customer_id);
 
 CREATE TABLE identities (
     -- what AWS calls a customer

@@ -9,7 +9,7 @@ use super::bearing::Borne;
 use super::closing::{Closed, Closing, park};
 use super::convert::millis;
 use super::legacy::{has_legacy_buyers_in, is_untold_in};
-use super::moving::put_off_in;
+use super::putting_off::put_off_in;
 use super::records::{
     OpenRecord, carry_into, in_other_form, is_known_in_both_forms, open_record_in, tagged_in,
 };

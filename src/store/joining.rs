@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::metering::record_in;
-use super::moving::{move_whole, put_off_in};
+use super::putting_off::{move_whole, put_off_in};
 use super::records::{
     OpenRecord, RecordKey, Rival, Slot, in_other_form, open_record, open_record_row, slot_in,
 };
-use super::resolving::carry_forward_in;
+use super::resolution::carry_forward_in;
 use super::routes::licensed_from_in;
 use super::{During, StoreError};
 use crate::domain::ledger::is_licensed;

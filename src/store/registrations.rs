@@ -14,7 +14,7 @@ use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
 use super::legacy::expect_legacy_buyers_in;
 use super::page::Page;
-use super::resolved::note_license_in;
+use super::registered_licenses::note_license_in;
 use super::{During, Store, StoreError};
 use crate::aws::Registration;
 use crate::domain::{

@@ -169,7 +169,8 @@ fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> 
     let sold = situation.licenses.iter().filter(|facts| facts.stand().is_some());
     let sold = sold.filter(|facts| follower_that_came(situation, facts).is_none());
     sold.min_by_key(|facts| {
-        let over = facts.over_at();
+        // Also where only the agreement's end is known, as the Agreement API tells it.
+        let over = facts.departure(situation.now);
         (over.is_some(), over.map(std::cmp::Reverse), facts.live_since(), &facts.license_arn)
     })
 }

@@ -54,6 +54,19 @@ fn a_buyer_in_both_forms_comes_back_by_a_licence_alone() {
 }
 
 #[test]
+fn a_buyer_who_came_back_is_held_by_the_licence_that_lives() {
+    use LicenseState::Provisioned;
+    let left = License::untold("l-1").on("a-1", "-24h").seen(Provisioned, "-20h");
+    let left = left.ended("CANCELLED", "-3h");
+    let came = License::untold("l-2").on("a-2", "-2h").seen(Provisioned, "-1h");
+    let mut world = World::default();
+    let told = signal(SubscriptionAction::Success, "-2h");
+    world.look(&pay_as_you_go(), None, &told, &facts(vec![left, came]), "0s");
+    let live: Vec<String> = named(&world).into_iter().filter(|it| it.ends_with("active")).collect();
+    assert_eq!(live, ["buyer-1 l-2 active"], "only the API told of either");
+}
+
+#[test]
 fn what_was_taken_for_two_sales_becomes_one() {
     let licenses = || facts(vec![License::updated("l-1", "-24h").on("a-1", "-24h")]);
     let mut world = World::default();

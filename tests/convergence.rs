@@ -11,7 +11,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
-    DimensionKey, EntityId, Grant, GrantValue, Id, LicenseArn, PlanId, ProductCode,
+    DimensionKey, EntityId, Grant, GrantValue, Holder, Id, LicenseArn, PlanId, ProductCode,
 };
 use marketd::sandbox::market::Market;
 use marketd::store::{
@@ -26,21 +26,7 @@ const RUBBISH: usize = 7;
 async fn held_by_us(store: &Store) -> Vec<String> {
     let page = Page { after: None, limit: 100_000 };
     let subscriptions = store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
-    let mut held: Vec<String> = subscriptions
-        .iter()
-        .filter(|subscription| subscription.terms.status.is_live())
-        .map(|subscription| {
-            let terms = &subscription.terms;
-            let code = subscription.product_code.as_ref().unwrap();
-            let holder = terms.holder.as_ref().unwrap().to_string();
-            let (_, holder) = holder.split_once(':').unwrap();
-            let dimension = terms.dimension.as_ref().map_or("-", DimensionKey::as_str);
-            let quantity = terms.quantity.map_or("0".to_owned(), |quantity| quantity.to_string());
-            format!("{code} {holder} {dimension} {quantity}")
-        })
-        .collect();
-    held.sort();
-    held
+    support::live(&subscriptions, Holder::value)
 }
 
 async fn check(seed: u64, steps: usize) {

@@ -7,11 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
-use marketd::domain::{AccountId, AgreementId, CustomerId, LicenseArn, ProductCode, Subscription};
+use marketd::domain::{AccountId, CustomerId, ProductCode, Subscription};
 use marketd::sandbox::market::Action;
 use marketd::store::{AgreementLook, AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
 use support::books::{Books, account};
-use support::seller::look_at_everybody_due;
+use support::seller::{look_at_everybody_due, seen};
 
 /// Two buyers who subscribed before anybody listened.
 async fn sold_unheard() -> Books {
@@ -33,18 +33,7 @@ async fn search(books: &Books) {
         marketd::sandbox::market::Market::new(0),
     );
     market.tick(now);
-    let seen = market.agreements().iter().map(|it| SeenAgreement {
-        agreement_id: AgreementId::new(&it.agreement_id),
-        initial_agreement_id: Some(AgreementId::new(&it.initial_agreement_id)),
-        account_id: Some(AccountId::new(&it.account_id)),
-        offer_id: None,
-        status: it.status.as_str().into(),
-        starts_at: Some(it.starts_at),
-        ends_at: it.ends_at,
-        updated_at: Some(it.updated_at),
-        licenses: vec![LicenseArn::new(&it.license_arn)],
-    });
-    let agreements: Vec<SeenAgreement> = seen.collect();
+    let agreements: Vec<SeenAgreement> = market.agreements().iter().map(seen).collect();
     let licenses = agreements.iter().flat_map(|it| it.licenses.clone());
     let states: BTreeMap<_, _> = licenses.map(|arn| (arn, LicenseState::Provisioned)).collect();
     let look = AgreementLook {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::error::AwsErrorKind;
 use super::{AwsClients, AwsError};
+use crate::domain::ClockHour;
 
 const OPERATION: &str = "BatchMeterUsage";
 
@@ -115,15 +116,12 @@ pub async fn batch_meter_usage(
     Ok(statuses)
 }
 
-fn hour_of(second: i64) -> i64 {
-    second.div_euclid(3_600)
-}
-
 fn is_same(sent: &WireRecord, told: &UsageRecord) -> bool {
     let told_text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     told.dimension == sent.dimension
         // AWS meters by the hour, and may answer by it.
-        && hour_of(told.timestamp.secs()) == hour_of(sent.timestamp.as_second())
+        && Timestamp::from_second(told.timestamp.secs())
+            .is_ok_and(|at| ClockHour::of(at) == ClockHour::of(sent.timestamp))
         && told_text(&told.customer_identifier) == sent.customer_identifier
         && told.customer_aws_account_id.as_deref().and_then(told_text) == sent.account_id
         && told.license_arn.as_deref().and_then(told_text) == sent.license_arn

@@ -123,7 +123,7 @@ impl Store {
     ) -> Result<Vec<RecordRow>, StoreError> {
         self.read(move |connection| {
             let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-            let id = id_clause(filter.state.as_deref());
+            let (in_state, id) = in_state(filter.state.as_deref());
             let which = Conditions::of_page(format!("{id} > :after"), after, page.limit)
                 .with(":product", filter.product_id.map(Id::into_string), "product_id = :product")
                 .with(
@@ -134,7 +134,7 @@ impl Store {
                 .with(":from", filter.from.map(ClockHour::number), "hour >= :from")
                 .with(":before", filter.before.map(ClockHour::number), "hour < :before")
                 // The state is a word of the statement, so that the index of those few that are in it is used.
-                .that(state_clause(filter.state.as_deref()));
+                .that(in_state);
             connection
                 .prepare_cached(&format!(
                     "SELECT * FROM metering_records WHERE {} ORDER BY {id} LIMIT :limit",
@@ -181,26 +181,20 @@ impl Store {
     }
 }
 
-/// Without statistics SQLite takes the rows' own order for the best, and reads all of history for the few records of a
-/// state that passes. As an expression the id has no order, and the state's index is left.
-fn id_clause(state: Option<&str>) -> &'static str {
+/// The condition for a state, and the id to page and sort by. Without statistics SQLite takes the rows' own order for the
+/// best, and reads all of history for the few records of a state that passes. As an expression the id has no order, and the
+/// state's index is left.
+fn in_state(state: Option<&str>) -> (&'static str, &'static str) {
     match state {
-        Some("open" | "ready" | "sending" | "parked") => "+id",
-        _ => "id",
-    }
-}
-
-fn state_clause(state: Option<&str>) -> &'static str {
-    match state {
-        None => "TRUE",
-        Some("open") => "state = 'open'",
-        Some("ready") => "state = 'ready' AND state IN ('ready', 'sending')",
-        Some("sending") => "state = 'sending' AND state IN ('ready', 'sending')",
-        Some("accepted") => "state = 'accepted'",
-        Some("parked") => "state = 'parked'",
-        Some("written_off") => "state = 'written_off'",
+        None => ("TRUE", "id"),
+        Some("open") => ("state = 'open'", "+id"),
+        Some("ready") => ("state = 'ready' AND state IN ('ready', 'sending')", "+id"),
+        Some("sending") => ("state = 'sending' AND state IN ('ready', 'sending')", "+id"),
+        Some("accepted") => ("state = 'accepted'", "id"),
+        Some("parked") => ("state = 'parked'", "+id"),
+        Some("written_off") => ("state = 'written_off'", "id"),
         // No record is in a state that does not exist.
-        Some(_) => "FALSE",
+        Some(_) => ("FALSE", "id"),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marketd::domain::{DimensionKey, Holder, LicenseArn, Quantity, Status};
-use marketd::sandbox::market::{AgreementStatus, HonouredRecord};
+use marketd::domain::{Holder, LicenseArn, Quantity, Status};
+use marketd::sandbox::market::{Agreement, AgreementStatus, HonouredRecord};
 use marketd::store::{Balance, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageFilter};
 
 use super::Simulation;
+use super::support::{in_force, live};
 
 impl Simulation {
     pub(super) async fn records(&self) -> Vec<RecordRow> {
@@ -119,45 +120,19 @@ impl Simulation {
         let page = Page { after: None, limit: 100_000 };
         let held = self.store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
         let market = self.aws.market.lock().unwrap();
-        let buyer_of = |holder: &Holder| {
-            let agreements = market.agreements();
-            match holder {
-                Holder::Account(account) => account.to_string(),
-                Holder::License(arn) => {
-                    let of = agreements.iter().find(|it| it.license_arn == arn.as_str()).unwrap();
-                    of.account_id.clone()
-                }
-                Holder::Buyer(name) => {
-                    let mut buyers =
-                        agreements.iter().map(|it| market.buyer(&it.account_id).unwrap());
-                    let of = buyers.find(|it| it.customer_identifier == name.as_str()).unwrap();
-                    of.account_id.clone()
-                }
+        // A legacy buyer's name may stay on what AWS lists by licence by now, so both are called by account.
+        let is_called = |of: &Agreement, holder: &Holder| match holder {
+            Holder::Account(account) => of.account_id == account.as_str(),
+            Holder::License(arn) => of.license_arn == arn.as_str(),
+            Holder::Buyer(name) => {
+                market.buyer(&of.account_id).unwrap().customer_identifier == name.as_str()
             }
         };
-        let mut ours: Vec<String> = held
-            .iter()
-            .filter(|it| it.terms.status.is_live())
-            .map(|it| {
-                let (code, terms) = (it.product_code.as_ref().unwrap(), &it.terms);
-                let buyer = buyer_of(terms.holder.as_ref().unwrap());
-                let dimension = terms.dimension.as_ref().map_or("-", DimensionKey::as_str);
-                let quantity = terms.quantity.map_or("0".to_owned(), |it| it.to_string());
-                format!("{code} {buyer} {dimension} {quantity}")
-            })
-            .collect();
-        let mut theirs = Vec::new();
-        for it in market.agreements().iter().filter(|it| it.is_active()) {
-            let (code, buyer) = (&it.product_code, &it.account_id);
-            if it.dimensions.is_empty() {
-                theirs.push(format!("{code} {buyer} - 0"));
-            }
-            theirs.extend(
-                it.dimensions.iter().map(|(key, count)| format!("{code} {buyer} {key} {count}")),
-            );
-        }
-        ours.sort();
-        theirs.sort();
+        let ours = live(&held, |holder| {
+            let of = market.agreements().iter().find(|of| is_called(of, holder)).unwrap();
+            &of.account_id
+        });
+        let theirs = in_force(&market, |of| &of.account_id);
         for it in held.iter().filter(|it| it.terms.status == Status::Canceled) {
             let arn = it.terms.license_arn.as_ref().map(LicenseArn::as_str);
             let last = market.agreements().iter().rfind(|of| Some(of.license_arn.as_str()) == arn);

@@ -203,9 +203,10 @@ impl Simulation {
             self.store.record_notifications(incoming, self.clock.now()).await.unwrap();
             self.look().await.unwrap();
             // As often as the daemon sweeps.
-            let swept = if round % 9 == 0 { self.products.clone() } else { Vec::new() };
-            for product in swept {
-                self.search(&product).await.unwrap();
+            if round % 9 == 0 {
+                for product in self.products.clone() {
+                    self.search(&product).await.unwrap();
+                }
             }
             self.engine().run_pass().await.unwrap();
             self.pass_time(SignedDuration::from_mins(40));

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::{
-    AccountId, AgreementId, ClockHour, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
-    ProductId,
+    AccountId, ClockHour, CustomerId, CustomerIdentifier, LicenseArn, ProductCode, ProductId,
 };
 use marketd::sandbox::market::{Agreement, LicenseState as AwsLicenseState, Product, Protocol};
 use marketd::store::{AgreementLook, AwsIds, LicensingError, ProvisionCustomer, ProvisionError};
 
+use super::support::seller::seen;
 use super::{BUYERS, Simulation, Step, account};
 
 impl Simulation {
@@ -107,20 +107,6 @@ impl Simulation {
         if product.licensed_from.is_some_and(|from| from.start() <= self.aws.clock.now()) {
             self.aws.market.lock().unwrap().move_to_licenses(&legacy.product_code);
         }
-    }
-}
-
-fn seen(it: &Agreement) -> SeenAgreement {
-    SeenAgreement {
-        agreement_id: AgreementId::new(&it.agreement_id),
-        initial_agreement_id: Some(AgreementId::new(&it.initial_agreement_id)),
-        account_id: Some(AccountId::new(&it.account_id)),
-        offer_id: Some(it.offer_id.clone()),
-        status: it.status.as_str().into(),
-        starts_at: Some(it.starts_at),
-        ends_at: it.ends_at,
-        updated_at: Some(it.updated_at),
-        licenses: vec![LicenseArn::new(&it.license_arn)],
     }
 }
 

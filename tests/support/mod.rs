@@ -12,8 +12,8 @@ use std::path::Path;
 use fastrand::Rng;
 use jiff::SignedDuration;
 use marketd::domain::plan::Dimension;
-use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
-use marketd::sandbox::market::{Action, Market, Order, Product};
+use marketd::domain::{DimensionKey, EntityId, Holder, PlanId, ProductCode, Subscription};
+use marketd::sandbox::market::{Action, Agreement, Market, Order, Product};
 use marketd::store::{ImportProduct, Listing};
 
 /// Every message in the fixtures by its name.
@@ -111,20 +111,48 @@ pub(crate) fn live_a_while(
 
 /// What AWS holds now: product, holder, dimension and quantity of everything in force.
 pub(crate) fn held_by_aws(market: &Market) -> Vec<String> {
-    let mut held = Vec::new();
-    for agreement in market.agreements().iter().filter(|agreement| agreement.is_active()) {
+    in_force(market, |agreement| {
         let product = market.product(&agreement.product_code).expect("a product of the market");
         let buyer = market.buyer(&agreement.account_id).expect("a buyer of the market");
         let legacy = product.protocol == marketd::sandbox::market::Protocol::Legacy;
-        let holder = if legacy { &buyer.customer_identifier } else { &agreement.license_arn };
+        if legacy { &buyer.customer_identifier } else { &agreement.license_arn }
+    })
+}
+
+/// The same, by whatever each agreement's holder is to be called.
+pub(crate) fn in_force<'a>(
+    market: &'a Market,
+    holder: impl Fn(&'a Agreement) -> &'a str,
+) -> Vec<String> {
+    let mut held = Vec::new();
+    for agreement in market.agreements().iter().filter(|agreement| agreement.is_active()) {
         let name = |dimension: &str, quantity: u64| {
-            format!("{} {holder} {dimension} {quantity}", product.product_code)
+            format!("{} {} {dimension} {quantity}", agreement.product_code, holder(agreement))
         };
         if agreement.dimensions.is_empty() {
             held.push(name("-", 0));
         }
         held.extend(agreement.dimensions.iter().map(|(key, quantity)| name(key, *quantity)));
     }
+    held.sort();
+    held
+}
+
+/// What lives of these subscriptions, in the same words.
+pub(crate) fn live<'a>(
+    subscriptions: &'a [Subscription],
+    holder: impl Fn(&'a Holder) -> &'a str,
+) -> Vec<String> {
+    let live = subscriptions.iter().filter(|held| held.terms.status.is_live());
+    let mut held: Vec<String> = live
+        .map(|held| {
+            let (code, terms) = (held.product_code.as_ref().expect("a product"), &held.terms);
+            let holder = holder(terms.holder.as_ref().expect("a holder"));
+            let dimension = terms.dimension.as_ref().map_or("-", DimensionKey::as_str);
+            let quantity = terms.quantity.map_or("0".to_owned(), |quantity| quantity.to_string());
+            format!("{code} {holder} {dimension} {quantity}")
+        })
+        .collect();
     held.sort();
     held
 }

@@ -1,15 +1,31 @@
 //! The seller's side without a daemon: messages taken in, and AWS asked about buyers.
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::agreement::SeenAgreement;
 use marketd::domain::reconciliation::Patience;
 use marketd::domain::{
-    AccountId, BuyerRef, CustomerIdentifier, DimensionKey, Grant, GrantValue, LicenseArn,
-    ProductCode,
+    AccountId, AgreementId, BuyerRef, CustomerIdentifier, DimensionKey, Grant, GrantValue,
+    LicenseArn, ProductCode,
 };
 use marketd::intake::wire::{self, Delivery};
-use marketd::sandbox::market::{CallContext, Channel, Market, Outgoing, Service};
+use marketd::sandbox::market::{Agreement, CallContext, Channel, Market, Outgoing, Service};
 use marketd::store::{Incoming, Look, LookEntry, Store, StoreError};
 use serde_json::json;
+
+/// An agreement as a search of the Agreement API shows it.
+pub(crate) fn seen(it: &Agreement) -> SeenAgreement {
+    SeenAgreement {
+        agreement_id: AgreementId::new(&it.agreement_id),
+        initial_agreement_id: Some(AgreementId::new(&it.initial_agreement_id)),
+        account_id: Some(AccountId::new(&it.account_id)),
+        offer_id: Some(it.offer_id.clone()),
+        status: it.status.as_str().into(),
+        starts_at: Some(it.starts_at),
+        ends_at: it.ends_at,
+        updated_at: Some(it.updated_at),
+        licenses: vec![LicenseArn::new(&it.license_arn)],
+    }
+}
 
 pub(crate) fn patience() -> Patience {
     Patience {

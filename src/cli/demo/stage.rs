@@ -121,12 +121,13 @@ impl Stage {
         self.names.insert(customer.to_owned(), name.to_owned());
     }
 
-    /// Moves the clock of AWS and of marketd, and lets what has become due happen.
-    pub(super) fn pass_time(&self, by: SignedDuration) -> anyhow::Result<()> {
+    /// Moves the clock of AWS and of marketd by some hours, and waits until what they leave to bill is billed: a call
+    /// that was under way when the clock leapt again would arrive with credentials that have expired meanwhile.
+    pub(super) async fn pass_time(&self, by: SignedDuration) -> anyhow::Result<()> {
         self.sandbox.clock().advance(by)?;
         self.store.nudges().buyers.notify_one();
         self.store.nudges().metering.notify_one();
-        Ok(())
+        self.billed().await.map(drop)
     }
 
     /// Says something, with the date on which it happens.

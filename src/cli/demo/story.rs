@@ -206,9 +206,7 @@ async fn cancellation(stage: &mut Stage, usage: &mut Usage) -> anyhow::Result<()
     usage.gone.push("initech");
     stage.billed_for("initech").await?;
     stage.tell("marketd", "has billed Initech's open hour at once")?;
-    stage.pass_time(SignedDuration::from_hours(2))?;
-    // A call that is under way while the clock leaps would arrive with credentials that have expired meanwhile.
-    stage.billed().await?;
+    stage.pass_time(SignedDuration::from_hours(2)).await?;
     stage.settle().await?;
     say("")
 }
@@ -216,7 +214,7 @@ async fn cancellation(stage: &mut Stage, usage: &mut Usage) -> anyhow::Result<()
 async fn expiry(stage: &mut Stage) -> anyhow::Result<()> {
     stage.tell("fault", "every notification of today is lost on the way")?;
     stage.sandbox().lose_notifications(true);
-    stage.pass_time(SignedDuration::from_hours(24 * 5))?;
+    stage.pass_time(SignedDuration::from_hours(24 * 5)).await?;
     stage.settle().await?;
     stage.sandbox().lose_notifications(false);
     stage.tell("marketd", "asked AWS on the day itself: no message was needed")?;
@@ -236,8 +234,7 @@ impl Usage {
         let before = stage.get("/v1/metering/balance").await?;
         for _ in 0..days * 4 {
             self.hour(stage).await?;
-            stage.pass_time(SignedDuration::from_hours(6))?;
-            stage.billed().await?;
+            stage.pass_time(SignedDuration::from_hours(6)).await?;
         }
         let after = stage.get("/v1/metering/balance").await?;
         let units = |balance: &Value| balance["accepted"].as_u64().unwrap_or(0);

@@ -215,6 +215,7 @@ async fn end_of(seed: u64, sold: &str) -> String {
     }
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    support::share_customer_ids(store.path());
     let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
     let imported_at = rng.usize(0..order.len());
     for (number, batch) in order.chunks(rng.usize(1..12)).enumerate() {

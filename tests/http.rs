@@ -290,7 +290,15 @@ async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_agai
     .await;
     let generated = subscription["customer_id"].as_str().unwrap().to_owned();
     assert!(generated.starts_with("aws-"), "{generated}");
-    assert_eq!(world.get(&format!("/v1/customers/{generated}")).await["claimed"], false);
+    let generated_path = format!("/v1/customers/{generated}");
+    assert_eq!(world.get(&generated_path).await["claimed"], false);
+    let mallory = || Some(json!({"name": "Mallory"}));
+    let reserved = "customer-id-reserved";
+    let rows: Vec<Refusal<'_>> = vec![
+        (Method::PUT, "/v1/customers/aws-332385ff095cecaf", mallory(), 422, reserved, "aws-332385"),
+        (Method::PUT, &generated_path, mallory(), 422, reserved, &generated),
+    ];
+    check_refusals(&world, rows).await;
 
     let body = json!({"name": "Acme", "aws": {"account_id": account}, "metadata": {"tier": 1}});
     let claimed = world.put("/v1/customers/acme?wait=5s", body.clone()).await;
@@ -322,6 +330,13 @@ async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_agai
     let renamed = world.put("/v1/customers/acme", json!({"name": "Acme Inc"})).await;
     assert_eq!(renamed["aws"], claimed["aws"], "what is left out stays");
     assert_eq!(renamed["metadata"], json!({"tier": 1}));
+
+    let merged = "customer-id-merged";
+    let rows: Vec<Refusal<'_>> =
+        vec![(Method::PUT, &generated_path, mallory(), 409, merged, "acme")];
+    check_refusals(&world, rows).await;
+    let known = json!({"name": "Acme Inc", "aws": {"account_id": account}});
+    assert_eq!(world.put(&generated_path, known).await["id"], "acme", "whoever knows whose it is");
 
     let put = Method::PUT;
     let taken = json!({"aws": {"account_id": account}});

@@ -310,6 +310,57 @@ async fn two_claimed_customers_that_aws_joins() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_somebodys_is_never_given_to_a_buyer() {
+    let books = Books::open(37, "Acme Meter", 0).await;
+    let connection = rusqlite::Connection::open(books.store.path()).unwrap();
+    let key: Vec<u8> = connection
+        .query_row("SELECT value FROM secrets WHERE name = 'customer_ids'", [], |row| row.get(0))
+        .unwrap();
+    let buyer = BuyerRef::CustomerIdentifier(CustomerIdentifier::new("X"));
+    // As an older version, or a hand in the database, may have left them: one as a customer, one as an alias.
+    for (others, insert) in [
+        (
+            0,
+            "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 1, 0, 0)",
+        ),
+        (1, "INSERT INTO customer_aliases (alias, customer_id) SELECT ?1, id FROM customers"),
+    ] {
+        connection.execute(insert, [CustomerId::generate(&key, &buyer, others).as_str()]).unwrap();
+    }
+    let told = resolved(&books, Some("X"), None);
+    let found = books.store.register_buyer(told, Said::default(), books.now()).await.unwrap();
+    assert_eq!(found.id, CustomerId::generate(&key, &buyer, 2));
+    assert!(!found.claimed);
+
+    let other = Books::open(37, "Acme Meter", 0).await;
+    let told = resolved(&other, Some("X"), None);
+    let there = other.store.register_buyer(told, Said::default(), other.now()).await.unwrap();
+    assert_ne!(there.id, CustomerId::generate(&key, &buyer, 0), "each installation has its own");
+}
+
+#[tokio::test]
+async fn what_a_buyer_says_does_not_overwrite_what_the_seller_said() {
+    let books = Books::open(38, "Acme Meter", 0).await;
+    let ids =
+        AwsIds { customer_identifier: Some(CustomerIdentifier::new("X")), ..AwsIds::default() };
+    let mut acme = named("acme", ids);
+    acme.name = Some("Acme".into());
+    books.store.provision_customer(acme, books.now()).await.unwrap();
+    let said = Said {
+        customer_id: None,
+        name: Some("Mallory".into()),
+        email: Some("m@example.com".into()),
+    };
+    let told = resolved(&books, Some("X"), None);
+    let found = books.store.register_buyer(told, said, books.now()).await.unwrap();
+    assert_eq!(found.id, CustomerId::new("acme"));
+    assert_eq!(
+        (found.name.as_deref(), found.email.as_deref()),
+        (Some("Acme"), Some("m@example.com"))
+    );
+}
+
+#[tokio::test]
 async fn three_ids_of_one_buyer_lead_to_one_customer() {
     let mut books = Books::open(36, "Acme Meter", 1).await;
     let first = books.customer(0).await;

@@ -8,6 +8,7 @@ mod buyer;
 pub mod catalogue;
 mod customer;
 mod fingerprint;
+mod generated_id;
 mod grant;
 mod hour;
 mod id;

@@ -263,6 +263,13 @@ impl From<ProvisionError> for Problem {
             ProvisionError::SecondBuyer { .. } => {
                 Self::new(StatusCode::CONFLICT, "second-legacy-buyer", detail)
             }
+            ProvisionError::Reserved(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "customer-id-reserved", detail)
+            }
+            ProvisionError::Alias { customer, .. } => {
+                Self::new(StatusCode::CONFLICT, "customer-id-merged", detail)
+                    .with("customer_id", json!(customer))
+            }
             ProvisionError::Store(error) => error.into(),
         }
     }

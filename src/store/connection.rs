@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::StoreError;
+use super::secrets::make_secrets_in;
 
 /// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
 /// Append only: an entry that was released is never edited or removed.
@@ -86,6 +87,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(migration).map_err(failed)?;
     }
+    make_secrets_in(&transaction).map_err(failed)?;
     transaction.pragma_update(None, "user_version", known).map_err(failed)?;
     transaction.commit().map_err(failed)
 }

@@ -9,11 +9,13 @@ use serde_json::json;
 
 use super::contradictions::{contradiction_in, forget_contradiction_in, note_contradiction_in};
 use super::convert::millis;
+use super::customers::canonical_in;
 use super::events::append_event_in;
 use super::mapping::completed_in;
 use super::merge::merge_customers_in;
+use super::secrets::{Secret, secret_in};
 use super::{During, StoreError};
-use crate::domain::{AccountId, BuyerRef, CustomerId, CustomerIdentifier, LicenseArn, fingerprint};
+use crate::domain::{AccountId, BuyerRef, CustomerId, CustomerIdentifier, LicenseArn};
 
 /// What AWS calls a buyer, as far as one answer tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,19 +191,26 @@ pub(super) fn owners_in(
     Ok(owners)
 }
 
-/// The id is made from AWS's, so that it does not depend on which message came first.
+/// Creates the customer of a buyer whom nobody has provisioned. An id that is somebody's already is never taken over,
+/// whoever made it.
 fn create_unclaimed_in(
     connection: &Connection,
     buyer: &BuyerRef,
     now: Timestamp,
 ) -> Result<CustomerId, StoreError> {
-    let name = fingerprint(&format!("{}:{}", buyer.kind(), buyer.value()), 8);
-    let id = CustomerId::new(format!("aws-{name}"));
+    let key = secret_in(connection, Secret::CustomerIds)?;
+    let mut others = 0;
+    let id = loop {
+        let id = CustomerId::generate(&key, buyer, others);
+        if canonical_in(connection, &id)?.is_none() {
+            break id;
+        }
+        others += 1;
+    };
     // FAIL, not ABORT: the writer undoes the whole write anyway, and ABORT has SQLite make ready to undo this by itself.
     connection
         .prepare_cached(
-            "INSERT OR FAIL INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)
-             ON CONFLICT DO NOTHING",
+            "INSERT OR FAIL INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)",
         )
         .and_then(|mut insert| insert.execute((id.as_str(), millis(now))))
         .during("create a customer")?;

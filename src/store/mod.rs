@@ -60,6 +60,7 @@ mod report;
 mod resolution;
 mod reviving;
 mod routes;
+mod secrets;
 mod sending;
 mod settling;
 mod signals;

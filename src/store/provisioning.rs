@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::buyers::{imported_codes_in, mark_buyer_in};
 use super::contradictions::{Contradiction, contradiction_in};
 use super::convert::millis;
-use super::customers::{canonical_in, customer_in};
+use super::customers::{canonical_in, customer_in, is_claimed_in};
 use super::events::append_event_in;
 use super::identities::{AwsIds, link_in, owner_in, owners_in, resolve_customer_in};
 use super::merge::merge_customers_in;
@@ -66,6 +66,21 @@ pub enum ProvisionError {
         /// What it would be called besides.
         given: CustomerIdentifier,
     },
+    /// Such ids are made by marketd alone, and whoever writes by one must know whose it is.
+    #[error(
+        "ids that begin with `aws-` are made by marketd for buyers whom AWS has told of: choose another id for {0}, or name the buyer's AWS id with it to provision that buyer"
+    )]
+    Reserved(CustomerId),
+    /// The id was another customer's before both turned out to be one.
+    #[error(
+        "{alias} is now customer {customer}: write to that id, or name the customer's AWS id with it"
+    )]
+    Alias {
+        /// The id of then.
+        alias: CustomerId,
+        /// The id of now.
+        customer: CustomerId,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,7 +124,7 @@ pub(super) fn provision_in(
     request: &ProvisionCustomer,
     now: Timestamp,
 ) -> Result<Customer, ProvisionError> {
-    let id = canonical_in(connection, &request.id)?.unwrap_or_else(|| request.id.clone());
+    let id = target_in(connection, request)?;
     for reference in request.aws.references() {
         if let Some(owner) = owner_in(connection, &reference)?.filter(|owner| *owner != id)
             && customer_in(connection, &owner)?.is_some_and(|holder| holder.claimed)
@@ -139,8 +154,37 @@ pub(super) fn provision_in(
     told_in(connection, &id, before.as_ref(), now)
 }
 
+/// Finds the customer that a request is for: the one of its id, or a new one.
+///
+/// An id that leads to a buyer of AWS's without anybody having chosen it for that buyer, be it generated or an alias, may
+/// have become known to others. It is taken only together with an AWS id of that customer.
+fn target_in(
+    connection: &Connection,
+    request: &ProvisionCustomer,
+) -> Result<CustomerId, ProvisionError> {
+    let named = &request.id;
+    let Some(known) = canonical_in(connection, named)? else {
+        return if named.is_reserved() {
+            Err(ProvisionError::Reserved(named.clone()))
+        } else {
+            Ok(named.clone())
+        };
+    };
+    let is_alias = known != *named;
+    if (is_alias || (named.is_reserved() && !is_claimed_in(connection, named)?))
+        && !owners_in(connection, &request.aws)?.contains(&known)
+    {
+        return Err(if is_alias {
+            ProvisionError::Alias { alias: named.clone(), customer: known }
+        } else {
+            ProvisionError::Reserved(named.clone())
+        });
+    }
+    Ok(known)
+}
+
 /// Takes in a buyer whom AWS has told of and the seller has not named: as the customer who is known by these ids,
-/// else as one that nobody has claimed.
+/// else as one that nobody has claimed. What the seller has said of a customer is not overwritten by what a buyer says.
 pub(super) fn introduce_in(
     connection: &Connection,
     ids: &AwsIds,
@@ -153,7 +197,10 @@ pub(super) fn introduce_in(
     let before = customer_in(connection, &id)?;
     connection
         .prepare_cached(
-            "UPDATE customers SET name = ifnull(?2, name), email = ifnull(?3, email) WHERE id = ?1",
+            "UPDATE customers SET
+                 name = CASE WHEN claimed = 1 THEN ifnull(name, ?2) ELSE ifnull(?2, name) END,
+                 email = CASE WHEN claimed = 1 THEN ifnull(email, ?3) ELSE ifnull(?3, email) END
+             WHERE id = ?1",
         )
         .and_then(|mut update| update.execute((id.as_str(), name, email)))
         .during("write a customer")?;

@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
 use super::legacy::expect_legacy_buyers_in;
 use super::page::Page;
 use super::registered_licenses::note_license_in;
+use super::secrets::{Secret, secret_in};
 use super::{During, Store, StoreError};
 use crate::aws::Registration;
 use crate::domain::{
@@ -72,23 +72,9 @@ impl RegistrationRow {
 }
 
 impl Store {
-    /// The key that references are signed with; made on first use and kept.
+    /// Returns the key that references are signed with.
     pub async fn reference_key(&self) -> Result<Vec<u8>, StoreError> {
-        if let Some(key) = self.read(key_in).await? {
-            return Ok(key);
-        }
-        let made = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO secrets (name, value) VALUES ('reference', ?1) ON CONFLICT DO NOTHING",
-                )
-                .and_then(|mut insert| insert.execute([&made]))
-                .during("keep a key")?;
-            let missing = StoreError::Corrupt { what: "a key", detail: "it is gone".into() };
-            key_in(connection)?.ok_or(missing)
-        })
-        .await
+        self.read(|connection| secret_in(connection, Secret::Reference)).await
     }
 
     /// Notes a buyer who came, and returns the name of the row. A buyer who comes again has the same one until it is
@@ -121,13 +107,6 @@ impl Store {
         })
         .await
     }
-}
-
-fn key_in(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
-    connection
-        .prepare_cached("SELECT value FROM secrets WHERE name = 'reference'")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
-        .during("read a key")
 }
 
 pub(super) fn registration_in(

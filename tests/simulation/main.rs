@@ -87,6 +87,7 @@ impl Simulation {
             market.products().filter(|it| it.pricing.has_usage()).cloned().collect();
         let folder = tempfile::tempdir_in(memory_folder()).unwrap();
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        support::share_customer_ids(store.path());
         set_up(&store, &products, start).await;
         let closing = Closing {
             grace: SignedDuration::from_mins(5),

@@ -16,6 +16,17 @@ use marketd::domain::{DimensionKey, EntityId, Holder, PlanId, ProductCode, Subsc
 use marketd::sandbox::market::{Action, Agreement, Market, Order, Product};
 use marketd::store::{ImportProduct, Listing};
 
+/// Gives a store the same key for customers' ids as every other of the suite, so that ids can be compared and what is drawn
+/// by a seed is drawn alike.
+pub(crate) fn share_customer_ids(database: &Path) {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let changed = connection
+        .execute("UPDATE secrets SET value = x'00' WHERE name = 'customer_ids'", [])
+        .unwrap();
+    assert_eq!(changed, 1);
+}
+
 /// Every message in the fixtures by its name.
 pub(crate) fn notifications() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/notifications");

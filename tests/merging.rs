@@ -361,6 +361,40 @@ async fn what_a_buyer_says_does_not_overwrite_what_the_seller_said() {
 }
 
 #[tokio::test]
+async fn an_unlinked_customer_leaves_the_buyer_what_is_the_buyers() {
+    let mut books = Books::open(39, "Acme Meter", 2).await;
+    let acme = CustomerId::new("acme");
+    let generated = books.customer(0).await;
+    let legacy = |number| AwsIds {
+        customer_identifier: Some(identifier(&books, number)),
+        ..AwsIds::default()
+    };
+    let (wrong, right) = (legacy(0), legacy(1));
+    books.store.provision_customer(named("acme", wrong.clone()), books.now()).await.unwrap();
+    books.report(&acme, "gb", "2", books.now()).await;
+
+    let unlinked = books.store.unlink_customer(acme.clone(), books.now()).await.unwrap();
+    assert_eq!(unlinked.customer.aws.customer_identifier, None);
+    assert!(unlinked.customer.aliases.is_empty());
+    let buyer = unlinked.buyer.unwrap();
+    assert_eq!((&buyer.id, buyer.claimed), (&generated, false), "its own id is its own again");
+    assert_eq!(buyer.aws.customer_identifier, wrong.customer_identifier);
+    let again = books.store.unlink_customer(acme.clone(), books.now()).await.unwrap();
+    assert_eq!(again.buyer, None, "what is done is not done again");
+
+    // Both can be claimed, each by whoever it is.
+    let claimed = books.store.provision_customer(named("acme", right), books.now()).await.unwrap();
+    assert_eq!(claimed.id, acme);
+    books.store.provision_customer(named("wonka", wrong), books.now()).await.unwrap();
+    books.report(&acme, "gb", "5", books.now()).await;
+    books.report(&CustomerId::new("wonka"), "gb", "1", books.now()).await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.billed(), ["09 gb 3 product", "09 gb 5 product"]);
+    books.balance().await;
+}
+
+#[tokio::test]
 async fn three_ids_of_one_buyer_lead_to_one_customer() {
     let mut books = Books::open(36, "Acme Meter", 1).await;
     let first = books.customer(0).await;

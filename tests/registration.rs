@@ -252,6 +252,34 @@ async fn a_generated_id_from_a_registration_can_still_be_named() {
 }
 
 #[tokio::test]
+async fn a_customer_who_was_tied_to_a_stranger_can_be_untied() {
+    let world = World::with_settings(&[PAGE]).await;
+    let insight = import(&world).await;
+    let strangers = token(&world, &insight, BUYER);
+    let reference = come(&world, &strangers).await;
+    // The victim's browser followed a link with the stranger's reference.
+    let body = json!({"reference": reference, "customer_id": "victim", "name": "Victim"});
+    assert_eq!(exchange(&world, body).await.0, 200);
+    let own = token(&world, &insight, "210987654321");
+    let register = json!({"registration_token": own, "customer_id": "victim"});
+    assert_eq!(exchange(&world, register.clone()).await.0, 409);
+
+    let unlink = "/v1/customers/victim/unlink";
+    let unlinked = world.post(unlink, json!({})).await;
+    assert_eq!(unlinked["customer"]["name"], "Victim");
+    assert_eq!(unlinked["customer"]["aws"], Value::Null);
+    assert_eq!(unlinked["buyer"]["aws"]["account_id"], BUYER);
+    let stranger = unlinked["buyer"]["id"].as_str().unwrap();
+    let (status, registered) = exchange(&world, register).await;
+    assert_eq!((status, &registered["customer"]["id"]), (200, &json!("victim")));
+    for (id, refused) in [("nobody", 404), (stranger, 409)] {
+        let path = format!("/v1/customers/{id}/unlink");
+        assert_eq!(world.call(Method::POST, &path, Some(json!({}))).await.0, refused, "{id}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn empty_and_oversized_tokens_ask_nothing_of_aws() {
     let world = World::with_settings(&[PAGE]).await;
     let insight = import(&world).await;

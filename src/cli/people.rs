@@ -87,6 +87,14 @@ pub(super) enum Customer {
         #[arg(long, default_value = "5s")]
         wait: String,
     },
+    /// Separates a customer from the AWS buyer that was claimed for it by mistake.
+    ///
+    /// The buyer's subscriptions, and what is billed to them, go to a customer whom nobody has claimed; name, mail, metadata
+    /// and direct subscriptions stay. Both can be claimed and provisioned anew.
+    Unlink {
+        /// The customer.
+        id: String,
+    },
     /// Lists a customer's subscriptions.
     Subscriptions {
         /// The customer.
@@ -165,6 +173,9 @@ impl Customer {
                 ]);
                 let path = format!("{}?wait={}", path(&id), escape(&wait));
                 output.one(&daemon.put(&path, body).await?)
+            }
+            Self::Unlink { id } => {
+                output.one(&daemon.post(&format!("{}/unlink", path(&id)), json!({})).await?)
             }
             Self::Subscriptions { id, limit } => {
                 let path = format!("{}/subscriptions", path(&id));

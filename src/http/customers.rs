@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
@@ -133,6 +133,29 @@ pub(super) async fn provision(
     let customer = state.store.provision_customer(request, state.clock.now()).await?;
     settle(&state, &customer.id, wait).await?;
     Ok(Json(known(&state, &customer.id).await?))
+}
+
+/// The two customers that an unlinked one became.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UnlinkedCustomer {
+    /// The one that you provisioned, without AWS ids.
+    customer: Customer,
+    /// The buyer, as a customer whom nobody has claimed; left out if the customer had no AWS ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    buyer: Option<Customer>,
+}
+
+/// Separates a customer from the AWS buyer that was claimed for it by mistake.
+///
+/// The buyer's subscriptions go to a customer whom nobody has claimed, and so do the usage and the metering records that
+/// are billed to them. Name, mail, metadata and direct subscriptions stay. Both can be claimed and provisioned anew.
+#[utoipa::path(post, path = "/v1/customers/{id}/unlink", tag = "customers", operation_id = "unlinkCustomer", params(("id" = String, Path)), responses((status = 200, body = UnlinkedCustomer), Problems))]
+pub(super) async fn unlink(
+    State(state): State<ApiState>,
+    Path(id): Path<CustomerId>,
+) -> Result<Json<UnlinkedCustomer>, Problem> {
+    let unlinked = state.store.unlink_customer(id, state.clock.now()).await?;
+    Ok(Json(UnlinkedCustomer { customer: unlinked.customer, buyer: unlinked.buyer }))
 }
 
 /// Waits until no look at AWS is outstanding for a customer, but not longer than asked to.

@@ -168,6 +168,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalogue::export, catalogue::apply))
         .routes(routes!(customers::list))
         .routes(routes!(customers::show, customers::provision))
+        .routes(routes!(customers::unlink))
         .routes(routes!(mapping::import))
         .routes(routes!(subscriptions::of_customer))
         .routes(routes!(access::list))

@@ -8,7 +8,7 @@ use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::store::{
     CatalogueError, DirectError, ExchangeError, FeatureError, ImportError, LicensingError,
-    PlanError, ProvisionError, ResolveError, StoreError,
+    PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
 };
 
 /// After how many seconds what cannot be done now is worth another try.
@@ -271,6 +271,17 @@ impl From<ProvisionError> for Problem {
                     .with("customer_id", json!(customer))
             }
             ProvisionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UnlinkError> for Problem {
+    fn from(error: UnlinkError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UnlinkError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            UnlinkError::Unclaimed(_) => Self::new(StatusCode::CONFLICT, "not-claimed", detail),
+            UnlinkError::Store(error) => error.into(),
         }
     }
 }

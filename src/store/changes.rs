@@ -104,6 +104,8 @@ const TRIGGERS: &str = "
         BEGIN SELECT note_customer(new.alias); END;
     CREATE TEMP TRIGGER note_alias_change AFTER UPDATE ON main.customer_aliases
         BEGIN SELECT note_customer(new.alias); END;
+    CREATE TEMP TRIGGER note_alias_gone AFTER DELETE ON main.customer_aliases
+        BEGIN SELECT note_customer(old.alias); END;
     CREATE TEMP TRIGGER note_plan AFTER INSERT ON main.plans BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_plan_change AFTER UPDATE ON main.plans BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_grant AFTER INSERT ON main.plan_entitlements

@@ -68,6 +68,7 @@ mod subscriptions;
 mod syncing;
 mod taking_over;
 mod topics;
+mod unlinking;
 mod usage;
 mod usage_history;
 mod writer;
@@ -118,6 +119,7 @@ pub use sending::{SendableRecord, Settled};
 pub use subscriptions::SubscriptionFilter;
 pub use syncing::ProductChanges;
 pub use taking_over::PRODUCT_NOT_IMPORTED;
+pub use unlinking::{UnlinkError, Unlinked};
 pub use usage_history::{BearingRecord, UsageFilter, UsageRow};
 use writer::Writer;
 

@@ -209,7 +209,11 @@ pub(super) fn introduce_in(
 }
 
 /// What was bought under these ids is looked up at once, whatever the product.
-fn mark_in(connection: &Connection, ids: &AwsIds, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn mark_in(
+    connection: &Connection,
+    ids: &AwsIds,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let codes = imported_codes_in(connection)?;
     for buyer in ids.references() {
         for product_code in &codes {

@@ -5,8 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 /// A shared source of the current time in UTC.
 #[derive(Clone)]
@@ -16,7 +18,7 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
-    Other(Arc<dyn Fn() -> Timestamp + Send + Sync>),
+    Other(Arc<dyn Fn() -> Timestamp + Send + Sync>, watch::Receiver<u64>),
 }
 
 impl Clock {
@@ -30,9 +32,25 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(now.as_millisecond()))))
     }
 
-    /// A clock that shows what another one shows, as the sandbox's.
-    pub fn following(other: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Source::Other(Arc::new(other)))
+    /// A clock that shows what another one shows, as the sandbox's; `moves` changes whenever that one is moved.
+    pub fn following(
+        other: impl Fn() -> Timestamp + Send + Sync + 'static,
+        moves: watch::Receiver<u64>,
+    ) -> Self {
+        Self(Source::Other(Arc::new(other), moves))
+    }
+
+    /// An alarm by this clock, armed from now on.
+    pub fn alarm(&self) -> Alarm {
+        let moves = match &self.0 {
+            Source::Other(_, moves) => {
+                let mut moves = moves.clone();
+                moves.mark_unchanged();
+                Some(moves)
+            }
+            Source::System | Source::Manual(_) => None,
+        };
+        Alarm { clock: self.clone(), moves }
     }
 
     /// The current time, to the millisecond.
@@ -42,7 +60,7 @@ impl Clock {
                 let now = Timestamp::now();
                 Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
             }
-            Source::Other(now) => now(),
+            Source::Other(now, _) => now(),
             Source::Manual(millis) => Timestamp::from_millisecond(millis.load(Ordering::SeqCst))
                 .unwrap_or(Timestamp::UNIX_EPOCH),
         }
@@ -56,8 +74,82 @@ impl Clock {
     }
 }
 
+/// Wakes a part that rests between two looks: after a while, or as soon as the clock is moved beyond it.
+#[derive(Debug)]
+pub struct Alarm {
+    clock: Clock,
+    /// None where nobody moves the clock.
+    moves: Option<watch::Receiver<u64>>,
+}
+
+impl Alarm {
+    /// Returns after so long, or as soon as a move has brought the clock so long after `since`. A move since the last
+    /// rest counts too, so that none is lost while the part works. A clock that stands still holds nobody.
+    pub async fn rest(&mut self, since: Timestamp, duration: Duration) {
+        let slept = tokio::time::sleep(duration);
+        let Some(moves) = &mut self.moves else { return slept.await };
+        tokio::pin!(slept);
+        let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        loop {
+            tokio::select! {
+                () = &mut slept => return,
+                moved = moves.changed() => {
+                    if moved.is_err() {
+                        // Whoever moved the clock is gone.
+                        return slept.await;
+                    }
+                    if self.clock.now().duration_since(since) >= duration {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn followed() -> (Clock, Clock, watch::Sender<u64>) {
+        let shown = Clock::manual(Timestamp::UNIX_EPOCH);
+        let moves = watch::Sender::new(0);
+        let read = shown.clone();
+        (shown, Clock::following(move || read.now(), moves.subscribe()), moves)
+    }
+
+    fn hours(count: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_wakes_whoever_waits_for_less() {
+        let (shown, clock, moves) = followed();
+        let mut alarm = clock.alarm();
+        let begun = tokio::time::Instant::now();
+        shown.set(hours(2));
+        moves.send_modify(|count| *count += 1);
+        // The move came before the rest began, as it does while a part works.
+        alarm.rest(hours(0), HOUR).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_that_does_not_reach_the_time_wakes_nobody_and_a_frozen_clock_holds_nobody() {
+        let (shown, clock, moves) = followed();
+        let mut alarm = clock.alarm();
+        let begun = tokio::time::Instant::now();
+        shown.set(hours(2));
+        moves.send_modify(|count| *count += 1);
+        alarm.rest(hours(0), 3 * HOUR).await;
+        assert_eq!(begun.elapsed(), 3 * HOUR);
     }
 }

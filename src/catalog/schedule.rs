@@ -32,7 +32,9 @@ impl Schedule {
     /// Runs until told to stop.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let every = Duration::try_from(self.interval).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
+            let begun = self.clock.now();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -41,7 +43,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(every.max(Duration::from_millis(100))) => {}
+                () = alarm.rest(begun, every.max(Duration::from_millis(100))) => {}
             }
         }
         Ok(())

@@ -108,42 +108,6 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
     say(if summary.ok { "everything was done" } else { "not everything could be done" })
 }
 
-/// Runs a local AWS Marketplace: SQS, STS, entitlements, metering, catalog and agreements on one port.
-///
-/// It prints the environment that any AWS SDK needs to talk to it. Buyers act through its control API:
-///
-///   curl -X POST $AWS_ENDPOINT_URL/_sandbox/demo
-///   curl -X POST $AWS_ENDPOINT_URL/_sandbox/buyers/123456789012/subscribe -d '{"product":"CODE"}'
-#[cfg(feature = "sandbox")]
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Sandbox {
-    /// Where it listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4580")]
-    listen: std::net::SocketAddr,
-    /// What its ids are made from: the same seed, the same ids.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
-#[cfg(feature = "sandbox")]
-impl Sandbox {
-    pub(super) async fn execute(self) -> anyhow::Result<()> {
-        use crate::sandbox::SandboxOptions;
-        let shutdown = shutdown_on_signal()?;
-        let options = SandboxOptions { listen: self.listen, seed: self.seed };
-        let sandbox = crate::sandbox::Sandbox::start(options)
-            .await
-            .with_context(|| format!("the sandbox could not listen on {}", self.listen))?;
-        for (name, value) in sandbox.environment() {
-            say(&format!("export {name}={value}"))?;
-        }
-        shutdown.cancelled().await;
-        sandbox.stop().await;
-        Ok(())
-    }
-}
-
 pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Result<()> {
     let loaded = load(config)?;
     let items: Vec<_> = loaded

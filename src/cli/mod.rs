@@ -12,6 +12,10 @@ mod metering;
 mod output;
 mod people;
 mod plans;
+#[cfg(feature = "sandbox")]
+mod rehearsal;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod subscriptions;
 mod usage;
 
@@ -48,7 +52,7 @@ enum Command {
     #[cfg(feature = "sandbox")]
     Demo(demo::Demo),
     #[cfg(feature = "sandbox")]
-    Sandbox(local::Sandbox),
+    Sandbox(sandbox::Sandbox),
     /// Checks the settings and prints each with its origin.
     CheckConfig,
     /// Checks the settings, then tries every AWS call that the daemon needs.
@@ -152,9 +156,9 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         // The whole daemon is in this one.
         Command::Run(run) => return Box::pin(run.execute(config, output)).await,
         #[cfg(feature = "sandbox")]
-        Command::Demo(demo) => demo.execute().await?,
+        Command::Demo(demo) => Box::pin(demo.execute()).await?,
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(sandbox) => sandbox.execute().await?,
+        Command::Sandbox(sandbox) => Box::pin(sandbox.execute(config, output)).await?,
         Command::CheckConfig => local::check_config(config, output)?,
         Command::Doctor => return local::doctor(config, output).await,
         Command::Backup(backup) => backup.execute(config).await?,

@@ -86,6 +86,14 @@ impl Bound {
         }
     }
 
+    /// The same as a setting: with the port that was taken where any free one was asked for.
+    pub fn listens_on(&self) -> io::Result<Listen> {
+        Ok(match self {
+            Self::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
+            Self::Unix(_, path) => Listen::Unix(path.clone()),
+        })
+    }
+
     /// Serves until told to stop; requests under way are answered.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) -> io::Result<()> {
         self.serve_within(Limits::default(), router, shutdown).await

@@ -61,8 +61,10 @@ pub struct PassSummary {
 impl<A: MeteringApi> MeteringEngine<A> {
     /// Makes passes until told to stop; the batch under way is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().metering.notified();
+            let begun = self.clock.now();
             let summary = self.pass(&shutdown).await?;
             if summary != PassSummary::default() {
                 tracing::info!(
@@ -79,7 +81,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = nudged => {}
-                () = tokio::time::sleep(sleep) => {}
+                () = alarm.rest(begun, sleep) => {}
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::store::StoreError;
 impl Reconciler {
     /// Writes down where direct subscriptions stand as their dates pass, until told to stop.
     pub async fn run_direct(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             // Armed before the query, so that a nudge between the two is not lost.
             let nudged = self.store.nudges().direct.notified();
@@ -22,7 +23,7 @@ impl Reconciler {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = nudged => {}
-                () = tokio::time::sleep(sleep) => {}
+                () = alarm.rest(now, sleep) => {}
             }
         }
         Ok(())

@@ -84,6 +84,7 @@ impl Reconciler {
         let this = Arc::new(self);
         let mut looks: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
         let mut looking: HashSet<i64> = HashSet::new();
+        let mut alarm = this.clock.alarm();
         while !shutdown.is_cancelled() {
             // Armed before the query, so that a nudge between the two is not lost.
             let nudged = this.store.nudges().buyers.notified();
@@ -107,7 +108,7 @@ impl Reconciler {
                     }
                 }
                 () = nudged, if looks.len() < this.concurrency => {}
-                () = tokio::time::sleep(sleep) => {}
+                () = alarm.rest(now, sleep) => {}
             }
         }
         while let Some(done) = looks.join_next().await {

@@ -39,8 +39,10 @@ pub(super) enum SweepError {
 impl Reconciler {
     /// Sweeps at the start, at every interval, and when an import asks for it.
     pub async fn run_sweeps(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().sweep.notified();
+            let begun = self.clock.now();
             let swept = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -60,7 +62,7 @@ impl Reconciler {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = nudged => {}
-                () = tokio::time::sleep(self.sweep_interval) => {}
+                () = alarm.rest(begun, self.sweep_interval) => {}
             }
         }
         Ok(())

@@ -53,6 +53,10 @@ impl Calls {
         state.recent.push_back(call);
     }
 
+    pub(super) fn reset(&self) {
+        *locked(&self.0) = State::default();
+    }
+
     pub(super) fn recent(&self, operation: Option<&str>, limit: usize) -> Vec<CallRecord> {
         let state = locked(&self.0);
         let matching = state

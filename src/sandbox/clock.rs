@@ -81,6 +81,18 @@ impl SandboxClock {
         self.wake();
     }
 
+    /// Runs with the machine's clock again.
+    pub fn reset(&self) {
+        *self.setting() = Setting::Offset(SignedDuration::ZERO);
+        self.wake();
+    }
+
+    /// This clock for others to read, and to be woken by when it is moved.
+    pub fn shared(&self) -> Clock {
+        let clock = self.clone();
+        Clock::following(move || clock.now(), self.moves())
+    }
+
     /// Returns once the clock has reached a time.
     pub async fn sleep_until(&self, at: Timestamp) {
         let mut moves = self.0.moves.subscribe();

@@ -28,7 +28,6 @@ pub fn router(market: SharedMarket) -> Router {
         .route("/_sandbox/metering", get(metering))
         .route("/_sandbox/entitlements", get(entitlements))
         .route("/_sandbox/agreements", get(agreements))
-        .route("/_sandbox/reset", post(reset))
         .with_state(market)
 }
 
@@ -233,11 +232,6 @@ async fn agreements(State(market): State<SharedMarket>) -> Json<Value> {
     Json(market.with(|market, _| json!({"items": market.agreements()})))
 }
 
-async fn reset(State(market): State<SharedMarket>) -> Json<Value> {
-    market.with(|market, _| market.reset());
-    Json(json!({"reset": true}))
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
@@ -299,8 +293,5 @@ mod tests {
         assert_eq!(status, 400);
         let (_, metering) = send(&router, "GET", "/_sandbox/metering", "").await;
         assert_eq!(metering["items"], json!([]));
-        send(&router, "POST", "/_sandbox/reset", "").await;
-        let (_, agreements) = send(&router, "GET", "/_sandbox/agreements", "").await;
-        assert_eq!(agreements["items"], json!([]));
     }
 }

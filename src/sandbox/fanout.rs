@@ -30,7 +30,10 @@ pub(super) struct Delivery {
 #[derive(Clone)]
 pub(super) struct FanOut {
     queue: String,
+    seed: u64,
     state: Arc<Mutex<State>>,
+    /// Held from taking news from the market until it is delivered, so that none of it outlives a reset.
+    turn: Arc<Mutex<()>>,
 }
 
 struct State {
@@ -39,11 +42,42 @@ struct State {
     random: fastrand::Rng,
 }
 
+impl State {
+    fn new(seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self { delivery: Delivery::default(), held: Vec::new(), random }
+    }
+}
+
 impl FanOut {
     pub(super) fn new(queue: String, seed: u64) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
-        let state = State { delivery: Delivery::default(), held: Vec::new(), random };
-        Self { queue, state: Arc::new(Mutex::new(state)) }
+        let state = Arc::new(Mutex::new(State::new(seed)));
+        Self { queue, seed, state, turn: Arc::default() }
+    }
+
+    /// Delivers as usual again; what is held back is forgotten.
+    pub(super) fn reset(&self) {
+        *locked(&self.state) = State::new(self.seed);
+    }
+
+    /// Does something while nothing is on its way from the market to a queue.
+    pub(super) fn between_deliveries<R>(&self, act: impl FnOnce() -> R) -> R {
+        let _turn = locked(&self.turn);
+        act()
+    }
+
+    /// Delivers what is due; when the next is.
+    fn deliver_due(&self, parts: &Parts) -> Option<Timestamp> {
+        self.between_deliveries(|| {
+            let (due, next) = parts.market.peek(|market, now| {
+                let due = market.take_outgoing(now);
+                (due, market.next_due())
+            });
+            for outgoing in &due {
+                self.publish(parts, outgoing);
+            }
+            next
+        })
     }
 
     pub(super) fn delivery(&self) -> Delivery {
@@ -132,13 +166,7 @@ impl State {
 /// Delivers what the market publishes, as soon as it is due.
 pub(super) async fn run(parts: Parts, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        let (due, next) = parts.market.peek(|market, now| {
-            let due = market.take_outgoing(now);
-            (due, market.next_due())
-        });
-        for outgoing in &due {
-            parts.fanout.publish(&parts, outgoing);
-        }
+        let next = parts.fanout.deliver_due(&parts);
         let next_due = async {
             match next {
                 Some(at) => parts.market.clock().sleep_until(at).await,

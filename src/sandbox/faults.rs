@@ -64,34 +64,47 @@ impl FaultKind {
 
 /// The faults that are armed.
 #[derive(Clone)]
-pub(super) struct Faults(Arc<Mutex<State>>);
+pub(super) struct Faults {
+    seed: u64,
+    state: Arc<Mutex<State>>,
+}
 
 struct State {
     armed: Vec<Fault>,
     random: fastrand::Rng,
 }
 
+impl State {
+    fn new(seed: u64) -> Self {
+        Self { armed: Vec::new(), random: fastrand::Rng::with_seed(seed) }
+    }
+}
+
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
-        Self(Arc::new(Mutex::new(State { armed: Vec::new(), random })))
+        Self { seed, state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
     pub(super) fn arm(&self, fault: Fault) {
-        locked(&self.0).armed.push(fault);
+        locked(&self.state).armed.push(fault);
     }
 
     pub(super) fn clear(&self) {
-        locked(&self.0).armed.clear();
+        locked(&self.state).armed.clear();
+    }
+
+    /// Takes back every fault, and throws the same dice again.
+    pub(super) fn reset(&self) {
+        *locked(&self.state) = State::new(self.seed);
     }
 
     pub(super) fn list(&self) -> Vec<Fault> {
-        locked(&self.0).armed.clone()
+        locked(&self.state).armed.clone()
     }
 
     /// The fault that this call meets, if any; each is spent as it is met.
     pub(super) fn strike(&self, operation: &str) -> Option<Fault> {
-        let mut state = locked(&self.0);
+        let mut state = locked(&self.state);
         let State { armed, random } = &mut *state;
         let place = armed.iter().position(|fault| {
             (fault.operation == operation || fault.operation == "*")

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::fanout::Delivery;
 use super::faults::Fault;
+use super::reset::Part;
 use super::sts::RoleGrant;
 use super::{Parts, QUEUE, control};
 
@@ -19,10 +20,11 @@ pub(super) fn router(parts: Parts) -> Router {
         .route("/_sandbox/clock", get(clock).post(move_clock))
         .route("/_sandbox/calls", get(calls))
         .route("/_sandbox/calls/summary", get(call_summary))
-        .route("/_sandbox/roles", post(add_role))
+        .route("/_sandbox/roles", get(roles).post(add_role))
         .route("/_sandbox/queues", get(queues))
         .route("/_sandbox/delivery", get(delivery).post(set_delivery))
         .route("/_sandbox/inject", post(inject))
+        .route("/_sandbox/reset", post(reset))
         .with_state(parts.clone())
         .merge(control::router(parts.market))
 }
@@ -95,6 +97,10 @@ async fn call_summary(State(parts): State<Parts>) -> Json<Value> {
     Json(json!({"items": parts.calls.summary()}))
 }
 
+async fn roles(State(parts): State<Parts>) -> Json<Value> {
+    Json(json!({"items": parts.sts.roles()}))
+}
+
 async fn add_role(State(parts): State<Parts>, body: String) -> Result<Json<Value>, Refusal> {
     let role: RoleGrant = parse(&body)?;
     let answer = json!({"role_arn": role.role_arn});
@@ -133,4 +139,21 @@ async fn inject(State(parts): State<Parts>, body: String) -> Result<Json<Value>,
     };
     let message_id = parts.queues.deliver(&name, order.body);
     Ok(Json(json!({"message_id": message_id})))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Reset {
+    keep: Vec<Part>,
+}
+
+async fn reset(State(parts): State<Parts>, body: String) -> Result<Json<Value>, Refusal> {
+    let order: Reset = if body.trim().is_empty() { Reset::default() } else { parse(&body)? };
+    let kept = json!(order.keep);
+    // Whoever asked may go away; what was begun is finished all the same.
+    let done = tokio::spawn(async move { parts.reset(order.keep).await }).await;
+    let failed =
+        |message: String| (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": message})));
+    done.map_err(|panicked| failed(panicked.to_string()))?.map_err(failed)?;
+    Ok(Json(json!({"reset": true, "kept": kept})))
 }

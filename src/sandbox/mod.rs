@@ -13,6 +13,7 @@ mod fanout;
 mod faults;
 mod harness;
 pub mod market;
+mod reset;
 mod server;
 pub mod shared;
 mod sqs;
@@ -24,6 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -31,13 +33,16 @@ use tokio_util::task::TaskTracker;
 
 pub use calls::CallSummary;
 pub use faults::{Fault, FaultKind};
+pub use reset::{Part, Resetting};
 pub use sts::RoleGrant;
 
+use crate::clock::Clock;
 use calls::Calls;
 use clock::SandboxClock;
 use fanout::FanOut;
 use faults::Faults;
 use market::Market;
+use reset::Company;
 use shared::SharedMarket;
 use sqs::Queues;
 use sts::Sts;
@@ -74,6 +79,7 @@ pub(crate) struct Parts {
     faults: Faults,
     calls: Calls,
     fanout: FanOut,
+    company: Company,
 }
 
 impl Sandbox {
@@ -86,21 +92,16 @@ impl Sandbox {
         // Streams of their own: two parts that draw the same numbers would make the same ids.
         let [queue_seed, fanout_seed, sts_seed, fault_seed] =
             [1, 2, 3, 4].map(|part: u64| options.seed ^ (part << 56));
-        let queues = Queues::new(format!("http://{address}"), clock.clone(), queue_seed);
-        queues.create(DEAD_LETTERS, BTreeMap::new());
-        let redrive = json!({
-            "deadLetterTargetArn":
-                format!("arn:aws:sqs:us-east-1:{}:{DEAD_LETTERS}", market::SELLER_ACCOUNT),
-            "maxReceiveCount": RECEIVES_MOST,
-        });
-        queues.create(QUEUE, BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]));
+        let queues = Queues::new(format!("http://{address}"), clock, queue_seed);
+        begin_queues(&queues);
         let parts = Parts {
             fanout: FanOut::new(QUEUE.to_owned(), fanout_seed),
-            sts: Sts::new(clock, sts_seed),
+            sts: Sts::new(Clock::system(), sts_seed),
             faults: Faults::new(fault_seed),
             calls: Calls::default(),
             market,
             queues,
+            company: Company::default(),
         };
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -208,12 +209,36 @@ impl Sandbox {
         ]
     }
 
+    /// Begins anew, but for what is to be kept.
+    pub async fn reset(&self, keep: Vec<Part>) -> Result<(), String> {
+        self.parts.reset(keep).await
+    }
+
+    /// Takes on somebody who begins anew together with the sandbox.
+    pub fn accompany(
+        &self,
+        companion: impl Fn(Resetting) -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    ) {
+        self.parts.company.join(companion);
+    }
+
     /// Stops serving.
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// The queue that everything comes to, and the one for what nobody deletes.
+fn begin_queues(queues: &Queues) {
+    queues.create(DEAD_LETTERS, BTreeMap::new());
+    let redrive = json!({
+        "deadLetterTargetArn":
+            format!("arn:aws:sqs:us-east-1:{}:{DEAD_LETTERS}", market::SELLER_ACCOUNT),
+        "maxReceiveCount": RECEIVES_MOST,
+    });
+    queues.create(QUEUE, BTreeMap::from([("RedrivePolicy".to_owned(), redrive.to_string())]));
 }
 
 fn locked<T>(mutex: &Arc<Mutex<T>>) -> std::sync::MutexGuard<'_, T> {

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::{bad_request, refusal};
-use super::clock::SandboxClock;
 use super::locked;
 use super::market::{ApiError, SELLER_ACCOUNT};
+use crate::clock::Clock;
 
 /// A role in the seller's account.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleGrant {
     /// Its ARN.
@@ -26,10 +26,12 @@ pub struct RoleGrant {
     pub permissions: Option<Vec<String>>,
 }
 
-/// Roles and sessions.
+/// Roles and sessions. Sessions last by the machine's clock, as whoever holds one counts: an SDK renews it by its own
+/// clock, and would never do so if a move of the sandbox's ended it.
 #[derive(Clone)]
 pub(super) struct Sts {
-    clock: SandboxClock,
+    machine: Clock,
+    seed: u64,
     state: Arc<Mutex<State>>,
 }
 
@@ -48,18 +50,32 @@ struct Session {
 const SESSION_SECONDS: i64 = 3_600;
 
 impl Sts {
-    pub(super) fn new(clock: SandboxClock, seed: u64) -> Self {
-        let usual = RoleGrant {
-            role_arn: format!("arn:aws:iam::{SELLER_ACCOUNT}:role/marketd"),
-            external_id: None,
-            permissions: None,
-        };
+    pub(super) fn new(machine: Clock, seed: u64) -> Self {
         let state = State {
-            roles: HashMap::from([(usual.role_arn.clone(), usual)]),
+            roles: usual_roles(),
             sessions: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
         };
-        Self { clock, state: Arc::new(Mutex::new(state)) }
+        Self { machine, seed, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Forgets every role but the one that is there from the beginning.
+    pub(super) fn reset_roles(&self) {
+        locked(&self.state).roles = usual_roles();
+    }
+
+    /// Forgets every session, and gives out the same keys again.
+    pub(super) fn reset_sessions(&self) {
+        let mut state = locked(&self.state);
+        state.sessions.clear();
+        state.random = fastrand::Rng::with_seed(self.seed);
+    }
+
+    /// Every role, by its ARN.
+    pub(super) fn roles(&self) -> Vec<RoleGrant> {
+        let mut roles: Vec<RoleGrant> = locked(&self.state).roles.values().cloned().collect();
+        roles.sort_by(|one, other| one.role_arn.cmp(&other.role_arn));
+        roles
     }
 
     pub(super) fn add_role(&self, role: RoleGrant) {
@@ -72,7 +88,7 @@ impl Sts {
         let Some(session) = state.sessions.get(access_key) else {
             return Ok(());
         };
-        if session.expires_at <= self.clock.now() {
+        if session.expires_at <= self.machine.now() {
             let message = "The security token included in the request is expired";
             return Err(bad_request("ExpiredTokenException", message));
         }
@@ -126,7 +142,7 @@ impl Sts {
                 .take(16)
                 .collect();
         let access_key = format!("ASIA{tail}");
-        let expires_at = self.clock.now() + SignedDuration::from_secs(seconds);
+        let expires_at = self.machine.now() + SignedDuration::from_secs(seconds);
         let answer = json!({
             "Credentials": {
                 "AccessKeyId": access_key,
@@ -160,6 +176,15 @@ impl Sts {
     }
 }
 
+fn usual_roles() -> HashMap<String, RoleGrant> {
+    let usual = RoleGrant {
+        role_arn: format!("arn:aws:iam::{SELLER_ACCOUNT}:role/marketd"),
+        external_id: None,
+        permissions: None,
+    };
+    HashMap::from([(usual.role_arn.clone(), usual)])
+}
+
 fn account(role_arn: &str) -> &str {
     role_arn.split(':').nth(4).unwrap_or(SELLER_ACCOUNT)
 }
@@ -167,4 +192,27 @@ fn account(role_arn: &str) -> &str {
 fn assumed(role_arn: &str, name: &str) -> String {
     let role = role_arn.rsplit('/').next().unwrap_or_default();
     format!("arn:aws:sts::{}:assumed-role/{role}/{name}", account(role_arn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_by_the_machine_s_clock() {
+        let machine = Clock::manual(Timestamp::UNIX_EPOCH);
+        let sts = Sts::new(machine.clone(), 1);
+        let order = json!({
+            "RoleArn": format!("arn:aws:iam::{SELLER_ACCOUNT}:role/marketd"),
+            "RoleSessionName": "test",
+            "DurationSeconds": "900",
+        });
+        let answer = sts.call("sandbox", "AssumeRole", &order).unwrap();
+        let key = answer["Credentials"]["AccessKeyId"].as_str().unwrap();
+        for (seconds, outcome) in [(899, None), (900, Some("ExpiredTokenException"))] {
+            machine.set(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds));
+            let refused = sts.allow(key, "sqs:ReceiveMessage").err().map(|error| error.code);
+            assert_eq!(refused, outcome, "after {seconds} s");
+        }
+    }
 }

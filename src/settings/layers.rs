@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use config::{Config, File, FileFormat, Value, ValueKind};
 use secrecy::SecretString;
 
-use super::DEFAULT_FILE;
 use super::value::SettingValue;
+use super::{DEFAULT_FILE, Sources};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "MARKETD__";
@@ -22,6 +22,8 @@ pub enum Origin {
     File(PathBuf),
     /// This environment variable.
     Environment(String),
+    /// The command that was given.
+    Command,
 }
 
 impl fmt::Display for Origin {
@@ -30,6 +32,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => f.write_str(name),
+            Self::Command => f.write_str("the command line"),
         }
     }
 }
@@ -42,29 +45,31 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub(super) fn read(
-        file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, String> {
+    pub(super) fn read(sources: Sources) -> Result<Self, String> {
         let mut values = BTreeMap::new();
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
         add(&mut values, source(defaults, "the built-in defaults")?, &Origin::Default);
-        let default_file = Path::new(DEFAULT_FILE);
-        let file = match file {
-            Some(file) => Some(file),
-            None => default_file.is_file().then_some(default_file),
-        };
-        if let Some(path) = file {
-            let layer =
-                source(File::from(path).format(FileFormat::Toml), &path.display().to_string())?;
+        for (key, value) in sources.defaults {
+            values.insert(key.to_owned(), (value, Origin::Default));
+        }
+        let default_file = || Some(Path::new(DEFAULT_FILE).to_owned()).filter(|it| it.is_file());
+        let file = sources.file.or_else(|| default_file().filter(|_| sources.default_file));
+        if let Some(path) = &file {
+            let layer = source(
+                File::from(path.as_path()).format(FileFormat::Toml),
+                &path.display().to_string(),
+            )?;
             add(&mut values, layer, &Origin::File(path.to_owned()));
         }
-        for (name, value) in environment {
+        for (name, value) in sources.environment {
             // An empty variable is as good as none: compose files leave them behind.
             if let Some(key) = name.strip_prefix(PREFIX).filter(|_| !value.is_empty()) {
                 let key = key.to_ascii_lowercase().replace("__", ".");
                 values.insert(key, (value, Origin::Environment(name)));
             }
+        }
+        for (key, value) in sources.fixed {
+            values.insert(key.to_owned(), (value, Origin::Command));
         }
         Ok(Self { values, asked: BTreeSet::new(), faults: Vec::new() })
     }

@@ -190,12 +190,37 @@ pub struct Loaded {
     pub keys: Vec<(String, String, Origin)>,
 }
 
+/// Where settings come from, besides the built-in defaults; what is further down wins.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Other defaults than the built-in ones, by their dotted keys.
+    pub defaults: Vec<(&'static str, String)>,
+    /// The file; it must exist.
+    pub file: Option<PathBuf>,
+    /// Whether [`DEFAULT_FILE`] is read where no file is named, if it is there.
+    pub default_file: bool,
+    /// Variables; those that do not begin with `MARKETD__` are none of ours.
+    pub environment: Vec<(String, String)>,
+    /// What the command says, by dotted keys.
+    pub fixed: Vec<(&'static str, String)>,
+}
+
 /// Reads the layers. `file` must exist if it is named; [`DEFAULT_FILE`] is read if it is there.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, SettingsError> {
-    let mut layers = Layers::read(file, environment).map_err(|fault| SettingsError(vec![fault]))?;
+    load_from(Sources {
+        file: file.map(Path::to_owned),
+        default_file: true,
+        environment: environment.into_iter().collect(),
+        ..Sources::default()
+    })
+}
+
+/// Reads the layers from these sources.
+pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
+    let mut layers = Layers::read(sources).map_err(|fault| SettingsError(vec![fault]))?;
     let settings = read_all(&mut layers);
     let keys = layers.shown();
     let faults = layers.into_faults();

@@ -44,17 +44,7 @@ impl World {
 
     /// The same with some settings besides.
     pub(crate) async fn with_settings(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::from_seed(7, settings).await
-    }
-
-    /// The same with the ids that a sandbox has if no seed is chosen.
-    pub(crate) async fn with_the_guides_listings(
-        settings: &[(&'static str, &'static str)],
-    ) -> Self {
-        Self::from_seed(1, settings).await
-    }
-
-    async fn from_seed(seed: u64, settings: &[(&'static str, &'static str)]) -> Self {
+        let seed = 7;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sandbox = Sandbox::start(SandboxOptions { listen, seed }).await.unwrap();
         sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
@@ -278,23 +268,6 @@ impl World {
         let status = answer.status().as_u16();
         (status, answer.json().await.unwrap())
     }
-}
-
-/// Runs a line in the shell, as somebody who follows the guide: whether it worked, and all that it printed.
-pub(crate) async fn guide_bash(world: &World, line: &str) -> (bool, String) {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_marketd"));
-    let folder = program.parent().unwrap().display().to_string();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new("bash")
-        .args(["-c", &format!("({line}) 2>&1")])
-        .current_dir(world.folder.path())
-        .envs(world.sandbox.environment())
-        .env("PATH", format!("{folder}:{path}"))
-        .env("MARKETD_URL", &world.url)
-        .output()
-        .await
-        .unwrap();
-    (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
 /// The binary.

@@ -7,18 +7,12 @@ use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Client;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::output::say;
-use crate::clock::Clock;
-use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::cli::rehearsal::{Beside, Rehearsal};
 use crate::sandbox::market::{Action, ActionOutcome, Order, Product};
 use crate::sandbox::{Sandbox, SandboxOptions};
-use crate::settings;
 use crate::store::Store;
-use crate::telemetry;
 
 /// The first day of the month that is played.
 const OPENING: &str = "2026-09-01T08:00:00Z";
@@ -26,60 +20,40 @@ const OPENING: &str = "2026-09-01T08:00:00Z";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Stage {
-    sandbox: Sandbox,
-    daemon: JoinHandle<Result<(), DaemonError>>,
-    shutdown: CancellationToken,
+    rehearsal: Rehearsal,
     store: Store,
     url: String,
     http: Client,
     seen_events: i64,
     seen_notifications: Option<String>,
     names: BTreeMap<String, String>,
-    _folder: TempDir,
 }
 
 impl Stage {
     pub(super) async fn build(listen: &str) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("marketd-demo-").tempdir()?;
         let anywhere = SandboxOptions { listen: "127.0.0.1:0".parse()?, seed: 2_026 };
         let sandbox = Sandbox::start(anywhere).await.context("the sandbox could not listen")?;
-        let clock = sandbox.clock().clone();
-        clock.set(OPENING.parse::<Timestamp>()?);
+        sandbox.clock().set(OPENING.parse::<Timestamp>()?);
         sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
-        let database = folder.path().join("marketd.db").display().to_string();
-        let environment = [
-            ("MARKETD__DATABASE__PATH", database.as_str()),
-            ("MARKETD__HTTP__LISTEN", listen),
-            ("MARKETD__QUEUE__URL", &sandbox.queue_url()),
-            ("MARKETD__QUEUE__WAIT", "1s"),
-            ("MARKETD__RECONCILE__RATE", "1000"),
-            ("MARKETD__RECONCILE__SECOND_LOOK", "1s"),
-            ("MARKETD__METERING__RATE", "1000"),
+        let settings = [
             ("MARKETD__METERING__INTERVAL", "100ms"),
+            // The faults of the story are on purpose.
+            ("MARKETD__LOG__FILTER", "off"),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = settings::load(None, environment)?.settings;
-        let surroundings = Surroundings {
-            clock: Some(Clock::following(move || clock.now())),
-            metrics: Some(telemetry::start_metrics()?),
-            sandbox_url: Some(sandbox.url()),
+        let beside = Beside {
+            environment: settings.map(|(name, value)| (name.into(), value.into())).to_vec(),
+            listen: Some(listen.to_owned()),
+            ..Beside::default()
         };
-        let daemon = Daemon::build(settings, surroundings).await?;
-        let bound = daemon.bind().await?;
-        let (url, store) = (bound.address(), daemon.store().clone());
-        let shutdown = CancellationToken::new();
-        let daemon = tokio::spawn(daemon.run(bound, shutdown.clone()));
+        let rehearsal = Box::pin(Rehearsal::start(sandbox, beside)).await?;
         Ok(Self {
-            sandbox,
-            daemon,
-            shutdown,
-            store,
-            url,
+            store: rehearsal.store().await?,
+            url: rehearsal.url(),
+            rehearsal,
             http: Client::new(),
             seen_events: 0,
             seen_notifications: None,
             names: BTreeMap::new(),
-            _folder: folder,
         })
     }
 
@@ -88,24 +62,21 @@ impl Stage {
     }
 
     pub(super) fn sandbox_url(&self) -> String {
-        self.sandbox.url()
+        self.sandbox().url()
     }
 
-    pub(super) fn sandbox(&self) -> &Sandbox {
-        &self.sandbox
+    pub(super) const fn sandbox(&self) -> &Sandbox {
+        self.rehearsal.sandbox()
     }
 
     /// Stops everything.
     pub(super) async fn strike(self) -> anyhow::Result<()> {
-        self.shutdown.cancel();
-        self.daemon.await??;
-        self.sandbox.stop().await;
-        Ok(())
+        self.rehearsal.stop().await
     }
 
     /// A demo product by its title.
     pub(super) fn product(&self, title: &str) -> anyhow::Result<Product> {
-        self.sandbox
+        self.sandbox()
             .market()
             .with(|market, _| market.products().find(|product| product.title == title).cloned())
             .with_context(|| format!("the sandbox has no product {title}"))
@@ -113,7 +84,7 @@ impl Stage {
 
     /// Lets a buyer do something at AWS.
     pub(super) fn act(&self, account: &str, action: Action) -> anyhow::Result<ActionOutcome> {
-        Ok(self.sandbox.market().with(|market, now| market.act(now, account, action))?)
+        Ok(self.sandbox().market().with(|market, now| market.act(now, account, action))?)
     }
 
     /// Remembers what to call a customer in the story.
@@ -121,18 +92,15 @@ impl Stage {
         self.names.insert(customer.to_owned(), name.to_owned());
     }
 
-    /// Moves the clock of AWS and of marketd by some hours, and waits until what they leave to bill is billed: a call
-    /// that was under way when the clock leapt again would arrive with credentials that have expired meanwhile.
+    /// Moves the clock of AWS and of marketd by some hours, and waits until what they leave to bill is billed.
     pub(super) async fn pass_time(&self, by: SignedDuration) -> anyhow::Result<()> {
-        self.sandbox.clock().advance(by)?;
-        self.store.nudges().buyers.notify_one();
-        self.store.nudges().metering.notify_one();
+        self.sandbox().clock().advance(by)?;
         self.billed().await.map(drop)
     }
 
     /// Says something, with the date on which it happens.
     pub(super) fn tell(&self, who: &str, what: &str) -> anyhow::Result<()> {
-        let at = self.sandbox.clock().now().strftime("%b %d %H:%M").to_string();
+        let at = self.sandbox().clock().now().strftime("%b %d %H:%M").to_string();
         say(&format!("{at}  {who:<8} {what}"))
     }
 
@@ -142,8 +110,8 @@ impl Stage {
         loop {
             let pending = self.get("/v1/notifications?state=pending&limit=1").await?;
             let nothing = pending["items"].as_array().is_some_and(Vec::is_empty);
-            let due = self.store.buyer_counts(self.sandbox.clock().now()).await?.due;
-            if nothing && due == 0 && self.sandbox.queued() == 0 {
+            let due = self.store.buyer_counts(self.sandbox().clock().now()).await?.due;
+            if nothing && due == 0 && self.sandbox().queued() == 0 {
                 break;
             }
             if begun.elapsed() > PATIENCE {

@@ -28,6 +28,7 @@ pub(super) struct Queues(Arc<Inner>);
 struct Inner {
     base_url: String,
     clock: SandboxClock,
+    seed: u64,
     arrived: Notify,
     state: Mutex<State>,
 }
@@ -35,6 +36,8 @@ struct Inner {
 struct State {
     queues: BTreeMap<String, Queue>,
     random: fastrand::Rng,
+    /// Where the receipts of a new queue begin.
+    next_sequence: u64,
 }
 
 impl Queues {
@@ -42,12 +45,26 @@ impl Queues {
         Self(Arc::new(Inner {
             base_url,
             clock,
+            seed,
             arrived: Notify::new(),
             state: Mutex::new(State {
                 queues: BTreeMap::new(),
                 random: fastrand::Rng::with_seed(seed),
+                next_sequence: 0,
             }),
         }))
+    }
+
+    /// Deletes every queue with its messages, and gives out the same message ids again.
+    pub(super) fn reset(&self) {
+        let mut state = self.lock();
+        let names: Vec<String> = state.queues.keys().cloned().collect();
+        for name in names {
+            state.remove(&name);
+        }
+        state.random = fastrand::Rng::with_seed(self.0.seed);
+        drop(state);
+        self.0.arrived.notify_waiters();
     }
 
     /// The address under which a queue is known.
@@ -63,7 +80,7 @@ impl Queues {
             let redrive = attributes.get("RedrivePolicy").and_then(|text| read_redrive(text).ok());
             let queue = Queue {
                 name: name.to_owned(),
-                messages: queue::Messages::default(),
+                messages: queue::Messages::after(state.next_sequence),
                 attributes,
                 created_at: now,
                 changed_at: now,
@@ -169,6 +186,12 @@ struct ReceiveRequest {
 }
 
 impl State {
+    fn remove(&mut self, name: &str) {
+        if let Some(queue) = self.queues.remove(name) {
+            self.next_sequence = self.next_sequence.max(queue.messages.next_sequence());
+        }
+    }
+
     fn queue(&mut self, input: &Value) -> Result<&mut Queue, ApiError> {
         let url = text(input, "QueueUrl")?;
         let name = url.rsplit('/').next().unwrap_or_default();

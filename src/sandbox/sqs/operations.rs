@@ -50,7 +50,7 @@ impl Queues {
             }
             "DeleteQueue" => {
                 let name = state.queue(input)?.name.clone();
-                state.queues.remove(&name);
+                state.remove(&name);
                 Ok(json!({}))
             }
             "PurgeQueue" => {

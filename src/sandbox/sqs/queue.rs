@@ -90,6 +90,17 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// No messages yet; their receipts begin after those that were given out before, so that a receipt of an earlier
+    /// queue of the same name stands for nothing.
+    pub(super) fn after(sequence: u64) -> Self {
+        Self { next_sequence: sequence, ..Self::default() }
+    }
+
+    /// What the next message will be.
+    pub(super) const fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     pub(super) fn push(&mut self, mut message: Message, now: Timestamp, delay: SignedDuration) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod pair;
+mod reset;
+#[path = "../support/mod.rs"]
+mod support;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -304,9 +309,8 @@ async fn a_long_poll_ends_with_a_message() {
 }
 
 #[tokio::test]
-async fn a_role_gives_what_it_allows_while_it_lasts() {
+async fn a_role_gives_what_it_allows_however_the_clock_is_moved() {
     let sandbox = start(7).await;
-    sandbox.clock().freeze(true);
     let sold = sell(&sandbox, Protocol::Licensed, true);
     sandbox.add_role(RoleGrant {
         role_arn: ROLE.into(),
@@ -339,7 +343,16 @@ async fn a_role_gives_what_it_allows_while_it_lasts() {
     let refused = list.send().await.unwrap_err();
     assert_eq!(refused.code(), Some("AccessDeniedException"));
     assert!(refused.message().unwrap().contains("aws-marketplace:ListEntities"), "{refused:?}");
-    sandbox.clock().advance(SignedDuration::from_mins(15)).unwrap();
+    // The SDK renews a session by the machine's clock, so by no other may it end, nor begin with one.
+    sandbox.clock().advance(SignedDuration::from_hours(13)).unwrap();
+    look.clone().send().await.unwrap();
+    sandbox.clock().set("2026-01-10T10:00:00Z".parse().unwrap());
+    look.clone().send().await.unwrap();
+    let assume = sts.assume_role().role_arn(ROLE).role_session_name("test").external_id("agreed");
+    let renewed = assume.send().await.unwrap().credentials.unwrap();
+    let left = renewed.expiration().secs() - marketd::clock::Clock::system().now().as_second();
+    assert!((3_500..=3_600).contains(&left), "{left} s are no hour");
+    sandbox.arm(fault("GetEntitlements", FaultKind::ExpiredCredentials));
     assert_eq!(code(look.send().await), "ExpiredTokenException");
     sandbox.stop().await;
 }

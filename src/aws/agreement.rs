@@ -75,7 +75,8 @@ pub async fn search_agreements(
         .set_filters(Some(search.filters()))
         .max_results(PAGE)
         .set_next_token(from.clone());
-    let page = clients.paced(&clients.rates.agreements, SEARCH_AGREEMENTS, call.send()).await?;
+    let page =
+        clients.paced(&clients.rates.agreements, SEARCH_AGREEMENTS, || call.clone().send()).await?;
     let agreements = page.agreement_view_summaries.unwrap_or_default();
     Ok(AgreementPage {
         agreements: agreements.into_iter().filter_map(seen).collect(),
@@ -97,7 +98,9 @@ pub async fn agreement_licenses(
             .agreement_id(agreement.as_str())
             .set_next_token(token.clone());
         let page = clients
-            .paced(&clients.rates.agreement_licenses, GET_AGREEMENT_ENTITLEMENTS, call.send())
+            .paced(&clients.rates.agreement_licenses, GET_AGREEMENT_ENTITLEMENTS, || {
+                call.clone().send()
+            })
             .await?;
         for row in page.agreement_entitlements.unwrap_or_default() {
             let arn = row.license_arn.as_deref().and_then(Id::from_trimmed);

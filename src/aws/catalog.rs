@@ -44,7 +44,8 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
             .entity_type("SaaSProduct")
             .max_results(PAGE)
             .set_next_token(token.clone());
-        let page = clients.paced(&clients.rates.entities, OPERATION, call.send()).await?;
+        let page =
+            clients.paced(&clients.rates.entities, OPERATION, || call.clone().send()).await?;
         for entity in page.entity_summary_list.unwrap_or_default() {
             let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
             else {
@@ -71,7 +72,7 @@ pub async fn describe_product(
     const OPERATION: &str = "DescribeEntity";
     let call =
         clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id.as_str());
-    let entity = clients.paced(&clients.rates.entity, OPERATION, call.send()).await?;
+    let entity = clients.paced(&clients.rates.entity, OPERATION, || call.clone().send()).await?;
     let unreadable = |detail: String| AwsError {
         operation: OPERATION,
         kind: AwsErrorKind::Refused,

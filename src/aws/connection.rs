@@ -1,7 +1,7 @@
 //! The connection to the seller's account: clients built once, swapped when the role changes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -10,26 +10,30 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use tokio::sync::Notify;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::calls::{CallState, Calls};
+use super::credentials::{Cached, CredentialCache, LoadError, Origin, Outcome, Source};
+use super::refusals::Refusals;
 use super::{AwsError, AwsErrorKind, RateLimit};
 use crate::clock::Clock;
 use crate::domain::AccountId;
 
 /// Entitlements, the catalog and agreements exist here only.
 const MARKETPLACE_REGION: &str = "us-east-1";
-/// Credentials are renewed this long before they expire, so that no call meets the moment.
-const RENEW_EARLY: Duration = Duration::from_secs(5 * 60);
 const SESSION: Duration = Duration::from_secs(3_600);
+/// What was denied is tried again after this long: a permission may have been granted meanwhile.
+const DENIED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// What the clients are built from, apart from the environment.
 #[derive(Clone, Debug)]
@@ -79,8 +83,12 @@ pub struct AwsClients {
     pub(super) agreement: aws_sdk_marketplaceagreement::Client,
     pub(super) rates: Arc<Rates>,
     pub(super) calls: Arc<Calls>,
-    /// What this identity was told that it may not do.
-    refused: Mutex<BTreeSet<&'static str>>,
+    pub(super) credentials: Arc<CredentialCache>,
+    pub(super) refusals: Refusals,
+    /// Held by whoever asks AWS whether it knows us.
+    pub(super) asking: tokio::sync::Mutex<()>,
+    /// What this identity was told that it may not do, and when.
+    denied: Mutex<BTreeMap<&'static str, Instant>>,
     /// The account that these clients act in.
     pub(super) caller: Mutex<Caller>,
 }
@@ -96,39 +104,21 @@ pub(super) enum Caller {
 }
 
 impl AwsClients {
-    /// Whether AWS has told this identity that it may not use an operation.
+    /// Whether AWS has told this identity of late that it may not use an operation.
     pub fn is_refused(&self, operation: &str) -> bool {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(operation)
+        self.denied().get(operation).is_some_and(|at| at.elapsed() < DENIED_FOR)
     }
 
-    /// Notes a call that did what it should; for those who use a client of the SDK themselves.
-    pub fn succeeded(&self, operation: &'static str) {
+    /// Notes a call that did what it should.
+    pub(super) fn succeeded(&self, operation: &'static str) {
+        self.denied().remove(operation);
         self.calls.succeeded(operation);
-    }
-
-    /// Makes a call in its turn, and notes how it went.
-    pub(super) fn paced<T, E>(
-        &self,
-        rate: &RateLimit,
-        operation: &'static str,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    ) -> impl Future<Output = Result<T, AwsError>> + Send
-    where
-        T: Send,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        // The SDK's futures are large, and whoever waits for one would be as large.
-        let call = Box::pin(call);
-        async move {
-            rate.acquire().await;
-            self.noted(rate, operation, call.await)
-        }
     }
 
     /// Notes how a call went, and has its operation slow down where AWS asks for it.
     pub(super) fn noted<T, E>(
         &self,
-        rate: &RateLimit,
+        rate: Option<&RateLimit>,
         operation: &'static str,
         outcome: Result<T, SdkError<E, HttpResponse>>,
     ) -> Result<T, AwsError>
@@ -137,31 +127,35 @@ impl AwsClients {
     {
         match outcome {
             Ok(answer) => {
-                rate.speed_up();
+                if let Some(rate) = rate {
+                    rate.speed_up();
+                }
                 self.succeeded(operation);
                 Ok(answer)
             }
             Err(error) => {
-                let error = self.failed(operation, error);
-                if error.kind == AwsErrorKind::Throttled {
-                    rate.slow_down();
+                let error = AwsError::of(operation, error);
+                self.calls.failed(&error);
+                match (error.kind, rate) {
+                    (AwsErrorKind::Throttled, Some(rate)) => rate.slow_down(),
+                    (AwsErrorKind::AccessDenied, _) => {
+                        self.denied().insert(operation, Instant::now());
+                    }
+                    _ => {}
                 }
                 Err(error)
             }
         }
     }
 
-    /// Notes a call that did not, and tells its error apart.
-    pub fn failed<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> AwsError
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        let error = AwsError::of(operation, error);
-        self.calls.failed(&error);
-        if error.kind == AwsErrorKind::AccessDenied {
-            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(operation);
-        }
-        error
+    /// Forgets what was learnt with other credentials: these may be another account's, and may do other things.
+    pub(super) fn forget(&self) {
+        self.denied().clear();
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Caller::Unasked;
+    }
+
+    fn denied(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -201,6 +195,7 @@ pub struct Connection {
     base: Arc<Base>,
     current: Arc<RwLock<Arc<AwsClients>>>,
     switched: Arc<Notify>,
+    retries: Arc<watch::Sender<()>>,
 }
 
 struct Base {
@@ -213,38 +208,19 @@ struct Base {
 impl Connection {
     /// Reads AWS's standard environment and connects as this identity.
     pub async fn open(options: ConnectionOptions, identity: Identity) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        if let Some(url) = &options.sandbox_url {
-            let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
-            loader = loader.endpoint_url(url).credentials_provider(credentials);
-        }
-        let config = loader
-            .region(
-                // The instance is not asked for its region, since nobody should wait for it where there is none: the
-                // queue's address and the settings name the regions that matter.
-                RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-                    .or_else(ProfileFileRegionProvider::new())
-                    .or_else(MARKETPLACE_REGION),
-            )
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(5))
-                    // Above the longest long poll.
-                    .operation_attempt_timeout(Duration::from_secs(30))
-                    .build(),
-            )
-            .identity_cache(
-                aws_config::identity::IdentityCache::lazy().buffer_time(RENEW_EARLY).build(),
-            )
+        // Each identity's credentials are kept with its clients, and the SDK keeps none besides.
+        let config = loader(&options)
+            .no_credentials()
+            .identity_cache(aws_config::identity::IdentityCache::no_cache())
             .load()
             .await;
         let rates = Arc::new(Rates::of(&options));
         let calls = Arc::new(Calls::new(options.clock.clone()));
         let base = Base { config, options, rates, calls };
-        let clients = Arc::new(base.clients(identity).await);
+        let clients = Arc::new(base.clients(identity));
         let current = Arc::new(RwLock::new(clients));
-        Self { base: Arc::new(base), current, switched: Arc::default() }
+        let retries = Arc::default();
+        Self { base: Arc::new(base), current, switched: Arc::default(), retries }
     }
 
     /// The clients as they are now; held for one piece of work, not longer.
@@ -258,8 +234,8 @@ impl Connection {
     }
 
     /// Clients of another identity, without using them for anything yet.
-    pub async fn try_identity(&self, identity: Identity) -> AwsClients {
-        self.base.clients(identity).await
+    pub fn try_identity(&self, identity: Identity) -> AwsClients {
+        self.base.clients(identity)
     }
 
     /// Makes these the clients that everybody uses from now on.
@@ -268,29 +244,108 @@ impl Connection {
         self.switched.notify_waiters();
     }
 
+    /// Tells when AWS may take again what it refused because of who we are; for those who wait to try again.
+    pub fn retries(&self) -> watch::Receiver<()> {
+        self.retries.subscribe()
+    }
+
+    /// Has those who wait try again.
+    pub fn retry(&self) {
+        self.retries.send_replace(());
+    }
+
     /// Waits until other clients are to be used; for those who hold a call open for long.
     pub async fn switched(&self) {
         self.switched.notified().await;
     }
 }
 
-impl Base {
-    async fn clients(&self, identity: Identity) -> AwsClients {
-        let config = match &identity {
-            Identity::Environment => self.config.clone(),
-            Identity::Removed => self.with_credentials(SharedCredentialsProvider::new(Removed)),
-            Identity::Role(role) => {
-                let mut provider = AssumeRoleProvider::builder(&role.arn)
-                    .session_name("marketd")
-                    .session_length(SESSION)
-                    .configure(&self.config);
-                if let Some(id) = &role.external_id {
-                    provider = provider.external_id(id);
+/// AWS's standard environment, read anew by whoever loads it.
+fn loader(options: &ConnectionOptions) -> ConfigLoader {
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+    if let Some(url) = &options.sandbox_url {
+        let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
+        loader = loader.endpoint_url(url).credentials_provider(credentials);
+    }
+    loader
+        .region(
+            // The instance is not asked for its region, since nobody should wait for it where there is none: the
+            // queue's address and the settings name the regions that matter.
+            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                .or_else(ProfileFileRegionProvider::new())
+                .or_else(MARKETPLACE_REGION),
+        )
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(5))
+                // Above the longest long poll.
+                .operation_attempt_timeout(Duration::from_secs(30))
+                .build(),
+        )
+}
+
+/// Loads an identity's credentials: the environment's own, and those of a role on top of them.
+#[derive(Debug)]
+struct Chain {
+    identity: Identity,
+    options: ConnectionOptions,
+    config: SdkConfig,
+}
+
+impl Source for Chain {
+    fn load(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async {
+            match &self.identity {
+                Identity::Environment => self.own().await,
+                Identity::Role(role) => self.assume(role).await,
+                Identity::Removed => {
+                    Err(LoadError::of(&CredentialsError::provider_error(REMOVED), None))
                 }
-                let credentials = provider.build().await;
-                self.with_credentials(SharedCredentialsProvider::new(credentials))
             }
-        };
+        })
+    }
+}
+
+impl Chain {
+    async fn own(&self) -> Outcome {
+        let mut loader = loader(&self.options);
+        if let Some(http) = self.config.http_client() {
+            loader = loader.http_client(http);
+        }
+        let provider = loader.load().await.credentials_provider();
+        let provider = provider.ok_or_else(|| {
+            LoadError::of(&CredentialsError::not_loaded("there is no credential provider"), None)
+        })?;
+        let credentials = provider.provide_credentials().await;
+        let credentials = credentials.map_err(|error| LoadError::of(&error, None))?;
+        let origin = Origin::of(&credentials);
+        Ok((credentials, origin))
+    }
+
+    async fn assume(&self, role: &Role) -> Outcome {
+        let (own, origin) = self.own().await?;
+        let mut provider = AssumeRoleProvider::builder(&role.arn)
+            .session_name("marketd")
+            .session_length(SESSION)
+            .configure(&self.config);
+        if let Some(id) = &role.external_id {
+            provider = provider.external_id(id);
+        }
+        let session = provider.build_from_provider(own).await.provide_credentials().await;
+        let session = session.map_err(|error| LoadError::of(&error, Some(origin)))?;
+        Ok((session, Origin::role(&role.arn)))
+    }
+}
+
+impl Base {
+    fn clients(&self, identity: Identity) -> AwsClients {
+        let options = self.options.clone();
+        let chain = Chain { identity, options, config: self.config.clone() };
+        // The machine's time: that of a sandbox may be moved, and STS's sessions do not follow it.
+        let credentials = Arc::new(CredentialCache::new(Box::new(chain), Clock::system()));
+        let provider = SharedCredentialsProvider::new(Cached(Arc::clone(&credentials)));
+        let config = self.config.to_builder().credentials_provider(provider).build();
         let of_region = |region: String| config.to_builder().region(Region::new(region)).build();
         let marketplace = of_region(MARKETPLACE_REGION.into());
         let metering = of_region(self.options.metering_region.clone());
@@ -312,34 +367,18 @@ impl Base {
             agreement: aws_sdk_marketplaceagreement::Client::new(&marketplace),
             rates: Arc::clone(&self.rates),
             calls: Arc::clone(&self.calls),
-            refused: Mutex::default(),
+            credentials,
+            refusals: Refusals::default(),
+            asking: tokio::sync::Mutex::default(),
+            denied: Mutex::default(),
             caller: Mutex::default(),
         }
-    }
-
-    /// With a cache of its own, so that credentials of one identity never serve another.
-    fn with_credentials(&self, credentials: SharedCredentialsProvider) -> SdkConfig {
-        let cache = aws_config::identity::IdentityCache::lazy().buffer_time(RENEW_EARLY).build();
-        self.config.to_builder().credentials_provider(credentials).identity_cache(cache).build()
     }
 }
 
 /// What every call ends with once the integration was removed.
 pub(super) const REMOVED: &str =
     "the integration was removed; `marketd integration connect` takes it up again";
-
-/// The credentials of nobody: every call ends before it is sent, whoever makes it.
-#[derive(Debug)]
-struct Removed;
-
-impl ProvideCredentials for Removed {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::ready(Err(CredentialsError::provider_error(REMOVED)))
-    }
-}
 
 /// The region in a queue's address, as AWS writes it: `https://sqs.REGION.amazonaws.com/…`.
 fn region_of_queue(url: &str) -> Option<&str> {

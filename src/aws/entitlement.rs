@@ -67,7 +67,8 @@ pub async fn get_entitlements(
             .set_filter(filter.clone())
             .max_results(PAGE)
             .set_next_token(token.clone());
-        let page = clients.paced(&clients.rates.entitlements, OPERATION, call.send()).await?;
+        let page =
+            clients.paced(&clients.rates.entitlements, OPERATION, || call.clone().send()).await?;
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);
         }

@@ -2,10 +2,15 @@
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format::HttpDate;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use jiff::Timestamp;
 
 use super::connection::REMOVED;
+use super::credentials::{LoadError, Origin};
+use crate::clock::Clock;
 
 /// Why a call to AWS did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +35,8 @@ pub enum AwsErrorKind {
     AccessDenied,
     /// The credentials cannot be used: a person must look.
     Credentials(CredentialsTrouble),
+    /// Nothing was sent, since credentials could not be had for now: it was not done.
+    Unsent,
     /// No usable answer came. The call may have been carried out all the same: only the very same call may
     /// be made again.
     Unanswered,
@@ -62,7 +69,7 @@ impl CredentialsTrouble {
                 "there are no AWS credentials: give the process some, as any AWS tool takes them"
             }
             Self::Expired => {
-                "the AWS credentials have expired: whoever hands them out has stopped renewing them"
+                "the AWS credentials have expired, and loading them anew gave none that AWS takes"
             }
             Self::Rejected => {
                 "AWS does not take the credentials: the access key was revoked, or key and secret do not belong together"
@@ -90,6 +97,7 @@ impl AwsErrorKind {
             Self::Credentials(CredentialsTrouble::RoleRefused) => "role_refused",
             Self::Credentials(CredentialsTrouble::OtherAccount) => "other_account",
             Self::Credentials(CredentialsTrouble::Removed) => "removed",
+            Self::Unsent => "unsent",
             Self::Unanswered => "unanswered",
             Self::Refused => "refused",
         }
@@ -99,7 +107,49 @@ impl AwsErrorKind {
 impl AwsError {
     /// Whether the same call may succeed later by itself.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind, AwsErrorKind::Throttled | AwsErrorKind::Unanswered)
+        matches!(
+            self.kind,
+            AwsErrorKind::Throttled | AwsErrorKind::Unsent | AwsErrorKind::Unanswered
+        )
+    }
+
+    /// Whether AWS does not take us for who we say we are, or we have nothing to say it with. Nothing was done.
+    pub(super) const fn is_of_identity(&self) -> bool {
+        matches!(
+            self.kind,
+            AwsErrorKind::Credentials(
+                CredentialsTrouble::Missing
+                    | CredentialsTrouble::Expired
+                    | CredentialsTrouble::Rejected
+                    | CredentialsTrouble::RoleRefused
+            )
+        )
+    }
+
+    /// Tells why credentials could not be had.
+    pub(super) fn of_load(operation: &'static str, error: &LoadError) -> Self {
+        let kind = match kind_without_answer(&error.detail) {
+            AwsErrorKind::Unanswered | AwsErrorKind::Throttled => AwsErrorKind::Unsent,
+            kind => kind,
+        };
+        let message = match kind {
+            AwsErrorKind::Unsent => format!("credentials could not be had: {}", error.detail),
+            _ => advised(kind, error.detail.clone()),
+        };
+        let told = Self { operation, kind, code: None, message };
+        match kind {
+            // The role is at fault, and whoever may not assume it is in AWS's words.
+            AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused) => told,
+            _ => told.blaming(&error.origin),
+        }
+    }
+
+    /// The same with whose credentials were refused, and what whoever has to mend it can do.
+    pub(super) fn blaming(mut self, origin: &Origin) -> Self {
+        if self.is_of_identity() {
+            self.message = format!("{} ({}; {})", self.message, origin.whose, origin.remedy);
+        }
+        self
     }
 
     /// An answer that cannot be used, and so is none.
@@ -125,7 +175,11 @@ impl AwsError {
                 let said = answer.err().message().unwrap_or("no message").to_owned();
                 let status = answer.raw().status().as_u16();
                 let kind = kind_of_code(code.as_deref().unwrap_or_default(), status);
-                let message = code.as_ref().map_or(said.clone(), |code| format!("{code}: {said}"));
+                let mut message =
+                    code.as_ref().map_or(said.clone(), |code| format!("{code}: {said}"));
+                if matches!(kind, AwsErrorKind::Credentials(_)) {
+                    message += &clock_off(answer.raw());
+                }
                 (kind, code, message)
             }
             SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() => {
@@ -136,12 +190,28 @@ impl AwsError {
             SdkError::ConstructionFailure(_) => (AwsErrorKind::Refused, None, described(&error)),
             _ => (AwsErrorKind::Unanswered, None, described(&error)),
         };
-        let message = match kind {
-            AwsErrorKind::Credentials(CredentialsTrouble::Removed) => REMOVED.to_owned(),
-            AwsErrorKind::Credentials(trouble) => format!("{}: {message}", trouble.advice()),
-            _ => message,
-        };
-        Self { operation, kind, code, message }
+        Self { operation, kind, code, message: advised(kind, message) }
+    }
+}
+
+fn advised(kind: AwsErrorKind, said: String) -> String {
+    match kind {
+        AwsErrorKind::Credentials(CredentialsTrouble::Removed) => REMOVED.to_owned(),
+        AwsErrorKind::Credentials(trouble) => format!("{}: {said}", trouble.advice()),
+        _ => said,
+    }
+}
+
+/// What to say of this machine's clock, where AWS's is far from it: AWS refuses what is signed for another time.
+fn clock_off(answer: &HttpResponse) -> String {
+    let date =
+        answer.headers().get("date").and_then(|date| DateTime::from_str(date, HttpDate).ok());
+    let theirs = date.and_then(|date| Timestamp::from_second(date.secs()).ok());
+    let minutes = theirs.map_or(0, |at| at.duration_since(Clock::system().now()).as_mins());
+    match minutes {
+        4.. => format!("; this machine's clock is {minutes} minutes behind AWS's: set it"),
+        ..=-4 => format!("; this machine's clock is {} minutes ahead of AWS's: set it", -minutes),
+        _ => String::new(),
     }
 }
 
@@ -206,6 +276,8 @@ fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "InvalidSignatureException"
+        | "RequestTimeTooSkewed"
+        | "RequestInTheFuture"
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => {

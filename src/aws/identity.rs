@@ -3,6 +3,11 @@
 use std::sync::PoisonError;
 
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
+use aws_sdk_sts::operation::get_caller_identity::{
+    GetCallerIdentityError, GetCallerIdentityOutput,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,18 +28,31 @@ pub struct Check {
     pub detail: Option<String>,
 }
 
-const GET_CALLER_IDENTITY: &str = "GetCallerIdentity";
+pub(super) const GET_CALLER_IDENTITY: &str = "GetCallerIdentity";
 
 /// The account that these clients act in, asked anew.
 pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
-    let identity = clients.sts.get_caller_identity().send().await;
-    let identity = identity.map_err(|error| clients.failed(GET_CALLER_IDENTITY, error));
-    let told = identity.as_ref().ok().and_then(|identity| identity.account.clone());
-    let caller = told.map_or(Caller::Untold, |account| Caller::Known(AccountId::new(account)));
+    let send = || clients.sts.get_caller_identity().send();
+    let told = clients.call(GET_CALLER_IDENTITY, send).await;
+    remember(clients, told)
+}
+
+/// The same from an answer that was asked for with whatever the clients hold.
+pub(super) fn caller_of(
+    clients: &AwsClients,
+    answer: Result<GetCallerIdentityOutput, SdkError<GetCallerIdentityError, HttpResponse>>,
+) -> Result<String, AwsError> {
+    remember(clients, clients.noted(None, GET_CALLER_IDENTITY, answer))
+}
+
+fn remember(
+    clients: &AwsClients,
+    told: Result<GetCallerIdentityOutput, AwsError>,
+) -> Result<String, AwsError> {
+    let account = told.as_ref().ok().and_then(|identity| identity.account.clone());
+    let caller = account.map_or(Caller::Untold, |account| Caller::Known(AccountId::new(account)));
     *clients.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
-    let identity = identity?;
-    clients.succeeded(GET_CALLER_IDENTITY);
-    Ok(identity.account.unwrap_or_default())
+    Ok(told?.account.unwrap_or_default())
 }
 
 /// Sees that these clients act in the account that sells a product, where the catalog has told which. To another

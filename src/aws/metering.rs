@@ -79,10 +79,12 @@ pub async fn batch_meter_usage(
         .metering
         .batch_meter_usage()
         .set_product_code(call.product_code.clone())
-        .set_usage_records(Some(records))
-        .customize()
-        .config_override(Builder::new().region(Region::new(call.region.clone())));
-    let answer = clients.paced(&clients.rates.metering, OPERATION, request.send()).await?;
+        .set_usage_records(Some(records));
+    let send = || {
+        let region = Builder::new().region(Region::new(call.region.clone()));
+        request.clone().customize().config_override(region).send()
+    };
+    let answer = clients.paced(&clients.rates.metering, OPERATION, send).await?;
     let mut statuses = vec![RecordStatus::Unmentioned; call.records.len()];
     let mut note = |record: &UsageRecord, status: RecordStatus| {
         let place = call.records.iter().zip(&statuses).position(|(sent, status)| {

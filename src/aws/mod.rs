@@ -4,15 +4,18 @@
 //! is the exception: `intake` speaks SQS itself, since that is all it does.
 
 mod agreement;
+mod calling;
 mod calls;
 mod catalog;
 mod connection;
+mod credentials;
 mod entitlement;
 mod error;
 mod identity;
 mod metering;
 mod policies;
 mod rate;
+mod refusals;
 mod registration;
 mod template;
 
@@ -24,11 +27,11 @@ pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
 pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
-pub(crate) use error::described;
 pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
 pub use identity::{Check, UNTRIED, caller_account, check_seller, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::RateLimit;
+pub use refusals::Standing;
 pub use registration::{Asking, Registration, RegistrationError, resolve_customer_within};
 pub use template::{Format, Template};

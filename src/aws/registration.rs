@@ -108,19 +108,21 @@ async fn resolve_customer(
     rate: &RateLimit,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
-    let patience = TimeoutConfig::builder().operation_attempt_timeout(ANSWERED_WITHIN).build();
-    let answer = clients
-        .metering
-        .resolve_customer()
-        .registration_token(token.expose_secret())
-        .customize()
-        .config_override(Builder::new().timeout_config(patience))
-        .send()
-        .await;
-    if let Some(about) = answer.as_ref().err().and_then(about_token) {
-        return Err(about);
-    }
-    let resolved = clients.noted(rate, OPERATION, answer)?;
+    let call = clients.metering.resolve_customer().registration_token(token.expose_secret());
+    let send = || {
+        let call = call.clone().customize();
+        let patience = TimeoutConfig::builder().operation_attempt_timeout(ANSWERED_WITHIN).build();
+        let call = call.config_override(Builder::new().timeout_config(patience));
+        async move {
+            // What AWS says of the token is an answer, and no fault of the call.
+            let outcome = call.send().await;
+            match outcome.as_ref().err().and_then(about_token) {
+                Some(about) => Ok(Err(about)),
+                None => outcome.map(Ok),
+            }
+        }
+    };
+    let resolved = clients.in_turn(rate, OPERATION, send).await??;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,

@@ -1,5 +1,6 @@
 //! Starts the parts, supervises them and stops them in order.
 
+mod credentials;
 mod once;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
 
+use credentials::CredentialWatch;
 pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 
 /// Calls to AWS's metering under way at once; the rate is kept besides.
@@ -154,6 +156,7 @@ impl Daemon {
         if let Some(webhook) = self.webhook() {
             workers.start("webhook", webhook.run(workers.token()));
         }
+        workers.start("credentials", self.credential_watch().run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
@@ -266,6 +269,15 @@ impl Daemon {
             },
             interval: settings.interval,
             concurrency: METERING_CONCURRENCY,
+        }
+    }
+
+    fn credential_watch(&self) -> CredentialWatch {
+        CredentialWatch {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            health: self.health.clone(),
         }
     }
 

@@ -177,7 +177,7 @@ pub(super) async fn connect(
         None => external_id(&state).await?,
     };
     let role = Role { arn: body.role_arn.clone(), external_id: Some(external_id.clone()) };
-    let clients = state.aws.try_identity(Identity::Role(role)).await;
+    let clients = state.aws.try_identity(Identity::Role(role));
     let account = match caller_account(&clients).await {
         Ok(account) => account,
         Err(error) if error.is_retryable() => return Err(error.into()),
@@ -260,7 +260,7 @@ pub(super) async fn remove(
         updated_at: state.clock.now(),
     };
     state.store.save_integration(row.clone()).await?;
-    state.aws.switch(state.aws.try_identity(Identity::Removed).await);
+    state.aws.switch(state.aws.try_identity(Identity::Removed));
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
@@ -336,7 +336,7 @@ async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem>
         Some(id) if id.len() == 12 && id.bytes().all(|it| it.is_ascii_digit()) => id.clone(),
         Some(_) => return Err(Problem::bad_request("account_id is an AWS account's 12 digits")),
         None => {
-            let own = state.aws.try_identity(Identity::Environment).await;
+            let own = state.aws.try_identity(Identity::Environment);
             caller_account(&own).await.map_err(|error| {
                 let detail = format!(
                     "AWS does not say which account marketd runs in: name it as account_id (--account-id): {error}"

@@ -104,7 +104,7 @@ impl From<AwsError> for Problem {
                 "aws-unavailable",
                 format!("AWS is asked too often at the moment, try again: {detail}"),
             ),
-            AwsErrorKind::Unanswered => Self::new(
+            AwsErrorKind::Unsent | AwsErrorKind::Unanswered => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "aws-unavailable",
                 format!("AWS did not answer, try again: {detail}"),

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
     MessageSystemAttributeName,
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::incoming as read;
 use super::sns::{Arrived, Refusal, SnsDoor, SnsError};
 use super::wire::{self, Delivery};
-use crate::aws::{self, described};
+use crate::aws::{self, AwsClients};
 use crate::clock::Clock;
 use crate::domain::notification::Format;
 use crate::health::Health;
@@ -92,6 +91,8 @@ impl Intake {
         let mut batches = Batches::default();
         let mut waits = backoff();
         loop {
+            // Subscribed before the call, so that what ends its refusal meanwhile is not missed.
+            let mut takes_us = self.aws.retries();
             let polled = if let Err(error) = batches.make_room().await {
                 Err(error)
             } else {
@@ -122,6 +123,8 @@ impl Intake {
                         biased;
                         () = shutdown.cancelled() => break,
                         () = tokio::time::sleep(wait) => {}
+                        // AWS takes us again.
+                        _ = takes_us.changed() => waits = backoff(),
                     }
                 }
             }
@@ -153,24 +156,19 @@ impl Intake {
 
     async fn receive(&self, wait: Duration) -> Result<Vec<Message>, IntakeError> {
         let clients = self.aws.clients();
-        let answer = clients
+        let call = clients
             .sqs
             .receive_message()
             .queue_url(&self.queue_url)
             .max_number_of_messages(BATCH)
             .wait_time_seconds(seconds(wait))
             .visibility_timeout(seconds(self.visibility_timeout))
-            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => {
-                clients.succeeded("ReceiveMessage");
-                Ok(answer.messages.unwrap_or_default())
-            }
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
+        match clients.call("ReceiveMessage", || call.clone().send()).await {
+            Ok(answer) => Ok(answer.messages.unwrap_or_default()),
             Err(error) => Err(IntakeError::Receive {
                 queue_url: self.queue_url.clone(),
-                detail: clients.failed("ReceiveMessage", error).message,
+                detail: error.message,
             }),
         }
     }
@@ -216,7 +214,7 @@ impl Intake {
             .filter_map(|(message, it)| it.then_some(message))
             .collect();
         if !gone.is_empty() {
-            delete(&self.aws.clients().sqs, &self.queue_url, &gone).await;
+            delete(&self.aws.clients(), &self.queue_url, &gone).await;
         }
         Ok(drained)
     }
@@ -256,7 +254,7 @@ impl Intake {
             tokio::select! {
                 done = &mut work => return done,
                 () = tokio::time::sleep(half_time) => {
-                    extend(&self.aws.clients().sqs, &self.queue_url, messages, self.visibility_timeout).await;
+                    extend(&self.aws.clients(), &self.queue_url, messages, self.visibility_timeout).await;
                 }
             }
         }
@@ -357,7 +355,7 @@ fn count(recorded: Recorded) {
     add("quarantined", recorded.quarantined);
 }
 
-async fn delete(sqs: &Client, queue_url: &str, messages: &[Message]) {
+async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) {
     let entries = messages.iter().enumerate().filter_map(|(at, message)| {
         DeleteMessageBatchRequestEntry::builder()
             .id(at.to_string())
@@ -365,17 +363,14 @@ async fn delete(sqs: &Client, queue_url: &str, messages: &[Message]) {
             .build()
             .ok()
     });
-    let answer = sqs
-        .delete_message_batch()
-        .queue_url(queue_url)
-        .set_entries(Some(entries.collect()))
-        .send()
-        .await;
+    let call = clients.sqs.delete_message_batch().queue_url(queue_url);
+    let call = call.set_entries(Some(entries.collect()));
+    let answer = clients.call("DeleteMessageBatch", || call.clone().send()).await;
     // What could not be deleted comes back after its visibility timeout and is deleted as a repetition.
     let left = match answer {
         Ok(answer) => answer.failed().len(),
         Err(error) => {
-            tracing::warn!(error = described(&error), "could not delete recorded messages");
+            tracing::warn!(%error, "could not delete recorded messages");
             messages.len()
         }
     };
@@ -385,7 +380,7 @@ async fn delete(sqs: &Client, queue_url: &str, messages: &[Message]) {
     }
 }
 
-async fn extend(sqs: &Client, queue_url: &str, messages: &[Message], timeout: Duration) {
+async fn extend(clients: &AwsClients, queue_url: &str, messages: &[Message], timeout: Duration) {
     let entries = messages.iter().enumerate().filter_map(|(at, message)| {
         ChangeMessageVisibilityBatchRequestEntry::builder()
             .id(at.to_string())
@@ -394,13 +389,9 @@ async fn extend(sqs: &Client, queue_url: &str, messages: &[Message], timeout: Du
             .build()
             .ok()
     });
-    let answer = sqs
-        .change_message_visibility_batch()
-        .queue_url(queue_url)
-        .set_entries(Some(entries.collect()))
-        .send()
-        .await;
-    if let Err(error) = answer {
-        tracing::warn!(error = described(&error), "could not keep messages invisible");
+    let call = clients.sqs.change_message_visibility_batch().queue_url(queue_url);
+    let call = call.set_entries(Some(entries.collect()));
+    if let Err(error) = clients.call("ChangeMessageVisibilityBatch", || call.clone().send()).await {
+        tracing::warn!(%error, "could not keep messages invisible");
     }
 }

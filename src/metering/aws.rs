@@ -35,7 +35,8 @@ impl MeteringApi for AwsMetering {
         match error.kind {
             AwsErrorKind::Throttled => CallAnswer::Failed(Answer::Throttled),
             AwsErrorKind::Unanswered => CallAnswer::Failed(Answer::Unanswered(error.to_string())),
-            AwsErrorKind::AccessDenied | AwsErrorKind::Credentials(_) => {
+            // Nothing was sent, or AWS did not take us for who we are: no record was done.
+            AwsErrorKind::AccessDenied | AwsErrorKind::Unsent | AwsErrorKind::Credentials(_) => {
                 CallAnswer::Failed(Answer::Blocked(error.to_string()))
             }
             // The region does not offer metering: no record is at fault.

@@ -1,7 +1,6 @@
 //! Asking the Agreement API for what no event told: licences that were never heard of, ends that were missed.
 //!
-//! Where the role may not ask, events are all there is: that is shown, and not tried again until another identity is
-//! connected. A channel partner's agreements are the partner's to search, so nothing is concluded from what is missing.
+//! Where the role may not ask, events are all there is: that is shown, and tried again now and then. A channel partner's agreements are the partner's to search, so nothing is concluded from what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +16,7 @@ use crate::store::AgreementLook;
 use crate::telemetry::Masked;
 
 /// What follows from a refusal, and what ends it.
-const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) and the role is connected again, or marketd restarted, only events tell of licences";
+const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) only events tell of licences; each sweep tries again";
 
 /// What searching agreements came to.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,6 +12,7 @@ use super::fanout::Delivery;
 use super::faults::Fault;
 use super::reset::Part;
 use super::sts::RoleGrant;
+use super::trust::Demands;
 use super::{Parts, QUEUE, control};
 
 pub(super) fn router(parts: Parts) -> Router {
@@ -21,6 +22,7 @@ pub(super) fn router(parts: Parts) -> Router {
         .route("/_sandbox/calls", get(calls))
         .route("/_sandbox/calls/summary", get(call_summary))
         .route("/_sandbox/roles", get(roles).post(add_role))
+        .route("/_sandbox/trust", post(demand))
         .route("/_sandbox/queues", get(queues))
         .route("/_sandbox/delivery", get(delivery).post(set_delivery))
         .route("/_sandbox/inject", post(inject))
@@ -105,6 +107,13 @@ async fn add_role(State(parts): State<Parts>, body: String) -> Result<Json<Value
     let role: RoleGrant = parse(&body)?;
     let answer = json!({"role_arn": role.role_arn});
     parts.sts.add_role(role);
+    Ok(Json(answer))
+}
+
+async fn demand(State(parts): State<Parts>, body: String) -> Result<Json<Value>, Refusal> {
+    let demands: Demands = parse(&body)?;
+    let answer = json!(demands);
+    parts.trust.demand(demands, parts.sts.session_keys());
     Ok(Json(answer))
 }
 

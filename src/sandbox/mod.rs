@@ -18,6 +18,7 @@ mod server;
 pub mod shared;
 mod sqs;
 mod sts;
+mod trust;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use calls::CallSummary;
 pub use faults::{Fault, FaultKind};
 pub use reset::{Part, Resetting};
 pub use sts::RoleGrant;
+pub use trust::{Demands, SessionEnd};
 
 use crate::clock::Clock;
 use calls::Calls;
@@ -46,6 +48,7 @@ use reset::Company;
 use shared::SharedMarket;
 use sqs::Queues;
 use sts::Sts;
+use trust::Trust;
 
 /// The queue that everything AWS publishes comes to.
 const QUEUE: &str = "marketd";
@@ -80,6 +83,7 @@ pub(crate) struct Parts {
     calls: Calls,
     fanout: FanOut,
     company: Company,
+    trust: Trust,
 }
 
 impl Sandbox {
@@ -102,6 +106,7 @@ impl Sandbox {
             market,
             queues,
             company: Company::default(),
+            trust: Trust::new(crate::clock::Clock::system()),
         };
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -133,6 +138,11 @@ impl Sandbox {
     /// Makes a role that can be assumed.
     pub fn add_role(&self, role: RoleGrant) {
         self.parts.sts.add_role(role);
+    }
+
+    /// Demands something else of those who sign.
+    pub fn demand(&self, demands: Demands) {
+        self.parts.trust.demand(demands, self.parts.sts.session_keys());
     }
 
     /// Arms a fault.

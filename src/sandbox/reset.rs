@@ -30,6 +30,8 @@ pub enum Part {
     Roles,
     /// The sessions of roles.
     Sessions,
+    /// What is demanded of those who sign.
+    Trust,
     /// The calls that were counted.
     Calls,
     /// The daemon in the same process, with its database.
@@ -107,6 +109,9 @@ impl Parts {
         }
         if resets(Part::Roles) {
             self.sts.reset_roles();
+        }
+        if resets(Part::Trust) {
+            self.trust.reset();
         }
         if resets(Part::Sessions) {
             self.sts.reset_sessions();

@@ -6,7 +6,7 @@ use std::io;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -83,10 +83,15 @@ async fn call(
         return (StatusCode::NOT_FOUND, message).into_response();
     };
     let signer = wire::signer(&headers);
-    match read {
+    let mut response = match read {
         Ok(call) => answer(&parts, &signer, call).await,
         Err((protocol, error)) => wire::write(protocol, "Unknown", &Err(error)),
+    };
+    if let Some(date) = parts.trust.date() {
+        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        response.headers_mut().extend(HeaderValue::try_from(date).map(|it| (header::DATE, it)));
     }
+    response
 }
 
 async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
@@ -167,6 +172,7 @@ async fn perform(
     call: &Call,
     fault: Option<&Fault>,
 ) -> Result<serde_json::Value, ApiError> {
+    parts.trust.check(signer, call.target)?;
     parts.sts.allow(&signer.access_key, &call.action())?;
     match call.target {
         Target::Sqs => parts.queues.call(&call.operation, &call.input).await,

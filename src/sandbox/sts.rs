@@ -82,6 +82,11 @@ impl Sts {
         locked(&self.state).roles.insert(role.role_arn.clone(), role);
     }
 
+    /// The keys of every session that was given out.
+    pub(super) fn session_keys(&self) -> Vec<String> {
+        locked(&self.state).sessions.keys().cloned().collect()
+    }
+
     /// Whether a caller may do this. Keys that STS did not give out are the seller's own.
     pub(super) fn allow(&self, access_key: &str, action: &str) -> Result<(), ApiError> {
         let state = locked(&self.state);

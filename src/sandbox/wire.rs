@@ -59,6 +59,8 @@ impl Call {
 pub(super) struct Signer {
     pub(super) access_key: String,
     pub(super) region: String,
+    /// The time that was signed for, as `x-amz-date` has it.
+    pub(super) signed_at: String,
 }
 
 /// Reads `Credential=KEY/DATE/REGION/SERVICE/aws4_request`.
@@ -72,7 +74,8 @@ pub(super) fn signer(headers: &HeaderMap) -> Signer {
     let mut parts = scope.split('/');
     let access_key = parts.next().unwrap_or_default().to_owned();
     let region = parts.nth(1).unwrap_or("us-east-1").to_owned();
-    Signer { access_key, region }
+    let date = headers.get("x-amz-date").and_then(|value| value.to_str().ok());
+    Signer { access_key, region, signed_at: date.unwrap_or_default().to_owned() }
 }
 
 /// Reads a call; `None` if the request is not one of AWS's.

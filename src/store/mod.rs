@@ -71,6 +71,7 @@ mod topics;
 mod unlinking;
 mod usage;
 mod usage_history;
+mod waiting;
 mod writer;
 mod zero;
 

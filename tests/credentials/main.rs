@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod renewal;
 
 use marketd::sandbox::market::{Action, Order};
 use marketd::sandbox::{Fault, FaultKind, RoleGrant};

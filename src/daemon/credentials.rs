@@ -1,0 +1,114 @@
+//! How AWS takes us: watched, said, and tried again until it does.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::{AwsError, Connection, Standing};
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::store::{Store, StoreError};
+
+/// A fallback beside what is told.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// Says that AWS refuses the credentials, and has AWS asked again until it takes them.
+pub(super) struct CredentialWatch {
+    pub(super) store: Store,
+    pub(super) aws: Connection,
+    pub(super) clock: Clock,
+    pub(super) health: Health,
+}
+
+impl CredentialWatch {
+    /// Runs until told to stop.
+    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut before = Standing::default();
+        while !shutdown.is_cancelled() {
+            let clients = self.aws.clients();
+            let mut changes = clients.standing_changes();
+            changes.mark_unchanged();
+            let standing = clients.standing();
+            self.say(&before, &standing).await;
+            let now = tokio::time::Instant::now();
+            let next = standing.next.map_or(now + LONGEST_SLEEP, |next| next.max(now));
+            let whole = standing.refused.is_some();
+            before = standing;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = self.aws.switched() => {}
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(next) => {
+                    if whole {
+                        // Its outcome is how we stand next.
+                        clients.ask_again().await.ok();
+                    } else if before.next.is_some() {
+                        self.aws.retry();
+                        self.store.nudges().metering.notify_one();
+                        // Whoever tries moves the time for the next; where nobody has anything to ask, this goes on.
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what has changed, and wakes who waits for it.
+    async fn say(&self, before: &Standing, standing: &Standing) {
+        let now = self.clock.now();
+        metrics::gauge!("marketd_credentials_refused").set(if is_good(standing) {
+            0.0
+        } else {
+            1.0
+        });
+        if let Some(error) = wrong(standing) {
+            self.health.report("credentials", Err(&error.to_string()), now);
+            if is_good(before) {
+                let reason = json!({"reason": error.message, "operation": error.operation});
+                self.tell("credentials.refused", reason).await;
+            }
+        } else if !is_good(before) {
+            self.health.report("credentials", Ok(()), now);
+            self.tell("credentials.accepted", json!({})).await;
+        }
+        let freed = before.refused.is_some() && standing.refused.is_none()
+            || before.operations.len() > standing.operations.len();
+        if freed {
+            self.wake().await;
+        }
+    }
+
+    /// Has everybody try again what could not be asked meanwhile.
+    async fn wake(&self) {
+        self.aws.retry();
+        let (nudges, now) = (self.store.nudges(), self.clock.now());
+        if let Err(error) = self.store.make_all_due(now).await {
+            tracing::warn!(%error, "metering records that were held wait for their time");
+        }
+        nudges.metering.notify_one();
+        // A sweep that failed would wait for its next turn.
+        if ["entitlements", "agreements"].iter().any(|part| self.health.failing(part).is_some()) {
+            nudges.sweep.notify_one();
+        }
+        if let Err(error) = self.store.hasten_buyers(now).await {
+            tracing::warn!(%error, "buyers who were put off wait for their time");
+        }
+    }
+
+    async fn tell(&self, kind: &'static str, data: serde_json::Value) {
+        if let Err(error) = self.store.tell(kind, data, self.clock.now()).await {
+            tracing::warn!(%error, kind, "an event could not be recorded");
+        }
+    }
+}
+
+fn wrong(standing: &Standing) -> Option<&AwsError> {
+    standing.refused.as_ref().or_else(|| standing.operations.first())
+}
+
+fn is_good(standing: &Standing) -> bool {
+    wrong(standing).is_none()
+}

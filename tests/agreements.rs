@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use marketd::sandbox::RoleGrant;
-use marketd::sandbox::market::{Action, ActionOutcome, Order, Product};
+use marketd::sandbox::market::{Action, ActionOutcome, Options, Order, Product};
 use serde_json::{Value, json};
 use support::world::{World, eventually};
 
@@ -316,4 +316,49 @@ async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
     act(&world, Action::Subscribe(Order::of(product(&world, "Acme Stream").product_code)));
     eventually_held(&world, &["usage active"]).await;
     tokio::time::timeout(Duration::from_secs(60), world.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_buyer_of_two_products_uses_of_the_newer_is_sent_by_its_licence() {
+    let world = world(&[]).await;
+    let (older, newer) = (product(&world, "Acme Classic"), product(&world, "Acme Insight"));
+    let order = Order::of(&older.product_code).with("pro", 1);
+    act(&world, Action::Purchase(order.clone()));
+    eventually_held(&world, &["pro active"]).await;
+    // A sign-up for the older one tells both ids, and with these the newer one's rows are asked for.
+    let token = act(&world, Action::Register(order)).registration_token.unwrap();
+    let body = json!({"registration_token": token, "customer_id": "acme"});
+    world.post("/v1/registrations", body).await;
+    let at_once = Options { deprovision_delay: jiff::SignedDuration::ZERO, ..Options::default() };
+    world.market(|market, _| market.set_options(at_once));
+    // Nobody tells of the newer one: what AWS lists is all that is known.
+    world.sandbox().lose_notifications(true);
+    let order = Order::of(&newer.product_code).with("pro", 1);
+    act(&world, Action::Purchase(order.clone()));
+    let identifier = world.market(|market, _| market.buyer(ACCOUNT).unwrap().clone());
+    let both = json!({"aws": {"account_id": ACCOUNT, "customer_identifier": identifier.customer_identifier}});
+    world.put("/v1/customers/acme?wait=5s", both).await;
+    let held = eventually_held(&world, &["pro active", "pro active"]).await;
+    let newer_one = held.iter().find(|it| it["product_code"] == newer.product_code).unwrap();
+    assert!(newer_one["buyer"]["customer_identifier"].is_null(), "{newer_one}");
+
+    let dimension = newer.dimensions.iter().find(|it| newer.meters(&it.key)).unwrap();
+    let event = json!({"id": "e-1", "customer_id": "acme", "product_id": newer.entity_id,
+        "dimension": dimension.key, "quantity": 500});
+    let taken = world.post("/v1/usage", json!({"events": [event]})).await;
+    assert_eq!(taken["accepted"], 1, "{taken}");
+    world.sandbox().lose_notifications(false);
+    act(&world, Action::Cancel(order));
+    let record = eventually("the last hour to go out", async || {
+        let records = world.get("/v1/metering/records").await["items"].as_array()?.clone();
+        let settled = |it: &Value| it["state"] == "accepted" || it["state"] == "parked";
+        records.first().filter(|it| settled(it)).cloned()
+    })
+    .await;
+    assert_eq!(record["state"], "accepted", "{record}");
+    let by_licence = world.market(|market, _| {
+        market.ledger().honoured().iter().filter(|it| it.license_arn.is_some()).count()
+    });
+    assert_eq!(by_licence, 1);
+    world.stop().await;
 }

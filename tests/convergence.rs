@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
@@ -13,9 +13,10 @@ use marketd::domain::plan::Dimension;
 use marketd::domain::{
     DimensionKey, EntityId, Grant, GrantValue, Holder, Id, LicenseArn, PlanId, ProductCode,
 };
-use marketd::sandbox::market::Market;
+use marketd::sandbox::market::{Buyer, Market, Options, Outgoing};
 use marketd::store::{
-    CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, Store, SubscriptionFilter,
+    AwsIds, CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, ProvisionCustomer,
+    Store, SubscriptionFilter,
 };
 use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};
@@ -29,9 +30,35 @@ async fn held_by_us(store: &Store) -> Vec<String> {
     support::live(&subscriptions, Holder::value)
 }
 
+fn by_both_ids(buyer: &Buyer) -> ProvisionCustomer {
+    let aws = AwsIds {
+        account_id: Some(Id::new(&buyer.account_id)),
+        customer_identifier: Some(Id::new(&buyer.customer_identifier)),
+        license_arn: None,
+    };
+    let id = Id::new(format!("seller-{}", buyer.account_id));
+    ProvisionCustomer { id, name: None, email: None, aws, metadata: None }
+}
+
+/// What was sent, some of it twice, with rubbish in between.
+fn out_of_order(rng: &mut Rng, sent: &[Outgoing], now: Timestamp) -> Vec<Message> {
+    let mut messages: Vec<Message> =
+        sent.iter().enumerate().map(|(number, sent)| Message::of(sent, number)).collect();
+    for number in 0..RUBBISH {
+        let body = format!("{{\"rubbish\": {number}");
+        messages.push(Message { body, transport_id: format!("rubbish-{number}"), sent_at: now });
+    }
+    let repeated: Vec<Message> =
+        (0..messages.len() / 3).map(|_| rng.choice(&messages).unwrap().clone()).collect();
+    messages.extend(repeated);
+    rng.shuffle(&mut messages);
+    messages
+}
+
 async fn check(seed: u64, steps: usize) {
     let mut rng = Rng::with_seed(seed);
     let mut market = Market::with_demo_catalog(seed);
+    market.set_options(Options { names_licensed_buyers: rng.bool(), ..Options::default() });
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("marketd.db")).unwrap();
     let products: Vec<_> = market.products().cloned().collect();
@@ -56,21 +83,22 @@ async fn check(seed: u64, steps: usize) {
             sent.extend(market.take_outgoing(now));
         },
     );
-    let mut messages: Vec<Message> =
-        sent.iter().enumerate().map(|(number, sent)| Message::of(sent, number)).collect();
-    let distinct = messages.len() + RUBBISH;
-    for number in 0..RUBBISH {
-        let body = format!("{{\"rubbish\": {number}");
-        messages.push(Message { body, transport_id: format!("rubbish-{number}"), sent_at: now });
-    }
-    let repeated: Vec<Message> =
-        (0..messages.len() / 3).map(|_| rng.choice(&messages).unwrap().clone()).collect();
-    messages.extend(repeated);
-    rng.shuffle(&mut messages);
-
+    let distinct = sent.len() + RUBBISH;
+    let messages = out_of_order(&mut rng, &sent, now);
+    // The seller may come to know somebody by all of AWS's names, whatever they have bought under which.
+    let accounts: BTreeSet<&str> =
+        market.agreements().iter().map(|it| it.account_id.as_str()).collect();
+    let mut nobody_yet: Vec<Buyer> =
+        accounts.into_iter().filter_map(|it| market.buyer(it)).cloned().collect();
+    rng.shuffle(&mut nobody_yet);
     for (number, batch) in messages.chunks(10).enumerate() {
         let batch = batch.iter().map(Message::incoming).collect();
         store.record_notifications(batch, now).await.unwrap();
+        if number % 3 == 0
+            && let Some(buyer) = nobody_yet.pop()
+        {
+            store.provision_customer(by_both_ids(&buyer), now).await.unwrap();
+        }
         if number % 20 == 0 {
             look_at_everybody_due(&store, &mut market, now).await.unwrap();
         }

@@ -13,6 +13,7 @@ mod grant;
 mod hour;
 mod id;
 pub mod ledger;
+pub mod naming;
 pub mod notification;
 pub mod plan;
 mod quantity;

@@ -169,7 +169,7 @@ impl Reconciler {
             Err(error) => Err(error),
         };
         self.report(outcome.as_ref().map(drop));
-        Ok(self.store.with_legacy_names(product_code.clone(), outcome?).await?)
+        Ok(self.store.with_legacy_names(product_code.clone(), outcome?, self.clock.now()).await?)
     }
 
     fn report(&self, outcome: Result<(), &AwsError>) {
@@ -266,15 +266,17 @@ fn names(grant: &Grant, buyer: &BuyerRef) -> bool {
     }
 }
 
-/// A row that leaves out the id it was asked by belongs to it all the same: AWS selected it.
+/// A row that leaves out the id it was asked by belongs to it all the same: AWS selected it. But what a licence names
+/// is not sold by a legacy name, though AWS may find it by one: it stays the licence's.
 fn complete(grant: &mut Grant, buyer: &BuyerRef) {
     match buyer {
         BuyerRef::Account(id) => {
             grant.account_id.get_or_insert_with(|| id.clone());
         }
-        BuyerRef::CustomerIdentifier(id) => {
+        BuyerRef::CustomerIdentifier(id) if grant.license_arn.is_none() => {
             grant.customer_identifier.get_or_insert_with(|| id.clone());
         }
+        BuyerRef::CustomerIdentifier(_) => {}
         BuyerRef::License(arn) => {
             grant.license_arn.get_or_insert_with(|| arn.clone());
         }

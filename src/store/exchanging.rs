@@ -10,7 +10,7 @@ use super::customers::{canonical_in, customer_in};
 use super::events::append_event_in;
 use super::identities::join_known_in;
 use super::provisioning::{ProvisionCustomer, ProvisionError, introduce_in, provision_in};
-use super::registered_licenses::{ids_of, note_license_in};
+use super::registered_licenses::{ids_of, note_registration_in};
 use super::registrations::{RegistrationRow, registration_in};
 use super::{During, Store, StoreError};
 use crate::aws::Registration;
@@ -133,7 +133,7 @@ fn take_in(
     said: &Said,
     now: Timestamp,
 ) -> Result<Customer, ProvisionError> {
-    note_license_in(connection, told, now)?;
+    note_registration_in(connection, told, now)?;
     let aws = ids_of(told);
     let (name, email) = (said.name.clone(), said.email.clone());
     match said.customer_id.clone() {

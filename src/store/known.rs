@@ -26,16 +26,25 @@ pub(super) struct Known {
     pub(super) claimed: bool,
 }
 
+/// What a look at AWS showed of one buyer.
+pub(super) struct Shown<'a> {
+    /// The rows as AWS wrote them, which say who is who.
+    pub(super) rows: &'a [Grant],
+    /// The same with the legacy names that their sales are held by, and no others.
+    pub(super) grants: &'a [Grant],
+}
+
 /// Reads what is known, once everybody whom the answer shows to be one buyer has become one customer.
 pub(super) fn known_in(
     connection: &Connection,
     product: &Product,
     buyer: &BuyerRef,
-    grants: &[Grant],
+    shown: &Shown<'_>,
     now: Timestamp,
 ) -> Result<Known, StoreError> {
     let accounts = accounts_behind(connection, buyer)?;
-    let customers = Customers::resolve(connection, &product.code, buyer, &accounts, grants, now)?;
+    let Shown { grants, .. } = shown;
+    let customers = Customers::resolve(connection, &product.code, buyer, &accounts, shown, now)?;
     let circle = if product.terms.has_contracts() {
         // The answer is about the one name that AWS was asked by.
         Circle::of(buyer)
@@ -76,18 +85,20 @@ impl Customers {
         product_code: &ProductCode,
         buyer: &BuyerRef,
         accounts: &[AccountId],
-        grants: &[Grant],
+        shown: &Shown<'_>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let mut found = BTreeMap::new();
-        for grant in grants {
+        // AWS selected the rows by the name that it was asked by, also where it does not write it.
+        let asked_by = AwsIds::from(buyer).customer_identifier;
+        for (row, grant) in shown.rows.iter().zip(shown.grants) {
             let Some(holder) = Holder::of_grant(grant).filter(|it| !found.contains_key(it)) else {
                 continue;
             };
             let ids = AwsIds {
-                account_id: grant.account_id.clone(),
-                customer_identifier: grant.customer_identifier.clone(),
-                license_arn: grant.license_arn.clone(),
+                account_id: row.account_id.clone(),
+                customer_identifier: row.customer_identifier.clone().or_else(|| asked_by.clone()),
+                license_arn: row.license_arn.clone(),
             };
             if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
                 found.insert(holder, customer);
@@ -195,7 +206,9 @@ fn held_in(
              WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
         found.extend(select_held(connection, product, statement, account.as_str())?);
     }
-    if let Some(arn) = &circle.license {
+    let listed: BTreeSet<&LicenseArn> =
+        grants.iter().filter_map(|it| it.license_arn.as_ref()).chain(&circle.license).collect();
+    for arn in listed {
         let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
              WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";
         found.extend(select_held(connection, product, statement, arn.as_str())?);

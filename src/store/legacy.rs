@@ -6,26 +6,34 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::mark_buyer_in;
 use super::{During, Store, StoreError};
+use crate::aws::Registration;
+use crate::domain::ledger::is_licensed;
+use crate::domain::naming::Naming;
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, CustomerIdentifier, Grant, LicenseArn, ProductCode,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, Grant, LicenseArn, ProductCode,
 };
 
+/// Whether AWS named a buyer of product `?1` the legacy way, in a message or at a sign-up.
+macro_rules! told_by_name {
+    () => {
+        "(EXISTS (SELECT 1 FROM subscription_signals WHERE product_code = ?1)
+             OR EXISTS (SELECT 1 FROM buyer_signals WHERE product_code = ?1)
+             OR EXISTS (SELECT 1 FROM signed_up WHERE product_code = ?1 AND form = 'name'))"
+    };
+}
+
 impl Store {
-    /// AWS's rows with the names that it gave before the product moved to licences. A sale that we hold by name keeps
-    /// it for as long as its licence is the same: taken for another one, it would be granted and metered twice.
+    /// AWS's rows with the legacy names that their sales are held by, and without those that they are not.
     pub async fn with_legacy_names(
         &self,
         product_code: ProductCode,
-        mut grants: Vec<Grant>,
+        grants: Vec<Grant>,
+        now: Timestamp,
     ) -> Result<Vec<Grant>, StoreError> {
-        if grants.iter().all(|grant| grant.customer_identifier.is_some()) {
-            return Ok(grants);
-        }
         self.read(move |connection| {
-            for grant in grants.iter_mut().filter(|grant| grant.customer_identifier.is_none()) {
-                grant.customer_identifier = name_in(connection, &product_code, grant)?;
-            }
-            Ok(grants)
+            let licensed_from = licensed_from_in(connection, &product_code)?;
+            let naming = naming_in(connection, &product_code, licensed_from, now)?;
+            named_in(connection, &product_code, naming, &grants)
         })
         .await
     }
@@ -59,6 +67,79 @@ impl Store {
     }
 }
 
+/// In which forms AWS has named a product's buyers.
+pub(super) fn naming_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    licensed_from: Option<ClockHour>,
+    now: Timestamp,
+) -> Result<Naming, StoreError> {
+    let (by_name, by_license) = connection
+        .prepare_cached(concat!(
+            "SELECT ",
+            told_by_name!(),
+            ", EXISTS (SELECT 1 FROM licenses WHERE product_code = ?1 AND change IS NOT NULL)
+                 OR EXISTS (SELECT 1 FROM signed_up WHERE product_code = ?1 AND form = 'license')"
+        ))
+        .and_then(|mut select| {
+            select.query_row([product_code.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .during("see how AWS names a product's buyers")?;
+    let moved = is_licensed(ClockHour::of(now), licensed_from);
+    Ok(Naming { by_name, by_license, moved })
+}
+
+fn licensed_from_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+) -> Result<Option<ClockHour>, StoreError> {
+    connection
+        .prepare_cached("SELECT licensed_from_hour FROM products WHERE code = ?1")
+        .and_then(|mut select| {
+            select.query_row([product_code.as_str()], |row| row.get::<_, Option<i64>>(0)).optional()
+        })
+        .map(|found| found.flatten().map(ClockHour::from_number))
+        .during("read from when on a product is metered by licence")
+}
+
+/// These rows, each with the legacy name that its sale is held by, if by any.
+pub(super) fn named_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    naming: Naming,
+    grants: &[Grant],
+) -> Result<Vec<Grant>, StoreError> {
+    let named = grants.iter().map(|grant| {
+        // Nothing is held by name where it would not count.
+        let held =
+            if naming.is_licensed() { None } else { name_in(connection, product_code, grant)? };
+        let customer_identifier = naming.legacy_name(grant, held);
+        Ok(Grant { customer_identifier, ..grant.clone() })
+    });
+    named.collect()
+}
+
+/// Keeps in which form AWS named a buyer who signed up. Registrations are let go; how the product is sold is not.
+pub(super) fn note_sign_up_in(
+    connection: &Connection,
+    told: &Registration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let form = match (&told.customer_identifier, &told.account_id) {
+        (Some(_), _) => {
+            expect_legacy_buyers_in(connection, &told.product_code, now)?;
+            "name"
+        }
+        (None, Some(_)) => "license",
+        (None, None) => return Ok(()),
+    };
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO signed_up (product_code, form) VALUES (?1, ?2)")
+        .and_then(|mut insert| insert.execute((told.product_code.as_str(), form)))
+        .during("note how AWS named a buyer")?;
+    Ok(())
+}
+
 fn name_in(
     connection: &Connection,
     product_code: &ProductCode,
@@ -87,14 +168,12 @@ pub(super) fn has_legacy_buyers_in(
     product_code: &ProductCode,
 ) -> Result<bool, StoreError> {
     connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM subscription_signals WHERE product_code = ?1)
-                 OR EXISTS (SELECT 1 FROM buyer_signals WHERE product_code = ?1)
-                 OR EXISTS (SELECT 1 FROM registrations
-                     WHERE product_code = ?1 AND customer_identifier IS NOT NULL)
-                 OR EXISTS (SELECT 1 FROM products p JOIN subscriptions s ON s.product_id = p.id
-                     WHERE p.code = ?1 AND s.holder >= 'buyer:' AND s.holder < 'buyer;')",
-        )
+        .prepare_cached(concat!(
+            "SELECT ",
+            told_by_name!(),
+            " OR EXISTS (SELECT 1 FROM products p JOIN subscriptions s ON s.product_id = p.id
+                     WHERE p.code = ?1 AND s.holder >= 'buyer:' AND s.holder < 'buyer;')"
+        ))
         .and_then(|mut select| select.query_row([product_code.as_str()], |row| row.get(0)))
         .during("see how a product's buyers are named")
 }

@@ -10,13 +10,14 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::buyers::Unsettled;
 use super::identities::AwsIds;
-use super::known::{Customers, Known, known_in};
-use super::legacy::has_legacy_buyers_in;
+use super::known::{Customers, Known, Shown, known_in};
+use super::legacy::{has_legacy_buyers_in, named_in, naming_in};
 use super::reviving::revive_in;
 use super::settling::{Settling, settle_in, standing_in};
 use super::signals::signals_in;
 use super::subscriptions::{new_subscription_id, touched, write_change_in};
 use super::{During, Store, StoreError};
+use crate::domain::naming::Naming;
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Grant, LicenseArn,
@@ -133,7 +134,8 @@ impl Store {
                 let Some(product) = product_in(connection, &code)? else {
                     return Ok(applied);
                 };
-                let looking = Looking { product: &product, observed_at, patience, now };
+                let naming = naming_in(connection, &code, product.terms.licensed_from, now)?;
+                let looking = Looking { product: &product, naming, observed_at, patience, now };
                 for entry in entries {
                     apply_entry(connection, &looking, entry, &mut applied)?;
                 }
@@ -198,6 +200,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
 /// What all entries of a look have in common.
 struct Looking<'a> {
     product: &'a Product,
+    naming: Naming,
     observed_at: Timestamp,
     patience: Patience,
     now: Timestamp,
@@ -209,7 +212,8 @@ fn apply_entry(
     entry: &LookEntry,
     applied: &mut Applied,
 ) -> Result<(), StoreError> {
-    let Looking { product, observed_at, patience, now } = *looking;
+    let Looking { product, naming, observed_at, patience, now } = looking;
+    let (observed_at, patience, now) = (*observed_at, *patience, *now);
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
@@ -218,16 +222,19 @@ fn apply_entry(
     if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
     }
-    let grants = entry.answer.as_deref().unwrap_or_default();
+    let rows = entry.answer.as_deref();
+    let answer = rows.map(|rows| named_in(connection, &product.code, *naming, rows)).transpose()?;
+    let grants = answer.as_deref().unwrap_or_default();
+    let shown = Shown { rows: rows.unwrap_or_default(), grants };
     let Known { customers, circle, held, licenses, claimed } =
-        known_in(connection, product, &entry.buyer, grants, now)?;
+        known_in(connection, product, &entry.buyer, &shown, now)?;
     let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
     let decision = decide(&Situation {
         now,
         patience,
         product: &product.terms,
         held: &held,
-        answer: entry.answer.as_deref(),
+        answer: answer.as_deref(),
         names: &circle.identifiers,
         claimed,
         signals: &signals,

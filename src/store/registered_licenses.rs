@@ -6,13 +6,24 @@ use rusqlite::{Connection, named_params};
 
 use super::buyers::mark_buyer_in;
 use super::identities::AwsIds;
+use super::legacy::note_sign_up_in;
 use super::{During, StoreError};
 use crate::aws::Registration;
 use crate::domain::{AccountId, AgreementId, BuyerKey};
 
+/// Takes over what a sign-up told: how AWS names the product's buyers, and the licence.
+pub(super) fn note_registration_in(
+    connection: &Connection,
+    told: &Registration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    note_sign_up_in(connection, told, now)?;
+    note_license_in(connection, told, now)
+}
+
 /// Takes it over beside what events told, which goes before it, and has the buyer looked at if it is news. This is
 /// how the licence of a legacy buyer who pays as they go becomes known.
-pub(super) fn note_license_in(
+fn note_license_in(
     connection: &Connection,
     told: &Registration,
     now: Timestamp,

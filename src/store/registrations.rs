@@ -11,9 +11,8 @@ use utoipa::ToSchema;
 
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
-use super::legacy::expect_legacy_buyers_in;
 use super::page::Page;
-use super::registered_licenses::note_license_in;
+use super::registered_licenses::note_registration_in;
 use super::secrets::{Secret, secret_in};
 use super::{During, Store, StoreError};
 use crate::aws::Registration;
@@ -120,10 +119,7 @@ pub(super) fn registration_in(
 }
 
 fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, StoreError> {
-    if it.customer_identifier.is_some() {
-        expect_legacy_buyers_in(connection, &it.product_code, it.at)?;
-    }
-    note_license_in(connection, &it.told(), it.at)?;
+    note_registration_in(connection, &it.told(), it.at)?;
     let kept_since = it.at.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
     connection
         .prepare_cached("DELETE FROM registrations WHERE at_ms < ?1")

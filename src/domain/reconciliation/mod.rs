@@ -130,6 +130,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             desired.entry(holder).or_default().push(terms);
         }
     }
+    go_over(situation, &mut desired);
     let mut holders: BTreeSet<Holder> = desired.keys().cloned().collect();
     holders.extend(situation.held.iter().filter_map(|held| held.terms.holder.clone()));
 
@@ -145,6 +146,41 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
     await_provisioning(situation, &mut decision);
     decision
+}
+
+/// One licence is one sale. What AWS lists under another name than we hold it by goes over to that name: it has neither
+/// ended nor been bought again.
+fn go_over(situation: &Situation<'_>, desired: &mut BTreeMap<Holder, Vec<Terms>>) {
+    if !situation.product.has_contracts() {
+        return;
+    }
+    let mut over: Vec<(Holder, Terms)> = Vec::new();
+    for held in situation.held.iter().map(|held| &held.terms) {
+        let (Some(from), Some(license), None) = (&held.holder, &held.license_arn, held.ended_at)
+        else {
+            continue;
+        };
+        let is_of_it = |terms: &Terms| terms.license_arn.as_ref() == Some(license);
+        if desired.get(from).is_some_and(|listed| listed.iter().any(is_of_it)) {
+            continue;
+        }
+        let listed = desired.iter_mut().find(|(_, listed)| listed.iter().any(is_of_it));
+        let Some((to, listed)) = listed else { continue };
+        for terms in listed.iter_mut().filter(|it| it.dimension == held.dimension) {
+            terms.starts_at = terms.starts_at.or(held.starts_at);
+        }
+        let gone = Terms {
+            status: Status::Expired,
+            missing_since: None,
+            ended_at: Some(situation.now),
+            renewed_by: Some(to.clone()),
+            ..held.clone()
+        };
+        over.push((from.clone(), gone));
+    }
+    for (from, gone) in over {
+        desired.entry(from).or_default().push(gone);
+    }
 }
 
 /// Whether AWS lists a licence of which nobody has told where it comes from, while one that we hold has just gone

@@ -151,11 +151,11 @@ impl Market {
         let agreement = self.agreements.get(position);
         let account_matches =
             filter.accounts.as_ref().is_none_or(|it| it.contains(&agreement.account_id));
-        // Licensed buyers have no customer identifier to be found by.
-        let customer_matches = filter.customers.as_ref().is_none_or(|it| {
-            product.protocol == Protocol::Legacy
-                && it.contains(&self.buyers[&agreement.account_id].customer_identifier)
-        });
+        // A buyer who has the name from an older product is found by it, whatever else the product is sold by.
+        let customer_matches = filter
+            .customers
+            .as_ref()
+            .is_none_or(|it| it.contains(&self.buyers[&agreement.account_id].customer_identifier));
         self.agreements.has_rows(position)
             && agreement.product_code == product.product_code
             && agreement.entitled_from <= context.now
@@ -178,7 +178,7 @@ impl Market {
             "LicenseArn": agreement.license_arn,
             "Value": {"IntegerValue": quantity},
         });
-        if product.protocol == Protocol::Legacy {
+        if product.protocol == Protocol::Legacy || self.options.names_licensed_buyers {
             let buyer = &self.buyers[&agreement.account_id];
             row["CustomerIdentifier"] = buyer.customer_identifier.as_str().into();
         }

@@ -220,6 +220,8 @@ pub struct Options {
     pub bare_empty: bool,
     /// `GetEntitlements` first answers an empty page with a `NextToken`.
     pub sparse_pages: bool,
+    /// Entitlement rows of products that are sold by licence have the buyer's legacy name too.
+    pub names_licensed_buyers: bool,
     /// Entitlement rows appear this long after a purchase.
     pub provisioning_delay: SignedDuration,
     /// `License Updated` comes this long after `Purchase Agreement Created`.
@@ -239,6 +241,7 @@ impl Default for Options {
         Self {
             bare_empty: false,
             sparse_pages: false,
+            names_licensed_buyers: false,
             provisioning_delay: SignedDuration::ZERO,
             license_delay: SignedDuration::ZERO,
             deprovision_delay: SignedDuration::from_secs(31),

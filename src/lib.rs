@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod intake;
 pub mod metering;
+mod metric_families;
 pub mod reconcile;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use crate::metric_families;
 use crate::settings::{LogFormat, LogSettings};
 
 /// Why telemetry could not be set up.
@@ -56,6 +57,7 @@ pub fn start_metrics() -> Result<PrometheusHandle, TelemetryError> {
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::debug!("the metrics are set up already");
     }
+    metric_families::describe();
     Ok(handle)
 }
 

@@ -17,6 +17,7 @@ const LOCAL: &[&[&str]] = &[
     &["check-config"],
     &["doctor"],
     &["backup"],
+    &["restore"],
     &["healthcheck"],
     &["apply"],
     &["export"],
@@ -135,6 +136,8 @@ fn wrong_usage_exits_with_2() {
         &["listing", "import", "prod-1", "--plan", "no-equals-sign"],
         &["customer", "list", "--limit", "0"],
         &["backup"],
+        &["restore"],
+        &["restore", "copy.db", "--replay", "soon"],
     ];
     for arguments in rows {
         let (code, out, err) = run(&mut marketd(arguments));

@@ -116,6 +116,20 @@ async fn what_cannot_be_read_is_quarantined_and_shown() {
         metrics.contains(r#"marketd_notifications_total{outcome="quarantined"} "#),
         "{metrics}"
     );
+    let families: Vec<&str> = metrics
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split(['{', ' ']).next().unwrap())
+        .collect();
+    assert!(families.len() > 3, "{metrics}");
+    for family in families {
+        for word in ["HELP", "TYPE"] {
+            assert!(
+                metrics.contains(&format!("# {word} {family} ")),
+                "{word} of {family}: {metrics}"
+            );
+        }
+    }
     world.stop().await;
 }
 

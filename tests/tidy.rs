@@ -59,6 +59,24 @@ fn every_setting_is_in_the_default_file() {
 }
 
 #[test]
+fn every_metric_has_a_help_text() {
+    let families = fs::read_to_string("src/metric_families.rs").unwrap();
+    let mut found = 0;
+    for path in sources("src").into_iter().filter(|path| !path.ends_with("metric_families.rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for call in ["counter!(", "gauge!(", "histogram!("] {
+            for rest in text.split(call).skip(1) {
+                let name = rest.trim_start().strip_prefix('"').and_then(|it| it.split('"').next());
+                let Some(name) = name else { continue };
+                assert!(families.contains(&format!("\"{name}\"")), "{name} in {}", path.display());
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found} metrics");
+}
+
+#[test]
 fn only_the_store_knows_sqlite() {
     for path in
         sources("src").into_iter().filter(|path| !path.to_str().unwrap().contains("src/store/"))

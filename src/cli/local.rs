@@ -1,6 +1,6 @@
 //! Commands that need no running daemon: the daemon itself, and what looks after it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,7 +13,7 @@ use crate::aws::{
     Connection, ConnectionOptions, Identity, Role, caller_account, probe_permissions,
 };
 use crate::clock::Clock;
-use crate::daemon::{Daemon, OnceSummary, Surroundings};
+use crate::daemon::{Daemon, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
 use crate::settings::{self, Listen, Loaded};
 use crate::store::{IntegrationRow, Store};
@@ -63,7 +63,9 @@ impl Run {
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
-        let surroundings = Surroundings { metrics: Some(metrics), ..Surroundings::default() };
+        let purpose = if self.reconcile_once { Purpose::Pass } else { Purpose::Run };
+        let surroundings =
+            Surroundings { metrics: Some(metrics), purpose, ..Surroundings::default() };
         let daemon = Daemon::build(settings, surroundings).await?;
         if !self.reconcile_once {
             let bound = daemon.bind().await?;
@@ -123,7 +125,9 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     check_config(config, output)?;
     let settings = load(config)?.settings;
     let queue_url = settings.queue.as_ref().map(|queue| queue.url.clone());
-    let identity = identity(&settings).await;
+    let mut items = Vec::new();
+    let held = read_database(&settings, &mut items);
+    let identity = identity(&settings, held.as_ref(), &mut items).await;
     let options = ConnectionOptions {
         metering_region: settings.metering.region.clone(),
         queue_url: queue_url.clone(),
@@ -133,10 +137,12 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
         sandbox_url: None,
     };
     let clients = Connection::open(options, identity).await.clients();
-    let mut items = Vec::new();
     match caller_account(&clients).await {
         Ok(account) => {
-            let trouble = trouble_with(&settings, &account).await;
+            let trouble = match &held {
+                Some(store) => store.account_trouble(AccountId::new(&account)).await?,
+                None => None,
+            };
             let ok = trouble.is_none();
             let detail = trouble.unwrap_or_else(|| format!("account {account}"));
             items.push(json!({"action": "sts:GetCallerIdentity", "ok": ok, "detail": detail}));
@@ -157,53 +163,60 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
 }
 
 /// Whose credentials a daemon with these settings would use.
-async fn identity(settings: &settings::Settings) -> Identity {
+async fn identity(
+    settings: &settings::Settings,
+    held: Option<&Store>,
+    items: &mut Vec<serde_json::Value>,
+) -> Identity {
     if let Some(arn) = settings.integration.role_arn.clone() {
         let external_id = settings.integration.external_id.clone();
         return Identity::Role(Role { arn, external_id });
     }
-    let held = async {
-        let store = held(settings)?;
-        let row = store.integration().await.ok().flatten();
-        store.close();
-        row
+    let row = match held {
+        Some(store) => store.integration().await,
+        None => Ok(None),
     };
-    held.await.map_or(Identity::Environment, IntegrationRow::into_identity)
-}
-
-/// What is wrong with this account, by what was imported.
-async fn trouble_with(settings: &settings::Settings, account: &str) -> Option<String> {
-    let store = held(settings)?;
-    let trouble = store.account_trouble(AccountId::new(account)).await.ok().flatten();
-    store.close();
-    trouble
-}
-
-/// The database, if there is one yet.
-fn held(settings: &settings::Settings) -> Option<Store> {
-    let path = &settings.database.path;
-    path.exists().then(|| Store::open(path).ok()).flatten()
-}
-
-/// Copies the database into FILE while the daemon goes on running.
-#[derive(Debug, Args)]
-pub(super) struct Backup {
-    /// The copy; it must not exist yet.
-    file: PathBuf,
-}
-
-impl Backup {
-    pub(super) async fn execute(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let path = load(config)?.settings.database.path;
-        if !path.exists() {
-            bail!("there is no database at {}", path.display());
+    match row {
+        Ok(row) => row.map_or(Identity::Environment, IntegrationRow::into_identity),
+        Err(error) => {
+            items.push(database_item(false, &error.in_full()));
+            Identity::Environment
         }
-        if self.file.exists() {
-            bail!("{} exists already: name a new file", self.file.display());
-        }
-        let pages = crate::store::back_up(&path, &self.file).await?;
-        say(&format!("copied {} to {} ({pages} pages)", path.display(), self.file.display()))
     }
+}
+
+/// The database, if there is one yet and it can be read. Nothing in it is changed: a daemon of an older release may
+/// run on it.
+fn read_database(
+    settings: &settings::Settings,
+    items: &mut Vec<serde_json::Value>,
+) -> Option<Store> {
+    let path = &settings.database.path;
+    let opened = match path.try_exists() {
+        Ok(false) => {
+            items.push(database_item(true, &format!("none yet at {}", path.display())));
+            return None;
+        }
+        Ok(true) => Store::open_to_read(path).map_err(|error| anyhow::anyhow!(error)),
+        Err(error) => Err(error.into()),
+    };
+    match opened {
+        Ok(store) => {
+            items.push(database_item(true, &format!("{} can be read", path.display())));
+            Some(store)
+        }
+        Err(error) => {
+            let detail = format!(
+                "{error:#}: the checks below use the environment's credentials, which may not be the daemon's"
+            );
+            items.push(database_item(false, &detail));
+            None
+        }
+    }
+}
+
+fn database_item(ok: bool, detail: &str) -> serde_json::Value {
+    json!({"action": "database", "ok": ok, "detail": detail})
 }
 
 pub(super) async fn healthcheck(config: Option<&Path>) -> anyhow::Result<()> {

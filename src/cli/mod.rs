@@ -1,5 +1,6 @@
 //! The commands: one file a group, speaking to a running daemon over its HTTP API.
 
+mod backup;
 mod catalogue;
 mod client;
 #[cfg(feature = "sandbox")]
@@ -57,7 +58,8 @@ enum Command {
     CheckConfig,
     /// Checks the settings, then tries every AWS call that the daemon needs.
     Doctor,
-    Backup(local::Backup),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     /// Exits with 0 if the daemon answers; for containers without a shell.
     Healthcheck,
     /// The connection to the seller's AWS account.
@@ -162,6 +164,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::CheckConfig => local::check_config(config, output)?,
         Command::Doctor => return local::doctor(config, output).await,
         Command::Backup(backup) => backup.execute(config).await?,
+        Command::Restore(restore) => restore.execute(config, output)?,
         Command::Healthcheck => local::healthcheck(config).await?,
         Command::Integration(command) => command.execute(output).await?,
         Command::Listing(command) => command.execute(output).await?,

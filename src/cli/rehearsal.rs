@@ -175,6 +175,7 @@ impl Host {
             clock: Some(self.clock.clone()),
             metrics: Some(self.metrics.clone()),
             sandbox_url: Some(self.sandbox_url.clone()),
+            ..Surroundings::default()
         };
         let daemon = Daemon::build(self.settings.clone(), surroundings).await?;
         let bound = daemon.bind().await?;

@@ -23,7 +23,7 @@ use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, MeteringEngine};
 use crate::reconcile::Reconciler;
 use crate::settings::{Listen, Settings};
-use crate::store::{Closing, IntegrationRow, Store, StoreError};
+use crate::store::{Closing, DatabaseLock, IntegrationRow, LockError, Restored, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
@@ -39,6 +39,9 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 /// Why the daemon could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// Another daemon has the database, or a backup is being put back.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +76,18 @@ pub struct Surroundings {
     pub metrics: Option<PrometheusHandle>,
     /// A sandbox to speak to instead of AWS.
     pub sandbox_url: Option<String>,
+    /// What it is built for.
+    pub purpose: Purpose,
+}
+
+/// What a daemon is built for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run: it has the database for itself.
+    #[default]
+    Run,
+    /// For one pass, which may be made beside a daemon that runs.
+    Pass,
 }
 
 /// The daemon, built and not yet running: the database is open, nothing is bound.
@@ -83,6 +98,8 @@ pub struct Daemon {
     clock: Clock,
     health: Health,
     metrics: Option<PrometheusHandle>,
+    /// The last, so that it is given back when the database is closed.
+    _lock: DatabaseLock,
 }
 
 impl Daemon {
@@ -92,7 +109,13 @@ impl Daemon {
         surroundings: Surroundings,
     ) -> Result<Self, DaemonError> {
         let clock = surroundings.clock.unwrap_or_else(Clock::system);
-        let store = Store::open(&settings.database.path)?;
+        let path = &settings.database.path;
+        let lock = match surroundings.purpose {
+            Purpose::Run => DatabaseLock::for_daemon(path, clock.now())?,
+            Purpose::Pass => DatabaseLock::for_pass(path, clock.now())?,
+        };
+        let store = Store::open(path)?;
+        notice_copy(&store, &clock).await?;
         let identity = identity(&settings, &store, &clock).await?;
         match &identity {
             Identity::Role(role) => {
@@ -111,7 +134,7 @@ impl Daemon {
         };
         let aws = Connection::open(options, identity).await;
         let metrics = surroundings.metrics;
-        Ok(Self { settings, store, aws, clock, health: Health::default(), metrics })
+        Ok(Self { settings, store, aws, clock, health: Health::default(), metrics, _lock: lock })
     }
 
     /// The database, for those who run the daemon inside their own process.
@@ -285,6 +308,19 @@ impl Daemon {
         let settings = self.settings.webhook.clone()?;
         Some(Webhook::new(settings, self.store.clone(), self.clock.clone(), self.health.clone()))
     }
+}
+
+/// Says aloud that the database is a backup that was put back by hand.
+async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
+    if let Some(Restored { stretch, .. }) = store.settle_copy(clock.now()).await? {
+        tracing::warn!(
+            stretch.from = %stretch.from,
+            stretch.until = %stretch.until,
+            "this database is a backup that was put back by hand: AWS may know more of these hours, so their usage is \
+             billed to its own hour only; `marketd restore` says more"
+        );
+    }
+    Ok(())
 }
 
 /// The identity that was set, or was connected before.

@@ -11,6 +11,7 @@ use super::customers::canonical;
 use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
 use super::{ApiState, Problem, Problems};
 use crate::domain::ProductId;
+use crate::domain::ledger::UnknownStretch;
 use crate::store::{AttemptRow, Balance, DueHour, RecordFilter, RecordRow, Resolution};
 
 #[derive(Deserialize, IntoParams)]
@@ -113,7 +114,8 @@ pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Balanc
     let products: BTreeMap<ProductId, Balance> = state.store.metering_balance().await?;
     let total = Balance::total(products.values());
     let adds_up = products.values().all(Balance::adds_up);
-    Ok(Json(Balances { total, adds_up, products }))
+    let unknown_stretches = state.store.unknown_stretches().await?;
+    Ok(Json(Balances { total, adds_up, products, unknown_stretches }))
 }
 
 /// Where every unit is.
@@ -124,6 +126,9 @@ pub(super) struct Balances {
     /// Whether what was reported is the sum of the rest.
     adds_up: bool,
     products: BTreeMap<ProductId, Balance>,
+    /// Hours of which AWS may know more than the ledger, as after a backup was put back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_stretches: Vec<UnknownStretch>,
 }
 
 /// An hour that is not billed yet.

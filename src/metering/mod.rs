@@ -175,6 +175,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
         reason = "metrics are floats; the ledger's own sums are exact"
     )]
     async fn gauge_balance(&self) -> Result<(), StoreError> {
+        let stretches = self.store.unknown_stretches().await?.len();
+        metrics::gauge!("marketd_metering_unknown_stretches").set(stretches as f64);
         for (product, balance) in self.store.metering_balance().await? {
             let parts = [
                 ("reported", balance.reported),

@@ -154,7 +154,7 @@ pub(super) fn open_until(
 ) -> Result<Vec<Borne>, StoreError> {
     let statement = concat!(
         borne!(
-            "r.state = 'open' AND r.hour <= ?1 AND (r.hour, r.id) > (?2, ?3) AND r.holder <> ''"
+            "r.state = 'open' AND r.hour <= ?1 AND (r.hour, r.id) > (?2, ?3) AND r.holder <> '' AND r.beside = 0"
         ),
         " LIMIT ?4"
     );
@@ -167,7 +167,7 @@ pub(super) fn open_of_leavers(
     connection: &Connection,
     now: Timestamp,
 ) -> Result<Vec<Borne>, StoreError> {
-    select(connection, of_leavers!("o.state = 'open'"), leavers_since(now, 2))
+    select(connection, of_leavers!("o.state = 'open' AND o.beside = 0"), leavers_since(now, 2))
 }
 
 /// Frozen records of such subscriptions that have the deadline of their hour still.

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::assigning::assign_waiting;
 use super::bearing::{Borne, open_of_leavers, open_until};
+use super::beside::park_beside_in;
 use super::convert::millis;
 use super::deadlines::follow_endings;
 use super::freezing::freeze_all;
@@ -76,6 +77,7 @@ fn prepare(
 ) -> Result<Closed, StoreError> {
     let mut closed = Closed::default();
     assign_waiting(connection, closing, now, &mut closed)?;
+    closed.parked += park_beside_in(connection, now)?;
     if closing.zero_usage {
         open_zero_records(connection, closing, now)?;
     }

@@ -1,13 +1,15 @@
 //! Opening the database file: pragmas, migrations, and what is refused.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::StoreError;
+use super::private_files::{make_folder, make_new, shut_out_others, with_suffix};
 use super::secrets::make_secrets_in;
+use super::{During, StoreError};
 
 /// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
 /// Append only: an entry that was released is never edited or removed.
@@ -27,10 +29,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens (and creates) the database for writing and brings its schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
+    if let Some(folder) = path.parent() {
+        make_folder(folder)
             .map_err(|source| StoreError::CreateFolder { folder: folder.to_owned(), source })?;
     }
+    make_private(path)?;
     let mut connection = Connection::open(path)
         .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     prepare(&connection, path)?;
@@ -46,6 +49,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         .map_err(opened)?;
     migrate(&mut connection, path)?;
     Ok(connection)
+}
+
+/// SQLite gives what it makes beside a database the database's own mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Mode { path: path.to_owned(), source };
+    match make_new(path) {
+        Ok(_empty) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(failed(source)),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let file = with_suffix(path, suffix);
+        if file.exists() {
+            shut_out_others(&file).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a connection that can only read.
@@ -72,6 +92,36 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
              PRAGMA temp_store = MEMORY;",
         )
         .map_err(opened)
+}
+
+/// Whether a database has a table.
+pub(super) fn is_database(connection: &Connection, with: &str) -> Result<bool, StoreError> {
+    connection
+        .query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
+            [with],
+            |row| row.get(0),
+        )
+        .during("read what the database holds")
+}
+
+/// Opens a database that nobody changes by it: of this program's schema, or it says which it has.
+pub(super) fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::NewerSchema { path: path.to_owned(), found, known }),
+        Ordering::Less => Err(StoreError::OlderSchema { path: path.to_owned(), found, known }),
+    }
+}
+
+/// Brings a database that nobody else has up to date.
+pub(super) fn migrate_file(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    prepare(connection, path)?;
+    migrate(connection, path)
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

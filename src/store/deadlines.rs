@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::bearing::{frozen_of_leavers, hastened};
 use super::convert::{millis, timestamp};
 use super::events::append_event_in;
+use super::stretches::unknown_hours_in;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::ledger::{Stage, deadline, stage};
@@ -27,7 +28,8 @@ pub struct DueHour {
     pub records: i64,
     /// Their units.
     pub units: Quantity,
-    /// Why it waits, where it is not for AWS.
+    /// Why it waits, where it is not for AWS: for a `subscription`, for the `identity` of its buyer, or for `reports`
+    /// that are sent again after a backup was put back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<&'static str>,
 }
@@ -99,6 +101,7 @@ fn due_hours(
             select.query_map([], |row| due_row(row, timestamp(row.get(2)?)))?.collect()
         })
         .during("sum what is due")?;
+    let unknown = unknown_hours_in(connection)?;
     // What waits for a subscription, and what should be frozen by now and lacks a name for its buyer.
     let waiting: Vec<DueHour> = connection
         .prepare_cached(
@@ -111,7 +114,13 @@ fn due_hours(
                     let hour = ClockHour::from_number(row.get(1)?);
                     let due = due_row(row, deadline(hour, window))?;
                     let unassigned: bool = row.get(2)?;
-                    let waits_for = if unassigned { "subscription" } else { "identity" };
+                    let waits_for = if unassigned {
+                        "subscription"
+                    } else if unknown.keep_open(hour, due.deadline, now) {
+                        "reports"
+                    } else {
+                        "identity"
+                    };
                     Ok(DueHour { waits_for: Some(waits_for), ..due })
                 })?
                 .collect()

@@ -6,18 +6,22 @@ use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::bearing::Borne;
+use super::beside::{park_unknown_in, record_beside_in};
 use super::closing::{Closed, Closing, park};
 use super::convert::millis;
 use super::legacy::{has_legacy_buyers_in, is_untold_in};
-use super::putting_off::put_off_in;
+use super::putting_off::{move_to_in, put_off_in};
 use super::records::{
-    OpenRecord, carry_into, in_other_form, is_known_in_both_forms, open_record_in, tagged_in,
+    OpenRecord, Slot, carry_into, in_other_form, is_known_in_both_forms, open_record_in, slot_in,
+    tagged_in,
 };
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    MeteredBuyer, Split, WireIdentity, deadline, is_licensed, is_over, split, stamp, wire_identity,
+    MeteredBuyer, Split, UnknownHours, WireIdentity, deadline, is_licensed, is_over, split, stamp,
+    wire_identity,
 };
 use crate::domain::{
     AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
@@ -36,6 +40,7 @@ pub(super) fn freeze_all(
         write,
         closing,
         now,
+        unknown: unknown_hours_in(connection)?,
         touched: HashSet::new(),
         mixed: HashMap::new(),
         legacy: HashMap::new(),
@@ -53,6 +58,8 @@ struct Freezer<'a> {
     write: CachedStatement<'a>,
     closing: &'a Closing,
     now: Timestamp,
+    /// Of which AWS may know more than we do.
+    unknown: UnknownHours,
     /// Records that were carried into or moved since they were listed, in this very transaction.
     touched: HashSet<i64>,
     /// Which products' buyers are known in both forms.
@@ -69,7 +76,14 @@ impl Freezer<'_> {
         if !borne.leaving && !is_over(record.hour, self.now, self.closing.grace) {
             return Ok(());
         }
+        let (last, hastened) = borne.deadline(self.closing.window);
+        if !borne.leaving && self.unknown.keep_open(record.hour, last, self.now) {
+            return Ok(());
+        }
         let Some(held) = self.held(record)? else { return Ok(()) };
+        if self.unknown.hold(record.hour) && last <= self.now {
+            return self.park_unknown(record, RESTORED);
+        }
         if borne.pending {
             return self.wait_for(record, "no_subscription");
         }
@@ -104,12 +118,11 @@ impl Freezer<'_> {
                 return park(self.connection, record.id, "fraction", self.now);
             }
             if silent {
-                return self.put_off(record, self.later(record), "fraction");
+                return self.put_fraction_off(record);
             }
             self.carry_rest(record, parts, &dealt)?;
         }
         let over = borne.ended_at.map_or(self.now, |ended| ended.min(self.now));
-        let (deadline, hastened) = borne.deadline(self.closing.window);
         let outcome = Outcome {
             state: if silent { "accepted" } else { "ready" },
             reason: match (silent, parts.rest > Quantity::ZERO) {
@@ -119,7 +132,7 @@ impl Freezer<'_> {
             },
             stamp: Some(stamp(record.hour, borne.starts_at, over))
                 .filter(|stamp| *stamp != record.hour.start()),
-            deadline,
+            deadline: last,
             hastened,
         };
         self.closed.frozen += usize::from(!silent);
@@ -196,7 +209,15 @@ impl Freezer<'_> {
         dealt: &Apportioned,
     ) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), record.hour.next());
-        let target = open_record_in(self.connection, &key)?;
+        let target = if !self.unknown.hold(record.hour) || self.goes_on_in(record)? {
+            open_record_in(self.connection, &key)?
+        } else {
+            record_beside_in(
+                self.connection,
+                &record.key(record.holder.clone(), record.hour),
+                "fraction",
+            )?
+        };
         self.touched.insert(target.id);
         let rest = parts.rest.millionths();
         self.connection
@@ -208,6 +229,33 @@ impl Freezer<'_> {
         carry_into(self.connection, target.id, rest, &dealt.waits)
     }
 
+    /// Whether the next hour goes on with what is less than a unit, as it did in a ledger that was lost. Beyond the hours
+    /// that are unknown it would be billed a second time if it was billed before.
+    fn goes_on_in(&self, record: &OpenRecord) -> Result<bool, StoreError> {
+        let next = record.hour.next();
+        let key = record.key(record.holder.clone(), next);
+        let free = matches!(slot_in(self.connection, &key, next)?, Slot::Free | Slot::Open(_));
+        Ok(free && self.unknown.hold(next))
+    }
+
+    fn put_fraction_off(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
+        if !self.unknown.hold(record.hour) {
+            return self.put_off(record, self.later(record), "fraction");
+        }
+        if !self.goes_on_in(record)? {
+            return self.park_unknown(record, "fraction");
+        }
+        let key = record.key(record.holder.clone(), record.hour.next());
+        let bears = move_to_in(self.connection, record.id, &key, "fraction")?;
+        self.touched.extend([record.id, bears]);
+        Ok(())
+    }
+
+    fn park_unknown(&mut self, record: &OpenRecord, why: &'static str) -> Result<(), StoreError> {
+        self.closed.parked += 1;
+        park_unknown_in(self.connection, record.id, why, self.now)
+    }
+
     /// It waits in a later hour, as the same record or as a part of the one there.
     fn put_off(
         &mut self,
@@ -216,7 +264,7 @@ impl Freezer<'_> {
         why: &str,
     ) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
-        let bears = put_off_in(self.connection, record.id, &key, why)?;
+        let bears = put_off_in(self.connection, record, &key, why, self.now)?;
         self.touched.extend([record.id, bears]);
         Ok(())
     }

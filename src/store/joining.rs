@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::beside::park_unknown_in;
 use super::metering::record_in;
 use super::putting_off::{move_whole, put_off_in};
 use super::records::{
@@ -13,6 +14,7 @@ use super::records::{
 };
 use super::resolution::carry_forward_in;
 use super::routes::licensed_from_in;
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::{During, StoreError};
 use crate::domain::ledger::is_licensed;
 use crate::domain::{CustomerId, Holder, ProductId};
@@ -32,8 +34,8 @@ pub(super) fn join_records_in(
         match slot_in(connection, &key, record.hour)? {
             Slot::Free => {}
             Slot::Open(kept) => move_whole(connection, record.id, kept)?,
-            Slot::Taken => {
-                put_off_in(connection, record.id, &key, "hour_frozen")?;
+            Slot::Taken | Slot::Conflict => {
+                put_off_in(connection, &record, &key, "hour_frozen", now)?;
             }
         }
     }
@@ -46,7 +48,7 @@ pub(super) fn join_records_in(
         .during("move a customer's records")?;
     for record in select(connection, OPEN, into)? {
         if is_still_open(connection, &record)? {
-            join_open(connection, &record)?;
+            join_open(connection, &record, now)?;
         }
     }
     for record in select(connection, UNSENT, into)? {
@@ -59,12 +61,12 @@ pub(super) fn join_records_in(
 const WAITING: &str = concat!(
     "SELECT ",
     open_record!(),
-    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder = '' ORDER BY hour, id"
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder = '' AND beside = 0 ORDER BY hour, id"
 );
 const OPEN: &str = concat!(
     "SELECT ",
     open_record!(),
-    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder <> '' ORDER BY hour, id"
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder <> '' AND beside = 0 ORDER BY hour, id"
 );
 /// Frozen, and AWS has surely not heard of it.
 const UNSENT: &str = concat!(
@@ -96,11 +98,15 @@ fn is_still_open(connection: &Connection, record: &OpenRecord) -> Result<bool, S
 
 /// Open ones of an hour become one, in the form that usage of that hour is metered in; where one is frozen, the
 /// other goes to the next hour that is free.
-fn join_open(connection: &Connection, record: &OpenRecord) -> Result<(), StoreError> {
+fn join_open(
+    connection: &Connection,
+    record: &OpenRecord,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let rivals = rivals_of(connection, record)?;
     if rivals.iter().any(|rival| rival.state != "open") {
         let later = record.key(record.holder.clone(), record.hour.next());
-        put_off_in(connection, record.id, &later, "hour_frozen")?;
+        put_off_in(connection, record, &later, "hour_frozen", now)?;
         return Ok(());
     }
     match best_of(connection, record, &rivals)? {
@@ -121,6 +127,9 @@ fn join_unsent(
     let heard_of = rivals.iter().any(|rival| rival.tried);
     if !heard_of && best_of(connection, record, &rivals)?.is_none() {
         return Ok(());
+    }
+    if unknown_hours_in(connection)?.hold(record.hour) {
+        return park_unknown_in(connection, record.id, RESTORED, now);
     }
     let Some(row) = record_in(connection, record.id)? else { return Ok(()) };
     carry_forward_in(connection, record.id, &row, record.holder.clone(), CARRIED, now)

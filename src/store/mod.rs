@@ -10,6 +10,7 @@ mod assigning;
 mod backup;
 mod balance;
 mod bearing;
+mod beside;
 mod billing;
 mod buyers;
 mod catalogue;
@@ -37,6 +38,7 @@ mod known;
 mod legacy;
 mod licenses;
 mod licensing;
+mod lock;
 mod looks;
 mod mapping;
 mod merge;
@@ -48,6 +50,7 @@ mod page;
 mod plan_entitlements;
 mod plan_versions;
 mod plans;
+mod private_files;
 mod products;
 mod provisioning;
 mod publishing;
@@ -58,12 +61,14 @@ mod registered_licenses;
 mod registrations;
 mod report;
 mod resolution;
+mod restoring;
 mod reviving;
 mod routes;
 mod secrets;
 mod sending;
 mod settling;
 mod signals;
+mod stretches;
 mod subscriptions;
 mod syncing;
 mod taking_over;
@@ -85,7 +90,7 @@ use tokio::sync::{Notify, watch};
 pub(crate) use access::bounds;
 pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
 pub use agreements::AgreementLook;
-pub use backup::back_up;
+pub use backup::{BackupError, back_up};
 pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer, Unsettled};
 pub use catalogue::{Applying, CatalogueError};
@@ -101,6 +106,7 @@ pub use identities::AwsIds;
 pub use importing::{ImportError, ImportProduct};
 pub use integration::IntegrationRow;
 pub use licensing::{LicensingError, LicensingView, Unlicensed};
+pub use lock::{DatabaseLock, LockError};
 pub use looks::{Applied, Look, LookEntry, Refused};
 pub use mapping::{Mapped, MappingLine, RefusedLine};
 pub use metering::{AttemptRow, RecordFilter, RecordRow};
@@ -116,6 +122,7 @@ use reader::Readers;
 pub use registrations::RegistrationRow;
 pub use report::{ReportFilter, ReportRow};
 pub use resolution::{Resolution, ResolveError};
+pub use restoring::{REPLAY_TIME, RestoreError, Restored, restore};
 pub use sending::{SendableRecord, Settled};
 pub use subscriptions::SubscriptionFilter;
 pub use syncing::ProductChanges;
@@ -160,6 +167,24 @@ pub enum StoreError {
         found: i64,
         /// The newest that this program knows.
         known: i64,
+    },
+    /// The file was written by an older marketd, and is only to be read.
+    #[error("{} has schema version {found}, this marketd reads {known}: start its daemon, which brings it up to date", path.display())]
+    OlderSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this program has.
+        known: i64,
+    },
+    /// The database's file could not be kept from others.
+    #[error("could not keep {} from other users", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The writer's thread could not be started.
     #[error("could not start the store's thread")]
@@ -222,7 +247,7 @@ impl<T> During<T> for rusqlite::Result<T> {
 }
 
 /// Wake-ups for those who wait for the store to change. A wake-up says "look again", never what changed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Nudges {
     /// A buyer became due for reconciling.
     pub buyers: Notify,
@@ -253,15 +278,21 @@ impl Store {
         Ok(Self {
             writer,
             readers: Readers::open(path)?,
-            nudges: Arc::new(Nudges {
-                buyers: Notify::new(),
-                sweep: Notify::new(),
-                direct: Notify::new(),
-                metering: Notify::new(),
-                events: watch::Sender::new(0),
-            }),
+            nudges: Arc::default(),
             path: path.into(),
             thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is refused.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let readers = Readers::open(path)?;
+        Ok(Self {
+            writer: Writer::closed(),
+            readers,
+            nudges: Arc::default(),
+            path: path.into(),
+            thread: Arc::default(),
         })
     }
 
@@ -275,8 +306,11 @@ impl Store {
         &self.path
     }
 
-    /// Waits until everything handed over is on disk and stops writing; later writes are refused.
+    /// Waits until everything handed over is on disk, in the database's own file, and stops; what is asked of it later
+    /// is refused.
     pub fn close(&self) {
+        // First, since the last of what was written is folded into the file only once nobody reads it elsewhere.
+        self.readers.close();
         let thread = self.thread.lock().ok().and_then(|mut slot| slot.take());
         self.writer.close();
         if let Some(thread) = thread

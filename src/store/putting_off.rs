@@ -1,13 +1,33 @@
 //! Open records that change their hour, or become part of another one. Their events go with them.
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::records::{RecordKey, Slot, slot_in};
+use super::beside::park_unknown_in;
+use super::records::{OpenRecord, RecordKey, Slot, slot_in};
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::{During, StoreError};
 
 /// Puts an open record off to the key's hour, or to the first one after it that takes it. Returns what bears its
-/// usage then: itself, or the record that was there.
+/// usage then: itself, or the record that was there. What may have been billed before it came back with a backup does not
+/// leave its hour: it is parked.
 pub(super) fn put_off_in(
+    connection: &Connection,
+    record: &OpenRecord,
+    key: &RecordKey,
+    why: &str,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    if unknown_hours_in(connection)?.hold(record.hour) {
+        park_unknown_in(connection, record.id, RESTORED, now)?;
+        return Ok(record.id);
+    }
+    move_to_in(connection, record.id, key, why)
+}
+
+/// Moves an open record to the key's hour, or to the first one after it that takes it. Returns what bears its usage
+/// then.
+pub(super) fn move_to_in(
     connection: &Connection,
     record: i64,
     key: &RecordKey,
@@ -17,7 +37,7 @@ pub(super) fn put_off_in(
     let mut hour = key.hour;
     loop {
         match slot_in(connection, key, hour)? {
-            Slot::Taken => hour = hour.next(),
+            Slot::Taken | Slot::Conflict => hour = hour.next(),
             Slot::Open(target) => {
                 move_whole(connection, record, target)?;
                 return Ok(target);

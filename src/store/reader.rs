@@ -7,24 +7,35 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::StoreError;
-use super::connection::open_reader;
+use super::connection::{check_schema, open_reader};
 
 /// More readers than this would only wait for the same cores.
 const READERS: usize = 4;
 
 #[derive(Clone)]
 pub(super) struct Readers {
-    idle: Arc<Mutex<Vec<Connection>>>,
+    /// None once they are closed.
+    idle: Arc<Mutex<Option<Vec<Connection>>>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let connections = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = connections.first() {
+            check_schema(first, path)?;
+        }
         Ok(Self {
-            idle: Arc::new(Mutex::new(connections)),
+            idle: Arc::new(Mutex::new(Some(connections))),
             permits: Arc::new(Semaphore::new(READERS)),
         })
+    }
+
+    /// Closes those that rest; one at work is closed when it is done.
+    pub(super) fn close(&self) {
+        if let Ok(mut list) = self.idle.lock() {
+            *list = None;
+        }
     }
 
     pub(super) async fn run<T, E>(
@@ -43,10 +54,15 @@ impl Readers {
         let done = tokio::task::spawn_blocking(move || {
             // Held until the connection is back, so that whoever gets the permit next finds one.
             let _permit = permit;
-            let connection =
-                idle.lock().ok().and_then(|mut list| list.pop()).ok_or(StoreError::Closed)?;
+            let connection = idle
+                .lock()
+                .ok()
+                .and_then(|mut list| list.as_mut()?.pop())
+                .ok_or(StoreError::Closed)?;
             let outcome = work(&connection);
-            if let Ok(mut list) = idle.lock() {
+            if let Ok(mut list) = idle.lock()
+                && let Some(list) = list.as_mut()
+            {
                 list.push(connection);
             }
             outcome

@@ -2,9 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::beside::record_beside_in;
 use super::routes::Bears;
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::{During, StoreError};
 use crate::domain::allocation::{Allocation, Tags};
+use crate::domain::ledger::DUPLICATE_CONFLICT;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 
 /// What names a record.
@@ -32,13 +35,32 @@ pub(super) enum Slot {
     Open(i64),
     /// A frozen one, or one that meters the customer's hour in the other form.
     Taken,
+    /// One that AWS refused since something else than this ledger had metered the hour.
+    Conflict,
     /// Nothing.
     Free,
 }
 
 /// The open record for a key, made if there is none. An hour that is frozen is passed over for the next one
-/// that is not, and so is an hour that the customer is metered for in the other form.
+/// that is not, and so is an hour that the customer is metered for in the other form. But usage that AWS may have been
+/// told of before stays in its hour: a record beside the frozen one bears it, which a person decides on.
 pub(super) fn open_record_in(
+    connection: &Connection,
+    key: &RecordKey,
+) -> Result<Found, StoreError> {
+    let why = match slot_in(connection, key, key.hour)? {
+        Slot::Conflict => Some(DUPLICATE_CONFLICT),
+        Slot::Taken if unknown_hours_in(connection)?.hold(key.hour) => Some(RESTORED),
+        _ => None,
+    };
+    match why {
+        Some(why) => record_beside_in(connection, key, why),
+        None => later_record_in(connection, key),
+    }
+}
+
+/// The open record for a key or for the first hour after it that takes more.
+pub(super) fn later_record_in(
     connection: &Connection,
     key: &RecordKey,
 ) -> Result<Found, StoreError> {
@@ -49,7 +71,7 @@ pub(super) fn open_record_in(
             Slot::Free => {
                 return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true });
             }
-            Slot::Taken => hour = hour.next(),
+            Slot::Taken | Slot::Conflict => hour = hour.next(),
         }
     }
 }
@@ -61,14 +83,13 @@ pub(super) fn slot_in(
     hour: ClockHour,
 ) -> Result<Slot, StoreError> {
     Ok(match find_in(connection, key, hour)? {
-        Some((id, true)) => Slot::Open(id),
-        Some((_, false)) => Slot::Taken,
+        Some(slot) => slot,
         None if !in_other_form(connection, key, hour)?.is_empty() => Slot::Taken,
         None => Slot::Free,
     })
 }
 
-fn holder_text(holder: Option<&Holder>) -> String {
+pub(super) fn holder_text(holder: Option<&Holder>) -> String {
     holder.map(Holder::to_string).unwrap_or_default()
 }
 
@@ -76,38 +97,44 @@ fn find_in(
     connection: &Connection,
     key: &RecordKey,
     hour: ClockHour,
-) -> Result<Option<(i64, bool)>, StoreError> {
+) -> Result<Option<Slot>, StoreError> {
     let bears = &key.bears;
     let found = match &bears.holder {
         // A holder's hour is one record at AWS whoever the customer is by now.
         Some(holder) => connection
             .prepare_cached(
-                "SELECT id, state = 'open' FROM metering_records
-                 WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4",
+                "SELECT id, state, reason FROM metering_records
+                 WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4
+                   AND beside = 0",
             )
             .and_then(|mut select| {
                 let ids = (bears.product_id.as_str(), bears.dimension.as_str());
                 select
-                    .query_row((holder.to_string(), ids.0, ids.1, hour.number()), |row| {
-                        Ok((row.get(0)?, row.get(1)?))
-                    })
+                    .query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row)
                     .optional()
             }),
         None => connection
             .prepare_cached(
-                "SELECT id, state = 'open' FROM metering_records
-                 WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = ''",
+                "SELECT id, state, reason FROM metering_records
+                 WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = ''
+                   AND beside = 0",
             )
             .and_then(|mut select| {
                 let ids = (key.customer.as_str(), bears.product_id.as_str());
                 select
-                    .query_row((ids.0, ids.1, bears.dimension.as_str(), hour.number()), |row| {
-                        Ok((row.get(0)?, row.get(1)?))
-                    })
+                    .query_row((ids.0, ids.1, bears.dimension.as_str(), hour.number()), slot_row)
                     .optional()
             }),
     };
     found.during("find a metering record")
+}
+
+fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
+    Ok(match row.get_ref(1)?.as_str()? {
+        "open" => Slot::Open(row.get(0)?),
+        "parked" if row.get_ref(2)?.as_str_or_null()? == Some(DUPLICATE_CONFLICT) => Slot::Conflict,
+        _ => Slot::Taken,
+    })
 }
 
 /// Whether a record's holder is another than this one, where one of both is legacy.
@@ -160,7 +187,7 @@ pub(super) fn in_other_form(
         .prepare_cached(concat!(
             "SELECT id, holder, state, attempts > 0 FROM metering_records
              WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
-               AND ",
+               AND beside = 0 AND ",
             other_form!("holder", ":holder"),
             " ORDER BY id"
         ))

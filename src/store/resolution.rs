@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::convert::millis;
 use super::customers::canonical_in;
 use super::metering::{RecordRow, record_in};
-use super::records::{RecordKey, Rival, carry_into, in_other_form, open_record_in, tagged_in};
+use super::records::{RecordKey, Rival, carry_into, in_other_form, later_record_in, tagged_in};
 use super::routes::Bears;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
@@ -160,7 +160,7 @@ pub(super) fn carry_forward_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let key = key_of(connection, record, holder, ClockHour::of(now))?;
-    let target = open_record_in(connection, &key)?;
+    let target = later_record_in(connection, &key)?;
     // What was never frozen was never dealt to its tags.
     let parts = match record.frozen_at {
         Some(_) => record.allocations.clone(),

@@ -8,11 +8,13 @@ use super::closing::park;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
 use super::metering::record_in;
+use super::stretches::note_conflict_in;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::{
-    Answer, Past, Settlement, Standing, WireIdentity, deadline, retry_wait, settle,
+    Answer, DUPLICATE_CONFLICT, Past, Settlement, Standing, UnknownStretch, WireIdentity, deadline,
+    retry_wait, settle,
 };
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{
@@ -131,15 +133,28 @@ impl Store {
         answers: Vec<(i64, Answer)>,
         now: Timestamp,
     ) -> Result<Settled, StoreError> {
-        let settled = self
+        let (settled, noticed) = self
             .write(move |connection| {
                 let mut settled = Settled::default();
+                let mut noticed = Vec::new();
                 for (record, answer) in &answers {
-                    write_answer(connection, *record, answer.clone(), now, &mut settled)?;
+                    let conflict =
+                        write_answer(connection, *record, answer.clone(), now, &mut settled)?;
+                    if conflict {
+                        noticed.extend(note_conflict_in(connection, *record, now)?);
+                    }
                 }
-                Ok::<_, StoreError>(settled)
+                Ok::<_, StoreError>((settled, noticed))
             })
             .await?;
+        for UnknownStretch { from, until, .. } in noticed {
+            tracing::warn!(
+                stretch.from = %from,
+                stretch.until = %until,
+                "AWS was told of hours by something that this ledger never sent, as where an older copy of the database \
+                 was put back: late usage of these hours is parked"
+            );
+        }
         self.nudges().buyers.notify_one();
         self.nudge_events();
         Ok(settled)
@@ -308,15 +323,16 @@ fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subj
     })
 }
 
+/// Writes what an answer makes of a record; whether AWS knows of its hour what the ledger never sent.
 fn write_answer(
     connection: &Connection,
     record: i64,
     answer: Answer,
     now: Timestamp,
     settled: &mut Settled,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Some(subject) = subject_in(connection, record, now)? else {
-        return Ok(());
+        return Ok(false);
     };
     let outcome = answer.outcome();
     let settlement = settle(answer, subject.past);
@@ -331,7 +347,8 @@ fn write_answer(
                 )
                 .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
                 .during("settle a record")?;
-            tell(connection, "metering.accepted", record, now)
+            tell(connection, "metering.accepted", record, now)?;
+            Ok(false)
         }
         Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
@@ -341,13 +358,14 @@ fn write_answer(
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 mark_buyer_in(connection, &buyer, now)?;
             }
-            Ok(())
+            Ok(false)
         }
         Settlement::Held { error } => {
             settled.waiting += 1;
             give_attempt_back(connection, record)?;
             let wait = SignedDuration::from_secs(30);
-            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))
+            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))?;
+            Ok(false)
         }
         Settlement::Parked { reason, error, ask_about_buyer } => {
             settled.parked += 1;
@@ -365,7 +383,7 @@ fn write_answer(
                 };
                 mark_buyer_in(connection, &buyer, now.saturating_add(wait).unwrap_or(now))?;
             }
-            Ok(())
+            Ok(reason == DUPLICATE_CONFLICT)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! dimension, which hour is open) is looked up once for a report, and found again without making a key of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,10 +15,13 @@ use super::convert::millis;
 use super::customers::canonical_in;
 use super::records::tags_text;
 use super::routes::{Question, Route, RouteError, route_in};
+use super::stretches::unknown_hours_in;
 use super::{During, Store, StoreError};
-use crate::domain::ledger::{Placement, place};
+use crate::domain::ledger::{DUPLICATE_CONFLICT, Placement, UnknownHours, place};
 use crate::domain::usage::{Rejection, UsageEvent, UsageReceipt, UsageSubject};
-use crate::domain::{ClockHour, CustomerId, FeatureId, LicenseArn, Quantity};
+use crate::domain::{
+    ClockHour, CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity,
+};
 
 impl Store {
     /// Takes a report: each event once, whole or not at all. `Ok` means that it is on disk.
@@ -40,6 +43,10 @@ struct Report<'a> {
     connection: &'a Connection,
     window: SignedDuration,
     now: Timestamp,
+    /// Of which AWS may know more than we do.
+    unknown: UnknownHours,
+    /// What AWS refused since something else had metered it; read when late usage asks for it.
+    conflicts: Option<HashSet<Conflict>>,
     accounts: HashMap<CustomerId, Option<Rc<Account>>>,
     insert: CachedStatement<'a>,
     biller: Biller<'a>,
@@ -74,6 +81,8 @@ const INSERT: &str =
         quantity, billed, at_ms, received_at_ms, moved, tags)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
 
+/// A customer's hour of a dimension in conflict with AWS.
+type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
 /// Why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
 /// Whose an event is and the hour that it belongs to; whether that is not its own because it is late.
@@ -89,6 +98,8 @@ impl<'a> Report<'a> {
             connection,
             window,
             now,
+            unknown: unknown_hours_in(connection)?,
+            conflicts: None,
             accounts: HashMap::new(),
             insert: connection.prepare_cached(INSERT).during("append a usage event")?,
             biller: Biller::new(connection),
@@ -161,7 +172,11 @@ impl<'a> Report<'a> {
         let at = event.timestamp.unwrap_or(self.now);
         Ok(match place(at, self.now, self.window) {
             Placement::Own(hour) => Ok((account, hour, false)),
-            Placement::Late(hour) => Ok((account, hour, true)),
+            Placement::Late(hour) => {
+                let own = ClockHour::of(at);
+                let stays = self.unknown.hold(own) || self.is_in_conflict(&account, event, own)?;
+                if stays { Ok((account, own, false)) } else { Ok((account, hour, true)) }
+            }
             Placement::Future => {
                 let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
                 Err(("timestamp_in_future", detail))
@@ -173,6 +188,30 @@ impl<'a> Report<'a> {
                 Err(("invalid_timestamp", detail))
             }
         })
+    }
+
+    /// Whether AWS was told of an event's hour by something that this ledger never sent: what comes late for it may be a
+    /// part of that, and is never moved.
+    fn is_in_conflict(
+        &mut self,
+        account: &Account,
+        event: &UsageEvent,
+        own: ClockHour,
+    ) -> Result<bool, StoreError> {
+        let conflicts = match self.conflicts.take() {
+            Some(known) => known,
+            None => conflicts_in(self.connection)?,
+        };
+        let mut found = false;
+        if !conflicts.is_empty()
+            && let Ok(route) = &self.way(account, event, own)?.route
+            && let Some(bears) = &route.bears
+        {
+            let (product, dimension) = (bears.product_id.clone(), bears.dimension.clone());
+            found = conflicts.contains(&(account.id.clone(), product, dimension, own));
+        }
+        self.conflicts = Some(conflicts);
+        Ok(found)
     }
 
     /// An event that was taken before stays taken, whatever would be said of it today.
@@ -259,6 +298,25 @@ impl<'a> Report<'a> {
             .map(|rows| rows == 1)
             .during("append a usage event")
     }
+}
+
+fn conflicts_in(connection: &Connection) -> Result<HashSet<Conflict>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT customer_id, product_id, dimension, hour FROM metering_records
+             WHERE state = 'parked' AND reason = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([DUPLICATE_CONFLICT], |row| {
+                    let customer = CustomerId::new(row.get::<_, String>(0)?);
+                    let product = ProductId::new(row.get::<_, String>(1)?);
+                    let dimension = DimensionKey::new(row.get::<_, String>(2)?);
+                    Ok((customer, product, dimension, ClockHour::from_number(row.get(3)?)))
+                })?
+                .collect()
+        })
+        .during("read which hours are in conflict")
 }
 
 /// Tells a repetition from another event under the same id. The time of receipt has no part in it.

@@ -20,6 +20,8 @@ use super::connection::open_writer;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
+/// How long a stop waits for whoever reads the database.
+const FOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How soon somebody else's writes are noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
@@ -87,6 +89,12 @@ impl Writer {
             .spawn(move || write_until_closed(connection, &notepad, &queue))
             .map_err(|source| StoreError::Thread { source })?;
         Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher }, thread))
+    }
+
+    /// A writer that takes nothing.
+    pub(super) fn closed() -> Self {
+        let (jobs, _) = mpsc::sync_channel(0);
+        Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher: Watcher::default() }
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.
@@ -166,6 +174,22 @@ fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mps
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
+    fold_in(&connection);
+}
+
+/// Has everything in the database's own file, so that a copy of it is complete. Another process that reads at this
+/// moment may keep it from that; then the rest stays beside the file, and is read from there.
+fn fold_in(connection: &Connection) {
+    let folded = connection.busy_timeout(FOLD_WITHIN).and_then(|()| {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+    });
+    match folded {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the database is in use by another process: a copy of its file alone would be incomplete"
+        ),
+        Err(error) => tracing::warn!(%error, "the last writes stay beside the database's file"),
+    }
 }
 
 /// Changes when another process has written to the file, as `run --reconcile-once` beside a daemon does.

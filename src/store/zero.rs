@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::closing::{Closing, last_over};
 use super::convert::millis;
 use super::records::other_form;
+use super::stretches::unknown_hours_in;
 use super::{During, StoreError};
 use crate::domain::ClockHour;
 use crate::domain::ledger::deadline;
@@ -27,11 +28,13 @@ pub(super) fn open_zero_records(
     // Hours of a long stop that AWS does not take any more are left out.
     let window_hours = closing.window.as_hours();
     hour = hour.max(ClockHour::from_number(last.number().saturating_sub(window_hours)));
+    // A zero would lock an hour whose usage may be reported again, or conflict with what AWS has billed.
+    let unknown = unknown_hours_in(connection)?;
     if hour > last {
         return Ok(());
     }
     while hour <= last {
-        if now < deadline(hour, closing.window) {
+        if now < deadline(hour, closing.window) && !unknown.hold(hour) {
             open_zeros_of(connection, hour)?;
         }
         hour = hour.next();

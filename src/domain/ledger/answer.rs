@@ -89,6 +89,9 @@ pub enum Settlement {
 /// The reason of records that are sent again once their subscription turns out to live.
 pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
 
+/// The reason of records whose hour AWS was told of by something that the ledger never sent.
+pub const DUPLICATE_CONFLICT: &str = "duplicate_conflict";
+
 /// What `BatchMeterUsage` says of a record that it will never take. Any other refusal, as by what stands between us and
 /// AWS, says nothing of the record: it goes out again until its time is over.
 const OF_THE_RECORD: [&str; 8] = [
@@ -134,7 +137,7 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
             Settlement::Accepted { metering_record_id }
         }
         Answer::Duplicate { metering_record_id, told } => Settlement::Parked {
-            reason: "duplicate_conflict".into(),
+            reason: DUPLICATE_CONFLICT.into(),
             error: conflict(metering_record_id.as_deref(), told, past.quantity),
             ask_about_buyer: false,
         },

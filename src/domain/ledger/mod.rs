@@ -6,9 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 
 mod answer;
 mod identity;
+mod stretch;
 
-pub use answer::{Answer, NOT_SUBSCRIBED, Past, Settlement, Standing, retry_wait, settle};
+pub use answer::{
+    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, retry_wait, settle,
+};
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
+pub use stretch::{StretchCause, UnknownHours, UnknownStretch};
 
 use super::reconciliation::FINAL_HOUR;
 use super::{ClockHour, Quantity};

@@ -37,6 +37,9 @@ CREATE TABLE metering_records (
     holder TEXT NOT NULL,               -- as subscriptions.holder; '' until a subscription turns up
     dimension TEXT NOT NULL,
     hour INTEGER NOT NULL,              -- hours since 1970
+    -- 0: the record that AWS deduplicates by. Others are never sent: late usage of an hour that AWS may have been told of
+    -- by something else than this ledger, for a person to decide on
+    beside INTEGER NOT NULL DEFAULT 0,
     -- quantity + remainder = what its events bill + carried_in
     quantity INTEGER NOT NULL,
     carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from another record
@@ -64,13 +67,14 @@ CREATE TABLE metering_records (
     metering_record_id TEXT,
     settled_at_ms INTEGER,
     note TEXT,
-    UNIQUE (customer_id, product_id, dimension, hour, holder)
+    UNIQUE (customer_id, product_id, dimension, hour, holder, beside)
 ) STRICT;
 -- One record for what AWS deduplicates by, whoever the customer is by now.
-CREATE UNIQUE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour)
+CREATE UNIQUE INDEX metering_records_by_holder ON metering_records (holder, product_id, dimension, hour, beside)
     WHERE holder <> '';
 CREATE INDEX metering_records_open ON metering_records (hour, id) WHERE state = 'open';
 CREATE INDEX metering_records_waiting ON metering_records (hour, id) WHERE state = 'open' AND holder = '';
+CREATE INDEX metering_records_beside ON metering_records (id) WHERE state = 'open' AND beside > 0;
 CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE state IN ('ready', 'sending');
 CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
 CREATE INDEX metering_records_written_off ON metering_records (id) WHERE state = 'written_off';
@@ -147,4 +151,21 @@ CREATE TABLE metering_progress (
     -- how far hours without usage have been looked at
     id INTEGER PRIMARY KEY CHECK (id = 1),
     zero_through_hour INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE unknown_stretches (
+    -- hours of which AWS may know more than this ledger
+    id INTEGER PRIMARY KEY,
+    cause TEXT NOT NULL CHECK (cause IN ('restored', 'put_back', 'duplicate_record')),
+    from_hour INTEGER NOT NULL,
+    through_hour INTEGER NOT NULL,
+    replay_until_ms INTEGER,            -- until when its hours stay open for usage that is reported again
+    last_event INTEGER NOT NULL,        -- the newest of the outbox by then: the cursors right after it are those of a lost ledger
+    noticed_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE copies (
+    -- in a copy that `backup` made, when; empty in the database that is copied
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    made_at_ms INTEGER NOT NULL
 ) STRICT;

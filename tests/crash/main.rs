@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod backups;
+mod restoring;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;

@@ -1,0 +1,96 @@
+//! `marketd backup` and `marketd restore`: the database out and back in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::local::load;
+use super::output::{Output, say};
+use crate::clock::Clock;
+use crate::settings::duration;
+use crate::store::{REPLAY_TIME, Restored, back_up, restore};
+
+/// Copies the database into FILE while the daemon goes on running.
+///
+/// FILE appears once it is complete: one file, for its owner alone. `marketd restore` puts it back.
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The copy; it must not exist yet.
+    file: PathBuf,
+}
+
+impl Backup {
+    pub(super) async fn execute(self, config: Option<&Path>) -> anyhow::Result<()> {
+        let path = load(config)?.settings.database.path;
+        if !path.exists() {
+            bail!("there is no database at {}", path.display());
+        }
+        let pages = back_up(&path, &self.file, Clock::system().now()).await?;
+        say(&format!("copied {} to {} ({pages} pages)", path.display(), self.file.display()))
+    }
+}
+
+/// Puts a backup in the place of the database, which is kept under another name.
+///
+/// Stop the daemon first: beside a running one it is refused. AWS may have been told of usage that the backup does not
+/// know. So the hours from the backup's last commit until now are marked as unknown: usage from before this moment is
+/// billed to its own hour only, where AWS takes each hour once, and never moved to a later one. What AWS has already is
+/// settled; what contradicts it is parked for a person.
+///
+/// After it start the daemon, and have your application report again what it reported since the backup, with the same
+/// ids and timestamps: their hours stay open for that as long as --replay says. Do not report again what has no
+/// timestamp of its own: it would count as used now.
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup; any complete copy of a database of marketd.
+    file: PathBuf,
+    /// How long the unknown hours stay open for usage that is reported again, as 1h; 0s closes them at once.
+    #[arg(long, value_name = "DURATION", value_parser = replay_time)]
+    replay: Option<SignedDuration>,
+}
+
+fn replay_time(text: &str) -> Result<SignedDuration, String> {
+    let time = duration(text).ok_or("write it as 90s, 15m or 6h")?;
+    SignedDuration::try_from(time).map_err(|error| error.to_string())
+}
+
+impl Restore {
+    pub(super) fn execute(self, config: Option<&Path>, output: Output) -> anyhow::Result<()> {
+        let database = load(config)?.settings.database.path;
+        let replay = self.replay.unwrap_or(REPLAY_TIME);
+        let Restored { last_commit, stretch, frozen, parked, kept } =
+            restore(&self.file, &database, replay, Clock::system().now())?;
+        output.one(&json!({
+            "database": database,
+            "backup": self.file,
+            "last_commit": last_commit,
+            "kept": kept,
+            "unknown_stretch": stretch,
+            "sent_again": frozen,
+            "parked": parked,
+        }))?;
+        if output == Output::Json {
+            return Ok(());
+        }
+        say("")?;
+        say(&format!(
+            "AWS may know more than this backup of the hours from {} to {}. Usage of these hours is billed to its own hour \
+             only; what AWS has billed already is settled, what contradicts it is parked.",
+            stretch.from, stretch.until
+        ))?;
+        if let Some(until) = stretch.replay_until {
+            say(&format!(
+                "Start the daemon, and report again what was reported since the backup, with its ids and timestamps, by {until}."
+            ))?;
+        }
+        if parked > 0 {
+            say(
+                "Look at what is parked before you decide on it: it may have been decided on since the backup.",
+            )?;
+        }
+        Ok(())
+    }
+}

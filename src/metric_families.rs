@@ -1,0 +1,67 @@
+//! What `/metrics` says of each family. `tests/tidy.rs` sees to it that every metric is here.
+
+/// The kind of a family.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+use Kind::{Counter, Gauge};
+
+const FAMILIES: &[(Kind, &str, &str)] = &[
+    (Counter, "marketd_aws_calls_total", "Calls to AWS, by operation and outcome."),
+    (
+        Counter,
+        "marketd_intake_deletes_failed_total",
+        "Messages that could not be deleted from the queue; they come again.",
+    ),
+    (Counter, "marketd_intake_errors_total", "Times that the queue could not be read."),
+    (
+        Counter,
+        "marketd_metering_deadline_warnings_total",
+        "Hours that came close to the time after which AWS takes them no more, by stage.",
+    ),
+    (
+        Counter,
+        "marketd_metering_records_total",
+        "Metering records that were sent, by what AWS's answer made of them.",
+    ),
+    (
+        Gauge,
+        "marketd_metering_seconds_left",
+        "Seconds until AWS takes the most urgent hour no more; the whole window if nothing is due.",
+    ),
+    (
+        Gauge,
+        "marketd_metering_units",
+        "Units of usage by product and by where they are; reported is the sum of accepted, pending, parked and written_off.",
+    ),
+    (
+        Gauge,
+        "marketd_metering_unknown_stretches",
+        "Stretches of hours of which AWS may know more than the ledger, as after a backup was put back.",
+    ),
+    (Counter, "marketd_notifications_total", "Notifications that were taken in, by outcome."),
+    (Gauge, "marketd_part_up", "Whether the last try of a part went well."),
+    (Counter, "marketd_reconcile_failures_total", "Looks at AWS that failed; they are repeated."),
+    (Counter, "marketd_reconciled_buyers_total", "Buyers who were compared with what AWS says."),
+    (
+        Counter,
+        "marketd_registrations_refused_total",
+        "Buyers at the door who were refused, by reason.",
+    ),
+    (Counter, "marketd_sns_refused_total", "SNS messages that were not believed, by reason."),
+    (Counter, "marketd_subscription_changes_total", "Subscriptions that were created or changed."),
+    (Counter, "marketd_usage_events_total", "Usage events that were reported, by outcome."),
+];
+
+/// Describes every family to the recorder.
+pub(crate) fn describe() {
+    for (kind, name, help) in FAMILIES {
+        match kind {
+            Counter => metrics::describe_counter!(*name, *help),
+            Gauge => metrics::describe_gauge!(*name, *help),
+        }
+    }
+}

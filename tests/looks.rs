@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::notification::{
-    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification, SubscriptionAction,
-    SubscriptionNews,
+    AgreedEnd, AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification,
+    SubscriptionAction, SubscriptionNews,
 };
 use marketd::domain::plan::Dimension;
 use marketd::domain::{
@@ -417,6 +417,82 @@ async fn what_messages_say_of_a_subscription_does_not_depend_on_their_order() {
             assert_eq!(held.len(), 1);
             let found = (held[0].terms.status.as_str(), held[0].terms.starts_at);
             assert_eq!(found, (status, Some(started)), "{order:?} of {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_offer_that_fails_takes_nothing_away_whichever_is_told_first() {
+    use marketd::domain::notification::SubscriptionAction::{Fail, Success};
+    let of = |action, offer: &str| match subscription(action, None) {
+        Meaning::Subscription(news) => {
+            Meaning::Subscription(SubscriptionNews { offer_id: Some(offer.into()), ..news })
+        }
+        other => other,
+    };
+    for (failed, status) in [("offer-2", "active"), ("offer-1", "failed")] {
+        for fails_first in [false, true] {
+            let mut seller = Seller::of_usage().await;
+            let (earlier, later) = (seller.now - SignedDuration::from_mins(5), seller.now);
+            let mut news = [(of(Success, "offer-1"), earlier), (of(Fail, failed), later)];
+            if fails_first {
+                news.reverse();
+            }
+            for (meaning, at) in news {
+                seller.hear_at(meaning, at).await;
+                seller.look(&[]).await;
+            }
+            assert_eq!(seller.shown().await, [format!("- {status}")], "{failed} {fails_first}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_event_leaves_out_of_an_agreement_stays_as_another_told_it() {
+    let [start, end] =
+        ["2026-11-24T09:00:00Z", "2027-11-24T09:00:00Z"].map(|it| it.parse().unwrap());
+    let told = |starts_at, ends_at| {
+        let Meaning::Agreement(news) = renewal("a-1", "a-0") else { unreachable!() };
+        Meaning::Agreement(AgreementNews { starts_at, ends_at, ..news })
+    };
+    let news = [
+        (told(Some(start), Some(AgreedEnd::At(end))), 0),
+        (told(None, Some(AgreedEnd::At(end))), 1),
+        (told(None, None), 2),
+        (told(Some(start), None), 3),
+    ];
+    for order in orders_of(news.len()) {
+        let mut seller = Seller::of_usage().await;
+        let first = seller.now;
+        seller.hear(license("l-1", Some(ACCOUNT), LicenseChange::Updated, "a-1")).await;
+        for place in &order {
+            let (meaning, minutes) = news[*place].clone();
+            seller.hear_at(meaning, first + SignedDuration::from_mins(minutes)).await;
+        }
+        seller.look(&[]).await;
+        let terms = seller.held().await.remove(0).terms;
+        assert_eq!((terms.starts_at, terms.ends_at), (Some(start), Some(end)), "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_agreement_that_is_revised_is_not_left() {
+    for status in ["SUPERSEDED", "ROLLED_BACK", "ENDED"] {
+        for sold in ["ExternallyMetered", "Entitled"] {
+            let mut seller = Seller::of(sold).await;
+            seller.hear(license("l-1", Some(ACCOUNT), LicenseChange::Updated, "a-1")).await;
+            let listed = [granted("l-1", "basic")];
+            seller.look(&listed).await;
+            seller.pass_minutes(5);
+            let Meaning::Agreement(news) = renewal("a-1", "a-0") else { unreachable!() };
+            let ended = Some(status.into());
+            let news = AgreementNews { ended, intent: None, starts_at: None, ..news };
+            seller.hear(Meaning::Agreement(news)).await;
+            for minutes in [0, 30, 90] {
+                seller.pass_minutes(minutes);
+                seller.look(&listed).await;
+                assert_eq!(seller.shown().await, ["l-1 active"], "{status} {sold}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use jiff::Timestamp;
 use marketd::domain::Id;
-use marketd::domain::notification::{AgreementNews, LicenseNews, Meaning, Notification};
+use marketd::domain::notification::{AgreedEnd, AgreementNews, LicenseNews, Meaning, Notification};
 use marketd::intake::wire::{self, Delivery, Unreadable};
 use serde_json::{Map, Value, json};
 use support::notifications as fixtures;
@@ -77,7 +77,7 @@ fn agreement(news: &AgreementNews) -> String {
         or_none(news.entity_id.as_ref()),
         news.offer_id.as_deref().unwrap_or("-"),
         time(news.starts_at),
-        time(news.ends_at),
+        time(news.ends_at.and_then(AgreedEnd::at)),
     )
 }
 
@@ -130,7 +130,7 @@ fn every_message_is_taken_for_what_it_is() {
     odd-created-open-end: eventbridge e683e944 2026-11-24T09:40:03Z Purchase Agreement Created - Proposer: NEW agmt-4mwg1nevbokzw95eca5797ixs after - of 845735284135 on -, offer-1234567890123, 2026-11-20T14:23:22.95Z to -
     odd-detail-type-unknown: eventbridge e82bfa49 2026-11-24T09:48:03Z Purchase Agreement Paused - Manufacturer: -
     odd-ended-without-offer: eventbridge 7c9121d2 2026-11-24T09:41:03Z Purchase Agreement Ended - Proposer: ended CANCELLED agmt-4mwg1nevbokzw95eca5797ixs after - of 845735284135 on -, -, - to -
-    odd-ended-without-status: eventbridge 568f2301 2026-11-24T09:42:03Z Purchase Agreement Ended - Manufacturer: ended CANCELLED agmt-4mwg1nevbokzw95eca5797ixs after - of 845735284135 on -, -, - to -
+    odd-ended-without-status: eventbridge 568f2301 2026-11-24T09:42:03Z Purchase Agreement Ended - Manufacturer: ended ENDED agmt-4mwg1nevbokzw95eca5797ixs after - of 845735284135 on -, -, - to -
     odd-event-without-id: eventbridge sha256-4 2026-11-24T12:00:00Z License Updated - Manufacturer: Updated arn:aws:license-manager::294406891311:license:l-9d01d15f86334a8894365cd7350556fa on n0123examplexxxxxxxxxxxx1/prod-aw4fgf5tyo5w2 of 845735284135 by agmt-4mwg1nevbokzw95eca5797ixs
     odd-fields-unknown: eventbridge 6aeba3e9 2026-11-24T09:49:03Z License Updated - Manufacturer: Updated arn:aws:license-manager::294406891311:license:l-9d01d15f86334a8894365cd7350556fa on n0123examplexxxxxxxxxxxx1/prod-aw4fgf5tyo5w2 of 845735284135 by agmt-4mwg1nevbokzw95eca5797ixs
     odd-license-arn-lic: eventbridge edff8cbc 2026-11-24T09:44:03Z License Deprovisioned - Manufacturer: Deprovisioned arn:aws:license-manager:us-east-1:123456789012:license/lic-0123456789abcdef on n0123examplexxxxxxxxxxxx1/prod-aw4fgf5tyo5w2 of 845735284135 by agmt-4mwg1nevbokzw95eca5797ixs

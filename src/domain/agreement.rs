@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::notification::is_over;
 use super::{AccountId, AgreementId, LicenseArn};
 
 /// An agreement as a search shows it.
@@ -31,6 +32,11 @@ impl SeenAgreement {
     /// Whether it is in force, or will be.
     pub fn is_active(&self) -> bool {
         self.status == "ACTIVE"
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&self) -> Option<&str> {
+        Some(self.status.as_str()).filter(|status| is_over(status))
     }
 }
 

@@ -180,14 +180,69 @@ pub struct AgreementNews {
     pub offer_id: Option<String>,
     /// The agreement that this one continues.
     pub previous_agreement_id: Option<AgreementId>,
-    /// When it starts.
+    /// When it starts, if the event says.
     pub starts_at: Option<Timestamp>,
-    /// When it ends; none for an open end.
-    pub ends_at: Option<Timestamp>,
+    /// When it ends, if the event says.
+    pub ends_at: Option<AgreedEnd>,
 }
+
+/// The end that an agreement has. One that is not told is another thing than one that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgreedEnd {
+    /// At this time.
+    At(Timestamp),
+    /// None: it lasts until somebody ends it.
+    Open,
+}
+
+impl AgreedEnd {
+    /// The time, if it has one.
+    pub const fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::At(time) => Some(time),
+            Self::Open => None,
+        }
+    }
+}
+
+/// The word for an end of which no status was told.
+pub const END_UNSAID: &str = "ENDED";
 
 /// Whether an agreement that ended with this status is a customer leaving. A renewed or replaced one
 /// goes on under another agreement.
 pub fn is_departure(ended_status: &str) -> bool {
-    !matches!(ended_status, "RENEWED" | "REPLACED" | "SUPERSEDED")
+    matches!(ended_status, "CANCELLED" | "EXPIRED" | "TERMINATED" | "ARCHIVED")
+}
+
+/// Whether a status says that the agreement is over. One that was rolled back or superseded is a revision of an
+/// agreement that is in force by another; of a word that is missing or new nothing is concluded: what AWS says of the
+/// licence decides.
+pub fn is_over(status: &str) -> bool {
+    is_departure(status) || matches!(status, "RENEWED" | "REPLACED")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_word_that_says_so_is_a_buyer_leaving() {
+        // (AWS's word, whether the agreement is over, whether the buyer leaves)
+        let rows = [
+            ("ACTIVE", false, false),
+            ("ARCHIVED", true, true),
+            ("CANCELLED", true, true),
+            ("EXPIRED", true, true),
+            ("RENEWED", true, false),
+            ("REPLACED", true, false),
+            ("ROLLED_BACK", false, false),
+            ("SUPERSEDED", false, false),
+            ("TERMINATED", true, true),
+            (END_UNSAID, false, false),
+            ("A_WORD_OF_LATER_YEARS", false, false),
+        ];
+        for (word, over, leaves) in rows {
+            assert_eq!((is_over(word), is_departure(word)), (over, leaves), "{word}");
+        }
+    }
 }

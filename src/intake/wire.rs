@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::domain::notification::{
-    AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification, SubscriptionAction,
-    SubscriptionNews, TopicNews,
+    AgreedEnd, AgreementNews, END_UNSAID, Format, LicenseChange, LicenseNews, Meaning,
+    Notification, SubscriptionAction, SubscriptionNews, TopicNews,
 };
-use crate::domain::{CustomerIdentifier, Id, ProductCode, fingerprint};
+use crate::domain::{AgreementId, CustomerIdentifier, Id, ProductCode, fingerprint};
 
 /// The source of every agreement and licence event.
 const AGREEMENT_SOURCE: &str = "aws.agreement-marketplace";
@@ -208,12 +208,12 @@ fn event(document: &Object, delivery: Delivery<'_>) -> Result<Notification, Stri
         // The suffix tells the seller's role in the sale, which changes nothing for us.
         let subject = kind.split(" - ").next().unwrap_or(kind).trim();
         match subject {
-            "License Updated" => license(detail, LicenseChange::Updated)?,
-            "License Deprovisioned" => license(detail, LicenseChange::Deprovisioned)?,
+            "License Updated" => license(document, detail, LicenseChange::Updated)?,
+            "License Deprovisioned" => license(document, detail, LicenseChange::Deprovisioned)?,
             "Purchase Agreement Created" | "Purchase Agreement Amended" => {
-                agreement(detail, false)?
+                agreement(document, detail, false)?
             }
-            "Purchase Agreement Ended" => agreement(detail, true)?,
+            "Purchase Agreement Ended" => agreement(document, detail, true)?,
             _ => Meaning::Informational,
         }
     } else {
@@ -229,7 +229,16 @@ fn event(document: &Object, delivery: Delivery<'_>) -> Result<Notification, Stri
     })
 }
 
-fn license(detail: &Object, change: LicenseChange) -> Result<Meaning, String> {
+/// The agreement that an event is about: its resource, should the detail leave it out.
+fn agreement_of(event: &Object, detail: &Object) -> Option<AgreementId> {
+    id(part(detail, "agreement"), &["id"]).or_else(|| {
+        let resources = event.get("resources")?.as_array()?.iter().filter_map(Value::as_str);
+        let mut named = resources.filter_map(|arn| Some(arn.trim().rsplit_once(":agreement:")?.1));
+        named.next().and_then(Id::from_trimmed)
+    })
+}
+
+fn license(event: &Object, detail: &Object, change: LicenseChange) -> Result<Meaning, String> {
     let license_arn = id(part(detail, "license"), &["arn"])
         .ok_or("the licence event names no licence (detail.license.arn)")?;
     let product = part(detail, "product");
@@ -244,27 +253,27 @@ fn license(detail: &Object, change: LicenseChange) -> Result<Meaning, String> {
         product_code,
         entity_id,
         account_id: id(part(detail, "acceptor"), &["accountId"]),
-        agreement_id: id(part(detail, "agreement"), &["id"]),
+        agreement_id: agreement_of(event, detail),
     }))
 }
 
-fn agreement(detail: &Object, ended: bool) -> Result<Meaning, String> {
+fn agreement(event: &Object, detail: &Object, ended: bool) -> Result<Meaning, String> {
     let agreement = part(detail, "agreement");
-    let agreement_id = id(agreement, &["id"])
+    let agreement_id = agreement_of(event, detail)
         .ok_or("the agreement event names no agreement (detail.agreement.id)")?;
     let field = |keys: &[&str]| agreement.and_then(|part| text(part, keys)).map(str::to_owned);
     let moment = |keys: &[&str]| agreement.and_then(|part| time(part, keys));
     let open = |end: &Timestamp| end.to_zoned(jiff::tz::TimeZone::UTC).year() >= OPEN_END_YEAR;
     Ok(Meaning::Agreement(AgreementNews {
         agreement_id,
-        // An end without a status is still an end, and not one of those that go on elsewhere.
-        ended: ended.then(|| field(&["status"]).unwrap_or_else(|| "CANCELLED".into())),
+        ended: ended.then(|| field(&["status"]).unwrap_or_else(|| END_UNSAID.into())),
         intent: field(&["intent"]),
         account_id: id(part(detail, "acceptor"), &["accountId"]),
         entity_id: id(part(detail, "product"), &["id"]),
         offer_id: part(detail, "offer").and_then(|offer| text(offer, &["id"])).map(str::to_owned),
         previous_agreement_id: id(agreement, &["previousAgreementId"]),
         starts_at: moment(&["startTime"]),
-        ends_at: moment(&["endTime"]).filter(|end| !open(end)),
+        ends_at: moment(&["endTime"])
+            .map(|end| if open(&end) { AgreedEnd::Open } else { AgreedEnd::At(end) }),
     }))
 }

@@ -12,7 +12,7 @@ use super::convert::millis;
 use super::licenses::{license_facts_in, write_agreement};
 use super::{During, Store, StoreError};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
-use crate::domain::notification::AgreementNews;
+use crate::domain::notification::{AgreedEnd, AgreementNews};
 use crate::domain::reconciliation::LicenseFacts;
 use crate::domain::{
     AccountId, AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode,
@@ -224,7 +224,7 @@ fn take_over_agreement(
         })
         .during("read what is known of an agreement")?;
     // An end that an event told keeps that event's time, which dates it best.
-    let ended = (!agreement.is_active()).then(|| agreement.status.clone());
+    let ended = agreement.ended().map(str::to_owned);
     let end_known = held.as_ref().is_some_and(|(_, ended, _)| ended.is_some());
     let current = held.as_ref().is_some_and(|(told, _, initial)| {
         told.is_some_and(|told| told >= millis(updated_at))
@@ -243,7 +243,7 @@ fn take_over_agreement(
         offer_id: agreement.offer_id.clone(),
         previous_agreement_id: None,
         starts_at: agreement.starts_at,
-        ends_at: agreement.ends_at,
+        ends_at: Some(agreement.ends_at.map_or(AgreedEnd::Open, AgreedEnd::At)),
     };
     let over =
         agreement.ends_at.filter(|end| *end <= observed_at && agreement.status != "CANCELLED");
@@ -272,8 +272,10 @@ fn take_over_license(
     let held = license_facts_in(connection, arn)?;
     let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());
     // Of several agreements that a licence has stood on, the last to begin counts.
+    // One whose beginning is not known is none of the later ones, nor of the earlier.
     let newer = on.is_none_or(|on| {
-        on.agreement_id != agreement.agreement_id && on.starts_at < agreement.starts_at
+        let begins = on.starts_at.zip(agreement.starts_at);
+        on.agreement_id != agreement.agreement_id && begins.is_some_and(|(on, it)| on < it)
     });
     let state = look.states.get(arn).copied().filter(|state| {
         !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, look.observed_at))

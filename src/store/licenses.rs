@@ -9,12 +9,29 @@ use super::circle::Circle;
 use super::convert::{millis, optional_timestamp};
 use super::{During, StoreError};
 use crate::domain::agreement::LicenseState;
-use crate::domain::notification::{AgreementNews, LicenseChange, LicenseNews};
+use crate::domain::notification::{AgreedEnd, AgreementNews, LicenseChange, LicenseNews, is_over};
 use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
 use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
 
 /// How far a chain of agreements is followed back.
 const CHAIN_MAX: usize = 20;
+
+/// The account that a licence is told to be, if not by its own event then by its agreement's.
+pub(super) fn account_behind(
+    connection: &Connection,
+    news: &LicenseNews,
+) -> Result<Option<AccountId>, StoreError> {
+    let (Some(agreement), None) = (&news.agreement_id, &news.account_id) else {
+        return Ok(news.account_id.clone());
+    };
+    connection
+        .prepare_cached("SELECT account_id FROM agreements WHERE agreement_id = ?1")
+        .and_then(|mut select| {
+            select.query_row([agreement.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
+        })
+        .map(|found| found.flatten().map(AccountId::new))
+        .during("find the buyer of a licence's agreement")
+}
 
 pub(super) fn write_license(
     connection: &Connection,
@@ -22,6 +39,7 @@ pub(super) fn write_license(
     product_code: &ProductCode,
     at: Timestamp,
 ) -> Result<(), StoreError> {
+    let account_id = account_behind(connection, news)?;
     let first_updated = (news.change == LicenseChange::Updated).then(|| millis(at));
     // The newest event by its own time decides; at the same second the end is taken for the newer one,
     // which is also the order of the two words.
@@ -47,7 +65,7 @@ pub(super) fn write_license(
             upsert.execute(named_params! {
                 ":arn": news.license_arn.as_str(),
                 ":code": product_code.as_str(),
-                ":account": news.account_id.as_ref().map(AccountId::as_str),
+                ":account": account_id.as_ref().map(AccountId::as_str),
                 ":agreement": news.agreement_id.as_ref().map(AgreementId::as_str),
                 ":change": news.change.as_str(),
                 ":at": millis(at),
@@ -64,28 +82,39 @@ pub(super) fn write_agreement(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let at = millis(at);
-    // Its terms are those of the newest event that tells any, whichever comes first; of two at the same time, those
-    // that end later. The newest end is the agreement's, and keeps its own time. An end tells no terms, and whom and
-    // what the agreement is about never changes.
+    // Each of its terms is that of the newest event that tells it, whichever comes first: what an event leaves out is
+    // unknown to it. Of two at the same time, the later time counts. The newest end is the agreement's, and keeps its
+    // own time. An end tells no terms, and whom and what the agreement is about never changes.
+    let ended = news.ended.as_deref().filter(|status| is_over(status));
     let tells_terms = news.starts_at.is_some() || news.ends_at.is_some();
     connection
         .prepare_cached(
             "INSERT INTO agreements AS held (agreement_id, account_id, entity_id, offer_id, intent,
-                 previous_agreement_id, starts_at_ms, ends_at_ms, told_at_ms, ended_status, ended_at_ms)
-             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, :ends, :told, :ended, :ended_at)
+                 previous_agreement_id, starts_at_ms, starts_told_at_ms, ends_at_ms, ends_told_at_ms, told_at_ms,
+                 ended_status, ended_at_ms)
+             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, iif(:starts IS NULL, NULL, :at),
+                 :ends, iif(:tells_end, :at, NULL), :told, :ended, :ended_at)
              ON CONFLICT DO UPDATE SET
                  account_id = ifnull(:account, account_id),
                  entity_id = ifnull(:entity, entity_id),
                  previous_agreement_id = ifnull(:previous, previous_agreement_id),
-                 (offer_id, intent, starts_at_ms, ends_at_ms, told_at_ms) = (SELECT
+                 (offer_id, intent, told_at_ms) = (SELECT
                      CASE WHEN newer THEN ifnull(:offer, held.offer_id) ELSE ifnull(held.offer_id, :offer) END,
                      CASE WHEN newer THEN ifnull(:intent, held.intent) ELSE ifnull(held.intent, :intent) END,
-                     CASE WHEN newer THEN :starts ELSE held.starts_at_ms END,
-                     CASE WHEN newer THEN :ends ELSE held.ends_at_ms END,
                      CASE WHEN newer THEN :told ELSE held.told_at_ms END
                      FROM (SELECT :told IS NOT NULL AND (held.told_at_ms IS NULL
-                         OR (:told, ifnull(:ends, :never), ifnull(:starts, 0))
-                             > (held.told_at_ms, ifnull(held.ends_at_ms, :never), ifnull(held.starts_at_ms, 0))
+                         OR (:told, ifnull(:intent, ''), ifnull(:offer, ''))
+                             > (held.told_at_ms, ifnull(held.intent, ''), ifnull(held.offer_id, ''))) AS newer)),
+                 (starts_at_ms, starts_told_at_ms) = (SELECT
+                     CASE WHEN newer THEN :starts ELSE held.starts_at_ms END,
+                     CASE WHEN newer THEN :at ELSE held.starts_told_at_ms END
+                     FROM (SELECT :starts IS NOT NULL AND (held.starts_told_at_ms IS NULL
+                         OR (:at, :starts) > (held.starts_told_at_ms, held.starts_at_ms)) AS newer)),
+                 (ends_at_ms, ends_told_at_ms) = (SELECT
+                     CASE WHEN newer THEN :ends ELSE held.ends_at_ms END,
+                     CASE WHEN newer THEN :at ELSE held.ends_told_at_ms END
+                     FROM (SELECT :tells_end AND (held.ends_told_at_ms IS NULL
+                         OR (:at, ifnull(:ends, :never)) > (held.ends_told_at_ms, ifnull(held.ends_at_ms, :never))
                          ) AS newer)),
                  (ended_status, ended_at_ms) = (SELECT
                      CASE WHEN newer THEN :ended ELSE held.ended_status END,
@@ -103,14 +132,27 @@ pub(super) fn write_agreement(
                 ":intent": news.intent.as_deref().filter(|intent| *intent != "AMEND"),
                 ":previous": news.previous_agreement_id.as_ref().map(AgreementId::as_str),
                 ":starts": news.starts_at.map(millis),
-                ":ends": news.ends_at.map(millis),
+                ":ends": news.ends_at.and_then(AgreedEnd::at).map(millis),
+                ":tells_end": news.ends_at.is_some(),
+                ":at": at,
                 ":told": tells_terms.then_some(at),
                 ":never": i64::MAX,
-                ":ended": news.ended,
-                ":ended_at": news.ended.as_ref().map(|_| at),
+                ":ended": ended,
+                ":ended_at": ended.map(|_| at),
             })
         })
         .during("take over an agreement event")?;
+    // A licence whose event named no buyer is the agreement's.
+    connection
+        .prepare_cached(
+            "UPDATE licenses SET account_id = ?2
+             WHERE agreement_id = ?1 AND account_id IS NULL AND ?2 IS NOT NULL",
+        )
+        .and_then(|mut update| {
+            let account = news.account_id.as_ref().map(AccountId::as_str);
+            update.execute((news.agreement_id.as_str(), account))
+        })
+        .during("name the buyer of an agreement's licences")?;
     Ok(())
 }
 

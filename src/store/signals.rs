@@ -19,8 +19,8 @@ pub(super) fn write_subscription_signal(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO subscription_signals (product_code, customer_identifier, at_ms, action, free_trial)
-             VALUES (:code, :buyer, :at, :action, :trial)
+            "INSERT INTO subscription_signals (product_code, customer_identifier, at_ms, action, offer_id, free_trial)
+             VALUES (:code, :buyer, :at, :action, ifnull(:offer, ''), :trial)
              ON CONFLICT DO UPDATE SET free_trial =
                  coalesce(max(free_trial, excluded.free_trial), free_trial, excluded.free_trial)",
         )
@@ -31,6 +31,7 @@ pub(super) fn write_subscription_signal(
                 ":at": millis(at),
                 ":action": news.action.as_str(),
                 ":trial": news.free_trial,
+                ":offer": news.offer_id,
             })
         })
         .during("take over a subscription notification")?;
@@ -52,14 +53,20 @@ pub(super) fn signals_in(
     for identifier in identifiers {
         let messages: Vec<Option<SubscriptionMessage>> = connection
             .prepare_cached(
-                "SELECT action, at_ms, free_trial FROM subscription_signals
+                "SELECT action, at_ms, free_trial, offer_id FROM subscription_signals
                  WHERE product_code = ?1 AND customer_identifier = ?2",
             )
             .and_then(|mut select| {
                 let message = |row: &rusqlite::Row<'_>| {
                     let action = SubscriptionAction::parse(&row.get::<_, String>(0)?);
                     let (at, free_trial) = (timestamp(row.get(1)?), row.get(2)?);
-                    Ok(action.map(|action| SubscriptionMessage { action, at, free_trial }))
+                    let offer_id = Some(row.get::<_, String>(3)?).filter(|id| !id.is_empty());
+                    Ok(action.map(|action| SubscriptionMessage {
+                        action,
+                        at,
+                        free_trial,
+                        offer_id,
+                    }))
                 };
                 select.query_map((product_code.as_str(), identifier.as_str()), message)?.collect()
             })

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::buyers::mark_buyer_in;
 use super::convert::millis;
 use super::legacy::expect_legacy_buyers_in;
-use super::licenses::{buyers_of_agreement, write_agreement, write_license};
+use super::licenses::{account_behind, buyers_of_agreement, write_agreement, write_license};
 use super::signals::write_subscription_signal;
 use super::topics::write_topic;
 use super::{During, StoreError};
@@ -93,8 +93,8 @@ pub(super) fn take_over(
                 });
             };
             write_license(connection, news, &product_code, at)?;
-            let buyer = match &news.account_id {
-                Some(account) => BuyerRef::Account(account.clone()),
+            let buyer = match account_behind(connection, news)? {
+                Some(account) => BuyerRef::Account(account),
                 None => BuyerRef::License(news.license_arn.clone()),
             };
             mark(connection, product_code, buyer, now)

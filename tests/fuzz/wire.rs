@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use marketd::domain::notification::{Format, Meaning, Notification};
+use marketd::domain::notification::{AgreedEnd, Format, Meaning, Notification};
 use marketd::intake::wire::{self, Delivery, Unreadable};
 use serde_json::{Map, Value, json};
 
@@ -59,7 +59,10 @@ fn sound(notification: &Notification, body: &str) {
             let ended = notification.kind.starts_with("Purchase Agreement Ended");
             assert_eq!(news.ended.is_some(), ended);
             let year = |end: Timestamp| end.to_zoned(TimeZone::UTC).year();
-            assert!(news.ends_at.is_none_or(|end| year(end) < 9_999), "an open end is no end");
+            assert!(
+                news.ends_at.and_then(AgreedEnd::at).is_none_or(|end| year(end) < 9_999),
+                "an open end is no end"
+            );
         }
         Meaning::Topic(news) => assert!(is_plain(&news.topic_arn)),
         Meaning::Informational => {}

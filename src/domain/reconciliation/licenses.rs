@@ -3,6 +3,7 @@
 //! Events and the Agreement API tell of the same things. Each is kept with its own time; here they are weighed, so that
 //! losing, repeating or reordering events cannot change the outcome.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -215,6 +216,7 @@ fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
                 .iter()
                 .filter(|old| old.license_arn != new.license_arn)
                 .filter(|old| !followers.contains_key(&old.license_arn))
+                .filter(|old| !leads_to(&followers, &new.license_arn, &old.license_arn))
                 .filter_map(|old| Some((closeness(&Pair::of(old, new)?)?, &old.license_arn)))
                 .collect();
             candidates.sort();
@@ -229,6 +231,22 @@ fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
         }
     }
     followers
+}
+
+/// Whether one licence is followed by another, at however many removes: nothing follows what follows it.
+fn leads_to(
+    followers: &BTreeMap<LicenseArn, LicenseArn>,
+    from: &LicenseArn,
+    to: &LicenseArn,
+) -> bool {
+    let mut next = followers.get(from);
+    while let Some(arn) = next {
+        if arn == to {
+            return true;
+        }
+        next = followers.get(arn);
+    }
+    false
 }
 
 fn in_order(licenses: &[LicenseFacts]) -> Vec<&LicenseFacts> {
@@ -269,20 +287,20 @@ impl<'a> Pair<'a> {
     fn by_chain(&self) -> Option<Closeness> {
         let first = self.to.initial_agreement_id.as_ref()?;
         let of_old = self.from.initial_agreement_id.as_ref().unwrap_or(&self.from.agreement_id);
-        (first == of_old
-            && *first != self.to.agreement_id
-            && self.from.starts_at < self.to.starts_at)
+        // The first of a chain comes before all others, whether times are told or not.
+        let before = *first == self.from.agreement_id || self.order() == Some(Ordering::Less);
+        (first == of_old && *first != self.to.agreement_id && before)
             .then(|| Closeness::Told(self.gap()))
     }
 
     fn by_account(&self) -> Option<Closeness> {
         let same = self.old.account_id.is_some() && self.old.account_id == self.new.account_id;
-        if !same || self.to.is_placed() || self.from.starts_at > self.to.starts_at {
+        if !same || self.to.is_placed() || self.order() == Some(Ordering::Greater) {
             return None;
         }
         // A renewal may keep its licence, which is older then and follows no other. Events tell whole seconds.
-        let begun = self.new.first_updated_at.map(Timestamp::as_second);
-        if begun.is_some_and(|begun| Some(begun) < self.to.starts_at.map(Timestamp::as_second)) {
+        let begun = self.new.first_updated_at.zip(self.to.starts_at);
+        if begun.is_some_and(|(begun, start)| begun.as_second() < start.as_second()) {
             return None;
         }
         let goes_on = self.from.is_continued();
@@ -291,9 +309,17 @@ impl<'a> Pair<'a> {
         match self.to.intent.as_deref() {
             Some(_) if !self.to.is_next() => None,
             Some(_) if goes_on => Some(Closeness::Told(gap)),
-            Some(_) => lives.then_some(Closeness::Guessed),
+            Some(_) => (lives && self.order().is_some()).then_some(Closeness::Guessed),
             None => (goes_on && gap <= HANDOVER.as_secs()).then_some(Closeness::Told(gap)),
         }
+    }
+
+    /// Which of the agreements began first. A time that was not told is neither earlier nor later than another: the
+    /// licences' own times tell then, or nothing does.
+    fn order(&self) -> Option<Ordering> {
+        let begun = self.from.starts_at.zip(self.to.starts_at);
+        let begun = begun.or_else(|| self.old.live_since().zip(self.new.live_since()));
+        begun.map(|(old, new)| old.cmp(&new))
     }
 
     /// Seconds between the end of the one and the beginning of the other.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::domain::notification::SubscriptionAction;
 
 /// One such message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionMessage {
     /// What it said.
     pub action: SubscriptionAction,
@@ -13,6 +13,8 @@ pub struct SubscriptionMessage {
     pub at: Timestamp,
     /// Whether a free trial applies; not every message says.
     pub free_trial: Option<bool>,
+    /// The private offer that it is about; the public one is not named.
+    pub offer_id: Option<String>,
 }
 
 /// How the subscription stands by all of them.
@@ -31,8 +33,10 @@ pub struct SubscriptionSignal {
 impl SubscriptionSignal {
     /// What they say, whatever order they came in; nothing if there are none.
     pub fn of(mut messages: Vec<SubscriptionMessage>) -> Option<Self> {
-        messages.sort_by_key(|message| (message.at, message.action));
-        let newest = *messages.last()?;
+        messages.sort_by(|a, b| (a.at, a.action, &a.offer_id).cmp(&(b.at, b.action, &b.offer_id)));
+        let messages = about_one_subscription(messages);
+        let newest = messages.last()?;
+        let (action, at) = (newest.action, newest.at);
         let subscribes = |it: &SubscriptionMessage| it.action == SubscriptionAction::Success;
         // What was told before the end that lies before the newest success is about an earlier subscription.
         let up_to_success = messages.iter().rposition(subscribes).unwrap_or(0);
@@ -43,10 +47,69 @@ impl SubscriptionSignal {
             .map_or(0, |end| end.saturating_add(1));
         let current = || messages.iter().skip(begins);
         Some(Self {
-            action: newest.action,
-            at: newest.at,
+            action,
+            at,
             free_trial: current().rev().find_map(|it| it.free_trial).unwrap_or(false),
             begun_at: current().find(|it| subscribes(it)).map(|it| it.at),
         })
+    }
+}
+
+/// The messages without those that tell of another offer's failure. Who is subscribed and tries an offer in vain keeps
+/// what they have: only a failure of the very offer that is in force takes it away.
+fn about_one_subscription(messages: Vec<SubscriptionMessage>) -> Vec<SubscriptionMessage> {
+    let mut in_force: Option<Option<String>> = None;
+    let is_about_it = |message: &SubscriptionMessage| {
+        let counts = message.action != SubscriptionAction::Fail
+            || in_force.as_ref().is_none_or(|offer| *offer == message.offer_id);
+        match message.action {
+            SubscriptionAction::Success => in_force = Some(message.offer_id.clone()),
+            SubscriptionAction::UnsubscribeSuccess => in_force = None,
+            SubscriptionAction::Fail if counts => in_force = None,
+            SubscriptionAction::Fail | SubscriptionAction::UnsubscribePending => {}
+        }
+        counts
+    };
+    let mut messages = messages;
+    messages.retain(is_about_it);
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SubscriptionAction::{Fail, Success, UnsubscribePending, UnsubscribeSuccess};
+
+    type Told = (SubscriptionAction, Option<&'static str>);
+
+    #[test]
+    fn a_failure_ends_only_the_offer_that_it_is_about() {
+        let (one, two) = (Some("offer-1"), Some("offer-2"));
+        // (the messages in the order of their times, what they come to)
+        let rows: [(&[Told], SubscriptionAction); 11] = [
+            (&[(Fail, one)], Fail),
+            (&[(Fail, None)], Fail),
+            (&[(Success, one), (Fail, one)], Fail),
+            (&[(Success, None), (Fail, None)], Fail),
+            (&[(Success, one), (Fail, two)], Success),
+            (&[(Success, None), (Fail, two)], Success),
+            (&[(Success, one), (Fail, None)], Success),
+            (&[(Success, one), (Success, two), (Fail, one)], Success),
+            (&[(Success, one), (UnsubscribePending, None), (Fail, two)], UnsubscribePending),
+            (&[(Success, one), (UnsubscribeSuccess, None), (Fail, two)], Fail),
+            (&[(Success, one), (Fail, one), (Fail, two)], Fail),
+        ];
+        for (told, expected) in rows {
+            let message = |(second, (action, offer)): (usize, &Told)| SubscriptionMessage {
+                action: *action,
+                at: Timestamp::from_second(i64::try_from(second).unwrap()).unwrap(),
+                free_trial: None,
+                offer_id: offer.map(str::to_owned),
+            };
+            let mut messages: Vec<_> = told.iter().enumerate().map(message).collect();
+            messages.reverse();
+            let found = SubscriptionSignal::of(messages).unwrap().action;
+            assert_eq!(found, expected, "{told:?}");
+        }
     }
 }

@@ -63,7 +63,9 @@ CREATE TABLE agreements (
     intent TEXT,
     previous_agreement_id TEXT,
     starts_at_ms INTEGER,
-    ends_at_ms INTEGER,
+    starts_told_at_ms INTEGER,          -- the own time of the newest event that told when it starts
+    ends_at_ms INTEGER,                 -- null: open, or not told
+    ends_told_at_ms INTEGER,            -- the own time of the newest event that told when it ends
     told_at_ms INTEGER,                 -- the own time of the newest event that told its terms; null: none did
     ended_status TEXT,                  -- CANCELLED, EXPIRED, TERMINATED, RENEWED, REPLACED …; null: not ended
     ended_at_ms INTEGER

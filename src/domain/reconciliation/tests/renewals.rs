@@ -83,6 +83,50 @@ fn a_renewal_under_a_new_licence_is_one_plan_without_a_gap() {
 }
 
 #[test]
+fn a_time_that_was_not_told_is_neither_earlier_nor_later_than_another() {
+    let undated = |license: License| license.agreement(|it| it.starts_at = None);
+    let old = || License::updated("l-1", "-8760h").on("a-1", "-8760h");
+    let gone = || License::over("l-1", "-1m").on("a-1", "-8760h").ended("RENEWED", "-2m");
+    let new = || License::updated("l-2", "-1m").on("a-2", "-2m").intent("RENEW");
+    let one = ["l-1 expired -> l-2", "l-2 active"];
+    check("the new one's, after the end", || vec![gone(), undated(new())], &one);
+    check("the new one's, before the end", || vec![old(), undated(new())], &one);
+    check("the old one's", || vec![undated(old()), new()], &one);
+    check("both", || vec![undated(gone()), undated(new())], &one);
+    check("within a chain", || vec![gone(), undated(new()).initial("a-1")], &one);
+    check(
+        "of a renewal that is renewed",
+        || vec![undated(old()).intent("RENEW"), undated(new())],
+        &one,
+    );
+    check(
+        "the third of a chain",
+        || {
+            let first = gone().intent("NEW").ended("RENEWED", "-72h");
+            let second = License::over("l-2", "-1m").on("a-2", "-72h").initial("a-1");
+            let third = License::updated("l-3", "-1m").on("a-3", "-2m").initial("a-1");
+            let second = undated(second.ended("RENEWED", "-2m"));
+            vec![first, second, undated(third)]
+        },
+        &["l-1 expired -> l-2", "l-2 expired -> l-3", "l-3 active"],
+    );
+}
+
+#[test]
+fn nothing_follows_what_follows_it() {
+    let nameless = |arn: &str, agreement: &str| {
+        let license = License::untold(arn).on(agreement, "0s").intent("RENEW");
+        let mut license = license.agreement(|it| it.starts_at = None);
+        license.facts.account_id = Some(AccountId::new("123456789012"));
+        license.seen(LicenseState::Provisioned, "-1h").ended("RENEWED", "-2m")
+    };
+    let both = facts(vec![nameless("l-1", "a-1"), nameless("l-2", "a-2")]);
+    let one = super::super::licenses::follower(&both, &LicenseArn::new("l-1"));
+    let other = super::super::licenses::follower(&both, &LicenseArn::new("l-2"));
+    assert!(one.is_none() || other.is_none(), "{one:?} {other:?}");
+}
+
+#[test]
 fn a_renewal_whose_licence_has_not_come_is_waited_for_an_hour() {
     let gone = |offset: &str| License::over("l-1", offset).on("a-1", "-8760h");
     check("told to go on", || vec![gone("-59m").ended("RENEWED", "-1h")], &["l-1 ending"]);

@@ -140,9 +140,10 @@ fn bare(ordered: bool) -> Duration {
     file.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          CREATE TABLE usage_events (
-             id TEXT PRIMARY KEY, fingerprint INTEGER NOT NULL, customer_id TEXT NOT NULL, feature_id TEXT,
+             id TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, customer_id TEXT NOT NULL, feature_id TEXT,
              record_id INTEGER, quantity INTEGER NOT NULL, billed INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-             received_at_ms INTEGER NOT NULL, moved TEXT, tags TEXT) STRICT;
+             timed INTEGER NOT NULL, received_at_ms INTEGER NOT NULL, moved TEXT, tags TEXT,
+             included_under INTEGER) STRICT;
          CREATE INDEX usage_events_by_record ON usage_events (record_id) WHERE record_id IS NOT NULL;",
     )
     .unwrap();
@@ -154,14 +155,21 @@ fn bare(ordered: bool) -> Duration {
         {
             let mut insert = together
                 .prepare_cached(
-                    "INSERT INTO usage_events VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?5, ?6, ?6, NULL, NULL)",
+                    "INSERT INTO usage_events VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?5, ?6, 1, ?6, NULL, NULL, NULL)",
                 )
                 .unwrap();
             for (number, event) in batch.iter().enumerate() {
                 let record = i64::try_from(number % CUSTOMERS).unwrap();
                 let quantity = event.quantity.millionths();
                 insert
-                    .execute((&event.id, 7_i64, event.customer_id.as_str(), record, quantity, at))
+                    .execute((
+                        &event.id,
+                        [7_u8; 16],
+                        event.customer_id.as_str(),
+                        record,
+                        quantity,
+                        at,
+                    ))
                     .unwrap();
             }
         }

@@ -16,7 +16,7 @@ use marketd::domain::usage::UsageSubject;
 use marketd::domain::{
     CustomerId, DimensionKey, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId,
 };
-use marketd::sandbox::market::Action;
+use marketd::sandbox::market::{Action, Order};
 use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use support::books::{Books, account};
 
@@ -469,6 +469,39 @@ async fn what_another_process_writes_is_seen_within_a_second() {
     while ask(&checks, "acme", "sso", "").await.has_access {
         assert!(written.elapsed() < std::time::Duration::from_secs(30), "it is never seen");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hard_limit_holds_whoever_leaves_and_comes_back() {
+    for anchor in [Anchor::Calendar, Anchor::Subscription] {
+        let mut books = shop().await;
+        let terms = EntitlementTerms { reset: Some(ResetPeriod::Day), anchor, ..limit(5) };
+        grant(&books, "pro", "calls", terms).await;
+        publish(&books, "pro", Audience::All).await;
+        let checks = checks(&books).await;
+        let buyer = account(0);
+        books.act(&buyer, Action::Purchase(books.order().with("pro", 1)));
+        books.hear().await;
+        let customer = books.customer(0).await;
+        for round in 0..3 {
+            if round > 0 {
+                books.pass_minutes(1);
+                let leaves = Order { immediate: true, ..books.order() };
+                books.act(&buyer, Action::Cancel(leaves));
+                books.hear().await;
+                books.pass_minutes(1);
+                books.act(&buyer, Action::Purchase(books.order().with("pro", 1)));
+                books.hear().await;
+            } else {
+                let subject = UsageSubject::Feature(FeatureId::new("calls"));
+                let event = books.event(&customer, subject, "5");
+                assert_eq!(books.take(vec![event]).await.accepted, 1);
+            }
+            let told = ask(&checks, customer.as_str(), "calls", "").await;
+            assert!(!told.has_access, "{anchor:?} {round}: {told:?}");
+            assert_eq!(told.usage, Some(Quantity::from_units(5)), "{anchor:?} {round}");
+        }
     }
 }
 

@@ -7,12 +7,15 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod};
+use marketd::domain::plan::{Anchor, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
-use marketd::domain::{AccountId, CustomerId, DimensionKey, FeatureId, PlanId, Quantity};
-use marketd::sandbox::market::Action;
-use marketd::store::{AwsIds, ProvisionCustomer};
+use marketd::domain::{
+    AccountId, CustomerId, DimensionKey, FeatureId, LicenseArn, PlanId, Quantity,
+};
+use marketd::sandbox::market::{Action, Order};
+use marketd::store::{AwsIds, ProvisionCustomer, Resolution};
 use support::books::{Books, account};
+use support::seller::Message;
 
 fn calls() -> UsageSubject {
     UsageSubject::Feature(FeatureId::new("calls"))
@@ -32,20 +35,38 @@ async fn grant(books: &Books, plan: &str, terms: EntitlementTerms) {
     books.store.put_entitlement(plan, feature, terms, books.now()).await.unwrap();
 }
 
-/// A contract product with buyers on the plan `pro`, which includes 100 calls of each period.
-async fn books(seed: u64, buyers: usize, reset: Option<ResetPeriod>) -> Books {
-    let books = Books::open(seed, "Acme Insight", buyers).await;
+/// Has calls counted, and billed to a dimension.
+async fn count_calls(books: &Books, dimension: &str) {
     let feature = Feature {
         id: FeatureId::new("calls"),
         name: "Calls".into(),
         kind: FeatureKind::Metered,
         unit: None,
-        dimensions: BTreeMap::from([(books.product_id(), DimensionKey::new("api_calls"))]),
+        dimensions: BTreeMap::from([(books.product_id(), DimensionKey::new(dimension))]),
         when_stale: marketd::domain::plan::WhenStale::Allow,
     };
     books.store.put_feature(feature, books.now()).await.unwrap();
+}
+
+/// A contract product with buyers on the plan `pro`, which includes 100 calls of each period.
+async fn books(seed: u64, buyers: usize, reset: Option<ResetPeriod>) -> Books {
+    let books = Books::open(seed, "Acme Insight", buyers).await;
+    count_calls(&books, "api_calls").await;
     grant(&books, "pro", overage(100, reset)).await;
     books
+}
+
+/// A buyer leaves, at once.
+async fn leave(books: &mut Books) {
+    books.act(&account(0), Action::Cancel(Order { immediate: true, ..books.order() }));
+    books.hear().await;
+    books.run_pass().await;
+    books.pass_minutes(1);
+}
+
+async fn buy(books: &mut Books) {
+    books.act(&account(0), Action::Purchase(books.order().with("pro", 1)));
+    books.hear().await;
 }
 
 async fn used(books: &mut Books, customer: &CustomerId, quantity: &str) {
@@ -191,4 +212,203 @@ async fn seats_multiply_what_is_included_and_two_licences_do_not_share_it() {
     }
     // 25 of 20, and 25 of 30.
     assert_eq!(split(&books).await, (units(5), units(45)));
+}
+
+#[tokio::test]
+async fn what_a_window_includes_is_included_once_however_often_it_is_bought() {
+    for reset in [Some(ResetPeriod::Month), Some(ResetPeriod::Day), None] {
+        let mut books = books(8, 1, reset).await;
+        let customer = books.customer(0).await;
+        used(&mut books, &customer, "100").await;
+        for _ in 0..3 {
+            books.pass_minutes(1);
+            leave(&mut books).await;
+            buy(&mut books).await;
+            used(&mut books, &customer, "100").await;
+        }
+        assert_eq!(split(&books).await, (units(300), units(100)), "{reset:?}");
+        books.pass_minutes(62);
+        books.run_pass().await;
+        // AWS may refuse what was used under a licence that is cancelled by now.
+        let balance = books.balance().await;
+        let settled = balance.accepted.saturating_add(balance.parked);
+        assert_eq!(settled, units(300), "{:?}", books.shown().await);
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_and_a_replacement_count_on_under_their_new_licence() {
+    for replace in [false, true] {
+        let mut books = books(9, 1, Some(ResetPeriod::Month)).await;
+        let customer = books.customer(0).await;
+        used(&mut books, &customer, "70").await;
+        books.pass_minutes(1);
+        let order = Order { replace, new_license: true, ..books.order().with("pro", 1) };
+        let action = if replace { Action::Upgrade(order) } else { Action::Renew(order) };
+        books.act(&account(0), action);
+        books.hear().await;
+        books.pass_minutes(10);
+        books.hear().await;
+        used(&mut books, &customer, "70").await;
+        assert_eq!(split(&books).await, (units(40), units(100)), "replaced: {replace}");
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_runs_from_the_start_runs_on_to_its_end() {
+    let mut books = books(10, 1, None).await;
+    let customer = books.customer(0).await;
+    let terms =
+        EntitlementTerms { anchor: Anchor::Subscription, ..overage(100, Some(ResetPeriod::Day)) };
+    grant(&books, "pro", terms).await;
+    used(&mut books, &customer, "100").await;
+    books.pass_minutes(90);
+    leave(&mut books).await;
+    books.pass(SignedDuration::from_hours(15));
+    buy(&mut books).await;
+    used(&mut books, &customer, "10").await;
+    assert_eq!(split(&books).await, (units(10), units(100)), "the day that began then runs still");
+    books.pass(SignedDuration::from_hours(8));
+    used(&mut books, &customer, "10").await;
+    assert_eq!(
+        split(&books).await,
+        (units(10), units(110)),
+        "it has ended, and the next one is whole"
+    );
+    // Whoever comes back later begins anew, and so does the window.
+    leave(&mut books).await;
+    books.pass(SignedDuration::from_hours(50));
+    buy(&mut books).await;
+    used(&mut books, &customer, "100").await;
+    books.pass(SignedDuration::from_hours(23));
+    used(&mut books, &customer, "10").await;
+    assert_eq!(split(&books).await, (units(20), units(210)));
+}
+
+#[tokio::test]
+async fn what_a_person_carries_forward_is_rated_like_any_usage() {
+    // Whether the subscription turns up before the person decides.
+    for bought_first in [true, false] {
+        let mut books = books(11, 0, Some(ResetPeriod::Month)).await;
+        let customer = CustomerId::new("acme");
+        let provision = ProvisionCustomer {
+            id: customer.clone(),
+            name: None,
+            email: None,
+            metadata: None,
+            aws: AwsIds { account_id: Some(AccountId::new(account(0))), ..AwsIds::default() },
+        };
+        books.store.provision_customer(provision, books.now()).await.unwrap();
+        for (units, team) in [("600", "blue"), ("400", "red")] {
+            let tags = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+            let event = UsageEvent { tags, ..books.event(&customer, calls(), units) };
+            assert_eq!(books.take(vec![event]).await.accepted, 1);
+        }
+        books.pass(SignedDuration::from_hours(25));
+        books.run_pass().await;
+        assert_eq!(books.shown().await, ["09 api_calls 1000 parked no_subscription"]);
+        if bought_first {
+            buy(&mut books).await;
+        }
+        let parked = books.records().await.remove(0);
+        let note = "as told".to_owned();
+        let carry = Resolution::CarryForward;
+        let carried =
+            books.store.resolve_record(parked.id, carry, note, books.now()).await.unwrap();
+        assert_eq!((carried.state.as_str(), carried.carried_out), ("written_off", units(1000)));
+        books.balance().await;
+        if !bought_first {
+            buy(&mut books).await;
+        }
+        books.run_pass().await;
+        assert_eq!(split(&books).await, (units(900), units(100)), "bought first: {bought_first}");
+        books.pass_minutes(62);
+        books.run_pass().await;
+        assert_eq!(books.billed(), ["10 api_calls 900 licence"]);
+        let sent = books.records().await.into_iter().find(|it| it.state == "accepted").unwrap();
+        let parts: Vec<String> =
+            sent.allocations.iter().map(|it| it.quantity.to_string()).collect();
+        assert_eq!(parts, ["500", "400"], "the tags go with it: {:?}", sent.allocations);
+        let event = books.store.usage_event("e-1".into()).await.unwrap().unwrap();
+        assert_eq!(event.moved.as_deref(), Some("carried_forward"));
+    }
+}
+
+#[tokio::test]
+async fn what_was_rated_before_it_was_parked_is_carried_as_it_was_rated() {
+    let mut books = books(12, 1, Some(ResetPeriod::Month)).await;
+    let customer = books.customer(0).await;
+    books.aws.faults.lock().unwrap().poison = Some("api_calls");
+    used(&mut books, &customer, "130").await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    books.aws.faults.lock().unwrap().poison = None;
+    let parked = books.records().await.remove(0);
+    assert_eq!((parked.state.as_str(), parked.quantity), ("parked", units(30)));
+    let (carry, note) = (Resolution::CarryForward, "as told".to_owned());
+    books.store.resolve_record(parked.id, carry, note, books.now()).await.unwrap();
+    used(&mut books, &customer, "5").await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.billed(), ["10 api_calls 35 licence"]);
+    assert_eq!(split(&books).await, (units(35), units(100)));
+}
+
+/// Takes what AWS has published without hearing it.
+fn on_its_way(books: &Books) -> Vec<Message> {
+    let sent = books.aws.market.lock().unwrap().take_outgoing(books.now());
+    let message = |(number, sent)| Message::of(sent, 1_000_000 + number);
+    let stamp = usize::try_from(books.now().as_second() % 1_000_000).unwrap() * 100;
+    sent.iter().enumerate().map(|(number, sent)| message((number + stamp, sent))).collect()
+}
+
+async fn arrive(books: &mut Books, messages: Vec<Message>) {
+    let incoming = messages.iter().map(Message::incoming).collect();
+    books.store.record_notifications(incoming, books.now()).await.unwrap();
+    books.hear().await;
+}
+
+#[tokio::test]
+async fn an_end_that_is_told_late_has_what_was_included_twice_billed() {
+    // How much was used before the end, under the new licence before the end is told, and whether the hour is over then.
+    for (before, since, hour_is_over) in [(100, 100, false), (100, 100, true), (150, 170, true)] {
+        let mut books = Books::open(13, "Acme Stream", 1).await;
+        count_calls(&books, "gb").await;
+        let product = books.store.product(books.product_id()).await.unwrap().unwrap();
+        let plan = product.usage_plan_id.unwrap();
+        grant(&books, plan.as_str(), overage(100, Some(ResetPeriod::Month))).await;
+        let customer = books.customer(0).await;
+        used(&mut books, &customer, &before.to_string()).await;
+        books.pass_minutes(2);
+        books.act(&account(0), Action::Cancel(Order { immediate: true, ..books.order() }));
+        let end = on_its_way(&books);
+        books.pass_minutes(2);
+        books.act(&account(0), Action::Subscribe(books.order()));
+        books.hear().await;
+        let license = {
+            let market = books.aws.market.lock().unwrap();
+            market.agreements().last().unwrap().license_arn.clone()
+        };
+        let mut event = books.event(&customer, calls(), &since.to_string());
+        event.license_arn = Some(LicenseArn::new(license));
+        assert_eq!(books.take(vec![event]).await.accepted, 1);
+        assert_eq!(split(&books).await.1, units(200), "as far as is known they lie side by side");
+        if hour_is_over {
+            books.pass_minutes(62);
+            books.run_pass().await;
+        }
+        arrive(&mut books, end).await;
+        let billed = before + since - 100;
+        assert_eq!(split(&books).await, (units(billed), units(100)), "{before} {since}");
+        assert_eq!(books.told("usage.rated_anew").await.len(), 1);
+        books.pass_minutes(62);
+        books.run_pass().await;
+        // What was used under the old licence AWS may refuse by now.
+        let balance = books.balance().await;
+        assert_eq!(balance.accepted.saturating_add(balance.parked), units(billed));
+        if hour_is_over && since == 100 {
+            let event = books.store.usage_event("e-2".into()).await.unwrap().unwrap();
+            assert_eq!((event.billed, event.moved.as_deref()), (units(100), Some("rated_anew")));
+        }
+    }
 }

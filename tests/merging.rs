@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use marketd::aws::Registration;
 use marketd::domain::ledger::Answer;
+use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale};
+use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
-    AccountId, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, ProductCode, Quantity,
+    AccountId, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, FeatureId,
+    PlanId, ProductCode, Quantity,
 };
 use marketd::store::{
     AwsIds, Look, LookEntry, MappingLine, ProvisionCustomer, ProvisionError, Said,
@@ -208,6 +213,147 @@ async fn whatever_two_customers_reported_is_billed_once_when_they_become_one() {
         assert_eq!(kept, balance.reported, "seed {seed}: {balance:?} {:?}", books.shown().await);
         assert!(balance.pending < Quantity::from_units(4), "seed {seed}: {balance:?}");
     }
+}
+
+/// The plan of those who pay as they go includes 100 calls a month, and the sale of two is on it under both names.
+async fn includes_a_hundred(books: &Books) {
+    let feature = Feature {
+        id: FeatureId::new("calls"),
+        name: "Calls".into(),
+        kind: FeatureKind::Metered,
+        unit: None,
+        dimensions: BTreeMap::from([(books.product_id(), DimensionKey::new("gb"))]),
+        when_stale: WhenStale::Allow,
+    };
+    books.store.put_feature(feature, books.now()).await.unwrap();
+    let plan = {
+        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+        file.execute("UPDATE subscriptions SET plan_id = (SELECT usage_plan_id FROM products)", ())
+            .unwrap();
+        let plan = "SELECT usage_plan_id FROM products";
+        file.query_row(plan, (), |row| row.get::<_, String>(0)).unwrap()
+    };
+    let terms = EntitlementTerms {
+        limit: Some(Quantity::from_units(100)),
+        reset: Some(ResetPeriod::Month),
+        bill: Bill::Overage,
+        ..EntitlementTerms::default()
+    };
+    let (plan, feature) = (PlanId::new(plan), FeatureId::new("calls"));
+    books.store.put_entitlement(plan, feature, terms, books.now()).await.unwrap();
+}
+
+async fn used(books: &mut Books, customer: &CustomerId, quantity: &str) {
+    let calls = UsageSubject::Feature(FeatureId::new("calls"));
+    let event = books.event(customer, calls, quantity);
+    assert_eq!(books.take(vec![event]).await.accepted, 1);
+}
+
+#[tokio::test]
+async fn a_merge_rates_anew_what_both_had_included() {
+    use Hour::{Frozen, Open, Sent};
+    // What each used in an hour, how the hours stand when they become one, and what AWS has billed in the end.
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], Hour, &'a [&'a str]);
+    let rows: [Row<'_>; 8] = [
+        (&["150"], &["60"], Open, &["09 gb 110 product"]),
+        (&["60"], &["150"], Open, &["09 gb 110 licence"]),
+        (&["60"], &["100", "50"], Open, &["09 gb 110 licence"]),
+        (&["40"], &["50"], Open, &[]),
+        (&["1", "0", "60"], &["70", "5"], Open, &["09 gb 36 product"]),
+        (&["150"], &["60"], Sent, &["09 gb 50 product", "10 gb 60 product"]),
+        (&["100"], &["60", "40"], Frozen, &["10 gb 100 product"]),
+        (&["150"], &["0"], Sent, &["09 gb 50 product"]),
+    ];
+    for (by_name, by_licence, hour, billed) in rows {
+        let (mut books, legacy, licensed) = one_sale_of_two().await;
+        includes_a_hundred(&books).await;
+        for quantity in by_name {
+            used(&mut books, &legacy, quantity).await;
+        }
+        for quantity in by_licence.iter().filter(|it| **it != "0") {
+            used(&mut books, &licensed, quantity).await;
+        }
+        match hour {
+            Open => {}
+            Frozen => {
+                books.pass_minutes(62);
+                close(&books).await;
+            }
+            Sent => {
+                books.pass_minutes(62);
+                books.run_pass().await;
+            }
+        }
+        join(&books).await;
+        let whole = by_name.iter().chain(by_licence).map(|it| it.parse::<Quantity>().unwrap());
+        let whole: Quantity = whole.sum();
+        let included = whole.min(Quantity::from_units(100));
+        let balance = books.balance().await;
+        assert_eq!(balance.included, included, "{by_name:?} {by_licence:?} {hour:?}");
+        assert_eq!(balance.reported, whole.saturating_sub(included));
+        for _ in 0..3 {
+            books.pass_minutes(62);
+            books.run_pass().await;
+        }
+        assert_eq!(books.billed(), billed, "{by_name:?} {by_licence:?} {hour:?}");
+        // And what is used from then on finds no room.
+        used(&mut books, &licensed, "7").await;
+        let room = Quantity::from_units(100).saturating_sub(whole);
+        let beyond = Quantity::from_units(7).saturating_sub(room);
+        let after = books.balance().await;
+        assert_eq!(after.reported.saturating_sub(balance.reported), beyond);
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_of_events_that_aws_was_told_of_is_carried_into_the_open_hour() {
+    let (mut books, legacy, licensed) = one_sale_of_two().await;
+    includes_a_hundred(&books).await;
+    used(&mut books, &legacy, "150").await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    used(&mut books, &licensed, "160").await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.billed(), ["09 gb 50 product", "10 gb 60 licence"]);
+    join(&books).await;
+    let balance = books.balance().await;
+    assert_eq!(
+        (balance.reported, balance.included),
+        (Quantity::from_units(210), Quantity::from_units(100))
+    );
+    let open = books.records().await.into_iter().find(|it| it.state == "open").unwrap();
+    assert_eq!(
+        (open.quantity, open.carried_in),
+        (Quantity::from_units(100), Quantity::from_units(100))
+    );
+    books.pass_minutes(62);
+    books.run_pass().await;
+    assert_eq!(books.balance().await.accepted, Quantity::from_units(210));
+}
+
+#[tokio::test]
+async fn an_event_sent_again_is_known_by_whatever_id_its_customer_has() {
+    let (mut books, legacy, licensed) = one_sale_of_two().await;
+    let mut events = Vec::new();
+    for customer in [&legacy, &licensed] {
+        let subject = books.dimension("gb");
+        events.push(books.event(customer, subject, "3"));
+    }
+    assert_eq!(books.take(events.clone()).await.accepted, 2);
+    let other = UsageEvent { customer_id: licensed.clone(), ..events[0].clone() };
+    let before = books.take(vec![other.clone()]).await;
+    assert_eq!(before.rejected[0].code, "conflicting_duplicate", "they are two yet");
+    join(&books).await;
+    for customer in [&legacy, &licensed] {
+        let again =
+            |event: &UsageEvent| UsageEvent { customer_id: customer.clone(), ..event.clone() };
+        let receipt = books.take(events.iter().map(again).collect()).await;
+        assert_eq!(receipt.duplicates, 2, "as {customer}: {receipt:?}");
+    }
+    let more = UsageEvent { quantity: Quantity::from_units(4), ..other };
+    assert_eq!(books.take(vec![more]).await.rejected[0].code, "conflicting_duplicate");
+    assert_eq!(books.balance().await.reported, Quantity::from_units(6));
 }
 
 /// What `ResolveCustomer` answers of a buyer.

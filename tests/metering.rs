@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use marketd::domain::ledger::Answer;
 use marketd::domain::reconciliation::Patience;
+use marketd::domain::usage::UsageEvent;
 use marketd::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, ProductCode, Quantity,
 };
@@ -650,4 +651,24 @@ async fn a_person_decides_on_what_is_parked() {
     assert_eq!(balance.accepted, Quantity::from_units(3));
     assert_eq!(balance.written_off, Quantity::from_units(4));
     assert_eq!(books.billed(), ["09 gb 1 licence", "10 gb 2 licence"]);
+}
+
+#[tokio::test]
+async fn an_event_sent_again_with_the_time_that_it_lacked_is_the_same() {
+    let mut books = Books::open(18, "Acme Stream", 1).await;
+    let customer = books.customers().await.remove(0);
+    let subject = books.dimension("gb");
+    let event = books.event(&customer, subject, "3");
+    let said = event.timestamp.unwrap();
+    let at = |id: &str, timestamp| UsageEvent { id: id.into(), timestamp, ..event.clone() };
+    assert_eq!(books.take(vec![at("none", None), at("said", Some(said))]).await.accepted, 2);
+    books.pass_minutes(3);
+    let later = Some(said + SignedDuration::from_mins(2));
+    let again = [at("none", None), at("none", Some(said)), at("none", later), at("said", None)];
+    let receipt = books.take(again.into()).await;
+    assert_eq!((receipt.duplicates, receipt.rejected.len()), (4, 0), "{receipt:?}");
+    // Where both say when, it is part of what is said.
+    let receipt = books.take(vec![at("said", later)]).await;
+    assert_eq!(receipt.rejected[0].code, "conflicting_duplicate");
+    assert_eq!(books.balance().await.reported, Quantity::from_units(6));
 }

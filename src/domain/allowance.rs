@@ -1,7 +1,5 @@
 //! What of a metered feature's usage is billed, and what the plan includes.
 
-use jiff::Timestamp;
-
 use super::Quantity;
 use super::plan::{Bill, EntitlementTerms};
 use super::window::Window;
@@ -13,8 +11,8 @@ pub struct Granted {
     pub terms: EntitlementTerms,
     /// How many units of the plan were bought.
     pub units: Option<Quantity>,
-    /// When the subscription began.
-    pub starts_at: Option<Timestamp>,
+    /// How the windows lie that it is counted in.
+    pub window: Window,
 }
 
 impl Granted {
@@ -57,7 +55,7 @@ impl Billing {
             return Self::None;
         }
         let included = overage.iter().filter_map(|it| it.limit()).sum();
-        Self::Overage { included, window: Window::of(&first.terms, first.starts_at) }
+        Self::Overage { included, window: first.window }
     }
 }
 
@@ -97,7 +95,7 @@ mod tests {
 
     fn granted(bill: Bill, limit: Option<u32>) -> Granted {
         let terms = EntitlementTerms { bill, limit: limit.map(units), ..Default::default() };
-        Granted { terms, units: Some(units(3)), starts_at: None }
+        Granted { window: Window::of(&terms, None), terms, units: Some(units(3)) }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod reconciliation;
 pub mod reference;
 pub mod rollout;
 mod subscription;
+pub mod succession;
 mod terms;
 pub mod usage;
 pub mod window;

@@ -8,13 +8,16 @@ use rusqlite::Connection;
 
 use super::convert::{millis, optional_timestamp};
 use super::customers::canonical_in;
+use super::granted::succession_of;
 use super::plan_entitlements::entitlement_row;
 use super::subscriptions::subscription_row;
 use super::{During, Store, StoreError};
 use crate::domain::plan::{EntitlementTerms, FeatureKind, WhenStale, Word};
+use crate::domain::succession::Successions;
 use crate::domain::window::Window;
 use crate::domain::{
-    CustomerId, FeatureId, Holder, PlanId, Quantity, Source, Status, Subscription, SubscriptionId,
+    CustomerId, FeatureId, Holder, PlanId, ProductId, Quantity, Source, Status, Subscription,
+    SubscriptionId, Terms,
 };
 
 /// Every feature and every version of every plan.
@@ -74,6 +77,8 @@ pub struct HeldPlan {
     pub source: Source,
     /// As subscriptions name what they belong to at AWS; empty for direct ones.
     pub holder: Box<str>,
+    /// The other holders whose usage counts against it too: those that it took over from, or that took over from it.
+    pub counts_with: Box<[Box<str>]>,
     /// Where it stands; the dates of a direct one have the last word.
     pub status: Status,
     /// When it begins.
@@ -99,6 +104,20 @@ pub struct Meter {
     pub until_ms: i64,
     /// Millionths used in it.
     pub used: i64,
+}
+
+impl HeldPlan {
+    /// Whether usage under a holder counts against this: what is billed under it and what is billed nowhere. What was
+    /// sold on the seller's own site has no name in usage, so all of the customer's usage counts against it.
+    pub fn counts(&self, holder: &str) -> bool {
+        self.source == Source::Direct || self.counting().any(|it| it == holder)
+    }
+
+    /// The holders whose usage counts against what was bought at AWS; empty for none.
+    fn counting(&self) -> impl Iterator<Item = &str> {
+        let others = self.counts_with.iter().map(|it| &**it);
+        ["", &*self.holder].into_iter().chain(others)
+    }
 }
 
 impl Store {
@@ -207,6 +226,8 @@ fn customer_in(
 ) -> Result<Option<CustomerFacts>, StoreError> {
     let Some(id) = canonical_in(connection, id)? else { return Ok(None) };
     let mut rows = subscriptions_in(connection, &id)?;
+    let successions =
+        succession_of(connection, &id, &rows.iter().map(|(it, _)| it).collect::<Vec<_>>())?;
     let over = |row: &(Subscription, Option<i64>)| row.0.terms.ended_at.is_some();
     if rows.iter().all(over) {
         // The last to end says why there is nothing.
@@ -220,8 +241,10 @@ fn customer_in(
     for (subscription, version) in rows {
         let terms = subscription.terms;
         let plan = terms.plan_id.as_ref().map(|id| catalogue.plan(id, version));
+        let counts_with = counts_with(&successions, subscription.product_id.as_ref(), &terms);
         let one = HeldPlan {
             id: subscription.id,
+            counts_with,
             plan,
             source: subscription.source,
             holder: terms.holder.as_ref().map(Holder::to_string).unwrap_or_default().into(),
@@ -231,7 +254,14 @@ fn customer_in(
             units: terms.quantity,
         };
         if !one.status.is_over() {
-            meters.extend(meters_in(connection, &id, &one, held.len(), catalogue, now)?);
+            let reader = MeterReader {
+                connection,
+                customer: &id,
+                catalogue,
+                successions: &successions,
+                now,
+            };
+            meters.extend(reader.meters_of(&one, held.len())?);
         }
         held.push(one);
     }
@@ -257,28 +287,80 @@ fn subscriptions_in(
         .during("read a customer's subscriptions")
 }
 
-fn meters_in(
-    connection: &Connection,
-    customer: &CustomerId,
-    one: &HeldPlan,
-    place: usize,
-    catalogue: &CatalogueFacts,
+/// The holders that count together with a subscription's own.
+fn counts_with(
+    successions: &Successions,
+    product: Option<&ProductId>,
+    terms: &Terms,
+) -> Box<[Box<str>]> {
+    let (Some(product), Some(own)) = (product, &terms.holder) else { return Box::default() };
+    let chain = successions.chain_of(product, own);
+    let others = chain.into_iter().flat_map(|it| &it.holders).filter(|it| *it != own);
+    others.map(|it| it.to_string().into()).collect()
+}
+
+/// Reads what a customer has used of metered features.
+struct MeterReader<'a> {
+    connection: &'a Connection,
+    customer: &'a CustomerId,
+    catalogue: &'a CatalogueFacts,
+    successions: &'a Successions,
     now: Timestamp,
-) -> Result<Vec<Meter>, StoreError> {
-    let mut meters = Vec::new();
-    let grants = one.plan.as_ref().and_then(|plan| plan.grants.as_ref());
-    for (id, terms) in grants.into_iter().flatten() {
-        let Some(feature) = catalogue.features.get(id) else { continue };
-        if feature.kind != FeatureKind::Metered {
-            continue;
+}
+
+impl MeterReader<'_> {
+    fn meters_of(&self, one: &HeldPlan, place: usize) -> Result<Vec<Meter>, StoreError> {
+        let mut meters = Vec::new();
+        let grants = one.plan.as_ref().and_then(|plan| plan.grants.as_ref());
+        for (id, terms) in grants.into_iter().flatten() {
+            let Some(feature) = self.catalogue.features.get(id) else { continue };
+            if feature.kind != FeatureKind::Metered {
+                continue;
+            }
+            let window = self.successions.window(&one.id, terms, one.starts_at);
+            let (from_ms, until_ms) = bounds(window, self.now);
+            let used = self.used(id, one, (from_ms, until_ms))?;
+            let feature = Arc::clone(feature);
+            meters.push(Meter { held: place, feature, window, from_ms, until_ms, used });
         }
-        let window = Window::of(terms, one.starts_at);
-        let (from_ms, until_ms) = bounds(window, now);
-        let used = used_in(connection, customer, id, one, (from_ms, until_ms))?;
-        let feature = Arc::clone(feature);
-        meters.push(Meter { held: place, feature, window, from_ms, until_ms, used });
+        Ok(meters)
     }
-    Ok(meters)
+
+    fn used(
+        &self,
+        feature: &FeatureId,
+        one: &HeldPlan,
+        (from, until): (i64, i64),
+    ) -> Result<i64, StoreError> {
+        let (customer, feature) = (self.customer.as_str(), feature.as_str());
+        if one.source == Source::Direct {
+            return self
+                .connection
+                .prepare_cached(
+                    "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND from_ms >= ?3 AND from_ms < ?4",
+                )
+                .and_then(|mut select| {
+                    select.query_row((customer, feature, from, until), |row| row.get(0))
+                })
+                .during("sum a window's usage");
+        }
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+            )
+            .during("sum a window's usage")?;
+        let mut used: i64 = 0;
+        for holder in one.counting() {
+            let under: i64 = select
+                .query_row((customer, feature, holder, from, until), |row| row.get(0))
+                .during("sum a window's usage")?;
+            used = used.saturating_add(under);
+        }
+        Ok(used)
+    }
 }
 
 /// The window around a moment, in milliseconds since 1970.
@@ -286,26 +368,4 @@ pub(crate) fn bounds(window: Window, at: Timestamp) -> (i64, i64) {
     let span = window.around(at);
     let from = if span.start == Timestamp::MIN { i64::MIN } else { millis(span.start) };
     (from, span.end.map_or(i64::MAX, millis))
-}
-
-/// What counts against a subscription: what is billed under it and what is billed nowhere. What was sold on the
-/// seller's own site has no name in usage, so all of the customer's usage counts against it.
-fn used_in(
-    connection: &Connection,
-    customer: &CustomerId,
-    feature: &FeatureId,
-    one: &HeldPlan,
-    (from, until): (i64, i64),
-) -> Result<i64, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT ifnull(sum(quantity), 0) FROM usage_hours
-             WHERE customer_id = ?1 AND feature_id = ?2 AND (?3 = '' OR holder IN (?3, ''))
-               AND from_ms >= ?4 AND from_ms < ?5",
-        )
-        .and_then(|mut select| {
-            let ids = (customer.as_str(), feature.as_str(), &*one.holder);
-            select.query_row((ids.0, ids.1, ids.2, from, until), |row| row.get(0))
-        })
-        .during("sum a window's usage")
 }

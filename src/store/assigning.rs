@@ -10,13 +10,8 @@ use rusqlite::Connection;
 use super::billing::{Billed, Biller, Lane, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
-use super::records::{
-    OpenRecord, add_tagged_in, carry_into, delete_record_in, open_record, open_record_in,
-    open_record_row, tagged_in,
-};
-use super::routes::{
-    Bears, Choice, Question, Route, RouteError, bears_in, choose_in, first_hour_in, route_to,
-};
+use super::records::{OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row};
+use super::routes::{Bears, Choice, Question, Route, RouteError, bears_in, choose_in, route_to};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
@@ -104,12 +99,11 @@ struct Assigner<'a> {
     record: &'a OpenRecord,
     now: Timestamp,
     question: Question,
-    /// Where the record's own dimension goes: usage that names no feature, and what a person carried into it.
+    /// Where the record's own dimension goes: usage that names no feature.
     own: Result<Bears, Lack>,
     ways: HashMap<Option<FeatureId>, Result<Rc<Way>, Lack>>,
-    /// What leaves the record, and what of it was carried in.
+    /// What leaves the record.
     moved: Quantity,
-    carried: Quantity,
     /// Why what stays does.
     lack: Option<Lack>,
 }
@@ -140,7 +134,6 @@ impl<'a> Assigner<'a> {
             own,
             ways: HashMap::new(),
             moved: Quantity::ZERO,
-            carried: Quantity::ZERO,
             lack: None,
         })
     }
@@ -155,13 +148,11 @@ impl<'a> Assigner<'a> {
     }
 
     /// Bills each event anew, as it would have been had the subscription been known: what its plan includes is not
-    /// billed. What a person carried into the record has no events; it moves as it is.
+    /// billed.
     fn bill(&mut self) -> Result<(), StoreError> {
         let connection = self.connection;
         let mut biller = Biller::new(connection);
-        let mut carried = quantity(self.record.quantity);
         for event in events_of(connection, self.record.id)? {
-            carried = carried.saturating_sub(event.billed);
             let way = match self.way(event.feature.as_ref())? {
                 Ok(way) => way,
                 Err(lack) => {
@@ -187,35 +178,7 @@ impl<'a> Assigner<'a> {
             }
             self.moved = self.moved.saturating_add(event.billed);
         }
-        biller.finish()?;
-        if carried > Quantity::ZERO {
-            self.carry(carried)?;
-        }
-        Ok(())
-    }
-
-    fn carry(&mut self, carried: Quantity) -> Result<(), StoreError> {
-        let connection = self.connection;
-        let bears = match &self.own {
-            Ok(bears) => bears,
-            Err(lack) => {
-                self.lack = self.lack.or(Some(*lack));
-                return Ok(());
-            }
-        };
-        let first = first_hour_in(connection, bears.holder.as_ref())?.unwrap_or(self.record.hour);
-        let key = self.record.key(bears.holder.clone(), self.record.hour.max(first));
-        let target = open_record_in(connection, &key)?;
-        // With every event gone, what is left of the tags is that of what was carried.
-        let tagged = match self.lack {
-            None => tagged_in(connection, self.record.id)?,
-            Some(_) => Vec::new(),
-        };
-        let tagged: Vec<_> = tagged.into_iter().filter(|it| it.quantity > Quantity::ZERO).collect();
-        carry_into(connection, target.id, carried.millionths(), &tagged)?;
-        self.moved = self.moved.saturating_add(carried);
-        self.carried = carried;
-        Ok(())
+        biller.finish()
     }
 
     /// Where usage of a feature goes. It may wait under one product for another.
@@ -255,13 +218,9 @@ impl<'a> Assigner<'a> {
         if self.moved > Quantity::ZERO {
             self.connection
                 .prepare_cached(
-                    "UPDATE metering_records SET quantity = quantity - ?2, carried_in = carried_in - ?3
-                     WHERE id = ?1",
+                    "UPDATE metering_records SET quantity = quantity - ?2 WHERE id = ?1",
                 )
-                .and_then(|mut update| {
-                    let (moved, carried) = (self.moved.millionths(), self.carried.millionths());
-                    update.execute((self.record.id, moved, carried))
-                })
+                .and_then(|mut update| update.execute((self.record.id, self.moved.millionths())))
                 .during("assign a part of what waits")?;
         }
         Ok(self.lack)
@@ -293,12 +252,13 @@ fn move_event_in(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = ifnull(moved, ?4)
+            "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = ifnull(moved, ?4), included_under = ?5
              WHERE rowid = ?1",
         )
         .and_then(|mut update| {
             let units = billed.quantity.millionths();
-            update.execute((event.rowid, billed.record, units, billed.moved))
+            let (moved, included) = (billed.moved, billed.included_under);
+            update.execute((event.rowid, billed.record, units, moved, included))
         })
         .during("assign usage to a subscription")?;
     Ok(())

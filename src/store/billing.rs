@@ -41,6 +41,8 @@ pub(super) struct Billed {
     pub(super) quantity: Quantity,
     /// Why it is billed to another hour than its own.
     pub(super) moved: Option<&'static str>,
+    /// Of which bearer's plan it is included, where nothing of it is billed.
+    pub(super) included_under: Option<i64>,
 }
 
 /// Where usage counts: customer, feature and holder.
@@ -51,6 +53,9 @@ type Counter = (CustomerId, FeatureId, String);
 pub(super) struct Lane {
     record: Option<(i64, ClockHour)>,
     counter: Option<Rc<Counter>>,
+    /// The counter of the first holder of those that count together, by which their windows are known.
+    first: Option<Rc<Counter>>,
+    bearer: Option<i64>,
 }
 
 impl Lane {
@@ -59,6 +64,21 @@ impl Lane {
             || Rc::new(counter(it.customer, feature, bears.and_then(|it| it.holder.as_ref())));
         Rc::clone(self.counter.get_or_insert_with(made))
     }
+
+    fn first(&mut self, counter: &Rc<Counter>, together: &[String]) -> Rc<Counter> {
+        let made = || match together.first().filter(|first| **first != counter.2) {
+            Some(first) => Rc::new((counter.0.clone(), counter.1.clone(), first.clone())),
+            None => Rc::clone(counter),
+        };
+        Rc::clone(self.first.get_or_insert_with(made))
+    }
+}
+
+/// A quantity that was used, and what of it is billed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    used: i64,
+    billed: i64,
 }
 
 pub(super) struct Biller<'a> {
@@ -70,8 +90,8 @@ pub(super) struct Biller<'a> {
     added: HashMap<i64, i64>,
     tagged: HashMap<(i64, String), i64>,
     /// What is counted, hour by hour.
-    used: HashMap<(Rc<Counter>, i64), i64>,
-    /// What is used so far in the windows that bill overage.
+    used: HashMap<(Rc<Counter>, i64), Amount>,
+    /// What is used so far in the windows that bill overage, by the first of the holders that count together.
     windows: HashMap<(Rc<Counter>, i64), i64>,
     /// What is reported and what is included, product by product.
     totals: HashMap<ProductId, (i64, i64)>,
@@ -105,20 +125,26 @@ impl<'a> Biller<'a> {
         route: &Route,
         lane: &mut Lane,
     ) -> Result<Billed, StoreError> {
-        let nothing = Billed { record: None, quantity: Quantity::ZERO, moved: None };
+        let nothing =
+            Billed { record: None, quantity: Quantity::ZERO, moved: None, included_under: None };
         let Some(bears) = &route.bears else { return Ok(nothing) };
         let quantity = match (&route.billing, it.feature) {
             (Billing::All, _) | (_, None) => it.quantity,
             (Billing::None, _) => Quantity::ZERO,
             (Billing::Overage { included, window }, Some(feature)) => {
                 let counter = lane.counter(it, feature, Some(bears));
-                let used = self.used_in_window(counter, *window, it.at)?;
+                let first = lane.first(&counter, &route.counts_with);
+                let used = self.used_in_window(first, &route.counts_with, *window, it.at)?;
                 excess(quantity(used), it.quantity, *included)
             }
         };
         // Usage of nothing is billed as it came; what a plan includes leaves no record.
         if quantity == Quantity::ZERO && it.quantity > Quantity::ZERO {
-            return Ok(nothing);
+            let bearer = match lane.bearer {
+                Some(known) => known,
+                None => *lane.bearer.insert(bearer_in(self.connection, bears)?),
+            };
+            return Ok(Billed { included_under: Some(bearer), ..nothing });
         }
         let first = route.first_hour.filter(|first| *first > it.hour);
         let wanted = first.unwrap_or(it.hour);
@@ -130,7 +156,7 @@ impl<'a> Biller<'a> {
             Some(_) => Some("before_start"),
             None => (hour != wanted).then_some("hour_frozen"),
         };
-        Ok(Billed { record: Some(record), quantity, moved })
+        Ok(Billed { record: Some(record), quantity, moved, included_under: None })
     }
 
     /// Whether the books can hold so much more of a product.
@@ -175,12 +201,15 @@ impl<'a> Biller<'a> {
         if let Some(feature) = it.feature {
             let counter = lane.counter(it, feature, bears);
             if let Billing::Overage { window, .. } = route.billing {
-                let window = (Rc::clone(&counter), window_key(window.around(it.at).start));
+                let first = lane.first(&counter, &route.counts_with);
+                let window = (first, window_key(window.around(it.at).start));
                 if let Some(used) = self.windows.get_mut(&window) {
                     *used = used.saturating_add(it.quantity.millionths());
                 }
             }
-            self.use_of(counter, &route.windows, it.at, it.quantity.millionths());
+            let (used, billed) = (it.quantity.millionths(), billed.quantity.millionths());
+            let amount = Amount { used, billed };
+            self.use_of(counter, &route.windows, it.at, amount);
         }
     }
 
@@ -189,7 +218,8 @@ impl<'a> Biller<'a> {
         self.total(product, -billed.millionths(), 0);
         if let Some(feature) = it.feature {
             let counter = Rc::new(counter(it.customer, feature, None));
-            self.use_of(counter, &[], it.at, -it.quantity.millionths());
+            let amount = Amount { used: -it.quantity.millionths(), billed: -billed.millionths() };
+            self.use_of(counter, &[], it.at, amount);
         }
     }
 
@@ -204,44 +234,56 @@ impl<'a> Biller<'a> {
     }
 
     /// Adds to the hour that holds a moment, or to what is left of it where a window begins within it.
-    fn use_of(&mut self, counter: Rc<Counter>, windows: &[Window], at: Timestamp, quantity: i64) {
+    fn use_of(&mut self, counter: Rc<Counter>, windows: &[Window], at: Timestamp, amount: Amount) {
         let hour = ClockHour::of(at).start();
         let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
-        let used = self.used.entry((counter, millis(from))).or_default();
-        *used = used.saturating_add(quantity);
+        let so_far = self.used.entry((counter, millis(from))).or_default();
+        so_far.used = so_far.used.saturating_add(amount.used);
+        so_far.billed = so_far.billed.saturating_add(amount.billed);
     }
 
-    /// What was used in the window around a moment, this report included.
+    /// What was used in the window around a moment under those holders that count together, this report included.
     fn used_in_window(
         &mut self,
-        counter: Rc<Counter>,
+        first: Rc<Counter>,
+        together: &[String],
         window: Window,
         at: Timestamp,
     ) -> Result<i64, StoreError> {
         let around = window.around(at);
-        let key = (counter, window_key(around.start));
+        let key = (first, window_key(around.start));
         if let Some(used) = self.windows.get(&key) {
             return Ok(*used);
         }
-        let (customer, feature, holder) = &*key.0;
+        let (customer, feature, _) = &*key.0;
         let end = around.end.map_or(i64::MAX, millis);
-        let held: i64 = self
-            .connection
-            .prepare_cached(
-                "SELECT ifnull(sum(quantity), 0) FROM usage_hours
-                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
-            )
-            .and_then(|mut select| {
-                let ids = (customer.as_str(), feature.as_str(), holder);
-                select.query_row((ids.0, ids.1, ids.2, key.1, end), |row| row.get(0))
-            })
-            .during("sum a window's usage")?;
+        let mut held: i64 = 0;
+        for holder in together {
+            let under: i64 = self
+                .connection
+                .prepare_cached(
+                    "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+                )
+                .and_then(|mut select| {
+                    let ids = (customer.as_str(), feature.as_str(), holder);
+                    select.query_row((ids.0, ids.1, ids.2, key.1, end), |row| row.get(0))
+                })
+                .during("sum a window's usage")?;
+            held = held.saturating_add(under);
+        }
         // What this report counted before its window was asked for.
+        let is_of_it = |counter: &Counter, from: &i64| {
+            counter.0 == *customer
+                && counter.1 == *feature
+                && together.contains(&counter.2)
+                && (key.1..end).contains(from)
+        };
         let used = self
             .used
             .iter()
-            .filter(|((counter, from), _)| *counter == key.0 && (key.1..end).contains(from))
-            .fold(held, |sum, (_, quantity)| sum.saturating_add(*quantity));
+            .filter(|((counter, from), _)| is_of_it(counter, from))
+            .fold(held, |sum, (_, amount)| sum.saturating_add(amount.used));
         self.windows.insert(key, used);
         Ok(used)
     }
@@ -283,15 +325,16 @@ impl<'a> Biller<'a> {
         }
         let mut count = connection
             .prepare_cached(
-                "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+                "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity, billed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity,
+                     billed = billed + excluded.billed",
             )
             .during("count usage")?;
-        for ((counter, from), quantity) in self.used {
+        for ((counter, from), Amount { used, billed }) in self.used {
             let (customer, feature, holder) = &*counter;
             count
-                .execute((customer.as_str(), feature.as_str(), holder, from, quantity))
+                .execute((customer.as_str(), feature.as_str(), holder, from, used, billed))
                 .during("count usage")?;
         }
         let mut total = connection
@@ -313,7 +356,28 @@ fn counter(customer: &CustomerId, feature: &FeatureId, holder: Option<&Holder>) 
     (customer.clone(), feature.clone(), holder)
 }
 
+/// The short name of what would bear usage, were it not included.
+fn bearer_in(connection: &Connection, bears: &Bears) -> Result<i64, StoreError> {
+    let holder = bears.holder.as_ref().map(Holder::to_string).unwrap_or_default();
+    let ids = (bears.product_id.as_str(), holder.as_str(), bears.dimension.as_str());
+    let known = connection
+        .prepare_cached(
+            "SELECT id FROM usage_bearers WHERE product_id = ?1 AND holder = ?2 AND dimension = ?3",
+        )
+        .and_then(|mut select| select.query_row(ids, |row| row.get(0)).optional())
+        .during("look up what bears included usage")?;
+    match known {
+        Some(id) => Ok(id),
+        None => connection
+            .prepare_cached(
+                "INSERT INTO usage_bearers (product_id, holder, dimension) VALUES (?1, ?2, ?3)",
+            )
+            .and_then(|mut insert| insert.insert(ids))
+            .during("name what bears included usage"),
+    }
+}
+
 /// A window's start as usage is counted by: the lifetime's is before every time that there is.
-fn window_key(start: Timestamp) -> i64 {
+pub(super) fn window_key(start: Timestamp) -> i64 {
     if start == Timestamp::MIN { i64::MIN } else { millis(start) }
 }

@@ -132,7 +132,8 @@ fn join_unsent(
         return park_unknown_in(connection, record.id, RESTORED, now);
     }
     let Some(row) = record_in(connection, record.id)? else { return Ok(()) };
-    carry_forward_in(connection, record.id, &row, record.holder.clone(), CARRIED, now)
+    let Some(holder) = record.holder.clone() else { return Ok(()) };
+    carry_forward_in(connection, record.id, &row, holder, CARRIED, now)
 }
 
 fn rivals_of(connection: &Connection, record: &OpenRecord) -> Result<Vec<Rival>, StoreError> {

@@ -12,6 +12,7 @@ use super::buyers::Unsettled;
 use super::identities::AwsIds;
 use super::known::{Customers, Known, Shown, known_in};
 use super::legacy::{has_legacy_buyers_in, named_in, naming_in};
+use super::rerating::{Counted, rate_anew_in};
 use super::reviving::revive_in;
 use super::settling::{Settling, settle_in, standing_in};
 use super::signals::signals_in;
@@ -20,8 +21,8 @@ use super::{During, Store, StoreError};
 use crate::domain::naming::Naming;
 use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, DimensionKey, Grant, LicenseArn,
-    PlanId, ProductCode, ProductId, Source, Subscription,
+    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, Grant,
+    LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 
 /// One product's buyers as AWS showed them.
@@ -268,6 +269,7 @@ fn write_changes(
     // Ends first, so that a dimension is free before another subscription moves to it.
     let mut changes: Vec<_> = decision.changes.iter().collect();
     changes.sort_by_key(|change| change.terms.ended_at.is_none());
+    let mut counted: BTreeMap<CustomerId, Counted> = BTreeMap::new();
     for change in changes {
         let before = held.iter().find(|held| Some(&held.id) == change.id.as_ref());
         let after = match before {
@@ -283,32 +285,15 @@ fn write_changes(
                 updated_at: now,
             },
         };
-        write_change_in(connection, before, &after, now)?;
-        if before.is_none_or(|before| before.terms.renewed_by.is_none()) {
-            hand_over_usage(connection, &after)?;
+        if !counted.contains_key(&after.customer_id) {
+            let before = Counted::of(connection, &after.customer_id)?;
+            counted.insert(after.customer_id.clone(), before);
         }
+        write_change_in(connection, before, &after, now)?;
     }
-    Ok(())
-}
-
-/// What was used counts on under the licence that follows, so that a renewal does not grant a window's limit twice.
-fn hand_over_usage(connection: &Connection, ended: &Subscription) -> Result<(), StoreError> {
-    let (Some(from), Some(to)) = (&ended.terms.holder, &ended.terms.renewed_by) else {
-        return Ok(());
-    };
-    let statements = [
-        "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
-             SELECT customer_id, feature_id, ?3, from_ms, quantity FROM usage_hours
-             WHERE customer_id = ?1 AND holder = ?2
-             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
-        "DELETE FROM usage_hours WHERE customer_id = ?1 AND holder = ?2 AND ?2 <> ?3",
-    ];
-    let (from, to) = (from.to_string(), to.to_string());
-    for statement in statements {
-        connection
-            .prepare_cached(statement)
-            .and_then(|mut move_on| move_on.execute((ended.customer_id.as_str(), &from, &to)))
-            .during("hand over a licence's usage")?;
+    // What turns out to have taken over from something else counts together with it.
+    for (customer, counted) in counted {
+        rate_anew_in(connection, &customer, &counted, now)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::customers::customer_in;
 use super::events::append_event_in;
 use super::joining::join_records_in;
+use super::rerating::{Counted, rate_anew_in};
 use super::{During, StoreError};
 use crate::domain::CustomerId;
 
@@ -17,9 +18,9 @@ const MOVES: &[&str] = &[
     "UPDATE identities SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE registrations SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE customer_aliases SET customer_id = ?2 WHERE customer_id = ?1",
-    "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity)
-         SELECT ?2, feature_id, holder, from_ms, quantity FROM usage_hours WHERE customer_id = ?1
-         ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+    "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity, billed)
+         SELECT ?2, feature_id, holder, from_ms, quantity, billed FROM usage_hours WHERE customer_id = ?1
+         ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, billed = billed + excluded.billed",
     "DELETE FROM usage_hours WHERE customer_id = ?1 AND ?2 <> ?1",
 ];
 
@@ -32,6 +33,8 @@ pub(super) fn merge_customers_in(
 ) -> Result<(), StoreError> {
     let ids = (from.as_str(), into.as_str());
     let lost = join_words_in(connection, from, into)?;
+    let mut counted = Counted::of(connection, from)?;
+    counted.extend(Counted::of(connection, into)?);
     join_records_in(connection, from, into, now)?;
     for statement in MOVES {
         connection
@@ -47,6 +50,7 @@ pub(super) fn merge_customers_in(
         .prepare_cached("INSERT INTO customer_aliases (alias, customer_id) VALUES (?1, ?2)")
         .and_then(|mut insert| insert.execute(ids))
         .during("join two customers")?;
+    rate_anew_in(connection, into, &counted, now)?;
     let mut data = json!({"id": into, "merged": from});
     if !lost.is_empty() {
         data["lost"] = Value::Object(lost);

@@ -57,7 +57,12 @@ pub(super) fn move_to_in(
     }
 }
 
-fn mark_moved(connection: &Connection, record: i64, why: &str) -> Result<(), StoreError> {
+/// Says of a record's usage why it is billed to another hour than its own.
+pub(super) fn mark_moved(
+    connection: &Connection,
+    record: i64,
+    why: &str,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE usage_events SET moved = ifnull(moved, ?2) WHERE record_id = ?1")
         .and_then(|mut update| update.execute((record, why)))
@@ -67,6 +72,16 @@ fn mark_moved(connection: &Connection, record: i64, why: &str) -> Result<(), Sto
 
 /// Everything of an open record becomes another one's, its events too.
 pub(super) fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
+    move_usage(connection, from, into)?;
+    connection
+        .prepare_cached("DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1")
+        .and_then(|mut delete| delete.execute((from, into)))
+        .during("delete a record that another one has taken in")?;
+    Ok(())
+}
+
+/// The events of a record that was never frozen become an open one's, and what they come to.
+pub(super) fn move_usage(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
     for statement in [
         "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
         "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
@@ -78,7 +93,6 @@ pub(super) fn move_whole(connection: &Connection, from: i64, into: i64) -> Resul
              SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
              ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
         "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
-        "DELETE FROM metering_records WHERE id = ?1 AND ?2 <> ?1",
     ] {
         connection
             .prepare_cached(statement)

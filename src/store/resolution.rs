@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use super::convert::millis;
 use super::customers::canonical_in;
 use super::metering::{RecordRow, record_in};
+use super::putting_off::{mark_moved, move_usage};
 use super::records::{RecordKey, Rival, carry_into, in_other_form, later_record_in, tagged_in};
 use super::routes::Bears;
 use super::{During, Store, StoreError};
@@ -109,7 +110,10 @@ fn resolve_in(
             return Err(ResolveError::MaybeHonoured(id.to_owned()));
         }
         Resolution::CarryForward => {
-            carry_forward_in(connection, number, &record, Holder::parse(&holder), note, now)?;
+            match Holder::parse(&holder) {
+                Some(holder) => carry_forward_in(connection, number, &record, holder, note, now)?,
+                None => report_anew_in(connection, number, &record, note, now)?,
+            }
             return record_in(connection, number)?.ok_or_else(unknown);
         }
         Resolution::WriteOff => {
@@ -150,16 +154,32 @@ fn key_of(
     Ok(RecordKey { bears, customer: customer.unwrap_or_else(|| record.customer_id.clone()), hour })
 }
 
-/// Has a later hour bear a record's units. Only for what AWS cannot have honoured.
+/// Has a record's usage wait for a subscription anew, with the hour that is open: no plan has rated it yet, and the one
+/// that turns up says what it includes. So its events go with it.
+fn report_anew_in(
+    connection: &Connection,
+    number: i64,
+    record: &RecordRow,
+    note: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = key_of(connection, record, None, ClockHour::of(now))?;
+    let target = later_record_in(connection, &key)?;
+    mark_moved(connection, number, "carried_forward")?;
+    move_usage(connection, number, target.id)?;
+    write_off_carried(connection, number, note, now)
+}
+
+/// Has a later hour bear a record's units, as they were rated. Only for what AWS cannot have honoured.
 pub(super) fn carry_forward_in(
     connection: &Connection,
     number: i64,
     record: &RecordRow,
-    holder: Option<Holder>,
+    holder: Holder,
     note: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let key = key_of(connection, record, holder, ClockHour::of(now))?;
+    let key = key_of(connection, record, Some(holder), ClockHour::of(now))?;
     let target = later_record_in(connection, &key)?;
     // What was never frozen was never dealt to its tags.
     let parts = match record.frozen_at {
@@ -168,6 +188,15 @@ pub(super) fn carry_forward_in(
     };
     let tagged: Vec<Allocation> = parts.into_iter().filter(|it| !it.tags.is_empty()).collect();
     carry_into(connection, target.id, record.quantity.millionths(), &tagged)?;
+    write_off_carried(connection, number, note, now)
+}
+
+fn write_off_carried(
+    connection: &Connection,
+    number: i64,
+    note: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,

@@ -1,12 +1,14 @@
 //! Which licence or legacy buyer bears a customer's usage.
 
+use std::rc::Rc;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::convert::{millis, optional_timestamp, timestamp};
-use super::plan_entitlements::entitlement_row;
+use super::convert::{optional_timestamp, timestamp};
+use super::granted::{Grants, counting_with, granted_in};
 use super::{During, StoreError};
-use crate::domain::allowance::{Billing, Granted};
+use crate::domain::allowance::Billing;
 use crate::domain::ledger::is_licensed;
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::usage::UsageSubject;
@@ -26,6 +28,8 @@ pub(super) struct Route {
     pub(super) billing: Billing,
     /// The windows that it counts in, those of every subscription of the customer's.
     pub(super) windows: Vec<Window>,
+    /// The holders whose usage uses up what the plan includes, where it includes any.
+    pub(super) counts_with: Rc<[String]>,
 }
 
 /// What is asked of a route.
@@ -132,62 +136,25 @@ pub(super) fn route_to(
 ) -> Result<Route, StoreError> {
     let holder = bears.as_ref().and_then(|bears| bears.holder.as_ref());
     let first_hour = first_hour_in(connection, holder)?;
-    let granted = match &question.subject {
+    let grants = match &question.subject {
         UsageSubject::Feature(feature) => granted_in(connection, &question.customer, feature, now)?,
-        UsageSubject::Dimension { .. } => Vec::new(),
+        UsageSubject::Dimension { .. } => Grants::default(),
     };
     let mut windows = Vec::new();
-    for (_, granted) in &granted {
-        let window = Window::of(&granted.terms, granted.starts_at);
-        if !windows.contains(&window) {
-            windows.push(window);
+    for (_, granted) in &grants.held {
+        if !windows.contains(&granted.window) {
+            windows.push(granted.window);
         }
     }
     // While no subscription has turned up, no plan says what it includes.
-    let billing = match holder {
-        Some(holder) => {
-            let held = granted.into_iter().filter(|(of, _)| of.as_ref() == Some(holder));
-            Billing::of(&held.map(|(_, granted)| granted).collect::<Vec<_>>())
+    let billing = holder.map_or(Billing::All, |holder| Billing::of(&grants.under(holder)));
+    let counts_with = match (&bears, &billing) {
+        (Some(Bears { product_id, holder: Some(holder), .. }), Billing::Overage { .. }) => {
+            counting_with(&grants.successions, product_id, holder)
         }
-        None => Billing::All,
+        _ => Rc::default(),
     };
-    Ok(Route { bears, first_hour, billing, windows })
-}
-
-/// What a customer's plans grant of a feature, and under what each is held; direct ones under nothing.
-fn granted_in(
-    connection: &Connection,
-    customer: &CustomerId,
-    feature: &FeatureId,
-    now: Timestamp,
-) -> Result<Vec<(Option<Holder>, Granted)>, StoreError> {
-    // What has just ended still decides over its last hour's usage.
-    let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
-    connection
-        .prepare_cached(
-            "SELECT e.*, s.holder, s.quantity AS units, s.starts_at_ms FROM subscriptions s
-             JOIN plans p ON p.id = s.plan_id
-             JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
-               AND e.version = coalesce(s.plan_version, p.published_version, p.version)
-             WHERE s.customer_id = ?1 AND s.status <> 'failed'
-               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?3)
-             ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map((customer.as_str(), feature.as_str(), millis(last)), |row| {
-                    let granted = Granted {
-                        terms: entitlement_row(row)?.terms,
-                        units: row
-                            .get::<_, Option<i64>>("units")?
-                            .and_then(crate::domain::Quantity::from_millionths),
-                        starts_at: optional_timestamp(row.get("starts_at_ms")?),
-                    };
-                    Ok((Holder::parse(&row.get::<_, String>("holder")?), granted))
-                })?
-                .collect()
-        })
-        .during("read what a customer's plans grant")
+    Ok(Route { bears, first_hour, billing, windows, counts_with })
 }
 
 pub(super) type Borne = Result<Option<Bears>, RouteError>;

@@ -138,7 +138,10 @@ pub(super) fn write_change_in(
 ) -> Result<(), StoreError> {
     match before {
         None => insert_in(connection, after)?,
-        Some(_) => update_in(connection, after)?,
+        Some(before) => {
+            note_earlier_in(connection, before, after)?;
+            update_in(connection, after)?;
+        }
     }
     if let Some(event) = event_of_change(before.map(|it| &it.terms), &after.terms) {
         append_event_in(connection, event, Some(&after.customer_id), after, now)?;
@@ -185,6 +188,30 @@ fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(),
             })
         })
         .during("write a new subscription")?;
+    Ok(())
+}
+
+/// Notes when a subscription was held before it came back with another start.
+fn note_earlier_in(
+    connection: &Connection,
+    before: &Subscription,
+    after: &Subscription,
+) -> Result<(), StoreError> {
+    let (before, terms) = (&before.terms, &after.terms);
+    let came_back = terms.ended_at.is_none()
+        && before.starts_at != terms.starts_at
+        && before.status != Status::Failed;
+    if let Some(ended_at) = before.ended_at.filter(|_| came_back && before.holder.is_some()) {
+        connection
+            .prepare_cached(
+                "INSERT INTO earlier_tenures (subscription_id, starts_at_ms, ended_at_ms) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+            )
+            .and_then(|mut insert| {
+                insert.execute((after.id.as_str(), before.starts_at.map(millis), millis(ended_at)))
+            })
+            .during("note when a subscription was held before")?;
+    }
     Ok(())
 }
 

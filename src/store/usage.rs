@@ -18,10 +18,8 @@ use super::routes::{Question, Route, RouteError, route_in};
 use super::stretches::unknown_hours_in;
 use super::{During, Store, StoreError};
 use crate::domain::ledger::{DUPLICATE_CONFLICT, Placement, UnknownHours, place};
-use crate::domain::usage::{Rejection, UsageEvent, UsageReceipt, UsageSubject};
-use crate::domain::{
-    ClockHour, CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity,
-};
+use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId, Quantity};
 
 impl Store {
     /// Takes a report: each event once, whole or not at all. `Ok` means that it is on disk.
@@ -76,10 +74,18 @@ impl Way {
     }
 }
 
+/// An event that was taken before, as far as a repetition is told by it.
+struct Held {
+    fingerprint: Vec<u8>,
+    customer: CustomerId,
+    /// When it was used, if the application said so.
+    timed_ms: Option<i64>,
+}
+
 const INSERT: &str =
     "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
-        quantity, billed, at_ms, received_at_ms, moved, tags)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
+        quantity, billed, at_ms, timed, received_at_ms, moved, tags, included_under)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
 
 /// A customer's hour of a dimension in conflict with AWS.
 type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
@@ -119,17 +125,17 @@ impl<'a> Report<'a> {
 
     /// The outer error undoes the whole report; the inner one leaves out one event.
     fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
-        let fingerprint = fingerprint(event);
+        let fingerprint = event.fingerprint();
         let (account, hour, late) = match self.judge(event)? {
             Ok(judged) => judged,
-            Err(refusal) => return self.known_or(event, fingerprint, refusal),
+            Err(refusal) => return self.known_or(event, &fingerprint, refusal),
         };
         let way = self.way(&account, event, hour)?;
         let route = match &way.route {
             Ok(route) => route,
             Err(error) => {
                 let refusal = (error.code(), error.to_string());
-                return self.known_or(event, fingerprint, refusal);
+                return self.known_or(event, &fingerprint, refusal);
             }
         };
         let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
@@ -148,16 +154,16 @@ impl<'a> Report<'a> {
                 "more was reported of product {} than can be accounted for; report it in a larger unit",
                 bears.product_id
             );
-            return self.known_or(event, fingerprint, ("total_too_large", detail));
+            return self.known_or(event, &fingerprint, ("total_too_large", detail));
         }
         let mut lane = way.lane.borrow_mut();
         let mut billed = self.biller.place(&it, route, &mut lane)?;
         if late {
             billed.moved = Some("late");
         }
-        if !self.insert(event, &it, fingerprint, billed)? {
+        if !self.insert(event, &it, &fingerprint, billed)? {
             let refusal = ("conflicting_duplicate", String::new());
-            return self.known_or(event, fingerprint, refusal);
+            return self.known_or(event, &fingerprint, refusal);
         }
         self.biller.count(&it, route, billed, &mut lane);
         self.receipt.accepted += 1;
@@ -218,11 +224,11 @@ impl<'a> Report<'a> {
     fn known_or(
         &mut self,
         event: &UsageEvent,
-        fingerprint: i64,
+        fingerprint: &Fingerprint,
         refusal: Refusal,
     ) -> Result<Result<(), Refusal>, StoreError> {
         match self.held(&event.id)? {
-            Some(held) if held == fingerprint => {
+            Some(held) if self.repeats(event, fingerprint, &held)? => {
                 self.receipt.duplicates += 1;
                 Ok(Ok(()))
             }
@@ -235,10 +241,44 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn held(&self, id: &str) -> Result<Option<i64>, StoreError> {
+    /// Says whether an event is the one that is held under its id: of the same customer by whatever id of theirs, and of
+    /// the same time where both say when.
+    fn repeats(
+        &self,
+        event: &UsageEvent,
+        fingerprint: &Fingerprint,
+        held: &Held,
+    ) -> Result<bool, StoreError> {
+        let same_time = match (held.timed_ms, event.timestamp) {
+            (Some(held), Some(said)) => held == millis(said),
+            _ => true,
+        };
+        if held.fingerprint != fingerprint.as_bytes() || !same_time {
+            return Ok(false);
+        }
+        if held.customer == event.customer_id {
+            return Ok(true);
+        }
+        let is_now = canonical_in(self.connection, &held.customer)?;
+        Ok(is_now.is_some() && is_now == canonical_in(self.connection, &event.customer_id)?)
+    }
+
+    fn held(&self, id: &str) -> Result<Option<Held>, StoreError> {
         self.connection
-            .prepare_cached("SELECT fingerprint FROM usage_events WHERE id = ?1")
-            .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional())
+            .prepare_cached(
+                "SELECT fingerprint, customer_id, CASE WHEN timed THEN at_ms END FROM usage_events WHERE id = ?1",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_row([id], |row| {
+                        Ok(Held {
+                            fingerprint: row.get(0)?,
+                            customer: CustomerId::new(row.get::<_, String>(1)?),
+                            timed_ms: row.get(2)?,
+                        })
+                    })
+                    .optional()
+            })
             .during("look up a usage event")
     }
 
@@ -278,22 +318,24 @@ impl<'a> Report<'a> {
         &mut self,
         event: &UsageEvent,
         it: &Use<'_>,
-        fingerprint: i64,
+        fingerprint: &Fingerprint,
         billed: Billed,
     ) -> Result<bool, StoreError> {
         self.insert
             .execute(rusqlite::params![
                 event.id,
-                fingerprint,
+                fingerprint.as_bytes(),
                 it.customer.as_str(),
                 it.feature.map(FeatureId::as_str),
                 billed.record,
                 it.quantity.millionths(),
                 billed.quantity.millionths(),
                 millis(event.timestamp.unwrap_or(self.now)),
+                event.timestamp.is_some(),
                 millis(self.now),
                 billed.moved,
                 it.tags,
+                billed.included_under,
             ])
             .map(|rows| rows == 1)
             .during("append a usage event")
@@ -317,50 +359,6 @@ fn conflicts_in(connection: &Connection) -> Result<HashSet<Conflict>, StoreError
                 .collect()
         })
         .during("read which hours are in conflict")
-}
-
-/// Tells a repetition from another event under the same id. The time of receipt has no part in it.
-fn fingerprint(event: &UsageEvent) -> i64 {
-    let mut state = Fnv::default();
-    state.text(event.customer_id.as_str());
-    match &event.subject {
-        UsageSubject::Feature(feature) => state.text(feature.as_str()),
-        UsageSubject::Dimension { product_id, dimension } => {
-            state.text(product_id.as_str());
-            state.text(dimension.as_str());
-        }
-    }
-    state.bytes(&event.quantity.millionths().to_le_bytes());
-    state.bytes(&event.timestamp.map_or(i64::MIN, millis).to_le_bytes());
-    state.text(event.license_arn.as_ref().map_or("", LicenseArn::as_str));
-    for (key, value) in &event.tags {
-        state.text(key);
-        state.text(value);
-    }
-    state.0.cast_signed()
-}
-
-/// FNV-1a: the same in every release, which the standard library's hasher does not promise.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-        // Ends the text, so that two texts do not run together.
-        self.bytes(&[0xff]);
-    }
 }
 
 /// What a quantity column holds.

@@ -43,6 +43,12 @@ impl Simulation {
         }
         for record in records {
             let bears = billed.get(&record.id).copied().unwrap_or_default();
+            // What no plan had rated yet when a person carried it forward has left with its events.
+            let has_left = record.frozen_at.is_none() && bears == 0;
+            if has_left && record.reason.as_deref() == Some("carried_forward") {
+                assert_eq!(record.carried_out, record.quantity, "{record:?}");
+                continue;
+            }
             assert_eq!(
                 bears + record.carried_in.millionths(),
                 record.quantity.millionths() + record.remainder.millionths(),

@@ -60,6 +60,15 @@ CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_m
 CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, ifnull(dimension, ''))
     WHERE ended_at_ms IS NULL AND source = 'aws';
 
+CREATE TABLE earlier_tenures (
+    -- when a subscription was held before it ended and came back with another start: what a window includes that ran
+    -- then is not included once more
+    subscription_id TEXT NOT NULL REFERENCES subscriptions (id),
+    starts_at_ms INTEGER,
+    ended_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (subscription_id, ended_at_ms)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE registrations (
     -- buyers whom AWS's redirect brought; their ids are made in the order of time
     id TEXT PRIMARY KEY,

@@ -1,17 +1,29 @@
 CREATE TABLE usage_events (
     id TEXT PRIMARY KEY,                -- the application's idempotency key
-    fingerprint INTEGER NOT NULL,       -- of the content as it was reported: tells a repetition from a conflict
+    fingerprint BLOB NOT NULL,          -- of the content as it was reported: tells a repetition from a conflict
     customer_id TEXT NOT NULL,
     feature_id TEXT,
     record_id INTEGER,                  -- the metering record that bears it; null: counted, not billed
     quantity INTEGER NOT NULL,
     billed INTEGER NOT NULL,            -- of the quantity, what the record bears; the rest is included in the plan
     at_ms INTEGER NOT NULL,             -- when the customer used it
+    timed INTEGER NOT NULL,             -- whether the application said when; else it is the time of receipt
     received_at_ms INTEGER NOT NULL,
     moved TEXT,                         -- why it is billed to another hour than its own
-    tags TEXT                           -- JSON object
+    tags TEXT,                          -- JSON object
+    included_under INTEGER              -- where a plan includes all of it: of which bearer's
 ) STRICT;
 CREATE INDEX usage_events_by_record ON usage_events (record_id) WHERE record_id IS NOT NULL;
+CREATE INDEX usage_events_included ON usage_events (included_under, at_ms) WHERE included_under IS NOT NULL;
+
+CREATE TABLE usage_bearers (
+    -- what would bear usage that is included: a short name of it, since such usage has no record that says so
+    id INTEGER PRIMARY KEY,
+    product_id TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    dimension TEXT NOT NULL,
+    UNIQUE (product_id, holder, dimension)
+) STRICT;
 
 CREATE TABLE usage_hours (
     -- what was used, hour by hour: the limits' windows are sums of these
@@ -20,6 +32,7 @@ CREATE TABLE usage_hours (
     holder TEXT NOT NULL,               -- as subscriptions.holder; '' for direct ones and while none is known
     from_ms INTEGER NOT NULL,           -- the hour's start, or that of the window which begins within the hour
     quantity INTEGER NOT NULL,
+    billed INTEGER NOT NULL,            -- of the quantity, what is billed; the rest is included in the plan
     PRIMARY KEY (customer_id, feature_id, holder, from_ms)
 ) STRICT, WITHOUT ROWID;
 
@@ -40,9 +53,10 @@ CREATE TABLE metering_records (
     -- 0: the record that AWS deduplicates by. Others are never sent: late usage of an hour that AWS may have been told of
     -- by something else than this ledger, for a person to decide on
     beside INTEGER NOT NULL DEFAULT 0,
-    -- quantity + remainder = what its events bill + carried_in
+    -- quantity + remainder = what its events bill + carried_in; but usage that no plan had rated yet when a person
+    -- carried it forward has left the record with its events
     quantity INTEGER NOT NULL,
-    carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from another record
+    carried_in INTEGER NOT NULL DEFAULT 0,  -- of the quantity, what came from another record, or of usage that has one
     remainder INTEGER NOT NULL DEFAULT 0,   -- less than AWS takes, or more: went on to a later hour when this one was frozen
     carried_out INTEGER NOT NULL DEFAULT 0, -- of the quantity, what a person moved on; another record bears it now
     tagged INTEGER NOT NULL DEFAULT 0,      -- whether metering_tags splits it

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use marketd::aws::{Connection, ConnectionOptions, Identity};
 use marketd::clock::Clock;
 use marketd::domain::plan::Dimension;
-use marketd::domain::reconciliation::Patience;
+use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::health::Health;
 use marketd::intake::Intake;
@@ -190,6 +190,7 @@ async fn subscriptions(sandbox: &Sandbox, aws: &Connection, product: &Product) -
         patience: Patience {
             second_look: SignedDuration::from_secs(60),
             expiry_grace: SignedDuration::from_hours(1),
+            max_endings: MaxEndings::default(),
         },
         concurrency: 8,
         sweep_interval: Duration::from_secs(3_600),

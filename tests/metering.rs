@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use marketd::domain::ledger::Answer;
-use marketd::domain::reconciliation::Patience;
+use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, ProductCode, Quantity,
@@ -82,8 +82,11 @@ async fn news_during_a_look_is_not_settled_by_it() {
     let entry = LookEntry { buyer: key.buyer.clone(), settles: Some(begun.marks), answer: None };
     let look =
         Look { product_code: key.product_code.clone(), observed_at: now, entries: vec![entry] };
-    let patience =
-        Patience { second_look: SignedDuration::ZERO, expiry_grace: SignedDuration::ZERO };
+    let patience = Patience {
+        second_look: SignedDuration::ZERO,
+        expiry_grace: SignedDuration::ZERO,
+        max_endings: MaxEndings::default(),
+    };
     books.store.apply_look(look, patience, now).await.unwrap();
     let due = books.store.take_due_buyers(now, 10).await.unwrap();
     assert_eq!(due.len(), 1, "the second piece of news still wants its look");

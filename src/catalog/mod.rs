@@ -12,7 +12,7 @@ use crate::aws::{
 };
 use crate::domain::plan::Dimension;
 use crate::domain::{EntityId, ProductCode, ProductId};
-use crate::store::{Listing, Page, ProductChanges, Store, StoreError};
+use crate::store::{Listing, Page, ProductChanges, Store, StoreError, Synced};
 
 pub use schedule::Schedule;
 
@@ -49,6 +49,16 @@ pub enum CatalogError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The listing lacks all that was imported, which is not believed without a person's word.
+    #[error(
+        "the listing {entity_id} shows none of its product's {dimensions} dimensions any more: nothing was taken over. If it is right, `marketd product confirm-endings PRODUCT` takes it over"
+    )]
+    Held {
+        /// The listing.
+        entity_id: EntityId,
+        /// How many dimensions are gone.
+        dimensions: usize,
+    },
 }
 
 /// The account's SaaS products, those imported marked, in the order of their ids. Each takes a call to AWS of its own,
@@ -134,5 +144,12 @@ pub async fn sync(
     now: Timestamp,
 ) -> Result<Option<ProductChanges>, CatalogError> {
     let listing = listing(clients, entity_id).await?;
-    Ok(store.sync_product(listing, now).await?)
+    match store.sync_product(listing, now).await? {
+        None => Ok(None),
+        Some(Synced::Done(changes)) => Ok(Some(changes)),
+        Some(Synced::Held(changes)) => Err(CatalogError::Held {
+            entity_id: entity_id.clone(),
+            dimensions: changes.removed.len(),
+        }),
+    }
 }

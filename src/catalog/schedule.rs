@@ -61,7 +61,7 @@ impl Schedule {
             match sync(&self.aws.clients(), &self.store, &entity, now).await {
                 Ok(_) => {}
                 Err(CatalogError::Store(error)) => return Err(error),
-                Err(CatalogError::Aws(error)) => outcome = Err(error.to_string()),
+                Err(error) => outcome = Err(error.to_string()),
             }
         }
         let outcome = outcome.as_ref().map(drop).map_err(String::as_str);

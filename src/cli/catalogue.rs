@@ -114,6 +114,14 @@ pub(super) enum Product {
         #[arg(long, conflicts_with = "from")]
         cancel: bool,
     },
+    /// Lets end what AWS's answers would end, and what is held back since it is so much at once.
+    ///
+    /// `product show` says what is held back. AWS is asked once more before anything ends, so that what it lists again goes
+    /// on.
+    ConfirmEndings {
+        /// The product.
+        id: String,
+    },
 }
 
 impl Product {
@@ -125,6 +133,10 @@ impl Product {
             }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
+            }
+            Self::ConfirmEndings { id } => {
+                let path = format!("/v1/products/{}/confirm-endings", escape(&id));
+                output.one(&daemon.post(&path, json!({})).await?)
             }
             Self::License { id, dry_run: true, .. } => {
                 let path = format!("/v1/products/{}/licensing", escape(&id));

@@ -174,6 +174,7 @@ impl Daemon {
         let reconciler = self.reconciler();
         doors.start("sweep", reconciler.clone().run_sweeps(doors.token()));
         workers.start("direct", reconciler.clone().run_direct(workers.token()));
+        workers.start("brakes", reconciler.clone().run_brakes(workers.token()));
         workers.start("reconcile", reconciler.run(workers.token()));
         workers.start("metering", self.metering().run(workers.token()));
         if let Some(webhook) = self.webhook() {
@@ -261,6 +262,7 @@ impl Daemon {
             patience: Patience {
                 second_look: signed(settings.second_look),
                 expiry_grace: signed(settings.expiry_grace),
+                max_endings: settings.max_endings,
             },
             concurrency: settings.concurrency as usize,
             sweep_interval: settings.sweep_interval,

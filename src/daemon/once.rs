@@ -48,6 +48,10 @@ impl Daemon {
                 .errors
                 .push(format!("looking at {failing} buyers failed; they are tried again"));
         }
+        let most = reconciler.patience.max_endings;
+        for (product, held) in self.store.review_brakes(most, self.clock.now()).await? {
+            summary.errors.push(held.problem(&product));
+        }
         summary.metering = self.metering().run_pass().await?;
         if let Some(reason) = &summary.metering.blocked {
             summary.errors.push(format!("metering is blocked: {reason}"));

@@ -69,6 +69,34 @@ pub struct Product {
     pub imported_at: Timestamp,
     /// When it was last compared with the listing.
     pub synced_at: Timestamp,
+    /// What AWS's answers would end, and what is held back until a person lets it go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_endings: Vec<HeldEndings>,
+}
+
+/// What AWS's answers would end of a product: too much at once to be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct HeldEndings {
+    /// `subscriptions` that AWS lists no more, or the `dimensions` of its listing.
+    pub what: &'static str,
+    /// Since when they are held back.
+    pub since: Timestamp,
+    /// How many AWS lists no more.
+    pub unlisted: u64,
+    /// How many there are, those included.
+    pub live: u64,
+    /// How many would have ended without a question.
+    pub allowed: u64,
+}
+
+impl HeldEndings {
+    /// What has happened to which product, and what to do.
+    pub fn problem(&self, product: &ProductId) -> String {
+        let Self { what, since, unlisted, live, .. } = self;
+        format!(
+            "AWS lists {unlisted} of {live} {what} of product {product} no more, which is more than is believed at once: nothing of that has ended since {since}. If it is right, `marketd product confirm-endings {product}` lets it end; what AWS lists again goes on by itself"
+        )
+    }
 }
 
 /// A bundle of plan entitlements.

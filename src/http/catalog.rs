@@ -110,6 +110,27 @@ pub(super) async fn sync(
     Ok(Json(changes.ok_or_else(unknown)?))
 }
 
+/// Lets end what is held back.
+///
+/// When AWS's answers would end more of a product at once than `reconcile.max_endings` allows, or take away every dimension
+/// of its listing, nothing of that ends, and the product shows it as `held_endings`. This says that it is right. AWS is
+/// asked once more before anything ends.
+#[utoipa::path(post, path = "/v1/products/{id}/confirm-endings", tag = "products", operation_id = "confirmEndings", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
+pub(super) async fn confirm_endings(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<Product>, Problem> {
+    let unknown = || Problem::not_found("product", id.as_str());
+    let now = state.clock.now();
+    let product = state.store.product(id.clone()).await?.ok_or_else(unknown)?;
+    state.store.confirm_endings(id.clone(), now).await?.ok_or_else(unknown)?;
+    if product.held_endings.iter().any(|held| held.what == "dimensions") {
+        catalog::sync(&state.aws.clients(), &state.store, &product.entity_id, now).await?;
+    }
+    let found = state.store.product(id.clone()).await?;
+    Ok(Json(found.ok_or_else(unknown)?))
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {

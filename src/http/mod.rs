@@ -154,6 +154,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalog::products))
         .routes(routes!(catalog::product))
         .routes(routes!(catalog::sync))
+        .routes(routes!(catalog::confirm_endings))
         .routes(routes!(catalog::show_licensing, catalog::licensing))
         .routes(routes!(plans::list))
         .routes(routes!(plans::show, plans::put, plans::remove))

@@ -137,6 +137,9 @@ impl From<CatalogError> for Problem {
         match error {
             CatalogError::Aws(error) => error.into(),
             CatalogError::Store(error) => error.into(),
+            error @ CatalogError::Held { .. } => {
+                Self::new(StatusCode::CONFLICT, "endings-held", error.to_string())
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! list whole products and so heal what no notification told.
 
 mod agreements;
+mod brakes;
 mod direct;
 mod looker;
 mod sweep;

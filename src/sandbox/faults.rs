@@ -44,6 +44,8 @@ pub enum FaultKind {
     Unprocessed,
     /// The work is done; the answer is rubbish.
     Garble,
+    /// The answer is well formed and lists nothing.
+    Empty,
     /// The permission is missing.
     Deny,
     /// The credentials have expired.

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -109,6 +110,10 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
         if fault.kind == FaultKind::CutBefore {
             note("cut_before");
             return cut();
+        }
+        if fault.kind == FaultKind::Empty {
+            note("empty");
+            return wire::write(call.protocol, &call.operation, &Ok(json!({})));
         }
         if let Some(error) = refusal_by(fault, &call) {
             note(error.code);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::domain::reconciliation::MaxEndings;
 use layers::Layers;
 pub use layers::Origin;
 use value::{Addresses, Count};
@@ -104,6 +105,8 @@ pub struct ReconcileSettings {
     pub second_look: Duration,
     /// How long a grant that AWS still lists is kept beyond its date.
     pub expiry_grace: Duration,
+    /// How many subscriptions of a product may end within a day because AWS lists them no more.
+    pub max_endings: MaxEndings,
 }
 
 /// Billing usage.
@@ -315,12 +318,14 @@ fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {
     let rate = layers.required("reconcile.rate").map(|Count(count)| count);
     let second_look = layers.required("reconcile.second_look");
     let expiry_grace = layers.required("reconcile.expiry_grace");
+    let max_endings = layers.required("reconcile.max_endings");
     Some(ReconcileSettings {
         sweep_interval: sweep_interval?,
         concurrency: concurrency?,
         rate: rate?,
         second_look: second_look?,
         expiry_grace: expiry_grace?,
+        max_endings: max_endings?,
     })
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::domain::reconciliation::MaxEndings;
+
 /// A value that a setting can have, read from its text.
 pub(super) trait SettingValue: Sized {
     /// What is allowed, to end the sentence "… is not".
@@ -98,6 +100,20 @@ impl SettingValue for Duration {
             "h" => seconds(3_600),
             "d" => seconds(86_400),
             _ => None,
+        }
+    }
+}
+
+impl SettingValue for MaxEndings {
+    const ALLOWED: &'static str = "a share such as 10%, or a whole number such as 50";
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                percent.trim_end().parse().ok().filter(|it| *it <= 100).map(Self::Percent)
+            }
+            None => text.parse().ok().map(Self::Count),
         }
     }
 }

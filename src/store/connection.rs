@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/007_registrations.sql"),
     include_str!("migrations/008_signals.sql"),
     include_str!("migrations/009_mapping.sql"),
+    include_str!("migrations/010_brakes.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,11 +3,13 @@
 //! The decision is made inside the transaction, against what is held at that moment, so two looks at
 //! overlapping buyers cannot undo each other; only an answer older than the last one is set aside.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::brakes::{Held, brake_in, hold_in, note_endings_in, unlisted_in};
 use super::buyers::Unsettled;
 use super::identities::AwsIds;
 use super::known::{Customers, Known, Shown, known_in};
@@ -19,7 +21,7 @@ use super::signals::signals_in;
 use super::subscriptions::{new_subscription_id, touched, write_change_in};
 use super::{During, Store, StoreError};
 use crate::domain::naming::Naming;
-use crate::domain::reconciliation::{Decision, Patience, ProductTerms, Situation, decide};
+use crate::domain::reconciliation::{Brake, Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, Grant,
     LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
@@ -74,6 +76,7 @@ pub(super) struct Product {
     pub(super) id: ProductId,
     pub(super) code: ProductCode,
     pub(super) terms: ProductTerms,
+    pub(super) brake: Cell<Brake>,
 }
 
 impl Store {
@@ -189,13 +192,15 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
                 .collect()
         })
         .during("read a product's dimensions")?;
+    let id = ProductId::new(id);
+    let brake = Cell::new(brake_in(connection, &id, Held::Subscriptions)?);
     let terms = ProductTerms {
         entitled,
         usage_plan: usage_plan.map(PlanId::new),
         by_license: !has_legacy_buyers_in(connection, code)?,
         licensed_from: licensed_from.map(ClockHour::from_number),
     };
-    Ok(Some(Product { id: ProductId::new(id), code: code.clone(), terms }))
+    Ok(Some(Product { id, code: code.clone(), terms, brake }))
 }
 
 /// What all entries of a look have in common.
@@ -230,7 +235,7 @@ fn apply_entry(
     let Known { customers, circle, held, licenses, claimed } =
         known_in(connection, product, &entry.buyer, &shown, now)?;
     let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
-    let decision = decide(&Situation {
+    let mut situation = Situation {
         now,
         patience,
         product: &product.terms,
@@ -241,7 +246,9 @@ fn apply_entry(
         signals: &signals,
         licenses: &licenses,
         told_at: standing.as_ref().and_then(|it| it.told_at),
-    });
+        brake: product.brake.get(),
+    };
+    let decision = braked(connection, product, &mut situation)?;
     applied.buyers += 1;
     applied.changes += decision.changes.len();
     write_changes(connection, product, &held, &customers, &decision, now)?;
@@ -256,6 +263,29 @@ fn apply_entry(
         marks: entry.settles,
     };
     settle_in(connection, &key, standing.as_ref(), &settling)
+}
+
+/// Decides, and holds back what would end if it is too much of a product at once.
+fn braked(
+    connection: &Connection,
+    product: &Product,
+    situation: &mut Situation<'_>,
+) -> Result<Decision, StoreError> {
+    let decision = decide(situation);
+    if decision.unlisted_endings == 0 {
+        return Ok(decision);
+    }
+    let (brake, now) = (product.brake.get(), situation.now);
+    let most = situation.patience.max_endings;
+    let seen = unlisted_in(connection, &product.id, brake.confirmed_at, now)?;
+    if !seen.is_too_many(most) {
+        note_endings_in(connection, &product.id, decision.unlisted_endings, now)?;
+        return Ok(decision);
+    }
+    hold_in(connection, &product.id, Held::Subscriptions, seen, seen.allowed(most), now)?;
+    situation.brake = Brake { is_held: true, ..brake };
+    product.brake.set(situation.brake);
+    Ok(decide(situation))
 }
 
 fn write_changes(

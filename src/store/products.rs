@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde_json::Value;
 
+use super::brakes::held_of;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::page::Page;
 use super::plans::plan_in;
@@ -160,6 +161,7 @@ pub(super) fn product_in(
                         plans: Vec::new(),
                         imported_at: timestamp(row.get("imported_at_ms")?),
                         synced_at: timestamp(row.get("synced_at_ms")?),
+                        held_endings: Vec::new(),
                     })
                 })
                 .optional()
@@ -169,6 +171,7 @@ pub(super) fn product_in(
         return Ok(None);
     };
     product.dimensions = dimensions_in(connection, id)?;
+    product.held_endings = held_of(connection, id)?;
     let plans: Vec<String> = connection
         .prepare_cached(
             "SELECT id FROM plans WHERE product_id = ?1

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::brakes::{Held, brake_in, hold_in, release_in};
 use super::convert::millis;
 use super::events::append_event_in;
 use super::owners::note_owner_in;
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::{During, Store, StoreError};
 use crate::domain::plan::{Dimension, Product};
+use crate::domain::reconciliation::Unlisted;
 use crate::domain::{DimensionKey, EntityId, ProductId};
+
+/// For how long a person's word lets a listing's dimensions go.
+const CONFIRMED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// What differs between a listing and what was imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -25,19 +31,34 @@ pub struct ProductChanges {
     pub removed: Vec<Dimension>,
 }
 
+/// What comparing a product with its listing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// This was taken over.
+    Done(ProductChanges),
+    /// This would leave nothing of what was imported: it waits until a person lets it go.
+    Held(ProductChanges),
+}
+
 impl Store {
     /// Takes over what changed in a listing; none if it was never imported.
     pub async fn sync_product(
         &self,
         listing: Listing,
         now: Timestamp,
-    ) -> Result<Option<ProductChanges>, StoreError> {
+    ) -> Result<Option<Synced>, StoreError> {
         let changes = self
             .write(move |connection| {
                 let Some(product) = product_of_entity(connection, &listing.entity_id)? else {
                     return Ok::<_, StoreError>(None);
                 };
                 let changes = compare(&product, &listing);
+                let held = hold_dimensions_in(connection, &product, &changes, now)?;
+                if held {
+                    // Compared, and left as it is.
+                    mark_synced_in(connection, &product.id, now)?;
+                    return Ok(Some(Synced::Held(changes)));
+                }
                 write_dimensions(connection, &product.id, &listing.dimensions, now)?;
                 connection
                     .prepare_cached(
@@ -58,7 +79,7 @@ impl Store {
                 if changes != ProductChanges::default() {
                     append_event_in(connection, "product.synced", None, &changes, now)?;
                 }
-                Ok(Some(changes))
+                Ok(Some(Synced::Done(changes)))
             })
             .await?;
         self.nudge_events();
@@ -108,6 +129,41 @@ impl Store {
         })
         .await
     }
+}
+
+/// Holds a comparison back that leaves no dimension of those that were imported: listings do not lose all at once, but
+/// documents may come without them.
+fn hold_dimensions_in(
+    connection: &Connection,
+    product: &Product,
+    changes: &ProductChanges,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let held = product.dimensions.iter().filter(|dimension| dimension.removed_at.is_none()).count();
+    let all_gone = held > 0 && changes.removed.len() == held;
+    let brake = brake_in(connection, &product.id, Held::Dimensions)?;
+    if all_gone && !brake.is_confirmed(now.saturating_sub(CONFIRMED_FOR).unwrap_or(now)) {
+        let count = u64::try_from(held).unwrap_or(u64::MAX);
+        let seen = Unlisted { live: count, unlisted: count, ended: 0 };
+        hold_in(connection, &product.id, Held::Dimensions, seen, count - 1, now)?;
+        return Ok(true);
+    }
+    if !all_gone {
+        release_in(connection, &product.id, Held::Dimensions, None)?;
+    }
+    Ok(false)
+}
+
+fn mark_synced_in(
+    connection: &Connection,
+    product: &ProductId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE products SET synced_at_ms = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((product.as_str(), millis(now))))
+        .during("sync a product")?;
+    Ok(())
 }
 
 fn compare(product: &Product, listing: &Listing) -> ProductChanges {

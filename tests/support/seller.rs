@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::SeenAgreement;
-use marketd::domain::reconciliation::Patience;
+use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::{
     AccountId, AgreementId, BuyerRef, CustomerIdentifier, DimensionKey, Grant, GrantValue,
     LicenseArn, ProductCode,
@@ -31,6 +31,7 @@ pub(crate) fn patience() -> Patience {
     Patience {
         second_look: SignedDuration::from_secs(10),
         expiry_grace: SignedDuration::from_hours(1),
+        max_endings: MaxEndings::default(),
     }
 }
 

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::licenses::HANDOVER;
 use super::terms::{follower_that_came, handed_over};
-use super::{Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, look_again};
+use super::{
+    Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, ever_more_seldom, look_again,
+};
 use crate::domain::notification::SubscriptionAction;
 use crate::domain::{Holder, Status, Subscription, Terms};
 
@@ -27,6 +29,9 @@ pub(super) fn end_missing(
     if let Some(after) = facts.and_then(|facts| gone_on(situation, facts, &terms, decision)) {
         terms = after;
     } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
+        if is_by_second_look(situation, holder, &terms) {
+            decision.unlisted_endings += 1;
+        }
         terms.status = status;
         terms.ended_at = Some(at);
         if status == Status::Expired && now.duration_since(at) < situation.patience.expiry_grace {
@@ -34,8 +39,14 @@ pub(super) fn end_missing(
         }
     } else {
         let since = *terms.missing_since.get_or_insert(now);
-        let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
-        look_again(decision, now, due.duration_since(now));
+        let second_look = situation.patience.second_look;
+        let due = since.saturating_add(second_look).unwrap_or(Timestamp::MAX);
+        let wait = match due.duration_since(now) {
+            // It is held back: AWS may list it again, a person may let it go.
+            over if !over.is_positive() => ever_more_seldom(now.duration_since(since), second_look),
+            left => left,
+        };
+        look_again(decision, now, wait);
     }
     if terms != held.terms {
         decision.changes.push(Change { id: Some(held.id.clone()), terms });
@@ -49,13 +60,32 @@ pub(super) fn end_of_missing(
     terms: &Terms,
 ) -> Option<(Status, Timestamp)> {
     let now = situation.now;
+    if let Some(known) = known_end(situation, holder, terms) {
+        return Some(known);
+    }
+    let goes = terms
+        .missing_since
+        .is_some_and(|since| !situation.brake.is_held || situation.brake.is_confirmed(since));
+    (goes && is_second_look(situation, terms)).then_some((Status::Canceled, now))
+}
+
+/// How and when something ended by its date, or by what was told.
+fn known_end(
+    situation: &Situation<'_>,
+    holder: &Holder,
+    terms: &Terms,
+) -> Option<(Status, Timestamp)> {
+    let now = situation.now;
     if let Some(end) = terms.ends_at.filter(|end| *end <= now) {
         return Some((Status::Expired, end));
     }
-    if let Some(at) = told_of_end(situation, holder, terms) {
-        return Some((Status::Canceled, at.min(now)));
-    }
-    is_second_look(situation, terms).then_some((Status::Canceled, now))
+    told_of_end(situation, holder, terms).map(|at| (Status::Canceled, at.min(now)))
+}
+
+/// Whether nothing but a second look ends this, and no person has let it go.
+fn is_by_second_look(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> bool {
+    known_end(situation, holder, terms).is_none()
+        && terms.missing_since.is_some_and(|since| !situation.brake.is_confirmed(since))
 }
 
 /// Whether an earlier look missed it too, long enough ago.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+mod brake;
 mod endings;
 mod licenses;
 mod signals;
@@ -16,6 +17,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use brake::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
 use endings::{end_missing, end_of_missing, has_just_expired, leaving_since, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
@@ -35,6 +37,9 @@ const RENEWAL_CHECK: SignedDuration = SignedDuration::from_mins(5);
 /// For how long after it was told a purchase may show in AWS's answer.
 const PROVISIONING: SignedDuration = SignedDuration::from_hours(24);
 
+/// However seldom AWS is asked again about what does not show, it is asked so often.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+
 /// How patient to be with AWS's answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -42,6 +47,8 @@ pub struct Patience {
     pub second_look: SignedDuration,
     /// How long a grant that AWS still lists is kept beyond its date.
     pub expiry_grace: SignedDuration,
+    /// How many subscriptions of a product may end within a day because AWS lists them no more.
+    pub max_endings: MaxEndings,
 }
 
 /// What the product's dimensions mean.
@@ -88,6 +95,8 @@ pub struct Situation<'a> {
     pub licenses: &'a [LicenseFacts],
     /// When a notification last said that a legacy buyer's entitlements changed.
     pub told_at: Option<Timestamp>,
+    /// Whether what AWS lists no more ends by that.
+    pub brake: Brake,
 }
 
 impl Situation<'_> {
@@ -108,6 +117,8 @@ pub struct Decision {
     pub changes: Vec<Change>,
     /// When AWS should be asked again without being told to.
     pub look_again_at: Option<Timestamp>,
+    /// How many end by nothing but that AWS lists them no more, and that no person has let go.
+    pub unlisted_endings: usize,
 }
 
 /// One subscription to write.
@@ -327,7 +338,7 @@ fn propose(
 
 /// How long to wait until AWS is asked again about what was told so long ago and does not show.
 fn ever_more_seldom(age: SignedDuration, shortest: SignedDuration) -> SignedDuration {
-    (age / 2).clamp(shortest, SignedDuration::from_hours(1))
+    (age / 2).clamp(shortest.min(LONGEST_WAIT), LONGEST_WAIT)
 }
 
 fn look_again(decision: &mut Decision, now: Timestamp, after: SignedDuration) {

@@ -169,6 +169,7 @@ fn a_contract_starts_anew_when_it_was_told() {
         signals: &gone("-4380h"),
         licenses: &[],
         told_at: Some(at("-10m")),
+        brake: Brake::default(),
     });
     assert_eq!(decision.changes[0].terms.starts_at, Some(at("-10m")));
 }

@@ -1,5 +1,6 @@
 //! The rules, a row each, and the law that order does not matter.
 
+mod brakes;
 mod contracts;
 mod licenses;
 mod names;
@@ -28,6 +29,7 @@ fn patience() -> Patience {
     Patience {
         second_look: SignedDuration::from_secs(10),
         expiry_grace: SignedDuration::from_hours(1),
+        max_endings: MaxEndings::default(),
     }
 }
 
@@ -154,6 +156,7 @@ impl World {
             signals,
             licenses,
             told_at: None,
+            brake: Brake::default(),
         });
         self.apply(&decision);
         decision

@@ -16,6 +16,12 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
         "marketd_intake_deletes_failed_total",
         "Messages that could not be deleted from the queue; they come again.",
     ),
+    (Gauge, "marketd_credentials_refused", "Whether AWS refuses the credentials."),
+    (
+        Gauge,
+        "marketd_endings_held",
+        "What AWS lists no more of a product, held back since it is too much at once.",
+    ),
     (Counter, "marketd_intake_errors_total", "Times that the queue could not be read."),
     (
         Counter,

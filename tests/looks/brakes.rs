@@ -1,7 +1,7 @@
 //! How many may end because AWS lists them no more, look by look.
 
+use marketd::domain::ProductId;
 use marketd::domain::reconciliation::MaxEndings;
-use marketd::domain::{ProductCode, ProductId};
 
 use super::*;
 

@@ -137,7 +137,7 @@ impl Place<'_> {
 }
 
 /// A dot leads into an object.
-const RECORD_COLUMNS: [&str; 23] = [
+const RECORD_COLUMNS: [&str; 24] = [
     "id",
     "product_id",
     "customer_id",
@@ -161,6 +161,7 @@ const RECORD_COLUMNS: [&str; 23] = [
     "deadline",
     "allocations",
     "note",
+    "uncertain",
 ];
 
 /// Metering records as CSV, with the line of column names or without.
@@ -168,7 +169,7 @@ pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, 
     write(&RECORD_COLUMNS, rows, with_columns)
 }
 
-const REPORT_COLUMNS: [&str; 11] = [
+const REPORT_COLUMNS: [&str; 12] = [
     "product_id",
     "customer_id",
     "dimension",
@@ -180,6 +181,7 @@ const REPORT_COLUMNS: [&str; 11] = [
     "written_off",
     "carried_in",
     "carried_out",
+    "uncertain",
 ];
 
 /// A month's report as CSV.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::credentials::{LoadError, Loaded};
 use super::identity::{GET_CALLER_IDENTITY, caller_of};
 use super::refusals::{Admission, Standing};
-use super::{AwsClients, AwsError, AwsErrorKind, RateLimit};
+use super::{AwsClients, AwsError, AwsErrorKind, RateLimit, Turn};
 
 /// Where a call stands in the turns of its operation.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ enum Place<'a> {
     /// There are none: whoever calls sees to it that AWS is not asked too often.
     Apart,
     /// Its turn has come.
-    First(&'a RateLimit),
+    First(Turn<'a>),
     /// It waits for its turn.
     Last(&'a RateLimit),
 }
@@ -49,7 +49,7 @@ impl AwsClients {
     /// Makes a call whose turn has come, and notes how it went.
     pub(super) async fn in_turn<T, E, F>(
         &self,
-        rate: &RateLimit,
+        turn: Turn<'_>,
         operation: &'static str,
         send: impl Fn() -> F + Send + Sync,
     ) -> Result<T, AwsError>
@@ -58,7 +58,7 @@ impl AwsClients {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
     {
-        self.make(Place::First(rate), operation, send).await
+        self.make(Place::First(turn), operation, send).await
     }
 
     /// Makes a call at once, and notes how it went; for those who use a client of the SDK themselves.
@@ -86,25 +86,24 @@ impl AwsClients {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
     {
-        let rate = match place {
+        let turn = match place {
             Place::Apart => None,
-            Place::First(rate) => Some(rate),
+            Place::First(turn) => Some(turn),
             Place::Last(rate) => {
                 // Whoever may not call takes no turn from others.
                 self.not_closed(operation)?;
-                rate.acquire().await;
-                Some(rate)
+                Some(rate.acquire().await)
             }
         };
         let loaded = self.admitted(operation).await?;
         // The SDK's futures are large, and whoever waits for one would be as large.
-        let outcome = self.noted(rate, operation, Box::pin(send()).await);
+        let outcome = self.noted(turn, operation, Box::pin(send()).await);
         let refused = match self.heard(operation, &loaded, outcome) {
             Err(error) if self.may_mend(&error, &loaded) => error,
             outcome => return outcome,
         };
         let renewed = self.renewed(refused, &loaded).await?;
-        let outcome = self.noted(rate, operation, Box::pin(send()).await);
+        let outcome = self.noted(turn, operation, Box::pin(send()).await);
         match self.heard(operation, &renewed, outcome) {
             Err(error) if error.is_of_identity() => Err(self.backed_off(error, &renewed).await),
             outcome => outcome,

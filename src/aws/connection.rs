@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::calls::{CallState, Calls};
 use super::credentials::{Cached, CredentialCache, LoadError, Origin, Outcome, Source};
 use super::refusals::Refusals;
-use super::{AwsError, AwsErrorKind, RateLimit};
+use super::{AwsError, AwsErrorKind, RateLimit, Turn};
 use crate::clock::Clock;
 use crate::domain::AccountId;
 
@@ -118,7 +118,7 @@ impl AwsClients {
     /// Notes how a call went, and has its operation slow down where AWS asks for it.
     pub(super) fn noted<T, E>(
         &self,
-        rate: Option<&RateLimit>,
+        turn: Option<Turn<'_>>,
         operation: &'static str,
         outcome: Result<T, SdkError<E, HttpResponse>>,
     ) -> Result<T, AwsError>
@@ -127,8 +127,8 @@ impl AwsClients {
     {
         match outcome {
             Ok(answer) => {
-                if let Some(rate) = rate {
-                    rate.speed_up();
+                if let Some(turn) = turn {
+                    turn.answered();
                 }
                 self.succeeded(operation);
                 Ok(answer)
@@ -136,8 +136,8 @@ impl AwsClients {
             Err(error) => {
                 let error = AwsError::of(operation, error);
                 self.calls.failed(&error);
-                match (error.kind, rate) {
-                    (AwsErrorKind::Throttled, Some(rate)) => rate.slow_down(),
+                match (error.kind, turn) {
+                    (AwsErrorKind::Throttled, Some(turn)) => turn.throttled(),
                     (AwsErrorKind::AccessDenied, _) => {
                         self.denied().insert(operation, Instant::now());
                     }
@@ -175,8 +175,8 @@ impl Rates {
     /// What the settings say; elsewhere about half of what AWS allows, since others may share the account.
     fn of(options: &ConnectionOptions) -> Self {
         Self {
-            entitlements: RateLimit::per_second(options.reconcile_rate),
-            metering: RateLimit::per_second(options.metering_rate),
+            entitlements: RateLimit::per_second(options.reconcile_rate).documented(20),
+            metering: RateLimit::per_second(options.metering_rate).documented(10),
             // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
             registrations: RateLimit::per_second(5),
             door: RateLimit::per_second(5),

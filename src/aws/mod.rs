@@ -31,7 +31,7 @@ pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
 pub use identity::{Check, UNTRIED, caller_account, check_seller, probe_permissions};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
-pub use rate::RateLimit;
+pub use rate::{RateLimit, Turn};
 pub use refusals::Standing;
 pub use registration::{Asking, Registration, RegistrationError, resolve_customer_within};
 pub use template::{Format, Template};

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError, RateLimit};
+use super::{AwsClients, AwsError, Turn};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
 const OPERATION: &str = "ResolveCustomer";
@@ -83,11 +83,11 @@ pub async fn resolve_customer_within(
     };
     let mut tries = 0;
     loop {
-        if !rate.acquire_within(patience).await {
+        let Some(turn) = rate.acquire_within(patience).await else {
             return Err(RegistrationError::Busy);
-        }
+        };
         tries += 1;
-        match resolve_customer(clients, rate, token).await {
+        match resolve_customer(clients, turn, token).await {
             // A browser waits: once more, and not for long. The token resolves to the same again.
             Err(RegistrationError::Aws(error)) if error.is_retryable() && tries < TRIES => {
                 tokio::time::sleep(PAUSE * tries).await;
@@ -105,7 +105,7 @@ fn is_possible(token: &str) -> bool {
 /// Asks AWS who the buyer is. The token is a credential: it goes into this call and nowhere else.
 async fn resolve_customer(
     clients: &AwsClients,
-    rate: &RateLimit,
+    turn: Turn<'_>,
     token: &SecretString,
 ) -> Result<Registration, RegistrationError> {
     let call = clients.metering.resolve_customer().registration_token(token.expose_secret());
@@ -122,7 +122,7 @@ async fn resolve_customer(
             }
         }
     };
-    let resolved = clients.in_turn(rate, OPERATION, send).await??;
+    let resolved = clients.in_turn(turn, OPERATION, send).await??;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,

@@ -44,6 +44,7 @@ const REPORT: &[Column] = &[
     ("PENDING", "pending"),
     ("PARKED", "parked"),
     ("WRITTEN OFF", "written_off"),
+    ("UNCERTAIN", "uncertain"),
 ];
 
 /// Whose records.

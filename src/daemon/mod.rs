@@ -20,7 +20,7 @@ use crate::health::Health;
 use crate::http::{ApiParts, ApiState, Arrivals, Bound, Door, router};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Intake, IntakeError};
-use crate::metering::{AwsMetering, MeteringEngine};
+use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::reconcile::Reconciler;
 use crate::settings::{Listen, Settings};
 use crate::store::{Closing, DatabaseLock, IntegrationRow, LockError, Restored, Store, StoreError};
@@ -31,8 +31,9 @@ use crate::webhook::Webhook;
 use credentials::CredentialWatch;
 pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 
-/// Calls to AWS's metering under way at once; the rate is kept besides.
-const METERING_CONCURRENCY: usize = 4;
+/// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
+/// kept besides.
+const METERING_CONCURRENCY: usize = 8;
 /// How long requests and looks under way may take before a stop leaves them behind.
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
@@ -294,6 +295,7 @@ impl Daemon {
             },
             interval: settings.interval,
             concurrency: METERING_CONCURRENCY,
+            breaker: Breaker::default(),
         }
     }
 

@@ -55,6 +55,8 @@ impl Daemon {
         summary.metering = self.metering().run_pass().await?;
         if let Some(reason) = &summary.metering.blocked {
             summary.errors.push(format!("metering is blocked: {reason}"));
+        } else if let Some(reason) = &summary.metering.unanswered {
+            summary.errors.push(format!("AWS answered no metering call: {reason}"));
         } else if summary.metering.waiting > 0 {
             let waiting = summary.metering.waiting;
             summary.errors.push(format!("{waiting} metering records could not be sent yet"));

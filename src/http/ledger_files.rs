@@ -85,6 +85,7 @@ struct MonthTotals {
     pending: Quantity,
     parked: Quantity,
     written_off: Quantity,
+    uncertain: Quantity,
 }
 
 fn totals(rows: &[ReportRow]) -> MonthTotals {
@@ -95,6 +96,7 @@ fn totals(rows: &[ReportRow]) -> MonthTotals {
         pending: sum(|it| it.pending),
         parked: sum(|it| it.parked),
         written_off: sum(|it| it.written_off),
+        uncertain: sum(|it| it.uncertain),
     }
 }
 

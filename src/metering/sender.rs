@@ -2,11 +2,13 @@
 
 use futures::StreamExt;
 use futures::stream;
+use tokio_util::sync::CancellationToken;
 
-use super::{MeteringEngine, PassSummary};
+use super::MeteringEngine;
+use super::breaker::{Failure, Gate};
 use crate::domain::ledger::Answer;
 use crate::domain::{AccountId, ProductCode, ProductId, allocation};
-use crate::store::{SendableRecord, StoreError};
+use crate::store::{SendableRecord, Settled, StoreError};
 
 /// The most records that AWS takes in a call.
 const RECORDS_PER_CALL: usize = 25;
@@ -16,6 +18,8 @@ const BYTES_PER_CALL: usize = 900_000;
 const BYTES_PER_RECORD: usize = 1_000;
 /// Records taken in one go: at AWS's rate, what takes a quarter of a minute.
 const TAKE: u32 = 2_000;
+/// A call that was throttled so often in a row makes room for others.
+const THROTTLED: u32 = 4;
 
 /// One call: records of one product in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,33 +56,108 @@ pub trait MeteringApi: Clone + Send + Sync + 'static {
     fn send(&self, call: &FrozenCall) -> impl Future<Output = CallAnswer> + Send;
 }
 
+/// What trying to send something came to.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    /// Calls made.
+    pub(super) calls: usize,
+    /// Calls that AWS answered, whatever it said.
+    pub(super) answered: usize,
+    /// What became of the records.
+    pub(super) settled: Settled,
+    /// Why a call came to nothing.
+    pub(super) failed: Option<(Failure, String)>,
+    /// Whether there may be more that can be sent now.
+    pub(super) more: bool,
+}
+
+impl Tried {
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.answered += other.answered;
+        self.settled.accepted += other.settled.accepted;
+        self.settled.parked += other.settled.parked;
+        self.settled.waiting += other.settled.waiting;
+        self.failed = other.failed.or(self.failed.take());
+    }
+}
+
 impl<A: MeteringApi> MeteringEngine<A> {
-    /// Sends the most urgent of what is due; whether there may be more that can be sent.
-    pub(super) async fn send_batch(&self, summary: &mut PassSummary) -> Result<bool, StoreError> {
-        let due = self.store.take_sendable(self.window(), TAKE, self.clock.now()).await?;
-        if due.is_empty() {
-            return Ok(false);
+    /// Sends the most urgent of what is due, or asks whether AWS is back.
+    pub(super) async fn send(&self, shutdown: &CancellationToken) -> Result<Tried, StoreError> {
+        let now = self.clock.now();
+        let due = self.store.take_sendable(self.window(), TAKE, now).await?;
+        if !self.breaker.is_open() {
+            return self.send_batch(due, shutdown).await;
         }
+        let nearest = self.store.nearest_deadline(now).await?;
+        match self.breaker.gate(nearest, now) {
+            Gate::Closed => self.send_batch(due, shutdown).await,
+            Gate::Wait(_) => Ok(Tried::default()),
+            Gate::Ask { failure, suspect } => {
+                let call = self.question(due, failure, suspect).await?;
+                let Some(call) = call else { return Ok(Tried::default()) };
+                let mut tried = self.send_call(call, Going::ToAsk, shutdown).await?;
+                tried.more = !self.breaker.is_open();
+                Ok(tried)
+            }
+        }
+    }
+
+    /// The call that asks whether AWS answers. Its outcome may stay unknown, so it is of one record, and rather of one whose
+    /// outcome is unknown already. Where nothing leaves the house there is no such danger, and it may be of use.
+    async fn question(
+        &self,
+        due: Vec<SendableRecord>,
+        failure: Failure,
+        suspect: Option<i64>,
+    ) -> Result<Option<FrozenCall>, StoreError> {
+        let suspect = match suspect {
+            Some(id) if failure == Failure::Unanswered => self.store.unsettled_record(id).await?,
+            _ => None,
+        };
+        let mut call = match suspect {
+            Some(record) => fill_calls(vec![record], false),
+            None => fill_calls(due, false),
+        };
+        let mut call = (!call.is_empty()).then(|| call.swap_remove(0));
+        if let (Failure::Unanswered, Some(call)) = (failure, &mut call) {
+            call.records.truncate(1);
+        }
+        Ok(call)
+    }
+
+    async fn send_batch(
+        &self,
+        due: Vec<SendableRecord>,
+        shutdown: &CancellationToken,
+    ) -> Result<Tried, StoreError> {
+        let mut tried = Tried { more: !due.is_empty(), ..Tried::default() };
         let more = due.len() >= TAKE as usize;
         let mut calls = stream::iter(fill_calls(due, more))
-            .map(|call| self.send_call(call))
+            .map(|call| self.send_call(call, Going::WithOthers, shutdown))
             .buffer_unordered(self.concurrency);
         while let Some(sent) = calls.next().await {
-            let sent = sent?;
-            summary.calls += sent.calls;
-            summary.accepted += sent.accepted;
-            summary.parked += sent.parked;
-            summary.waiting += sent.waiting;
-            summary.blocked = summary.blocked.take().or(sent.blocked);
+            tried.add(sent?);
         }
-        Ok(summary.blocked.is_none())
+        tried.more &= !self.breaker.is_open();
+        Ok(tried)
     }
 
     /// Sends one call, and halves of it for as long as AWS refuses it whole, until the culprit is alone.
-    async fn send_call(&self, call: FrozenCall) -> Result<PassSummary, StoreError> {
-        let mut summary = PassSummary::default();
+    async fn send_call(
+        &self,
+        call: FrozenCall,
+        going: Going,
+        shutdown: &CancellationToken,
+    ) -> Result<Tried, StoreError> {
+        let mut tried = Tried::default();
         let mut waiting = vec![call];
         while let Some(mut call) = waiting.pop() {
+            let held_back = going == Going::WithOthers && self.breaker.is_open();
+            if held_back || shutdown.is_cancelled() {
+                break;
+            }
             let ids = call.records.iter().map(|record| record.id).collect();
             let ids: Vec<i64> = self.store.begin_attempts(ids, self.clock.now()).await?;
             // What was taken off the list since it was read is not sent.
@@ -86,34 +165,72 @@ impl<A: MeteringApi> MeteringEngine<A> {
             if ids.is_empty() {
                 continue;
             }
-            let answer = self.api.send(&call).await;
-            summary.calls += 1;
+            let answer = self.ask(&call, &mut tried, shutdown).await;
             let answers = match answer {
                 CallAnswer::Answered(answers) => answers,
-                CallAnswer::Failed(answer) => {
-                    if let Answer::Blocked(reason) = &answer {
-                        summary.blocked = Some(reason.clone());
-                    }
-                    vec![answer; ids.len()]
-                }
+                CallAnswer::Failed(answer) => vec![answer; ids.len()],
                 CallAnswer::Refused { code, message } if ids.len() > 1 => {
                     self.store.record_refused_call(ids, format!("{code}: {message}")).await?;
+                    self.note_answer(&mut tried).await?;
                     waiting.extend(halves(call));
                     continue;
                 }
                 CallAnswer::Refused { code, message } => vec![Answer::Refused { code, message }],
             };
-            let outcomes = ids.into_iter().zip(answers).collect();
+            let failed = failure(&answers);
+            let outcomes = ids.iter().copied().zip(answers).collect();
             let settled = self.store.record_outcomes(outcomes, self.clock.now()).await?;
-            summary.accepted += settled.accepted;
-            summary.parked += settled.parked;
-            summary.waiting += settled.waiting;
             count(settled.accepted, "accepted");
             count(settled.parked, "parked");
             count(settled.waiting, "waiting");
+            tried.add(Tried { settled, ..Tried::default() });
+            match failed {
+                Some((failure, reason)) => {
+                    self.note_failure(failure, reason, &ids, &mut tried).await?;
+                }
+                None => self.note_answer(&mut tried).await?,
+            }
         }
-        Ok(summary)
+        Ok(tried)
     }
+
+    /// Makes a call. One that was throttled was not done, and is made again as it is, when the pace allows.
+    async fn ask(
+        &self,
+        call: &FrozenCall,
+        tried: &mut Tried,
+        shutdown: &CancellationToken,
+    ) -> CallAnswer {
+        let mut throttled = 0;
+        loop {
+            let answer = self.api.send(call).await;
+            tried.calls += 1;
+            throttled += 1;
+            let again = answer == CallAnswer::Failed(Answer::Throttled) && throttled < THROTTLED;
+            if !again || shutdown.is_cancelled() {
+                return answer;
+            }
+        }
+    }
+}
+
+/// Whether a call goes out because everything does, or to see whether AWS answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    WithOthers,
+    ToAsk,
+}
+
+/// Why a call came to nothing, where AWS said nothing about any of its records.
+fn failure(answers: &[Answer]) -> Option<(Failure, String)> {
+    let of = |answer: &Answer| match answer {
+        Answer::Blocked(reason) => Some((Failure::Blocked, reason.clone())),
+        Answer::Unanswered(reason) => Some((Failure::Unanswered, reason.clone())),
+        Answer::Throttled => Some((Failure::Unanswered, "AWS throttles every call".to_owned())),
+        _ => None,
+    };
+    let first = answers.first().and_then(of)?;
+    answers.iter().all(|answer| of(answer).is_some()).then_some(first)
 }
 
 fn count(records: usize, outcome: &'static str) {

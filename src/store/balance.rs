@@ -26,6 +26,8 @@ pub struct Balance {
     pub written_off: Quantity,
     /// Covered by plans: taken from the application, and not part of what is billed.
     pub included: Quantity,
+    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost. Not part of the sum.
+    pub uncertain: Quantity,
 }
 
 impl Balance {
@@ -45,6 +47,7 @@ impl Balance {
             parked: sum.parked.saturating_add(it.parked),
             written_off: sum.written_off.saturating_add(it.written_off),
             included: sum.included.saturating_add(it.included),
+            uncertain: sum.uncertain.saturating_add(it.uncertain),
         })
     }
 }
@@ -61,17 +64,18 @@ fn balance_in(connection: &Connection) -> Result<BTreeMap<ProductId, Balance>, S
     connection
         .prepare_cached(
             "SELECT product_id, sum(reported), sum(included), sum(accepted), sum(parked), sum(written_off),
-                 sum(pending)
+                 sum(pending), sum(uncertain)
              FROM (
-                 SELECT product_id, reported, included, 0 AS accepted, 0 AS parked, 0 AS written_off, 0 AS pending
+                 SELECT product_id, reported, included, 0 AS accepted, 0 AS parked, 0 AS written_off, 0 AS pending,
+                     0 AS uncertain
                  FROM usage_totals
                  UNION ALL
-                 SELECT product_id, 0, 0, accepted, parked, written_off, 0 FROM metering_totals
+                 SELECT product_id, 0, 0, accepted, parked, written_off, 0, uncertain FROM metering_totals
                  UNION ALL
-                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity) FROM metering_records
+                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity), 0 FROM metering_records
                  WHERE state = 'open' GROUP BY product_id
                  UNION ALL
-                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity) FROM metering_records
+                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity), 0 FROM metering_records
                  WHERE state IN ('ready', 'sending') GROUP BY product_id
              ) GROUP BY product_id",
         )
@@ -85,6 +89,7 @@ fn balance_in(connection: &Connection) -> Result<BTreeMap<ProductId, Balance>, S
                         parked: quantity(row.get(4)?),
                         written_off: quantity(row.get(5)?),
                         pending: quantity(row.get(6)?),
+                        uncertain: quantity(row.get(7)?),
                     };
                     Ok((ProductId::new(row.get::<_, String>(0)?), balance))
                 })?

@@ -94,6 +94,7 @@ pub(super) fn last_over(closing: &Closing, now: Timestamp) -> ClockHour {
     ClockHour::from_number(ClockHour::of(before).number() - 1)
 }
 
+/// Parks a record. AWS may have billed it where an attempt's answer was lost, whatever it said to others.
 pub(super) fn park(
     connection: &Connection,
     record: i64,
@@ -102,7 +103,10 @@ pub(super) fn park(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE metering_records SET state = 'parked', reason = ?2, settled_at_ms = ?3 WHERE id = ?1",
+            "UPDATE metering_records SET state = 'parked', reason = ?2, settled_at_ms = ?3,
+                 uncertain = max(uncertain, EXISTS (SELECT 1 FROM metering_attempts
+                     WHERE record_id = ?1 AND outcome = 'unknown'))
+             WHERE id = ?1",
         )
         .and_then(|mut update| update.execute((record, reason, millis(now))))
         .during("park a record")?;

@@ -52,6 +52,10 @@ pub struct RecordRow {
     /// Why it is in that state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Set where AWS may have billed a record that is parked or written off: the answer to an attempt was lost, and none
+    /// has told since. It is never billed with another hour; a retry repeats it as it is.
+    #[serde(skip_serializing_if = "is_not")]
+    pub uncertain: bool,
     /// AWS's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metering_record_id: Option<String>,
@@ -83,6 +87,11 @@ pub struct RecordRow {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(quantity: &Quantity) -> bool {
     *quantity == Quantity::ZERO
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_not(it: &bool) -> bool {
+    !*it
 }
 
 /// One attempt at sending a record.
@@ -209,6 +218,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
     let holder: String = row.get("holder")?;
     let hour = ClockHour::from_number(row.get("hour")?);
     let frozen_at = optional_timestamp(row.get("frozen_at_ms")?);
+    let state: String = row.get("state")?;
     Ok(RecordRow {
         id: row.get::<_, i64>("id")?.to_string(),
         product_id: ProductId::new(row.get::<_, String>("product_id")?),
@@ -228,7 +238,8 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         region: row.get("region")?,
         timestamp: frozen_at.map(|_| stamp_of(row, hour)).transpose()?,
         frozen_at,
-        state: row.get("state")?,
+        uncertain: row.get("uncertain")? && ["parked", "written_off"].contains(&state.as_str()),
+        state,
         reason: row.get("reason")?,
         metering_record_id: row.get("metering_record_id")?,
         attempts: row.get("attempts")?,

@@ -47,6 +47,8 @@ pub struct ReportRow {
     pub carried_in: Quantity,
     /// What a person moved on to a later hour; not part of the sum.
     pub carried_out: Quantity,
+    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost.
+    pub uncertain: Quantity,
 }
 
 impl Store {
@@ -64,7 +66,8 @@ impl Store {
                          sum((state IN ('open', 'ready', 'sending')) * (quantity - carried_out)) AS pending,
                          sum((state = 'parked') * (quantity - carried_out)) AS parked,
                          sum((state = 'written_off') * (quantity - carried_out)) AS written_off,
-                         sum(carried_in) AS carried_in, sum(carried_out) AS carried_out
+                         sum(carried_in) AS carried_in, sum(carried_out) AS carried_out,
+                         sum((state IN ('parked', 'written_off')) * uncertain * (quantity - carried_out)) AS uncertain
                      FROM metering_records
                      WHERE hour >= :from AND hour < :before
                        AND (:product IS NULL OR product_id = :product)
@@ -100,5 +103,6 @@ fn report_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ReportRow> {
         written_off: units("written_off")?,
         carried_in: units("carried_in")?,
         carried_out: units("carried_out")?,
+        uncertain: units("uncertain")?,
     })
 }

@@ -90,7 +90,7 @@ fn resolve_in(
     }
     let (holder, unanswered): (String, bool) = connection
         .prepare_cached(
-            "SELECT holder, EXISTS (SELECT 1 FROM metering_attempts
+            "SELECT holder, uncertain OR EXISTS (SELECT 1 FROM metering_attempts
                  WHERE record_id = ?1 AND outcome = 'unknown') FROM metering_records WHERE id = ?1",
         )
         .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))

@@ -14,7 +14,7 @@ use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::{
     Answer, DUPLICATE_CONFLICT, Past, Settlement, Standing, UnknownStretch, WireIdentity, deadline,
-    retry_wait, settle,
+    retry_at, settle,
 };
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{
@@ -24,6 +24,9 @@ use crate::domain::{
 
 /// A record is given up only this long after its time: clocks differ, and AWS's own answer is better.
 const SURELY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Where calls go out anyway, they are filled with what is due within this time.
+const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 
 /// A frozen record that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +65,15 @@ pub struct Settled {
 }
 
 impl Store {
-    /// The frozen records that are due, nearest deadline first. Those whose time has surely passed are parked.
+    /// The frozen records that are due, nearest deadline first, and with them what is almost due. Those whose time has surely
+    /// passed are parked.
     pub async fn take_sendable(
         &self,
         window: SignedDuration,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<SendableRecord>, StoreError> {
+        let ahead = now.saturating_add(AHEAD).unwrap_or(now);
         let take = move |connection: &Connection| {
             let parked = park_hopeless(connection, window, now)?;
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
@@ -76,12 +81,17 @@ impl Store {
                 .prepare_cached(
                     "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
                      FROM metering_records r
-                     WHERE r.state IN ('ready', 'sending') AND r.next_attempt_at_ms <= ?1 AND r.hour <= ?2
+                     WHERE r.state IN ('ready', 'sending') AND r.next_attempt_at_ms <= ?4 AND r.hour <= ?2
+                       AND EXISTS (SELECT 1 FROM metering_records
+                           WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1 AND hour <= ?2)
                      ORDER BY r.deadline_ms, r.id LIMIT ?3",
                 )
                 .during("find records to send")?;
             let rows = select
-                .query_map((millis(now), ClockHour::of(now).number(), limit), sendable_row)
+                .query_map(
+                    (millis(now), ClockHour::of(now).number(), limit, millis(ahead)),
+                    sendable_row,
+                )
                 .during("find records to send")?;
             let found = rows.collect::<Result<_, _>>().during("find records to send")?;
             Ok::<_, StoreError>((parked, found))
@@ -231,7 +241,7 @@ pub(super) fn stamp_of(row: &rusqlite::Row<'_>, hour: ClockHour) -> rusqlite::Re
     row.get("stamp_ms").map(|stamp| optional_timestamp(stamp).unwrap_or(hour.start()))
 }
 
-fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
+pub(super) fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let hour = ClockHour::from_number(row.get("hour")?);
     Ok(SendableRecord {
@@ -270,6 +280,7 @@ fn write_attempt(
 /// Whose record it is, and what of it is still open.
 struct Subject {
     attempts: u32,
+    deadline: Option<Timestamp>,
     past: Past,
     buyer: Option<BuyerKey>,
 }
@@ -281,7 +292,7 @@ fn subject_in(
 ) -> Result<Option<Subject>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT r.attempts, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
+            "SELECT r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
                  r.license_arn, p.code,
                  (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
                   WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
@@ -314,6 +325,7 @@ fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subj
     };
     Ok(Subject {
         attempts: row.get("attempts")?,
+        deadline: optional_timestamp(row.get("deadline_ms")?),
         past: Past {
             quantity: quantity(row.get("quantity")?),
             maybe_honoured: row.get("unanswered")?,
@@ -342,7 +354,7 @@ fn write_answer(
             write_attempt(connection, record, outcome, metering_record_id.as_deref())?;
             connection
                 .prepare_cached(
-                    "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2,
+                    "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2, uncertain = 0,
                          last_error = NULL, settled_at_ms = ?3 WHERE id = ?1",
                 )
                 .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
@@ -353,8 +365,7 @@ fn write_answer(
         Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
             write_attempt(connection, record, outcome, Some(&error))?;
-            let wait = retry_wait(subject.attempts, record);
-            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))?;
+            put_off(connection, record, &error, retry_at(subject.attempts, subject.deadline, now))?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 mark_buyer_in(connection, &buyer, now)?;
             }
@@ -363,8 +374,7 @@ fn write_answer(
         Settlement::Held { error } => {
             settled.waiting += 1;
             give_attempt_back(connection, record)?;
-            let wait = SignedDuration::from_secs(30);
-            put_off(connection, record, &error, now.saturating_add(wait).unwrap_or(now))?;
+            put_off(connection, record, &error, now)?;
             Ok(false)
         }
         Settlement::Parked { reason, error, ask_about_buyer } => {
@@ -377,11 +387,11 @@ fn write_answer(
             park(connection, record, &reason, now)?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 // At once the first time, since access follows; then ever more seldom.
-                let wait = match subject.attempts {
-                    0 | 1 => SignedDuration::ZERO,
-                    attempts => retry_wait(attempts, record),
+                let at = match subject.attempts {
+                    0 | 1 => now,
+                    attempts => retry_at(attempts, None, now),
                 };
-                mark_buyer_in(connection, &buyer, now.saturating_add(wait).unwrap_or(now))?;
+                mark_buyer_in(connection, &buyer, at)?;
             }
             Ok(reason == DUPLICATE_CONFLICT)
         }

@@ -180,9 +180,11 @@ impl Simulation {
         }
     }
 
-    /// Our clock is set, a little or a lot; AWS stops or begins to know a dimension.
+    /// Our clock is set, a little or a lot; AWS stops or begins to know a dimension, goes away or comes back.
     pub(super) fn clocks_and_dimensions_change(&mut self) {
         if self.rng.u32(0..3) == 0 {
+            let away = self.rng.u32(0..3) == 0;
+            self.aws.faults.lock().unwrap().away = away;
             let poison = self.rng.bool().then_some("requests");
             self.aws.faults.lock().unwrap().poison = poison;
             return;

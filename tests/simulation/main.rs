@@ -26,7 +26,7 @@ use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetP
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
 use marketd::health::Health;
-use marketd::metering::MeteringEngine;
+use marketd::metering::{Breaker, MeteringEngine};
 use marketd::sandbox::market::{IdenticalRetry, Market, Options, Product};
 use marketd::store::{Closing, Store, StoreError};
 use support::aws::Aws;
@@ -52,6 +52,7 @@ struct Simulation {
     clock: Clock,
     products: Vec<Product>,
     closing: Closing,
+    breaker: Breaker,
     /// Messages under way to us.
     mail: Vec<Message>,
     messages: usize,
@@ -104,6 +105,7 @@ impl Simulation {
             clock: Clock::manual(start),
             products,
             closing,
+            breaker: Breaker::default(),
             mail: Vec::new(),
             messages: 0,
             promised: BTreeMap::new(),
@@ -134,6 +136,7 @@ impl Simulation {
     fn restart(&mut self) {
         self.store.close();
         self.store = Store::open(&self.folder.path().join("marketd.db")).unwrap();
+        self.breaker = Breaker::default();
     }
 
     fn pass_time(&mut self, by: SignedDuration) {
@@ -183,6 +186,7 @@ impl Simulation {
             closing: self.closing.clone(),
             interval: Duration::from_secs(1),
             concurrency: 1,
+            breaker: self.breaker.clone(),
         }
     }
 
@@ -192,6 +196,7 @@ impl Simulation {
             let mut faults = self.aws.faults.lock().unwrap();
             faults.dice = None;
             faults.poison = None;
+            faults.away = false;
             faults.mortal = None;
         }
         self.clock.set(self.aws.clock.now());

@@ -32,6 +32,10 @@ pub(crate) struct Faults {
     pub(crate) poison: Option<&'static str>,
     /// What every call comes to, whatever the dice say; nothing reaches AWS.
     pub(crate) always: Option<Answer>,
+    /// So many calls are throttled first.
+    pub(crate) throttle_next: u32,
+    /// AWS is away: no call is answered, though some are done.
+    pub(crate) away: bool,
     /// AWS does what the next call says, and its answer is lost.
     pub(crate) lose_next: bool,
     /// AWS does what the next call says, and whoever called dies before hearing of it.
@@ -71,11 +75,18 @@ impl Aws {
         if std::mem::take(&mut faults.lose_next) {
             return Fate::CutAfter;
         }
+        if faults.throttle_next > 0 {
+            faults.throttle_next -= 1;
+            return Fate::Throttled;
+        }
         if std::mem::take(&mut faults.die_next) {
             return Fate::DiesAfter;
         }
-        let mortal = faults.mortal.is_some();
+        let (mortal, away) = (faults.mortal.is_some(), faults.away);
         let Some(dice) = &mut faults.dice else { return Fate::Good };
+        if away {
+            return if dice.u32(0..5) == 0 { Fate::CutAfter } else { Fate::CutBefore };
+        }
         match dice.u32(0..20) {
             0 => Fate::Throttled,
             1 | 2 => Fate::CutBefore,

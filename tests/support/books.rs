@@ -8,7 +8,7 @@ use marketd::clock::Clock;
 use marketd::domain::usage::{UsageEvent, UsageReceipt, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, ProductId, Terms};
 use marketd::health::Health;
-use marketd::metering::{MeteringEngine, PassSummary};
+use marketd::metering::{Breaker, MeteringEngine, PassSummary};
 use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{
     Balance, Closing, CustomerFilter, Page, RecordFilter, RecordRow, Store, SubscriptionFilter,
@@ -27,6 +27,7 @@ pub(crate) struct Books {
     pub(crate) product: Product,
     pub(crate) closing: Closing,
     pub(crate) health: Health,
+    pub(crate) breaker: Breaker,
     reports: usize,
     messages: usize,
 }
@@ -52,8 +53,17 @@ impl Books {
         };
         let aws = Aws::new(market, clock);
         let health = Health::default();
-        let mut books =
-            Self { folder, store, aws, product, closing, health, reports: 0, messages: 0 };
+        let mut books = Self {
+            folder,
+            store,
+            aws,
+            product,
+            closing,
+            health,
+            breaker: Breaker::default(),
+            reports: 0,
+            messages: 0,
+        };
         for number in 0..buyers {
             let order = Order::of(&books.product.product_code);
             let action = if books.product.pricing.has_contract() {
@@ -178,6 +188,7 @@ impl Books {
             closing: self.closing.clone(),
             interval: Duration::from_secs(1),
             concurrency: 1,
+            breaker: self.breaker.clone(),
         }
     }
 

@@ -1,7 +1,5 @@
 //! What AWS's answer makes of a record.
 
-use jiff::SignedDuration;
-
 use crate::domain::Quantity;
 
 /// What AWS, or the network, said to one attempt at one record.
@@ -69,7 +67,7 @@ pub enum Settlement {
         /// Whether AWS should be asked again what the buyer holds.
         ask_about_buyer: bool,
     },
-    /// The attempt does not count: nothing went out, and nothing will until a person acts.
+    /// The attempt does not count, since AWS did not look at the record: it stays due.
     Held {
         /// Why.
         error: String,
@@ -129,6 +127,20 @@ pub enum Standing {
 
 /// Decides what an answer makes of a record.
 pub fn settle(answer: Answer, past: Past) -> Settlement {
+    match decided(answer, past) {
+        Settlement::Parked { reason, error, ask_about_buyer } if past.maybe_honoured => {
+            let error = format!("{error}; {MAYBE_BILLED}");
+            Settlement::Parked { reason, error, ask_about_buyer }
+        }
+        settlement => settlement,
+    }
+}
+
+/// What the refusal of a record leaves open, where an earlier answer was lost.
+const MAYBE_BILLED: &str =
+    "the answer to an earlier attempt was lost, so AWS may have billed the record all the same";
+
+fn decided(answer: Answer, past: Past) -> Settlement {
     let retry = |error: &str| Settlement::Retry { error: error.to_owned(), ask_about_buyer: false };
     match answer {
         Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
@@ -143,7 +155,8 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
         },
         Answer::NotSubscribed => not_subscribed(past.standing),
         Answer::Unprocessed => retry("AWS left it unprocessed"),
-        Answer::Throttled => retry("throttled"),
+        // Not done, and no fault of the record's: it goes out again with the pace, not by a wait of its own.
+        Answer::Throttled => Settlement::Held { error: "throttled".to_owned() },
         Answer::Unanswered(error) => retry(&error),
         Answer::Blocked(error) => Settlement::Held { error },
         Answer::Refused { code, message } => {
@@ -200,18 +213,6 @@ fn snake(code: &str) -> String {
     word
 }
 
-/// How long to wait after so many attempts, of which each doubles the wait. Records that failed together are spread
-/// by their ids, the same way each time.
-pub fn retry_wait(attempts: u32, record: i64) -> SignedDuration {
-    let longest = SignedDuration::from_mins(5);
-    let doubled = SignedDuration::from_millis(500) * 2_i32.pow(attempts.min(12));
-    let wait = doubled.min(longest);
-    let mixed = (record.cast_unsigned() ^ (u64::from(attempts) << 32))
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        >> 40;
-    wait / 2 + (wait / 2 / 1_000) * i32::try_from(mixed % 1_000).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +234,7 @@ mod tests {
             (Answer::NotSubscribed, leaving, "retry and ask"),
             (Answer::NotSubscribed, over, "customer_not_subscribed"),
             (Answer::Unprocessed, fresh, "retry"),
-            (Answer::Throttled, fresh, "retry"),
+            (Answer::Throttled, fresh, "held"),
             (Answer::Unanswered(String::new()), fresh, "retry"),
             (Answer::Blocked(String::new()), fresh, "held"),
             (refused("TimestampOutOfBoundsException"), fresh, "out_of_window"),

@@ -6,12 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 mod answer;
 mod identity;
+mod retry;
 mod stretch;
 
 pub use answer::{
-    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, retry_wait, settle,
+    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, settle,
 };
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
+pub use retry::retry_at;
 pub use stretch::{StretchCause, UnknownHours, UnknownStretch};
 
 use super::reconciliation::FINAL_HOUR;

@@ -75,6 +75,7 @@ CREATE TABLE metering_records (
     -- what came of it
     deadline_ms INTEGER,
     hastened INTEGER NOT NULL DEFAULT 0, -- the deadline is that of a subscription that is ending
+    uncertain INTEGER NOT NULL DEFAULT 0, -- parked, though the answer to an attempt was lost: AWS may have billed it
     attempts INTEGER NOT NULL DEFAULT 0,
     next_attempt_at_ms INTEGER,
     last_error TEXT,
@@ -107,17 +108,18 @@ CREATE TABLE metering_totals (
     product_id TEXT PRIMARY KEY,
     accepted INTEGER NOT NULL,
     parked INTEGER NOT NULL,
-    written_off INTEGER NOT NULL
+    written_off INTEGER NOT NULL,
+    uncertain INTEGER NOT NULL          -- of what is parked or written off
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER metering_records_settle AFTER UPDATE OF state, carried_out ON metering_records
+CREATE TRIGGER metering_records_settle AFTER UPDATE OF state, carried_out, uncertain ON metering_records
 WHEN new.state = 'accepted' OR new.state = 'parked' OR new.state = 'written_off'
     OR old.state = 'accepted' OR old.state = 'parked' OR old.state = 'written_off'
 BEGIN
     -- Not as an upsert, which has SQLite prepare to undo each UPDATE of a state by itself, whatever it says of
     -- conflicts.
-    INSERT INTO metering_totals (product_id, accepted, parked, written_off)
-        SELECT new.product_id, 0, 0, 0
+    INSERT INTO metering_totals (product_id, accepted, parked, written_off, uncertain)
+        SELECT new.product_id, 0, 0, 0, 0
         WHERE NOT EXISTS (SELECT 1 FROM metering_totals WHERE product_id = new.product_id);
     UPDATE metering_totals SET
         accepted = accepted + (new.state = 'accepted') * (new.quantity - new.carried_out)
@@ -125,7 +127,9 @@ BEGIN
         parked = parked + (new.state = 'parked') * (new.quantity - new.carried_out)
             - (old.state = 'parked') * (old.quantity - old.carried_out),
         written_off = written_off + (new.state = 'written_off') * (new.quantity - new.carried_out)
-            - (old.state = 'written_off') * (old.quantity - old.carried_out)
+            - (old.state = 'written_off') * (old.quantity - old.carried_out),
+        uncertain = uncertain + (new.state = 'parked' OR new.state = 'written_off') * new.uncertain * (new.quantity - new.carried_out)
+            - (old.state = 'parked' OR old.state = 'written_off') * old.uncertain * (old.quantity - old.carried_out)
     WHERE product_id = new.product_id;
 END;
 

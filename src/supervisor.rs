@@ -2,9 +2,14 @@
 //! anew, and nothing that was acknowledged is lost by that.
 
 use std::fmt::Display;
+use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::store::StoreError;
 
 /// Runs the parts of the daemon.
 #[derive(Debug)]
@@ -73,6 +78,63 @@ fn early(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinErro
         },
         Err(panicked) => PartEnded { part: "a part".into(), reason: panicked.to_string() },
     }
+}
+
+/// What a part does about a database that cannot be used: it waits, and tries again. Only one that is broken ends the part,
+/// and the process with it.
+#[derive(Debug)]
+pub struct Endurance {
+    part: &'static str,
+    waits: ExponentialBackoff,
+    failed_at: Option<Instant>,
+}
+
+/// Whoever has worked for so long since the last failure begins anew.
+const CALM: Duration = Duration::from_secs(60);
+
+impl Endurance {
+    /// Begins for a part.
+    pub fn of(part: &'static str) -> Self {
+        Self { part, waits: waits(), failed_at: None }
+    }
+
+    /// Waits for a while, or until told to stop; returns the error if waiting does not help.
+    pub async fn wait_out(
+        &mut self,
+        error: StoreError,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        if error.is_broken() {
+            return Err(error);
+        }
+        metrics::counter!("marketd_store_failures_total", "part" => self.part).increment(1);
+        let (part, reason) = (self.part, error.in_full());
+        if self.failed_at.is_none_or(|at| at.elapsed() > CALM) {
+            self.waits = waits();
+            tracing::warn!(part, reason, "{part} cannot use the database, and tries again");
+        } else {
+            tracing::debug!(part, reason, "{part} cannot use the database yet");
+        }
+        let wait = self.waits.next().unwrap_or(LONGEST_WAIT);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        self.failed_at = Some(Instant::now());
+        Ok(())
+    }
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::settings::WebhookSettings;
 use crate::store::{Event, Store, StoreError};
+use crate::supervisor::Endurance;
 
 const EVENTS_AT_ONCE: u32 = 100;
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -38,6 +39,14 @@ impl Webhook {
     /// Posts until told to stop. An event is passed only once the application has answered with a 2xx, so
     /// one that it refuses holds up those after it: their order is worth more than their speed.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("webhook");
+        while let Err(error) = self.work(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let client = Client::builder().timeout(TIMEOUT).build().unwrap_or_default();
         let mut wait = Duration::from_secs(1);
         while !shutdown.is_cancelled() {

@@ -10,6 +10,7 @@ use crate::aws;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{Store, StoreError};
+use crate::supervisor::Endurance;
 
 /// How often the schedule looks whose turn it is; also how soon a product that failed is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -31,6 +32,14 @@ pub struct Schedule {
 impl Schedule {
     /// Runs until told to stop.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("catalog");
+        while let Err(error) = self.work(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let every = Duration::try_from(self.interval).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {

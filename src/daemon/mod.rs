@@ -34,6 +34,8 @@ pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
 const METERING_CONCURRENCY: usize = 8;
+/// How often a database that cannot be used is tried.
+const TRY_DATABASE_EVERY: Duration = Duration::from_secs(1);
 /// How long requests and looks under way may take before a stop leaves them behind.
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
@@ -183,6 +185,7 @@ impl Daemon {
         }
         workers.start("credentials", self.credential_watch().run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
+        workers.start("database", self.watch_database(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
 
@@ -205,6 +208,38 @@ impl Daemon {
         watched?;
         stopped?;
         Ok(())
+    }
+
+    /// Shows whether the database can be used, until told to stop. While it cannot, it is tried now and then, since there
+    /// may be nothing else to write.
+    fn watch_database(
+        &self,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let (store, health, clock) = (self.store.clone(), self.health.clone(), self.clock.clone());
+        async move {
+            let mut trouble = store.trouble();
+            while !shutdown.is_cancelled() {
+                let why = trouble.borrow_and_update().clone();
+                health.report("database", why.as_deref().map_or(Ok(()), Err), clock.now());
+                let again = async {
+                    match why {
+                        Some(_) => tokio::time::sleep(TRY_DATABASE_EVERY).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => {}
+                    _ = trouble.changed() => {}
+                    () = again => match store.try_writing().await {
+                        Err(error) if error.is_broken() => return Err(error),
+                        _ => {}
+                    },
+                }
+            }
+            Ok(())
+        }
     }
 
     async fn access_checks(&self) -> Result<AccessChecks, StoreError> {

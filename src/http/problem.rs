@@ -85,8 +85,15 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // The caller can do nothing but try again; the operator reads why in the log.
-        tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
+        // The caller can do nothing but try again; the operator reads why in the log, and of what passes on the board.
+        if error.is_passing() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a request has to wait for the database"
+            );
+        } else {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
+        }
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "store-unavailable",

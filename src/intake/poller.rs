@@ -68,6 +68,16 @@ pub enum IntakeError {
     Record(#[from] StoreError),
 }
 
+impl IntakeError {
+    /// What happened, with what the database said of it.
+    fn in_full(&self) -> String {
+        match self {
+            Self::Record(error) => format!("{self}: {}", error.in_full()),
+            Self::Receive { .. } => self.to_string(),
+        }
+    }
+}
+
 /// What came of the messages that were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -111,12 +121,17 @@ impl Intake {
                 // What is under way may fail yet.
                 Ok(()) if batches.under_way.is_empty() || batches.finished > 0 => {
                     (batches.finished, batches.drained) = Default::default();
-                    self.health.report("queue", Ok(()), self.clock.now());
+                    // While nothing can be recorded, a queue that is empty for a moment is not well.
+                    if self.store.trouble().borrow().is_none() {
+                        self.health.report("queue", Ok(()), self.clock.now());
+                    }
                     waits = backoff();
                 }
                 Ok(()) => {}
+                // Nothing would be recorded any more.
+                Err(IntakeError::Record(error)) if error.is_broken() => return Err(error),
                 Err(error) => {
-                    self.health.report("queue", Err(&error.to_string()), self.clock.now());
+                    self.health.report("queue", Err(&error.in_full()), self.clock.now());
                     metrics::counter!("marketd_intake_errors_total").increment(1);
                     let wait = waits.next().unwrap_or(Duration::from_secs(30));
                     tokio::select! {
@@ -214,7 +229,9 @@ impl Intake {
             .filter_map(|(message, it)| it.then_some(message))
             .collect();
         if !gone.is_empty() {
-            delete(&self.aws.clients(), &self.queue_url, &gone).await;
+            let deleted = delete(&self.aws.clients(), &self.queue_url, &gone).await;
+            let deleted = deleted.as_ref().copied().map_err(String::as_str);
+            self.health.report("queue_deletes", deleted, self.clock.now());
         }
         Ok(drained)
     }
@@ -355,7 +372,8 @@ fn count(recorded: Recorded) {
     add("quarantined", recorded.quarantined);
 }
 
-async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) {
+/// Deletes what is recorded; fails if nothing of it could be.
+async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) -> Result<(), String> {
     let entries = messages.iter().enumerate().filter_map(|(at, message)| {
         DeleteMessageBatchRequestEntry::builder()
             .id(at.to_string())
@@ -367,16 +385,23 @@ async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) {
     let call = call.set_entries(Some(entries.collect()));
     let answer = clients.call("DeleteMessageBatch", || call.clone().send()).await;
     // What could not be deleted comes back after its visibility timeout and is deleted as a repetition.
-    let left = match answer {
-        Ok(answer) => answer.failed().len(),
-        Err(error) => {
-            tracing::warn!(%error, "could not delete recorded messages");
-            messages.len()
+    let (left, why) = match answer {
+        Ok(answer) => {
+            let first = answer.failed().first();
+            let why = first.map(|it| it.message().unwrap_or(it.code()).to_owned());
+            (answer.failed().len(), why)
         }
+        Err(error) => (messages.len(), Some(error.to_string())),
     };
     if left > 0 {
         metrics::counter!("marketd_intake_deletes_failed_total")
             .increment(u64::try_from(left).unwrap_or(u64::MAX));
+    }
+    match why {
+        Some(why) if left >= messages.len() => {
+            Err(format!("recorded messages cannot be deleted, and come back: {why}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ use sender::Tried;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{Closing, Store, StoreError};
+use crate::supervisor::Endurance;
 
 /// Closes hours and sends records.
 #[derive(Clone)]
@@ -91,11 +92,19 @@ impl PassSummary {
 impl<A: MeteringApi> MeteringEngine<A> {
     /// Makes passes until told to stop; calls under way are finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("metering");
+        while let Err(error) = self.work(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().metering.notified();
             let begun = self.clock.now();
-            self.pass(&shutdown).await?;
+            self.pass(shutdown).await?;
             let sleep = self.until_next().await?;
             tokio::select! {
                 biased;

@@ -134,12 +134,22 @@ impl<A: MeteringApi> MeteringEngine<A> {
     ) -> Result<Tried, StoreError> {
         let mut tried = Tried { more: !due.is_empty(), ..Tried::default() };
         let more = due.len() >= TAKE as usize;
+        // Where the database fails, no more calls begin, and the answers to those under way are waited for.
+        let stop = shutdown.child_token();
         let mut calls = stream::iter(fill_calls(due, more))
-            .map(|call| self.send_call(call, Going::WithOthers, shutdown))
+            .map(|call| self.send_call(call, Going::WithOthers, &stop))
             .buffer_unordered(self.concurrency);
+        let mut failed = Ok(());
         while let Some(sent) = calls.next().await {
-            tried.add(sent?);
+            match sent {
+                Ok(sent) => tried.add(sent),
+                Err(error) => {
+                    stop.cancel();
+                    failed = failed.and(Err(error));
+                }
+            }
         }
+        failed?;
         tried.more &= !self.breaker.is_open();
         Ok(tried)
     }

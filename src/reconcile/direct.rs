@@ -4,10 +4,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LONGEST_SLEEP, Reconciler, wait_until};
 use crate::store::StoreError;
+use crate::supervisor::Endurance;
 
 impl Reconciler {
     /// Writes down where direct subscriptions stand as their dates pass, until told to stop.
     pub async fn run_direct(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("direct");
+        while let Err(error) = self.follow_dates(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn follow_dates(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             // Armed before the query, so that a nudge between the two is not lost.

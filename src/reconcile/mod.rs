@@ -23,6 +23,7 @@ use crate::domain::ProductCode;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::store::{DueBuyer, Store, StoreError};
+use crate::supervisor::Endurance;
 
 pub use sweep::Swept;
 
@@ -82,7 +83,15 @@ struct Group {
 impl Reconciler {
     /// Looks at whoever is due, until told to stop; looks under way are finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let this = Arc::new(self);
+        let mut endurance = Endurance::of("reconcile");
+        while let Err(error) = self.work(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        let this = Arc::new(self.clone());
         let mut looks: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
         let mut looking: HashSet<i64> = HashSet::new();
         let mut alarm = this.clock.alarm();

@@ -8,6 +8,7 @@ use super::Reconciler;
 use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account};
 use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
 use crate::store::{Look, LookEntry, StoreError};
+use crate::supervisor::Endurance;
 
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
 const BUYERS_PER_TRANSACTION: usize = 200;
@@ -39,6 +40,14 @@ pub(super) enum SweepError {
 impl Reconciler {
     /// Sweeps at the start, at every interval, and when an import asks for it.
     pub async fn run_sweeps(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("sweep");
+        while let Err(error) = self.sweep_on_time(&shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_on_time(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
             let nudged = self.store.nudges().sweep.notified();

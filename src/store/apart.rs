@@ -19,7 +19,7 @@ pub(super) struct Apart<I, T> {
 impl Store {
     /// Writes all of these in one transaction. Where the database refuses something, each is written by itself and
     /// those that are refused are returned: the mistake lies in them, and would be met again after a restart. Where
-    /// the database itself fails, nothing helps but to stop.
+    /// the database itself fails, all of them fail, and are to be tried again.
     pub(super) async fn write_apart<I, T>(
         &self,
         items: Vec<I>,

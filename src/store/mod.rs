@@ -76,6 +76,7 @@ mod subscriptions;
 mod syncing;
 mod taking_over;
 mod topics;
+mod trouble;
 mod unlinking;
 mod usage;
 mod usage_history;
@@ -208,6 +209,8 @@ pub enum StoreError {
     Commit {
         /// What SQLite said.
         reason: String,
+        /// SQLite's kind of it, where it has one.
+        code: Option<ErrorCode>,
     },
     /// A row holds what this program cannot read.
     #[error("the database holds {what} that cannot be read: {detail}")]
@@ -227,6 +230,36 @@ impl StoreError {
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Sql { source, .. } = self else { return false };
         source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+    }
+
+    /// Whether this passes by itself, or when a person makes room: a lock, a full disk.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.code().is_some_and(trouble::is_passing)
+    }
+
+    /// Whether this database can be used no more: waiting does not help, and neither does trying again.
+    pub(crate) fn is_broken(&self) -> bool {
+        match self {
+            Self::Closed
+            | Self::CreateFolder { .. }
+            | Self::Open { .. }
+            | Self::Migrate { .. }
+            | Self::NewerSchema { .. }
+            | Self::Thread { .. } => true,
+            Self::Sql { .. } | Self::Commit { .. } => self.code().is_some_and(|code| {
+                matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            }),
+            // One row is not the database.
+            Self::Corrupt { .. } => false,
+        }
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sql { source, .. } => source.sqlite_error_code(),
+            Self::Commit { code, .. } => *code,
+            _ => None,
+        }
     }
 
     /// What happened, with what SQLite said of it.
@@ -329,6 +362,24 @@ impl Store {
         self.writer.stop_after(writes);
     }
 
+    /// Why the database cannot be used at the moment; none while it can.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.writer.trouble().heard()
+    }
+
+    /// Writes something that changes nothing, to see whether it can be done again.
+    pub async fn try_writing(&self) -> Result<(), StoreError> {
+        self.write(|connection| {
+            let version: i64 = connection
+                .query_row("PRAGMA user_version", [], |row| row.get(0))
+                .during("read the schema's version")?;
+            connection.pragma_update(None, "user_version", version).during("write on trial")
+        })
+        .await?;
+        self.writer.trouble().is_over();
+        Ok(())
+    }
+
     /// Tells somebody of every commit from now on, before those who wrote are answered. It runs on the thread that
     /// writes and holds it up; only the first to ask is told.
     pub fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
@@ -343,7 +394,7 @@ impl Store {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
     {
         self.writer.run(work).await
     }
@@ -355,9 +406,13 @@ impl Store {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
     {
-        self.readers.run(work).await
+        let read = self.readers.run(work).await;
+        if let Some(why) = read.as_ref().err().and_then(|error| trouble::found_in(error)) {
+            self.writer.trouble().begin(&why);
+        }
+        read
     }
 
     fn nudge_events(&self) {

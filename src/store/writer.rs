@@ -11,12 +11,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::changes::{News, Notepad, Watcher};
 use super::connection::open_writer;
+use super::trouble::{self, Trouble, Why};
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
@@ -29,10 +30,45 @@ const QUEUED_JOBS: usize = 4_096;
 
 /// A write with the caller who waits for it.
 trait Write: Send {
-    /// Runs inside the transaction, and once more if that one was undone; says whether it succeeded.
-    fn run(&mut self, connection: &Connection) -> bool;
+    /// Runs inside the transaction, and once more if that one was undone.
+    fn run(&mut self, connection: &Connection) -> Ran;
     /// Answers the caller once the transaction's outcome is known.
-    fn answer(self: Box<Self>, ended: Result<(), String>);
+    fn answer(self: Box<Self>, ended: Result<(), Undone>);
+}
+
+/// How a write went.
+enum Ran {
+    Well,
+    /// It was refused, by what it was to write; others may go well.
+    Refused,
+    /// The database can write nothing at the moment.
+    Troubled(Why),
+}
+
+/// Why a transaction came to nothing.
+#[derive(Clone, Debug)]
+struct Undone {
+    said: String,
+    code: Option<ErrorCode>,
+}
+
+impl From<rusqlite::Error> for Undone {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { said: error.to_string(), code: error.sqlite_error_code() }
+    }
+}
+
+impl From<Why> for Undone {
+    fn from(Why { code, said }: Why) -> Self {
+        Self { said, code: Some(code) }
+    }
+}
+
+impl Undone {
+    fn trouble(&self) -> Option<Why> {
+        let code = self.code.filter(|code| trouble::is_passing(*code))?;
+        Some(Why { code, said: self.said.clone() })
+    }
 }
 
 struct Waiting<W, T, E> {
@@ -45,16 +81,21 @@ impl<W, T, E> Write for Waiting<W, T, E>
 where
     W: Fn(&Connection) -> Result<T, E> + Send,
     T: Send,
-    E: From<StoreError> + Send,
+    E: From<StoreError> + std::error::Error + Send + 'static,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
-        self.outcome.insert((self.work)(connection)).is_ok()
+    fn run(&mut self, connection: &Connection) -> Ran {
+        match self.outcome.insert((self.work)(connection)) {
+            Ok(_) => Ran::Well,
+            Err(error) => trouble::found_in(error).map_or(Ran::Refused, Ran::Troubled),
+        }
     }
 
-    fn answer(self: Box<Self>, ended: Result<(), String>) {
+    fn answer(self: Box<Self>, ended: Result<(), Undone>) {
         let answer = match (self.outcome, ended) {
             (Some(Err(error)), _) => Err(error),
-            (_, Err(reason)) => Err(StoreError::Commit { reason }.into()),
+            (_, Err(Undone { said: reason, code })) => {
+                Err(StoreError::Commit { reason, code }.into())
+            }
             (Some(done), Ok(())) => done,
             (None, Ok(())) => Err(StoreError::Closed.into()),
         };
@@ -74,6 +115,7 @@ pub(super) struct Writer {
     /// How many more writes are taken before a rehearsed crash; beyond counting where none is rehearsed.
     fuse: Arc<AtomicU64>,
     watcher: Watcher,
+    trouble: Trouble,
 }
 
 impl Writer {
@@ -84,11 +126,18 @@ impl Writer {
         let notepad = Notepad::install(&connection, Arc::clone(&watcher))
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
+        let trouble = Trouble::default();
+        let noted = trouble.clone();
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_until_closed(connection, &notepad, &queue))
+            .spawn(move || write_until_closed(connection, &notepad, &noted, &queue))
             .map_err(|source| StoreError::Thread { source })?;
-        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher }, thread))
+        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }, thread))
+    }
+
+    /// Whether the database can be used.
+    pub(super) const fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 
     /// A writer that takes nothing.
@@ -109,7 +158,7 @@ impl Writer {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
     {
         let last = match self
             .fuse
@@ -147,7 +196,12 @@ impl Writer {
     }
 }
 
-fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mpsc::Receiver<Job>) {
+fn write_until_closed(
+    mut connection: Connection,
+    notepad: &Notepad,
+    trouble: &Trouble,
+    queue: &mpsc::Receiver<Job>,
+) {
     let mut closing = false;
     let mut others = writes_of_others(&connection);
     while !closing {
@@ -170,7 +224,7 @@ fn write_until_closed(mut connection: Connection, notepad: &Notepad, queue: &mps
                 Err(_) => break,
             }
         }
-        write_together(&mut connection, notepad, jobs);
+        write_together(&mut connection, notepad, trouble, jobs);
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
@@ -198,21 +252,40 @@ fn writes_of_others(connection: &Connection) -> Option<i64> {
     version.query_row([], |row| row.get(0)).ok()
 }
 
-fn write_together(connection: &mut Connection, notepad: &Notepad, mut writes: Vec<Box<dyn Write>>) {
-    let ended = write_all(connection, notepad, &mut writes).map_err(|error| error.to_string());
+fn write_together(
+    connection: &mut Connection,
+    notepad: &Notepad,
+    trouble: &Trouble,
+    mut writes: Vec<Box<dyn Write>>,
+) {
+    let (start, before) = (notepad.mark(), connection.total_changes());
+    let ended = write_all(connection, notepad, &mut writes);
+    match &ended {
+        // A commit of nothing needs no room on the disk.
+        Ok(()) if connection.total_changes() > before => trouble.is_over(),
+        Ok(()) => {}
+        Err(undone) => {
+            notepad.back_to(&start);
+            if let Some(why) = undone.trouble() {
+                trouble.begin(&why);
+            }
+        }
+    }
     for write in writes {
         write.answer(ended.clone());
     }
 }
 
+/// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other; where
+/// the database can write nothing, none of them is tried again.
 fn write_all(
     connection: &mut Connection,
     notepad: &Notepad,
     writes: &mut [Box<dyn Write>],
-) -> rusqlite::Result<()> {
+) -> Result<(), Undone> {
     let start = notepad.mark();
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !writes.iter_mut().all(|write| write.run(&transaction)) {
+    if !run_all(&transaction, writes)? {
         notepad.back_to(&start);
         transaction.rollback()?;
         if writes.len() == 1 {
@@ -226,20 +299,36 @@ fn write_all(
     let announced = notepad.announce();
     let ended = transaction.commit();
     announced.tell(ended.is_ok());
-    ended
+    Ok(ended?)
+}
+
+/// Whether all went well; none is run after one that did not.
+fn run_all(connection: &Connection, writes: &mut [Box<dyn Write>]) -> Result<bool, Undone> {
+    for write in writes {
+        match write.run(connection) {
+            Ran::Well => {}
+            Ran::Refused => return Ok(false),
+            Ran::Troubled(why) => return Err(why.into()),
+        }
+    }
+    Ok(true)
 }
 
 fn run_apart(
     connection: &Connection,
     notepad: &Notepad,
     write: &mut dyn Write,
-) -> rusqlite::Result<()> {
+) -> Result<(), Undone> {
     let sql = |statement| connection.prepare_cached(statement)?.execute([]);
     let mark = notepad.mark();
     sql("SAVEPOINT job")?;
-    if !write.run(connection) {
-        notepad.back_to(&mark);
-        sql("ROLLBACK TO job")?;
+    match write.run(connection) {
+        Ran::Well => {}
+        Ran::Refused => {
+            notepad.back_to(&mark);
+            sql("ROLLBACK TO job")?;
+        }
+        Ran::Troubled(why) => return Err(why.into()),
     }
     sql("RELEASE job")?;
     Ok(())
@@ -247,6 +336,8 @@ fn run_apart(
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::ffi;
+
     use super::*;
 
     async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
@@ -302,5 +393,67 @@ mod tests {
             .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get(0))
             .unwrap();
         assert_eq!(kept, 2, "what reached the disk stays");
+    }
+
+    fn pages(connection: &Connection, most: i64) -> Result<i64, StoreError> {
+        connection
+            .query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get(0))
+            .map_err(|source| StoreError::Sql { operation: "test", source })
+    }
+
+    /// Fills pages with a name that is long.
+    async fn much(writer: &Writer, at: u32) -> Result<(), StoreError> {
+        total(writer, format!("{at}-{}", "x".repeat(20_000)), false).await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_trouble_that_passes_alone_and_in_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let heard = writer.trouble().heard();
+        for at_once in [1_u32, 30] {
+            writer.run(|connection| pages(connection, 1)).await.unwrap();
+            let full = futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await;
+            for error in full.into_iter().map(Result::unwrap_err) {
+                assert!(error.is_passing() && !error.is_broken(), "{error:?}");
+            }
+            assert!(heard.borrow().as_ref().is_some_and(|why| why.contains("full")), "{heard:?}");
+            // Nothing is written by this, so it says nothing.
+            writer.run(|_| Ok::<_, StoreError>(())).await.unwrap();
+            assert!(heard.borrow().is_some());
+            writer.run(|connection| pages(connection, 1_000_000)).await.unwrap();
+            for done in futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await {
+                done.unwrap();
+            }
+            assert_eq!(*heard.borrow(), None);
+            let emptied = |connection: &Connection| {
+                connection
+                    .execute("DELETE FROM usage_totals", [])
+                    .map_err(|source| StoreError::Sql { operation: "test", source })
+            };
+            assert_eq!(writer.run(emptied).await.unwrap(), at_once as usize, "and nothing twice");
+        }
+        writer.close();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn only_a_broken_database_is_beyond_waiting() {
+        let told = |code: std::ffi::c_int| {
+            let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let error = StoreError::Sql { operation: "test", source };
+            (error.is_passing(), error.is_broken())
+        };
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY] {
+            assert_eq!(told(code), (true, false), "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert_eq!(told(code), (false, true), "{code}");
+        }
+        // A mistake of ours: it ends nothing, and waiting is not what mends it.
+        for code in [ffi::SQLITE_CONSTRAINT, ffi::SQLITE_ERROR, ffi::SQLITE_MISUSE] {
+            assert_eq!(told(code), (false, false), "{code}");
+        }
+        assert!(StoreError::Closed.is_broken());
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod database;
 mod endings;
 #[path = "../support/mod.rs"]
 mod support;
@@ -395,5 +396,26 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     active(2).await;
     file.execute_batch("DROP TRIGGER refuse").unwrap();
     active(3).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_from_the_queue_shows_on_the_board() {
+    let world = World::with_demo_catalog().await;
+    world.arm(fault("DeleteMessageBatch", FaultKind::Deny, 1_000));
+    let insight = product(&world, "Acme Insight");
+    let order = Order::of(&insight.product_code).with("basic", 1);
+    act(&world, "123456789012", Action::Purchase(order));
+    let board = async |ok: bool| {
+        eventually("the board to say so", async || {
+            let parts = world.get("/readyz").await["parts"].clone();
+            // Messages are received all the same.
+            (parts["queue_deletes"]["ok"] == ok && parts["queue"]["ok"] == true).then_some(())
+        })
+        .await;
+    };
+    board(false).await;
+    world.sandbox().disarm();
+    board(true).await;
     world.stop().await;
 }

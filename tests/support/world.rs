@@ -138,6 +138,26 @@ impl World {
         self.is_ready().await;
     }
 
+    /// Starts it so that its files can be kept from growing: what is written beyond that fails, and kills nobody.
+    pub(crate) async fn start_daemon_that_may_run_out_of_room(&mut self) {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" run", env!("CARGO_BIN_EXE_marketd")]);
+        for (name, value) in self.command().as_std().get_envs() {
+            shell.env(name, value.expect("a value"));
+        }
+        self.daemon = Some(shell.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap());
+        self.is_ready().await;
+    }
+
+    /// Sets how large the daemon's files may become.
+    pub(crate) async fn limit_files(&self, bytes: Option<u64>) {
+        let id = self.daemon.as_ref().and_then(Child::id).expect("the daemon runs").to_string();
+        let most = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let limit = format!("--fsize={most}:unlimited");
+        let set = Command::new("prlimit").args(["--pid", &id, &limit]).status().await.unwrap();
+        assert!(set.success());
+    }
+
     async fn is_ready(&self) {
         eventually("the daemon", async || {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;

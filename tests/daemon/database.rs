@@ -1,0 +1,108 @@
+//! A database that cannot be written for a while: nothing ends, nothing is lost, and it is said.
+
+use marketd::sandbox::market::{Action, Order};
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use super::support::world::{World, eventually};
+use super::{act, product};
+
+const ACCOUNT: &str = "123456789012";
+
+/// A customer who has subscribed, and of whom an access check was asked.
+async fn with_a_customer() -> World {
+    let world = World::with_demo_catalog().await;
+    let (insight, stream) = (product(&world, "Acme Insight"), product(&world, "Acme Stream"));
+    act(&world, ACCOUNT, Action::Purchase(Order::of(&insight.product_code).with("basic", 1)));
+    act(&world, ACCOUNT, Action::Subscribe(Order::of(&stream.product_code)));
+    active(&world, 2).await;
+    world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": ACCOUNT}})).await;
+    world.put("/v1/features/export", json!({"name": "Export", "type": "boolean"})).await;
+    world.put("/v1/plans/basic/entitlements/export", json!({})).await;
+    world.post("/v1/plans/basic/publish", json!({})).await;
+    assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+    world
+}
+
+async fn active(world: &World, count: usize) {
+    eventually("the subscriptions", async || {
+        let found = world.get("/v1/subscriptions?status=active").await;
+        (found["items"].as_array()?.len() == count).then_some(())
+    })
+    .await;
+}
+
+fn usage(world: &World, id: &str) -> Value {
+    let product_id = product(world, "Acme Stream").entity_id;
+    let event = json!({
+        "id": id, "customer_id": "acme", "product_id": product_id, "dimension": "gb", "quantity": 1,
+    });
+    json!({"events": [event]})
+}
+
+async fn database_is(world: &World, ok: bool) {
+    eventually("the board to say so", async || {
+        let parts = world.get("/readyz").await["parts"].clone();
+        (parts["database"]["ok"] == ok).then_some(())
+    })
+    .await;
+}
+
+/// While nothing can be written: writes are to be tried again, access checks go on, every loop has something to do.
+async fn goes_on_without_writing(world: &World) {
+    let stream = product(world, "Acme Stream");
+    act(world, "223456789012", Action::Subscribe(Order::of(&stream.product_code)));
+    let url = format!("{}/v1/usage", world.url());
+    let answer = Client::new().post(url).json(&usage(world, "e-1")).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:marketd:problem:store-unavailable", "{problem}");
+    database_is(world, false).await;
+    assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+    // Every loop has met it by now, and none has ended the process.
+    eventually("the loops to meet it", async || {
+        let metrics = world.get_text("/metrics").await;
+        let met = ["metering", "reconcile"].iter().filter(|part| {
+            metrics.contains(&format!("marketd_store_failures_total{{part=\"{part}\"}}"))
+        });
+        (met.count() > 0).then_some(())
+    })
+    .await;
+}
+
+/// Once it can be written again: everything is as if nothing had been.
+async fn recovers(world: &World) {
+    database_is(world, true).await;
+    let receipt = world.post("/v1/usage", usage(world, "e-1")).await;
+    assert_eq!(receipt["accepted"], 1, "nothing of the refused one remains: {receipt}");
+    active(world, 3).await;
+    assert_eq!(
+        world.get("/v1/metering/balance").await["reported"].to_string().trim_matches('"'),
+        "1"
+    );
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_else_holds_ends_nothing() {
+    let world = with_a_customer().await;
+    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    goes_on_without_writing(&world).await;
+    other.execute_batch("COMMIT").unwrap();
+    recovers(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_without_room_ends_nothing() {
+    let mut world = with_a_customer().await;
+    world.stop_daemon().await;
+    world.start_daemon_that_may_run_out_of_room().await;
+    assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+    world.limit_files(Some(4_096)).await;
+    goes_on_without_writing(&world).await;
+    world.limit_files(None).await;
+    recovers(&world).await;
+    world.stop().await;
+}

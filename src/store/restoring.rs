@@ -226,7 +226,8 @@ fn doubt_what_was_frozen(
         ),
         format!(
             "UPDATE OR FAIL metering_records SET attempts = attempts + 1,
-                 state = CASE state WHEN 'parked' THEN 'parked' ELSE 'sending' END
+                 state = CASE state WHEN 'parked' THEN 'parked' ELSE 'sending' END,
+                 uncertain = max(uncertain, state = 'parked')
              WHERE {DOUBTED}"
         ),
     ];

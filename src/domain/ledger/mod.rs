@@ -9,9 +9,7 @@ mod identity;
 mod retry;
 mod stretch;
 
-pub use answer::{
-    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, settle,
-};
+pub use answer::{Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, settle};
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
 pub use retry::retry_at;
 pub use stretch::{StretchCause, UnknownHours, UnknownStretch};

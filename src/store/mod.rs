@@ -245,6 +245,8 @@ impl StoreError {
             | Self::Open { .. }
             | Self::Migrate { .. }
             | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
+            | Self::Mode { .. }
             | Self::Thread { .. } => true,
             Self::Sql { .. } | Self::Commit { .. } => self.code().is_some_and(|code| {
                 matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)

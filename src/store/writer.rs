@@ -143,7 +143,8 @@ impl Writer {
     /// A writer that takes nothing.
     pub(super) fn closed() -> Self {
         let (jobs, _) = mpsc::sync_channel(0);
-        Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher: Watcher::default() }
+        let (watcher, trouble) = (Watcher::default(), Trouble::default());
+        Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.

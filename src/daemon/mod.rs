@@ -119,6 +119,7 @@ impl Daemon {
         };
         let store = Store::open(path)?;
         notice_copy(&store, &clock).await?;
+        store.release_waiting(clock.now()).await?;
         let identity = identity(&settings, &store, &clock).await?;
         match &identity {
             Identity::Role(role) => {

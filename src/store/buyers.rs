@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
 use super::convert::{millis, timestamp};
-use super::notifications::{NotificationRow, notification_row, replay_in};
 use super::{During, Store, StoreError};
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 
@@ -235,47 +234,6 @@ impl Store {
     pub async fn imported_codes(&self) -> Result<Vec<ProductCode>, StoreError> {
         self.read(imported_codes_in).await
     }
-
-    /// Lets go of what waited for a product's import: its buyers become due, and events that could not be
-    /// joined to a product are read again. Those who bought before anything was told are found by the sweep.
-    pub async fn release_product(
-        &self,
-        product_code: ProductCode,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            for row in unjoined_notifications(connection)? {
-                replay_in(connection, &row, now)?;
-            }
-            connection
-                .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE product_code = ?1")
-                .and_then(|mut update| update.execute((product_code.as_str(), millis(now))))
-                .during("release a product's buyers")?;
-            connection
-                .prepare_cached(
-                    "UPDATE notifications SET reason = NULL
-                     WHERE state = 'pending' AND product_code = ?1 AND reason = 'product_not_imported'",
-                )
-                .and_then(|mut update| update.execute([product_code.as_str()]))
-                .during("release a product's notifications")?;
-            Ok::<_, StoreError>(())
-        })
-        .await?;
-        self.nudges().buyers.notify_one();
-        self.nudges().sweep.notify_one();
-        Ok(())
-    }
-}
-
-fn unjoined_notifications(connection: &Connection) -> Result<Vec<NotificationRow>, StoreError> {
-    let mut select = connection
-        .prepare_cached(
-            "SELECT * FROM notifications WHERE state = 'pending' AND buyer IS NULL ORDER BY seq",
-        )
-        .during("find notifications without a product")?;
-    let rows =
-        select.query_map([], notification_row).during("find notifications without a product")?;
-    rows.collect::<Result<_, _>>().during("find notifications without a product")
 }
 
 /// The imported products' codes.

@@ -12,6 +12,7 @@ use super::exporting::{export_in, removed_dimensions_in};
 use super::features::{feature_in, put_feature_in};
 use super::importing::{Mapping, import_in, map_in, unmap_in};
 use super::products::product_in;
+use super::releasing::release_in;
 use super::{
     FeatureChange, FeatureError, ImportError, ImportProduct, Listing, PlanError, Store, StoreError,
 };
@@ -100,7 +101,6 @@ impl Store {
         applying: Applying,
         now: Timestamp,
     ) -> Result<Vec<Change>, CatalogueError> {
-        let products: Vec<ProductId> = applying.file.products.keys().cloned().collect();
         let applied = self
             .write(move |connection| {
                 let changes = apply_in(connection, &applying, now)?;
@@ -111,12 +111,8 @@ impl Store {
             Err(CatalogueError::DryRun(changes)) => return Ok(changes),
             applied => applied?,
         };
-        if changes.iter().any(|change| change.path.starts_with("products")) {
-            for id in products {
-                if let Some(product) = self.product(id).await? {
-                    self.release_product(product.product_code, now).await?;
-                }
-            }
+        if touches_products(&changes) {
+            self.nudge_released();
         }
         self.nudge_events();
         Ok(changes)
@@ -142,7 +138,19 @@ fn apply_in(
             .map_err(|error| CatalogueError::at(error, &["plans", id.as_str()]))?;
     }
     let after = written(&export_in(connection)?)?;
-    Ok(differences(&before, &after))
+    let changes = differences(&before, &after);
+    if touches_products(&changes) {
+        for id in applying.file.products.keys() {
+            if let Some(product) = product_in(connection, id)? {
+                release_in(connection, &product.product_code, now)?;
+            }
+        }
+    }
+    Ok(changes)
+}
+
+fn touches_products(changes: &[Change]) -> bool {
+    changes.iter().any(|change| change.path.starts_with("products"))
 }
 
 fn written(catalogue: &Catalogue) -> Result<serde_json::Value, StoreError> {

@@ -11,6 +11,7 @@ use super::features::{feature_in, write_feature_in};
 use super::owners::note_owner_in;
 use super::plans::{settle_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
+use super::releasing::release_in;
 use super::{During, PlanError, Store, StoreError};
 use crate::domain::plan::{Dimension, Feature, FeatureKind, Product, WhenStale};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
@@ -94,8 +95,14 @@ impl Store {
         import: ImportProduct,
         now: Timestamp,
     ) -> Result<Product, ImportError> {
-        let product = self.write(move |connection| import_in(connection, &import, now)).await?;
-        self.release_product(product.product_code.clone(), now).await?;
+        let product = self
+            .write(move |connection| {
+                let product = import_in(connection, &import, now)?;
+                release_in(connection, &product.product_code, now)?;
+                Ok::<_, ImportError>(product)
+            })
+            .await?;
+        self.nudge_released();
         self.nudge_events();
         Ok(product)
     }

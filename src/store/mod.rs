@@ -61,6 +61,7 @@ mod reader;
 mod records;
 mod registered_licenses;
 mod registrations;
+mod releasing;
 mod report;
 mod rerating;
 mod resolution;

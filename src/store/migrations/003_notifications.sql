@@ -29,6 +29,7 @@ CREATE TABLE buyers (
     UNIQUE (product_code, kind, value)
 ) STRICT;
 CREATE INDEX buyers_due ON buyers (due_at_ms) WHERE due_at_ms IS NOT NULL;
+CREATE INDEX buyers_waiting ON buyers (product_code) WHERE due_at_ms IS NULL AND looked_at_ms IS NULL;
 
 CREATE TABLE buyer_signals (
     -- the newest of each kind of SNS message about a legacy buyer, by its own time

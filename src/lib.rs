@@ -17,6 +17,7 @@ pub mod http;
 pub mod intake;
 pub mod metering;
 mod metric_families;
+pub mod outgoing;
 pub mod reconcile;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -12,14 +12,6 @@ use crate::settings::{LogFormat, LogSettings};
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
-    #[error("log.filter: {filter:?} is not a filter such as info or marketd=debug,info")]
-    Filter {
-        /// The filter.
-        filter: String,
-        /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
-    },
     /// The log is set up already.
     #[error("the log cannot be set up twice")]
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -30,8 +22,7 @@ pub enum TelemetryError {
 
 /// Sends log lines to standard error.
 pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|source| TelemetryError::Filter { filter: settings.filter.clone(), source })?;
+    let filter = EnvFilter::new(settings.filter.as_str());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Masking(std::io::stderr()));

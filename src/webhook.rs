@@ -5,15 +5,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::Client;
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::{Client, Url};
 use serde_json::json;
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::health::Health;
-use crate::settings::WebhookSettings;
+use crate::outgoing;
+use crate::settings::{SigningKey, WebhookSettings};
 use crate::store::{Event, Store, StoreError};
 use crate::supervisor::Endurance;
 
@@ -23,8 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// Posts events.
 pub struct Webhook {
-    url: String,
-    secret: SecretString,
+    url: Url,
+    key: SigningKey,
     store: Store,
     clock: Clock,
     health: Health,
@@ -33,7 +33,7 @@ pub struct Webhook {
 impl Webhook {
     /// A webhook that posts what the store's outbox holds.
     pub fn new(settings: WebhookSettings, store: Store, clock: Clock, health: Health) -> Self {
-        Self { url: settings.url, secret: settings.secret, store, clock, health }
+        Self { url: settings.url, key: settings.key, store, clock, health }
     }
 
     /// Posts until told to stop. An event is passed only once the application has answered with a 2xx, so
@@ -47,7 +47,7 @@ impl Webhook {
     }
 
     async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
-        let client = Client::builder().timeout(TIMEOUT).build().unwrap_or_default();
+        let client = outgoing::client_to(&self.url).timeout(TIMEOUT).build().unwrap_or_default();
         let mut wait = Duration::from_secs(1);
         while !shutdown.is_cancelled() {
             let mut changes = self.store.nudges().events.subscribe();
@@ -89,9 +89,9 @@ impl Webhook {
         let body =
             json!({"type": event.kind, "timestamp": event.at, "data": event.data}).to_string();
         let timestamp = self.clock.now().as_second();
-        let signature = sign(self.secret.expose_secret(), &event.id, timestamp, &body)?;
+        let signature = sign(self.key.bytes(), &event.id, timestamp, &body)?;
         let answer = client
-            .post(&self.url)
+            .post(self.url.clone())
             .header("content-type", "application/json")
             .header("webhook-id", &event.id)
             .header("webhook-timestamp", timestamp.to_string())
@@ -107,32 +107,22 @@ impl Webhook {
     }
 }
 
-/// `v1,` and the HMAC-SHA256 of id, timestamp and body, as Standard Webhooks has it. The secret may carry
-/// that specification's prefix `whsec_` before its base64, or be any text.
-fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Result<String, String> {
-    let key = match secret.strip_prefix("whsec_") {
-        Some(encoded) => STANDARD
-            .decode(encoded)
-            .map_err(|error| format!("webhook.secret_file is not base64 after whsec_: {error}"))?,
-        None => secret.as_bytes().to_vec(),
-    };
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
+/// `v1,` and the HMAC-SHA256 of id, timestamp and body, as Standard Webhooks has it.
+fn sign(key: &[u8], id: &str, timestamp: i64, body: &str) -> Result<String, String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::sign;
+    use super::*;
 
     #[test]
     fn signs_as_the_specification_s_example_does() {
-        let signature = sign(
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            r#"{"test": 2432232314}"#,
-        );
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature =
+            sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         assert_eq!(signature.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -76,6 +76,10 @@ fn nobody() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// Serves one HTTP answer; the handle gives the request's head.
 fn answer_once(status: &str, kind: &str, body: &str) -> (String, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -167,6 +171,120 @@ fn wrong_settings_exit_with_2_and_tell_every_fault() {
         run(&mut marketd(&["--config", missing.to_str().unwrap(), "check-config"]));
     assert_eq!(code, 2, "a named file must exist: {err}");
     assert!(err.contains("missing.toml"), "{err}");
+}
+
+#[test]
+fn what_run_would_stumble_over_check_config_finds_and_neither_is_worth_another_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("marketd.db");
+    let rows = [
+        ("MARKETD__LOG__FILTER", "["),
+        ("MARKETD__QUEUE__URL", "marketd"),
+        ("MARKETD__SNS__TOPICS", "marketd"),
+        ("MARKETD__REGISTRATION__REDIRECT_URL", "/welcome"),
+        ("MARKETD__HTTP__TOKEN", ""),
+    ];
+    for (variable, value) in rows {
+        for command in ["check-config", "run"] {
+            let mut command = marketd(&[command]);
+            let (code, _, err) =
+                run(command.env("MARKETD__DATABASE__PATH", &database).env(variable, value));
+            assert_eq!(code, 2, "{variable}={value}: {err}");
+            assert!(err.contains(variable), "{err}");
+        }
+    }
+    let (code, _, err) = run(marketd(&["run"])
+        .env("MARKETD__DATABASE__PATH", &database)
+        .env("MARKETD__HTTP__LISTEN", "unix:/nowhere/at/all/marketd.sock"));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("http.listen"), "{err}");
+}
+
+#[test]
+fn a_token_file_that_is_not_theirs_stops_no_other_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, copy) = (folder.path().join("marketd.db"), folder.path().join("copy.db"));
+    marketd::store::Store::open(&database).unwrap().close();
+    let (address, served) = answer_once("200 OK", "text/plain", "ok");
+    let copy = copy.to_str().unwrap();
+    for arguments in [&["backup", copy] as &[&str], &["healthcheck"]] {
+        let (code, _, err) = run(marketd(arguments)
+            .env("MARKETD__DATABASE__PATH", &database)
+            .env("MARKETD__HTTP__LISTEN", &address)
+            .env("MARKETD__HTTP__TOKEN_FILE", "/nowhere/token"));
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+    }
+    served.join().unwrap();
+    for arguments in [&["run", "--reconcile-once"] as &[&str], &["doctor"]] {
+        let (code, _, err) = run(marketd(arguments)
+            .env("AWS_ENDPOINT_URL", format!("http://{}", nobody()))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("MARKETD__DATABASE__PATH", &database)
+            .env("MARKETD__HTTP__TOKEN_FILE", "/nowhere/token"));
+        assert!(code != 2 && !err.contains("token_file"), "{arguments:?}: {code} {err}");
+    }
+}
+
+#[test]
+fn a_webhook_s_password_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "a secret that is long enough").unwrap();
+    let (code, out, err) = run(marketd(&["check-config"])
+        .env("MARKETD__WEBHOOK__URL", "https://hooks.test/marketd?token=hunter2")
+        .env("MARKETD__WEBHOOK__SECRET_FILE", &secret));
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("https://hooks.test/marketd?********") && !out.contains("hunter2"),
+        "{out}"
+    );
+}
+
+#[test]
+fn what_needs_no_tls_needs_no_authorities() {
+    for arguments in [&["healthcheck"] as &[&str], &["product", "list"]] {
+        let (address, served) = answer_once("200 OK", "application/json", r#"{"items":[]}"#);
+        let (code, _, err) = run(marketd(arguments)
+            .env("SSL_CERT_FILE", "/nowhere")
+            .env("SSL_CERT_DIR", "/nowhere")
+            .env("MARKETD__HTTP__LISTEN", &address)
+            .env("MARKETD_URL", format!("http://{address}")));
+        assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+        served.join().unwrap();
+    }
+    let (code, _, err) = run(marketd(&["product", "list"])
+        .env("SSL_CERT_FILE", "/nowhere")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .env("MARKETD_URL", "https://marketd.example.com"));
+    assert!(code == 1 && err.contains("CA certificates"), "{code} {err}");
+}
+
+#[test]
+fn a_proxy_hears_nothing_of_what_stays_on_this_machine() {
+    // Whoever asked the proxy would get an answer.
+    let (proxy, _served) = answer_once("200 OK", "application/json", r#"{"items":[]}"#);
+    let proxy = format!("http://{proxy}");
+    let through = |arguments: &[&str], url: &str| {
+        let mut command = marketd(arguments);
+        for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+            command.env(name, &proxy);
+        }
+        run(command
+            .env("MARKETD__HTTP__LISTEN", nobody())
+            .env("MARKETD_TOKEN", "s3cret")
+            .env("MARKETD_URL", url))
+    };
+    for url in [format!("http://{}", nobody()), format!("http://localhost:{}/", free_port())] {
+        let (code, _, err) = through(&["product", "list"], &url);
+        assert!(code == 1 && err.contains("no marketd answers"), "{url}: {code} {err}");
+        assert!(!err.contains("unencrypted"), "{url}: {err}");
+    }
+    let (code, _, err) = through(&["healthcheck"], "http://nobody");
+    assert!(code == 1 && err.contains("no marketd answers"), "{code} {err}");
+    // Beyond this machine proxies are asked, as everybody expects, and a token in the clear is worth a word.
+    let (code, _, err) = through(&["product", "list"], "http://marketd.example.com");
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("marketd.example.com unencrypted"), "{err}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use marketd::settings::{Settings, load};
+use marketd::settings::{SecretFiles, Settings, load, load_for};
 use secrecy::ExposeSecret as _;
 
 /// The settings with these variables, or what is wrong with them.
@@ -59,9 +59,189 @@ fn durations_are_read_with_their_unit() {
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    let settings = with(&[("MARKETD__METERING__GRACE", ""), ("MARKETD__HTTP__TOKEN", "")]).unwrap();
+    let settings = with(&[("MARKETD__METERING__GRACE", ""), ("MARKETD__QUEUE__URL", "")]).unwrap();
     assert_eq!(settings.metering.grace, Duration::from_secs(300));
-    assert!(settings.http.token.is_none());
+    assert!(settings.queue.is_none());
+}
+
+#[test]
+fn an_empty_secret_is_no_secret_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("marketd.toml");
+    for key in ["http.token", "http.token_file", "integration.external_id", "webhook.secret_file"] {
+        let variable = format!("MARKETD__{}", key.to_uppercase().replace('.', "__"));
+        for value in ["", " "] {
+            let fault = with(&[(&variable, value)]).unwrap_err();
+            assert!(fault.contains(key) && fault.contains(&variable), "{fault}");
+        }
+        let (section, name) = key.split_once('.').unwrap();
+        std::fs::write(&file, format!("[{section}]\n{name} = \"\"\n")).unwrap();
+        let fault = load(Some(&file), []).unwrap_err().to_string();
+        assert!(fault.contains(key) && fault.contains("marketd.toml"), "{fault}");
+    }
+}
+
+#[test]
+fn what_would_be_refused_later_is_refused_now() {
+    let long = format!("unix:/{}", "s".repeat(107));
+    let rows: &[(&str, &[&str])] = &[
+        ("LOG__FILTER", &["[", "marketd=loud", "marketd=debug,,=", " "]),
+        (
+            "QUEUE__URL",
+            &[
+                "nonsense",
+                "marketd",
+                "arn:aws:sqs:us-east-1:111122223333:marketd",
+                "https://sqs.us-east-1.amazonaws.com",
+                "https://user:pass@sqs.test/q",
+                "https://sqs.test/q?x=1",
+                "ftp://sqs.test/q",
+            ],
+        ),
+        (
+            "WEBHOOK__URL",
+            &["nonsense", "hooks.test/x", "ftp://hooks.test", "https://me:it@hooks.test/"],
+        ),
+        (
+            "REGISTRATION__REDIRECT_URL",
+            &["/welcome", "javascript:alert(1)", "https://a:b@app.test/"],
+        ),
+        (
+            "SNS__TOPICS",
+            &["topic", "arn:aws:sns:nowhere:1:t", "arn:aws:sqs:us-east-1:111122223333:q"],
+        ),
+        (
+            "INTEGRATION__ROLE_ARN",
+            &["marketd", "arn:aws:iam::1:role/m", "arn:aws:iam::111122223333:user/m"],
+        ),
+        ("INTEGRATION__EXTERNAL_ID", &["x", "with blanks", "é-id"]),
+        ("METERING__REGION", &["nowhere", "US-EAST-1", "us-east-1 eu-west-1"]),
+        ("HTTP__LISTEN", &["unix:/run/", &long]),
+        ("HTTP__TOKEN", &["two\nlines", "tokén"]),
+        ("DATABASE__PATH", &["/var/lib/marketd/"]),
+        // These leave the range of times when they are added to one.
+        ("RECONCILE__SECOND_LOOK", &["9223372036854775807s", "3651d"]),
+        ("ACCESS__STALE_AFTER", &["18446744073709551615ms"]),
+    ];
+    for (name, values) in rows {
+        for value in *values {
+            let variable = format!("MARKETD__{name}");
+            let fault = with(&[(&variable, value)]).unwrap_err();
+            let key = name.replace("__", ".").to_lowercase();
+            assert!(fault.starts_with(&format!("{key} (from {variable})")), "{value:?}: {fault}");
+            assert!(!fault.contains("me:it") && !fault.contains("tokén"), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn what_others_take_is_taken() {
+    let rows: &[(&str, &[&str])] = &[
+        ("LOG__FILTER", &["info", "marketd=debug,info", "off", "marketd[span{field=1}]=trace"]),
+        (
+            "QUEUE__URL",
+            &[
+                "https://sqs.us-east-1.amazonaws.com/111122223333/marketd",
+                "https://sqs.cn-north-1.amazonaws.com.cn/111122223333/marketd.fifo",
+                "https://vpce-1.sqs.us-east-1.vpce.amazonaws.com/111122223333/q",
+                "http://127.0.0.1:4580/111122223333/marketd",
+            ],
+        ),
+        ("SNS__TOPICS", &["arn:aws:sns:us-east-1:287250355862:a, arn:aws-cn:sns:cn-north-1:1:b"]),
+        (
+            "INTEGRATION__ROLE_ARN",
+            &["arn:aws:iam::111122223333:role/m", "arn:aws-us-gov:iam::111122223333:role/path/m"],
+        ),
+        ("METERING__REGION", &["us-east-1", "ap-southeast-2", "us-gov-west-1"]),
+    ];
+    for (name, values) in rows {
+        for value in *values {
+            with(&[(&format!("MARKETD__{name}"), value)]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_list_in_a_file_is_its_items_with_commas_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("marketd.toml");
+    let text = "[http]\ntrusted_proxies = [\"10.0.0.1\", \"::1\"]\n[sns]\ntopics = [\"arn:aws:sns:us-east-1:1:a\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let settings = load(Some(&file), []).unwrap().settings;
+    assert_eq!(settings.http.trusted_proxies.len(), 2);
+    assert_eq!(settings.sns.topics, ["arn:aws:sns:us-east-1:1:a"]);
+}
+
+#[test]
+fn a_command_reads_only_the_secrets_that_it_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "a secret that is long enough").unwrap();
+    let good = secret.to_str().unwrap().to_owned();
+    let missing = "/nowhere/secret".to_owned();
+    let load = |files, token: &String, webhook: &String| {
+        let variables = [
+            ("MARKETD__HTTP__LISTEN", "0.0.0.0:0"),
+            ("MARKETD__HTTP__TOKEN_FILE", token),
+            ("MARKETD__WEBHOOK__URL", "https://hooks.test/"),
+            ("MARKETD__WEBHOOK__SECRET_FILE", webhook),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        load_for(files, None, variables).map_err(|error| error.to_string())
+    };
+    for (files, reads_token, reads_webhook) in [
+        (SecretFiles::All, true, true),
+        (SecretFiles::Readable, true, true),
+        (SecretFiles::Pass, false, true),
+        (SecretFiles::None, false, false),
+    ] {
+        assert_eq!(load(files, &missing, &good).is_err(), reads_token, "{files:?}");
+        assert_eq!(load(files, &good, &missing).is_err(), reads_webhook, "{files:?}");
+        let settings = load(files, &good, &good).unwrap().settings;
+        assert_eq!(settings.http.token.is_some(), reads_token, "{files:?}");
+        assert_eq!(settings.webhook.is_some(), reads_webhook, "{files:?}");
+    }
+}
+
+#[test]
+fn secrets_may_lie_where_the_service_manager_puts_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("http-token"), "s3cret\n").unwrap();
+    for path in ["$CREDENTIALS_DIRECTORY/http-token", "${CREDENTIALS_DIRECTORY}/http-token"] {
+        let named = ("MARKETD__HTTP__TOKEN_FILE", path);
+        let settings = with(&[named, ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())]);
+        assert_eq!(settings.unwrap().http.token.unwrap().expose_secret(), "s3cret");
+        let unset = with(&[named]).unwrap_err();
+        assert!(unset.contains("CREDENTIALS_DIRECTORY is not set"), "{unset}");
+        let variables = [(named.0.to_owned(), named.1.to_owned())];
+        let checked = load_for(SecretFiles::Readable, None, variables).unwrap();
+        assert!(
+            checked.notes[0].contains("http.token_file was not checked"),
+            "{:?}",
+            checked.notes
+        );
+    }
+}
+
+#[test]
+fn a_signing_secret_is_long_enough_to_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let webhook = |secret: &str| {
+        std::fs::write(&file, secret).unwrap();
+        with(&[
+            ("MARKETD__WEBHOOK__URL", "https://hooks.test/"),
+            ("MARKETD__WEBHOOK__SECRET_FILE", file.to_str().unwrap()),
+        ])
+    };
+    for secret in ["whsec_", "whsec_!!!", "whsec_c2hvcnQ=", "short", "23 bytes are not enough"] {
+        let fault = webhook(secret).unwrap_err();
+        assert!(fault.contains("24 bytes"), "{secret}: {fault}");
+        assert!(!fault.contains("c2hvcnQ"), "{fault}");
+    }
+    for secret in ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "and twenty-four are enough\n"] {
+        assert!(webhook(secret).unwrap().webhook.unwrap().key.bytes().len() >= 24);
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ use super::refusals::Refusals;
 use super::{AwsError, AwsErrorKind, RateLimit, Turn};
 use crate::clock::Clock;
 use crate::domain::AccountId;
+use crate::outgoing;
 
 /// Entitlements, the catalog and agreements exist here only.
 const MARKETPLACE_REGION: &str = "us-east-1";
@@ -266,6 +267,9 @@ fn loader(options: &ConnectionOptions) -> ConfigLoader {
     if let Some(url) = &options.sandbox_url {
         let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
         loader = loader.endpoint_url(url).credentials_provider(credentials);
+    }
+    if let Some(http) = outgoing::sdk_client() {
+        loader = loader.http_client(http);
     }
     loader
         .region(

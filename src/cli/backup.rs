@@ -10,7 +10,7 @@ use serde_json::json;
 use super::local::load;
 use super::output::{Output, say};
 use crate::clock::Clock;
-use crate::settings::duration;
+use crate::settings::{SecretFiles, duration};
 use crate::store::{REPLAY_TIME, Restored, back_up, restore};
 
 /// Copies the database into FILE while the daemon goes on running.
@@ -24,7 +24,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn execute(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let path = load(config)?.settings.database.path;
+        let path = load(config, SecretFiles::None)?.settings.database.path;
         if !path.exists() {
             bail!("there is no database at {}", path.display());
         }
@@ -59,7 +59,7 @@ fn replay_time(text: &str) -> Result<SignedDuration, String> {
 
 impl Restore {
     pub(super) fn execute(self, config: Option<&Path>, output: Output) -> anyhow::Result<()> {
-        let database = load(config)?.settings.database.path;
+        let database = load(config, SecretFiles::None)?.settings.database.path;
         let replay = self.replay.unwrap_or(REPLAY_TIME);
         let Restored { last_commit, stretch, frozen, parked, kept } =
             restore(&self.file, &database, replay, Clock::system().now())?;

@@ -3,8 +3,11 @@
 use std::env;
 
 use anyhow::{Context as _, anyhow, bail};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::Value;
+
+use super::output::warn;
+use crate::outgoing;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8480";
 
@@ -17,14 +20,29 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn from_environment() -> anyhow::Result<Self> {
-        let url = env::var("MARKETD_URL").unwrap_or_else(|_| DEFAULT_URL.into());
-        let mut builder = Client::builder();
-        let mut base = url.trim_end_matches('/').to_owned();
-        if let Some(path) = url.strip_prefix("unix:") {
-            builder = builder.unix_socket(path);
-            base = "http://localhost".into();
-        }
+        let url = env::var("MARKETD_URL").ok().filter(|url| !url.is_empty());
+        let url = url.unwrap_or_else(|| DEFAULT_URL.into());
         let token = env::var("MARKETD_TOKEN").ok().filter(|token| !token.is_empty());
+        let (base, builder) = if let Some(path) = url.strip_prefix("unix:") {
+            ("http://localhost".to_owned(), outgoing::local_client().unix_socket(path))
+        } else {
+            let address = Url::parse(&url).ok().filter(Url::has_host);
+            let address = address.filter(|it| ["http", "https"].contains(&it.scheme()));
+            let address = address.with_context(|| {
+                format!("MARKETD_URL is no address such as {DEFAULT_URL} or unix:/run/marketd.sock: {url:?}")
+            })?;
+            let local = outgoing::is_local(&address);
+            if address.scheme() == "https" && !outgoing::has_authorities() {
+                bail!("{}", outgoing::NO_AUTHORITIES);
+            }
+            if address.scheme() == "http" && !local && token.is_some() {
+                warn(&format!(
+                    "the token goes to {} unencrypted, for everybody on the way to read: use https",
+                    address.host_str().unwrap_or_default()
+                ));
+            }
+            (url.trim_end_matches('/').to_owned(), outgoing::client_to(&address))
+        };
         Ok(Self { url: base, token, http: builder.build().context("no HTTP client")? })
     }
 

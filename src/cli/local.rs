@@ -8,19 +8,21 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use super::output::{Output, print_json, say};
+use super::output::{Output, print_json, say, warn};
 use crate::aws::{
     Connection, ConnectionOptions, Identity, Role, caller_account, probe_permissions,
 };
 use crate::clock::Clock;
-use crate::daemon::{Daemon, OnceSummary, Purpose, Surroundings};
+use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
-use crate::settings::{self, Listen, Loaded};
+use crate::outgoing;
+use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
 use crate::store::{IntegrationRow, Store};
 use crate::telemetry;
 
-pub(super) fn load(config: Option<&Path>) -> anyhow::Result<Loaded> {
-    Ok(settings::load(config, std::env::vars())?)
+/// The settings, with those secrets that a command uses.
+pub(super) fn load(config: Option<&Path>, secret_files: SecretFiles) -> anyhow::Result<Loaded> {
+    Ok(settings::load_for(secret_files, config, std::env::vars())?)
 }
 
 /// Cancelled by SIGTERM, as service managers send it, and by Ctrl-C.
@@ -58,7 +60,8 @@ impl Run {
         config: Option<&Path>,
         output: Output,
     ) -> Result<(), Failure> {
-        let settings = load(config)?.settings;
+        let secrets = if self.reconcile_once { SecretFiles::Pass } else { SecretFiles::All };
+        let settings = load(config, secrets)?.settings;
         telemetry::start_log(&settings.log)?;
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
@@ -68,7 +71,7 @@ impl Run {
             Surroundings { metrics: Some(metrics), purpose, ..Surroundings::default() };
         let daemon = Daemon::build(settings, surroundings).await?;
         if !self.reconcile_once {
-            let bound = daemon.bind().await?;
+            let bound = daemon.bind().await.map_err(wrong_address)?;
             daemon.run(bound, shutdown).await?;
             return Ok(());
         }
@@ -80,6 +83,23 @@ impl Run {
         };
         print_summary(&summary, output)?;
         if summary.ok { Ok(()) } else { Err(Failure::Said) }
+    }
+}
+
+/// An address that no other start will get either is a wrong setting, over which nobody shall start the daemon anew.
+fn wrong_address(error: DaemonError) -> Failure {
+    use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    match error {
+        DaemonError::Listen { listen, source }
+            if matches!(
+                source.kind(),
+                PermissionDenied | NotFound | NotADirectory | InvalidInput
+            ) =>
+        {
+            let fault = format!("http.listen: nobody can listen on {listen}: {source}");
+            Failure::Settings(SettingsError(vec![fault]))
+        }
+        error => error.into(),
     }
 }
 
@@ -111,7 +131,14 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
 }
 
 pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Result<()> {
-    let loaded = load(config)?;
+    let loaded = load(config, SecretFiles::Readable)?;
+    for note in &loaded.notes {
+        warn(note);
+    }
+    print_settings(&loaded, output)
+}
+
+fn print_settings(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
     let items: Vec<_> = loaded
         .keys
         .iter()
@@ -122,14 +149,18 @@ pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Res
 }
 
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
-    check_config(config, output)?;
-    let settings = load(config)?.settings;
-    let queue_url = settings.queue.as_ref().map(|queue| queue.url.clone());
+    let loaded = load(config, SecretFiles::None)?;
+    print_settings(&loaded, output)?;
+    let settings = loaded.settings;
+    let queue_url = settings.queue.as_ref().map(|queue| queue.url.to_string());
+    if !outgoing::has_authorities() {
+        warn(outgoing::NO_AUTHORITIES);
+    }
     let mut items = Vec::new();
     let held = read_database(&settings, &mut items);
     let identity = identity(&settings, held.as_ref(), &mut items).await;
     let options = ConnectionOptions {
-        metering_region: settings.metering.region.clone(),
+        metering_region: settings.metering.region.to_string(),
         queue_url: queue_url.clone(),
         reconcile_rate: settings.reconcile.rate,
         metering_rate: settings.metering.rate,
@@ -168,9 +199,9 @@ async fn identity(
     held: Option<&Store>,
     items: &mut Vec<serde_json::Value>,
 ) -> Identity {
-    if let Some(arn) = settings.integration.role_arn.clone() {
-        let external_id = settings.integration.external_id.clone();
-        return Identity::Role(Role { arn, external_id });
+    if let Some(arn) = &settings.integration.role_arn {
+        let external_id = settings.integration.external_id.as_ref().map(ToString::to_string);
+        return Identity::Role(Role { arn: arn.to_string(), external_id });
     }
     let row = match held {
         Some(store) => store.integration().await,
@@ -220,8 +251,8 @@ fn database_item(ok: bool, detail: &str) -> serde_json::Value {
 }
 
 pub(super) async fn healthcheck(config: Option<&Path>) -> anyhow::Result<()> {
-    let listen = load(config)?.settings.http.listen;
-    let mut builder = reqwest::Client::builder().timeout(std::time::Duration::from_secs(5));
+    let listen = load(config, SecretFiles::None)?.settings.http.listen;
+    let mut builder = outgoing::local_client().timeout(std::time::Duration::from_secs(5));
     let url = match &listen {
         Listen::Tcp(address) => format!("http://{address}/healthz"),
         Listen::Unix(path) => {

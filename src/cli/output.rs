@@ -106,6 +106,12 @@ pub(super) fn say(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells of something beside a command's answer.
+pub(super) fn warn(line: &str) {
+    // Nobody is left to tell if standard error is closed.
+    writeln!(io::stderr(), "marketd: {line}").ok();
+}
+
 fn cell(row: &Value, path: &str) -> String {
     let found = path.split('.').fold(row, |value, key| &value[key]);
     shown(found)

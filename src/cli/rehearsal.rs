@@ -91,6 +91,7 @@ impl Rehearsal {
             default_file: false,
             environment: beside.environment,
             fixed,
+            ..Sources::default()
         };
         let settings = settings::load_from(sources)?.settings;
         telemetry::start_log(&settings.log)?;

@@ -21,6 +21,7 @@ use crate::http::{ApiParts, ApiState, Arrivals, Bound, Door, router};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
+use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::settings::{Listen, Settings};
 use crate::store::{Closing, DatabaseLock, IntegrationRow, LockError, Restored, Store, StoreError};
@@ -129,13 +130,16 @@ impl Daemon {
             Identity::Environment => {}
         }
         let options = ConnectionOptions {
-            metering_region: settings.metering.region.clone(),
-            queue_url: settings.queue.as_ref().map(|queue| queue.url.clone()),
+            metering_region: settings.metering.region.to_string(),
+            queue_url: settings.queue.as_ref().map(|queue| queue.url.to_string()),
             reconcile_rate: settings.reconcile.rate,
             metering_rate: settings.metering.rate,
             clock: clock.clone(),
             sandbox_url: surroundings.sandbox_url,
         };
+        if !outgoing::has_authorities() {
+            tracing::warn!("{}", outgoing::NO_AUTHORITIES);
+        }
         let aws = Connection::open(options, identity).await;
         let metrics = surroundings.metrics;
         Ok(Self { settings, store, aws, clock, health: Health::default(), metrics, _lock: lock })
@@ -189,6 +193,9 @@ impl Daemon {
         workers.start("database", self.watch_database(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
+        if self.settings.http.token.is_none() {
+            tracing::info!("the API has no token: whoever reaches its address may use it");
+        }
 
         let watched = tokio::select! {
             watched = doors.watch() => watched,
@@ -269,7 +276,7 @@ impl Daemon {
             }),
             arrivals: Arrivals::new(self.settings.http.trusted_proxies.clone()),
             token: self.settings.http.token.clone(),
-            queue_url: self.settings.queue.as_ref().map(|queue| queue.url.clone()),
+            queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_window: signed(self.settings.metering.window),
             metrics: self.metrics.clone(),
         })
@@ -282,7 +289,7 @@ impl Daemon {
             aws: self.aws.clone(),
             clock: self.clock.clone(),
             health: self.health.clone(),
-            queue_url: queue.url.clone(),
+            queue_url: queue.url.to_string(),
             wait: queue.wait,
             visibility_timeout: queue.visibility_timeout,
             verify: queue.verify_signatures.then(|| sns.clone()),
@@ -326,7 +333,7 @@ impl Daemon {
             closing: Closing {
                 grace: signed(settings.grace),
                 window: signed(settings.window),
-                region: settings.region.clone(),
+                region: settings.region.to_string(),
                 zero_usage: settings.zero_usage,
             },
             interval: settings.interval,
@@ -370,10 +377,10 @@ async fn identity(
     clock: &Clock,
 ) -> Result<Identity, StoreError> {
     let held = store.integration().await?;
-    let Some(arn) = settings.integration.role_arn.clone() else {
+    let Some(arn) = settings.integration.role_arn.as_ref().map(ToString::to_string) else {
         return Ok(held.map_or(Identity::Environment, IntegrationRow::into_identity));
     };
-    let external_id = settings.integration.external_id.clone();
+    let external_id = settings.integration.external_id.as_ref().map(ToString::to_string);
     let row = IntegrationRow {
         role_arn: Some(arn.clone()),
         external_id: external_id.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@ pub mod access;
 pub mod agreement;
 pub mod allocation;
 pub mod allowance;
+mod aws_names;
 mod buyer;
 pub mod catalogue;
 mod customer;
@@ -26,6 +27,7 @@ mod terms;
 pub mod usage;
 pub mod window;
 
+pub use aws_names::{is_external_id, is_region, is_role_arn};
 pub use buyer::{BuyerKey, BuyerRef, Holder};
 pub use customer::{AwsIdentity, Customer};
 pub use fingerprint::fingerprint;

@@ -18,7 +18,7 @@ use crate::aws::{
     TrustedBy, UNTRIED, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
     trust_policy,
 };
-use crate::domain::AccountId;
+use crate::domain::{AccountId, is_role_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
 use crate::store::{IntegrationRow, Overdue};
@@ -167,7 +167,7 @@ pub(super) async fn connect(
     State(state): State<ApiState>,
     Body(body): Body<Connect>,
 ) -> Result<Json<IntegrationView>, Problem> {
-    if !body.role_arn.starts_with("arn:") || !body.role_arn.contains(":role/") {
+    if !is_role_arn(&body.role_arn) {
         return Err(Problem::bad_request(
             "role_arn is an IAM role's ARN, as arn:aws:iam::111122223333:role/marketd",
         ));

@@ -5,13 +5,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat, Value, ValueKind};
-use secrecy::SecretString;
+use reqwest::Url;
 
 use super::value::SettingValue;
-use super::{DEFAULT_FILE, Sources};
+use super::{DEFAULT_FILE, SecretFiles, Sources};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "MARKETD__";
+/// Where systemd puts the credentials of a service, in a path that a setting names.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub(super) struct Layers {
     values: BTreeMap<String, (String, Origin)>,
     asked: BTreeSet<&'static str>,
     faults: Vec<String>,
+    notes: Vec<String>,
+    secret_files: SecretFiles,
+    credentials: Option<PathBuf>,
 }
 
 impl Layers {
@@ -61,17 +66,31 @@ impl Layers {
             )?;
             add(&mut values, layer, &Origin::File(path.to_owned()));
         }
+        let mut credentials = None;
         for (name, value) in sources.environment {
-            // An empty variable is as good as none: compose files leave them behind.
-            if let Some(key) = name.strip_prefix(PREFIX).filter(|_| !value.is_empty()) {
-                let key = key.to_ascii_lowercase().replace("__", ".");
+            if name == CREDENTIALS {
+                credentials = Some(PathBuf::from(value));
+                continue;
+            }
+            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            let key = key.to_ascii_lowercase().replace("__", ".");
+            // An empty variable is as good as none: compose files leave them behind. But where a secret was to be, what
+            // it guards would be open.
+            if !value.is_empty() || guards(&key) {
                 values.insert(key, (value, Origin::Environment(name)));
             }
         }
         for (key, value) in sources.fixed {
             values.insert(key.to_owned(), (value, Origin::Command));
         }
-        Ok(Self { values, asked: BTreeSet::new(), faults: Vec::new() })
+        Ok(Self {
+            values,
+            asked: BTreeSet::new(),
+            faults: Vec::new(),
+            notes: Vec::new(),
+            secret_files: sources.secret_files,
+            credentials,
+        })
     }
 
     /// A value that the defaults always have.
@@ -89,28 +108,78 @@ impl Layers {
         let (text, origin) = self.values.get(key)?;
         let value = T::parse(text);
         if value.is_none() {
-            let found = if is_secret(key) { "the value" } else { text.as_str() };
-            self.faults.push(format!("{key} (from {origin}): {found:?} is not {}", T::ALLOWED));
+            let found = if is_secret(key) { "the value".to_owned() } else { format!("{text:?}") };
+            self.faults.push(format!("{key} (from {origin}): {found} is not {}", T::ALLOWED));
         }
         value
     }
 
-    /// A secret kept in a file that the key names.
-    pub(super) fn secret_file(&mut self, key: &'static str) -> Option<SecretString> {
-        let path: PathBuf = self.optional(key)?;
+    /// Whether a key has a value, whatever it is.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// A secret kept in a file that the key names, if this command reads it.
+    pub(super) fn secret_file<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
+        let named: PathBuf = self.optional(key)?;
+        if !self.secret_files.reads(key) {
+            return None;
+        }
+        let path = match self.in_credentials(&named) {
+            Ok(path) => path,
+            Err(unset) => {
+                self.unreadable(key, &unset, true);
+                return None;
+            }
+        };
         match std::fs::read_to_string(&path) {
-            Ok(text) if !text.trim().is_empty() => Some(SecretString::from(text.trim())),
-            Ok(_) => {
+            Ok(text) if text.trim().is_empty() => {
                 self.fault(key, &format!("names {}, which is empty", path.display()));
                 None
             }
+            Ok(text) => {
+                let value = T::parse(&text);
+                if value.is_none() {
+                    self.fault(
+                        key,
+                        &format!("names {}, whose content is not {}", path.display(), T::ALLOWED),
+                    );
+                }
+                value
+            }
             Err(error) => {
-                self.fault(
-                    key,
-                    &format!("names {}, which cannot be read: {error}", path.display()),
-                );
+                let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+                let what = format!("names {}, which cannot be read: {error}", path.display());
+                self.unreadable(key, &what, denied);
                 None
             }
+        }
+    }
+
+    /// A path that may begin with the folder of the service's credentials.
+    fn in_credentials(&self, path: &Path) -> Result<PathBuf, String> {
+        let mut parts = path.components();
+        let first = parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        if first
+            .is_none_or(|it| it != format!("${CREDENTIALS}") && it != format!("${{{CREDENTIALS}}}"))
+        {
+            return Ok(path.to_owned());
+        }
+        let folder = self.credentials.as_ref().ok_or_else(|| {
+            format!(
+                "names {}, and {CREDENTIALS} is not set: the service manager sets it",
+                path.display()
+            )
+        })?;
+        Ok(folder.join(parts.as_path()))
+    }
+
+    /// A secret that this process does not get at: a fault, unless it only checks for the one that will.
+    fn unreadable(&mut self, key: &str, what: &str, others_may: bool) {
+        if self.secret_files == SecretFiles::Readable && others_may {
+            self.notes.push(format!("{key} was not checked: it {what}"));
+        } else {
+            self.fault(key, what);
         }
     }
 
@@ -153,22 +222,45 @@ impl Layers {
         self.asked
             .iter()
             .map(|key| match self.values.get(*key) {
-                Some((value, origin)) => {
-                    let shown = if is_secret(key) { "********" } else { value.as_str() };
-                    ((*key).to_owned(), shown.to_owned(), origin.clone())
-                }
+                Some((value, origin)) => ((*key).to_owned(), masked(key, value), origin.clone()),
                 None => ((*key).to_owned(), String::new(), Origin::Default),
             })
             .collect()
     }
 
-    pub(super) fn into_faults(self) -> Vec<String> {
-        self.faults
+    /// What is wrong, and what could not be checked.
+    pub(super) fn into_faults_and_notes(self) -> (Vec<String>, Vec<String>) {
+        (self.faults, self.notes)
     }
 }
 
+/// Keys whose value is not to be seen, a wrong one neither.
 fn is_secret(key: &str) -> bool {
-    matches!(key, "http.token" | "integration.external_id")
+    matches!(key, "http.token" | "integration.external_id" | "webhook.url")
+}
+
+/// Keys that guard something; empty, they would guard nothing.
+fn guards(key: &str) -> bool {
+    matches!(
+        key,
+        "http.token" | "http.token_file" | "integration.external_id" | "webhook.secret_file"
+    )
+}
+
+/// A value as it may be shown. An address shows where it leads, and not what lets in there.
+fn masked(key: &str, value: &str) -> String {
+    match key {
+        "webhook.url" => match Url::parse(value.trim()) {
+            Ok(url) if url.query().is_none() => url.to_string(),
+            Ok(mut url) => {
+                url.set_query(Some("********"));
+                url.to_string()
+            }
+            Err(_) => "********".into(),
+        },
+        key if is_secret(key) => "********".into(),
+        _ => value.to_owned(),
+    }
 }
 
 fn source<S: config::Source + Send + Sync + 'static>(
@@ -191,6 +283,12 @@ fn add(values: &mut BTreeMap<String, (String, Origin)>, layer: Value, origin: &O
                 waiting.extend(
                     table.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)),
                 );
+            }
+            // A list is the same as its items with commas between.
+            ValueKind::Array(items) => {
+                let items: Vec<String> =
+                    items.into_iter().map(|item| item.kind.to_string()).collect();
+                values.insert(key, (items.join(","), origin.clone()));
             }
             kind => {
                 values.insert(key, (kind.to_string(), origin.clone()));

@@ -2,6 +2,7 @@
 //!
 //! Every fault is reported at once, each with its key, where it came from and what is allowed.
 
+mod checked;
 mod layers;
 mod value;
 
@@ -13,6 +14,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::domain::reconciliation::MaxEndings;
+use checked::Topics;
+pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
 pub use layers::Origin;
 use value::{Addresses, Count};
@@ -62,7 +65,7 @@ pub struct DatabaseSettings {
 pub struct HttpSettings {
     /// Where they listen.
     pub listen: Listen,
-    /// The bearer token.
+    /// The bearer token; none for a command that serves no API, even if a file holds one.
     pub token: Option<SecretString>,
     /// Proxies whose `X-Forwarded-For` says whom they speak for.
     pub trusted_proxies: Vec<IpAddr>,
@@ -72,7 +75,7 @@ pub struct HttpSettings {
 #[derive(Clone, Debug)]
 pub struct QueueSettings {
     /// Its address.
-    pub url: String,
+    pub url: QueueUrl,
     /// How many receive at the same time.
     pub pollers: u32,
     /// How long a receive waits for messages.
@@ -87,9 +90,9 @@ pub struct QueueSettings {
 #[derive(Clone, Debug)]
 pub struct IntegrationSettings {
     /// The role.
-    pub role_arn: Option<String>,
+    pub role_arn: Option<RoleArn>,
     /// The external id that its trust policy asks for.
-    pub external_id: Option<String>,
+    pub external_id: Option<ExternalId>,
 }
 
 /// Asking AWS what buyers hold.
@@ -123,7 +126,7 @@ pub struct MeteringSettings {
     /// Whether hours without usage get a record of zero.
     pub zero_usage: bool,
     /// Where usage is metered.
-    pub region: String,
+    pub region: Region,
 }
 
 /// SNS over HTTPS.
@@ -160,9 +163,9 @@ pub struct AccessSettings {
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// Where to.
-    pub url: String,
+    pub url: Url,
     /// What signs them.
-    pub secret: SecretString,
+    pub key: SigningKey,
 }
 
 /// The log.
@@ -171,7 +174,7 @@ pub struct LogSettings {
     /// How lines look.
     pub format: LogFormat,
     /// Which lines are written.
-    pub filter: String,
+    pub filter: LogFilter,
 }
 
 /// Reads a duration as settings write it: `250ms`, `30s`, `5m`, `6h`, `1d`.
@@ -191,6 +194,32 @@ pub struct Loaded {
     pub settings: Settings,
     /// Key, value (secrets masked) and origin, in the order of the keys.
     pub keys: Vec<(String, String, Origin)>,
+    /// What could not be checked, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Which of the files that hold secrets are read: a command must not fail over one that it does not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretFiles {
+    /// Every one, as the daemon needs them.
+    #[default]
+    All,
+    /// Every one that this process may read, to check the settings of a daemon that may read more.
+    Readable,
+    /// Those of a pass without an API.
+    Pass,
+    /// None.
+    None,
+}
+
+impl SecretFiles {
+    fn reads(self, key: &str) -> bool {
+        match self {
+            Self::All | Self::Readable => true,
+            Self::Pass => key != "http.token_file",
+            Self::None => false,
+        }
+    }
 }
 
 /// Where settings come from, besides the built-in defaults; what is further down wins.
@@ -206,14 +235,26 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// What the command says, by dotted keys.
     pub fixed: Vec<(&'static str, String)>,
+    /// Which secrets are read from the files that hold them.
+    pub secret_files: SecretFiles,
 }
 
-/// Reads the layers. `file` must exist if it is named; [`DEFAULT_FILE`] is read if it is there.
+/// Reads the layers, for the daemon. `file` must exist if it is named; [`DEFAULT_FILE`] is read if it is there.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, SettingsError> {
+    load_for(SecretFiles::All, file, environment)
+}
+
+/// Reads the layers, for a command that reads these secrets.
+pub fn load_for(
+    secret_files: SecretFiles,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, SettingsError> {
     load_from(Sources {
+        secret_files,
         file: file.map(Path::to_owned),
         default_file: true,
         environment: environment.into_iter().collect(),
@@ -226,9 +267,9 @@ pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
     let mut layers = Layers::read(sources).map_err(|fault| SettingsError(vec![fault]))?;
     let settings = read_all(&mut layers);
     let keys = layers.shown();
-    let faults = layers.into_faults();
+    let (faults, notes) = layers.into_faults_and_notes();
     match settings {
-        Some(settings) if faults.is_empty() => Ok(Loaded { settings, keys }),
+        Some(settings) if faults.is_empty() => Ok(Loaded { settings, keys, notes }),
         _ => Err(SettingsError(faults)),
     }
 }
@@ -243,10 +284,8 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     };
     let reconcile = reconcile(layers);
     let metering = metering(layers);
-    let topics: Option<String> = layers.optional("sns.topics");
-    let topics = topics.unwrap_or_default();
-    let topics = topics.split(',').map(str::trim).filter(|topic| !topic.is_empty());
-    let sns = SnsSettings { topics: topics.map(str::to_owned).collect() };
+    let topics: Option<Topics> = layers.optional("sns.topics");
+    let sns = SnsSettings { topics: topics.map(|Topics(topics)| topics).unwrap_or_default() };
     let registration = registration(layers);
     let catalog = layers
         .required("catalog.sync_interval")
@@ -267,7 +306,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         registration: registration?,
         catalog: catalog?,
         access: access?,
-        webhook: webhook?,
+        webhook,
         log: log?,
     })
 }
@@ -276,10 +315,8 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
     let listen: Option<Listen> = layers.required("http.listen");
     let inline: Option<SecretString> = layers.optional("http.token");
     let token = inline.or(layers.secret_file("http.token_file"));
-    if let Some(listen) = &listen
-        && !listen.is_local()
-        && token.is_none()
-    {
+    let guarded = layers.has("http.token") || layers.has("http.token_file");
+    if listen.as_ref().is_some_and(|listen| !listen.is_local()) && !guarded {
         layers.fault(
             "http.listen",
             "reaches beyond this machine: set http.token or http.token_file, or listen on 127.0.0.1",
@@ -295,7 +332,7 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
     reason = "outside: whether it can be read; inside: whether it is set"
 )]
 fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
-    let url: Option<String> = layers.optional("queue.url");
+    let url: Option<QueueUrl> = layers.optional("queue.url");
     let pollers = layers.required("queue.pollers").map(|Count(count)| count);
     let wait: Option<Duration> = layers.required("queue.wait");
     let visibility_timeout: Option<Duration> = layers.required("queue.visibility_timeout");
@@ -346,21 +383,13 @@ fn metering(layers: &mut Layers) -> Option<MeteringSettings> {
     })
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "outside: whether it can be read; inside: whether it is set"
-)]
-fn webhook(layers: &mut Layers) -> Option<Option<WebhookSettings>> {
-    let url: Option<String> = layers.optional("webhook.url");
-    let secret = layers.secret_file("webhook.secret_file");
-    match (url, secret) {
-        (Some(url), Some(secret)) => Some(Some(WebhookSettings { url, secret })),
-        (Some(_), None) => {
-            layers.fault("webhook.url", "needs webhook.secret_file, which signs the events");
-            None
-        }
-        (None, _) => Some(None),
+fn webhook(layers: &mut Layers) -> Option<WebhookSettings> {
+    let url: Option<Url> = layers.optional("webhook.url");
+    let key = layers.secret_file("webhook.secret_file");
+    if url.is_some() && !layers.has("webhook.secret_file") {
+        layers.fault("webhook.url", "needs webhook.secret_file, which signs the events");
     }
+    url.zip(key).map(|(url, key)| WebhookSettings { url, key })
 }
 
 #[expect(
@@ -375,6 +404,6 @@ fn registration(layers: &mut Layers) -> Option<Option<RegistrationSettings>> {
 
 fn log(layers: &mut Layers) -> Option<LogSettings> {
     let format = layers.required("log.format");
-    let filter: Option<String> = layers.required("log.filter");
+    let filter: Option<LogFilter> = layers.required("log.filter");
     Some(LogSettings { format: format?, filter: filter? })
 }

@@ -39,28 +39,33 @@ impl SettingValue for Addresses {
 }
 
 impl SettingValue for PathBuf {
-    const ALLOWED: &'static str = "a path";
+    const ALLOWED: &'static str = "the path of a file";
 
     fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self::from(text))
+        (!text.is_empty() && !text.ends_with('/')).then(|| Self::from(text))
     }
 }
 
 impl SettingValue for SecretString {
-    const ALLOWED: &'static str = "a text that is not empty";
+    const ALLOWED: &'static str = "one line of letters, digits and signs that is not empty";
 
     fn parse(text: &str) -> Option<Self> {
         let trimmed = text.trim();
-        (!trimmed.is_empty()).then(|| Self::from(trimmed))
+        // What else there is cannot be sent in a header.
+        let sendable = trimmed.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        (!trimmed.is_empty() && sendable).then(|| Self::from(trimmed))
     }
 }
 
 impl SettingValue for Url {
-    const ALLOWED: &'static str = "an address such as https://app.example.com/welcome";
+    const ALLOWED: &'static str =
+        "an address such as https://app.example.com/welcome, without a user name or password";
 
     fn parse(text: &str) -> Option<Self> {
         let url = Self::parse(text.trim()).ok()?;
-        (["https", "http"].contains(&url.scheme()) && url.has_host()).then_some(url)
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        let web = ["https", "http"].contains(&url.scheme()) && url.has_host();
+        (web && anonymous).then_some(url)
     }
 }
 
@@ -85,7 +90,7 @@ impl SettingValue for Count {
 }
 
 impl SettingValue for Duration {
-    const ALLOWED: &'static str = "a duration such as 250ms, 30s, 5m, 6h or 1d";
+    const ALLOWED: &'static str = "a duration such as 250ms, 30s, 5m, 6h or 1d, of 3650d at most";
 
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -93,14 +98,16 @@ impl SettingValue for Duration {
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().ok()?;
         let seconds = |each: u64| number.checked_mul(each).map(Self::from_secs);
-        match unit.trim() {
+        let read = match unit.trim() {
             "ms" => Some(Self::from_millis(number)),
             "s" => seconds(1),
             "m" => seconds(60),
             "h" => seconds(3_600),
             "d" => seconds(86_400),
             _ => None,
-        }
+        };
+        // Longer ones leave the range of times when they are added to one.
+        read.filter(|duration| *duration <= LONGEST)
     }
 }
 
@@ -117,6 +124,10 @@ impl SettingValue for MaxEndings {
         }
     }
 }
+
+const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+/// What the system takes as the path of a socket.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// Where the API listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,11 +158,15 @@ impl fmt::Display for Listen {
 }
 
 impl SettingValue for Listen {
-    const ALLOWED: &'static str = "IP:PORT such as 127.0.0.1:8480, or unix:/path/to/socket";
+    const ALLOWED: &'static str =
+        "IP:PORT such as 127.0.0.1:8480, or unix:/path/to/socket of at most 107 bytes";
 
     fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("unix:") {
-            Some(path) => path.starts_with('/').then(|| Self::Unix(path.into())),
+            Some(path) => {
+                let fits = path.len() <= SOCKET_PATH_MAX && !path.ends_with('/');
+                (path.starts_with('/') && fits).then(|| Self::Unix(path.into()))
+            }
             None => text.parse().ok().map(Self::Tcp),
         }
     }

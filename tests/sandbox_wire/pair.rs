@@ -66,6 +66,17 @@ async fn moving_the_clock_closes_hours_and_bills_them_again_and_again() {
 }
 
 #[tokio::test]
+async fn a_machine_without_authorities_rehearses_all_the_same() {
+    let bare = "SSL_CERT_FILE=/nowhere SSL_CERT_DIR=/nowhere marketd sandbox --with-daemon";
+    let pair = Rehearsal::start_by(bare).await;
+    sell(&pair).await;
+    report(&pair, "req-1", 3).await;
+    pair.sandbox("clock", json!({"advance": "PT2H"})).await;
+    billed(&pair, 1).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
 async fn moving_the_clock_beyond_the_sweep_s_interval_finds_what_no_notification_told() {
     let pair = Rehearsal::start("").await;
     sell(&pair).await;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::say;
 use crate::cli::rehearsal::{Beside, Rehearsal};
+use crate::outgoing;
 use crate::sandbox::market::{Action, ActionOutcome, Order, Product};
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::store::Store;
@@ -50,7 +51,7 @@ impl Stage {
             store: rehearsal.store().await?,
             url: rehearsal.url(),
             rehearsal,
-            http: Client::new(),
+            http: outgoing::local_client().build().context("no HTTP client")?,
             seen_events: 0,
             seen_notifications: None,
             names: BTreeMap::new(),

@@ -15,6 +15,7 @@ use x509_parser::prelude::{GeneralName, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 use super::Refusal;
+use crate::domain::is_region;
 
 /// The host of SNS that a topic lies at.
 #[derive(Debug)]
@@ -92,17 +93,9 @@ fn domain(partition: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether this is a region as AWS names them, as in us-gov-west-1.
-fn is_region(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let letters = |part: &&str| part.bytes().all(|it| it.is_ascii_lowercase()) && !part.is_empty();
-    let [first, middle @ .., number] = &parts[..] else { return false };
-    first.len() >= 2
-        && letters(first)
-        && !middle.is_empty()
-        && middle.iter().all(letters)
-        && !number.is_empty()
-        && number.bytes().all(|it| it.is_ascii_digit())
+/// Whether this is the ARN of a topic of SNS.
+pub fn is_topic(text: &str) -> bool {
+    Host::of_topic(text).is_ok()
 }
 
 /// A key that was found good, and until when it is.

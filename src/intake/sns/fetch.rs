@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect};
 
+use crate::outgoing;
+
 /// What is fetched from AWS's hosts; an address that reaches it was checked.
 pub trait Fetch: Send + Sync {
     /// The content of an address.
@@ -37,7 +39,7 @@ pub struct HttpsFetch(Client);
 impl HttpsFetch {
     /// Ready to fetch.
     pub fn new() -> Result<Self, reqwest::Error> {
-        Self::of(Client::builder().https_only(true), TIMEOUT)
+        Self::of(outgoing::client().https_only(true), TIMEOUT)
     }
 
     fn of(client: ClientBuilder, timeout: Duration) -> Result<Self, reqwest::Error> {

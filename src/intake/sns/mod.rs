@@ -20,6 +20,7 @@ use crate::aws::Topics;
 use crate::clock::Clock;
 use crate::store::{NotificationRow, Recorded, Store, StoreError};
 use certificate::Host;
+pub use certificate::is_topic;
 pub use fetch::{Fetch, FetchError, Fetched, HttpsFetch};
 use keys::Keys;
 

@@ -16,7 +16,9 @@ use crate::domain::catalogue::Catalogue;
 /// `marketd export` writes such a file. What it does not name stays as it is, within things too: a plan without
 /// `entitlements` keeps what it grants, a product without `plans` its mapping, a feature without `dimensions` what
 /// it is billed to. A table that is there is all that there is: what it leaves out is taken away, and a dry run shows
-/// that as lines with a minus. A listing that the file names and that is not imported yet is imported. Where a plan
+/// that as lines with a minus. Who comes to have less, more or other features is shown in lines with an exclamation mark.
+/// A draft of a plan is kept as the changes that it makes; if it changes what the file changes, the file is refused. The
+/// tables `held` are written for the reader and never applied. A listing that the file names and that is not imported yet is imported. Where a plan
 /// is published in the file, what it grants there is published.
 #[derive(Debug, Args)]
 pub(super) struct Apply {
@@ -26,9 +28,11 @@ pub(super) struct Apply {
     /// Shows what would change, and changes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Whom changes to published plans are for: everybody on them, or those who come from now on.
-    #[arg(long, value_parser = ["all", "new"], default_value = "all")]
-    to: String,
+    /// Whom changes to published plans are for: `all` brings everybody to the new version, those who were held to an older
+    /// one included; `new` holds those who are there to what they have. Left out, what changes does so for everybody, and
+    /// those who were held to an older version keep the rest of it.
+    #[arg(long, value_parser = ["all", "new"])]
+    to: Option<String>,
 }
 
 impl Apply {
@@ -47,7 +51,8 @@ impl Apply {
             bail!("{shown}, line {line}: {}: {fault}", place.join("."));
         }
         let daemon = Daemon::from_environment()?;
-        let path = format!("/v1/catalogue?dry_run={}&to={}", self.dry_run, self.to);
+        let to = self.to.map(|to| format!("&to={to}")).unwrap_or_default();
+        let path = format!("/v1/catalogue?dry_run={}{to}", self.dry_run);
         let answer = daemon.post(&path, file).await;
         let answer = answer.map_err(|error| {
             let refused = error.downcast_ref::<Refused>();
@@ -62,6 +67,11 @@ impl Apply {
         let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
         for change in changes {
             say(&line(change))?;
+        }
+        for group in answer["regranted"].as_array().into_iter().flatten() {
+            for line in regranted(group) {
+                say(&line)?;
+            }
         }
         for (kind, ids) in answer["unmanaged"].as_object().into_iter().flatten() {
             let ids: Vec<&str> =
@@ -129,6 +139,37 @@ fn line(change: &Value) -> String {
         }
     }
 }
+
+/// Who comes to have other features, a line for what they lose, gain, and have otherwise.
+fn regranted(group: &Value) -> Vec<String> {
+    let plan = |id: &str, version: &str| {
+        let Some(id) = group[id].as_str() else { return "no plan".to_owned() };
+        match group[version].as_i64() {
+            Some(version) => format!("{id} (version {version})"),
+            None => format!("{id} (not published)"),
+        }
+    };
+    let (from, to) = (plan("plan_id", "version"), plan("to_plan_id", "to_version"));
+    let count = group["subscriptions"].as_u64().unwrap_or_default();
+    let customers = group["customers"].as_array().into_iter().flatten();
+    let mut names: Vec<&str> = customers.filter_map(Value::as_str).take(NAMED + 1).collect();
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    names.truncate(NAMED);
+    let subscriptions = if count == 1 { "subscription comes" } else { "subscriptions come" };
+    let mut lines =
+        vec![format!("! {count} {subscriptions} from {from} to {to}: {}{more}", names.join(", "))];
+    for (kind, word) in [("loses", "less"), ("gains", "more"), ("changes", "otherwise")] {
+        let features = group[kind].as_array().into_iter().flatten();
+        let features: Vec<&str> = features.filter_map(|it| it["feature_id"].as_str()).collect();
+        if !features.is_empty() {
+            lines.push(format!("!   {word} of {}", features.join(", ")));
+        }
+    }
+    lines
+}
+
+/// How many customers of a group are named on the terminal.
+const NAMED: usize = 10;
 
 /// Writes the catalogue as a file that `marketd apply` takes.
 #[derive(Debug, Args)]

@@ -75,6 +75,19 @@ pub struct PlanEntry {
     /// What a published plan will grant once its draft is published. As it is if the table is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<BTreeMap<FeatureId, TermsEntry>>,
+    /// Those who are held to an older version, by its number. For the reader: it is written, and never applied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<i64, HeldEntry>,
+}
+
+/// An older version of a plan that customers are held to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldEntry {
+    /// How many subscriptions there are.
+    pub subscriptions: i64,
+    /// What they have.
+    pub entitlements: BTreeMap<FeatureId, TermsEntry>,
 }
 
 /// A plan entitlement, of which only what is not as usual is written.

@@ -7,6 +7,7 @@ pub mod allowance;
 mod aws_names;
 mod buyer;
 pub mod catalogue;
+pub mod change_set;
 mod customer;
 mod fingerprint;
 mod generated_id;

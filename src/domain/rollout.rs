@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, PlanEntitlement};
-use super::{CustomerId, FeatureId, Quantity};
+use super::{CustomerId, FeatureId, PlanId, Quantity};
 
 /// What publishing would change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -32,6 +32,33 @@ pub struct AffectedGroup {
     /// What they would have less of.
     pub loses: Vec<Difference>,
     /// What would be counted or billed otherwise.
+    pub changes: Vec<Difference>,
+}
+
+/// Subscriptions whose customers come to have more, less or other features by what is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Regranted {
+    /// The plan that they are on; none where none is mapped to what they bought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<PlanId>,
+    /// The version that they have; none while none was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// The plan that they come to; none where none is mapped any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_plan_id: Option<PlanId>,
+    /// Its version; none of a plan that is not published, which grants nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_version: Option<i64>,
+    /// How many there are.
+    pub subscriptions: u64,
+    /// The first of their customers.
+    pub customers: Vec<CustomerId>,
+    /// What they have more of.
+    pub gains: Vec<Difference>,
+    /// What they have less of.
+    pub loses: Vec<Difference>,
+    /// What is counted or billed otherwise.
     pub changes: Vec<Difference>,
 }
 

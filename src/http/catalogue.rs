@@ -12,8 +12,9 @@ use super::{ApiState, Problem, Problems};
 use crate::catalog;
 use crate::domain::catalogue::{Catalogue, Change};
 use crate::domain::plan::Audience;
+use crate::domain::rollout::Regranted;
 use crate::domain::{FeatureId, PlanId, ProductId};
-use crate::store::Applying;
+use crate::store::{AppliedFile, Applying};
 
 /// The catalogue as a file.
 #[utoipa::path(get, path = "/v1/catalogue", tag = "catalogue", operation_id = "exportCatalogue", responses((status = 200, body = Catalogue), Problems))]
@@ -30,6 +31,9 @@ pub(super) struct Applied {
     changes: Vec<Change>,
     /// How many of the changes take something away.
     removals: usize,
+    /// Who comes to have other features, by the plans and versions that they come from and to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    regranted: Vec<Regranted>,
     unmanaged: Unmanaged,
 }
 
@@ -47,7 +51,9 @@ struct Unmanaged {
 pub(super) struct How {
     /// Shows what would change, and changes nothing.
     dry_run: Option<bool>,
-    /// Whom changes to published plans are for.
+    /// Whom changes to published plans are for: with `all` everybody comes to the new version, with `new` those who are
+    /// there keep theirs. If it is left out, what changes does so for everybody, and those who were held to an older
+    /// version keep the rest of it.
     #[param(inline)]
     to: Option<Audience>,
 }
@@ -59,7 +65,6 @@ pub(super) async fn apply(
     Params(how): Params<How>,
     Body(file): Body<Catalogue>,
 ) -> Result<Json<Applied>, Problem> {
-    let audience = how.to.unwrap_or_default();
     let mut listings = BTreeMap::new();
     for (id, entry) in &file.products {
         if state.store.product(id.clone()).await?.is_none() {
@@ -76,10 +81,11 @@ pub(super) async fn apply(
         plans: missing(held.plans, &file.plans),
     };
     let dry_run = how.dry_run == Some(true);
-    let applying = Applying { file, listings, audience, dry_run };
-    let changes = state.store.apply_catalogue(applying, state.clock.now()).await?;
+    let applying = Applying { file, listings, audience: how.to, dry_run };
+    let AppliedFile { changes, regranted } =
+        state.store.apply_catalogue(applying, state.clock.now()).await?;
     let removals = changes.iter().filter(|change| change.after.is_none()).count();
-    Ok(Json(Applied { applied: !dry_run, changes, removals, unmanaged }))
+    Ok(Json(Applied { applied: !dry_run, changes, removals, regranted, unmanaged }))
 }
 
 fn missing<K: Ord, V>(held: BTreeMap<K, V>, named: &BTreeMap<K, V>) -> Vec<K> {

@@ -109,7 +109,7 @@ pub(super) async fn publish(
         (false, Some(_)) => IfArchived::Keep,
         (false, None) => IfArchived::Refuse,
     };
-    let how = Publishing { to: body.to.unwrap_or_default(), archived };
+    let how = Publishing { archived, ..Publishing::from(body.to.unwrap_or_default()) };
     Ok(Json(state.store.publish_plan(id, how, state.clock.now()).await?))
 }
 

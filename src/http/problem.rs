@@ -211,6 +211,9 @@ impl From<CatalogueError> for Problem {
                 Self::new(StatusCode::CONFLICT, "plan-published", detail)
             }
             CatalogueError::DraftOfDraft(_) => Self::bad_request(detail),
+            CatalogueError::DraftContradicts { .. } => {
+                Self::new(StatusCode::CONFLICT, "draft-contradicts", detail)
+            }
             CatalogueError::At { place, source } => Self::from(*source).at(&place),
             CatalogueError::Import(error) => error.into(),
             CatalogueError::Feature(error) => error.into(),

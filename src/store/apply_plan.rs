@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::exporting::listed;
-use super::plan_entitlements::{put_entitlement_in, remove_entitlement_in, settled_in};
+use super::exporting::{held_in, listed};
+use super::plan_entitlements::{
+    make_version_in, put_entitlement_in, remove_entitlement_in, settled_in,
+};
 use super::plans::{known_plan, plan_in, put_plan_in};
-use super::publishing::{archive_in, discard_in, publish_in};
-use super::{CatalogueError, IfArchived, Publishing};
+use super::publishing::{IfHeld, archive_in, discard_in, free_held_in, publish_in};
+use super::{CatalogueError, During, IfArchived, Publishing, StoreError};
 use crate::domain::catalogue::{PlanEntry, TermsEntry};
+use crate::domain::change_set::ChangeSet;
 use crate::domain::plan::{Audience, Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{FeatureId, PlanId};
 
@@ -21,7 +24,7 @@ pub(super) fn apply_plan(
     connection: &Connection,
     id: &PlanId,
     entry: &PlanEntry,
-    audience: Audience,
+    audience: Option<Audience>,
     now: Timestamp,
 ) -> Result<(), CatalogueError> {
     let held = plan_in(connection, id)?;
@@ -47,9 +50,11 @@ pub(super) fn apply_plan(
         PlanStatus::Archived => IfArchived::Keep,
         PlanStatus::Draft | PlanStatus::Published => IfArchived::Reopen,
     };
-    let how = Publishing { to: audience, archived };
+    // To whom a change goes who is held to an older version: unless it is said, the change alone does.
+    let held = if audience.is_some() { IfHeld::Free } else { IfHeld::Keep };
+    let how = Publishing { to: audience.unwrap_or_default(), archived, held };
     if plan.version.is_some() {
-        republish(connection, &plan, granted, how, now)?;
+        republish(connection, &plan, granted, draft.is_some(), how, now)?;
     } else {
         if let Some(granted) = &granted {
             become_in(connection, id, granted, now)?;
@@ -73,11 +78,13 @@ pub(super) fn apply_plan(
     Ok(())
 }
 
-/// Publishes what is granted where it differs, around the draft, which is nobody's yet.
+/// Publishes what is granted where it differs. The draft is nobody's yet, and a set of changes: it is one of what is
+/// published then, unless the file says itself what the draft is.
 fn republish(
     connection: &Connection,
     plan: &Plan,
     granted: Option<Grants>,
+    draft_said: bool,
     how: Publishing,
     now: Timestamp,
 ) -> Result<(), CatalogueError> {
@@ -85,13 +92,59 @@ fn republish(
     let granted = granted.unwrap_or_else(|| published.clone());
     let reopens = plan.status == PlanStatus::Archived && how.archived == IfArchived::Reopen;
     if granted == published && !reopens {
+        if how.to == Audience::All && how.held == IfHeld::Free {
+            free_held_in(connection, &plan.id, now)?;
+        }
         return Ok(());
     }
+    let changes = ChangeSet::between(&published, &granted);
+    let drafted = plan.draft.as_ref().map(|draft| listed(&draft.entitlements));
+    let drafted = drafted.map(|draft| ChangeSet::between(&published, &draft));
+    if let Some(drafted) = drafted.as_ref().filter(|_| !draft_said) {
+        let features = drafted.contradicts(&changes);
+        if !features.is_empty() {
+            return Err(CatalogueError::DraftContradicts { plan: plan.id.clone(), features });
+        }
+    }
     discard_in(connection, &plan.id, now)?;
-    become_in(connection, &plan.id, &granted, now)?;
+    if how.held == IfHeld::Keep && how.to == Audience::All {
+        change_held(connection, &plan.id, &changes, &granted)?;
+    }
+    if granted != published {
+        make_version_in(connection, &plan.id, granted.iter().map(|(id, terms)| (id, &terms.0)))?;
+    }
     publish_in(connection, &plan.id, how, now)?;
-    if let Some(draft) = &plan.draft {
-        become_in(connection, &plan.id, &listed(&draft.entitlements), now)?;
+    if let Some(drafted) = drafted {
+        become_in(connection, &plan.id, &drafted.applied_to(&granted), now)?;
+    }
+    Ok(())
+}
+
+/// Makes the changes of a file for those who are held to older versions too; what they were promised otherwise stays.
+/// A version never changes, so they come to one of their own, or to the published one if it is that.
+fn change_held(
+    connection: &Connection,
+    id: &PlanId,
+    changes: &ChangeSet<TermsEntry>,
+    granted: &Grants,
+) -> Result<(), StoreError> {
+    for (version, held) in held_in(connection, id)? {
+        let changed = changes.applied_to(&held.entitlements);
+        let to = if changed == held.entitlements {
+            continue;
+        } else if changed == *granted {
+            None
+        } else {
+            let grants = changed.iter().map(|(id, terms)| (id, &terms.0));
+            Some(make_version_in(connection, id, grants)?)
+        };
+        connection
+            .prepare_cached(
+                "UPDATE subscriptions SET plan_version = ?3 WHERE plan_id = ?1 AND plan_version = ?2
+                   AND ended_at_ms IS NULL",
+            )
+            .and_then(|mut update| update.execute((id.as_str(), version, to)))
+            .during("change what customers are held to")?;
     }
     Ok(())
 }

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::beside::park_unknown_in;
 use super::billing::{Billed, Biller, Lane, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
 use super::records::{OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row};
 use super::routes::{Bears, Choice, Question, Route, RouteError, bears_in, choose_in, route_to};
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
@@ -47,11 +49,15 @@ fn assign(
     now: Timestamp,
     closed: &mut Closed,
 ) -> Result<(), StoreError> {
+    let hopeless = now >= deadline(record.hour, closing.window);
+    if hopeless && unknown_hours_in(connection)?.hold(record.hour) {
+        closed.parked += 1;
+        return park_unknown_in(connection, record.id, RESTORED, now);
+    }
     let mut assigner = Assigner::new(connection, record, now)?;
     if assigner.may_bill()? {
         assigner.bill()?;
     }
-    let hopeless = now >= deadline(record.hour, closing.window);
     let Some(lack) = assigner.finish()? else { return Ok(()) };
     let reason = match lack {
         Lack::Ended => "subscription_ended",

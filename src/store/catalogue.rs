@@ -12,12 +12,14 @@ use super::exporting::{export_in, removed_dimensions_in};
 use super::features::{feature_in, put_feature_in};
 use super::importing::{Mapping, import_in, map_in, unmap_in};
 use super::products::product_in;
+use super::regranting::Standings;
 use super::releasing::release_in;
 use super::{
     FeatureChange, FeatureError, ImportError, ImportProduct, Listing, PlanError, Store, StoreError,
 };
 use crate::domain::catalogue::{Catalogue, Change, FeatureEntry, ProductEntry, differences};
 use crate::domain::plan::{Audience, Dimension};
+use crate::domain::rollout::Regranted;
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
 /// A file to apply.
@@ -27,10 +29,20 @@ pub struct Applying {
     pub file: Catalogue,
     /// The listings of products that are not imported yet.
     pub listings: BTreeMap<EntityId, Listing>,
-    /// Whom changes to published plans are for.
-    pub audience: Audience,
+    /// Whom changes to published plans are for. If nothing is said, each change is for everybody, and those who are held
+    /// to an older version stay held to the rest of it.
+    pub audience: Option<Audience>,
     /// Whether everything is undone again.
     pub dry_run: bool,
+}
+
+/// What applying a file comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// What becomes otherwise in the catalogue.
+    pub changes: Vec<Change>,
+    /// Who comes to have other features.
+    pub regranted: Vec<Regranted>,
 }
 
 /// Why a file could not be applied.
@@ -52,6 +64,17 @@ pub enum CatalogueError {
     /// A draft of what is not published is the plan itself.
     #[error("plan {0} has a draft beside its entitlements, which only a published plan has")]
     DraftOfDraft(PlanId),
+    /// The plan's draft and the file change the same features, each in its own way.
+    #[error(
+        "plan {plan} has a draft that changes {} too: publish or discard it, or say in the file what the draft is",
+        features.iter().map(crate::domain::Id::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    DraftContradicts {
+        /// The plan.
+        plan: PlanId,
+        /// What both change.
+        features: Vec<FeatureId>,
+    },
     /// A listing could not be imported or mapped.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -71,7 +94,7 @@ pub enum CatalogueError {
     },
     /// Nothing is wrong: these changes were undone, as was asked.
     #[error("this was a dry run")]
-    DryRun(Vec<Change>),
+    DryRun(Applied),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,22 +123,22 @@ impl Store {
         &self,
         applying: Applying,
         now: Timestamp,
-    ) -> Result<Vec<Change>, CatalogueError> {
+    ) -> Result<Applied, CatalogueError> {
         let applied = self
             .write(move |connection| {
-                let changes = apply_in(connection, &applying, now)?;
-                if applying.dry_run { Err(CatalogueError::DryRun(changes)) } else { Ok(changes) }
+                let applied = apply_in(connection, &applying, now)?;
+                if applying.dry_run { Err(CatalogueError::DryRun(applied)) } else { Ok(applied) }
             })
             .await;
-        let changes = match applied {
-            Err(CatalogueError::DryRun(changes)) => return Ok(changes),
+        let applied = match applied {
+            Err(CatalogueError::DryRun(applied)) => return Ok(applied),
             applied => applied?,
         };
-        if touches_products(&changes) {
+        if touches_products(&applied.changes) {
             self.nudge_released();
         }
         self.nudge_events();
-        Ok(changes)
+        Ok(applied)
     }
 }
 
@@ -123,8 +146,9 @@ fn apply_in(
     connection: &Connection,
     applying: &Applying,
     now: Timestamp,
-) -> Result<Vec<Change>, CatalogueError> {
+) -> Result<Applied, CatalogueError> {
     let before = written(&export_in(connection)?)?;
+    let standings = Standings::read(connection)?;
     for (id, entry) in &applying.file.products {
         apply_product(connection, id, entry, applying, now)
             .map_err(|error| CatalogueError::at(error, &["products", id.as_str()]))?;
@@ -146,7 +170,12 @@ fn apply_in(
             }
         }
     }
-    Ok(changes)
+    let regranted = if changes.is_empty() {
+        Vec::new()
+    } else {
+        Standings::read(connection)?.since(&standings)
+    };
+    Ok(Applied { changes, regranted })
 }
 
 fn touches_products(changes: &[Change]) -> bool {

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::Connection;
 
 use super::features::feature_in;
+use super::plan_entitlements::entitlements_in;
 use super::plans::plan_in;
 use super::products::product_in;
 use super::{During, StoreError};
-use crate::domain::catalogue::{Catalogue, FeatureEntry, PlanEntry, ProductEntry, TermsEntry};
+use crate::domain::catalogue::{
+    Catalogue, FeatureEntry, HeldEntry, PlanEntry, ProductEntry, TermsEntry,
+};
 use crate::domain::plan::{Feature, FeatureKind, Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{DimensionKey, FeatureId, PlanId, ProductId};
 
@@ -38,7 +41,8 @@ pub(super) fn export_in(connection: &Connection) -> Result<Catalogue, StoreError
     }
     for id in ids(connection, "SELECT id FROM plans ORDER BY id")? {
         let Some(plan) = plan_in(connection, &PlanId::new(id))? else { continue };
-        catalogue.plans.insert(plan.id.clone(), plan_entry(plan));
+        let held = held_in(connection, &plan.id)?;
+        catalogue.plans.insert(plan.id.clone(), PlanEntry { held, ..plan_entry(plan) });
     }
     Ok(catalogue)
 }
@@ -50,12 +54,35 @@ fn plan_entry(plan: Plan) -> PlanEntry {
         status: plan.status,
         entitlements: Some(listed(&plan.entitlements)),
         draft: plan.draft.map(|draft| listed(&draft.entitlements)),
+        held: BTreeMap::new(),
     };
     if plan.status == PlanStatus::Archived && plan.version.is_none() {
         // What was archived before anybody could have it grants nothing yet.
         entry.draft = entry.entitlements.take();
     }
     entry
+}
+
+/// The versions that customers of a plan are held to.
+pub(super) fn held_in(
+    connection: &Connection,
+    id: &PlanId,
+) -> Result<BTreeMap<i64, HeldEntry>, StoreError> {
+    let held: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT plan_version, count(*) FROM subscriptions
+             WHERE plan_id = ?1 AND plan_version IS NOT NULL AND ended_at_ms IS NULL AND status <> 'failed'
+             GROUP BY plan_version",
+        )
+        .and_then(|mut select| {
+            select.query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .during("find who is held to a plan's versions")?;
+    let entry = |(version, subscriptions)| {
+        let entitlements = listed(&entitlements_in(connection, id, version)?);
+        Ok((version, HeldEntry { subscriptions, entitlements }))
+    };
+    held.into_iter().map(entry).collect()
 }
 
 pub(super) fn listed(entitlements: &[PlanEntitlement]) -> BTreeMap<FeatureId, TermsEntry> {

@@ -100,6 +100,23 @@ fn draft_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {
     Ok(version + 1)
 }
 
+/// Makes a plan's next version of these grants; nobody has it yet.
+pub(super) fn make_version_in<'a>(
+    connection: &Connection,
+    id: &PlanId,
+    grants: impl IntoIterator<Item = (&'a FeatureId, &'a EntitlementTerms)>,
+) -> Result<i64, StoreError> {
+    let version = connection
+        .prepare_cached("UPDATE plans SET version = version + 1 WHERE id = ?1 RETURNING version")
+        .and_then(|mut update| update.query_row([id.as_str()], |row| row.get(0)))
+        .during("make a plan's version")?;
+    for (feature_id, terms) in grants {
+        let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
+        write_entitlement_in(connection, id, version, &entitlement)?;
+    }
+    Ok(version)
+}
+
 fn write_entitlement_in(
     connection: &Connection,
     plan: &PlanId,

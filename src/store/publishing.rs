@@ -23,6 +23,18 @@ pub struct Publishing {
     pub to: Audience,
     /// What becomes of a plan that is archived.
     pub archived: IfArchived,
+    /// What becomes of those who are held to an older version, where it is for all.
+    pub held: IfHeld,
+}
+
+/// What publishing for all does with those who are held to an older version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfHeld {
+    /// They come to the new version.
+    #[default]
+    Free,
+    /// They keep what they have.
+    Keep,
 }
 
 /// What publishing does with a plan that is archived.
@@ -39,7 +51,7 @@ pub enum IfArchived {
 
 impl From<Audience> for Publishing {
     fn from(to: Audience) -> Self {
-        Self { to, archived: IfArchived::default() }
+        Self { to, ..Self::default() }
     }
 }
 
@@ -125,13 +137,10 @@ pub(super) fn publish_in(
         && plan.draft.is_none();
     match how.to {
         Audience::All => {
-            let freed = connection
-                .prepare_cached(
-                    "UPDATE subscriptions SET plan_version = NULL
-                     WHERE plan_id = ?1 AND plan_version IS NOT NULL",
-                )
-                .and_then(|mut update| update.execute([id.as_str()]))
-                .during("move customers to a plan's new version")?;
+            let freed = match how.held {
+                IfHeld::Free => free_in(connection, id)?,
+                IfHeld::Keep => 0,
+            };
             if settled && freed == 0 {
                 return Ok(plan);
             }
@@ -157,6 +166,29 @@ pub(super) fn publish_in(
         set_status(connection, id, PlanStatus::Published)?;
     }
     changed_plan(connection, id, "plan.published", now)
+}
+
+/// Lets those who are held to an older version of a plan come to the published one.
+fn free_in(connection: &Connection, id: &PlanId) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE subscriptions SET plan_version = NULL
+             WHERE plan_id = ?1 AND plan_version IS NOT NULL",
+        )
+        .and_then(|mut update| update.execute([id.as_str()]))
+        .during("move customers to a plan's new version")
+}
+
+/// Lets them come to it although nothing is published; a draft stays nobody's.
+pub(super) fn free_held_in(
+    connection: &Connection,
+    id: &PlanId,
+    now: Timestamp,
+) -> Result<(), PlanError> {
+    if free_in(connection, id)? > 0 {
+        changed_plan(connection, id, "plan.published", now)?;
+    }
+    Ok(())
 }
 
 fn set_status(connection: &Connection, id: &PlanId, status: PlanStatus) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use super::connection::{is_database, migrate_file, open_reader};
 use super::convert::{millis, timestamp};
 use super::lock::{DatabaseLock, LockError};
 use super::private_files::{Draft, belongs_as, make_folder, sync_folder_of, with_suffix};
-use super::stretches::note_in;
+use super::stretches::{SENT_BY_LOST, note_in, unknown_hours_in};
 use super::{During, Store, StoreError};
 use crate::domain::ClockHour;
 use crate::domain::ledger::{StretchCause, UnknownStretch};
@@ -218,25 +218,33 @@ fn doubt_what_was_frozen(
     const DOUBTED: &str = "(state IN ('ready', 'sending')
          OR (state = 'parked' AND frozen_at_ms IS NOT NULL AND deadline_ms >= ?2))";
     let since = last_commit.map_or(0, millis);
-    let statements = [
-        format!(
-            "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome, detail)
-             SELECT id, attempts + 1, ?1, 'unknown', 'it may have been sent before a backup was put back'
-             FROM metering_records WHERE {DOUBTED}"
-        ),
-        format!(
-            "UPDATE OR FAIL metering_records SET attempts = attempts + 1,
-                 state = CASE state WHEN 'parked' THEN 'parked' ELSE 'sending' END,
-                 uncertain = max(uncertain, state = 'parked')
-             WHERE {DOUBTED}"
-        ),
-    ];
-    let mut doubted = 0;
-    for statement in statements {
-        doubted =
-            connection.execute(&statement, (millis(now), since)).during("doubt what was frozen")?;
-    }
-    Ok(doubted)
+    // What was frozen in hours that were unknown before may differ from what a ledger still older has sent.
+    let unknown = unknown_hours_in(connection)?.through.map_or(i64::MIN, ClockHour::number);
+    let during = "doubt what was frozen";
+    connection
+        .execute(
+            &format!(
+                "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome, detail)
+                 SELECT id, attempts + 1, ?1, 'unknown', CASE
+                     WHEN hour > ?3 OR EXISTS (SELECT 1 FROM metering_attempts a
+                         WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.detail = ?4) THEN ?4
+                     ELSE 'it may have been sent before a backup was put back' END
+                 FROM metering_records r WHERE {DOUBTED}"
+            ),
+            (millis(now), since, unknown, SENT_BY_LOST),
+        )
+        .during(during)?;
+    connection
+        .execute(
+            &format!(
+                "UPDATE OR FAIL metering_records SET attempts = attempts + 1,
+                     state = CASE state WHEN 'parked' THEN 'parked' ELSE 'sending' END,
+                     uncertain = max(uncertain, state = 'parked')
+                 WHERE {DOUBTED}"
+            ),
+            (millis(now), since),
+        )
+        .during(during)
 }
 
 fn made_at(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {

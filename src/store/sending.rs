@@ -8,7 +8,7 @@ use super::closing::park;
 use super::convert::{millis, optional_timestamp, timestamp};
 use super::events::append_event_in;
 use super::metering::record_in;
-use super::stretches::note_conflict_in;
+use super::stretches::{SENT_BY_LOST, note_conflict_in, unknown_hours_in};
 use super::usage::quantity;
 use super::{During, Store, StoreError};
 use crate::domain::allocation::Allocation;
@@ -335,6 +335,20 @@ fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subj
     })
 }
 
+/// Whether a duplicate may be of what a ledger that was lost has sent for the hour, however often this one tried: unless
+/// the record is that ledger's own.
+fn may_be_anothers(connection: &Connection, record: i64) -> Result<bool, StoreError> {
+    let Some(last) = unknown_hours_in(connection)?.through else { return Ok(false) };
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM metering_records r WHERE id = ?1 AND hour <= ?2
+               AND NOT EXISTS (SELECT 1 FROM metering_attempts a
+                   WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.detail = ?3)",
+        )
+        .and_then(|mut select| select.exists((record, last.number(), SENT_BY_LOST)))
+        .during("see whose duplicate it is")
+}
+
 /// Writes what an answer makes of a record; whether AWS knows of its hour what the ledger never sent.
 fn write_answer(
     connection: &Connection,
@@ -346,8 +360,12 @@ fn write_answer(
     let Some(subject) = subject_in(connection, record, now)? else {
         return Ok(false);
     };
+    let mut past = subject.past;
+    if matches!(answer, Answer::Duplicate { .. }) && may_be_anothers(connection, record)? {
+        past.maybe_honoured = false;
+    }
     let outcome = answer.outcome();
-    let settlement = settle(answer, subject.past);
+    let settlement = settle(answer, past);
     match settlement {
         Settlement::Accepted { metering_record_id } => {
             settled.accepted += 1;

@@ -15,6 +15,8 @@ use crate::domain::{ClockHour, Holder};
 
 /// The reason of usage that AWS may have been told of by a ledger that was lost.
 pub(super) const RESTORED: &str = "restored";
+/// An attempt of a lost ledger's at a record that the backup holds: a duplicate is that record.
+pub(super) const SENT_BY_LOST: &str = "it may have been sent as it is before a backup was put back";
 /// Cursors of the outbox that a ledger which was lost may have given out are left out by the one that goes on.
 pub(super) const LOST_EVENTS: i64 = 1_000_000_000;
 

@@ -307,7 +307,14 @@ impl<'a> Report<'a> {
             license: event.license_arn.clone(),
             hour,
         };
-        let route = route_in(self.connection, &question, self.now)?;
+        let mut route = route_in(self.connection, &question, self.now)?;
+        // What is too late for its hour and may not leave it does not go to the subscription's first hour either.
+        if self.unknown.hold(hour)
+            && matches!(place(hour.start(), self.now, self.window), Placement::Late(_))
+            && let Ok(route) = &mut route
+        {
+            route.first_hour = None;
+        }
         let way = Rc::new(Way { question, route, lane: RefCell::default() });
         account.ways.borrow_mut().push(Rc::clone(&way));
         Ok(way)

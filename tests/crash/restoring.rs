@@ -231,6 +231,25 @@ async fn a_record_that_was_frozen_in_the_backup_and_sent_after_it_is_ones_own() 
 }
 
 #[tokio::test]
+async fn a_lost_answer_after_a_restore_does_not_make_anothers_record_ones_own() {
+    let mut scene = Scene::open(16).await;
+    scene.use_ago("5", 0).await;
+    scene.back_up("copy.db").await;
+    scene.use_ago("2", 0).await;
+    scene.pass(62).await;
+    scene.restore("copy.db", 0);
+    scene.books.aws.faults.lock().unwrap().lose_next = true;
+    scene.books.run_pass().await;
+    assert_eq!(scene.books.shown().await, ["09 gb 5 sending"]);
+    // Put back once more, the frozen record is still not what the first ledger sent.
+    scene.back_up("again.db").await;
+    scene.restore("again.db", 0);
+    scene.pass(10).await;
+    assert_eq!(scene.books.shown().await, ["09 gb 5 parked duplicate_conflict"]);
+    assert_eq!(scene.billed(), 7);
+}
+
+#[tokio::test]
 async fn usage_that_is_not_reported_again_is_lost_to_the_ledger_and_billed_once() {
     let mut scene = Scene::open(6).await;
     scene.use_ago("5", 0).await;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
-use marketd::domain::{CustomerId, DimensionKey, FeatureId, ProductId, Quantity};
+use marketd::domain::{CustomerId, DimensionKey, ProductId, Quantity};
 use marketd::sandbox::market::{Action, Market, Order};
 use marketd::store::{CustomerFilter, Page, RecordFilter, Resolution, ResolveError};
 
 use super::support::seller::{Message, look_at_everybody_due};
-use super::{BUYERS, Simulation, Step, WINDOW, account};
+use super::{BUYERS, Simulation, Step, WINDOW, account, consumed};
 
 impl Simulation {
     pub(super) fn buyer_acts(&mut self) {
@@ -118,8 +118,8 @@ impl Simulation {
     pub(super) fn new_event(&mut self, customers: &[CustomerId]) -> Option<UsageEvent> {
         let customer_id = self.rng.choice(customers)?.clone();
         let product = self.rng.choice(&self.products).unwrap();
-        let subject = if product.pricing.has_contract() && self.rng.bool() {
-            UsageSubject::Feature(FeatureId::new("consumed"))
+        let subject = if self.rng.bool() {
+            UsageSubject::Feature(consumed(product))
         } else {
             let metered: Vec<&str> = product
                 .dimensions

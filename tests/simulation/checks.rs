@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use marketd::domain::{Holder, LicenseArn, Quantity, Status};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use marketd::domain::{CustomerId, CustomerIdentifier, Holder, LicenseArn, Quantity, Status};
 use marketd::sandbox::market::{Agreement, AgreementStatus, HonouredRecord};
-use marketd::store::{Balance, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageFilter};
+use marketd::store::{
+    Balance, CustomerFilter, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageFilter,
+};
 
-use super::Simulation;
 use super::support::{in_force, live};
+use super::{BUYERS, INCLUDED, Simulation, account, consumed};
 
 impl Simulation {
     pub(super) async fn records(&self) -> Vec<RecordRow> {
@@ -134,6 +139,52 @@ impl Simulation {
         assert_eq!(Balance::total(balances.values()).uncertain, sum);
     }
 
+    /// Of each day a plan includes its quantity once for each agreement that AWS had in force side by side with others,
+    /// whatever a buyer cancelled, renewed and bought again, and by whatever name each was known.
+    pub(super) async fn assert_included_once(&self) {
+        let page = Page { after: None, limit: 100_000 };
+        let events = self.store.usage_events(UsageFilter::default(), page.clone()).await.unwrap();
+        let customers = self.store.customers(CustomerFilter::default(), page).await.unwrap();
+        let market = self.aws.market.lock().unwrap();
+        let account_of = |id: &CustomerId| {
+            let it = customers.iter().find(|it| it.id == *id || it.aliases.contains(id))?;
+            let name = it.aws.customer_identifier.as_ref().map(CustomerIdentifier::as_str);
+            let accounts = (0..BUYERS).map(account);
+            let named = |account: &String| {
+                market
+                    .buyer(account)
+                    .is_some_and(|it| Some(it.customer_identifier.as_str()) == name)
+            };
+            let told = it.aws.account_id.as_ref().map(ToString::to_string);
+            told.or_else(|| accounts.into_iter().find(named))
+        };
+        for product in &self.products {
+            let mut days: BTreeMap<(String, Date), Quantity> = BTreeMap::new();
+            for event in events.iter().filter(|it| it.feature_id == Some(consumed(product))) {
+                let at = event.timestamp.min(event.received_at).to_zoned(TimeZone::UTC).date();
+                let Some(account) = account_of(&event.customer_id) else { continue };
+                let included = event.quantity.saturating_sub(event.billed);
+                let day = days.entry((account, at)).or_default();
+                *day = day.saturating_add(included);
+            }
+            let agreements: Vec<&Agreement> = market
+                .agreements()
+                .iter()
+                .filter(|it| it.product_code == product.product_code)
+                .collect();
+            for ((account, day), included) in days {
+                let own = agreements.iter().copied().filter(|it| it.account_id == account);
+                let side_by_side = i64::try_from(most_at_once(own, day).max(1)).unwrap();
+                let most = i64::from(INCLUDED) * 1_000_000 * side_by_side;
+                assert!(
+                    included.millionths() <= most,
+                    "{account} on {day}: {included} of {} included {side_by_side} times",
+                    product.title
+                );
+            }
+        }
+    }
+
     pub(super) async fn check(&self) {
         self.assert_adds_up().await;
         let records = self.records().await;
@@ -172,4 +223,21 @@ impl Simulation {
         }
         assert_eq!(ours, theirs, "what is held, and what AWS says: {held:#?}");
     }
+}
+
+/// How many agreements were in force at once, at most, on a day.
+fn most_at_once<'a>(agreements: impl Iterator<Item = &'a Agreement>, day: Date) -> usize {
+    let start = day.to_zoned(TimeZone::UTC).unwrap().timestamp();
+    let end = start + SignedDuration::from_hours(24);
+    let span = |it: &Agreement| {
+        let ended =
+            it.metering_until.map_or(it.updated_at, |at| at - SignedDuration::from_hours(1));
+        (it.starts_at, if it.is_active() { Timestamp::MAX } else { ended })
+    };
+    let spans: Vec<_> =
+        agreements.map(span).filter(|(from, to)| *from < end && *to > start).collect();
+    let at = |moment: Timestamp| {
+        spans.iter().filter(|(from, to)| *from <= moment && moment < *to).count()
+    };
+    spans.iter().map(|(from, _)| at((*from).max(start))).max().unwrap_or(0)
 }

@@ -35,7 +35,7 @@ use support::seller::Message;
 const START: &str = "2026-11-28T09:05:00Z";
 const WINDOW: SignedDuration = SignedDuration::from_hours(24);
 const BUYERS: usize = 5;
-/// What each month of a contract includes of the consumed feature.
+/// What a plan includes of the consumed feature each day.
 const INCLUDED: u32 = 60;
 /// About a minute of them; the gate plays thousands.
 const SEEDS: u64 = 300;
@@ -241,6 +241,7 @@ impl Simulation {
         self.heal().await;
         self.check().await;
         self.assert_everybody_has_what_aws_says().await;
+        self.assert_included_once().await;
         for record in self.records().await {
             let settled = ["accepted", "parked", "written_off"].contains(&record.state.as_str());
             // Less than a unit waits for more.
@@ -250,33 +251,38 @@ impl Simulation {
     }
 }
 
+/// The feature whose usage of a product its plan includes a part of.
+fn consumed(product: &Product) -> FeatureId {
+    FeatureId::new(format!("consumed-{}", product.entity_id))
+}
+
 async fn set_up(store: &Store, products: &[Product], now: Timestamp) {
-    let mut dimensions = BTreeMap::new();
     for product in products {
         store.import_product(support::import(product), now).await.unwrap();
-        if product.pricing.has_contract() {
-            dimensions.insert(ProductId::new(&product.entity_id), DimensionKey::new("api_calls"));
-        }
+        let id = ProductId::new(&product.entity_id);
+        let (plan, dimension) = if product.pricing.has_contract() {
+            (PlanId::new("pro"), "api_calls")
+        } else {
+            let imported = store.product(id.clone()).await.unwrap().unwrap();
+            (imported.usage_plan_id.unwrap(), "gb")
+        };
+        let feature = Feature {
+            id: consumed(product),
+            name: "Consumed".into(),
+            kind: FeatureKind::Metered,
+            unit: None,
+            dimensions: BTreeMap::from([(id, DimensionKey::new(dimension))]),
+            when_stale: marketd::domain::plan::WhenStale::Allow,
+        };
+        store.put_feature(feature, now).await.unwrap();
+        let terms = EntitlementTerms {
+            limit: Some(Quantity::from_units(INCLUDED)),
+            reset: Some(ResetPeriod::Day),
+            bill: Bill::Overage,
+            ..EntitlementTerms::default()
+        };
+        store.put_entitlement(plan, consumed(product), terms, now).await.unwrap();
     }
-    let feature = Feature {
-        id: FeatureId::new("consumed"),
-        name: "Consumed".into(),
-        kind: FeatureKind::Metered,
-        unit: None,
-        dimensions,
-        when_stale: marketd::domain::plan::WhenStale::Allow,
-    };
-    store.put_feature(feature, now).await.unwrap();
-    let terms = EntitlementTerms {
-        limit: Some(Quantity::from_units(INCLUDED)),
-        reset: Some(ResetPeriod::Day),
-        bill: Bill::Overage,
-        ..EntitlementTerms::default()
-    };
-    store
-        .put_entitlement(PlanId::new("pro"), FeatureId::new("consumed"), terms, now)
-        .await
-        .unwrap();
 }
 
 fn play(seed: u64) {

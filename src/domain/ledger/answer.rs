@@ -129,7 +129,7 @@ pub enum Standing {
 pub fn settle(answer: Answer, past: Past) -> Settlement {
     match decided(answer, past) {
         Settlement::Parked { reason, error, ask_about_buyer } if past.maybe_honoured => {
-            let error = format!("{error}; {MAYBE_BILLED}");
+            let error = format!("{}; {MAYBE_BILLED}", error.trim_end_matches('.'));
             Settlement::Parked { reason, error, ask_about_buyer }
         }
         settlement => settlement,

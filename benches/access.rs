@@ -27,7 +27,7 @@ use marketd::domain::plan::{
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
-use marketd::http::{ApiParts, ApiState, Bound, router};
+use marketd::http::{Api, ApiParts, ApiState, Bound};
 use marketd::intake::sns::{HttpsFetch, SnsDoor};
 use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -164,7 +164,7 @@ fn path(at: usize) -> String {
     format!("/v1/customers/{}/entitlements/calls", customer(at.wrapping_mul(7_919) % CUSTOMERS))
 }
 
-async fn api(store: Store) -> Router {
+async fn api(store: Store) -> Api {
     let clock = Clock::system();
     let health = Health::default();
     let options = ConnectionOptions {
@@ -172,6 +172,7 @@ async fn api(store: Store) -> Router {
         queue_url: None,
         reconcile_rate: 1,
         metering_rate: 1,
+        registration_rate: 1,
         clock: clock.clone(),
         sandbox_url: Some("http://127.0.0.1:9".into()),
     };
@@ -179,7 +180,7 @@ async fn api(store: Store) -> Router {
     let access = AccessChecks::start(store.clone(), clock.clone(), health.clone(), stale_after)
         .await
         .unwrap();
-    router(ApiState::new(ApiParts {
+    Api::new(ApiState::new(ApiParts {
         store: store.clone(),
         aws: Connection::open(options, Identity::Environment).await,
         access,
@@ -192,19 +193,21 @@ async fn api(store: Store) -> Router {
             Vec::new(),
         ),
         door: None,
-        arrivals: marketd::http::Arrivals::default(),
+        arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         token: None,
         queue_url: None,
         metering_window: SignedDuration::from_hours(24),
         metrics: None,
+        seller: marketd::http::Seller::default(),
+        stopping: CancellationToken::new(),
     }))
 }
 
 /// As the daemon serves.
-async fn serve(router: Router) -> SocketAddr {
+async fn serve(api: Api) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(Bound::Tcp(listener).serve(router, CancellationToken::new()));
+    tokio::spawn(Bound::Tcp(listener).serve(api, 512, CancellationToken::new()));
     address
 }
 

@@ -38,6 +38,7 @@ async fn main() {
         queue_url: Some(sandbox.queue_url()),
         reconcile_rate: 1_000,
         metering_rate: 1_000,
+        registration_rate: 1,
         clock: Clock::system(),
         sandbox_url: Some(sandbox.url()),
     };

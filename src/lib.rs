@@ -25,4 +25,5 @@ pub mod settings;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod turns;
 pub mod webhook;

@@ -13,6 +13,22 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Counter, "marketd_aws_calls_total", "Calls to AWS, by operation and outcome."),
     (
         Counter,
+        "marketd_http_bodies_dropped_total",
+        "Bodies at /aws/ that gave way, since too much was sent at once.",
+    ),
+    (
+        Counter,
+        "marketd_http_busy_total",
+        "Requests that were refused, since as many as may be were under way, by whom they were for.",
+    ),
+    (Gauge, "marketd_http_connections", "Connections to the API, idle ones included."),
+    (
+        Counter,
+        "marketd_http_connections_closed_total",
+        "Idle connections that were closed for others, since all were taken.",
+    ),
+    (
+        Counter,
         "marketd_intake_deletes_failed_total",
         "Messages that could not be deleted from the queue; they come again.",
     ),

@@ -47,6 +47,8 @@ pub struct ConnectionOptions {
     pub reconcile_rate: u32,
     /// Metering calls a second.
     pub metering_rate: u32,
+    /// `ResolveCustomer` calls a second for buyers at the door, and as many for those whom the API brings.
+    pub registration_rate: u32,
     /// The time.
     pub clock: Clock,
     /// A sandbox to speak to instead of AWS; none leaves that to the environment.
@@ -179,8 +181,8 @@ impl Rates {
             entitlements: RateLimit::per_second(options.reconcile_rate).documented(20),
             metering: RateLimit::per_second(options.metering_rate).documented(10),
             // AWS names no quota for ResolveCustomer; whoever knocks at the door must not use up those of others.
-            registrations: RateLimit::per_second(5),
-            door: RateLimit::per_second(5),
+            registrations: RateLimit::per_second(options.registration_rate),
+            door: RateLimit::per_second(options.registration_rate),
             entities: RateLimit::per_second(5),
             entity: RateLimit::per_second(10),
             // In the proportions of AWS's quotas: 20, 5 and 10 a second.

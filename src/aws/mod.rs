@@ -33,5 +33,7 @@ pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batc
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
 pub use rate::{RateLimit, Turn};
 pub use refusals::Standing;
-pub use registration::{Asking, Registration, RegistrationError, resolve_customer_within};
+pub use registration::{
+    Asking, Registration, RegistrationError, is_possible_token, resolve_customer,
+};
 pub use template::{Format, Template};

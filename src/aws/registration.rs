@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError, Turn};
+use super::{AwsClients, AwsError, RateLimit, Turn};
 use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
 
 const OPERATION: &str = "ResolveCustomer";
@@ -67,43 +67,54 @@ pub enum Asking {
     Api,
 }
 
-/// Asks AWS who the buyer is, if a turn to ask comes soon enough. What cannot be a token takes no turn.
-pub async fn resolve_customer_within(
+impl Asking {
+    fn rate(self, clients: &AwsClients) -> &RateLimit {
+        match self {
+            Self::Door => &clients.rates.door,
+            Self::Api => &clients.rates.registrations,
+        }
+    }
+
+    /// Waits for a turn to ask, if it comes soon enough.
+    pub async fn turn_within(
+        self,
+        clients: &AwsClients,
+        patience: Duration,
+    ) -> Result<Turn<'_>, RegistrationError> {
+        let turn = self.rate(clients).acquire_within(patience).await;
+        turn.ok_or(RegistrationError::Busy)
+    }
+}
+
+/// Asks AWS who the buyer is, by a turn that was waited for, and once or twice more if AWS fails.
+pub async fn resolve_customer(
     clients: &AwsClients,
     asking: Asking,
+    mut turn: Turn<'_>,
     token: &SecretString,
-    patience: Duration,
 ) -> Result<Registration, RegistrationError> {
-    if !is_possible(token.expose_secret()) {
-        return Err(RegistrationError::Unknown);
-    }
-    let rate = match asking {
-        Asking::Door => &clients.rates.door,
-        Asking::Api => &clients.rates.registrations,
-    };
-    let mut tries = 0;
+    let mut tries = 1;
     loop {
-        let Some(turn) = rate.acquire_within(patience).await else {
-            return Err(RegistrationError::Busy);
-        };
-        tries += 1;
-        match resolve_customer(clients, turn, token).await {
+        match ask(clients, turn, token).await {
             // A browser waits: once more, and not for long. The token resolves to the same again.
             Err(RegistrationError::Aws(error)) if error.is_retryable() && tries < TRIES => {
                 tokio::time::sleep(PAUSE * tries).await;
             }
             outcome => return outcome,
         }
+        turn = asking.turn_within(clients, ANSWERED_WITHIN).await?;
+        tries += 1;
     }
 }
 
-/// AWS's tokens are letters, digits and signs, without a blank.
-fn is_possible(token: &str) -> bool {
+/// Whether AWS need be asked about a token. Its own are letters, digits and signs, without a blank.
+pub fn is_possible_token(token: &SecretString) -> bool {
+    let token = token.expose_secret();
     !token.is_empty() && token.len() <= LONGEST && token.bytes().all(|it| it.is_ascii_graphic())
 }
 
 /// Asks AWS who the buyer is. The token is a credential: it goes into this call and nowhere else.
-async fn resolve_customer(
+async fn ask(
     clients: &AwsClients,
     turn: Turn<'_>,
     token: &SecretString,
@@ -159,10 +170,10 @@ mod tests {
     fn what_cannot_be_a_token_is_told_apart() {
         let long = "a".repeat(LONGEST);
         for token in ["a", "YWJj+/==", "a%2Bb", &long] {
-            assert!(is_possible(token), "{token}");
+            assert!(is_possible_token(&token.to_owned().into()), "{token}");
         }
         for token in ["", " ", "a b", "a\nb", "\u{e9}", &format!("{long}a")] {
-            assert!(!is_possible(token), "{token}");
+            assert!(!is_possible_token(&token.to_owned().into()), "{token}");
         }
     }
 }

@@ -42,6 +42,18 @@ pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
+/// Stays when the terminal goes or a service manager asks for a reload, which there is none of.
+fn stay_on_hangup() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP changes nothing: settings are read at the start");
+        }
+    });
+    Ok(())
+}
+
 /// Runs the daemon: polls the queue, asks AWS what buyers hold, meters usage, serves the API.
 ///
 /// It runs in the foreground until SIGTERM or Ctrl-C, then stops taking in, finishes what is in flight and
@@ -66,6 +78,7 @@ impl Run {
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
+        stay_on_hangup()?;
         let purpose = if self.reconcile_once { Purpose::Pass } else { Purpose::Run };
         let surroundings =
             Surroundings { metrics: Some(metrics), purpose, ..Surroundings::default() };
@@ -164,6 +177,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
         queue_url: queue_url.clone(),
         reconcile_rate: settings.reconcile.rate,
         metering_rate: settings.metering.rate,
+        registration_rate: settings.seller.rate,
         clock: Clock::system(),
         sandbox_url: None,
     };

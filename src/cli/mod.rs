@@ -119,6 +119,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// How long threads are waited for once all is done.
+const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     // clap prints what is wrong with the usage and exits with 2.
@@ -127,7 +130,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime could be started: {error}"), 1),
     };
-    match runtime.block_on(execute(arguments)) {
+    let done = runtime.block_on(execute(arguments));
+    // What hangs in a thread, as a read of a disk that does not answer, holds up no end.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::from(1),
         // Whoever read the output has had enough, as `head` has.

@@ -1,5 +1,6 @@
 //! `marketd sandbox`: the local AWS Marketplace, alone or with a daemon beside it.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +65,11 @@ impl Sandbox {
         let sandbox = crate::sandbox::Sandbox::start(options)
             .await
             .with_context(|| format!("the sandbox could not listen on {}", self.listen))?;
+        if !self.listen.ip().is_loopback() {
+            let word = "the sandbox listens beyond this machine: whoever reaches it moves its clock and its money";
+            // Standard output is for the shell, and nobody is left to tell if standard error is closed.
+            writeln!(std::io::stderr(), "marketd: {word}").ok();
+        }
         let orphaned = async {
             if self.exit_with_parent {
                 until_orphaned(parent).await;

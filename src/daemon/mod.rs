@@ -17,13 +17,13 @@ use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{ApiParts, ApiState, Arrivals, Bound, Door, router};
+use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, Door, Seller};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
-use crate::settings::{Listen, Settings};
+use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
 use crate::store::{Closing, DatabaseLock, IntegrationRow, LockError, Restored, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
@@ -37,8 +37,12 @@ pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 const METERING_CONCURRENCY: usize = 8;
 /// How often a database that cannot be used is tried.
 const TRY_DATABASE_EVERY: Duration = Duration::from_secs(1);
-/// How long requests and looks under way may take before a stop leaves them behind.
-const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long requests and messages under way may take before a stop leaves them behind.
+const DOORS_GRACE: Duration = Duration::from_secs(4);
+/// How long looks, calls and posts under way may take besides.
+const WORKERS_GRACE: Duration = Duration::from_secs(3);
+/// How long what was handed to the database may take to reach the disk.
+const STORE_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the daemon could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +138,7 @@ impl Daemon {
             queue_url: settings.queue.as_ref().map(|queue| queue.url.to_string()),
             reconcile_rate: settings.reconcile.rate,
             metering_rate: settings.metering.rate,
+            registration_rate: settings.seller.rate,
             clock: clock.clone(),
             sandbox_url: surroundings.sandbox_url,
         };
@@ -152,8 +157,8 @@ impl Daemon {
 
     /// Binds the API's address.
     pub async fn bind(&self) -> Result<Bound, DaemonError> {
-        let listen = &self.settings.http.listen;
-        Bound::to(listen)
+        let HttpSettings { listen, socket_mode, .. } = &self.settings.http;
+        Bound::to(listen, *socket_mode)
             .await
             .map_err(|source| DaemonError::Listen { listen: listen.clone(), source })
     }
@@ -168,8 +173,9 @@ impl Daemon {
         let sns = self.sns_door()?;
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
-        let state = self.api_state(access, sns);
-        doors.start("http", bound.serve(router(state), doors.token()));
+        let api = Api::new(self.api_state(access, sns, doors.token()));
+        let connections = self.settings.http.connections;
+        doors.start("http", bound.serve(api, connections, doors.token()));
         if let Some(intake) = intake {
             let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
@@ -203,16 +209,13 @@ impl Daemon {
         };
         notify(&[NotifyState::Stopping]);
         tracing::info!("stopping");
-        let stopped = tokio::time::timeout(STOP_GRACE, async {
-            doors.stop().await.and(workers.stop().await)
-        });
-        let stopped = stopped.await.unwrap_or_else(|_elapsed| {
-            tracing::warn!(
-                "some parts took longer than {STOP_GRACE:?} to stop and were left behind"
-            );
-            Ok(())
-        });
-        self.store.close();
+        let stopped = in_time(DOORS_GRACE, "taking in", doors.stop()).await;
+        let stopped = stopped.and(in_time(WORKERS_GRACE, "working", workers.stop()).await);
+        let store = self.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        if tokio::time::timeout(STORE_GRACE, closed).await.is_err() {
+            tracing::error!("the database took longer than {STORE_GRACE:?} to close and was left");
+        }
         watched?;
         stopped?;
         Ok(())
@@ -262,7 +265,15 @@ impl Daemon {
         Ok(SnsDoor::new(self.store.clone(), self.clock.clone(), Arc::new(fetch), topics))
     }
 
-    fn api_state(&self, access: AccessChecks, sns: SnsDoor) -> ApiState {
+    fn api_state(
+        &self,
+        access: AccessChecks,
+        sns: SnsDoor,
+        stopping: CancellationToken,
+    ) -> ApiState {
+        let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
+        let sign_up = self.settings.registration.as_ref().map(|it| it.redirect_url.clone());
+        let HttpSettings { trusted_proxies, connections, token, .. } = self.settings.http.clone();
         ApiState::new(ApiParts {
             store: self.store.clone(),
             aws: self.aws.clone(),
@@ -274,11 +285,13 @@ impl Daemon {
                 redirect_url: settings.redirect_url,
                 lifetime: signed(settings.reference_lifetime),
             }),
-            arrivals: Arrivals::new(self.settings.http.trusted_proxies.clone()),
-            token: self.settings.http.token.clone(),
+            arrivals: Arrivals::new(trusted_proxies, connections),
+            token,
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_window: signed(self.settings.metering.window),
             metrics: self.metrics.clone(),
+            seller: Seller { name, support_url, sign_up },
+            stopping,
         })
     }
 
@@ -368,6 +381,18 @@ async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
         );
     }
     Ok(())
+}
+
+/// Waits for parts to stop, but not for ever: what they leave is taken up at the next start.
+async fn in_time(
+    grace: Duration,
+    what: &str,
+    stopped: impl Future<Output = Result<(), PartEnded>>,
+) -> Result<(), PartEnded> {
+    tokio::time::timeout(grace, stopped).await.unwrap_or_else(|_elapsed| {
+        tracing::warn!("what was {what} took longer than {grace:?} to stop and was left");
+        Ok(())
+    })
 }
 
 /// The identity that was set, or was connected before.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, FeatureKind, PlanStatus, WhenStale};
+use super::text::{line, optional_line};
 use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
 /// The file. What it does not name stays as it is; what it names becomes what it says. That holds inside of things
@@ -42,12 +43,13 @@ pub struct ProductEntry {
 #[serde(deny_unknown_fields)]
 pub struct FeatureEntry {
     /// Its name.
+    #[serde(deserialize_with = "line")]
     pub name: String,
     /// What kind it is.
     #[serde(rename = "type")]
     pub kind: FeatureKind,
     /// What one of it is; as it is if left out, nothing if empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_line")]
     pub unit: Option<String>,
     /// What is answered on old knowledge; as it is if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +65,7 @@ pub struct FeatureEntry {
 #[serde(deny_unknown_fields)]
 pub struct PlanEntry {
     /// Its name.
+    #[serde(deserialize_with = "line")]
     pub name: String,
     /// The product that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

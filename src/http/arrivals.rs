@@ -11,10 +11,14 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::ApiState;
-use super::source::Turns;
-use crate::aws::{Asking, AwsError, Registration, RegistrationError, resolve_customer_within};
+use super::places;
+use super::refused_tokens::{RefusedTokens, Verdict};
+use crate::aws::{
+    Asking, AwsError, Registration, RegistrationError, is_possible_token, resolve_customer,
+};
 use crate::domain::ProductCode;
 use crate::store::StoreError;
+use crate::turns::{Line, Source};
 
 /// How often one reason is logged, or told as an event.
 const AGAIN: SignedDuration = SignedDuration::from_mins(1);
@@ -25,7 +29,7 @@ const SHOWN: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
     /// At the door, from this source.
-    Door(Option<IpAddr>),
+    Door(Source),
     /// By the API.
     Api,
 }
@@ -77,6 +81,15 @@ impl Refused {
     }
 }
 
+impl From<Verdict> for Refused {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Unknown => Self::Unknown,
+            Verdict::Expired => Self::Expired,
+        }
+    }
+}
+
 impl From<RegistrationError> for Refused {
     fn from(error: RegistrationError) -> Self {
         match error {
@@ -95,12 +108,13 @@ impl From<StoreError> for Refused {
 }
 
 /// What is kept of buyers who arrive, for as long as the program runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Arrivals {
     /// Proxies whose word on whom they speak for counts.
     pub(super) trusted_proxies: Vec<IpAddr>,
-    /// Who waits at the door.
-    turns: Turns,
+    /// Who waits at the door to have AWS asked about them: one at a time has the next turn.
+    line: Line,
+    refused_tokens: RefusedTokens,
     refusals: Mutex<BTreeMap<&'static str, Refusals>>,
 }
 
@@ -112,9 +126,12 @@ struct Refusals {
 }
 
 impl Arrivals {
-    /// Nobody has arrived yet.
-    pub fn new(trusted_proxies: Vec<IpAddr>) -> Self {
-        Self { trusted_proxies, ..Self::default() }
+    /// Nobody has arrived yet, on so many connections.
+    pub fn new(trusted_proxies: Vec<IpAddr>, connections: usize) -> Self {
+        // Those who wait leave room at the doors for those whose turn it is.
+        let line = Line::new(1, places::doors(connections) / 2);
+        let (refused_tokens, refusals) = <(RefusedTokens, Mutex<_>)>::default();
+        Self { trusted_proxies, line, refused_tokens, refusals }
     }
 
     /// Counts a refusal; whether it is time to speak of it again.
@@ -159,6 +176,7 @@ fn advice(reason: &str) -> &'static str {
         "busy" => {
             "more came than AWS may be asked about; behind a proxy, http.trusted_proxies tells them apart"
         }
+        "not_set_up" => "set registration.redirect_url to your sign-up page",
         "no_token" => "what came was no sign-up from AWS Marketplace",
         _ => "the log says why",
     }
@@ -187,15 +205,50 @@ pub(super) fn came_without_token(state: &ApiState) {
     }
 }
 
+/// Notes that somebody came, and that there is no page to send them to.
+pub(super) fn came_to_nowhere(state: &ApiState) {
+    if let Some(count) = state.arrivals.refuse("not_set_up", "door", state.clock.now()) {
+        tracing::warn!(
+            count,
+            "a buyer came to /aws/register, and registration.redirect_url is not set"
+        );
+    }
+}
+
 async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registration, Refused> {
-    let (asking, _turn) = match via {
-        Via::Api => (Asking::Api, None),
+    if !is_possible_token(token) {
+        return Err(Refused::Unknown);
+    }
+    let clients = state.aws.clients();
+    let told = match via {
+        Via::Api => {
+            let turn = Asking::Api.turn_within(&clients, via.patience()).await?;
+            resolve_customer(&clients, Asking::Api, turn, token).await?
+        }
         Via::Door(source) => {
-            (Asking::Door, Some(state.arrivals.turns.take(source).ok_or(Refused::Busy)?))
+            let Arrivals { line, refused_tokens, .. } = &state.arrivals;
+            if let Some(verdict) = refused_tokens.verdict(token) {
+                return Err(verdict.into());
+            }
+            let turn = tokio::select! {
+                () = state.stopping.cancelled() => None,
+                turn = tokio::time::timeout(via.patience(), line.turn(source)) => turn.ok().flatten(),
+            };
+            let next = turn.ok_or(Refused::Busy)?;
+            let turn = Asking::Door.turn_within(&clients, via.patience()).await?;
+            drop(next);
+            let told = resolve_customer(&clients, Asking::Door, turn, token).await;
+            match &told {
+                Err(RegistrationError::Unknown) => {
+                    line.wasted(source);
+                    refused_tokens.remember(token, Verdict::Unknown);
+                }
+                Err(RegistrationError::Expired) => refused_tokens.remember(token, Verdict::Expired),
+                _ => {}
+            }
+            told?
         }
     };
-    let clients = state.aws.clients();
-    let told = resolve_customer_within(&clients, asking, token, via.patience()).await?;
     if state.store.product_of_code(told.product_code.clone()).await?.is_none() {
         return Err(Refused::NotImported(told.product_code));
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem, Problems};
-use crate::domain::{AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn};
+use crate::domain::{
+    AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
+};
 use crate::store::{AwsIds, CustomerFilter, ProvisionCustomer};
 
 /// How often a waiting request looks whether what it waits for has come.
@@ -87,11 +88,12 @@ pub(super) struct Aws {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provision {
-    name: Option<String>,
-    email: Option<String>,
+    name: Option<Line>,
+    email: Option<Line>,
     #[serde(default)]
     aws: Aws,
-    metadata: Option<Map<String, Value>>,
+    /// At most 16 KiB; numbers beyond 2^53 are written as strings.
+    metadata: Option<Metadata>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -121,14 +123,14 @@ pub(super) async fn provision(
     }
     let request = ProvisionCustomer {
         id,
-        name: body.name,
-        email: body.email,
+        name: body.name.map(Line::into_string),
+        email: body.email.map(Line::into_string),
         aws: AwsIds {
             account_id: account_id.map(AccountId::new),
             customer_identifier: text(body.aws.customer_identifier).map(CustomerIdentifier::new),
             license_arn: text(body.aws.license_arn).map(LicenseArn::new),
         },
-        metadata: body.metadata,
+        metadata: body.metadata.map(Metadata::into_members),
     };
     let customer = state.store.provision_customer(request, state.clock.now()).await?;
     settle(&state, &customer.id, wait).await?;
@@ -158,7 +160,7 @@ pub(super) async fn unlink(
     Ok(Json(UnlinkedCustomer { customer: unlinked.customer, buyer: unlinked.buyer }))
 }
 
-/// Waits until no look at AWS is outstanding for a customer, but not longer than asked to.
+/// Waits until no look at AWS is outstanding for a customer, but not longer than asked to, nor when the daemon stops.
 pub(super) async fn settle(
     state: &ApiState,
     id: &CustomerId,
@@ -169,7 +171,10 @@ pub(super) async fn settle(
         if state.store.customer_is_settled(id.clone(), state.clock.now()).await? {
             return Ok(());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = state.stopping.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
     }
     Ok(())
 }

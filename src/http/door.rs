@@ -1,31 +1,32 @@
 //! Where AWS sends a new buyer's browser. The buyer is looked up at once, since tokens expire, and goes on to the
 //! seller's page with a reference that the seller's back end exchanges for a customer.
 //!
-//! The token is a credential: it goes into one call to AWS, and into no URL, log line or row.
+//! The token is a credential: it goes into one call to AWS, and into no URL, log line or row. Whoever comes without one,
+//! as AWS's own form for listings and whoever reloads the page do, is a person in front of a browser too.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
-use axum::extract::rejection::FormRejection;
-use axum::extract::{ConnectInfo, Extension, Form, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::body::Body;
+use axum::extract::{Form, FromRequest as _, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::arrivals::{Refused, Via, came_without_token, resolve};
+use super::arrivals::{Refused, Via, came_to_nowhere, came_without_token, resolve};
+use super::door_page::{Page, page};
 use super::problem::RETRY_AFTER;
 use super::source::source_of;
+use super::visit::Visit;
 use super::{ApiState, Problems};
 use crate::aws::Registration;
-use crate::domain::reference;
+use crate::domain::{BrowserClaims, reference};
 use crate::store::{RegistrationRow, StoreError};
 
 /// AWS's name of the token.
 const TOKEN: &str = "x-amzn-marketplace-token";
-/// What is kept of each field that AWS posts, and of how many.
-const LONGEST: usize = 1_024;
-const FIELDS: usize = 20;
+/// The most that AWS's form may come to: some ten times what it does.
+const BODY_LIMIT: usize = 16 * 1_024;
+/// The most fields that it may have.
+const FIELDS_MOST: usize = 50;
 
 /// What AWS posts: the token, apart from everything else, which is kept.
 #[derive(Debug, Default)]
@@ -33,30 +34,38 @@ pub struct Posted {
     /// The credential.
     pub token: Option<SecretString>,
     /// The other fields, as many and as long as are kept.
-    pub others: BTreeMap<String, String>,
+    pub claims: BrowserClaims,
+}
+
+/// Why a form is not AWS's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPosted {
+    /// It has more fields than AWS ever posts.
+    #[error("more than {FIELDS_MOST} fields")]
+    ManyFields,
+    /// It has several tokens, of which nobody could say whose they are.
+    #[error("several tokens")]
+    SeveralTokens,
 }
 
 impl Posted {
     /// Tells a form's fields apart.
-    pub fn read(fields: Vec<(String, String)>) -> Self {
-        let (tokens, others): (Vec<_>, Vec<_>) =
+    pub fn read(fields: Vec<(String, String)>) -> Result<Self, NotPosted> {
+        if fields.len() > FIELDS_MOST {
+            return Err(NotPosted::ManyFields);
+        }
+        let (mut tokens, others): (Vec<_>, Vec<_>) =
             fields.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        if tokens.len() > 1 {
+            return Err(NotPosted::SeveralTokens);
+        }
         // A token that says nothing is none: AWS need not be asked about it.
-        let tokens: Vec<String> = tokens
-            .into_iter()
-            .map(|(_, value)| value)
-            .filter(|value| !value.trim().is_empty())
-            .collect();
+        let token = tokens.pop().map(|(_, token)| token).filter(|token| !token.trim().is_empty());
         // A field that holds the token as well is not kept either.
-        let holds_one = |text: &str| tokens.iter().any(|token| text.contains(token.as_str()));
-        let others = others
-            .into_iter()
-            .filter(|(name, value)| {
-                name.len() + value.len() <= LONGEST && !holds_one(name) && !holds_one(value)
-            })
-            .take(FIELDS)
-            .collect();
-        Self { token: tokens.into_iter().next_back().map(SecretString::from), others }
+        let holds_it = |text: &str| token.as_deref().is_some_and(|token| text.contains(token));
+        let others = others.into_iter().filter(|(name, value)| !holds_it(name) && !holds_it(value));
+        let claims = others.collect();
+        Ok(Self { token: token.map(SecretString::from), claims })
     }
 }
 
@@ -70,33 +79,41 @@ impl Posted {
         (status = "5XX", body = String, content_type = "text/html"), Problems))]
 pub(super) async fn register(
     State(state): State<ApiState>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
-    headers: HeaderMap,
-    fields: Result<Form<Vec<(String, String)>>, FormRejection>,
+    visit: Visit,
+    request: Request,
 ) -> Response {
-    let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
-    let source = source_of(peer, &headers, &state.arrivals.trusted_proxies);
-    let taken_in = match fields {
-        Ok(Form(fields)) => take_in(&state, source, fields).await,
-        Err(rejection) => {
-            came_without_token(&state);
-            Err(Refusal::new(rejection.status(), "This is not what AWS Marketplace sends."))
-        }
-    };
-    match taken_in {
+    match take_in(&state, &visit, request).await {
         Ok(location) => {
             let mut response = StatusCode::SEE_OTHER.into_response();
             response.headers_mut().insert(header::LOCATION, location);
             private(response)
         }
-        Err(refusal) => {
-            let mut response = (refusal.status, Html(refusal.page())).into_response();
-            if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-            }
-            private(response)
-        }
+        Err(refusal) => answer(&state, &refusal),
     }
+}
+
+/// Says where to go, to whoever comes without having been sent by AWS: a person who reloads the page or follows a link to
+/// it, and AWS's form for listings, which tries the address.
+pub(super) async fn show(State(state): State<ApiState>) -> Response {
+    answer(
+        &state,
+        &Refusal::new(StatusCode::OK, "This is where buyers from AWS Marketplace sign up."),
+    )
+}
+
+/// The same, to whoever comes by another method than browsers do.
+pub(super) async fn no_such_method(State(state): State<ApiState>) -> Response {
+    let said = "This is not what AWS Marketplace sends.";
+    answer(&state, &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said))
+}
+
+fn answer(state: &ApiState, refusal: &Refusal) -> Response {
+    let next = if refusal.status.is_server_error() { Page::Later } else { Page::FromAws };
+    let mut response = (refusal.status, page(&state.seller, refusal.said, next)).into_response();
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    private(response)
 }
 
 /// Neither kept by a cache nor told to the next site.
@@ -113,21 +130,13 @@ struct Refusal {
     said: &'static str,
 }
 
-const AGAIN: &str =
-    "Please go back to AWS Marketplace and choose \u{201c}Set up your account\u{201d} once more.";
-
 impl Refusal {
     const fn new(status: StatusCode, said: &'static str) -> Self {
         Self { status, said }
     }
 
-    fn page(&self) -> String {
-        let again =
-            if self.status.is_client_error() { AGAIN } else { "Please try again in a minute." };
-        format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sign-up</title><p>{}</p><p>{again}</p></html>",
-            self.said
-        )
+    const fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Many people are signing up just now.")
     }
 }
 
@@ -138,21 +147,42 @@ impl From<StoreError> for Refusal {
     }
 }
 
+/// What the browser posted, read whole before anything is done for it.
+async fn read(state: &ApiState, visit: &Visit, request: Request) -> Result<Posted, Refusal> {
+    const FOREIGN: &str = "This is not what AWS Marketplace sends.";
+    let (head, body) = request.into_parts();
+    let body = visit.read(&head.headers, body, BODY_LIMIT).await.map_err(|unread| {
+        let status = unread.status();
+        if status.is_server_error() { Refusal::busy() } else { Refusal::new(status, FOREIGN) }
+    })?;
+    let request = Request::from_parts(head, Body::from(body));
+    let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
+    let posted = form
+        .map_err(|rejection| rejection.status())
+        .and_then(|Form(fields)| Posted::read(fields).map_err(|_| StatusCode::BAD_REQUEST));
+    posted.map_err(|status| {
+        came_without_token(state);
+        Refusal::new(status, FOREIGN)
+    })
+}
+
 async fn take_in(
     state: &ApiState,
-    source: Option<IpAddr>,
-    fields: Vec<(String, String)>,
+    visit: &Visit,
+    request: Request,
 ) -> Result<HeaderValue, Refusal> {
+    let source = source_of(visit.peer, request.headers(), &state.arrivals.trusted_proxies);
+    let Posted { token, claims } = read(state, visit, request).await?;
     let Some(door) = &state.door else {
-        tracing::warn!("a buyer came to /aws/register, and registration.redirect_url is not set");
+        came_to_nowhere(state);
         let said = "The seller's sign-up is not set up yet.";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
     };
-    let Posted { token, others: posted } = Posted::read(fields);
     let token = token.ok_or_else(|| {
         came_without_token(state);
         Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")
     })?;
+    let _work = visit.work().await.map_err(|_no_place| Refusal::busy())?;
     let told = resolve(state, Via::Door(source), &token).await?;
     let now = state.clock.now();
     let Registration { product_code, customer_identifier, account_id, license_arn, agreement_id } =
@@ -164,7 +194,7 @@ async fn take_in(
         customer_identifier,
         license_arn,
         agreement_id,
-        posted,
+        claimed_by_browser: claims,
         at: now,
         customer_id: None,
         exchanged_at: None,
@@ -191,9 +221,7 @@ impl From<Refused> for Refusal {
             Refused::NotImported(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "The seller does not know this product yet.")
             }
-            Refused::Busy => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Many people are signing up just now.")
-            }
+            Refused::Busy => return Self::busy(),
             Refused::Aws(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "AWS Marketplace could not be asked who you are.")
             }

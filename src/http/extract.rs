@@ -16,12 +16,16 @@ use tower_http::timeout::TimeoutError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
-use crate::store::Page;
+use crate::store::{Page, StoreError};
 
 /// The most that a body may hold, but for usage reports.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MOST: u32 = 500;
+/// The most bytes of a page's rows: what more was asked for comes with the next page.
+const PAGE_LARGEST: usize = 4 * 1_024 * 1_024;
+/// How many rows that may be large are read at once.
+const ROWS_AT_ONCE: u32 = 20;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -188,12 +192,73 @@ pub(super) fn whole<T>(items: Vec<T>) -> Json<Items<T>> {
 }
 
 /// A page as it is answered. One more row than asked for tells that there is another page.
-pub(super) fn items<T>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Json<Items<T>> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+pub(super) fn items<T: Serialize>(
+    mut rows: Vec<T>,
+    limit: u32,
+    key: impl Fn(&T) -> String,
+) -> Json<Items<T>> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(fitting(&rows));
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(key(row)));
     Json(Items { items: rows, next_cursor })
+}
+
+/// How many of these rows a page holds: as many as fit, and one at least.
+pub(super) fn fitting<T: Serialize>(rows: &[T]) -> usize {
+    let mut bytes = 0;
+    let mut fit = |row: &T| {
+        bytes += size(row);
+        bytes <= PAGE_LARGEST
+    };
+    rows.iter().take_while(|row| fit(row)).count().max(1)
+}
+
+/// What a row takes as JSON.
+fn size<T: Serialize>(row: &T) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be written fails where it is answered.
+    serde_json::to_writer(&mut count, row).ok();
+    count.0
+}
+
+/// A page of rows that may be large, and one row more if there is one: read some at a time, until the page is full.
+pub(super) async fn read_large<T, F>(
+    page: &Page,
+    key: impl Fn(&T) -> String,
+    read: impl Fn(Page) -> F,
+) -> Result<Vec<T>, StoreError>
+where
+    T: Serialize,
+    F: Future<Output = Result<Vec<T>, StoreError>>,
+{
+    let wanted = page.limit.saturating_add(1);
+    let (mut rows, mut bytes, mut after) = (Vec::new(), 0, page.after.clone());
+    loop {
+        let limit = ROWS_AT_ONCE.min(wanted - u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        let part = read(Page { after, limit }).await?;
+        let is_last = u32::try_from(part.len()).unwrap_or(u32::MAX) < limit;
+        for row in part {
+            bytes += size(&row);
+            rows.push(row);
+        }
+        let is_full = rows.len() >= usize::try_from(wanted).unwrap_or(usize::MAX);
+        if is_last || is_full || bytes > PAGE_LARGEST {
+            return Ok(rows);
+        }
+        after = rows.last().map(&key);
+    }
 }
 
 /// The page to ask the store for: one row more than asked for.
@@ -209,4 +274,51 @@ pub(super) fn wait(text: Option<&str>) -> Result<Duration, Problem> {
     crate::settings::duration(text)
         .filter(|wait| *wait <= Duration::from_secs(60))
         .ok_or_else(|| Problem::bad_request("wait is a duration such as 500ms or 5s, at most 1m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(number: usize, bytes: usize) -> (usize, String) {
+        (number, "x".repeat(bytes))
+    }
+
+    #[tokio::test]
+    async fn a_page_is_bounded_in_bytes_and_misses_nothing() {
+        let all: Vec<_> =
+            (0..97).map(|it| row(it, if it % 7 == 0 { 1 << 20 } else { 10 })).collect();
+        let read = async |part: Page| {
+            let after = part.after.map_or(0, |after| after.parse::<usize>().unwrap() + 1);
+            let rows = all.iter().skip(after).take(part.limit as usize);
+            Ok::<_, StoreError>(rows.cloned().collect::<Vec<_>>())
+        };
+        let key = |row: &(usize, String)| row.0.to_string();
+        for limit in [3, 20, 97, 500] {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = page(Some(&limit.to_string()), cursor.as_deref()).unwrap();
+                let rows = read_large(&page, key, read).await.unwrap();
+                assert!(rows.len() <= limit + 1);
+                let Json(answered) = items(rows, page.limit, key);
+                assert!(answered.items.iter().map(size).sum::<usize>() <= PAGE_LARGEST);
+                assert!(!answered.items.is_empty());
+                seen.extend(answered.items);
+                cursor = answered.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen.len(), all.len(), "{limit}");
+            assert!(seen.iter().map(|it| it.0).eq(0..97), "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_larger_than_a_page_has_one_for_itself() {
+        let large = row(1, PAGE_LARGEST + 1);
+        let Json(page) = items(vec![large, row(2, 1)], 10, |row| row.0.to_string());
+        assert_eq!(page.items.len(), 1);
+        assert!(page.next_cursor.is_some());
+    }
 }

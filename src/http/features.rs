@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
 use crate::domain::plan::{Feature, FeatureKind, WhenStale};
-use crate::domain::{DimensionKey, FeatureId, ProductId};
+use crate::domain::{DimensionKey, FeatureId, Line, ProductId};
 use crate::store::FeatureChange;
 
 /// Features.
@@ -38,12 +38,12 @@ pub(super) async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutFeature {
-    name: String,
+    name: Line,
     /// It stays what it is once the feature is there.
     #[serde(rename = "type")]
     kind: FeatureKind,
     /// What one of it is. As it is if left out; nothing if empty.
-    unit: Option<String>,
+    unit: Option<Line>,
     /// The metered dimensions that a metered feature's usage is billed to, product by product. As they are if left
     /// out; if given, they replace all that it has, and `{}` bills it nowhere.
     dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
@@ -60,6 +60,7 @@ pub(super) async fn put(
     Body(body): Body<PutFeature>,
 ) -> Result<Json<Feature>, Problem> {
     let PutFeature { name, kind, unit, dimensions, when_stale } = body;
+    let (name, unit) = (name.into_string(), unit.map(Line::into_string));
     let change = FeatureChange { id, name, kind, unit, dimensions, when_stale };
     Ok(Json(state.store.put_feature(change, state.clock.now()).await?))
 }

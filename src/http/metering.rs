@@ -28,6 +28,9 @@ pub(super) struct List {
     customer_id: Option<String>,
 }
 
+/// The most bytes of a note.
+const NOTE_LONGEST: usize = 4 * 1_024;
+
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
 /// The state that a query asks for.
@@ -97,6 +100,9 @@ pub(super) async fn resolve(
     Path(id): Path<String>,
     Body(body): Body<Resolve>,
 ) -> Result<Json<RecordRow>, Problem> {
+    if body.note.len() > NOTE_LONGEST {
+        return Err(Problem::bad_request(format!("note is at most {NOTE_LONGEST} bytes")));
+    }
     if body.note.trim().is_empty() {
         return Err(Problem::bad_request("note says why, for whoever reads the books later"));
     }

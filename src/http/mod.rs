@@ -3,10 +3,13 @@
 mod access;
 mod arrivals;
 mod auth;
+mod bodies;
+pub mod browser;
 mod catalog;
 mod catalogue;
 mod customers;
 mod door;
+mod door_page;
 mod extract;
 mod features;
 mod integration;
@@ -16,8 +19,11 @@ mod metering;
 mod notifications;
 mod openapi;
 mod ops;
+mod patient;
+mod places;
 mod plans;
 mod problem;
+mod refused_tokens;
 mod registrations;
 mod serve;
 mod sns;
@@ -25,19 +31,21 @@ mod source;
 mod subscriptions;
 mod usage;
 mod usage_history;
+mod visit;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::Url;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -51,7 +59,8 @@ use crate::intake::sns::SnsDoor;
 use crate::store::Store;
 
 pub use arrivals::Arrivals;
-pub use door::Posted;
+use browser::Hosts;
+pub use door::{NotPosted, Posted};
 pub use extract::page as read_page;
 pub use ledger_files::{hour as read_hour, month as read_month};
 use openapi::Problems;
@@ -104,6 +113,29 @@ pub struct ApiParts {
     pub metering_window: SignedDuration,
     /// What `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
+    /// Whom the pages at the door speak of.
+    pub seller: Seller,
+    /// Told when the daemon stops: whoever waits for something is answered then.
+    pub stopping: CancellationToken,
+}
+
+/// The seller, as buyers are told of them.
+#[derive(Clone, Debug, Default)]
+pub struct Seller {
+    /// Their name.
+    pub name: Option<String>,
+    /// Where buyers find help.
+    pub support_url: Option<Url>,
+    /// Their sign-up page.
+    pub sign_up: Option<Url>,
+}
+
+impl Seller {
+    /// Where to go with a question: the page for that, or the site of the sign-up page.
+    fn link(&self) -> Option<Url> {
+        let site = || self.sign_up.as_ref()?.join("/").ok();
+        self.support_url.clone().or_else(site)
+    }
 }
 
 /// Where buyers go whom AWS's redirect brings.
@@ -114,8 +146,54 @@ pub struct Door {
     pub lifetime: SignedDuration,
 }
 
-/// Every route.
-pub fn router(state: ApiState) -> Router {
+/// Everything that is answered over HTTP, and to whom.
+pub struct Api {
+    router: Router,
+    /// Whether there is a token, so that whoever has it need not be told from a web page.
+    has_token: bool,
+}
+
+/// Somebody who may see what only the seller's own see, by the rules for an API without a token.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl Api {
+    /// The API over these.
+    pub fn new(state: ApiState) -> Self {
+        Self { has_token: state.token.is_some(), router: router(state) }
+    }
+
+    #[cfg(test)]
+    const fn of(router: Router) -> Self {
+        Self { router, has_token: false }
+    }
+
+    fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Lets a request of the API's pass, unless a web page may have sent it.
+    fn admit<B>(&self, hosts: Hosts, request: &Request<B>) -> Result<(), Problem> {
+        if self.has_token || request.uri().path() == DESCRIPTION {
+            return Ok(());
+        }
+        browser::check(hosts, request.method(), request.uri(), request.headers())
+            .map_err(|foreign| Problem::new(foreign.status(), foreign.kind(), foreign.to_string()))
+    }
+
+    /// Notes of a probe whether it is sent by the seller's own.
+    fn introduce<B>(&self, hosts: Hosts, request: &mut Request<B>) {
+        let is_local = !self.has_token && self.admit(hosts, request).is_ok();
+        if request.uri().path() == "/readyz" && is_local {
+            request.extensions_mut().insert(Local);
+        }
+    }
+}
+
+/// Where the API describes itself.
+const DESCRIPTION: &str = "/openapi.json";
+
+fn router(state: ApiState) -> Router {
     let (guarded, mut description) = guarded().split_for_parts();
     let guarded = match &state.token {
         Some(_) => {
@@ -131,7 +209,13 @@ pub fn router(state: ApiState) -> Router {
         async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
     guarded
         .merge(open)
-        .route("/openapi.json", get(describe))
+        .route(DESCRIPTION, get(describe))
+        // A seller may have written the address with a slash at its end.
+        .route("/aws/register", get(door::show).fallback(door::no_such_method))
+        .route(
+            "/aws/register/",
+            post(door::register).get(door::show).fallback(door::no_such_method),
+        )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         // One layer: each would have every request allocate a future more.

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Items, Params, Path, foreign_cursor, items, one_more, page, wait};
+use super::extract::{Items, Params, Path, fitting, foreign_cursor, items, page, read_large, wait};
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 use crate::store::{Event, NotificationRow};
@@ -41,8 +41,9 @@ pub(super) async fn list(
     if page.after.as_deref().is_some_and(|key| key.parse::<i64>().is_err()) {
         return Err(foreign_cursor());
     }
-    let rows = state.store.notifications(query.state, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |row| row.seq.to_string()))
+    let key = |row: &NotificationRow| row.seq.to_string();
+    let read = |part| state.store.notifications(query.state.clone(), part);
+    Ok(items(read_large(&page, key, read).await?, page.limit, key))
 }
 
 /// One notification.
@@ -115,17 +116,21 @@ pub(super) async fn events(
         })?,
     };
     let wait = wait(query.wait.as_deref())?;
-    let deadline = tokio::time::Instant::now() + wait;
+    let mut deadline = tokio::time::Instant::now() + wait;
     // Subscribed before the query, so that an event between the two is not missed.
     let mut changes = state.store.nudges().events.subscribe();
     loop {
-        let events = state.store.events_after(after, page.limit).await?;
+        let mut events = state.store.events_after(after, page.limit).await?;
+        events.truncate(fitting(&events));
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if !events.is_empty() || left == Duration::ZERO {
             let cursor = events.last().map_or(after, |event| event.seq);
             return Ok(Json(Events { items: events, next_cursor: cursor.to_string() }));
         }
-        // An end of the wait and an event both lead to one more look.
-        tokio::time::timeout(left, changes.changed()).await.ok();
+        // The end of the wait, an event and a stop all lead to one more look.
+        tokio::select! {
+            () = state.stopping.cancelled() => deadline = tokio::time::Instant::now(),
+            _ = tokio::time::timeout(left, changes.changed()) => {}
+        }
     }
 }

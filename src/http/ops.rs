@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiState, Problem, Problems};
+use super::{ApiState, Local, Problem, Problems, auth};
 use crate::health::PartHealth;
+use crate::telemetry::Masked;
 
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz", responses((status = 200, body = String, content_type = "text/plain"), Problems))]
@@ -27,11 +28,26 @@ pub(super) struct Ready {
 }
 
 /// The database is open and the API serves. Trouble with AWS shows in the body, not in the status: starting
-/// anew would not mend it.
+/// anew would not mend it. What AWS says is told only to those who send the token, where one is set.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz", responses((status = 200, body = Ready), Problems))]
-pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Ready>, Problem> {
+pub(super) async fn readyz(
+    State(state): State<ApiState>,
+    local: Option<Extension<Local>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     state.store.integration().await?;
-    Ok(Json(Ready { ready: true, parts: state.health.parts() }))
+    let is_own = match &state.token {
+        Some(token) => auth::carries(&headers, token),
+        None => local.is_some(),
+    };
+    let mut parts = state.health.parts();
+    for part in parts.values_mut() {
+        let detail = part.detail.take().filter(|_| is_own);
+        part.detail = detail.map(|detail| Masked(&detail).to_string());
+    }
+    let ready = !state.stopping.is_cancelled();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(Ready { ready, parts })).into_response())
 }
 
 /// The metrics in Prometheus' text format.

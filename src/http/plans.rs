@@ -9,7 +9,7 @@ use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
 use super::{ApiState, Problem, Problems};
 use crate::domain::plan::{Audience, EntitlementTerms, Plan, PlanStatus, SoldAs};
 use crate::domain::rollout::Preview;
-use crate::domain::{FeatureId, PlanId, ProductId};
+use crate::domain::{FeatureId, Line, PlanId, ProductId};
 use crate::store::{IfArchived, PlanFilter, PlanVersionRow, Publishing};
 
 #[derive(Deserialize, IntoParams)]
@@ -63,7 +63,7 @@ pub(super) async fn versions(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutPlan {
-    name: String,
+    name: Line,
     product_id: Option<ProductId>,
 }
 
@@ -74,7 +74,12 @@ pub(super) async fn put(
     Path(id): Path<PlanId>,
     Body(body): Body<PutPlan>,
 ) -> Result<Json<Plan>, Problem> {
-    Ok(Json(state.store.put_plan(id, body.name, body.product_id, state.clock.now()).await?))
+    Ok(Json(
+        state
+            .store
+            .put_plan(id, body.name.into_string(), body.product_id, state.clock.now())
+            .await?,
+    ))
 }
 
 /// Removes a plan that was never published, that no dimension means and nobody was subscribed to; as it was.

@@ -1,6 +1,5 @@
 //! Buyers who come from AWS: their token, or the reference that they carry from `/aws/register`, becomes a customer.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -17,7 +16,8 @@ use super::{ApiState, Problem, Problems};
 use crate::aws::Registration;
 use crate::domain::reference::{self, ReferenceError};
 use crate::domain::{
-    AgreementId, Customer, CustomerId, LicenseArn, ProductCode, ProductId, Subscription,
+    AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,
+    Subscription,
 };
 use crate::store::{Page, RegistrationRow, Said, SubscriptionFilter};
 
@@ -34,13 +34,14 @@ pub(super) struct Register {
     /// What the buyer's browser carried to your page. It is exchanged once: again only for the same customer.
     reference: Option<String>,
     customer_id: Option<CustomerId>,
-    name: Option<String>,
-    email: Option<String>,
+    name: Option<Line>,
+    email: Option<Line>,
 }
 
 impl Register {
     fn said(self) -> Said {
-        Said { customer_id: self.customer_id, name: self.name, email: self.email }
+        let [name, email] = [self.name, self.email].map(|line| line.map(Line::into_string));
+        Said { customer_id: self.customer_id, name, email }
     }
 }
 
@@ -53,9 +54,10 @@ pub(super) struct Registered {
     license_arn: Option<LicenseArn>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agreement_id: Option<AgreementId>,
-    /// What AWS posted beside the token.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    posted: BTreeMap<String, String>,
+    /// What the buyer's browser posted beside the token, as AWS has it do. A buyer can have it post anything: whether
+    /// this is a trial, say, the subscriptions tell.
+    #[serde(skip_serializing_if = "BrowserClaims::is_empty")]
+    claimed_by_browser: BrowserClaims,
     subscriptions: Vec<Subscription>,
 }
 
@@ -71,7 +73,7 @@ pub(super) async fn register(
             let told = resolve(&state, Via::Api, &token).await.map_err(problem)?;
             let customer =
                 state.store.register_buyer(told.clone(), body.said(), state.clock.now()).await?;
-            Ok(Json(registered(&state, customer, &told, BTreeMap::new()).await?))
+            Ok(Json(registered(&state, customer, &told, BrowserClaims::default()).await?))
         }
         (None, Some(reference)) => Ok(Json(exchange(&state, &reference, body.said()).await?)),
         _ => Err(Problem::bad_request(
@@ -88,7 +90,7 @@ async fn exchange(state: &ApiState, reference: &str, said: Said) -> Result<Regis
     let forged = || reference_problem(ReferenceError::Forged);
     let row = state.store.registration(id.clone()).await?.ok_or_else(forged)?;
     let customer = state.store.exchange_registration(id, said, now).await?;
-    registered(state, customer, &row.told(), row.posted).await
+    registered(state, customer, &row.told(), row.claimed_by_browser).await
 }
 
 /// Who registered and what they bought, once it has been looked up.
@@ -96,7 +98,7 @@ async fn registered(
     state: &ApiState,
     customer: Customer,
     told: &Registration,
-    posted: BTreeMap<String, String>,
+    claimed_by_browser: BrowserClaims,
 ) -> Result<Registered, Problem> {
     let product = state.store.product_of_code(told.product_code.clone()).await?;
     // It was imported when the buyer was taken in, and an import is not taken back.
@@ -114,7 +116,7 @@ async fn registered(
         product_id: product.id,
         license_arn: told.license_arn.clone(),
         agreement_id: told.agreement_id.clone(),
-        posted,
+        claimed_by_browser,
         subscriptions,
     })
 }

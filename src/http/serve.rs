@@ -1,35 +1,48 @@
 //! Listening, on an address or on a socket in the file system. What a peer leaves half said is let go after a while, and
-//! how many may be connected at once is bounded: whoever reaches the address could otherwise hold every descriptor.
+//! how many may be connected at once is bounded (`places.rs`): whoever reaches the address could otherwise hold every
+//! descriptor.
+//!
+//! HTTP/1 alone is spoken: a connection has one request at a time, so that a bound on connections bounds everything.
 
 use std::convert::Infallible;
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
-use axum::serve::Listener;
-use hyper::body::Incoming;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tower_http::timeout::RequestBodyTimeout;
 
+use super::browser::Hosts;
+use super::patient::Patient;
+use super::places::{Place, Places, UnderWay, Whom, Word, Work};
+use super::visit::Visit;
+use super::{Api, Problem};
 use crate::settings::Listen;
 
-/// Where AWS and its buyers come in.
-const DOORS: &str = "/aws/";
+/// How many may wait to be connected.
+const BACKLOG: u32 = 1_024;
+/// How much of a connection is read before somebody wants it, head included.
+const BUFFER: usize = 64 * 1_024;
+/// How soon a listener that failed is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How patient the listener is.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +50,15 @@ struct Limits {
     /// How long a request's head may take, from when one could begin; so an idle connection lives as long. Longer than
     /// the minute for which proxies keep theirs, so that it is not closed as the next request is on its way.
     head: Duration,
-    /// How long the next part of a body may take.
-    body: Duration,
-    /// How many connections there may be; others wait until one is closed.
+    /// How long the next part of a body may take, and how long nothing of an answer may be taken.
+    part: Duration,
+    /// How many connections there may be.
     connections: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        // Half of the descriptors that a process usually has.
-        let connections = 512;
-        Self { head: Duration::from_secs(75), body: Duration::from_secs(30), connections }
+impl Limits {
+    const fn of(connections: usize) -> Self {
+        Self { head: Duration::from_secs(75), part: Duration::from_secs(30), connections }
     }
 }
 
@@ -61,16 +72,20 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Binds.
-    pub async fn to(listen: &Listen) -> io::Result<Self> {
+    /// Binds. A socket is for those whom `socket_mode` lets in, from its first moment.
+    pub async fn to(listen: &Listen, socket_mode: u32) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             Listen::Unix(path) => {
                 // A socket left behind by a process that was killed would refuse us for ever.
-                if is_socket(path) && tokio::net::UnixStream::connect(path).await.is_err() {
+                if is_socket(path) && UnixStream::connect(path).await.is_err() {
                     tokio::fs::remove_file(path).await?;
                 }
-                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+                let socket = UnixSocket::new_stream()?;
+                socket.bind(path)?;
+                // Nobody can connect before it listens, whatever the umask has made of its mode.
+                tokio::fs::set_permissions(path, Permissions::from_mode(socket_mode)).await?;
+                Ok(Self::Unix(socket.listen(BACKLOG)?, path.clone()))
             }
         }
     }
@@ -94,21 +109,27 @@ impl Bound {
         })
     }
 
-    /// Serves until told to stop; requests under way are answered.
-    pub async fn serve(self, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-        self.serve_within(Limits::default(), router, shutdown).await
+    /// Serves so many connections until told to stop. Requests under way are answered first; new ones are told that the
+    /// daemon stops for as long as that takes.
+    pub async fn serve(
+        self,
+        api: Api,
+        connections: usize,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        self.serve_within(Limits::of(connections), api, shutdown).await
     }
 
     async fn serve_within(
         self,
         limits: Limits,
-        router: Router,
+        api: Api,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => accept(listener, Some, limits, router, shutdown).await,
+            Self::Tcp(listener) => accept(listener, limits, api, shutdown).await,
             Self::Unix(listener, path) => {
-                accept(listener, |_| None, limits, router, shutdown).await;
+                accept(listener, limits, api, shutdown).await;
                 tokio::fs::remove_file(path).await.ok();
             }
         }
@@ -116,89 +137,186 @@ impl Bound {
     }
 }
 
-/// Accepts until told to stop, and waits for those who are connected then.
-async fn accept<L: Listener>(
-    mut listener: L,
-    peer: fn(L::Addr) -> Option<SocketAddr>,
-    limits: Limits,
-    router: Router,
-    shutdown: CancellationToken,
-) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+/// Where connections come from.
+trait Listening {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// By which names it may be addressed where there is no token.
+    const HOSTS: Hosts;
+
+    async fn next(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
+}
+
+impl Listening for TcpListener {
+    type Stream = TcpStream;
+    const HOSTS: Hosts = Hosts::Loopback;
+
+    async fn next(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        self.accept().await.map(|(stream, peer)| (stream, Some(peer)))
+    }
+}
+
+impl Listening for UnixListener {
+    type Stream = UnixStream;
+    const HOSTS: Hosts = Hosts::Any;
+
+    async fn next(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
+        self.accept().await.map(|(stream, _)| (stream, None))
+    }
+}
+
+/// Accepts until told to stop and nothing is under way any more.
+async fn accept<L: Listening>(listener: L, limits: Limits, api: Api, shutdown: CancellationToken) {
+    let places = Places::new(limits.connections, shutdown.clone());
+    let api = Arc::new(api);
     let connections = TaskTracker::new();
+    let finished = async {
+        shutdown.cancelled().await;
+        places.are_quiet().await;
+    };
+    tokio::pin!(finished);
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&room).acquire_owned().await.ok();
-            let (stream, address) = listener.accept().await;
-            (place, stream, address)
+        let next = async {
+            let (stream, peer) = next(&listener, &places).await;
+            (stream, peer, places.take().await)
         };
-        let (place, stream, address) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = accepted => accepted,
+        let (stream, peer, place) = tokio::select! {
+            biased;
+            () = &mut finished => break,
+            next = next => next,
         };
-        // A token of its own: all connections looking at one would wait for each other.
-        let stop = shutdown.child_token();
-        let served = connection(stream, peer(address), limits, router.clone(), stop);
-        connections.spawn(async move {
-            served.await;
-            drop(place);
-        });
+        let asked =
+            Asked { api: Arc::clone(&api), place, peer, hosts: L::HOSTS, part: limits.part };
+        connections.spawn(connection(Patient::new(stream, limits.part), limits.head, asked));
     }
     drop(listener);
+    places.close();
     connections.close();
     connections.wait().await;
 }
 
+/// The next connection. Where the system has none left to give, an idle one is closed for it.
+async fn next<L: Listening>(listener: &L, places: &Places) -> (L::Stream, Option<SocketAddr>) {
+    loop {
+        match listener.next().await {
+            Ok(next) => return next,
+            // Whoever went away while they waited is nobody's concern.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                places.close_idle();
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// What is to be known of a connection to answer its requests.
+struct Asked {
+    api: Arc<Api>,
+    place: Place,
+    peer: Option<SocketAddr>,
+    hosts: Hosts,
+    part: Duration,
+}
+
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Option<SocketAddr>,
-    limits: Limits,
-    router: Router,
-    shutdown: CancellationToken,
+    head: Duration,
+    asked: Asked,
 ) {
-    let heard = Arc::new(AtomicBool::new(false));
-    let hear = Arc::clone(&heard);
-    // Around the router, not a layer of it: there it would cost each request another future.
-    let router = RequestBodyTimeout::new(router, limits.body);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        hear.store(true, Ordering::Relaxed);
-        // Who knocks is asked for at the doors, where everybody may.
-        if let Some(peer) = peer.filter(|_| request.uri().path().starts_with(DOORS)) {
-            request.extensions_mut().insert(ConnectInfo(peer));
-        }
-        let answer = router.clone().oneshot(request);
-        async move {
-            let answer: Result<Response, Infallible> = answer.await;
-            answer
-        }
+    let place = asked.place.clone();
+    let asked = Arc::new(asked);
+    let service = service_fn(move |request| {
+        let asked = Arc::clone(&asked);
+        async move { Ok::<_, Infallible>(answer(&asked, request).await) }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
-    // A peer that is gone without a word does not answer a ping.
-    let http2 = &mut builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(limits.head).keep_alive_timeout(limits.head);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(BUFFER);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    // Until the first bytes say which protocol it is, no protocol's time limit counts.
-    let silence = tokio::time::sleep(limits.head);
-    tokio::pin!(silence);
-    let (mut begun, mut stopping) = (false, false);
+    let mut finishing = false;
     loop {
-        tokio::select! {
-            // A peer that goes away is nobody's concern.
-            _ = &mut served => return,
-            () = &mut silence, if !begun => {
-                begun = heard.load(Ordering::Relaxed);
-                if !begun {
-                    return;
-                }
-            }
-            () = shutdown.cancelled(), if !stopping => {
-                stopping = true;
+        match place.word() {
+            Word::Leave => return,
+            Word::Finish if !finishing => {
+                finishing = true;
                 served.as_mut().graceful_shutdown();
             }
+            Word::Finish | Word::GoOn => {}
         }
+        tokio::select! {
+            biased;
+            // A peer that goes away is nobody's concern.
+            _ = &mut served => return,
+            () = place.is_told() => {}
+        }
+    }
+}
+
+async fn answer(asked: &Asked, mut request: hyper::Request<Incoming>) -> Response<Answer> {
+    let whom = Whom::of(request.uri().path());
+    let under_way = asked.place.begin(whom);
+    let mut work = None;
+    let admitted = match whom {
+        Whom::Api => match asked.api.admit(asked.hosts, &request) {
+            Ok(()) => {
+                asked.place.work(whom).await.map(|begun| work = Some(begun)).map_err(Problem::from)
+            }
+            Err(foreign) => Err(foreign),
+        },
+        Whom::Door => {
+            request.extensions_mut().insert(Visit::new(asked.place.clone(), asked.peer));
+            Ok(())
+        }
+        Whom::Probe => {
+            asked.api.introduce(asked.hosts, &mut request);
+            Ok(())
+        }
+    };
+    let mut response = match admitted {
+        Ok(()) => {
+            // Around the router, not a layer of it: there it would cost each request another future.
+            let router = RequestBodyTimeout::new(asked.api.router(), asked.part);
+            let answered: Result<Response, Infallible> = router.oneshot(request).await;
+            answered.unwrap_or_else(|never| match never {})
+        }
+        Err(problem) => problem.into_response(),
+    };
+    // What is there whole needs only to be sent; a file that is written meanwhile is work.
+    if response.body().size_hint().exact().is_some() {
+        work = None;
+    }
+    if asked.place.places().stopping.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response.map(|body| Answer { body, _work: work, _under_way: under_way })
+}
+
+/// An answer, and the place that it takes until it is sent.
+struct Answer {
+    body: Body,
+    _work: Option<Work>,
+    _under_way: UnderWay,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -208,136 +326,4 @@ fn is_socket(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::extract::Request;
-    use axum::routing::{get, post};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpStream, UnixStream};
-    use tokio::task::JoinHandle;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::http::extract::read_body;
-
-    const SOON: Duration = Duration::from_millis(200);
-    const PATIENCE: Duration = Duration::from_secs(60);
-    const IMPATIENT: Limits = Limits { head: SOON, body: SOON, connections: 100 };
-    const LATE: &str = "GET /late HTTP/1.1\r\nHost: a\r\n\r\n";
-
-    type Serving = (JoinHandle<io::Result<()>>, CancellationToken);
-
-    fn serve(bound: Bound, limits: Limits) -> Serving {
-        let late = async || {
-            tokio::time::sleep(SOON * 3).await;
-            "at last"
-        };
-        let read = async |request: Request| read_body(request, &(), 1024).await.map(|_| "read");
-        let router = Router::new().route("/late", get(late)).route("/read", post(read));
-        let stop = CancellationToken::new();
-        (tokio::spawn(bound.serve_within(limits, router, stop.clone())), stop)
-    }
-
-    async fn tcp(limits: Limits) -> (std::net::SocketAddr, Serving) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        (listener.local_addr().unwrap(), serve(Bound::Tcp(listener), limits))
-    }
-
-    /// Says something and reads until the connection is closed.
-    async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> String {
-        stream.write_all(words.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        // A connection that is reset is closed too.
-        timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is closed").ok();
-        String::from_utf8_lossy(&heard).into_owned()
-    }
-
-    #[tokio::test]
-    async fn what_is_left_half_said_is_let_go_and_a_late_answer_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("marketd.sock");
-        let unix = Bound::to(&Listen::Unix(path.clone())).await.unwrap();
-        let ((on_unix, stop_unix), (address, (on_tcp, stop_tcp))) =
-            (serve(unix, IMPATIENT), tcp(IMPATIENT).await);
-        for (words, answer) in [
-            ("", ""),
-            ("P", ""),
-            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
-            ("GET / HTTP/1.1\r\nHost: a\r\n", ""),
-            ("POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", "408 Request"),
-            // Who waits for an answer may be silent, and the next request is still heard.
-            (LATE, "at last"),
-        ] {
-            let heard = [
-                say(TcpStream::connect(address).await.unwrap(), words).await,
-                say(UnixStream::connect(&path).await.unwrap(), words).await,
-            ];
-            for heard in heard {
-                assert!(heard.contains(answer), "{words:?}: {heard:?}");
-                assert!(heard.contains("200 OK") == words.contains("late"), "{words:?}: {heard:?}");
-            }
-        }
-        let twice = say(TcpStream::connect(address).await.unwrap(), &LATE.repeat(2)).await;
-        assert_eq!(twice.matches("at last").count(), 2);
-        stop_unix.cancel();
-        stop_tcp.cancel();
-        on_unix.await.unwrap().unwrap();
-        on_tcp.await.unwrap().unwrap();
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn there_is_room_for_so_many_and_the_next_waits() {
-        let limits = Limits { head: PATIENCE, body: PATIENCE, connections: 2 };
-        let (address, _serving) = tcp(limits).await;
-        let mut inside = Vec::new();
-        for _ in 0..2 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(LATE.as_bytes()).await.unwrap();
-            assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
-            inside.push(stream);
-        }
-        let next = tokio::spawn(say(
-            TcpStream::connect(address).await.unwrap(),
-            "GET /late HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-        ));
-        tokio::time::sleep(SOON * 6).await;
-        assert!(!next.is_finished(), "it has no place");
-        inside.pop();
-        assert!(next.await.unwrap().contains("at last"));
-    }
-
-    #[tokio::test]
-    async fn a_stop_answers_what_is_under_way_and_waits_for_nobody_else() {
-        let limits = Limits { head: PATIENCE * 10, ..IMPATIENT };
-        let (address, (serving, stop)) = tcp(limits).await;
-        let mut idle = TcpStream::connect(address).await.unwrap();
-        idle.write_all(LATE.as_bytes()).await.unwrap();
-        assert!(idle.read(&mut [0; 512]).await.unwrap() > 0);
-        let silent = TcpStream::connect(address).await.unwrap();
-        let mut asking = TcpStream::connect(address).await.unwrap();
-        asking.write_all(LATE.as_bytes()).await.unwrap();
-        tokio::time::sleep(SOON).await;
-        stop.cancel();
-        let mut heard = String::new();
-        asking.read_to_string(&mut heard).await.unwrap();
-        assert!(heard.contains("at last"), "{heard}");
-        timeout(PATIENCE, serving).await.expect("it ends").unwrap().unwrap();
-        drop((idle, silent));
-    }
-
-    #[tokio::test]
-    async fn a_dead_socket_is_replaced_and_nothing_else_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("marketd.sock");
-        let listen = Listen::Unix(path.clone());
-        drop(UnixListener::bind(&path).unwrap());
-        let bound = Bound::to(&listen).await.unwrap();
-        assert!(Bound::to(&listen).await.is_err(), "a socket that answers is somebody's");
-        drop(bound);
-
-        tokio::fs::remove_file(&path).await.unwrap();
-        tokio::fs::write(&path, "books").await.unwrap();
-        assert!(Bound::to(&listen).await.is_err());
-        assert_eq!(tokio::fs::read_to_string(&path).await.unwrap(), "books");
-    }
-}
+mod tests;

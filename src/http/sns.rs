@@ -3,9 +3,13 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 
-use super::extract::{BODY_LIMIT, read_body};
+use super::source::source_of;
+use super::visit::Visit;
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
+
+/// SNS's own limit.
+const BODY_LIMIT: usize = 256 * 1_024;
 
 /// Takes in a message of SNS's: a notification, or the confirmation of a subscription.
 ///
@@ -16,12 +20,16 @@ use crate::intake::sns::{Refusal, SnsError};
     responses((status = 200, description = "It is on disk"), Problems))]
 pub(super) async fn receive(
     State(state): State<ApiState>,
+    visit: Visit,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let body = read_body(request, &state, BODY_LIMIT).await?;
+    let source = source_of(visit.peer, request.headers(), &state.arrivals.trusted_proxies);
+    let (head, body) = request.into_parts();
+    let body = visit.read(&head.headers, body, BODY_LIMIT).await?;
+    let _work = visit.work().await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Problem::bad_request("an SNS message is JSON in UTF-8"))?;
-    match state.sns.take_in(text).await {
+    match state.sns.take_in_from(source, text).await {
         Ok(_) => Ok(StatusCode::OK),
         Err(SnsError::Store(error)) => Err(error.into()),
         Err(SnsError::Refused(refusal)) => Err(refused(&refusal)),

@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -24,6 +24,7 @@ use super::faults::{Fault, FaultKind};
 use super::market::{ApiError, CallContext, Service};
 use super::wire::{self, Call, Signer, Target};
 use super::{Parts, harness};
+use crate::http::browser::{self, Hosts};
 
 /// Marks a response whose connection is cut instead of answered.
 #[derive(Clone, Copy)]
@@ -36,6 +37,9 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
     tasks: TaskTracker,
 ) {
+    // Those who let others reach it know by which names it is addressed.
+    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let hosts = if loopback { Hosts::Loopback } else { Hosts::Any };
     let router =
         Router::new().fallback(call).with_state(parts.clone()).merge(harness::router(parts));
     loop {
@@ -46,15 +50,18 @@ pub(super) async fn serve(
         if let Ok((stream, _)) = accepted {
             // Small answers go out at once; without this they wait for the peer's acknowledgement.
             stream.set_nodelay(true).ok();
-            tasks.spawn(connection(stream, router.clone(), shutdown.clone()));
+            tasks.spawn(connection(stream, router.clone(), hosts, shutdown.clone()));
         }
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, hosts: Hosts, shutdown: CancellationToken) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let router = router.clone();
         async move {
+            if let Some(refused) = refusal_of_page(hosts, &request) {
+                return Ok(refused);
+            }
             let answer: Result<Response, Infallible> = router.oneshot(request.map(Body::new)).await;
             match answer {
                 Ok(response) if response.extensions().get::<Cut>().is_none() => Ok(response),
@@ -70,6 +77,16 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
         // A peer that goes away, or a connection that was cut on purpose, is nobody's concern.
         _ = served => {}
     }
+}
+
+/// What is answered to a request that a web page may have sent to the control API, which moves the clock and money.
+fn refusal_of_page<B>(hosts: Hosts, request: &hyper::Request<B>) -> Option<Response> {
+    if !request.uri().path().starts_with("/_sandbox") {
+        return None;
+    }
+    let checked = browser::check(hosts, request.method(), request.uri(), request.headers());
+    let foreign = checked.err()?;
+    Some((foreign.status(), Json(json!({"error": foreign.to_string()}))).into_response())
 }
 
 async fn call(

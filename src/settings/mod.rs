@@ -18,7 +18,7 @@ use checked::Topics;
 pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
 pub use layers::Origin;
-use value::{Addresses, Count};
+use value::{Addresses, Connections, Count, SocketMode};
 pub use value::{Listen, LogFormat};
 
 /// Where the file is looked for when none is named.
@@ -41,6 +41,8 @@ pub struct Settings {
     pub metering: MeteringSettings,
     /// `[registration]`; none without a page to send buyers to.
     pub registration: Option<RegistrationSettings>,
+    /// The rest of `[registration]`.
+    pub seller: SellerSettings,
     /// `[sns]`
     pub sns: SnsSettings,
     /// `[catalog]`
@@ -69,6 +71,10 @@ pub struct HttpSettings {
     pub token: Option<SecretString>,
     /// Proxies whose `X-Forwarded-For` says whom they speak for.
     pub trusted_proxies: Vec<IpAddr>,
+    /// How many connections there may be.
+    pub connections: usize,
+    /// Whom a socket lets in.
+    pub socket_mode: u32,
 }
 
 /// The queue of notifications.
@@ -143,6 +149,17 @@ pub struct RegistrationSettings {
     pub redirect_url: Url,
     /// For how long the reference that they carry there is good.
     pub reference_lifetime: Duration,
+}
+
+/// What buyers at the door are told, and how often AWS is asked about them.
+#[derive(Clone, Debug)]
+pub struct SellerSettings {
+    /// The seller's name.
+    pub name: Option<String>,
+    /// Where buyers find help.
+    pub support_url: Option<Url>,
+    /// Calls to AWS a second.
+    pub rate: u32,
 }
 
 /// Keeping products in step with their listings.
@@ -287,6 +304,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     let topics: Option<Topics> = layers.optional("sns.topics");
     let sns = SnsSettings { topics: topics.map(|Topics(topics)| topics).unwrap_or_default() };
     let registration = registration(layers);
+    let seller = seller(layers);
     let catalog = layers
         .required("catalog.sync_interval")
         .map(|sync_interval| CatalogSettings { sync_interval });
@@ -304,6 +322,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         metering: metering?,
         sns,
         registration: registration?,
+        seller: seller?,
         catalog: catalog?,
         access: access?,
         webhook,
@@ -324,7 +343,15 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
     }
     let proxies: Option<Addresses> = layers.optional("http.trusted_proxies");
     let trusted_proxies = proxies.map(|Addresses(proxies)| proxies).unwrap_or_default();
-    Some(HttpSettings { listen: listen?, token, trusted_proxies })
+    let connections = layers.required("http.connections").map(|Connections(count)| count);
+    let socket_mode = layers.required("http.socket_mode").map(|SocketMode(mode)| mode);
+    Some(HttpSettings {
+        listen: listen?,
+        token,
+        trusted_proxies,
+        connections: connections?,
+        socket_mode: socket_mode?,
+    })
 }
 
 #[expect(
@@ -400,6 +427,13 @@ fn registration(layers: &mut Layers) -> Option<Option<RegistrationSettings>> {
     let redirect_url: Option<Url> = layers.optional("registration.redirect_url");
     let reference_lifetime: Duration = layers.required("registration.reference_lifetime")?;
     Some(redirect_url.map(|redirect_url| RegistrationSettings { redirect_url, reference_lifetime }))
+}
+
+fn seller(layers: &mut Layers) -> Option<SellerSettings> {
+    let name = layers.optional("registration.seller_name");
+    let support_url = layers.optional("registration.support_url");
+    let rate = layers.required("registration.rate").map(|Count(count)| count);
+    Some(SellerSettings { name, support_url, rate: rate? })
 }
 
 fn log(layers: &mut Layers) -> Option<LogSettings> {

@@ -89,6 +89,29 @@ impl SettingValue for Count {
     }
 }
 
+/// How many connections there may be: enough that each kind has its share.
+pub(super) struct Connections(pub(super) usize);
+
+impl SettingValue for Connections {
+    const ALLOWED: &'static str = "a whole number from 128 to 100000";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|count| (128..=100_000).contains(count)).map(Self)
+    }
+}
+
+/// Whom a socket lets in: its owner, or its group too.
+pub(super) struct SocketMode(pub(super) u32);
+
+impl SettingValue for SocketMode {
+    const ALLOWED: &'static str = "0600, or 0660 for the group too";
+
+    fn parse(text: &str) -> Option<Self> {
+        let modes = [("0600", 0o600), ("0660", 0o660)];
+        modes.into_iter().find(|(word, _)| *word == text).map(|(_, mode)| Self(mode))
+    }
+}
+
 impl SettingValue for Duration {
     const ALLOWED: &'static str = "a duration such as 250ms, 30s, 5m, 6h or 1d, of 3650d at most";
 

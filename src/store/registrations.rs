@@ -1,7 +1,5 @@
-//! Buyers whom AWS's redirect brought: who they are, what AWS posted with them, and whom the seller took them for.
+//! Buyers whom AWS's redirect brought: who they are, what their browser posted, and whom the seller took them for.
 //! The token that proved it is not kept.
-
-use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -17,7 +15,7 @@ use super::secrets::{Secret, secret_in};
 use super::{During, Store, StoreError};
 use crate::aws::Registration;
 use crate::domain::{
-    AccountId, AgreementId, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
+    AccountId, AgreementId, BrowserClaims, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
 };
 
 /// A buyer who came to the door.
@@ -39,8 +37,9 @@ pub struct RegistrationRow {
     /// The agreement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement_id: Option<AgreementId>,
-    /// What else AWS posted, as `x-amzn-marketplace-offer-type`: `free-trial`.
-    pub posted: BTreeMap<String, String>,
+    /// What else the browser posted, as `x-amzn-marketplace-offer-type`: `free-trial`. AWS has it post that, but a buyer
+    /// can have it post anything.
+    pub claimed_by_browser: BrowserClaims,
     /// When they came.
     pub at: Timestamp,
     /// Whom the seller took them for; none until the reference is exchanged.
@@ -125,30 +124,8 @@ fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, Sto
         .prepare_cached("DELETE FROM registrations WHERE at_ms < ?1")
         .and_then(|mut delete| delete.execute([millis(kept_since)]))
         .during("let go of old registrations")?;
-    let open: Option<String> = connection
-        .prepare_cached(
-            // What an earlier visit posted and this one does not is kept: that it was a trial is said once.
-            "UPDATE registrations SET at_ms = :at, agreement_id = ifnull(:agreement, agreement_id),
-                 posted = json_patch(posted, :posted)
-             WHERE id = (SELECT id FROM registrations
-                 WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS :account
-                   AND customer_identifier IS :identifier AND license_arn IS :license
-                 ORDER BY id DESC LIMIT 1)
-             RETURNING id",
-        )
-        .and_then(|mut update| {
-            let values = named_params! {
-                ":code": it.product_code.as_str(),
-                ":account": it.account_id.as_ref().map(AccountId::as_str),
-                ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
-                ":license": it.license_arn.as_ref().map(LicenseArn::as_str),
-                ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
-                ":posted": json!(it.posted).to_string(), ":at": millis(it.at),
-            };
-            update.query_row(values, |row| row.get(0)).optional()
-        })
-        .during("look for a buyer's registration")?;
-    if let Some(open) = open {
+    if let Some((open, claims)) = open_in(connection, &it)? {
+        renew_in(connection, &open, claims, &it)?;
         return Ok(open);
     }
     insert_in(connection, &it)?;
@@ -156,12 +133,66 @@ fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, Sto
     Ok(it.id)
 }
 
+/// The buyer's registration that was not exchanged yet, and what their browser claimed then.
+fn open_in(
+    connection: &Connection,
+    it: &RegistrationRow,
+) -> Result<Option<(String, BrowserClaims)>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT id, claimed_by_browser FROM registrations
+             WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS :account
+               AND customer_identifier IS :identifier AND license_arn IS :license
+             ORDER BY id DESC LIMIT 1",
+        )
+        .and_then(|mut select| {
+            let values = named_params! {
+                ":code": it.product_code.as_str(),
+                ":account": it.account_id.as_ref().map(AccountId::as_str),
+                ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+                ":license": it.license_arn.as_ref().map(LicenseArn::as_str),
+            };
+            let found = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?));
+            select.query_row(values, found).optional()
+        })
+        .during("look for a buyer's registration")
+        .map(|found| {
+            found.map(|(id, claims)| (id, serde_json::from_str(&claims).unwrap_or_default()))
+        })
+}
+
+/// Notes that the buyer came again. What an earlier visit claimed and this one does not is kept: that it was a trial is
+/// said once.
+fn renew_in(
+    connection: &Connection,
+    open: &str,
+    claims: BrowserClaims,
+    it: &RegistrationRow,
+) -> Result<(), StoreError> {
+    let claims = claims.and_later(it.claimed_by_browser.clone());
+    connection
+        .prepare_cached(
+            "UPDATE registrations SET at_ms = :at, agreement_id = ifnull(:agreement, agreement_id),
+                 claimed_by_browser = :claims
+             WHERE id = :id",
+        )
+        .and_then(|mut update| {
+            update.execute(named_params! {
+                ":id": open, ":at": millis(it.at),
+                ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
+                ":claims": json!(claims).to_string(),
+            })
+        })
+        .during("note that a buyer came again")?;
+    Ok(())
+}
+
 fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO registrations (id, product_code, account_id, customer_identifier, license_arn,
-                 agreement_id, posted, at_ms)
-             VALUES (:id, :code, :account, :identifier, :license, :agreement, :posted, :at)",
+                 agreement_id, claimed_by_browser, at_ms)
+             VALUES (:id, :code, :account, :identifier, :license, :agreement, :claims, :at)",
         )
         .and_then(|mut insert| {
             insert.execute(named_params! {
@@ -170,7 +201,7 @@ fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreE
                 ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
                 ":license": it.license_arn.as_ref().map(LicenseArn::as_str),
                 ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
-                ":posted": json!(it.posted).to_string(), ":at": millis(it.at),
+                ":claims": json!(it.claimed_by_browser).to_string(), ":at": millis(it.at),
             })
         })
         .during("note a registration")?;
@@ -179,7 +210,7 @@ fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreE
 
 fn registration_row(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
-    let posted: String = row.get("posted")?;
+    let claims: String = row.get("claimed_by_browser")?;
     Ok(RegistrationRow {
         id: row.get("id")?,
         product_code: ProductCode::new(row.get::<_, String>("product_code")?),
@@ -187,7 +218,7 @@ fn registration_row(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
         customer_identifier: text("customer_identifier")?.map(CustomerIdentifier::new),
         license_arn: text("license_arn")?.map(LicenseArn::new),
         agreement_id: text("agreement_id")?.map(AgreementId::new),
-        posted: serde_json::from_str(&posted).unwrap_or_default(),
+        claimed_by_browser: serde_json::from_str(&claims).unwrap_or_default(),
         at: timestamp(row.get("at_ms")?),
         customer_id: text("customer_id")?.map(CustomerId::new),
         exchanged_at: optional_timestamp(row.get("exchanged_at_ms")?),

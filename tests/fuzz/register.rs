@@ -8,8 +8,8 @@ use axum::http::{Method, header};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use marketd::domain::reference::{ReferenceError, open, seal};
-use marketd::http::Posted;
-use secrecy::ExposeSecret as _;
+use marketd::http::{NotPosted, Posted};
+use secrecy::ExposeSecret;
 
 const TOKEN: &str = "x-amzn-marketplace-token";
 const KEY: &[u8] = b"a key of thirty-two bytes or more";
@@ -36,22 +36,24 @@ fn form(data: &[u8]) {
         .expect("a request");
     let read = Form::<Vec<(String, String)>>::from_request(request, &()).now_or_never();
     let Ok(Form(fields)) = read.expect("nothing to wait for") else { return };
-    let posted = Posted::read(fields.clone());
     let is_token = |name: &str| name.eq_ignore_ascii_case(TOKEN);
-    let tokens: Vec<&str> = fields
-        .iter()
-        .filter(|(name, value)| is_token(name) && !value.trim().is_empty())
-        .map(|(_, value)| value.as_str())
-        .collect();
-    assert_eq!(posted.token.is_some(), !tokens.is_empty());
-    if let Some(token) = &posted.token {
-        assert!(tokens.contains(&token.expose_secret()));
-    }
-    assert!(posted.others.len() <= 20);
-    for (name, value) in &posted.others {
+    let tokens: Vec<&str> =
+        fields.iter().filter(|(name, _)| is_token(name)).map(|(_, value)| value.as_str()).collect();
+    let posted = match Posted::read(fields.clone()) {
+        Ok(posted) => posted,
+        Err(NotPosted::ManyFields) => return assert!(fields.len() > 50),
+        Err(NotPosted::SeveralTokens) => return assert!(tokens.len() > 1),
+    };
+    assert!(fields.len() <= 50 && tokens.len() <= 1);
+    let token = posted.token.as_ref().map(ExposeSecret::expose_secret);
+    assert_eq!(token, tokens.first().copied().filter(|token| !token.trim().is_empty()));
+    assert!(posted.claims.iter().count() <= 20);
+    for (name, value) in posted.claims.iter() {
         assert!(!is_token(name), "the token is kept");
+        assert!(token.is_none_or(|token| !name.contains(token) && !value.contains(token)));
         assert!(name.len() + value.len() <= 1_024);
-        assert!(fields.iter().any(|(held, said)| (held, said) == (name, value)));
+        assert!(name.to_ascii_lowercase().starts_with("x-amzn-marketplace-"), "{name:?}");
+        assert!(fields.iter().any(|(held, said)| (held.as_str(), said.as_str()) == (name, value)));
     }
 }
 

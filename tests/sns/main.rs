@@ -7,8 +7,13 @@ mod scene;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use marketd::intake::sns::{Arrived, Refusal, SnsError};
+use marketd::turns::Source;
 use reqwest::Client;
 use scene::{
     CERTIFICATE, EXTRA, HOST, NOW, TOPIC, confirmation, fixture, notification, parsed, scene, sign,
@@ -358,6 +363,56 @@ async fn a_key_in_use_outlives_made_up_addresses_and_the_oldest_other_keys() {
     assert!(scene.hosts.asked().is_empty());
     assert!(signed_at(1).await);
     assert_eq!(scene.hosts.asked(), [CERTIFICATE]);
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_what_carries_no_signature() {
+    let scene = scene().await;
+    let signed = sign(notification(TOPIC, NOW));
+    let short = STANDARD.encode([7; 255]);
+    for (field, value) in [
+        ("Signature", json!(null)),
+        ("Signature", json!("")),
+        ("Signature", json!("not base64")),
+        ("Signature", json!(short)),
+        ("SignatureVersion", json!(null)),
+        ("SignatureVersion", json!("3")),
+        ("SignatureVersion", json!(2)),
+    ] {
+        let mut message = signed.clone();
+        message[field] = value;
+        let refusal = scene.refusal(&message).await;
+        assert!(matches!(refusal, Refusal::Forged(_)), "{message}: {refusal:?}");
+    }
+    assert!(scene.hosts.asked().is_empty());
+}
+
+#[tokio::test]
+async fn aws_s_own_message_does_not_wait_behind_made_up_addresses() {
+    let scene = scene().await;
+    let stranger = Source::of("203.0.113.1".parse().unwrap());
+    let made_up = |number: usize| {
+        let mut message = notification(TOPIC, NOW);
+        message["SigningCertURL"] = json!(format!("{HOST}/SimpleNotificationService-{number}.pem"));
+        sign(message).to_string()
+    };
+    // One is known to waste turns already.
+    scene.door.take_in_from(stranger, &made_up(99)).await.unwrap_err();
+    scene.hosts.asked();
+    scene.hosts.are_slow(Duration::from_secs(1));
+    let flood: Vec<String> = (100..160).map(made_up).collect();
+    let flood = flood.iter().map(|message| scene.door.take_in_from(stranger, message));
+    let genuine = sign(notification(TOPIC, NOW)).to_string();
+    let genuine = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        scene.door.take_in_from(Source::of("198.51.100.1".parse().unwrap()), &genuine).await
+    };
+    let (flood, genuine) = tokio::join!(futures::future::join_all(flood), genuine);
+    assert_eq!(genuine.unwrap().new, 1);
+    assert!(flood.iter().all(Result::is_err));
+    let asked = scene.hosts.asked();
+    let place = asked.iter().position(|url| url == CERTIFICATE).unwrap();
+    assert!(place <= 5, "four were being asked for, and it was next: {asked:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ async fn intake(scene: &Scene) -> (Intake, Sandbox) {
         queue_url: Some(sandbox.queue_url()),
         reconcile_rate: 100,
         metering_rate: 100,
+        registration_rate: 100,
         clock: scene.clock.clone(),
         sandbox_url: Some(sandbox.url()),
     };

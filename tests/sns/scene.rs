@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
@@ -38,6 +39,8 @@ pub(crate) struct Hosts {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     asked: Mutex<Vec<String>>,
     down: Mutex<bool>,
+    /// How long they take to answer.
+    slow: Mutex<Duration>,
 }
 
 impl Hosts {
@@ -48,6 +51,10 @@ impl Hosts {
     /// Whether no host answers.
     pub(crate) fn are_down(&self, down: bool) {
         *self.down.lock().unwrap() = down;
+    }
+
+    pub(crate) fn are_slow(&self, by: Duration) {
+        *self.slow.lock().unwrap() = by;
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -64,7 +71,11 @@ impl Fetch for Hosts {
             Some(file) => Ok(file),
             None => Err(FetchError::NotThere("nothing lies there".into())),
         };
+        let slow = *self.slow.lock().unwrap();
         Box::pin(async move {
+            if !slow.is_zero() {
+                tokio::time::sleep(slow).await;
+            }
             // Others have their turn before the answer is here.
             tokio::task::yield_now().await;
             outcome

@@ -1,20 +1,24 @@
-//! The keys that messages are verified with: fetched once each, a few at a time, whoever asks.
+//! The keys that messages are verified with: fetched once each, a few at a time. Anybody may name addresses that have none;
+//! a message of AWS's does not wait behind those.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::Mutex as Turn;
 
 use super::Refusal;
 use super::certificate::{Host, SigningKey, signing_key};
 use super::fetch::Fetch;
+use crate::turns::{Line, Source};
 
 /// Keys that are kept; AWS changes its own once in years.
 const KEYS: usize = 16;
-/// Fetches under way at once: anybody may name addresses.
+/// Fetches under way at once.
 const FETCHES: usize = 4;
+/// How many may wait for one.
+const WAITING: usize = 16;
 /// For how long an address that gave no key is not asked again.
 const BAD_FOR: SignedDuration = SignedDuration::from_secs(10);
 
@@ -35,14 +39,14 @@ impl Slot {
 
 pub(super) struct Keys {
     fetch: Arc<dyn Fetch>,
-    fetches: Semaphore,
+    fetches: Line,
     /// The oldest first.
     slots: Mutex<VecDeque<Arc<Slot>>>,
 }
 
 impl Keys {
     pub(super) fn new(fetch: Arc<dyn Fetch>) -> Self {
-        Self { fetch, fetches: Semaphore::new(FETCHES), slots: Mutex::default() }
+        Self { fetch, fetches: Line::new(FETCHES, WAITING), slots: Mutex::default() }
     }
 
     /// The key that lies at an address.
@@ -50,6 +54,7 @@ impl Keys {
         &self,
         url: &Url,
         host: &Host<'_>,
+        source: Source,
         now: Timestamp,
     ) -> Result<SigningKey, Refusal> {
         let slot = self.slot(url);
@@ -59,7 +64,15 @@ impl Keys {
             Some(Err((refusal, until))) if now < *until => return Err(refusal.clone()),
             _ => {}
         }
+        let Some(turn) = self.fetches.turn(source).await else {
+            let said = "too many certificates are asked for at once".into();
+            return Err(Refusal::Unreachable(said));
+        };
         let key = self.fetched(url, host, now).await;
+        drop(turn);
+        if matches!(key, Err(Refusal::Forged(_))) {
+            self.fetches.wasted(source);
+        }
         *held = Some(key.clone().map_err(|refusal| (refusal, now + BAD_FOR)));
         key
     }
@@ -70,8 +83,6 @@ impl Keys {
         host: &Host<'_>,
         now: Timestamp,
     ) -> Result<SigningKey, Refusal> {
-        // The semaphore is never closed.
-        let _turn = self.fetches.acquire().await;
         signing_key(&self.fetch.fetch(url).await?, host, now)
     }
 

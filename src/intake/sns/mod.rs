@@ -19,6 +19,7 @@ use super::wire::Delivery;
 use crate::aws::Topics;
 use crate::clock::Clock;
 use crate::store::{NotificationRow, Recorded, Store, StoreError};
+use crate::turns::Source;
 use certificate::Host;
 pub use certificate::is_topic;
 pub use fetch::{Fetch, FetchError, Fetched, HttpsFetch};
@@ -121,13 +122,18 @@ impl SnsDoor {
 
     /// Takes a message in. `Ok` means that it is on disk, or was before.
     pub async fn take_in(&self, body: &str) -> Result<Recorded, SnsError> {
-        let taken = self.believe(body).await;
+        self.take_in_from(Source::UNKNOWN, body).await
+    }
+
+    /// Takes in a message that somebody brings.
+    pub async fn take_in_from(&self, source: Source, body: &str) -> Result<Recorded, SnsError> {
+        let taken = self.believe(source, body).await;
         self.noted(taken)
     }
 
     /// Whether a message is AWS's.
     pub async fn verify(&self, body: &str, arrived: Arrived) -> Result<(), SnsError> {
-        let checked = self.check(body, arrived).await;
+        let checked = self.check(body, arrived, Source::UNKNOWN).await;
         self.noted(checked).map(drop)
     }
 
@@ -136,7 +142,7 @@ impl SnsDoor {
     pub async fn replay(&self, id: &str) -> Result<Option<NotificationRow>, SnsError> {
         let Some(row) = self.store.notification(id.to_owned()).await? else { return Ok(None) };
         if row.is_untrusted() {
-            self.check(&row.text(), Arrived::ThroughQueue).await?;
+            self.check(&row.text(), Arrived::ThroughQueue, Source::UNKNOWN).await?;
         }
         Ok(self.store.replay_notification(id.to_owned(), self.clock.now()).await?)
     }
@@ -146,8 +152,8 @@ impl SnsDoor {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn believe(&self, body: &str) -> Result<Recorded, SnsError> {
-        let message = self.check(body, Arrived::OverHttps).await?;
+    async fn believe(&self, source: Source, body: &str) -> Result<Recorded, SnsError> {
+        let message = self.check(body, Arrived::OverHttps, source).await?;
         if field(&message, "Type") == "SubscriptionConfirmation" {
             let topic = field(&message, "TopicArn");
             let url = Host::of_topic(topic)?.address(field(&message, "SubscribeURL"))?;
@@ -161,7 +167,12 @@ impl SnsDoor {
     }
 
     /// Checks a message from the cheap to the dear; nothing is fetched for one that is foreign.
-    async fn check(&self, body: &str, arrived: Arrived) -> Result<Map<String, Value>, SnsError> {
+    async fn check(
+        &self,
+        body: &str,
+        arrived: Arrived,
+        source: Source,
+    ) -> Result<Map<String, Value>, SnsError> {
         let message = read(body)?;
         let topic = field(&message, "TopicArn");
         let now = self.clock.now();
@@ -173,7 +184,9 @@ impl SnsDoor {
         // Newer topics call it SigningCertURL; the other spelling is in older documents.
         let address = [field(&message, "SigningCertURL"), field(&message, "SigningCertUrl")];
         let address = address.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-        let key = self.keys.key(&host.certificate(address)?, &host, now).await?;
+        // Whether what it carries could be a signature at all costs nothing to see.
+        signature::claim(&message)?;
+        let key = self.keys.key(&host.certificate(address)?, &host, source, now).await?;
         signature::verify(&message, &key.public_key)?;
         Ok(message)
     }

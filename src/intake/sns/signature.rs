@@ -1,5 +1,7 @@
 //! What an SNS message's signature covers, and whether it holds.
 
+use std::ops::RangeInclusive;
+
 use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters,
     UnparsedPublicKey,
@@ -50,8 +52,17 @@ pub fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// Whether the message is signed by the key.
-pub fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
+/// How long an RSA signature is, of keys of 2,048 to 8,192 bits.
+const LENGTHS: RangeInclusive<usize> = 256..=1_024;
+
+/// What a message claims to be its signature.
+pub struct Claim {
+    parameters: &'static RsaParameters,
+    signature: Vec<u8>,
+}
+
+/// The signature that a message carries, if it could be one.
+pub fn claim(message: &Map<String, Value>) -> Result<Claim, Refusal> {
     let field = |name: &str| message.get(name).and_then(Value::as_str);
     let parameters: &'static RsaParameters = match field("SignatureVersion") {
         Some("1") => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
@@ -62,8 +73,15 @@ pub fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Ref
         }
     };
     let signature = field("Signature").and_then(|text| STANDARD.decode(text).ok());
+    let signature = signature.filter(|it| LENGTHS.contains(&it.len()));
     let signature =
         signature.ok_or_else(|| Refusal::Forged("it carries no readable signature".into()))?;
+    Ok(Claim { parameters, signature })
+}
+
+/// Whether the message is signed by the key.
+pub fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
+    let Claim { parameters, signature } = claim(message)?;
     let text = signed_text(message)?;
     UnparsedPublicKey::new(parameters, public_key)
         .verify(text.as_bytes(), &signature)

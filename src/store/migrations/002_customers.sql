@@ -77,7 +77,7 @@ CREATE TABLE registrations (
     customer_identifier TEXT,
     license_arn TEXT,
     agreement_id TEXT,
-    posted TEXT NOT NULL,               -- JSON object: what AWS posted beside the token, which is not kept
+    claimed_by_browser TEXT NOT NULL,   -- JSON object: what was posted beside the token, which is not kept
     at_ms INTEGER NOT NULL,
     customer_id TEXT,                   -- whom the seller took them for
     exchanged_at_ms INTEGER

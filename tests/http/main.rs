@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod browser;
+mod connections;
+mod stopping;
+mod strangers;
+#[path = "../support/mod.rs"]
 mod support;
 
 use jiff::SignedDuration;
@@ -88,12 +93,29 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
     let billed = json!({"name": "A", "type": "metered", "dimensions": {"none": "x"}});
     let elsewhere = json!({"name": "B", "product_id": "none"});
     let unmapped = json!({"plans": {"gold": "gold"}});
+    let (long, large) = ("x".repeat(321), "x".repeat(16 * 1_024));
+    let inexact = json!({"metadata": {"a": [9_007_199_254_740_993_u64]}});
+    let file = json!({"features": {"a": {"name": long, "type": "boolean"}}});
     let rows: Vec<Refusal<'_>> = vec![
         put("/v1/customers/a", json!({"nam": "A"}), 400, "bad-request", "nam"),
         put("/v1/customers/a", json!([]), 400, "bad-request", "body"),
         put("/v1/customers/a", json!(["Ann"]), 400, "bad-request", "not a list"),
         put("/v1/customers/a", typed, 400, "bad-request", "aws.account_id"),
         put("/v1/customers/a", short, 400, "bad-request", "12 digits"),
+        put("/v1/customers/a", json!({"name": long}), 400, "bad-request", "name: it is a line"),
+        put("/v1/customers/a", json!({"email": "x\r\nBcc: y"}), 400, "bad-request", "email"),
+        put("/v1/customers/a", json!({"metadata": {"a": large}}), 400, "bad-request", "16384"),
+        put("/v1/customers/a", inexact, 400, "bad-request", "9007199254740993"),
+        put("/v1/features/a", json!({"name": long, "type": "boolean"}), 400, "bad-request", "name"),
+        put("/v1/plans/own", json!({"name": "a\u{1b}[2J"}), 400, "bad-request", "name"),
+        post(
+            "/v1/registrations",
+            json!({"reference": "x", "email": "a\nb"}),
+            400,
+            "bad-request",
+            "email",
+        ),
+        post("/v1/catalogue", file, 400, "bad-request", "features.a.name"),
         put("/v1/features/a", json!({"name": "A"}), 400, "bad-request", "type"),
         put("/v1/features/a", billed, 422, "unknown-dimension", "x"),
         put("/v1/plans/basic/entitlements/a", json!({"limmit": 1}), 400, "bad-request", "limmit"),
@@ -128,7 +150,9 @@ async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
     for (path, text) in
         [("/v1/features/a", ""), ("/v1/features/a", " "), ("/v1/features/a", "{\"name\":")]
     {
-        let cut = http.put(format!("{}{path}", world.url())).body(text).send().await.unwrap();
+        let put = http.put(format!("{}{path}", world.url()));
+        let put = put.header(header::CONTENT_TYPE, "application/json");
+        let cut = put.body(text).send().await.unwrap();
         assert_eq!(cut.status(), 400);
         assert_eq!(cut.headers()[header::CONTENT_TYPE], "application/problem+json");
         let problem: Value = cut.json().await.unwrap();
@@ -141,7 +165,8 @@ async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
     assert!(problem["detail"].as_str().unwrap().contains("is empty"), "{problem}");
 
     let large = vec![b' '; 1024 * 1024 + 1];
-    let large = http.put(format!("{}/v1/customers/acme", world.url())).body(large);
+    let put = http.put(format!("{}/v1/customers/acme", world.url()));
+    let large = put.header(header::CONTENT_TYPE, "application/json").body(large);
     let large = large.send().await.unwrap();
     assert_eq!(large.status(), 413);
     assert_eq!(large.headers()[header::CONTENT_TYPE], "application/problem+json");

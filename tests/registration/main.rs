@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod door;
+#[path = "../support/mod.rs"]
 mod support;
 
 use jiff::SignedDuration;
@@ -88,7 +90,7 @@ async fn a_browser_goes_on_with_a_reference_that_is_exchanged_once() {
     let (status, registered) = exchange(&world, body.clone()).await;
     assert_eq!(status, 200, "{registered}");
     assert_eq!(registered["customer"]["aws"]["account_id"], BUYER);
-    assert_eq!(registered["posted"]["x-amzn-marketplace-offer-type"], "free-trial");
+    assert_eq!(registered["claimed_by_browser"]["x-amzn-marketplace-offer-type"], "free-trial");
     assert_eq!(registered["subscriptions"][0]["plan_id"], "basic");
     assert_eq!(exchange(&world, body.clone()).await.0, 200, "the answer may have been lost");
     let renaming = json!({"reference": reference, "customer_id": "acme", "name": "Evil"});
@@ -336,7 +338,7 @@ async fn the_door_takes_forms_that_are_posted() {
     let world = World::with_settings(&[PAGE]).await;
     let browser = Client::builder().redirect(Policy::none()).build().unwrap();
     let door = format!("{}/aws/register", world.url());
-    assert_eq!(browser.get(&door).send().await.unwrap().status(), 405);
+    assert_eq!(browser.put(&door).send().await.unwrap().status(), 405);
     let json = browser.post(&door).json(&json!({TOKEN: "x"})).send().await.unwrap();
     assert_eq!(json.status(), 415);
     assert!(json.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
@@ -368,7 +370,10 @@ async fn a_token_is_neither_logged_nor_kept_and_visits_do_not_pile_up() {
     assert_eq!(knock(&world, &[(TOKEN, known.as_str())]).await.status(), 303);
     let shown = world.list("/v1/registrations").await;
     assert_eq!(shown.len(), 1, "one buyer who came four times: {shown:?}");
-    assert_eq!(shown[0]["posted"], json!({"x-amzn-marketplace-offer-type": "free-trial"}));
+    assert_eq!(
+        shown[0]["claimed_by_browser"],
+        json!({"x-amzn-marketplace-offer-type": "free-trial"})
+    );
     let made_up = "made-up-token-of-nobody";
     assert_eq!(knock(&world, &[(TOKEN, made_up)]).await.status(), 422);
     assert_eq!(exchange(&world, json!({"registration_token": made_up})).await.0, 422);

@@ -1,0 +1,268 @@
+//! What a web page could send to an API that asks for no token.
+//!
+//! A browser on the same machine reaches whatever listens on loopback, and sends there what any page tells it to. Without
+//! a token only the request itself tells such a page from a program: by the name that it was sent to, by what the browser
+//! says of where it comes from, and by the kinds of bodies that a page may send without asking first.
+
+use std::net::IpAddr;
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+
+/// Said by browsers with every request.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// By which names a listener without a token may be addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// By names of loopback: any other is one that somebody has made to lead here.
+    Loopback,
+    /// By any name: no browser reaches it, or others are meant to.
+    Any,
+}
+
+/// Why a request is taken for a web page's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// It was sent to a name that is not this machine's own.
+    #[error(
+        "without a token only requests to localhost, 127.0.0.1 or [::1] are answered, and this one names {0:?} as its host"
+    )]
+    Host(String),
+    /// A page of another site had it sent.
+    #[error(
+        "without a token nothing is answered to the pages of other sites, and this comes from {0:?}"
+    )]
+    Site(String),
+    /// A page could have had it sent.
+    #[error(
+        "without a token a body is taken only if it is declared as JSON, NDJSON or CSV, and this one is {0}: send `Content-Type: application/json`, with curl -H 'content-type: application/json'"
+    )]
+    Undeclared(String),
+}
+
+impl Foreign {
+    /// The status that it is refused with.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Host(_) | Self::Site(_) => StatusCode::FORBIDDEN,
+            Self::Undeclared(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// The type of the problem.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "foreign-host",
+            Self::Site(_) => "cross-site",
+            Self::Undeclared(_) => "body-undeclared",
+        }
+    }
+}
+
+/// Judges a request by its head.
+pub fn check(hosts: Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
+    let named = host(uri, headers);
+    if hosts == Hosts::Loopback && !named.iter().all(|name| is_loopback(name)) {
+        return Err(Foreign::Host(named.join(", ")));
+    }
+    check_site(&named, headers)?;
+    let reads = [Method::GET, Method::HEAD].contains(method);
+    if !reads && has_body(headers) && !is_declared(headers) {
+        let kinds = texts(headers, &header::CONTENT_TYPE);
+        let said = if kinds.is_empty() { "not declared".into() } else { kinds.join(", ") };
+        return Err(Foreign::Undeclared(said));
+    }
+    Ok(())
+}
+
+/// Every name that the request gives its host. One that gives none is not answered either: each browser gives one, and so
+/// does every program that speaks HTTP/1.1.
+fn host(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+    let mut named = texts(headers, &header::HOST);
+    named.extend(uri.authority().map(ToString::to_string));
+    if named.is_empty() {
+        named.push(String::new());
+    }
+    named
+}
+
+/// Nobody outside can make such a name lead elsewhere, or here by another.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// A page of this very origin may ask, and so may a person who types the address.
+fn check_site(named: &[String], headers: &HeaderMap) -> Result<(), Foreign> {
+    for site in texts(headers, &SITE) {
+        if !["same-origin", "none"].contains(&site.as_str()) {
+            return Err(Foreign::Site(site));
+        }
+    }
+    for origin in texts(headers, &header::ORIGIN) {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        if !host.is_some_and(|host| named.iter().any(|name| name.eq_ignore_ascii_case(host))) {
+            return Err(Foreign::Site(origin));
+        }
+    }
+    Ok(())
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
+}
+
+/// Whether the body is of a kind that a page must ask for leave to send, which is never given.
+fn is_declared(headers: &HeaderMap) -> bool {
+    let kinds = texts(headers, &header::CONTENT_TYPE);
+    let declared = |kind: &String| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let Some(subtype) = kind.strip_prefix("application/") else { return kind == "text/csv" };
+        ["json", "x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "csv"]
+            .contains(&subtype)
+            || subtype.ends_with("+json")
+    };
+    !kinds.is_empty() && kinds.iter().all(declared)
+}
+
+fn texts(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.get_all(name).iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    /// The type of the problem with a request, or `ok`.
+    fn judged(hosts: Hosts, method: &str, uri: &str, headers: &[(&str, &str)]) -> &'static str {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        match check(hosts, &head.method, &head.uri, &head.headers) {
+            Ok(()) => "ok",
+            Err(foreign) => foreign.kind(),
+        }
+    }
+
+    #[test]
+    fn only_names_of_loopback_lead_to_loopback() {
+        for (host, expected) in [
+            ("localhost", "ok"),
+            ("LocalHost:8480", "ok"),
+            ("localhost.:8480", "ok"),
+            ("app.localhost:8480", "ok"),
+            ("127.0.0.1:8480", "ok"),
+            ("127.9.9.9", "ok"),
+            ("[::1]:8480", "ok"),
+            ("[::ffff:127.0.0.1]:8480", "ok"),
+            ("evil.example:8480", "foreign-host"),
+            ("localhost.evil.example", "foreign-host"),
+            ("notlocalhost", "foreign-host"),
+            ("127.0.0.1.nip.io", "foreign-host"),
+            ("127.0.0.1@evil.example", "foreign-host"),
+            ("evil.example@127.0.0.1", "foreign-host"),
+            ("0.0.0.0:8480", "foreign-host"),
+            ("192.168.1.7:8480", "foreign-host"),
+            ("169.254.169.254", "foreign-host"),
+            ("", "foreign-host"),
+        ] {
+            let judged = |hosts| judged(hosts, "GET", "/v1/customers", &[("host", host)]);
+            assert_eq!(judged(Hosts::Loopback), expected, "{host:?}");
+            assert_eq!(judged(Hosts::Any), "ok", "{host:?}");
+        }
+        let here = ("host", "localhost");
+        let rebound = "http://evil.example/v1/customers";
+        let rows: [(&str, &[_], _); 5] = [
+            ("/v1/customers", &[], "foreign-host"),
+            ("/v1/customers", &[here, ("host", "evil.example")], "foreign-host"),
+            (rebound, &[here], "foreign-host"),
+            (rebound, &[], "foreign-host"),
+            ("http://localhost:8480/v1/customers", &[here], "ok"),
+        ];
+        for (uri, headers, expected) in rows {
+            assert_eq!(judged(Hosts::Loopback, "GET", uri, headers), expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_page_of_another_site_is_answered() {
+        for (name, value, expected) in [
+            ("origin", "http://localhost:8480", "ok"),
+            ("origin", "http://LOCALHOST:8480", "ok"),
+            ("origin", "http://localhost:3000", "cross-site"),
+            ("origin", "https://evil.example", "cross-site"),
+            ("origin", "null", "cross-site"),
+            ("origin", "", "cross-site"),
+            ("sec-fetch-site", "same-origin", "ok"),
+            ("sec-fetch-site", "none", "ok"),
+            ("sec-fetch-site", "same-site", "cross-site"),
+            ("sec-fetch-site", "cross-site", "cross-site"),
+        ] {
+            let headers = [("host", "localhost:8480"), (name, value)];
+            for method in ["GET", "POST", "DELETE"] {
+                for hosts in [Hosts::Loopback, Hosts::Any] {
+                    let judged = judged(hosts, method, "/v1/usage", &headers);
+                    assert_eq!(judged, expected, "{method} {name}: {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_is_declared_as_what_no_page_sends_unasked() {
+        let undeclared = "body-undeclared";
+        for (kind, expected) in [
+            (Some("application/json"), "ok"),
+            (Some("Application/JSON; charset=utf-8"), "ok"),
+            (Some("application/merge-patch+json"), "ok"),
+            (Some("application/x-ndjson"), "ok"),
+            (Some("application/jsonl"), "ok"),
+            (Some("text/csv; header=present"), "ok"),
+            (Some("text/plain"), undeclared),
+            (Some("text/plain; application/json"), undeclared),
+            (Some("text/plain;json"), undeclared),
+            (Some("application/json, text/plain"), undeclared),
+            (Some("application/x-www-form-urlencoded"), undeclared),
+            (Some("multipart/form-data; boundary=json"), undeclared),
+            (Some(""), undeclared),
+            (None, undeclared),
+        ] {
+            for body in [("content-length", "2"), ("transfer-encoding", "chunked")] {
+                let mut headers = vec![("host", "localhost"), body];
+                headers.extend(kind.map(|kind| ("content-type", kind)));
+                let judged = |method| judged(Hosts::Loopback, method, "/v1/usage", &headers);
+                assert_eq!(judged("POST"), expected, "{kind:?}");
+                assert_eq!(judged("PUT"), expected, "{kind:?}");
+                assert_eq!(judged("GET"), "ok", "{kind:?}");
+            }
+        }
+        let twice = [
+            ("host", "localhost"),
+            ("content-length", "2"),
+            ("content-type", "application/json"),
+            ("content-type", "text/plain"),
+        ];
+        assert_eq!(judged(Hosts::Loopback, "POST", "/v1/usage", &twice), undeclared);
+        // Nothing is declared where there is nothing: `curl -X POST` and `curl -d ''`.
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let nothing: [&[_]; 2] =
+            [&[("host", "localhost")], &[("host", "localhost"), ("content-length", "0"), form]];
+        for headers in nothing {
+            assert_eq!(judged(Hosts::Loopback, "POST", "/v1/plans/a/publish", headers), "ok");
+        }
+    }
+}

@@ -68,7 +68,7 @@ impl Told {
         Applying {
             file: Catalogue { products, ..Catalogue::default() },
             listings: BTreeMap::from([(listing.entity_id.clone(), listing)]),
-            audience: Audience::All,
+            audience: Some(Audience::All),
             dry_run: false,
         }
     }

@@ -102,6 +102,42 @@ async fn a_line_of_aws_s_file_counts_for_who_turns_up_later() {
     }
 }
 
+#[tokio::test]
+async fn lines_that_contradict_each_other_are_all_refused_and_a_later_file_replaces() {
+    let books = Books::open(1, "Acme Meter", 0).await;
+    let line = |line, name: &str, number| MappingLine {
+        line,
+        customer_identifier: CustomerIdentifier::new(name),
+        account_id: AccountId::new(account(number)),
+    };
+    let import = async |lines| books.store.import_mapping(lines, false, books.now()).await.unwrap();
+    let mapped = import(vec![
+        line(2, "X1", 1),
+        line(3, "X1", 2),
+        line(4, "X3", 3),
+        line(5, "X4", 4),
+        line(6, "X5", 4),
+    ])
+    .await;
+    let refused: Vec<u64> = mapped.refused.iter().map(|it| it.line).collect();
+    assert_eq!((mapped.unknown, refused), (1, vec![2, 3, 5, 6]), "{mapped:?}");
+    for (at, other) in [(0, "line 3"), (1, "line 2"), (2, "line 6"), (3, "line 5")] {
+        let detail = &mapped.refused[at].detail;
+        assert!(detail.contains(other), "both lines are named: {detail}");
+    }
+    let turns_up = async |name: &str| {
+        let told = resolved(&books, Some(name), None);
+        let customer =
+            books.store.register_buyer(told, Said::default(), books.now()).await.unwrap();
+        customer.aws.account_id
+    };
+    assert_eq!(turns_up("X1").await, None, "neither line is taken");
+    assert_eq!(turns_up("X4").await, None, "nor of an account that would be two buyers");
+    let mapped = import(vec![line(2, "X3", 5)]).await;
+    assert_eq!((mapped.unknown, mapped.replaced), (0, 1), "{mapped:?}");
+    assert_eq!(turns_up("X3").await, Some(AccountId::new(account(5))));
+}
+
 async fn close(books: &Books) {
     books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
 }

@@ -105,8 +105,8 @@ pub(super) enum Customer {
     /// Takes over AWS's file of which legacy buyer is which account, for a product that moves to licences.
     ///
     /// Its first line names the columns: CustomerIdentifier and CustomerAWSAccountId. Two customers that it shows to
-    /// be one become one; a line that contradicts what is known is refused and shown. A line about somebody who is no
-    /// customer yet is kept, and counts once they turn up.
+    /// be one become one; a line that contradicts what is known, or another line, is refused and shown. A line about
+    /// somebody who is no customer yet is kept, and counts once they turn up.
     ImportMapping {
         /// The file, as CSV.
         file: std::path::PathBuf,

@@ -341,7 +341,7 @@ impl From<LicensingError> for Problem {
             LicensingError::TooEarly { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-early", detail)
             }
-            LicensingError::Done { .. } => {
+            LicensingError::Done { .. } | LicensingError::SoldByLicense(_) => {
                 Self::new(StatusCode::CONFLICT, "already-licensed", detail)
             }
             LicensingError::Store(error) => error.into(),

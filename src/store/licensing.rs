@@ -1,17 +1,20 @@
 //! The move of a legacy product to licences: from which hour on its buyers are metered by licence.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::bearing::{bearer_account, bearer_license, naming};
 use super::events::append_event_in;
+use super::legacy::{has_legacy_buyers_in, naming_in};
 use super::routes::licensed_from_in;
 use super::{During, Store, StoreError};
 use crate::domain::ledger::IdentityGap;
-use crate::domain::{ClockHour, CustomerId, CustomerIdentifier, ProductId, SubscriptionId};
+use crate::domain::{
+    ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
+};
 
 /// Why a product's move to licences could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,11 @@ pub enum LicensingError {
         /// The first that can be.
         first: ClockHour,
     },
+    /// There is nothing to move.
+    #[error(
+        "product {0} is sold by licence already: AWS has named its buyers by licence and none by CustomerIdentifier, so there is nothing to move"
+    )]
+    SoldByLicense(ProductId),
     /// The move has happened.
     #[error("product {product} is metered by licence since {since}; AWS knows no way back")]
     Done {
@@ -162,6 +170,30 @@ fn view_in(
     Ok(Some(LicensingView { licensed_from, ready, without_license, without_account, buyers }))
 }
 
+/// Whether the product was sold by licence from the first.
+fn is_sold_by_license_in(
+    connection: &Connection,
+    product: &ProductId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(code) = find_code_in(connection, product)? else { return Ok(false) };
+    let naming = naming_in(connection, &code, None, now)?;
+    Ok(naming.is_licensed() && !has_legacy_buyers_in(connection, &code)?)
+}
+
+fn find_code_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Option<ProductCode>, StoreError> {
+    connection
+        .prepare_cached("SELECT code FROM products WHERE id = ?1")
+        .and_then(|mut select| {
+            select.query_row([product.as_str()], |row| row.get::<_, String>(0)).optional()
+        })
+        .map(|code| code.map(ProductCode::new))
+        .during("find a product's code")
+}
+
 fn set_in(
     connection: &Connection,
     product: &ProductId,
@@ -175,6 +207,9 @@ fn set_in(
     }
     if let Some(since) = held.filter(|since| *since < first) {
         return Err(LicensingError::Done { product: product.clone(), since });
+    }
+    if from.is_some() && is_sold_by_license_in(connection, product, now)? {
+        return Err(LicensingError::SoldByLicense(product.clone()));
     }
     if let Some(from) = from.filter(|from| *from < first) {
         return Err(LicensingError::TooEarly { from, first });

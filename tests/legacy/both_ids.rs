@@ -3,7 +3,7 @@
 use marketd::aws::Registration;
 use marketd::domain::{AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, ProductCode};
 use marketd::sandbox::market::{Action, Options, Order, Product};
-use marketd::store::{AwsIds, Said};
+use marketd::store::{AwsIds, LicensingError, Said};
 
 use super::support::books::{Books, account};
 use super::support::import;
@@ -168,4 +168,22 @@ async fn a_sign_up_tells_for_good_how_a_product_is_sold() {
     drop(books.aws.market.lock().unwrap().take_outgoing(books.now()));
     super::search(&books).await;
     assert_eq!(live(&books).await, <[&str; 0]>::default(), "it may be held by the other name");
+}
+
+#[tokio::test]
+async fn only_a_product_that_is_sold_by_name_can_move_to_licences() {
+    for (title, sold_by_licence) in [
+        ("Acme Stream", true),
+        ("Acme Insight", true),
+        ("Acme Meter", false),
+        ("Acme Classic", false),
+    ] {
+        let books = Books::open(43, title, 1).await;
+        let from = Some(marketd::domain::ClockHour::of(books.now()).next().next());
+        let set = books.store.set_licensed_from(books.product_id(), from, books.now()).await;
+        match set {
+            Err(LicensingError::SoldByLicense(_)) => assert!(sold_by_licence, "{title}"),
+            set => assert!(set.is_ok() && !sold_by_licence, "{title}: {set:?}"),
+        }
+    }
 }

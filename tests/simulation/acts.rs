@@ -166,7 +166,8 @@ impl Simulation {
         let Some(record) = self.rng.choice(&parked) else { return Ok(()) };
         let resolution = match self.rng.u32(0..3) {
             0 => Resolution::Retry,
-            1 => Resolution::CarryForward,
+            // Whoever decides has seen what AWS billed for the hour.
+            1 if !self.is_unknown(record) => Resolution::CarryForward,
             _ => Resolution::WriteOff,
         };
         let decided = self

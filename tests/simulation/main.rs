@@ -1,6 +1,6 @@
 //! Days of a seller's life in virtual time: buyers come, renew, go over to other agreements and leave, the older product
 //! moves to licences, usage is reported late, twice, in fractions and under tags, AWS throttles, cuts, leaves undone and
-//! refuses, clocks are set, people decide on what is parked, and the process dies between any two steps. After each step
+//! refuses, clocks are set, people decide on what is parked, backups are put back, and the process dies between any two steps. After each step
 //! the ledger adds up, and in the end AWS has billed what the ledger says, once, and everybody has what AWS says.
 //!
 //! A seed decides everything, so a failure can be played again:
@@ -10,6 +10,7 @@
 
 mod acts;
 mod checks;
+mod restores;
 mod seller;
 #[path = "../support/mod.rs"]
 mod support;
@@ -29,6 +30,7 @@ use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine};
 use marketd::sandbox::market::{IdenticalRetry, Market, Options, Product};
 use marketd::store::{Closing, Store, StoreError};
+use restores::{Backup, Lost};
 use support::aws::Aws;
 use support::seller::Message;
 
@@ -63,6 +65,10 @@ struct Simulation {
     named: bool,
     /// The accounts whose licences were metered as such until then.
     nameless: BTreeSet<String>,
+    /// The backup that may be put back.
+    backup: Option<Backup>,
+    backups: usize,
+    lost: Lost,
 }
 
 fn memory_folder() -> PathBuf {
@@ -112,6 +118,9 @@ impl Simulation {
             reported: Vec::new(),
             named: false,
             nameless: BTreeSet::new(),
+            backup: None,
+            backups: 0,
+            lost: Lost::default(),
         };
         simulation.sell_unheard();
         let dice = simulation.rng.fork();
@@ -150,12 +159,16 @@ impl Simulation {
         let sent = self.aws.market.lock().unwrap().take_outgoing(now);
         for outgoing in sent {
             self.messages += 1;
-            self.mail.push(Message::of(&outgoing, self.messages));
+            let message = Message::of(&outgoing, self.messages);
+            if let Some(backup) = &mut self.backup {
+                backup.mail.push(message.clone());
+            }
+            self.mail.push(message);
         }
     }
 
     async fn step(&mut self) -> Step {
-        match self.rng.u32(0..16) {
+        match self.rng.u32(0..18) {
             0 | 1 => {
                 self.buyer_acts();
                 Ok(())
@@ -168,6 +181,7 @@ impl Simulation {
                 self.clocks_and_dimensions_change();
                 Ok(())
             }
+            12 => self.back_up_or_restore().await,
             _ => {
                 let minutes = self.rng.i64(1..50);
                 self.pass_time(SignedDuration::from_mins(minutes));
@@ -240,6 +254,7 @@ impl Simulation {
         self.check().await;
         self.heal().await;
         self.check().await;
+        self.assert_no_event_is_billed_in_two_lives().await;
         self.assert_everybody_has_what_aws_says().await;
         self.assert_included_once().await;
         for record in self.records().await {

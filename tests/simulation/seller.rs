@@ -93,6 +93,8 @@ impl Simulation {
         let first = ClockHour::of(self.clock.now()).next().number();
         let from = ClockHour::from_number(first + self.rng.i64(0..4));
         let product = ProductId::new(&self.legacy().entity_id);
+        // What the seller has set is set again after a restore, before anything else; here no older backup is put back.
+        self.backup = None;
         match self.store.set_licensed_from(product, Some(from), self.clock.now()).await {
             Err(LicensingError::Store(error)) => Err(error),
             // Too late: it has moved.

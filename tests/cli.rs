@@ -241,6 +241,38 @@ fn a_webhook_s_password_is_not_shown() {
 }
 
 #[test]
+fn nothing_of_others_acts_on_the_terminal() {
+    let evil = "a\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\u{202e}gnp\u{2066}\r\u{7f}b\nc";
+    let thing = serde_json::json!({"id": evil, "name": evil, "raw": {evil: [evil]}, evil: 1});
+    let list = serde_json::json!({"items": [thing, {"id": [evil]}, {"id": {"a": evil}}]});
+    let refusal = serde_json::json!({
+        "detail": evil, "checks": [{"ok": false, "action": evil, "detail": evil}],
+    });
+    let rows: [(&str, &serde_json::Value, &[&str]); 6] = [
+        ("200 OK", &list, &["plan", "list"]),
+        ("200 OK", &thing, &["plan", "show", "x"]),
+        ("200 OK", &thing, &["notification", "show", "x"]),
+        ("200 OK", &list, &["plan", "list", "--output", "json"]),
+        ("200 OK", &thing, &["plan", "show", "x", "--output", "json"]),
+        ("409 Conflict", &refusal, &["plan", "show", "x"]),
+    ];
+    for (status, body, arguments) in rows {
+        let (address, served) = answer_once(status, "application/json", &body.to_string());
+        let (_, out, err) = run(marketd(arguments).env("MARKETD_URL", format!("http://{address}")));
+        served.join().unwrap();
+        let shown = out.clone() + &err;
+        let acts =
+            |it: char| (it.is_control() && it != '\n') || "\u{202e}\u{2066}\u{9b}".contains(it);
+        assert!(!shown.contains(acts), "{arguments:?}: {shown:?}");
+        assert!(shown.contains("1b") && shown.contains("gnp"), "{arguments:?}: {shown}");
+        if arguments.contains(&"json") {
+            let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+            assert_eq!(&read, body, "JSON says the same");
+        }
+    }
+}
+
+#[test]
 fn what_needs_no_tls_needs_no_authorities() {
     for arguments in [&["healthcheck"] as &[&str], &["product", "list"]] {
         let (address, served) = answer_once("200 OK", "application/json", r#"{"items":[]}"#);

@@ -371,6 +371,17 @@ async fn a_listing_that_changes_is_followed_and_what_is_gone_stays_with_those_wh
 }
 
 #[tokio::test]
+async fn no_queue_policy_lets_every_seller_s_topics_write() {
+    let world = World::with_nothing_imported().await;
+    let (exit, text, complaint) = world.cli(&["integration", "queue-policy"]).await;
+    assert!(exit == 1 && complaint.contains("--product-code"), "{text} {complaint}");
+    let named = world.cli_json(&["integration", "queue-policy", "--product-code", "abc"]).await;
+    let named = named.to_string();
+    assert!(named.contains("notification-abc") && !named.contains("notification-*"), "{named}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn the_documents_name_the_account_the_queue_and_the_products_topics() {
     let world = World::with_demo_catalog().await;
     let code = product(&world, "Acme Insight").product_code;

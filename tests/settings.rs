@@ -29,7 +29,7 @@ fn the_defaults_are_those_promised() {
     assert_eq!(metering.grace, Duration::from_secs(300));
     assert_eq!(metering.interval, Duration::from_secs(60));
     assert_eq!(metering.window, Duration::from_secs(24 * 3_600));
-    assert_eq!((metering.rate, metering.zero_usage), (5, false));
+    assert_eq!((metering.rate, metering.zero_usage), (10, false));
     let queue = with(&[("MARKETD__QUEUE__URL", "https://queue.test/q")]).unwrap().queue.unwrap();
     assert_eq!((queue.pollers, queue.wait), (2, Duration::from_secs(20)));
 }

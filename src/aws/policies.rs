@@ -35,7 +35,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Those of a product; `*` stands for those of every product.
+    /// Those of a product.
     pub fn of(product_code: &str) -> Self {
         let topic = |kind| {
             format!(
@@ -88,8 +88,7 @@ pub fn iam_policy(queue_arn: Option<&str>) -> Value {
 
 /// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else.
 pub fn queue_policy(queue_arn: &str, product_codes: &[String]) -> Value {
-    let codes = if product_codes.is_empty() { &["*".to_owned()] } else { product_codes };
-    let topics: Vec<String> = codes
+    let topics: Vec<String> = product_codes
         .iter()
         .map(|code| Topics::of(code))
         .flat_map(|topics| [topics.subscription, topics.entitlement])

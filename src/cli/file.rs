@@ -182,7 +182,7 @@ impl Export {
             return print_json(&answer);
         }
         let catalogue: Catalogue = serde_json::from_value(answer)?;
-        let mut out = std::io::stdout().lock();
+        let mut out = super::output::file_out();
         writeln!(out, "# What marketd sells, as `marketd apply -f FILE` takes it.\n")?;
         Ok(write!(out, "{}", toml::to_string(&catalogue)?)?)
     }

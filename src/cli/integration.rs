@@ -97,7 +97,7 @@ impl Integration {
                     ("account_id", account.account_id),
                     ("product_codes", products.text()),
                 ];
-                let mut out = std::io::stdout().lock();
+                let mut out = super::output::file_out();
                 daemon.download("/v1/integration/template", &query, &mut out).await
             }
             Self::IamPolicy => print_json(&daemon.get("/v1/integration/iam-policy").await?),

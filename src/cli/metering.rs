@@ -1,7 +1,7 @@
 //! `marketd metering`.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -178,7 +178,9 @@ impl Metering {
                 let format = csv.then(|| "csv".to_owned());
                 let query = whose.with([("month", Some(month)), ("format", format)]);
                 if csv {
-                    daemon.download("/v1/metering/report", &query, &mut io::stdout()).await?;
+                    daemon
+                        .download("/v1/metering/report", &query, &mut super::output::file_out())
+                        .await?;
                 } else {
                     let report = daemon.query("/v1/metering/report", &query).await?;
                     output.list(&report, REPORT)?;
@@ -196,7 +198,7 @@ impl Metering {
                         File::create_new(path)
                             .with_context(|| format!("{} cannot be made", path.display()))?,
                     ),
-                    None => Box::new(io::stdout()),
+                    None => super::output::file_out(),
                 };
                 daemon.download("/v1/metering/export", &query, &mut into).await?;
             }

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::settings::SettingsError;
-use output::Output;
+use output::{Output, inert_lines};
 
 /// Keeps a software seller's customers, plans and bills in step with AWS Marketplace.
 ///
@@ -153,7 +153,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn fail(message: &str, code: u8) -> ExitCode {
     // Nobody is left to tell if standard error is closed.
-    writeln!(std::io::stderr(), "marketd: {message}").ok();
+    writeln!(std::io::stderr(), "marketd: {}", inert_lines(message)).ok();
     ExitCode::from(code)
 }
 

@@ -1,6 +1,6 @@
 //! What commands print: tables for people, the API's own JSON for programs.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -38,7 +38,7 @@ impl Output {
         let width = lines.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
         let mut out = io::stdout().lock();
         for (key, value) in lines {
-            writeln!(out, "{key:<width$}  {value}")?;
+            writeln!(out, "{key:<width$}  {value}", key = inert(&key))?;
         }
         Ok(())
     }
@@ -93,23 +93,100 @@ impl<'a> Table<'a> {
 
 /// Prints JSON, indented.
 pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    // As an error of the output's own, by which a reader who has had enough is told.
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
-    writeln!(out)?;
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    // serde leaves some of them as they are; such a character stands in a string, where this is the same one.
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if acts(character) && character != '\n' {
+            safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            safe.push(character);
+        }
+    }
+    writeln!(io::stdout().lock(), "{safe}")?;
     Ok(())
 }
 
 /// Prints a line.
 pub(super) fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout().lock(), "{line}")?;
+    writeln!(io::stdout().lock(), "{}", inert_lines(line))?;
     Ok(())
+}
+
+/// Whether a terminal acts on a character instead of showing it: controls, and what turns the direction of text.
+fn acts(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Others' text as it can be shown on a line: nothing in it moves the cursor, sets a colour or hides what follows.
+fn inert(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => shown.extend(character.escape_default()),
+            it if acts(it) => shown.extend(it.escape_unicode()),
+            it => shown.push(it),
+        }
+    }
+    shown
+}
+
+/// The same for text of several lines.
+pub(super) fn inert_lines(text: &str) -> String {
+    text.split('\n').map(inert).collect::<Vec<_>>().join("\n")
+}
+
+/// Standard output for a whole file: as it is into a file or a pipe, with nothing that a terminal acts on to a terminal.
+pub(super) fn file_out() -> Box<dyn io::Write> {
+    let out = io::stdout();
+    if out.is_terminal() { Box::new(Inert { out, held: false }) } else { Box::new(out) }
+}
+
+/// Writes what a terminal would act on by its number.
+struct Inert<W> {
+    out: W,
+    /// Whether the byte before was the first half of a character that may be a control.
+    held: bool,
+}
+
+impl<W: io::Write> io::Write for Inert<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut shown = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            let held = std::mem::replace(&mut self.held, false);
+            match byte {
+                0x80..=0x9f if held => shown.extend(format!("\\u{{{byte:x}}}").bytes()),
+                0xc2 => self.held = true,
+                byte => {
+                    if held {
+                        shown.push(0xc2);
+                    }
+                    let acts = byte.is_ascii_control() && !b"\n\t".contains(&byte);
+                    if acts {
+                        shown.extend(format!("\\u{{{byte:x}}}").bytes());
+                    } else {
+                        shown.push(byte);
+                    }
+                }
+            }
+        }
+        self.out.write_all(&shown)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Tells of something beside a command's answer.
 pub(super) fn warn(line: &str) {
     // Nobody is left to tell if standard error is closed.
-    writeln!(io::stderr(), "marketd: {line}").ok();
+    writeln!(io::stderr(), "marketd: {}", inert_lines(line)).ok();
 }
 
 fn cell(row: &Value, path: &str) -> String {
@@ -120,11 +197,11 @@ fn cell(row: &Value, path: &str) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => inert(text),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
+        other => inert(&other.to_string()),
     }
 }
 
@@ -142,5 +219,23 @@ fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
             }
         }
         other => lines.push((prefix.to_owned(), shown(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_on_a_terminal_shows_controls_by_their_numbers_wherever_it_is_cut() {
+        let text = "a\u{1b}[31m\u{9b}2Jé\r\u{7f}\n";
+        for cut in 0..text.len() {
+            let mut inert = Inert { out: Vec::new(), held: false };
+            let (one, two) = text.as_bytes().split_at(cut);
+            inert.write_all(one).unwrap();
+            inert.write_all(two).unwrap();
+            let shown = String::from_utf8(inert.out).unwrap();
+            assert_eq!(shown, "a\\u{1b}[31m\\u{9b}2Jé\\u{d}\\u{7f}\n", "{cut}");
+        }
     }
 }

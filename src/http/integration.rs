@@ -310,7 +310,13 @@ pub(super) async fn document(
                 let detail = "queue.url is not set; `marketd integration template` makes a queue with its policy";
                 Problem::new(StatusCode::CONFLICT, "no-queue", detail)
             })?;
-            Ok(Json(queue_policy(&queue, &product_codes(&state, &asked).await?)))
+            let codes = product_codes(&state, &asked).await?;
+            if codes.is_empty() {
+                // Without a code it would let every seller's topics write.
+                let detail = "no product is imported yet: import a listing, or name a product code (--product-code)";
+                return Err(Problem::new(StatusCode::CONFLICT, "no-product", detail));
+            }
+            Ok(Json(queue_policy(&queue, &codes)))
         }
         _ => Err(Problem::not_found("integration document", &name)),
     }

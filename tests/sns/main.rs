@@ -7,8 +7,6 @@ mod scene;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +17,7 @@ use scene::{
     CERTIFICATE, EXTRA, HOST, NOW, TOPIC, confirmation, fixture, notification, parsed, scene, sign,
 };
 use serde_json::json;
-use support::world::World;
+use support::world::{World, eventually};
 
 #[tokio::test]
 async fn both_signature_versions_hold_and_a_repetition_changes_nothing() {
@@ -399,20 +397,37 @@ async fn aws_s_own_message_does_not_wait_behind_made_up_addresses() {
     // One is known to waste turns already.
     scene.door.take_in_from(stranger, &made_up(99)).await.unwrap_err();
     scene.hosts.asked();
-    scene.hosts.are_slow(Duration::from_secs(1));
-    let flood: Vec<String> = (100..160).map(made_up).collect();
-    let flood = flood.iter().map(|message| scene.door.take_in_from(stranger, message));
-    let genuine = sign(notification(TOPIC, NOW)).to_string();
-    let genuine = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        scene.door.take_in_from(Source::of("198.51.100.1".parse().unwrap()), &genuine).await
+    scene.hosts.keep_waiting(true);
+    let [first, before, after]: [Vec<String>; 3] =
+        [100..104, 110..130, 140..160].map(|numbers| numbers.map(made_up).collect());
+    let flood = |messages: Vec<String>| {
+        let door = scene.door.clone();
+        async move {
+            let taken = messages.iter().map(|message| door.take_in_from(stranger, message));
+            futures::future::join_all(taken).await
+        }
     };
-    let (flood, genuine) = tokio::join!(futures::future::join_all(flood), genuine);
+    let first = tokio::spawn(flood(first));
+    eventually("all fetches to be under way", async || {
+        (scene.hosts.asked_so_far() == 4).then_some(())
+    })
+    .await;
+    let genuine = sign(notification(TOPIC, NOW)).to_string();
+    let genuine = scene.door.take_in_from(Source::of("198.51.100.1".parse().unwrap()), &genuine);
+    let release = async {
+        // Of the forty that come five may wait, and the others are sent away.
+        eventually("everybody to have come", async || {
+            (scene.door.refused().count == 1 + 35).then_some(())
+        })
+        .await;
+        scene.hosts.keep_waiting(false);
+    };
+    let (_, genuine, _, ()) = tokio::join!(flood(before), genuine, flood(after), release);
     assert_eq!(genuine.unwrap().new, 1);
-    assert!(flood.iter().all(Result::is_err));
+    assert!(first.await.unwrap().iter().all(Result::is_err));
     let asked = scene.hosts.asked();
     let place = asked.iter().position(|url| url == CERTIFICATE).unwrap();
-    assert!(place <= 5, "four were being asked for, and it was next: {asked:?}");
+    assert_eq!(place, 4, "four were being asked for, and it was next: {asked:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
@@ -16,6 +15,7 @@ use marketd::intake::sns::{Fetch, FetchError, Fetched, Refusal, SnsDoor, SnsErro
 use marketd::store::{ImportProduct, Listing, NotificationRow, Page, Store};
 use reqwest::Url;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub(crate) const HOST: &str = "https://sns.us-east-1.amazonaws.com";
 pub(crate) const CERTIFICATE: &str =
@@ -39,8 +39,8 @@ pub(crate) struct Hosts {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     asked: Mutex<Vec<String>>,
     down: Mutex<bool>,
-    /// How long they take to answer.
-    slow: Mutex<Duration>,
+    /// Whether they keep everybody waiting.
+    held: watch::Sender<bool>,
 }
 
 impl Hosts {
@@ -53,8 +53,13 @@ impl Hosts {
         *self.down.lock().unwrap() = down;
     }
 
-    pub(crate) fn are_slow(&self, by: Duration) {
-        *self.slow.lock().unwrap() = by;
+    /// Whether they keep everybody waiting.
+    pub(crate) fn keep_waiting(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    pub(crate) fn asked_so_far(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -71,11 +76,9 @@ impl Fetch for Hosts {
             Some(file) => Ok(file),
             None => Err(FetchError::NotThere("nothing lies there".into())),
         };
-        let slow = *self.slow.lock().unwrap();
+        let mut held = self.held.subscribe();
         Box::pin(async move {
-            if !slow.is_zero() {
-                tokio::time::sleep(slow).await;
-            }
+            held.wait_for(|held| !held).await.ok();
             // Others have their turn before the answer is here.
             tokio::task::yield_now().await;
             outcome

@@ -69,10 +69,11 @@ impl Keys {
             return Err(Refusal::Unreachable(said));
         };
         let key = self.fetched(url, host, now).await;
-        drop(turn);
+        // Known before the next one is chosen.
         if matches!(key, Err(Refusal::Forged(_))) {
             self.fetches.wasted(source);
         }
+        drop(turn);
         *held = Some(key.clone().map_err(|refusal| (refusal, now + BAD_FOR)));
         key
     }

@@ -97,6 +97,9 @@ enum Command {
     /// Events, as the application is told of them.
     #[command(subcommand)]
     Event(people::Event),
+    /// Where events are posted.
+    #[command(subcommand)]
+    Webhook(people::Webhook),
 }
 
 /// Why a command did not do what it should.
@@ -185,6 +188,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Metering(command) => return command.execute(output).await,
         Command::Notification(command) => command.execute(output).await?,
         Command::Event(command) => command.execute(output).await?,
+        Command::Webhook(command) => command.execute(output).await?,
     }
     Ok(())
 }

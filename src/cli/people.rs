@@ -262,3 +262,24 @@ impl Event {
         print_events(&daemon, output, after, wait, &limit, EVENTS).await
     }
 }
+
+/// `marketd webhook`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Webhook {
+    /// Has events posted again, under the ids that they have.
+    ///
+    /// A webhook that is new is told what happens from then on; this tells it what happened before.
+    Replay {
+        /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
+        #[arg(long, value_name = "CURSOR")]
+        from: String,
+    },
+}
+
+impl Webhook {
+    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
+        let daemon = Daemon::from_environment()?;
+        let Self::Replay { from } = self;
+        output.one(&daemon.post("/v1/webhook/replay", json!({"from": from})).await?)
+    }
+}

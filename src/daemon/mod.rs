@@ -30,7 +30,7 @@ use crate::telemetry::Masked;
 use crate::webhook::Webhook;
 
 use credentials::CredentialWatch;
-pub use once::{OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
+pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
@@ -125,6 +125,10 @@ impl Daemon {
         let store = Store::open(path)?;
         notice_copy(&store, &clock).await?;
         store.release_waiting(clock.now()).await?;
+        if settings.webhook.is_some() {
+            // A new one is told all that happens from here on.
+            store.begin_webhook().await?;
+        }
         let identity = identity(&settings, &store, &clock).await?;
         match &identity {
             Identity::Role(role) => {
@@ -191,7 +195,7 @@ impl Daemon {
         workers.start("brakes", reconciler.clone().run_brakes(workers.token()));
         workers.start("reconcile", reconciler.run(workers.token()));
         workers.start("metering", self.metering().run(workers.token()));
-        if let Some(webhook) = self.webhook() {
+        if let Some(webhook) = self.webhook()? {
             workers.start("webhook", webhook.run(workers.token()));
         }
         workers.start("credentials", self.credential_watch().run(workers.token()));
@@ -364,9 +368,11 @@ impl Daemon {
         }
     }
 
-    fn webhook(&self) -> Option<Webhook> {
-        let settings = self.settings.webhook.clone()?;
-        Some(Webhook::new(settings, self.store.clone(), self.clock.clone(), self.health.clone()))
+    fn webhook(&self) -> Result<Option<Webhook>, DaemonError> {
+        let Some(settings) = self.settings.webhook.clone() else { return Ok(None) };
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let webhook = Webhook::new(settings, store, clock, self.health.clone());
+        webhook.map(Some).map_err(|source| DaemonError::Https { source })
     }
 }
 

@@ -1,15 +1,22 @@
 //! One pass over everything, for those who run marketd from a timer.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Daemon, DaemonError};
 use crate::intake::{Drained, IntakeError};
 use crate::metering::PassSummary;
+use crate::webhook::Posted;
+
+/// For how long a pass posts events.
+const POSTED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// One pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
+        let webhook = self.webhook()?;
         if let Some(intake) = self.intake(&self.sns_door()?) {
             match intake.drain().await {
                 Ok(Drained { recorded, left, why }) => {
@@ -61,6 +68,13 @@ impl Daemon {
             let waiting = summary.metering.waiting;
             summary.errors.push(format!("{waiting} metering records could not be sent yet"));
         }
+        if let Some(webhook) = webhook {
+            let Posted { posted, left } = webhook.run_once(POSTED_WITHIN).await?;
+            summary.events = OnceEvents { posted, left };
+            if left > 0 {
+                summary.errors.push(format!("{left} events could not be posted yet"));
+            }
+        }
         summary.ok = summary.errors.is_empty();
         self.store.close();
         Ok(summary)
@@ -80,8 +94,19 @@ pub struct OnceSummary {
     pub reconcile: OnceReconcile,
     /// What was billed.
     pub metering: PassSummary,
+    /// What the webhook was told.
+    pub events: OnceEvents,
     /// What could not be done.
     pub errors: Vec<String>,
+}
+
+/// What the webhook was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OnceEvents {
+    /// Events that it took.
+    pub posted: usize,
+    /// Events that it has not taken yet.
+    pub left: usize,
 }
 
 /// What came from the queue.

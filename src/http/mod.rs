@@ -277,6 +277,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(notifications::show))
         .routes(routes!(notifications::replay))
         .routes(routes!(notifications::events))
+        .routes(routes!(notifications::replay_webhook))
 }
 
 /// What AWS and those who watch the daemon come to, and needs no token.

@@ -6,9 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Items, Params, Path, fitting, foreign_cursor, items, page, read_large, wait};
+use super::extract::{
+    Body, Items, Params, Path, fitting, foreign_cursor, items, page, read_large, wait,
+};
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 use crate::store::{Event, NotificationRow};
@@ -84,7 +87,7 @@ pub(super) async fn replay(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Feed {
-    /// Where the last answer ended: its `next_cursor`.
+    /// Where the last answer ended: its `next_cursor`; or `latest` for what is told from now on.
     after: Option<String>,
     /// How many at most: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -101,19 +104,20 @@ pub(super) struct Events {
     next_cursor: String,
 }
 
-/// The events after a cursor. The answer's cursor is always there, so that a reader can go on from an empty
-/// page too.
+/// The events after a cursor.
+///
+/// The answer's cursor is always there, so that a reader can go on from an empty page too. A cursor that this feed has not
+/// given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
 pub(super) async fn events(
     State(state): State<ApiState>,
     Params(query): Params<Feed>,
 ) -> Result<Json<Events>, Problem> {
     let page = page(query.limit.as_deref(), None)?;
-    let after: i64 = match query.after.as_deref().filter(|after| !after.is_empty()) {
+    let after = match query.after.as_deref().filter(|after| !after.is_empty()) {
         None => 0,
-        Some(text) => text.parse().map_err(|_| {
-            Problem::bad_request("after is a cursor that this feed answered with as next_cursor")
-        })?,
+        Some("latest") => state.store.newest_event().await?,
+        Some(text) => known_cursor(&state, text).await?,
     };
     let wait = wait(query.wait.as_deref())?;
     let mut deadline = tokio::time::Instant::now() + wait;
@@ -133,4 +137,46 @@ pub(super) async fn events(
             _ = tokio::time::timeout(left, changes.changed()) => {}
         }
     }
+}
+
+/// A place in the feed that it has given out.
+async fn known_cursor(state: &ApiState, text: &str) -> Result<i64, Problem> {
+    let cursor: i64 = text.parse().map_err(|_| {
+        Problem::bad_request(
+            "a cursor is what this feed answered with as next_cursor; latest is the newest",
+        )
+    })?;
+    let newest = state.store.newest_event().await?;
+    if (0..=newest).contains(&cursor) && !state.store.is_lost_cursor(cursor).await? {
+        return Ok(cursor);
+    }
+    let detail = format!(
+        "this feed has not given out the cursor {cursor}: a backup may have been put back since. Begin anew from a state that you read now, with after={newest}, or with after=0 at the oldest event"
+    );
+    Err(Problem::new(StatusCode::CONFLICT, "cursor-unknown", detail)
+        .with("newest_cursor", json!(newest.to_string())))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replay {
+    /// The cursor after which events are posted again; `0` for all of them.
+    from: String,
+}
+
+/// Events that are posted again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Replayed {
+    /// How many.
+    events: usize,
+}
+
+/// Has the webhook post events again, under the ids that they have.
+#[utoipa::path(post, path = "/v1/webhook/replay", tag = "events", operation_id = "replayWebhook", request_body = Replay, responses((status = 200, body = Replayed), Problems))]
+pub(super) async fn replay_webhook(
+    State(state): State<ApiState>,
+    Body(body): Body<Replay>,
+) -> Result<Json<Replayed>, Problem> {
+    let from = known_cursor(&state, &body.from).await?;
+    Ok(Json(Replayed { events: state.store.replay_webhook(from).await? }))
 }

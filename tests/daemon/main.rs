@@ -6,6 +6,7 @@ mod database;
 mod endings;
 #[path = "../support/mod.rs"]
 mod support;
+mod webhook;
 
 use std::time::Duration;
 

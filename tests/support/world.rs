@@ -124,6 +124,11 @@ impl World {
         self.command().arg("run").stdin(Stdio::null()).spawn().unwrap()
     }
 
+    /// Settings for whatever is started from now on.
+    pub(crate) fn set(&mut self, settings: &[(&'static str, &'static str)]) {
+        self.settings.extend(settings);
+    }
+
     /// Hands the daemon over, for whoever kills it.
     pub(crate) fn take_daemon(&mut self) -> Child {
         self.daemon.take().expect("the daemon runs")

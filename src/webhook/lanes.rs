@@ -1,0 +1,192 @@
+//! Which event is posted next: each customer's in their order, and what somebody waits for before what only counts.
+//!
+//! Pure but for the clock of its pauses.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::CustomerId;
+use crate::store::Event;
+
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// Told for every record of every hour: the one kind that comes by the hundred.
+const BULK: &str = "metering.accepted";
+
+/// Whose events go one after another; those of nobody go together.
+pub(super) type Lane = Option<CustomerId>;
+
+/// Events that are to be posted.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    queues: BTreeMap<Lane, Queue>,
+    waiting: BTreeSet<i64>,
+    read_to: i64,
+    paused: Pause,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    urgent: usize,
+    is_busy: bool,
+    pause: Pause,
+}
+
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    wait: Duration,
+}
+
+impl Pause {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    fn lengthen(&mut self, now: Instant) {
+        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        self.until = Some(now + self.wait);
+    }
+}
+
+impl Lanes {
+    /// Those after this place of the outbox.
+    pub(super) fn after(cursor: i64) -> Self {
+        Self { read_to: cursor, ..Self::default() }
+    }
+
+    /// How far the outbox was read.
+    pub(super) fn read_to(&self) -> i64 {
+        self.read_to
+    }
+
+    /// Up to where everything was posted.
+    pub(super) fn posted_to(&self) -> i64 {
+        self.waiting.first().map_or(self.read_to, |first| first - 1)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether some are put off since they were refused.
+    pub(super) fn has_refused(&self) -> bool {
+        self.queues.values().any(|queue| queue.pause.until.is_some())
+    }
+
+    pub(super) fn add(&mut self, event: Event) {
+        self.read_to = event.seq;
+        self.waiting.insert(event.seq);
+        let queue = self.queues.entry(event.customer_id.clone()).or_default();
+        queue.urgent += usize::from(event.kind != BULK);
+        queue.events.push_back(event);
+    }
+
+    /// The next to post, if one may be posted now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Lane, Event)> {
+        if !self.paused.is_over(now) {
+            return None;
+        }
+        let free = self.queues.iter_mut().filter(|(_, it)| !it.is_busy && it.pause.is_over(now));
+        let (lane, queue) = free.min_by_key(|(_, queue)| {
+            (queue.urgent == 0, queue.events.front().map(|event| event.seq))
+        })?;
+        queue.is_busy = true;
+        queue.events.front().map(|event| (lane.clone(), event.clone()))
+    }
+
+    /// The first of a lane was taken.
+    pub(super) fn taken(&mut self, lane: &Lane) {
+        self.paused = Pause::default();
+        let Some(queue) = self.queues.get_mut(lane) else { return };
+        queue.is_busy = false;
+        queue.pause = Pause::default();
+        if let Some(event) = queue.events.pop_front() {
+            queue.urgent -= usize::from(event.kind != BULK);
+            self.waiting.remove(&event.seq);
+        }
+        if queue.events.is_empty() {
+            self.queues.remove(lane);
+        }
+    }
+
+    /// The first of a lane was not: those behind it wait for it, and all others a moment, should nobody be there.
+    pub(super) fn refused(&mut self, lane: &Lane, now: Instant) {
+        self.paused.lengthen(now);
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.is_busy = false;
+            queue.pause.lengthen(now);
+        }
+    }
+
+    /// When one may be posted that may not now.
+    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+        let free = self.queues.values().filter(|queue| !queue.is_busy);
+        let next = free.map(|queue| queue.pause.until.unwrap_or(now)).min()?;
+        Some(self.paused.until.map_or(next, |until| until.max(next)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn event(seq: i64, kind: &str, customer: &str) -> Event {
+        Event {
+            seq,
+            id: format!("evt_{seq}"),
+            kind: kind.into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            customer_id: Some(CustomerId::new(customer)),
+            data: Value::Null,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_waits_for_goes_first_but_not_before_the_customers_own() {
+        let mut lanes = Lanes::after(0);
+        for seq in 1..=600 {
+            lanes.add(event(seq, BULK, &format!("c-{}", seq % 100)));
+        }
+        lanes.add(event(601, "subscription.canceled", "c-7"));
+        let mut order = Vec::new();
+        while let Some((lane, event)) = lanes.next(Instant::now()) {
+            order.push(event.seq);
+            lanes.taken(&lane);
+        }
+        assert_eq!(order[..7], [7, 107, 207, 307, 407, 507, 601]);
+        assert_eq!((order.len(), lanes.posted_to(), lanes.waiting()), (601, 601, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_refused_holds_up_its_own_customer_only() {
+        let mut lanes = Lanes::after(10);
+        for (seq, customer) in [(11, "a"), (12, "b"), (13, "a"), (14, "b")] {
+            lanes.add(event(seq, "x", customer));
+        }
+        let (lane, first) = lanes.next(Instant::now()).unwrap();
+        assert_eq!(first.seq, 11);
+        lanes.refused(&lane, Instant::now());
+        assert!(lanes.next(Instant::now()).is_none(), "nobody may be there");
+        for expected in [12, 14] {
+            tokio::time::advance(FIRST_WAIT / 2).await;
+            while lanes.next_at(Instant::now()).is_some_and(|at| at > Instant::now()) {
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+            let (lane, event) = lanes.next(Instant::now()).unwrap();
+            if event.seq == 11 {
+                lanes.refused(&lane, Instant::now());
+                continue;
+            }
+            assert!(event.seq <= expected, "{}", event.seq);
+            lanes.taken(&lane);
+        }
+        assert_eq!(lanes.posted_to(), 10, "the first one still waits");
+    }
+}

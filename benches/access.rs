@@ -21,6 +21,7 @@ use jiff::SignedDuration;
 use marketd::access::AccessChecks;
 use marketd::aws::{Connection, ConnectionOptions, Identity};
 use marketd::clock::Clock;
+use marketd::domain::ledger::{AgeLimits, Timing};
 use marketd::domain::plan::{
     Audience, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale,
 };
@@ -152,7 +153,7 @@ async fn make(store: &Store, number: usize, plan: &PlanId, feature: &FeatureId) 
         license_arn: None,
         tags: BTreeMap::new(),
     };
-    store.append_usage(vec![event], SignedDuration::from_hours(24), now).await.unwrap();
+    store.append_usage(vec![event], AgeLimits::default(), now).await.unwrap();
 }
 
 fn customer(number: usize) -> String {
@@ -196,7 +197,11 @@ async fn api(store: Store) -> Api {
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         token: None,
         queue_url: None,
-        metering_window: SignedDuration::from_hours(24),
+        metering_timing: Timing {
+            grace: SignedDuration::from_mins(5),
+            window: SignedDuration::from_hours(24),
+        },
+        usage_ages: AgeLimits::default(),
         metrics: None,
         seller: marketd::http::Seller::default(),
         stopping: CancellationToken::new(),

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::plan::Dimension;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity};
@@ -185,7 +186,7 @@ async fn taken(ordered: bool) -> Duration {
     let batches = events(ordered);
     let begun = Instant::now();
     for batch in batches {
-        let receipt = store.append_usage(batch, WINDOW, now()).await.unwrap();
+        let receipt = store.append_usage(batch, AgeLimits::default(), now()).await.unwrap();
         assert_eq!(receipt.accepted, BATCH, "{receipt:?}");
     }
     let elapsed = begun.elapsed();

@@ -1,6 +1,6 @@
 //! CSV in and out: usage backfilled from a spreadsheet, the ledger handed to one.
 
-use ::csv::{ReaderBuilder, Trim, Writer};
+use ::csv::{ByteRecord, ReaderBuilder, StringRecord, Trim, Writer};
 use serde_json::{Map, Value};
 
 use crate::domain::{AccountId, CustomerIdentifier};
@@ -39,9 +39,28 @@ pub enum CsvError {
     MissingColumn(&'static str),
 }
 
-/// Usage events as the API takes them, one a line; an empty cell is a field left out.
-pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
-    let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
+/// A row of a usage file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageLine {
+    /// Its line, counted as people do.
+    pub line: u64,
+    /// The event as the API takes it, or what is wrong with the row.
+    pub event: Result<Value, BadLine>,
+}
+
+/// A row that is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// The event's id, where that can be read.
+    pub id: Option<String>,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// Usage events as the API takes them, one a row; an empty cell is a field left out. A bad row does not hold up the
+/// others.
+pub fn read_usage(bytes: &[u8]) -> Result<Vec<UsageLine>, CsvError> {
+    let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(bytes);
     let columns = reader.headers()?.clone();
     for (place, column) in columns.iter().enumerate() {
         if columns.iter().take(place).any(|other| other == column) {
@@ -56,23 +75,52 @@ pub fn read_usage(bytes: &[u8]) -> Result<Vec<Value>, CsvError> {
             return Err(CsvError::MissingColumn(needed));
         }
     }
-    let mut events = Vec::new();
-    for line in reader.records() {
-        let line = line?;
-        let mut event = Map::new();
-        let mut tags = Map::new();
-        for (column, cell) in columns.iter().zip(&line).filter(|(_, cell)| !cell.is_empty()) {
-            match column.strip_prefix(TAG) {
-                Some(key) => tags.insert(key.to_owned(), cell.into()),
-                None => event.insert(column.to_owned(), cell.into()),
-            };
-        }
-        if !tags.is_empty() {
-            event.insert("tags".into(), tags.into());
-        }
-        events.push(event.into());
+    let mut lines = Vec::new();
+    let mut place = Place { bytes, at: 0, line: 1 };
+    for row in reader.byte_records() {
+        let row = row?;
+        let line = place.line_of(row.position().map_or(0, ::csv::Position::byte));
+        lines.push(UsageLine { line, event: usage_event(&columns, &row) });
     }
-    Ok(events)
+    Ok(lines)
+}
+
+fn usage_event(columns: &StringRecord, row: &ByteRecord) -> Result<Value, BadLine> {
+    let cells =
+        || columns.iter().zip(row).map(|(column, cell)| (column, std::str::from_utf8(cell)));
+    let bad = |detail: String| {
+        let id = cells().find_map(|(column, cell)| (column == "id").then_some(cell.ok()?));
+        BadLine { id: id.filter(|id| !id.is_empty()).map(str::to_owned), detail }
+    };
+    if row.len() != columns.len() {
+        let lines = row.as_slice().split(|byte| *byte == b'\n').count();
+        let hint = if lines > 1 {
+            format!("; it goes on over {lines} lines: look for a quote that is not closed")
+        } else {
+            String::new()
+        };
+        return Err(bad(format!(
+            "the row has {} cells, and the first line names {} columns{hint}",
+            row.len(),
+            columns.len()
+        )));
+    }
+    let mut event = Map::new();
+    let mut tags = Map::new();
+    for (column, cell) in cells() {
+        let cell = cell.map_err(|error| bad(format!("{column} is not UTF-8: {error}")))?;
+        if cell.is_empty() {
+            continue;
+        }
+        match column.strip_prefix(TAG) {
+            Some(key) => tags.insert(key.to_owned(), cell.into()),
+            None => event.insert(column.to_owned(), cell.into()),
+        };
+    }
+    if !tags.is_empty() {
+        event.insert("tags".into(), tags.into());
+    }
+    Ok(event.into())
 }
 
 /// AWS's mapping of legacy buyers to accounts. Its columns are known by their names, however they are written.
@@ -233,7 +281,9 @@ mod tests {
         let file = "quantity,id,customer_id,feature_id,tag:team,timestamp\n\
                     0.5, e-1 ,acme,exports,blue,2026-11-10T12:00:00Z\n\
                     3,e-2,\"a, b\",exports,,\n";
-        let events = read_usage(file.as_bytes()).unwrap();
+        let lines = read_usage(file.as_bytes()).unwrap();
+        assert_eq!(lines.iter().map(|it| it.line).collect::<Vec<_>>(), [2, 3]);
+        let events: Vec<Value> = lines.into_iter().map(|it| it.event.unwrap()).collect();
         assert_eq!(events[0]["quantity"], "0.5");
         assert_eq!(events[0]["id"], "e-1");
         assert_eq!(events[0]["tags"]["team"], "blue");
@@ -247,10 +297,34 @@ mod tests {
             ("id,customer_id,amount\n", "\"amount\" means nothing"),
             ("id,quantity\n", "\"customer_id\" is missing"),
             ("id,customer_id,id,quantity\n", "\"id\" stands twice"),
-            ("id,customer_id,quantity\na,b\n", "record 1"),
         ] {
             let error = read_usage(file.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_row_is_said_and_the_others_are_read() {
+        let file = b"id,customer_id,quantity\ne-1,acme,1\ne-2,acme\n\n,acme\ne-4,\xff,1\ne-5,acme,2\ne-6,\"acme\n,3\n";
+        let lines = read_usage(file).unwrap();
+        let told: Vec<String> = lines
+            .into_iter()
+            .map(|it| match it.event {
+                Ok(event) => format!("{} {}", it.line, event["id"].as_str().unwrap()),
+                Err(bad) => format!("{} {}: {}", it.line, bad.id.unwrap_or_default(), bad.detail),
+            })
+            .collect();
+        let expected = [
+            "2 e-1",
+            "3 e-2: the row has 2 cells",
+            "5 : the row has 2 cells",
+            "6 e-4: customer_id is not UTF-8",
+            "7 e-5",
+            "8 e-6: the row has 2 cells, and the first line names 3 columns; it goes on over 2 lines",
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told} is not {expected}");
         }
     }
 

@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::plan::{Anchor, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
@@ -106,7 +107,7 @@ async fn no_two_at_once_find_the_same_room() {
             let event = books.event(&customer, calls(), "1");
             let (store, now) = (books.store.clone(), books.now());
             tasks.spawn(async move {
-                store.append_usage(vec![event], support::books::WINDOW, now).await.unwrap().accepted
+                store.append_usage(vec![event], AgeLimits::default(), now).await.unwrap().accepted
             });
         }
         assert_eq!(tasks.join_all().await.into_iter().sum::<usize>(), count as usize);

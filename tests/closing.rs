@@ -4,8 +4,102 @@
 
 mod support;
 
-use marketd::domain::ClockHour;
+use jiff::{SignedDuration, Timestamp};
+use marketd::domain::{ClockHour, Quantity};
 use support::books::Books;
+
+/// Passes as the daemon makes them, until a time.
+async fn run_until(books: &Books, end: &str) {
+    let end: Timestamp = end.parse().unwrap();
+    while books.now() < end {
+        books.pass_minutes(10);
+        books.run_pass().await;
+    }
+}
+
+#[tokio::test]
+async fn every_hour_is_billed_whatever_the_grace() {
+    for minutes in [0, 5, 6 * 60, 22 * 60, 23 * 60, 23 * 60 + 59] {
+        let mut books = Books::open(30, "Acme Stream", 1).await;
+        books.closing.grace = SignedDuration::from_mins(minutes);
+        let customer = books.customers().await.remove(0);
+        books.report(&customer, "gb", "5", books.now()).await;
+        run_until(&books, "2026-11-10T10:00:00Z").await;
+        books.report(&customer, "gb", "2", books.now()).await;
+        run_until(&books, "2026-11-11T12:00:00Z").await;
+        assert_eq!(books.billed(), ["09 gb 5 licence", "10 gb 2 licence"], "{minutes} min");
+        // A long grace is what the seller chose, and nothing to warn of.
+        let warned = books.told("metering.deadline_near").await;
+        assert!(warned.is_empty(), "{minutes} min: {warned:?}");
+        books.balance().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_hours_of_a_month_are_billed_to_it_whatever_the_grace() {
+    for minutes in [5, 5 * 60, 6 * 60, 7 * 60, 22 * 60] {
+        let mut books = Books::open(31, "Acme Stream", 1).await;
+        books.closing.grace = SignedDuration::from_mins(minutes);
+        books.closing.zero_usage = true;
+        let customer = books.customers().await.remove(0);
+        books
+            .pass("2026-11-30T19:10:00Z".parse::<Timestamp>().unwrap().duration_since(books.now()));
+        books.run_pass().await;
+        for hour in ["20", "21", "22", "23"] {
+            run_until(&books, &format!("2026-11-30T{hour}:10:00Z")).await;
+            books.report(&customer, "gb", "3", books.now()).await;
+        }
+        run_until(&books, "2026-12-01T06:30:00Z").await;
+        let billed = books.billed();
+        for hour in ["20", "21", "22", "23"] {
+            for line in [format!("{hour} gb 3 licence"), format!("{hour} requests 0 licence")] {
+                assert!(billed.contains(&line), "{minutes} min: {line} is missing from {billed:?}");
+            }
+        }
+        let states = books.shown().await;
+        assert!(states.iter().all(|it| !it.contains("parked")), "{minutes} min: {states:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_hour_in_its_grace_is_not_said_to_lack_anything() {
+    let mut books = Books::open(32, "Acme Stream", 1).await;
+    books.closing.grace = SignedDuration::from_hours(10);
+    let customer = books.customers().await.remove(0);
+    books.report(&customer, "gb", "5", books.now()).await;
+    books.pass(SignedDuration::from_hours(9));
+    books.run_pass().await;
+    let due = books.store.due_hours(books.closing.timing(), books.now()).await.unwrap();
+    assert!(due.is_empty(), "{due:?}");
+    assert_eq!(books.shown().await, ["09 gb 5 open"]);
+}
+
+#[tokio::test]
+async fn usage_whose_time_passed_while_nothing_ran_is_billed_with_the_open_hour() {
+    // A daemon that slept, or a clock that was behind by as much.
+    for hours in [24, 30, 24 * 21] {
+        let mut books = Books::open(33, "Acme Stream", 1).await;
+        let customer = books.customers().await.remove(0);
+        books.report(&customer, "gb", "5", books.now()).await;
+        books.pass(SignedDuration::from_hours(hours));
+        books.run_pass().await;
+        let event = books.store.usage_event("e-1".into()).await.unwrap().unwrap();
+        assert_eq!(event.moved.as_deref(), Some("late"), "{hours} h");
+        books.pass_minutes(62);
+        books.run_pass().await;
+        assert_eq!(books.billed().len(), 1, "{hours} h: {:?}", books.shown().await);
+        assert_eq!(books.balance().await.accepted, Quantity::from_units(5), "{hours} h");
+    }
+    // What was frozen stays as it is: AWS may have heard of it.
+    let mut books = Books::open(33, "Acme Stream", 1).await;
+    let customer = books.customers().await.remove(0);
+    books.report(&customer, "gb", "5", books.now()).await;
+    books.pass_minutes(62);
+    books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
+    books.pass(SignedDuration::from_hours(30));
+    books.run_pass().await;
+    assert_eq!(books.shown().await, ["09 gb 5 parked out_of_window"]);
+}
 
 #[tokio::test]
 async fn many_hours_close_in_parts() {

@@ -146,3 +146,68 @@ async fn what_cannot_be_taken_says_why() {
     assert!(wrong.text().await.unwrap().contains("who"));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn one_bad_line_is_rejected_and_the_others_are_taken() {
+    let world = World::with_nothing_imported().await;
+    world.put("/v1/customers/acme", json!({"name": "Acme"})).await;
+    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered"})).await;
+    let event =
+        |id: &str| json!({"id": id, "customer_id": "acme", "feature_id": "calls", "quantity": 1});
+    let lines: Vec<Vec<u8>> = vec![
+        event("e-1").to_string().into_bytes(),
+        br#"{"id":"e-2","customer_id":"acme","feature_id":"calls","quantity":"#.to_vec(),
+        b"so it ends".to_vec(),
+        Vec::new(),
+        b"{\"id\":\"e-5\",\"customer_id\":\"\xff\"}".to_vec(),
+        br#"["e-6"]"#.to_vec(),
+        br#"{"customer_id":"acme","feature_id":"calls","quantity":1}"#.to_vec(),
+        [event("e-8").to_string().as_bytes(), b"\r"].concat(),
+    ];
+    let csv = b"id,customer_id,feature_id,quantity\nc-1,acme,calls,1\nc-2,acme\n\nc-4,\xff,calls,1\n,acme,calls,1\nc-6,acme,calls,2\n";
+    let names = |receipt: &Value| -> Vec<String> {
+        let rejected = receipt["rejected"].as_array().unwrap().iter();
+        rejected
+            .map(|it| {
+                assert_eq!(it["code"], "invalid_event", "{receipt}");
+                assert!(!it["detail"].as_str().unwrap().is_empty(), "{receipt}");
+                it["id"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    };
+    let report = async |kind: &str, body: Vec<u8>| -> Value {
+        let request = Client::new().post(format!("{}/v1/usage", world.url()));
+        let sent = request.header(header::CONTENT_TYPE, kind).body(body).send().await.unwrap();
+        assert_eq!(sent.status(), 200);
+        sent.json().await.unwrap()
+    };
+    let receipt = report("application/x-ndjson", lines.join(&b'\n')).await;
+    assert_eq!(receipt["accepted"], 2, "{receipt}");
+    assert_eq!(names(&receipt), ["e-2", "line 3", "e-5", "line 6", "line 7"]);
+    let receipt = report("text/csv", csv.to_vec()).await;
+    assert_eq!(receipt["accepted"], 2, "{receipt}");
+    assert_eq!(names(&receipt), ["c-2", "c-4", "line 6"]);
+
+    // The command line sends a file in parts, and names the lines of the file.
+    let mut long: Vec<Vec<u8>> =
+        (0..5_100).map(|number| event(&format!("f-{number}")).to_string().into_bytes()).collect();
+    long.insert(5_050, b"so it ends".to_vec());
+    long.insert(10, Vec::new());
+    for (name, body, accepted, rejected) in [
+        ("usage.ndjson", long.join(&b'\n'), 5_100, vec!["line 5052"]),
+        ("usage.csv", csv.to_vec(), 0, vec!["c-2", "c-4", "line 6"]),
+    ] {
+        let file = world.file(name);
+        std::fs::write(&file, body).unwrap();
+        let path = file.to_str().unwrap();
+        let (code, out, complaint) =
+            world.cli(&["--output", "json", "usage", "import", path]).await;
+        assert_eq!(code, 1, "what was not taken shows in the exit code: {complaint}");
+        let receipt: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (&receipt["accepted"], names(&receipt)),
+            (&json!(accepted), rejected.iter().map(ToString::to_string).collect())
+        );
+    }
+    world.stop().await;
+}

@@ -30,6 +30,7 @@ fn the_defaults_are_those_promised() {
     assert_eq!(metering.interval, Duration::from_secs(60));
     assert_eq!(metering.window, Duration::from_secs(24 * 3_600));
     assert_eq!((metering.rate, metering.zero_usage), (10, false));
+    assert_eq!(settings.usage.max_age, Duration::from_secs(31 * 86_400));
     let queue = with(&[("MARKETD__QUEUE__URL", "https://queue.test/q")]).unwrap().queue.unwrap();
     assert_eq!((queue.pollers, queue.wait), (2, Duration::from_secs(20)));
 }
@@ -43,6 +44,7 @@ fn durations_are_read_with_their_unit() {
         ("5m", Some(300_000)),
         ("6h", Some(21_600_000)),
         ("1d", Some(86_400_000)),
+        ("31d", Some(2_678_400_000)),
         (" ", None),
         ("5", None),
         ("-5s", None),
@@ -52,7 +54,8 @@ fn durations_are_read_with_their_unit() {
         ("18446744073709551615d", None),
     ];
     for (text, milliseconds) in rows {
-        let read = with(&[("MARKETD__METERING__GRACE", text)]).map(|it| it.metering.grace);
+        let read =
+            with(&[("MARKETD__CATALOG__SYNC_INTERVAL", text)]).map(|it| it.catalog.sync_interval);
         assert_eq!(read.ok(), milliseconds.map(Duration::from_millis), "{text:?}");
     }
 }
@@ -266,6 +269,47 @@ fn what_is_refused_names_key_origin_and_reason() {
         let key = variable.trim_start_matches("MARKETD__").replace("__", ".").to_lowercase();
         for part in [key.as_str(), variable, reason] {
             assert!(fault.contains(part), "{variable}={value}: {part:?} is missing from: {fault}");
+        }
+    }
+}
+
+/// Variables, and the parts of the fault that they come to; none where they are fine.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
+#[test]
+fn times_of_metering_that_cannot_be_right_together_are_refused_with_the_reason() {
+    let (grace, window) = ("MARKETD__METERING__GRACE", "MARKETD__METERING__WINDOW");
+    let (interval, age) = ("MARKETD__METERING__INTERVAL", "MARKETD__USAGE__MAX_AGE");
+    let rows: &[Row<'_>] = &[
+        (&[(window, "0s")], &["metering.window", "2h to 24h"]),
+        (&[(window, "1h")], &["metering.window", "no time to send", "2h to 24h"]),
+        (&[(window, "119m")], &["metering.window"]),
+        (&[(window, "2h"), (grace, "0s")], &[]),
+        (&[(window, "2h")], &["metering.grace", "metering.window (2h)", "up to 0s"]),
+        (&[(window, "6h"), (grace, "4h")], &[]),
+        (&[(window, "6h"), (grace, "241m")], &["metering.grace", "up to 4h"]),
+        (&[(window, "24h")], &[]),
+        (&[(window, "1d")], &[]),
+        (&[(window, "86401s")], &["metering.window", "longer than AWS takes", "24h"]),
+        (&[(window, "6d")], &["metering.window", "2h to 24h"]),
+        (&[(grace, "0s")], &[]),
+        (&[(grace, "6h")], &[]),
+        (&[(grace, "22h")], &[]),
+        (&[(grace, "23h")], &["metering.grace", "metering.window (24h)", "up to 22h"]),
+        (&[(grace, "400d")], &["metering.grace", "up to 22h"]),
+        (&[(interval, "0s")], &[]),
+        (&[(interval, "30m")], &[]),
+        (&[(interval, "31m")], &["metering.interval", "up to 30m"]),
+        (&[(interval, "1h"), (window, "1h")], &["metering.interval", "metering.window"]),
+        (&[(age, "1h")], &[]),
+        (&[(age, "400d")], &[]),
+        (&[(age, "0s")], &["usage.max_age", "1h and more"]),
+    ];
+    for (variables, parts) in rows {
+        let fault = with(variables).err().unwrap_or_default();
+        assert_eq!(fault.is_empty(), parts.is_empty(), "{variables:?}: {fault}");
+        for part in *parts {
+            assert!(fault.contains(part), "{variables:?}: {part:?} is missing from: {fault}");
         }
     }
 }

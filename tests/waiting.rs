@@ -1,4 +1,4 @@
-//! Usage that comes before its subscription: it waits, goes where it was meant to and nowhere else.
+//! Usage that comes before its subscription, or after it: it goes where it was meant to and nowhere else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -205,4 +205,233 @@ async fn a_licence_that_the_customer_does_not_hold_is_refused_for_a_feature_too(
     };
     let receipt = books.take(vec![named]).await;
     assert_eq!((receipt.accepted, receipt.rejected[0].code), (0, "unknown_license"));
+}
+
+/// How often AWS has refused a record for want of a subscription.
+fn refused(books: &Books) -> usize {
+    let market = books.aws.market.lock().unwrap();
+    let refused = market.ledger().refused();
+    refused.filter(|it| it.reason == "CustomerNotSubscribed").map(|it| it.records).sum()
+}
+
+#[tokio::test]
+async fn usage_of_who_has_left_is_never_moved_beyond_the_end_and_sent() {
+    // The licence is over at once. The legacy buyer's end was announced: the hour in which it comes is covered still.
+    for (title, refusals, billed) in [("Acme Stream", 14, 5), ("Acme Meter", 8, 11)] {
+        let mut books = Books::open(5, title, 1).await;
+        let customer = books.customer(0).await;
+        let subject = books.dimension("gb");
+        books.report(&customer, "gb", "5", books.now()).await;
+        books.act(&account(0), Action::Cancel(books.order()));
+        books.pass_minutes(1);
+        books.hear().await;
+        books.run_pass().await;
+        // The application reports on, of before the end and of after it, under new ids, until well after AWS's hour.
+        let mut rejected = Vec::new();
+        for minutes in [5, 10, 39, 4, 2, 60, 180] {
+            books.pass_minutes(minutes);
+            let used = books.now() - SignedDuration::from_mins(5);
+            for at in [books.now(), used] {
+                let event = UsageEvent {
+                    timestamp: Some(at),
+                    ..books.event(&customer, subject.clone(), "1")
+                };
+                rejected.extend(books.take(vec![event]).await.rejected);
+            }
+            books.hear().await;
+            books.run_pass().await;
+        }
+        assert_eq!(rejected.len(), refusals, "{title}: {:?}", books.shown().await);
+        assert!(rejected.iter().all(|it| it.code == "subscription_ended"), "{title}: {rejected:?}");
+        assert_eq!(refused(&books), 0, "{title}: AWS was never asked in vain");
+        assert_eq!(books.balance().await.accepted, Quantity::from_units(billed), "{title}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_before_an_end_was_heard_of_is_parked_with_the_reason() {
+    let mut books = Books::open(6, STREAM, 1).await;
+    let customer = books.customer(0).await;
+    books.report(&customer, "gb", "5", books.now()).await;
+    books.act(&account(0), Action::Cancel(books.order()));
+    // The news comes late: an hour that began after the end is open by then, with usage of its own.
+    books.pass_minutes(60);
+    books.report(&customer, "gb", "2", books.now()).await;
+    books.report(&customer, "requests", "0.5", books.now()).await;
+    books.hear().await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    let shown = books.shown().await;
+    for line in ["10 gb 2 parked subscription_ended", "10 requests 0.5 parked fraction"] {
+        assert!(shown.contains(&line.to_owned()), "{line} is missing from {shown:?}");
+    }
+    let records = books.records().await;
+    let tried = records.iter().filter(|it| it.hour.to_string().contains("T10"));
+    assert!(tried.into_iter().all(|it| it.attempts == 0), "{records:?}");
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn a_remainder_is_not_carried_beyond_the_end_and_sent() {
+    let mut books = Books::open(7, STREAM, 1).await;
+    let customer = books.customer(0).await;
+    // More than AWS takes in a record: the rest is whole units.
+    for quantity in ["2147483647", "7"] {
+        books.report(&customer, "gb", quantity, books.now()).await;
+    }
+    books.act(&account(0), Action::Cancel(books.order()));
+    books.pass_minutes(1);
+    books.hear().await;
+    for _ in 0..14 {
+        books.run_pass().await;
+        books.pass_minutes(10);
+    }
+    let shown = books.shown().await;
+    assert!(shown.contains(&"10 gb 7 parked subscription_ended".to_owned()), "{shown:?}");
+    assert_eq!(refused(&books), 0);
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn usage_around_a_renewal_goes_to_the_licence_of_its_own_time() {
+    let mut books = Books::open(8, STREAM, 1).await;
+    let customer = books.customer(0).await;
+    let licenses = |books: &Books| -> Vec<String> {
+        let market = books.aws.market.lock().unwrap();
+        market.agreements().iter().map(|it| it.license_arn.clone()).collect()
+    };
+    books.pass_minutes(10);
+    let before = books.now();
+    books.pass_minutes(10);
+    books.act(
+        &account(0),
+        Action::Renew(Order {
+            new_license: true,
+            previous_agreement_id: Some(true),
+            ..books.order()
+        }),
+    );
+    books.pass_minutes(2);
+    books.hear().await;
+    let [old, new] = <[String; 2]>::try_from(licenses(&books)).unwrap();
+    let bearer = async |books: &Books, id: &str| {
+        let event = books.store.usage_event(id.into()).await.unwrap().unwrap();
+        let record = event.metering_record.unwrap();
+        (
+            record.license_arn.unwrap().to_string(),
+            record.hour.to_string().get(11..13).unwrap().to_owned(),
+        )
+    };
+    let nine = |arn: &str| (arn.to_owned(), "09".to_owned());
+    // Both have the hour in which they meet; each bears what is of its own time.
+    let report = async |books: &mut Books, at: Timestamp| {
+        books.report(&customer, "gb", "1", at).await;
+    };
+    report(&mut books, before).await;
+    let now = books.now();
+    report(&mut books, now).await;
+    assert_eq!(bearer(&books, "e-1").await, nine(&old));
+    assert_eq!(bearer(&books, "e-2").await, nine(&new));
+    // The old one's hour is flushed at once: what is late for it goes to what it went on as, not beyond its end.
+    books.run_pass().await;
+    books.pass_minutes(5);
+    report(&mut books, before).await;
+    assert_eq!(bearer(&books, "e-3").await, nine(&new));
+    // Past AWS's last hour for the old one.
+    books.pass_minutes(90);
+    report(&mut books, before).await;
+    assert_eq!(bearer(&books, "e-4").await.0, new);
+    for _ in 0..4 {
+        books.run_pass().await;
+        books.pass_minutes(30);
+    }
+    assert_eq!(refused(&books), 0);
+    assert_eq!(
+        books.balance().await.accepted,
+        Quantity::from_units(4),
+        "{:?}",
+        books.shown().await
+    );
+}
+
+#[tokio::test]
+async fn usage_taken_under_a_licence_that_turns_out_to_be_renewed_goes_on_with_it() {
+    let mut books = Books::open(9, STREAM, 1).await;
+    let customer = books.customer(0).await;
+    books.act(
+        &account(0),
+        Action::Renew(Order {
+            new_license: true,
+            previous_agreement_id: Some(true),
+            ..books.order()
+        }),
+    );
+    // Nobody has told of it yet, an hour later.
+    books.pass_minutes(60);
+    books.report(&customer, "gb", "3", books.now()).await;
+    books.report(&customer, "requests", "0.5", books.now()).await;
+    books.hear().await;
+    books.run_pass().await;
+    books.pass_minutes(10);
+    books.report(&customer, "requests", "0.5", books.now()).await;
+    books.pass_minutes(60);
+    books.run_pass().await;
+    let billed = books.billed();
+    assert_eq!(billed, ["10 gb 3 licence", "10 requests 1 licence"], "{:?}", books.shown().await);
+    assert_eq!(refused(&books), 0);
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn usage_that_waited_is_billed_to_the_licence_of_its_own_time() {
+    // The buyer came, and came back, before AWS's news did; each bears what was used while it was in force.
+    let mut books = Books::open(10, STREAM, 0).await;
+    let customer = provision(&books, 0).await;
+    let product = books.product.clone();
+    books.act(&account(0), buy(&product));
+    books.pass_minutes(5);
+    books.report(&customer, "gb", "1", books.now()).await;
+    books.pass_minutes(5);
+    books.act(
+        &account(0),
+        Action::Renew(Order {
+            new_license: true,
+            previous_agreement_id: Some(true),
+            ..books.order()
+        }),
+    );
+    books.pass_minutes(5);
+    books.report(&customer, "gb", "4", books.now()).await;
+    books.hear().await;
+    books.run_pass().await;
+    books.pass_minutes(60);
+    books.run_pass().await;
+    let mut billed = books.billed();
+    billed.sort();
+    assert_eq!(billed, ["09 gb 1 licence", "09 gb 4 licence"], "{:?}", books.shown().await);
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn usage_that_is_too_old_is_refused_and_what_was_taken_before_stays_taken() {
+    let mut books = Books::open(11, STREAM, 1).await;
+    let customer = books.customer(0).await;
+    let subject = books.dimension("gb");
+    let day = SignedDuration::from_hours(24);
+    let ages =
+        [(day * 30, "taken"), (day * 31, "taken"), (day * 32, "too_old"), (day * 3_650, "too_old")];
+    let mut first = None;
+    for (age, expected) in ages {
+        let at = Some(books.now() - age);
+        let event = UsageEvent { timestamp: at, ..books.event(&customer, subject.clone(), "1") };
+        first.get_or_insert_with(|| event.clone());
+        let receipt = books.take(vec![event]).await;
+        let code = receipt.rejected.first().map_or("taken", |it| it.code);
+        assert_eq!(code, expected, "{age:#}: {receipt:?}");
+    }
+    books.pass(day * 5);
+    let again = books.take(first.into_iter().collect()).await;
+    assert_eq!((again.duplicates, again.rejected.len()), (1, 0), "{again:?}");
+    books.run_pass().await;
+    books.balance().await;
 }

@@ -94,7 +94,7 @@ impl Daemon {
         &self,
         path: &str,
         kind: &str,
-        body: String,
+        body: impl Into<reqwest::Body>,
     ) -> anyhow::Result<Value> {
         let request = self.request(Method::POST, path).header("content-type", kind);
         self.send(request.body(body)).await

@@ -10,6 +10,7 @@ use super::client::{Daemon, escape};
 use super::listing::{Limit, print_list};
 use super::output::{Column, Output};
 use super::{Failure, key_value, object};
+use crate::csv::{BadLine, UsageLine};
 
 const EVENTS: &[Column] = &[
     ("EVENT", "id"),
@@ -92,6 +93,7 @@ pub(super) enum Usage {
 impl Usage {
     pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
         let daemon = Daemon::from_environment()?;
+        let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
         let lines = match self {
             Self::Report {
                 customer,
@@ -117,9 +119,9 @@ impl Usage {
                     ("license_arn", text(license_arn)),
                     ("tags", (!tags.is_empty()).then(|| tags_object(tags))),
                 ]);
-                vec![event.to_string()]
+                vec![Line { number: 1, text: event.to_string().into_bytes() }]
             }
-            Self::Import { file } => lines_of(&file)?,
+            Self::Import { file } => lines_of(&file, &mut total)?,
             Self::List { customer, feature, record, limit } => {
                 let query =
                     [("customer_id", customer), ("feature_id", feature), ("record_id", record)];
@@ -131,10 +133,11 @@ impl Usage {
                 return Ok(output.one(&event)?);
             }
         };
-        let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
         for part in lines.chunks(EVENTS_PER_REPORT) {
-            let receipt =
-                daemon.post_file("/v1/usage", "application/x-ndjson", part.join("\n")).await?;
+            let texts: Vec<&[u8]> = part.iter().map(|line| line.text.as_slice()).collect();
+            let mut receipt =
+                daemon.post_file("/v1/usage", "application/x-ndjson", texts.join(&b'\n')).await?;
+            name_lines(&mut receipt, part);
             add(&mut total, &receipt);
         }
         output.one(&total)?;
@@ -147,18 +150,46 @@ fn tags_object(tags: Vec<(String, String)>) -> Value {
     tags.into_iter().map(|(key, value)| (key, json!(value))).collect::<Map<_, _>>().into()
 }
 
-/// A file's events, one JSON object each.
-fn lines_of(file: &Path) -> anyhow::Result<Vec<String>> {
+/// A line of a file: one event.
+struct Line {
+    number: u64,
+    text: Vec<u8>,
+}
+
+/// A file's events, one JSON object each. What is no event by the file's own form is said in the total.
+fn lines_of(file: &Path, total: &mut Value) -> anyhow::Result<Vec<Line>> {
     let bytes =
         std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        let events = crate::csv::read_usage(&bytes)
+        let found = crate::csv::read_usage(&bytes)
             .with_context(|| format!("{} is not a file of usage", file.display()))?;
-        return Ok(events.iter().map(Value::to_string).collect());
+        let mut lines = Vec::with_capacity(found.len());
+        for UsageLine { line: number, event } in found {
+            match event {
+                Ok(event) => lines.push(Line { number, text: event.to_string().into_bytes() }),
+                Err(BadLine { id, detail }) => {
+                    let id = id.unwrap_or_else(|| format!("line {number}"));
+                    let rejection = json!({"id": id, "code": "invalid_event", "detail": detail});
+                    add(total, &json!({"rejected": [rejection]}));
+                }
+            }
+        }
+        return Ok(lines);
     }
-    let text =
-        String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
-    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+    let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
+    let full = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    Ok(full.map(|(number, text)| Line { number, text: text.to_vec() }).collect())
+}
+
+/// The daemon counts the lines of the part that it was sent; people count those of the file.
+fn name_lines(receipt: &mut Value, part: &[Line]) {
+    for rejection in receipt["rejected"].as_array_mut().into_iter().flatten() {
+        let place = rejection["id"].as_str().and_then(|id| id.strip_prefix("line ")?.parse().ok());
+        let place = place.and_then(|line: usize| part.get(line.checked_sub(1)?));
+        if let Some(line) = place {
+            rejection["id"] = json!(format!("line {}", line.number));
+        }
+    }
 }
 
 fn add(total: &mut Value, receipt: &Value) {

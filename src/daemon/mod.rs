@@ -15,6 +15,7 @@ use crate::access::AccessChecks;
 use crate::aws::{Connection, ConnectionOptions, Identity, Role};
 use crate::catalog::Schedule;
 use crate::clock::Clock;
+use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, Door, Seller};
@@ -292,7 +293,12 @@ impl Daemon {
             arrivals: Arrivals::new(trusted_proxies, connections),
             token,
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
-            metering_window: signed(self.settings.metering.window),
+            metering_timing: self.closing().timing(),
+            usage_ages: AgeLimits::new(
+                signed(self.settings.metering.window),
+                signed(self.settings.metering.interval),
+                signed(self.settings.usage.max_age),
+            ),
             metrics: self.metrics.clone(),
             seller: Seller { name, support_url, sign_up },
             stopping,
@@ -340,6 +346,16 @@ impl Daemon {
         }
     }
 
+    fn closing(&self) -> Closing {
+        let settings = &self.settings.metering;
+        Closing {
+            grace: signed(settings.grace),
+            window: signed(settings.window),
+            region: settings.region.to_string(),
+            zero_usage: settings.zero_usage,
+        }
+    }
+
     fn metering(&self) -> MeteringEngine<AwsMetering> {
         let settings = &self.settings.metering;
         MeteringEngine {
@@ -347,12 +363,7 @@ impl Daemon {
             api: AwsMetering(self.aws.clone()),
             clock: self.clock.clone(),
             health: self.health.clone(),
-            closing: Closing {
-                grace: signed(settings.grace),
-                window: signed(settings.window),
-                region: settings.region.to_string(),
-                zero_usage: settings.zero_usage,
-            },
+            closing: self.closing(),
             interval: settings.interval,
             concurrency: METERING_CONCURRENCY,
             breaker: Breaker::default(),

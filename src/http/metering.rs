@@ -150,7 +150,7 @@ pub(super) struct DueView {
 #[utoipa::path(get, path = "/v1/metering/due", tag = "metering", operation_id = "listDueHours", responses((status = 200, body = Items<DueView>), Problems))]
 pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Items<DueView>>, Problem> {
     let now = state.clock.now();
-    let due = state.store.due_hours(state.metering_window, now).await?;
+    let due = state.store.due_hours(state.metering_timing, now).await?;
     let view = |hour: DueHour| {
         let seconds_left = hour.deadline.duration_since(now).as_secs();
         DueView { hour, seconds_left }

@@ -54,6 +54,7 @@ use utoipa_axum::routes;
 use crate::access::AccessChecks;
 use crate::aws;
 use crate::clock::Clock;
+use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
 use crate::intake::sns::SnsDoor;
 use crate::store::Store;
@@ -109,8 +110,10 @@ pub struct ApiParts {
     pub token: Option<SecretString>,
     /// The queue, for the policies and checks that name it.
     pub queue_url: Option<String>,
-    /// How old usage may be and still be billed to its own hour.
-    pub metering_window: SignedDuration,
+    /// When hours freeze and until when they are worth sending.
+    pub metering_timing: Timing,
+    /// How old usage may be.
+    pub usage_ages: AgeLimits,
     /// What `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
     /// Whom the pages at the door speak of.

@@ -1,18 +1,20 @@
 //! Usage reports: every event is judged alone, and a bad one does not hold up the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use jiff::Timestamp;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::extract::{must_be_object, read_body};
 use super::{ApiState, Problem, Problems};
-use crate::csv::read_usage;
+use crate::csv::{BadLine, UsageLine, read_usage};
 use crate::domain::allocation::TAGS_MOST;
 use crate::domain::usage::{Rejection, UsageEvent, UsageSubject};
 use crate::domain::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity};
@@ -33,8 +35,7 @@ pub(super) async fn report(
     let kind = kind.unwrap_or_default().to_owned();
     let body = read_body(request, &state, BODY_LIMIT).await?;
     let UsageRead { events, mut rejected } = read(&kind, &body)?;
-    let receipt =
-        state.store.append_usage(events, state.metering_window, state.clock.now()).await?;
+    let receipt = state.store.append_usage(events, state.usage_ages, state.clock.now()).await?;
     count(receipt.accepted, "accepted");
     count(receipt.duplicates, "duplicate");
     rejected.extend(receipt.rejected);
@@ -66,14 +67,35 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<UsageRead, Problem> {
     }
     let mut events = Vec::with_capacity(raw.len());
     let mut rejected = Vec::new();
-    for (place, text) in raw.iter().enumerate() {
-        match read_event(text, place) {
+    for (place, text) in raw {
+        match text.and_then(|text| read_event(&text, place)) {
             Ok(event) => events.push(event),
             Err(rejection) => rejected.push(rejection),
         }
     }
     Ok(UsageRead { events, rejected })
 }
+
+/// Where an event stands in a report: its name in the answer if its id cannot be read.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In a list, counted from 0.
+    Item(usize),
+    /// In a file, counted from 1.
+    Line(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Item(item) => write!(f, "#{item}"),
+            Self::Line(line) => write!(f, "line {line}"),
+        }
+    }
+}
+
+/// The events of a report one by one, or why one cannot even be told apart from the others.
+type Raw = Vec<(Place, Result<Box<RawValue>, Rejection>)>;
 
 /// What became of a report.
 #[derive(Serialize, ToSchema)]
@@ -98,7 +120,7 @@ fn count(events: usize, outcome: &'static str) {
         .increment(u64::try_from(events).unwrap_or(u64::MAX));
 }
 
-fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
+fn split_array(body: &[u8]) -> Result<Raw, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Report {
@@ -115,27 +137,46 @@ fn split_array(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
             "the body is {{\"events\":[…]}}, or one event a line as application/x-ndjson: {error}"
         ))
     })?;
-    Ok(report.events)
+    let items = report.events.into_iter().enumerate();
+    Ok(items.map(|(item, text)| (Place::Item(item), Ok(text))).collect())
 }
 
-fn split_lines(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Problem::bad_request(format!("the body is not UTF-8: {error}")))?;
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(number, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                Problem::bad_request(format!("line {} is not JSON: {error}", number + 1))
-            })
+#[expect(clippy::unnecessary_wraps, reason = "one of three ways to read a body")]
+fn split_lines(body: &[u8]) -> Result<Raw, Problem> {
+    // Files from some systems begin with a mark of their encoding.
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
+    let full = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    let read = |(number, line): (u64, &[u8])| {
+        let place = Place::Line(number);
+        let event = serde_json::from_slice(line).map_err(|error| {
+            // The parser counts the lines of what it is given, which is one.
+            let error = error.to_string();
+            let what = error.rsplit_once(" at line ").map_or(error.as_str(), |(what, _)| what);
+            unreadable(line, place, format!("the line is not a JSON object: {what}"))
+        });
+        (place, event)
+    };
+    Ok(full.map(read).collect())
+}
+
+fn split_csv(body: &[u8]) -> Result<Raw, Problem> {
+    let lines = read_usage(body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    lines
+        .into_iter()
+        .map(|UsageLine { line, event }| {
+            let place = Place::Line(line);
+            let event = match event {
+                Ok(event) => Ok(serde_json::value::to_raw_value(&event)?),
+                Err(BadLine { id, detail }) => {
+                    let id = id.unwrap_or_else(|| place.to_string());
+                    Err(Rejection { id, code: "invalid_event", detail })
+                }
+            };
+            Ok((place, event))
         })
-        .collect()
-}
-
-fn split_csv(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
-    let events = read_usage(body).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let raw = events.into_iter().map(|event| serde_json::value::to_raw_value(&event));
-    raw.collect::<Result<_, _>>().map_err(|error| Problem::bad_request(error.to_string()))
+        .collect::<Result<_, serde_json::Error>>()
+        .map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -154,19 +195,20 @@ pub(super) struct WireEvent {
     tags: BTreeMap<String, String>,
 }
 
-fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
-    let unreadable = |detail: String| Rejection {
-        id: id_of(text).unwrap_or_else(|| format!("#{place}")),
-        code: "invalid_event",
-        detail,
-    };
+fn unreadable(text: &[u8], place: Place, detail: String) -> Rejection {
+    let id = id_of(text).unwrap_or_else(|| place.to_string());
+    Rejection { id, code: "invalid_event", detail }
+}
+
+fn read_event(text: &RawValue, place: Place) -> Result<UsageEvent, Rejection> {
+    let unreadable = |detail: String| unreadable(text.get().as_bytes(), place, detail);
     // By itself serde takes a list for an object, its values in the order of our own fields.
     if text.get().starts_with('[') {
         return Err(unreadable("an event is a JSON object, not a list".to_owned()));
     }
     let event: WireEvent =
         serde_json::from_str(text.get()).map_err(|error| unreadable(error.to_string()))?;
-    let name = if event.id.is_empty() { format!("#{place}") } else { event.id.clone() };
+    let name = if event.id.is_empty() { place.to_string() } else { event.id.clone() };
     let reject = |code, detail: String| Rejection { id: name.clone(), code, detail };
     if event.id.is_empty() || event.id.len() > ID_LONGEST {
         let detail = format!("id is 1 to {ID_LONGEST} characters, and the event's alone");
@@ -210,14 +252,35 @@ fn read_event(text: &RawValue, place: usize) -> Result<UsageEvent, Rejection> {
     })
 }
 
-/// The id of an event that cannot be read otherwise, so that the answer can name it.
-fn id_of(text: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        id: String,
+/// The id of an event that cannot be read otherwise, so that the answer can name it: as far as the text is JSON.
+fn id_of(text: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    // What comes after it may be anything.
+    reader.deserialize_map(IdSeeker(&mut found)).ok();
+    found.filter(|id| (1..=ID_LONGEST).contains(&id.len()))
+}
+
+/// Keeps an object's `id`, even if the object is not read to its end.
+struct IdSeeker<'a>(&'a mut Option<String>);
+
+impl<'de> Visitor<'de> for IdSeeker<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
-    let named = serde_json::from_str::<Named>(text.get()).ok()?;
-    Some(named.id).filter(|id| !id.is_empty())
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while let Some(key) = fields.next_key::<String>()? {
+            if key == "id" {
+                *self.0 = Some(fields.next_value()?);
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn bad_tags(tags: &BTreeMap<String, String>) -> Option<String> {

@@ -110,7 +110,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
     #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
     async fn watch_deadlines(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let watched = self.store.watch_deadlines(self.window(), now).await?;
+        let watched = self.store.watch_deadlines(self.closing.timing(), now).await?;
         for warning in &watched.warnings {
             tracing::warn!(
                 product.id = %warning.due.product_id,

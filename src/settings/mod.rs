@@ -4,6 +4,7 @@
 
 mod checked;
 mod layers;
+mod metering;
 mod value;
 
 use std::net::IpAddr;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub reconcile: ReconcileSettings,
     /// `[metering]`
     pub metering: MeteringSettings,
+    /// `[usage]`
+    pub usage: UsageSettings,
     /// `[registration]`; none without a page to send buyers to.
     pub registration: Option<RegistrationSettings>,
     /// The rest of `[registration]`.
@@ -133,6 +136,13 @@ pub struct MeteringSettings {
     pub zero_usage: bool,
     /// Where usage is metered.
     pub region: Region,
+}
+
+/// Taking reported usage.
+#[derive(Clone, Debug)]
+pub struct UsageSettings {
+    /// The age from which on usage is not taken.
+    pub max_age: Duration,
 }
 
 /// SNS over HTTPS.
@@ -300,7 +310,8 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         external_id: layers.optional("integration.external_id"),
     };
     let reconcile = reconcile(layers);
-    let metering = metering(layers);
+    let metering = metering::read(layers);
+    let usage = metering::read_usage(layers);
     let topics: Option<Topics> = layers.optional("sns.topics");
     let sns = SnsSettings { topics: topics.map(|Topics(topics)| topics).unwrap_or_default() };
     let registration = registration(layers);
@@ -320,6 +331,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         integration,
         reconcile: reconcile?,
         metering: metering?,
+        usage: usage?,
         sns,
         registration: registration?,
         seller: seller?,
@@ -390,23 +402,6 @@ fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {
         second_look: second_look?,
         expiry_grace: expiry_grace?,
         max_endings: max_endings?,
-    })
-}
-
-fn metering(layers: &mut Layers) -> Option<MeteringSettings> {
-    let grace = layers.required("metering.grace");
-    let interval = layers.required("metering.interval");
-    let rate = layers.required("metering.rate").map(|Count(count)| count);
-    let window = layers.required("metering.window");
-    let zero_usage = layers.required("metering.zero_usage");
-    let region = layers.required("metering.region");
-    Some(MeteringSettings {
-        grace: grace?,
-        interval: interval?,
-        rate: rate?,
-        window: window?,
-        zero_usage: zero_usage?,
-        region: region?,
     })
 }
 

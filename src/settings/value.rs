@@ -152,6 +152,20 @@ const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 /// What the system takes as the path of a socket.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// A duration as settings write it.
+pub(super) fn shown(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    // 24h, not 1d: so AWS writes its window.
+    let whole =
+        |(_, each): &(&str, u128)| milliseconds.is_multiple_of(*each) && milliseconds / each > 1;
+    match units.into_iter().find(|unit| milliseconds > 0 && whole(unit)) {
+        Some((unit, each)) => format!("{}{unit}", milliseconds / each),
+        None if milliseconds.is_multiple_of(1_000) => format!("{}s", milliseconds / 1_000),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
 /// Where the API listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {

@@ -11,6 +11,7 @@ use super::beside::park_unknown_in;
 use super::billing::{Billed, Biller, Lane, Use};
 use super::closing::{Closed, Closing, park};
 use super::convert::timestamp;
+use super::holdings::{Holdings, holdings_in};
 use super::records::{OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row};
 use super::routes::{Bears, Choice, Question, Route, RouteError, bears_in, choose_in, route_to};
 use super::stretches::{RESTORED, unknown_hours_in};
@@ -18,7 +19,7 @@ use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::ledger::deadline;
 use crate::domain::usage::UsageSubject;
-use crate::domain::{CustomerId, FeatureId, Quantity};
+use crate::domain::{FeatureId, Quantity};
 
 /// Looks at every record that nobody bears yet.
 pub(super) fn assign_waiting(
@@ -55,7 +56,7 @@ fn assign(
         return park_unknown_in(connection, record.id, RESTORED, now);
     }
     let mut assigner = Assigner::new(connection, record, now)?;
-    if assigner.may_bill()? {
+    if assigner.may_bill() {
         assigner.bill()?;
     }
     let Some(lack) = assigner.finish()? else { return Ok(()) };
@@ -99,15 +100,16 @@ struct Way {
     lane: RefCell<Lane>,
 }
 
+/// What usage of a record has in common that goes the same way: its feature, and the stretch of time of its use.
+type Kind = (Option<FeatureId>, Timestamp);
+
 /// Where a waiting record's usage goes.
 struct Assigner<'a> {
     connection: &'a Connection,
     record: &'a OpenRecord,
     now: Timestamp,
-    question: Question,
-    /// Where the record's own dimension goes: usage that names no feature.
-    own: Result<Bears, Lack>,
-    ways: HashMap<Option<FeatureId>, Result<Rc<Way>, Lack>>,
+    holdings: Holdings,
+    ways: HashMap<Kind, Result<Rc<Way>, Lack>>,
     /// What leaves the record.
     moved: Quantity,
     /// Why what stays does.
@@ -120,24 +122,12 @@ impl<'a> Assigner<'a> {
         record: &'a OpenRecord,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let subject = UsageSubject::Dimension {
-            product_id: record.product_id.clone(),
-            dimension: record.dimension.clone(),
-        };
-        let (customer, hour) = (record.customer.clone(), record.hour);
-        let question = Question { customer, subject, license: None, hour };
-        let own = match choose_in(connection, &question, &record.product_id, now)? {
-            Ok(Choice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bears),
-            Ok(Choice::Waits) => Err(Lack::Subscription),
-            Ok(Choice::Counted) => Err(Lack::Billing),
-            Err(error) => Err(lack_of(&error)),
-        };
+        let holdings = holdings_in(connection, &record.customer)?;
         Ok(Self {
             connection,
             record,
             now,
-            question,
-            own,
+            holdings,
             ways: HashMap::new(),
             moved: Quantity::ZERO,
             lack: None,
@@ -145,12 +135,11 @@ impl<'a> Assigner<'a> {
     }
 
     /// Whether anything may have found its subscription: who has none at all costs no more than this.
-    fn may_bill(&mut self) -> Result<bool, StoreError> {
-        if self.own.is_err() && !has_subscriptions_in(self.connection, &self.record.customer)? {
-            self.lack = self.own.as_ref().err().copied();
-            return Ok(false);
+    fn may_bill(&mut self) -> bool {
+        if self.holdings.is_empty() {
+            self.lack = Some(Lack::Subscription);
         }
-        Ok(true)
+        !self.holdings.is_empty()
     }
 
     /// Bills each event anew, as it would have been had the subscription been known: what its plan includes is not
@@ -159,7 +148,7 @@ impl<'a> Assigner<'a> {
         let connection = self.connection;
         let mut biller = Biller::new(connection);
         for event in events_of(connection, self.record.id)? {
-            let way = match self.way(event.feature.as_ref())? {
+            let way = match self.way(event.feature.as_ref(), event.at)? {
                 Ok(way) => way,
                 Err(lack) => {
                     self.lack = self.lack.or(Some(lack));
@@ -187,21 +176,52 @@ impl<'a> Assigner<'a> {
         biller.finish()
     }
 
+    fn question(&self, feature: Option<&FeatureId>, at: Timestamp) -> Question {
+        let record = self.record;
+        let own = || UsageSubject::Dimension {
+            product_id: record.product_id.clone(),
+            dimension: record.dimension.clone(),
+        };
+        Question {
+            customer: record.customer.clone(),
+            subject: feature.cloned().map_or_else(own, UsageSubject::Feature),
+            license: None,
+            hour: record.hour,
+            stretch: self.holdings.stretch(at),
+        }
+    }
+
+    /// Where the record's own dimension goes: usage that names no feature.
+    fn own(&self, question: &Question) -> Result<Result<Bears, Lack>, StoreError> {
+        let record = self.record;
+        let of = (&record.product_id, &record.dimension);
+        let choice = choose_in(self.connection, question, of, &self.holdings, self.now)?;
+        Ok(match choice {
+            Ok(Choice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bears),
+            Ok(Choice::Waits) => Err(Lack::Subscription),
+            Ok(Choice::Counted) => Err(Lack::Billing),
+            Err(error) => Err(lack_of(&error)),
+        })
+    }
+
     /// Where usage of a feature goes. It may wait under one product for another.
-    fn way(&mut self, feature: Option<&FeatureId>) -> Result<Result<Rc<Way>, Lack>, StoreError> {
-        let feature = feature.cloned();
-        if let Some(known) = self.ways.get(&feature) {
+    fn way(
+        &mut self,
+        feature: Option<&FeatureId>,
+        at: Timestamp,
+    ) -> Result<Result<Rc<Way>, Lack>, StoreError> {
+        let question = self.question(feature, at);
+        let kind = (feature.cloned(), question.stretch);
+        if let Some(known) = self.ways.get(&kind) {
             return Ok(known.clone());
         }
-        let subject = feature.clone().map_or(self.question.subject.clone(), UsageSubject::Feature);
-        let question = Question { subject, ..self.question.clone() };
-        let bears = match &feature {
-            None => self.own.clone(),
-            Some(_) => match bears_in(self.connection, &question, self.now)? {
+        let bears = match feature {
+            None => self.own(&question)?,
+            Some(_) => match bears_in(self.connection, &question, &self.holdings, self.now)? {
                 Ok(Some(bears)) if bears.holder.is_some() => Ok(bears),
                 Err(error @ RouteError::LicenseRequired(_)) => Err(lack_of(&error)),
                 // The feature may mean nothing there any more; what was reported still does.
-                Ok(_) | Err(_) => self.own.clone(),
+                Ok(_) | Err(_) => self.own(&question)?,
             },
         };
         let way = match bears {
@@ -211,7 +231,7 @@ impl<'a> Assigner<'a> {
             }
             Err(lack) => Err(lack),
         };
-        self.ways.insert(feature, way.clone());
+        self.ways.insert(kind, way.clone());
         Ok(way)
     }
 
@@ -239,16 +259,6 @@ fn lack_of(error: &RouteError) -> Lack {
         RouteError::SubscriptionEnded(_) => Lack::Ended,
         _ => Lack::Subscription,
     }
-}
-
-fn has_subscriptions_in(
-    connection: &Connection,
-    customer: &CustomerId,
-) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached("SELECT 1 FROM subscriptions WHERE customer_id = ?1")
-        .and_then(|mut select| select.exists([customer.as_str()]))
-        .during("look for a customer's subscriptions")
 }
 
 fn move_event_in(

@@ -4,18 +4,18 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Params};
 
 use super::convert::{millis, optional_timestamp};
+use super::holdings::tenure;
 use super::records::{OpenRecord, open_record, open_record_row};
 use super::{During, StoreError};
-use crate::domain::ledger::deadline;
+use crate::domain::ledger::{Tenure, deadline};
 use crate::domain::reconciliation::FINAL_HOUR;
-use crate::domain::{AccountId, ClockHour, LicenseArn, ProductCode};
+use crate::domain::{AccountId, ClockHour, Holder, LicenseArn, ProductCode, Status};
 
 /// How far back frozen hours are looked for, beyond any window that AWS gives.
 const FROZEN_HOURS: i64 = 30;
 
 /// A record, and the subscription that bears it.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "columns of a row, each by itself")]
 pub(super) struct Borne {
     pub(super) record: OpenRecord,
     pub(super) product_code: ProductCode,
@@ -29,11 +29,10 @@ pub(super) struct Borne {
     pub(super) pending: bool,
     /// Whether it is of somebody who pays as they go, and has not gone on under another name.
     pub(super) alone: bool,
-    /// Whether the subscription is ending or has ended.
-    pub(super) leaving: bool,
-    pub(super) ended_at: Option<Timestamp>,
-    /// Until when AWS takes usage of a subscription that has ended, or whose end was announced.
-    last_moment: Option<Timestamp>,
+    /// How long the subscription lasts.
+    pub(super) tenure: Tenure,
+    /// What it went on as when it ended.
+    pub(super) renewed_by: Option<Holder>,
 }
 
 /// Where a list of records goes on: after this hour and id.
@@ -47,7 +46,7 @@ impl Borne {
     /// Until when AWS takes it, and whether that is the end of a last hour.
     pub(super) fn deadline(&self, window: SignedDuration) -> (Timestamp, bool) {
         let by_hour = deadline(self.record.hour, window);
-        match self.last_moment.filter(|moment| *moment < by_hour) {
+        match self.tenure.last_moment().filter(|moment| *moment < by_hour) {
             Some(moment) => (moment, true),
             None => (by_hour, false),
         }
@@ -104,10 +103,7 @@ macro_rules! borne {
             // In the order in which `borne_row` reads them.
             "SELECT ", open_record!(), ", r.hastened, p.code, p.licensed_from_hour, ",
             bearer_account!(), ", ", bearer_license!(), ",
-                 s.status IN ('pending', 'failed'),
-                 s.dimension IS NULL AND s.renewed_by IS NULL,
-                 s.status = 'ending' OR s.ended_at_ms IS NOT NULL, s.ended_at_ms,
-                 CASE WHEN s.status = 'ending' AND s.dimension IS NULL THEN s.ends_at_ms END, s.starts_at_ms
+                 s.status, s.dimension IS NULL, s.starts_at_ms, s.ends_at_ms, s.ended_at_ms, s.renewed_by
              FROM metering_records r
              CROSS JOIN products p ON p.id = r.product_id
              CROSS JOIN subscriptions s ON s.rowid = (
@@ -133,7 +129,9 @@ macro_rules! of_leavers {
             "r.id IN (
                  SELECT o.id FROM (
                      SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
-                     UNION SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > ?1
+                     -- Twice is no harm here, and a mere UNION has SQLite read all subscriptions in the order of an
+                     -- index to merge them.
+                     UNION ALL SELECT product_id, holder FROM subscriptions WHERE ended_at_ms > ?1
                  ) e
                  CROSS JOIN dimensions d ON d.product_id = e.product_id AND d.metered = 1
                  CROSS JOIN metering_records o ON o.holder = e.holder AND o.holder <> ''
@@ -144,6 +142,9 @@ macro_rules! of_leavers {
         )
     };
 }
+
+const OPEN_OF_LEAVERS: &str = of_leavers!("o.state = 'open' AND o.beside = 0");
+const FROZEN_OF_LEAVERS: &str = of_leavers!("o.state IN ('ready', 'sending') AND o.hastened = 0");
 
 /// The open records up to an hour, so many of them, after a place.
 pub(super) fn open_until(
@@ -167,7 +168,7 @@ pub(super) fn open_of_leavers(
     connection: &Connection,
     now: Timestamp,
 ) -> Result<Vec<Borne>, StoreError> {
-    select(connection, of_leavers!("o.state = 'open' AND o.beside = 0"), leavers_since(now, 2))
+    select(connection, OPEN_OF_LEAVERS, leavers_since(now, 2))
 }
 
 /// Frozen records of such subscriptions that have the deadline of their hour still.
@@ -175,8 +176,7 @@ pub(super) fn frozen_of_leavers(
     connection: &Connection,
     now: Timestamp,
 ) -> Result<Vec<Borne>, StoreError> {
-    let statement = of_leavers!("o.state IN ('ready', 'sending') AND o.hastened = 0");
-    select(connection, statement, leavers_since(now, FROZEN_HOURS))
+    select(connection, FROZEN_OF_LEAVERS, leavers_since(now, FROZEN_HOURS))
 }
 
 /// Frozen records that have the deadline of a last hour.
@@ -204,8 +204,9 @@ fn select(
 
 fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
     let time = |column: usize| row.get(column).map(optional_timestamp);
-    let ended_at = time(16)?;
-    let last_moment = ended_at.and_then(|ended| ended.saturating_add(FINAL_HOUR).ok());
+    let status = Status::parse(row.get_ref(13)?.as_str()?).unwrap_or(Status::Pending);
+    let pays_as_they_go: bool = row.get(14)?;
+    let renewed_by: Option<String> = row.get(18)?;
     Ok(Borne {
         record: open_record_row(row)?,
         hastened: row.get(8)?,
@@ -213,11 +214,41 @@ fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
         licensed_from: row.get::<_, Option<i64>>(10)?.map(ClockHour::from_number),
         account_id: row.get::<_, Option<String>>(11)?.map(AccountId::new),
         license_arn: row.get::<_, Option<String>>(12)?.map(LicenseArn::new),
-        pending: row.get(13)?,
-        alone: row.get(14)?,
-        leaving: row.get(15)?,
-        starts_at: time(18)?,
-        ended_at,
-        last_moment: last_moment.or(time(17)?),
+        pending: matches!(status, Status::Pending | Status::Failed),
+        alone: pays_as_they_go && renewed_by.is_none(),
+        starts_at: time(15)?,
+        tenure: tenure(status, pays_as_they_go, time(16)?, time(17)?),
+        renewed_by: renewed_by.as_deref().and_then(Holder::parse),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::connection::open_writer;
+
+    /// Made once a pass, inside the writer's transaction: what has ended long ago must cost nothing.
+    #[test]
+    fn who_is_leaving_is_found_without_reading_who_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
+        for statement in [OPEN_OF_LEAVERS, FROZEN_OF_LEAVERS] {
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                .unwrap()
+                .query_map((0, 0, 0), |row| row.get("detail"))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let of = |step: &&String| step.contains("subscriptions");
+            let indexes = ["subscriptions_ending", "subscriptions_ended"];
+            for index in indexes {
+                assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:#?}");
+            }
+            // Whoever is ending now is few, and all that its own index holds.
+            let scans = plan.iter().filter(of).filter(|step| step.starts_with("SCAN"));
+            let whole: Vec<_> = scans.filter(|step| !step.contains(indexes[0])).collect();
+            assert!(whole.is_empty(), "{whole:?} of {plan:#?}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::deadlines::follow_endings;
 use super::freezing::freeze_all;
 use super::zero::open_zero_records;
 use super::{During, Store, StoreError};
-use crate::domain::ClockHour;
+use crate::domain::ledger::Timing;
 
 /// Records frozen in one transaction: enough to be fast, few enough that nobody waits long for the writer.
 const CHUNK: usize = 5_000;
@@ -19,7 +19,7 @@ const CHUNK: usize = 5_000;
 /// When and how hours close.
 #[derive(Clone, Debug)]
 pub struct Closing {
-    /// How long after its end an hour closes.
+    /// How long after its end an hour closes, as long as that leaves time to send it.
     pub grace: SignedDuration,
     /// How long an hour is worth sending.
     pub window: SignedDuration,
@@ -27,6 +27,13 @@ pub struct Closing {
     pub region: String,
     /// Whether an hour without usage gets a record of zero.
     pub zero_usage: bool,
+}
+
+impl Closing {
+    /// When hours freeze and until when they are worth sending.
+    pub const fn timing(&self) -> Timing {
+        Timing { grace: self.grace, window: self.window }
+    }
 }
 
 /// What closing came to.
@@ -52,7 +59,7 @@ impl Store {
             let closing = closing.clone();
             let (chunk, next) = self
                 .write(move |connection| {
-                    let last = last_over(&closing, now);
+                    let last = closing.timing().last_frozen(now);
                     let found = open_until(connection, last, after, CHUNK)?;
                     let next = found.last().filter(|_| found.len() == CHUNK).map(Borne::place);
                     Ok::<_, StoreError>((freeze_all(connection, &closing, &found, now)?, next))
@@ -86,12 +93,6 @@ fn prepare(
     closed.frozen += last_hours.frozen;
     closed.parked += last_hours.parked;
     Ok(closed)
-}
-
-/// The last hour that is over for everybody.
-pub(super) fn last_over(closing: &Closing, now: Timestamp) -> ClockHour {
-    let before = now.saturating_sub(closing.grace).unwrap_or(Timestamp::MIN);
-    ClockHour::from_number(ClockHour::of(before).number() - 1)
 }
 
 /// Parks a record. AWS may have billed it where an attempt's answer was lost, whatever it said to others.

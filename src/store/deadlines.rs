@@ -11,7 +11,7 @@ use super::events::append_event_in;
 use super::stretches::unknown_hours_in;
 use super::usage::quantity;
 use super::{During, Store, StoreError};
-use crate::domain::ledger::{Stage, deadline, stage};
+use crate::domain::ledger::{Stage, Timing, deadline, stage};
 use crate::domain::reconciliation::FINAL_HOUR;
 use crate::domain::{ClockHour, ProductId, Quantity};
 
@@ -59,22 +59,22 @@ impl Store {
     /// Hours that are over and not billed yet, the nearest deadline first.
     pub async fn due_hours(
         &self,
-        window: SignedDuration,
+        timing: Timing,
         now: Timestamp,
     ) -> Result<Vec<DueHour>, StoreError> {
-        self.read(move |connection| due_hours(connection, window, now)).await
+        self.read(move |connection| due_hours(connection, timing, now)).await
     }
 
     /// Looks at everything that is frozen or waits for a subscription, and warns once for each hour and stage.
     pub async fn watch_deadlines(
         &self,
-        window: SignedDuration,
+        timing: Timing,
         now: Timestamp,
     ) -> Result<Deadlines, StoreError> {
-        let due = self.due_hours(window, now).await?;
+        let due = self.due_hours(timing, now).await?;
         let reached: Vec<(Stage, DueHour)> = due
             .iter()
-            .filter_map(|it| Some((stage(it.hour, it.deadline, now)?, it.clone())))
+            .filter_map(|it| Some((stage(it.hour, timing.grace, it.deadline, now)?, it.clone())))
             .collect();
         if reached.is_empty() {
             return Ok(Deadlines { due, warnings: Vec::new() });
@@ -89,7 +89,7 @@ impl Store {
 
 fn due_hours(
     connection: &Connection,
-    window: SignedDuration,
+    timing: Timing,
     now: Timestamp,
 ) -> Result<Vec<DueHour>, StoreError> {
     let mut due: Vec<DueHour> = connection
@@ -102,17 +102,19 @@ fn due_hours(
         })
         .during("sum what is due")?;
     let unknown = unknown_hours_in(connection)?;
-    // What waits for a subscription, and what should be frozen by now and lacks a name for its buyer.
+    // What waits for a subscription, and what should have been frozen an hour ago and lacks a name for its buyer.
+    let frozen = timing.last_frozen(now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN));
     let waiting: Vec<DueHour> = connection
         .prepare_cached(
             "SELECT product_id, hour, holder = '', count(*), sum(quantity) FROM metering_records
-             WHERE state = 'open' AND hour < ?1 - 2 * (holder <> '') GROUP BY product_id, hour, holder = ''",
+             WHERE state = 'open' AND hour < ?1 AND (holder = '' OR hour <= ?2)
+             GROUP BY product_id, hour, holder = ''",
         )
         .and_then(|mut select| {
             select
-                .query_map([ClockHour::of(now).number()], |row| {
+                .query_map((ClockHour::of(now).number(), frozen.number()), |row| {
                     let hour = ClockHour::from_number(row.get(1)?);
-                    let due = due_row(row, deadline(hour, window))?;
+                    let due = due_row(row, deadline(hour, timing.window))?;
                     let unassigned: bool = row.get(2)?;
                     let waits_for = if unassigned {
                         "subscription"
@@ -185,7 +187,7 @@ pub(super) fn follow_endings(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let leaving = frozen_of_leavers(connection, now)?;
-    let came_back = hastened(connection)?.into_iter().filter(|borne| !borne.leaving);
+    let came_back = hastened(connection)?.into_iter().filter(|borne| !borne.tenure.is_leaving());
     for borne in leaving.into_iter().chain(came_back) {
         let (deadline, hastened) = borne.deadline(window);
         if hastened == borne.hastened {

@@ -15,13 +15,14 @@ use super::records::{
     OpenRecord, Slot, carry_into, in_other_form, is_known_in_both_forms, open_record_in, slot_in,
     tagged_in,
 };
+use super::routes::first_hour_in;
 use super::stretches::{RESTORED, unknown_hours_in};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    MeteredBuyer, Split, UnknownHours, WireIdentity, deadline, is_licensed, is_over, split, stamp,
-    wire_identity,
+    MeteredBuyer, Split, UnknownHours, WireIdentity, deadline, freezes_at, is_licensed,
+    is_out_of_time, split, stamp, wire_identity,
 };
 use crate::domain::{
     AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
@@ -41,6 +42,7 @@ pub(super) fn freeze_all(
         closing,
         now,
         unknown: unknown_hours_in(connection)?,
+        last_frozen: closing.timing().last_frozen(now),
         touched: HashSet::new(),
         mixed: HashMap::new(),
         legacy: HashMap::new(),
@@ -60,6 +62,8 @@ struct Freezer<'a> {
     now: Timestamp,
     /// Of which AWS may know more than we do.
     unknown: UnknownHours,
+    /// The last hour that is frozen for everybody.
+    last_frozen: ClockHour,
     /// Records that were carried into or moved since they were listed, in this very transaction.
     touched: HashSet<i64>,
     /// Which products' buyers are known in both forms.
@@ -73,11 +77,14 @@ impl Freezer<'_> {
     fn freeze(&mut self, borne: &Borne) -> Result<(), StoreError> {
         let record = &borne.record;
         let Some(holder) = &record.holder else { return Ok(()) };
-        if !borne.leaving && !is_over(record.hour, self.now, self.closing.grace) {
+        // What is frozen for those who stay is frozen for those who leave too, and needs no calendar.
+        if record.hour > self.last_frozen
+            && self.now < freezes_at(record.hour, self.closing.timing(), borne.tenure)
+        {
             return Ok(());
         }
         let (last, hastened) = borne.deadline(self.closing.window);
-        if !borne.leaving && self.unknown.keep_open(record.hour, last, self.now) {
+        if !borne.tenure.is_leaving() && self.unknown.keep_open(record.hour, last, self.now) {
             return Ok(());
         }
         let Some(held) = self.held(record)? else { return Ok(()) };
@@ -86,6 +93,9 @@ impl Freezer<'_> {
         }
         if borne.pending {
             return self.wait_for(record, "no_subscription");
+        }
+        if held > Quantity::ZERO && !borne.tenure.covers(record.hour) {
+            return self.outlived(borne, held);
         }
         if self.may_have_a_name(borne, holder)? {
             return self.wait_for(record, "legacy_name_unknown");
@@ -103,26 +113,32 @@ impl Freezer<'_> {
             Ok(identity) => identity,
             Err(gap) => return self.wait_for(record, gap.as_str()),
         };
+        if held > Quantity::ZERO && self.has_missed_its_time(borne) {
+            // AWS was never told of it: like usage that is reported so late, it goes to the hour that is open.
+            return self.put_off(record, ClockHour::of(self.now), "late");
+        }
         let parts = split(held);
         let may_be_tagged = record.tagged || self.touched.contains(&record.id);
         let tagged =
             if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         let zero = parts.whole == Quantity::ZERO;
-        // Nothing of zero is sent unless the seller wants every hour reported.
-        let silent = zero && !self.closing.zero_usage;
+        // Nothing of zero is sent unless the seller wants every hour reported, nor what AWS would refuse.
+        let silent = zero
+            && (!self.closing.zero_usage
+                || !borne.tenure.covers(record.hour)
+                || self.has_missed_its_time(borne));
         if parts.rest > Quantity::ZERO {
-            if zero && borne.ended_at.is_some() {
+            if zero && borne.tenure.ended_at().is_some() {
                 // No later hour of this subscription will make it whole.
-                self.closed.parked += 1;
-                return park(self.connection, record.id, "fraction", self.now);
+                return self.leave_behind(borne, record.hour.next(), "fraction");
             }
             if silent {
                 return self.put_fraction_off(record);
             }
             self.carry_rest(record, parts, &dealt)?;
         }
-        let over = borne.ended_at.map_or(self.now, |ended| ended.min(self.now));
+        let over = borne.tenure.ended_at().map_or(self.now, |ended| ended.min(self.now));
         let outcome = Outcome {
             state: if silent { "accepted" } else { "ready" },
             reason: match (silent, parts.rest > Quantity::ZERO) {
@@ -137,6 +153,57 @@ impl Freezer<'_> {
         };
         self.closed.frozen += usize::from(!silent);
         self.write(record, &identity, &dealt, &outcome)
+    }
+
+    /// Whether the time of its hour has passed without its being frozen, as where nothing ran, and the hour that is open
+    /// now can bear it.
+    fn has_missed_its_time(&self, borne: &Borne) -> bool {
+        is_out_of_time(borne.record.hour, self.closing.window, self.now)
+            && borne.tenure.covers(ClockHour::of(self.now))
+    }
+
+    /// AWS refuses usage of an hour that began after the subscription's end. It waits as long as AWS may tell what the
+    /// subscription went on as.
+    fn outlived(&mut self, borne: &Borne, held: Quantity) -> Result<(), StoreError> {
+        let waits = borne.renewed_by.is_none() && borne.tenure.is_taken_at(self.now);
+        if waits {
+            return Ok(());
+        }
+        let whole = split(held).whole > Quantity::ZERO;
+        let lack = if whole { "subscription_ended" } else { "fraction" };
+        self.leave_behind(borne, borne.record.hour, lack)
+    }
+
+    /// What no hour of the subscription can bear is borne by what it went on as, from an hour on; else a person decides.
+    fn leave_behind(
+        &mut self,
+        borne: &Borne,
+        from: ClockHour,
+        lack: &'static str,
+    ) -> Result<(), StoreError> {
+        let record = &borne.record;
+        if let Some(holder) = &borne.renewed_by
+            && self.is_live(record, holder)?
+        {
+            let first = first_hour_in(self.connection, Some(holder))?;
+            let hour = first.map_or(from, |first| first.max(from));
+            let key = record.key(Some(holder.clone()), hour);
+            let bears = put_off_in(self.connection, record, &key, "renewed", self.now)?;
+            self.touched.extend([record.id, bears]);
+            return Ok(());
+        }
+        self.closed.parked += 1;
+        park(self.connection, record.id, lack, self.now)
+    }
+
+    fn is_live(&self, record: &OpenRecord, holder: &Holder) -> Result<bool, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT 1 FROM subscriptions WHERE product_id = ?1 AND holder = ?2
+                   AND status IN ('active', 'trialing', 'ending')",
+            )
+            .and_then(|mut select| select.exists((record.product_id.as_str(), holder.to_string())))
+            .during("see what a subscription went on as")
     }
 
     /// Whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it come to
@@ -182,8 +249,7 @@ impl Freezer<'_> {
     /// The hour that less than a unit is put off to: not one by one through hours that are over.
     fn later(&self, record: &OpenRecord) -> ClockHour {
         let next = record.hour.next();
-        let over = is_over(next, self.now, self.closing.grace);
-        if over { ClockHour::of(self.now) } else { next }
+        if next <= self.last_frozen { ClockHour::of(self.now) } else { next }
     }
 
     /// What the record holds by now; nothing if it was put off.

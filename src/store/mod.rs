@@ -32,6 +32,7 @@ mod exporting;
 mod features;
 mod freezing;
 mod granted;
+mod holdings;
 mod identities;
 mod importing;
 mod integration;

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::beside::park_unknown_in;
-use super::records::{OpenRecord, RecordKey, Slot, slot_in};
+use super::records::{OpenRecord, RecordKey, Slot, holder_text, slot_in};
 use super::stretches::{RESTORED, unknown_hours_in};
 use super::{During, StoreError};
 
-/// Puts an open record off to the key's hour, or to the first one after it that takes it. Returns what bears its
-/// usage then: itself, or the record that was there. What may have been billed before it came back with a backup does not
-/// leave its hour: it is parked.
+/// Puts an open record off to the key's hour and holder, or to the first hour after it that takes it. Returns what bears
+/// its usage then: itself, or the record that was there. What may have been billed before it came back with a backup does
+/// not leave its hour: it is parked.
 pub(super) fn put_off_in(
     connection: &Connection,
     record: &OpenRecord,
@@ -25,8 +25,8 @@ pub(super) fn put_off_in(
     move_to_in(connection, record.id, key, why)
 }
 
-/// Moves an open record to the key's hour, or to the first one after it that takes it. Returns what bears its usage
-/// then.
+/// Moves an open record to the key's hour and holder, or to the first hour after it that takes it. Returns what bears its
+/// usage then.
 pub(super) fn move_to_in(
     connection: &Connection,
     record: i64,
@@ -45,10 +45,11 @@ pub(super) fn move_to_in(
             Slot::Free => {
                 connection
                     .prepare_cached(
-                        "UPDATE metering_records SET hour = ?2, customer_id = ?3 WHERE id = ?1",
+                        "UPDATE metering_records SET hour = ?2, customer_id = ?3, holder = ?4 WHERE id = ?1",
                     )
                     .and_then(|mut update| {
-                        update.execute((record, hour.number(), key.customer.as_str()))
+                        let holder = holder_text(key.bears.holder.as_ref());
+                        update.execute((record, hour.number(), key.customer.as_str(), holder))
                     })
                     .during("put a record off")?;
                 return Ok(record);

@@ -7,7 +7,7 @@ use super::routes::Bears;
 use super::stretches::{RESTORED, unknown_hours_in};
 use super::{During, StoreError};
 use crate::domain::allocation::{Allocation, Tags};
-use crate::domain::ledger::DUPLICATE_CONFLICT;
+use crate::domain::ledger::{DUPLICATE_CONFLICT, Tenure};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 
 /// What names a record.
@@ -74,6 +74,28 @@ pub(super) fn later_record_in(
             Slot::Taken | Slot::Conflict => hour = hour.next(),
         }
     }
+}
+
+/// The hour in which [`open_record_in`] would find or make a record, if it is one that the subscription covers: none
+/// where every hour until its end is frozen.
+pub(super) fn hour_left_in(
+    connection: &Connection,
+    key: &RecordKey,
+    tenure: Tenure,
+) -> Result<Option<ClockHour>, StoreError> {
+    let mut hour = key.hour;
+    while tenure.covers(hour) {
+        match slot_in(connection, key, hour)? {
+            Slot::Open(_) | Slot::Free => return Ok(Some(hour)),
+            // A record beside it bears what may not leave its hour.
+            Slot::Conflict if hour == key.hour => return Ok(Some(hour)),
+            Slot::Taken if hour == key.hour && unknown_hours_in(connection)?.hold(hour) => {
+                return Ok(Some(hour));
+            }
+            Slot::Taken | Slot::Conflict => hour = hour.next(),
+        }
+    }
+    Ok(None)
 }
 
 /// What stands in an hour of a key.

@@ -5,16 +5,19 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::convert::{optional_timestamp, timestamp};
+use super::convert::timestamp;
 use super::granted::{Grants, counting_with, granted_in};
+use super::holdings::Holdings;
+use super::records::{RecordKey, hour_left_in};
 use super::{During, StoreError};
 use crate::domain::allowance::Billing;
-use crate::domain::ledger::is_licensed;
-use crate::domain::reconciliation::FINAL_HOUR;
+use crate::domain::ledger::{
+    Attribution, Bearer, Tenure, Unattributed, UsageTime, attribute, is_licensed,
+};
 use crate::domain::usage::UsageSubject;
 use crate::domain::window::Window;
 use crate::domain::{
-    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId, Status,
+    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId,
 };
 
 /// Where usage goes.
@@ -40,6 +43,8 @@ pub(super) struct Question {
     pub(super) license: Option<LicenseArn>,
     /// The hour of the usage: a product may be metered by licence from some hour on.
     pub(super) hour: ClockHour,
+    /// The beginning of the stretch of time in which it was used: see [`Holdings::stretch`].
+    pub(super) stretch: Timestamp,
 }
 
 /// What bears the usage.
@@ -89,7 +94,7 @@ pub(super) enum RouteError {
     UnknownLicense { customer: CustomerId, license: LicenseArn },
     #[error("several licences could bear it: name one as license_arn ({0})")]
     LicenseRequired(String),
-    #[error("the subscription ended at {0} and AWS takes no more usage for it")]
+    #[error("the subscription ends at {0}, and no hour of it is left that AWS takes usage for")]
     SubscriptionEnded(Timestamp),
 }
 
@@ -107,21 +112,13 @@ impl RouteError {
     }
 }
 
-/// A subscription as far as it can bear usage.
-struct Bearer {
-    holder: Option<Holder>,
-    license: Option<LicenseArn>,
-    direct: bool,
-    status: Status,
-    ended_at: Option<Timestamp>,
-}
-
 pub(super) fn route_in(
     connection: &Connection,
     question: &Question,
+    holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Result<Route, RouteError>, StoreError> {
-    match bears_in(connection, question, now)? {
+    match bears_in(connection, question, holdings, now)? {
         Ok(bears) => Ok(Ok(route_to(connection, question, bears, now)?)),
         Err(error) => Ok(Err(error)),
     }
@@ -163,6 +160,7 @@ pub(super) type Borne = Result<Option<Bears>, RouteError>;
 pub(super) fn bears_in(
     connection: &Connection,
     question: &Question,
+    holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
     match &question.subject {
@@ -170,10 +168,12 @@ pub(super) fn bears_in(
             if let Err(error) = check_dimension(connection, product_id, dimension)? {
                 return Ok(Err(error));
             }
-            let choice = choose_in(connection, question, product_id, now)?;
+            let choice = choose_in(connection, question, (product_id, dimension), holdings, now)?;
             Ok(choice.map(|choice| choice.bears(product_id, dimension)))
         }
-        UsageSubject::Feature(feature) => route_feature(connection, question, feature, now),
+        UsageSubject::Feature(feature) => {
+            route_feature(connection, question, feature, holdings, now)
+        }
     }
 }
 
@@ -181,6 +181,7 @@ fn route_feature(
     connection: &Connection,
     question: &Question,
     feature: &FeatureId,
+    holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Borne, StoreError> {
     let kind: Option<String> = connection
@@ -200,9 +201,8 @@ fn route_feature(
     // Only what the customer holds, or held, can bear it.
     let mut outcomes = Vec::new();
     for (product, dimension) in &dimensions {
-        let bearers = bearers_in(connection, &question.customer, product)?;
-        if !bearers.is_empty() {
-            let choice = choose_in(connection, question, product, now)?;
+        if holdings.of(product).next().is_some() {
+            let choice = choose_in(connection, question, (product, dimension), holdings, now)?;
             outcomes.push((product, dimension, choice));
         }
     }
@@ -264,16 +264,53 @@ fn dimensions_of(
         .during("read a feature's dimensions")
 }
 
-/// What bears a customer's usage of one product.
+/// What bears a customer's usage of one product: the first of those that it belongs to which has an hour left for it.
 pub(super) fn choose_in(
     connection: &Connection,
     question: &Question,
-    product: &ProductId,
+    (product, dimension): (&ProductId, &DimensionKey),
+    holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Result<Choice, RouteError>, StoreError> {
-    let bearers = bearers_in(connection, &question.customer, product)?;
+    let candidates: Vec<_> = holdings.of(product).collect();
     let licensed = is_licensed(question.hour, licensed_from_in(connection, product)?);
-    Ok(choose(question, &bearers, licensed, now))
+    let time = UsageTime { at: question.stretch, licensed, now };
+    let bearers = match attribute(&candidates, question.license.as_ref(), time) {
+        Ok(Attribution::Borne(bearers)) => bearers,
+        Ok(Attribution::Waits) => return Ok(Ok(Choice::Waits)),
+        Ok(Attribution::Counted) => return Ok(Ok(Choice::Counted)),
+        Err(error) => return Ok(Err(refusal(error, question))),
+    };
+    for Bearer { holder, tenure } in &bearers {
+        if *tenure == Tenure::Lasting {
+            return Ok(Ok(Choice::Holder(holder.clone())));
+        }
+        let first = first_hour_in(connection, Some(holder))?;
+        let bears = Bears {
+            product_id: product.clone(),
+            dimension: dimension.clone(),
+            holder: Some(holder.clone()),
+        };
+        let hour = first.map_or(question.hour, |first| first.max(question.hour));
+        let key = RecordKey { bears, customer: question.customer.clone(), hour };
+        if hour_left_in(connection, &key, *tenure)?.is_some() {
+            return Ok(Ok(Choice::Holder(holder.clone())));
+        }
+    }
+    let ends = bearers.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment()));
+    Ok(Err(RouteError::SubscriptionEnded(ends.max().unwrap_or(now))))
+}
+
+fn refusal(error: Unattributed, question: &Question) -> RouteError {
+    match (error, &question.license) {
+        (Unattributed::Ended(at), _) => RouteError::SubscriptionEnded(at),
+        (Unattributed::UnknownLicense, Some(named)) => unknown_license(question, named),
+        (Unattributed::Several(holders), _) => {
+            let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+            RouteError::LicenseRequired(names.join(", "))
+        }
+        (Unattributed::UnknownLicense, None) => RouteError::LicenseRequired(String::new()),
+    }
 }
 
 /// From which hour on a legacy product's buyers are metered by licence.
@@ -314,38 +351,6 @@ fn check_dimension(
     Ok(Err(RouteError::UnknownDimension { product: product.clone(), dimension: dimension.clone() }))
 }
 
-/// The customer's subscriptions of a product, the ended ones included. Those that were bought on the seller's own
-/// site serve every product.
-fn bearers_in(
-    connection: &Connection,
-    customer: &CustomerId,
-    product: &ProductId,
-) -> Result<Vec<Bearer>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT holder, license_arn, source, status, ended_at_ms FROM subscriptions
-             WHERE customer_id = ?1 AND (product_id = ?2 OR source = 'direct') AND status <> 'failed'
-             ORDER BY holder",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map((customer.as_str(), product.as_str()), |row| {
-                    let holder: String = row.get(0)?;
-                    let source: String = row.get(2)?;
-                    let status: String = row.get(3)?;
-                    Ok(Bearer {
-                        holder: Holder::parse(&holder),
-                        license: row.get::<_, Option<String>>(1)?.map(LicenseArn::new),
-                        direct: source == "direct",
-                        status: Status::parse(&status).unwrap_or(Status::Pending),
-                        ended_at: optional_timestamp(row.get(4)?),
-                    })
-                })?
-                .collect()
-        })
-        .during("read a customer's subscriptions")
-}
-
 /// What bears usage, among a customer's subscriptions of one product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
@@ -370,64 +375,4 @@ impl Choice {
 
 fn unknown_license(question: &Question, named: &LicenseArn) -> RouteError {
     RouteError::UnknownLicense { customer: question.customer.clone(), license: named.clone() }
-}
-
-fn choose(
-    question: &Question,
-    bearers: &[Bearer],
-    licensed: bool,
-    now: Timestamp,
-) -> Result<Choice, RouteError> {
-    let candidates: Vec<&Bearer> = match &question.license {
-        None => bearers.iter().collect(),
-        Some(named) => {
-            let held: Vec<&Bearer> =
-                bearers.iter().filter(|bearer| bearer.license.as_ref() == Some(named)).collect();
-            if held.is_empty() {
-                return Err(unknown_license(question, named));
-            }
-            held
-        }
-    };
-    let mut live: Vec<&Holder> = candidates
-        .iter()
-        .filter(|bearer| !bearer.direct && bearer.status.is_live())
-        .filter_map(|bearer| bearer.holder.as_ref())
-        .collect();
-    live.dedup();
-    // A buyer known in both forms, as around a move to licences: the hour says which one counts.
-    let mixed = live.iter().any(|it| it.is_legacy()) && live.iter().any(|it| !it.is_legacy());
-    if mixed {
-        live.retain(|holder| holder.is_legacy() != licensed);
-    }
-    match live.as_slice() {
-        [holder] => return Ok(Choice::Holder((*holder).clone())),
-        [] => {}
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            return Err(RouteError::LicenseRequired(names.join(", ")));
-        }
-    }
-    if candidates.iter().any(|bearer| bearer.direct && bearer.status.is_live()) {
-        return Ok(Choice::Counted);
-    }
-    if let Some(pending) = candidates.iter().find(|bearer| bearer.status == Status::Pending) {
-        // What was reported for a licence is never another's; freezing waits until it is in force.
-        let named = question.license.as_ref().and(pending.holder.clone());
-        return Ok(named.map_or(Choice::Waits, Choice::Holder));
-    }
-    let ended = candidates
-        .iter()
-        .filter(|bearer| !bearer.direct)
-        .filter_map(|bearer| Some((bearer.ended_at?, bearer.holder.as_ref()?)))
-        .max();
-    match ended {
-        None => Ok(Choice::Waits),
-        Some((at, holder))
-            if now < at.saturating_add(FINAL_HOUR).unwrap_or(timestamp(i64::MAX)) =>
-        {
-            Ok(Choice::Holder(holder.clone()))
-        }
-        Some((at, _)) => Err(RouteError::SubscriptionEnded(at)),
-    }
 }

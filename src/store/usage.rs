@@ -7,17 +7,18 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::billing::{Billed, Biller, Lane, Use};
 use super::convert::millis;
 use super::customers::canonical_in;
+use super::holdings::{Holdings, holdings_in};
 use super::records::tags_text;
 use super::routes::{Question, Route, RouteError, route_in};
 use super::stretches::unknown_hours_in;
 use super::{During, Store, StoreError};
-use crate::domain::ledger::{DUPLICATE_CONFLICT, Placement, UnknownHours, place};
+use crate::domain::ledger::{AgeLimits, DUPLICATE_CONFLICT, Placement, UnknownHours, place};
 use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId, Quantity};
 
@@ -26,11 +27,11 @@ impl Store {
     pub async fn append_usage(
         &self,
         events: Vec<UsageEvent>,
-        window: SignedDuration,
+        limits: AgeLimits,
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
         let receipt = self
-            .write(move |connection| Report::new(connection, window, now)?.take(&events))
+            .write(move |connection| Report::new(connection, limits, now)?.take(&events))
             .await?;
         Ok(receipt)
     }
@@ -39,7 +40,7 @@ impl Store {
 /// One report under way.
 struct Report<'a> {
     connection: &'a Connection,
-    window: SignedDuration,
+    limits: AgeLimits,
     now: Timestamp,
     /// Of which AWS may know more than we do.
     unknown: UnknownHours,
@@ -54,6 +55,7 @@ struct Report<'a> {
 /// A customer of a report.
 struct Account {
     id: CustomerId,
+    holdings: Holdings,
     /// Few: what one customer uses in the hours of one report.
     ways: RefCell<Vec<Rc<Way>>>,
 }
@@ -66,9 +68,10 @@ struct Way {
 }
 
 impl Way {
-    fn serves(&self, event: &UsageEvent, hour: ClockHour) -> bool {
+    fn serves(&self, event: &UsageEvent, hour: ClockHour, stretch: Timestamp) -> bool {
         let question = &self.question;
         question.hour == hour
+            && question.stretch == stretch
             && question.subject == event.subject
             && question.license == event.license_arn
     }
@@ -97,12 +100,12 @@ type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
 impl<'a> Report<'a> {
     fn new(
         connection: &'a Connection,
-        window: SignedDuration,
+        limits: AgeLimits,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             connection,
-            window,
+            limits,
             now,
             unknown: unknown_hours_in(connection)?,
             conflicts: None,
@@ -176,7 +179,7 @@ impl<'a> Report<'a> {
             return Ok(Err(("unknown_customer", detail)));
         };
         let at = event.timestamp.unwrap_or(self.now);
-        Ok(match place(at, self.now, self.window) {
+        Ok(match place(at, self.now, self.limits) {
             Placement::Own(hour) => Ok((account, hour, false)),
             Placement::Late(hour) => {
                 let own = ClockHour::of(at);
@@ -186,6 +189,13 @@ impl<'a> Report<'a> {
             Placement::Future => {
                 let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
                 Err(("timestamp_in_future", detail))
+            }
+            Placement::TooOld => {
+                let detail = format!(
+                    "{at} is longer ago than usage.max_age allows: nothing from before {} is taken",
+                    self.now.saturating_sub(self.limits.max_age).unwrap_or(Timestamp::MIN)
+                );
+                Err(("too_old", detail))
             }
             Placement::Nonsense => {
                 let detail = format!(
@@ -286,8 +296,13 @@ impl<'a> Report<'a> {
         if let Some(known) = self.accounts.get(id) {
             return Ok(known.clone());
         }
-        let found = canonical_in(self.connection, id)?;
-        let account = found.map(|id| Rc::new(Account { id, ways: RefCell::default() }));
+        let account = match canonical_in(self.connection, id)? {
+            Some(id) => {
+                let holdings = holdings_in(self.connection, &id)?;
+                Some(Rc::new(Account { id, holdings, ways: RefCell::default() }))
+            }
+            None => None,
+        };
         self.accounts.insert(id.clone(), account.clone());
         Ok(account)
     }
@@ -298,7 +313,9 @@ impl<'a> Report<'a> {
         event: &UsageEvent,
         hour: ClockHour,
     ) -> Result<Rc<Way>, StoreError> {
-        if let Some(way) = account.ways.borrow().iter().find(|way| way.serves(event, hour)) {
+        let stretch = account.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
+        let known = |way: &&Rc<Way>| way.serves(event, hour, stretch);
+        if let Some(way) = account.ways.borrow().iter().find(known) {
             return Ok(Rc::clone(way));
         }
         let question = Question {
@@ -306,11 +323,12 @@ impl<'a> Report<'a> {
             subject: event.subject.clone(),
             license: event.license_arn.clone(),
             hour,
+            stretch,
         };
-        let mut route = route_in(self.connection, &question, self.now)?;
+        let mut route = route_in(self.connection, &question, &account.holdings, self.now)?;
         // What is too late for its hour and may not leave it does not go to the subscription's first hour either.
         if self.unknown.hold(hour)
-            && matches!(place(hour.start(), self.now, self.window), Placement::Late(_))
+            && !matches!(place(hour.start(), self.now, self.limits), Placement::Own(_))
             && let Ok(route) = &mut route
         {
             route.first_hour = None;

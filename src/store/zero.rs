@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::closing::{Closing, last_over};
+use super::closing::Closing;
 use super::convert::millis;
 use super::records::other_form;
 use super::stretches::unknown_hours_in;
@@ -12,13 +12,13 @@ use crate::domain::ClockHour;
 use crate::domain::ledger::deadline;
 
 /// Opens a record of zero for each hour that has closed since the last look and that AWS still takes. Only hours
-/// that are over, grace included: a zero sent too early would lock its hour at zero.
+/// that freeze now: a zero sent too early would lock its hour at zero.
 pub(super) fn open_zero_records(
     connection: &Connection,
     closing: &Closing,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let last = last_over(closing, now);
+    let last = closing.timing().last_frozen(now);
     let through: Option<i64> = connection
         .prepare_cached("SELECT zero_through_hour FROM metering_progress WHERE id = 1")
         .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
@@ -60,6 +60,7 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
              JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1 AND d.removed_at_ms IS NULL
              WHERE s.source = 'aws' AND s.holder <> '' AND s.status IN ('active', 'trialing', 'ending')
                AND s.starts_at_ms < :end
+               AND (s.status <> 'ending' OR s.dimension IS NOT NULL OR ifnull(s.ends_at_ms, :end) > :start)
                -- One customer's hour is never metered in both forms.
                AND NOT EXISTS (
                    SELECT 1 FROM metering_records r
@@ -76,7 +77,7 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
         ))
         .and_then(|mut insert| {
             insert.execute(named_params! {
-                ":hour": hour.number(), ":end": millis(hour.end()),
+                ":hour": hour.number(), ":start": millis(hour.start()), ":end": millis(hour.end()),
             })
         })
         .during("open records of zero")?;

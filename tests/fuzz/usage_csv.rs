@@ -1,6 +1,6 @@
 //! Usage as a spreadsheet writes it.
 
-use marketd::csv::{USAGE_COLUMNS, read_usage};
+use marketd::csv::{USAGE_COLUMNS, UsageLine, read_usage};
 use marketd::http;
 use serde_json::Value;
 
@@ -13,6 +13,12 @@ pub fn check(data: &[u8]) {
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     assert!(events.len() < lines(data), "more rows than lines");
+    let ends = u64::try_from(lines(data)).expect("a length");
+    assert!(events.is_sorted_by(|one, next| one.line < next.line), "rows follow each other");
+    assert!(events.iter().all(|it| (2..=ends).contains(&it.line)), "a row has a line");
+    for bad in events.iter().filter_map(|it| it.event.as_ref().err()) {
+        assert!(!bad.detail.is_empty() && bad.id.as_ref().is_none_or(|id| !id.is_empty()));
+    }
     // A reader costs far more than what it reads here: one of these for each input.
     match data.len() % 3 {
         0 => nothing_is_lost(data, &events),
@@ -30,13 +36,24 @@ pub fn check(data: &[u8]) {
     }
 }
 
-fn nothing_is_lost(data: &[u8], events: &[Value]) {
-    let mut plain = csv::ReaderBuilder::new().from_reader(data);
-    let rows: Vec<_> = plain.records().collect::<Result<_, _>>().expect("it is CSV");
+fn nothing_is_lost(data: &[u8], events: &[UsageLine]) {
+    let mut plain = csv::ReaderBuilder::new().flexible(true).from_reader(data);
+    let columns = plain.headers().expect("it is CSV").len();
+    let rows: Vec<_> = plain.byte_records().collect::<Result<_, _>>().expect("it is CSV");
     assert_eq!(rows.len(), events.len());
     for (row, event) in rows.iter().zip(events) {
-        let cells = row.iter().filter(|cell| !cell.trim().is_empty()).count();
-        assert_eq!(fields(event), cells, "{row:?} came to {event}");
+        let cells: Result<Vec<&str>, _> = row.iter().map(std::str::from_utf8).collect();
+        match (&event.event, cells) {
+            (Ok(event), Ok(cells)) => {
+                assert_eq!(cells.len(), columns, "{row:?} came to {event}");
+                let full = cells.iter().filter(|cell| !cell.trim().is_empty()).count();
+                assert_eq!(fields(event), full, "{row:?} came to {event}");
+            }
+            (Ok(event), Err(_)) => panic!("{row:?} came to {event}"),
+            (Err(bad), cells) => {
+                assert!(cells.is_err() || row.len() != columns, "{row:?} is refused: {bad:?}");
+            }
+        }
     }
 }
 

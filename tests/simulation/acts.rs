@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, ProductId, Quantity};
 use marketd::sandbox::market::{Action, Market, Order};
 use marketd::store::{CustomerFilter, Page, RecordFilter, Resolution, ResolveError};
 
 use super::support::seller::{Message, look_at_everybody_due};
-use super::{BUYERS, Simulation, Step, WINDOW, account, consumed};
+use super::{BUYERS, Simulation, Step, account, consumed};
 
 impl Simulation {
     pub(super) fn buyer_acts(&mut self) {
@@ -90,7 +91,8 @@ impl Simulation {
             }
         }
         self.reported.extend(events.iter().cloned());
-        let sent = self.store.append_usage(events.clone(), WINDOW, self.clock.now()).await;
+        let sent =
+            self.store.append_usage(events.clone(), AgeLimits::default(), self.clock.now()).await;
         let receipt = match sent {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -105,7 +107,10 @@ impl Simulation {
     }
 
     pub(super) async fn keep(&mut self, events: &[UsageEvent]) -> Step {
-        let receipt = self.store.append_usage(events.to_vec(), WINDOW, self.clock.now()).await?;
+        let receipt = self
+            .store
+            .append_usage(events.to_vec(), AgeLimits::default(), self.clock.now())
+            .await?;
         self.promise(events, &receipt.rejected.iter().map(|it| it.id.clone()).collect());
         Ok(())
     }

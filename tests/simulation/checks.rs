@@ -113,6 +113,40 @@ impl Simulation {
         }
     }
 
+    /// With a daemon that runs and an AWS that answers, no hour is given up for want of time, however long its grace and
+    /// whenever its month ends.
+    pub(super) async fn assert_all_was_sent_in_time(&self, since: Timestamp) {
+        for record in self.records().await {
+            let late = record.reason.as_deref() == Some("out_of_window");
+            let healthy = record.hour.start() >= since;
+            assert!(
+                !(late && healthy),
+                "{} min of grace: {record:#?}",
+                self.closing.grace.as_mins()
+            );
+        }
+    }
+
+    /// Nothing is prepared for AWS of an hour that began after the end of its licence, once that end is known.
+    pub(super) async fn assert_nothing_was_frozen_beyond_an_end(&self) {
+        let page = Page { after: None, limit: 100_000 };
+        let held = self.store.subscriptions(SubscriptionFilter::default(), page).await.unwrap();
+        for record in self.records().await.iter().filter(|it| it.attempts > 0) {
+            let (Some(arn), Some(frozen_at)) = (&record.license_arn, record.frozen_at) else {
+                continue;
+            };
+            let of: Vec<_> = held
+                .iter()
+                .filter(|it| it.terms.holder == Some(Holder::License(arn.clone())))
+                .collect();
+            let ends: Option<Vec<Timestamp>> = of.iter().map(|it| it.terms.ended_at).collect();
+            let Some(ended_at) = ends.and_then(|ends| ends.into_iter().max()) else { continue };
+            let known = of.iter().all(|it| it.updated_at < frozen_at);
+            let beyond = record.hour.start() >= ended_at;
+            assert!(!(known && beyond), "ended {ended_at}: {record:#?}");
+        }
+    }
+
     /// Records with an attempt whose answer was lost.
     pub(super) async fn unsure(&self, records: &[RecordRow]) -> BTreeSet<String> {
         let mut unsure = BTreeSet::new();

@@ -35,6 +35,9 @@ use support::aws::Aws;
 use support::seller::Message;
 
 const START: &str = "2026-11-28T09:05:00Z";
+/// For how many rounds the application reports on while everything heals.
+const REPORTING_ROUNDS: usize = 20;
+const ROUND: SignedDuration = SignedDuration::from_mins(40);
 const WINDOW: SignedDuration = SignedDuration::from_hours(24);
 const BUYERS: usize = 5;
 /// What a plan includes of the consumed feature each day.
@@ -76,6 +79,16 @@ fn memory_folder() -> PathBuf {
     if memory.is_dir() { memory } else { std::env::temp_dir() }
 }
 
+/// Of every length that anybody could choose, and some more.
+fn any_grace(rng: &mut Rng) -> SignedDuration {
+    let minutes = match rng.u32(0..4) {
+        0 => rng.i64(0..24 * 60),
+        1 => *rng.choice(&[0, 59, 60, 5 * 60, 6 * 60, 22 * 60, 23 * 60, 24 * 60 - 1]).unwrap(),
+        _ => 5,
+    };
+    SignedDuration::from_mins(minutes)
+}
+
 fn account(number: usize) -> String {
     format!("{:012}", 700_000_000_000 + number)
 }
@@ -83,7 +96,9 @@ fn account(number: usize) -> String {
 impl Simulation {
     async fn begin(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let start: Timestamp = START.parse().unwrap();
+        // A month ends somewhere: before, in or after what is played.
+        let start =
+            START.parse::<Timestamp>().unwrap() + SignedDuration::from_hours(rng.i64(0..72));
         let mut market = Market::with_demo_catalog(seed);
         // AWS's sources disagree on how it answers the very same record: either must do.
         if rng.bool() {
@@ -97,7 +112,7 @@ impl Simulation {
         support::share_customer_ids(store.path());
         set_up(&store, &products, start).await;
         let closing = Closing {
-            grace: SignedDuration::from_mins(5),
+            grace: any_grace(&mut rng),
             window: WINDOW,
             region: "us-east-1".into(),
             zero_usage: rng.u32(0..4) == 0,
@@ -217,7 +232,9 @@ impl Simulation {
         for number in 0..BUYERS {
             self.claim(number).await.unwrap();
         }
-        for round in 0..60 {
+        // Long enough for the last hour that is reported of.
+        let grace_rounds = usize::try_from(self.closing.grace.as_mins() / ROUND.as_mins()).unwrap();
+        for round in 0..60 + grace_rounds {
             let mail: Vec<Message> = self.mail.drain(..).collect();
             let incoming = mail.iter().map(Message::incoming).collect();
             self.store.record_notifications(incoming, self.clock.now()).await.unwrap();
@@ -228,8 +245,11 @@ impl Simulation {
                     self.search(&product).await.unwrap();
                 }
             }
+            if round < REPORTING_ROUNDS {
+                self.application_reports().await.unwrap();
+            }
             self.engine().run_pass().await.unwrap();
-            self.pass_time(SignedDuration::from_mins(40));
+            self.pass_time(ROUND);
             self.aws_moves_the_product().await;
         }
     }
@@ -252,9 +272,12 @@ impl Simulation {
             self.assert_adds_up().await;
         }
         self.check().await;
+        let healing = self.aws.clock.now();
         self.heal().await;
         self.check().await;
         self.assert_no_event_is_billed_in_two_lives().await;
+        self.assert_all_was_sent_in_time(healing).await;
+        self.assert_nothing_was_frozen_beyond_an_end().await;
         self.assert_everybody_has_what_aws_says().await;
         self.assert_included_once().await;
         for record in self.records().await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::usage::{UsageEvent, UsageReceipt, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, ProductId, Terms};
 use marketd::health::Health;
@@ -162,7 +163,7 @@ impl Books {
     }
 
     pub(crate) async fn take(&self, events: Vec<UsageEvent>) -> UsageReceipt {
-        self.store.append_usage(events, WINDOW, self.now()).await.unwrap()
+        self.store.append_usage(events, AgeLimits::default(), self.now()).await.unwrap()
     }
 
     /// Reports usage of a dimension, which is taken.

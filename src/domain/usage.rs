@@ -107,7 +107,7 @@ pub enum UsageSubject {
 /// Why an event is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rejection {
-    /// The event.
+    /// The event's id. Where none can be read it is the event's place: `#3`, counted from 0 in a list, or `line 7`.
     pub id: String,
     /// Why, as one word.
     pub code: &'static str,

@@ -157,8 +157,10 @@ pub(super) fn shown(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     // 24h, not 1d: so AWS writes its window.
-    let whole =
-        |(_, each): &(&str, u128)| milliseconds.is_multiple_of(*each) && milliseconds / each > 1;
+    let least = |unit: &str| if unit == "d" { 2 } else { 1 };
+    let whole = |(unit, each): &(&str, u128)| {
+        milliseconds.is_multiple_of(*each) && milliseconds / each >= least(unit)
+    };
     match units.into_iter().find(|unit| milliseconds > 0 && whole(unit)) {
         Some((unit, each)) => format!("{}{unit}", milliseconds / each),
         None if milliseconds.is_multiple_of(1_000) => format!("{}s", milliseconds / 1_000),

@@ -39,9 +39,9 @@ pub struct UsageRow {
     /// Its tags.
     #[serde(skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
-    /// Why it is billed to another hour than its own: `late`, `hour_frozen`, `before_start`,
-    /// `fraction`, `carried_forward` by a person, or `rated_anew` since it turned out to be included once more than the
-    /// plan includes.
+    /// Why it is billed to another hour than its own: `late`, `hour_frozen`, `before_start`, `fraction`,
+    /// `carried_forward` by a person, or `rated_anew` since it turned out to be included once more than the plan
+    /// includes; or to what its subscription went on as: `renewed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
     /// The metering record that bears it.

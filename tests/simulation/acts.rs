@@ -199,6 +199,7 @@ impl Simulation {
             0 => SignedDuration::from_mins(self.rng.i64(-90..90)),
             _ => SignedDuration::ZERO,
         };
+        self.was_set |= skew != SignedDuration::ZERO;
         self.clock.set(self.aws.clock.now() + skew);
     }
 }

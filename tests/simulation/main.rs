@@ -55,6 +55,8 @@ struct Simulation {
     aws: Aws,
     /// Our clock, which may differ from AWS's.
     clock: Clock,
+    /// Whether it ever did.
+    was_set: bool,
     products: Vec<Product>,
     closing: Closing,
     breaker: Breaker,
@@ -124,6 +126,7 @@ impl Simulation {
             store,
             aws,
             clock: Clock::manual(start),
+            was_set: false,
             products,
             closing,
             breaker: Breaker::default(),

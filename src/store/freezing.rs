@@ -123,11 +123,7 @@ impl Freezer<'_> {
             if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         let zero = parts.whole == Quantity::ZERO;
-        // Nothing of zero is sent unless the seller wants every hour reported, nor what AWS would refuse.
-        let silent = zero
-            && (!self.closing.zero_usage
-                || !borne.tenure.covers(record.hour)
-                || self.has_missed_its_time(borne));
+        let silent = zero && !self.is_wanted_at_zero(borne);
         if parts.rest > Quantity::ZERO {
             if zero && borne.tenure.ended_at().is_some() {
                 // No later hour of this subscription will make it whole.
@@ -139,20 +135,25 @@ impl Freezer<'_> {
             self.carry_rest(record, parts, &dealt)?;
         }
         let over = borne.tenure.ended_at().map_or(self.now, |ended| ended.min(self.now));
-        let outcome = Outcome {
-            state: if silent { "accepted" } else { "ready" },
-            reason: match (silent, parts.rest > Quantity::ZERO) {
-                (true, _) => Some("nothing_to_send"),
-                (false, true) => Some("remainder_carried"),
-                (false, false) => None,
-            },
-            stamp: Some(stamp(record.hour, borne.starts_at, over))
-                .filter(|stamp| *stamp != record.hour.start()),
-            deadline: last,
-            hastened,
+        let reason = match (silent, parts.rest > Quantity::ZERO) {
+            (true, _) => Some("nothing_to_send"),
+            (false, true) => Some("remainder_carried"),
+            (false, false) => None,
         };
+        let stamp = Some(stamp(record.hour, borne.starts_at, over));
+        let stamp = stamp.filter(|stamp| *stamp != record.hour.start());
+        let state = if silent { "accepted" } else { "ready" };
+        let outcome = Outcome { state, reason, stamp, deadline: last, hastened };
         self.closed.frozen += usize::from(!silent);
         self.write(record, &identity, &dealt, &outcome)
+    }
+
+    /// Whether AWS is told of an hour of zero: only where the seller wants every hour reported, and not what it would
+    /// refuse.
+    fn is_wanted_at_zero(&self, borne: &Borne) -> bool {
+        self.closing.zero_usage
+            && borne.tenure.covers(borne.record.hour)
+            && !is_out_of_time(borne.record.hour, self.closing.window, self.now)
     }
 
     /// Whether the time of its hour has passed without its being frozen, as where nothing ran, and the hour that is open

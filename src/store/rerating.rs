@@ -15,6 +15,7 @@ use super::billing::window_key;
 use super::convert::{millis, timestamp};
 use super::events::append_event_in;
 use super::granted::{granted_in, successions_in};
+use super::holdings::holdings_in;
 use super::records::{RecordKey, Slot, add_tagged_in, carry_into, open_record_in, slot_in};
 use super::routes::{Bears, Question, bears_in, first_hour_in};
 use super::usage::quantity;
@@ -300,23 +301,26 @@ impl Rater<'_> {
                 return Ok((record, None));
             }
         }
-        let bears = match self.bears_now(own)? {
+        let hour = ClockHour::of(self.now);
+        let bears = match self.bears_now(hour)? {
             Some(bears) => bears,
             None => bears(Holder::parse(&event.holder)),
         };
-        let found = self.open(&bears, ClockHour::of(self.now))?;
+        let found = self.open(&bears, hour)?;
         Ok((found.0, (found.1 != own).then_some(MOVED)))
     }
 
-    /// What bears usage of an hour as far as it is known now, if it is one of those that have come together.
+    /// What bears usage of this hour as far as it is known now, if it is one of those that have come together.
     fn bears_now(&self, hour: ClockHour) -> Result<Option<Bears>, StoreError> {
+        let holdings = holdings_in(self.connection, self.customer)?;
         let question = Question {
             customer: self.customer.clone(),
             subject: UsageSubject::Feature(self.feature.clone()),
             license: None,
             hour,
+            stretch: holdings.stretch(self.now),
         };
-        let bears = bears_in(self.connection, &question, self.now)?.ok().flatten();
+        let bears = bears_in(self.connection, &question, &holdings, self.now)?.ok().flatten();
         Ok(bears.filter(|bears| {
             bears.product_id == self.chain.product
                 && bears.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))

@@ -38,6 +38,11 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
         "marketd_endings_held",
         "What AWS lists no more of a product, held back since it is too much at once.",
     ),
+    (
+        Counter,
+        "marketd_store_failures_total",
+        "Times that the database failed a part of the daemon, which tries again, by part.",
+    ),
     (Counter, "marketd_intake_errors_total", "Times that the queue could not be read."),
     (
         Counter,

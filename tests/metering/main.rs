@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod forms;
+#[path = "../support/mod.rs"]
 mod support;
+mod uncertain;
 
 use std::collections::BTreeMap;
 
@@ -10,11 +13,9 @@ use jiff::SignedDuration;
 use marketd::domain::ledger::Answer;
 use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::usage::UsageEvent;
-use marketd::domain::{
-    AccountId, BuyerKey, BuyerRef, ClockHour, CustomerId, ProductCode, Quantity,
-};
+use marketd::domain::{AccountId, BuyerKey, BuyerRef, ProductCode, Quantity};
 use marketd::sandbox::market::{Action, IdenticalRetry, Options, Order};
-use marketd::store::{Look, LookEntry, RecordRow, ReportFilter, Resolution, ResolveError, Store};
+use marketd::store::{Look, LookEntry, RecordRow, Resolution, ResolveError, Store};
 use support::books::{Books, account};
 
 #[tokio::test]
@@ -113,7 +114,7 @@ async fn an_hour_near_its_deadline_is_said_aloud_twice_and_parked_after_it() {
     let events = books.store.events_after(0, 1_000).await.unwrap();
     let last = events.iter().rfind(|it| it.kind == "metering.deadline_near").unwrap();
     assert_eq!(last.data["stage"], "four_fifths");
-    assert_eq!((&last.data["units"], &last.data["records"]), (&5.into(), &1.into()));
+    assert_eq!((&last.data["units"], &last.data["records"]), (&"5".into(), &1.into()));
     assert!(last.data["seconds_left"].as_i64().unwrap() > 0, "{}", last.data);
     books.run_pass().await;
     assert_eq!(books.shown().await, ["09 gb 5 parked out_of_window"]);
@@ -413,176 +414,6 @@ async fn hours_without_usage_are_reported_as_zero_where_the_seller_wants_it() {
 }
 
 #[tokio::test]
-async fn a_move_to_licences_has_an_hour_and_no_hour_is_metered_in_both_forms() {
-    let mut books = Books::open(15, "Acme Meter", 1).await;
-    let product = books.product_id();
-    let customer = books.customers().await.remove(0);
-    // AWS tells the licence of the legacy buyer, as it does once a product is opted in.
-    let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
-    let from = ClockHour::of(books.now());
-    let set = |from| books.store.set_licensed_from(product.clone(), from, books.now());
-    assert!(set(Some(from)).await.is_err(), "the hour that has begun is metered by product code");
-    set(Some(from.next())).await.unwrap();
-    learn_license(&books, &customer, &license);
-
-    let before = books.now();
-    for _ in 0..2 {
-        books.report(&customer, "gb", "5", books.now()).await;
-        books.pass_minutes(60);
-        books.run_pass().await;
-    }
-    // Late usage of an hour before the move finds it frozen, and is metered in the form of the hour it goes to.
-    books.report(&customer, "gb", "1", before).await;
-    books.pass_minutes(60);
-    books.run_pass().await;
-    assert_eq!(books.billed(), ["09 gb 5 product", "10 gb 5 licence", "11 gb 1 licence"]);
-    let taken_back = books.store.set_licensed_from(books.product_id(), None, books.now()).await;
-    assert!(taken_back.is_err(), "what has happened cannot be taken back");
-}
-
-/// As AWS tells it of a product that is opted in: the licence and the account beside the legacy name.
-fn learn_license(books: &Books, customer: &CustomerId, license: &str) {
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let changed = file
-        .execute(
-            "UPDATE subscriptions SET license_arn = ?1, account_id = ?2 WHERE customer_id = ?3",
-            (license, account(0), customer.as_str()),
-        )
-        .unwrap();
-    assert_eq!(changed, 1);
-}
-
-#[tokio::test]
-async fn the_dry_run_of_a_move_to_licences_agrees_with_what_freezing_does() {
-    let arn = "arn:aws:license-manager::294406891311:license:l-1";
-    let account = account(0);
-    let of_subscription =
-        format!("UPDATE subscriptions SET license_arn = '{arn}', account_id = '{account}'");
-    let license_alone =
-        format!("UPDATE subscriptions SET license_arn = '{arn}', account_id = NULL");
-    let told = |arn: &str, code: &str| {
-        format!(
-            "INSERT INTO licenses (license_arn, product_code, account_id) VALUES ('{arn}', '{code}', '{account}')"
-        )
-    };
-    // What is known, and whether the buyer is ready, or what is missing.
-    let rows: [(&str, Vec<String>, &str); 7] = [
-        ("nothing", vec![], "license_unknown"),
-        ("the subscription's own", vec![of_subscription], "ready"),
-        ("no account", vec![license_alone.clone()], "account_unknown"),
-        ("the account of the licence", vec![license_alone, told(arn, "CODE")], "ready"),
-        ("what was told of the account's licence", vec![told(arn, "CODE")], "ready"),
-        (
-            "two of which either may be it",
-            vec![told(arn, "CODE"), told("l-2", "CODE")],
-            "license_unknown",
-        ),
-        ("another product's", vec![told(arn, "other")], "license_unknown"),
-    ];
-    for (known, statements, expected) in rows {
-        let mut books = Books::open(24, "Acme Meter", 1).await;
-        let customer = books.customer(0).await;
-        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-        let linked = "INSERT OR IGNORE INTO identities (kind, value, customer_id) VALUES ('account_id', ?1, ?2)";
-        file.execute(linked, (&account, customer.as_str())).unwrap();
-        for statement in &statements {
-            file.execute(&statement.replace("CODE", &books.product.product_code), []).unwrap();
-        }
-        let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
-        let missing = view.buyers.first().map_or("ready", |it| it.missing.as_str());
-        let counts = (view.ready, view.without_license, view.without_account);
-        assert_eq!(missing, expected, "{known}: {view:?}");
-        assert_eq!(counts.0 + counts.1 + counts.2, 1, "{known}: {view:?}");
-
-        let from = Some(ClockHour::of(books.now()).next());
-        books.store.set_licensed_from(books.product_id(), from, books.now()).await.unwrap();
-        books.pass_minutes(60);
-        books.report(&customer, "gb", "5", books.now()).await;
-        books.pass_minutes(25 * 60);
-        books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
-        let record = books.records().await.remove(0);
-        let came_of_it =
-            if record.state == "parked" { record.reason.unwrap() } else { "ready".into() };
-        assert_eq!(came_of_it, expected, "{known}");
-    }
-}
-
-#[tokio::test]
-async fn a_sale_by_licence_makes_its_legacy_twin_ready() {
-    let books = Books::open(25, "Acme Meter", 1).await;
-    let customer = books.customer(0).await;
-    sell_by_license(&books, &customer);
-    let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
-    assert_eq!((view.ready, view.without_license), (1, 0), "{view:?}");
-}
-
-/// The same sale a second time, by its licence.
-fn sell_by_license(books: &Books, customer: &CustomerId) {
-    let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    file.execute(
-        "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
-             starts_at_ms, created_at_ms, updated_at_ms)
-         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', 0, 0, 0)",
-        (
-            customer.as_str(),
-            &books.product.entity_id,
-            format!("license:{license}"),
-            account(0),
-            &license,
-        ),
-    )
-    .unwrap();
-}
-
-#[tokio::test]
-async fn an_hour_begun_in_one_form_is_not_gone_on_with_in_the_other() {
-    let mut books = Books::open(22, "Acme Meter", 1).await;
-    let customer = books.customer(0).await;
-    books.report(&customer, "gb", "5", books.now()).await;
-    // AWS lists the buyer by licence from one moment to the next; nobody set an hour for it.
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let ended = books.now().as_millisecond();
-    file.execute("UPDATE subscriptions SET status = 'canceled', ended_at_ms = ?1", [ended])
-        .unwrap();
-    sell_by_license(&books, &customer);
-    books.report(&customer, "gb", "3", books.now()).await;
-    let event = books.store.usage_event("e-2".into()).await.unwrap().unwrap();
-    assert_eq!(event.moved.as_deref(), Some("hour_frozen"));
-    for _ in 0..2 {
-        books.pass_minutes(60);
-        books.run_pass().await;
-    }
-    assert_eq!(books.billed(), ["09 gb 5 product", "10 gb 3 licence"]);
-}
-
-#[tokio::test]
-async fn a_sale_known_in_both_forms_is_metered_in_the_one_of_its_hour() {
-    let mut books = Books::open(19, "Acme Meter", 1).await;
-    let customer = books.customer(0).await;
-    sell_by_license(&books, &customer);
-    let from = Some(ClockHour::of(books.now()).next());
-    books.store.set_licensed_from(books.product_id(), from, books.now()).await.unwrap();
-    let morning = books.now();
-    for _ in 0..3 {
-        books.report(&customer, "gb", "5", books.now()).await;
-        // Less than a unit of the hours before waits across the move.
-        books.report(&customer, "requests", "0.4", morning).await;
-        books.pass_minutes(60);
-        books.run_pass().await;
-    }
-    books.pass_minutes(60);
-    books.run_pass().await;
-    let billed = books.billed();
-    assert!(billed.iter().all(|it| !it.contains("TWICE")), "{billed:?}");
-    let gb: Vec<&String> = billed.iter().filter(|it| it.contains("gb")).collect();
-    assert_eq!(gb, ["09 gb 5 product", "10 gb 5 licence", "11 gb 5 licence"]);
-    let requests: Vec<&String> = billed.iter().filter(|it| it.contains("requests")).collect();
-    assert!(requests.iter().all(|it| it.ends_with("1 licence")), "{requests:?}");
-    books.balance().await;
-}
-
-#[tokio::test]
 async fn who_dies_after_a_call_sends_the_very_same_again_and_knows_its_own_duplicate() {
     for retry in [IdenticalRetry::Success, IdenticalRetry::Duplicate] {
         let mut books = Books::open(21, "Acme Stream", 1).await;
@@ -715,90 +546,4 @@ async fn a_throttled_call_is_made_again_as_it_is_and_counts_once() {
     let summary = books.run_pass().await;
     assert_eq!((summary.calls, summary.accepted), (4, 25), "at once, and whole: {summary:?}");
     assert!(books.records().await.iter().all(|it| it.attempts == 1));
-}
-
-/// Usage that AWS has billed, without our hearing of it, of a buyer whom it refuses since.
-async fn refused_after_a_lost_answer(seed: u64) -> Books {
-    let mut books = Books::open(seed, "Acme Stream", 1).await;
-    let customer = books.customers().await.remove(0);
-    books.report(&customer, "gb", "5", books.now()).await;
-    books.pass_minutes(62);
-    books.aws.faults.lock().unwrap().lose_next = true;
-    books.run_pass().await;
-    books.act(&account(0), Action::Suspend(Order { suspended: Some(true), ..books.order() }));
-    books.pass_minutes(1);
-    books.run_pass().await;
-    assert_eq!(books.shown().await, ["09 gb 5 parked customer_not_subscribed"]);
-    assert_eq!(books.billed(), ["09 gb 5 licence"], "AWS billed it all the same");
-    books
-}
-
-#[tokio::test]
-async fn what_aws_may_have_billed_all_the_same_is_said_to_be_uncertain() {
-    let books = refused_after_a_lost_answer(32).await;
-    let record = books.records().await.remove(0);
-    assert!(record.uncertain && record.last_error.unwrap().contains("may have billed"));
-    let five = Quantity::from_units(5);
-    let balance = books.balance().await;
-    assert_eq!((balance.parked, balance.uncertain), (five, five), "and it adds up");
-    let filter = ReportFilter {
-        from: ClockHour::from_number(0),
-        before: ClockHour::of(books.now()).next(),
-        product_id: None,
-        customer_id: None,
-    };
-    let row = books.store.metering_report(filter).await.unwrap().remove(0);
-    assert_eq!((row.parked, row.uncertain), (five, five));
-    let events = books.store.events_after(0, 1_000).await.unwrap();
-    let parked = events.iter().find(|it| it.kind == "metering.parked").unwrap();
-    assert_eq!(parked.data["uncertain"], true, "{}", parked.data);
-}
-
-#[tokio::test]
-async fn what_is_uncertain_is_never_billed_with_another_hour() {
-    let mut books = refused_after_a_lost_answer(33).await;
-    let decide = async |books: &Books, how| {
-        let id = books.records().await.remove(0).id;
-        books.store.resolve_record(id, how, "as told".to_owned(), books.now()).await
-    };
-    let carried = decide(&books, Resolution::CarryForward).await;
-    assert!(matches!(carried, Err(ResolveError::MaybeHonoured(_))), "{carried:?}");
-    // Given up by a person, it may be billed still.
-    decide(&books, Resolution::WriteOff).await.unwrap();
-    let balance = books.balance().await;
-    let five = Quantity::from_units(5);
-    assert_eq!((balance.written_off, balance.uncertain), (five, five));
-    assert!(books.records().await[0].uncertain);
-
-    // A retry repeats it as it is: AWS's answer ends the doubt.
-    books = refused_after_a_lost_answer(34).await;
-    books.act(&account(0), Action::Suspend(Order { suspended: Some(false), ..books.order() }));
-    decide(&books, Resolution::Retry).await.unwrap();
-    assert_eq!(books.balance().await.uncertain, Quantity::ZERO, "on its way, nothing is settled");
-    books.run_pass().await;
-    assert_eq!(books.shown().await, ["09 gb 5 accepted retried"]);
-    let balance = books.balance().await;
-    assert_eq!((balance.accepted, balance.uncertain), (five, Quantity::ZERO));
-    assert_eq!(books.billed(), ["09 gb 5 licence"]);
-}
-
-#[tokio::test]
-async fn usage_whose_time_is_over_is_uncertain_if_an_answer_was_lost_and_only_then() {
-    for (failure, uncertain) in
-        [(Answer::Unanswered("cut".into()), true), (Answer::Throttled, false)]
-    {
-        let mut books = Books::open(35, "Acme Stream", 1).await;
-        let customer = books.customers().await.remove(0);
-        books.report(&customer, "gb", "5", books.now()).await;
-        books.pass_minutes(62);
-        books.aws.faults.lock().unwrap().always = Some(failure);
-        for _ in 0..26 {
-            books.run_pass().await;
-            books.pass_minutes(60);
-        }
-        assert_eq!(books.shown().await, ["09 gb 5 parked out_of_window"]);
-        assert_eq!(books.records().await[0].uncertain, uncertain);
-        let balance = books.balance().await;
-        assert_eq!(balance.uncertain == balance.parked, uncertain, "{balance:?}");
-    }
 }

@@ -141,20 +141,20 @@ pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
         let row = row?;
         let line = place.line_of(row.position().map_or(0, ::csv::Position::byte));
         let cell = |at: usize| row.get(at).unwrap_or_default();
-        let (identifier, account) = (cell(identifier), cell(account));
-        if identifier.is_empty()
-            || account.len() != 12
-            || !account.bytes().all(|it| it.is_ascii_digit())
-        {
-            return Err(CsvError::BadLine(line));
-        }
-        lines.push(MappingLine {
-            line,
-            customer_identifier: CustomerIdentifier::new(identifier),
-            account_id: AccountId::new(account),
-        });
+        let read = mapping_line(line, cell(identifier), cell(account));
+        lines.push(read.ok_or(CsvError::BadLine(line))?);
     }
     Ok(lines)
+}
+
+/// Reads a line of the mapping: a legacy buyer's name, and an account's 12 digits.
+pub fn mapping_line(line: u64, identifier: &str, account: &str) -> Option<MappingLine> {
+    let is_account = account.len() == 12 && account.bytes().all(|it| it.is_ascii_digit());
+    (is_account && !identifier.is_empty()).then(|| MappingLine {
+        line,
+        customer_identifier: CustomerIdentifier::new(identifier),
+        account_id: AccountId::new(account),
+    })
 }
 
 /// Counts lines as people do. The reader's own number takes blank lines before a row for a part of it, and is the same

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::{EntitlementTerms, FeatureKind, WhenStale};
+use super::quantity::as_number;
 use super::{FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
 
 /// A subscription, as far as it says something about one feature.
@@ -83,15 +84,18 @@ pub struct Access {
     /// Why.
     pub reason: Reason,
     /// The limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub limit: Option<Quantity>,
     /// Whether there is no limit.
     pub unlimited: bool,
     /// What was used in the window that counts now; metered features only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub usage: Option<Quantity>,
     /// What is left of the limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub remaining: Option<Quantity>,
     /// When usage counts from zero again.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn terms_are_written_as_far_as_they_are_not_as_usual() {
-        let text = r#"{"limit":"0.5","reset":"month"}"#;
+        let text = r#"{"limit":0.5,"reset":"month"}"#;
         let terms: TermsEntry = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&terms).unwrap(), text);
         assert_eq!(serde_json::to_string(&TermsEntry::default()).unwrap(), "{}");

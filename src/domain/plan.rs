@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::quantity::as_number;
 use super::{
     ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
 };
@@ -198,6 +199,8 @@ pub struct PlanEntitlement {
 pub struct EntitlementTerms {
     /// The limit of a numeric or metered feature, which has this or `unlimited`. Null, if it is said, says that
     /// there is none.
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub limit: Option<Quantity>,
     /// Whether there is no limit at all.
     pub unlimited: bool,

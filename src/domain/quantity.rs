@@ -164,14 +164,27 @@ impl Sum for Quantity {
     }
 }
 
-/// Whole amounts are written as JSON numbers, others as decimal strings, so that no reader rounds them.
+/// Writes a decimal string, whatever the value, so that no reader rounds it and none meets two types.
 impl Serialize for Quantity {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.fraction() == Self::ZERO {
-            serializer.serialize_i64(self.whole_units())
-        } else {
-            serializer.collect_str(self)
+        serializer.collect_str(self)
+    }
+}
+
+/// Writes a JSON number, digit by digit: for limits and what is left of them, which applications compare and count with.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+pub(crate) fn as_number<S: Serializer>(
+    quantity: &Option<Quantity>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match quantity {
+        None => serializer.serialize_none(),
+        Some(whole) if whole.fraction() == Quantity::ZERO => {
+            serializer.serialize_i64(whole.whole_units())
         }
+        Some(decimal) => RawValue::from_string(decimal.to_string())
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer),
     }
 }
 
@@ -214,6 +227,27 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(text.parse::<Quantity>().map(Quantity::millionths), *expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_field_has_one_type_whatever_its_value() {
+        #[derive(Serialize)]
+        struct Row {
+            ledger: Quantity,
+            #[serde(serialize_with = "as_number")]
+            limit: Option<Quantity>,
+        }
+        for (text, expected) in [
+            ("7", r#"{"ledger":"7","limit":7}"#),
+            ("0.5", r#"{"ledger":"0.5","limit":0.5}"#),
+            ("2147483646.999999", r#"{"ledger":"2147483646.999999","limit":2147483646.999999}"#),
+        ] {
+            let quantity: Quantity = text.parse().unwrap();
+            let row = Row { ledger: quantity, limit: Some(quantity) };
+            assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+        }
+        let none = Row { ledger: Quantity::ZERO, limit: None };
+        assert_eq!(serde_json::to_string(&none).unwrap(), r#"{"ledger":"0","limit":null}"#);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::quantity::as_number;
 use super::{
     AccountId, AgreementId, CustomerId, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
     PlanId, ProductCode, ProductId, Quantity, SubscriptionId,
@@ -222,7 +223,8 @@ pub struct SubscriptionView<'a> {
     pub plan_id: Option<&'a PlanId>,
     pub source: Source,
     pub status: Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub quantity: Option<Quantity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimension: Option<&'a DimensionKey>,

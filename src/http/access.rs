@@ -11,7 +11,9 @@ use crate::access::Check;
 use crate::domain::access::Access;
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 
-/// What a customer may use, feature by feature.
+/// Returns what a customer may use, feature by feature.
+///
+/// Features that no plan of the customer's grants are listed too, with the reason.
 #[utoipa::path(get, path = "/v1/customers/{id}/entitlements", tag = "entitlements", operation_id = "listEntitlements", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Access>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -33,7 +35,10 @@ pub(super) struct Asked {
     license_arn: Option<String>,
 }
 
-/// May a customer use a feature, and how much of it? Always 200, so that a caller can act on the answer.
+/// Tells whether a customer may use a feature, and how much of it.
+///
+/// Always 200, so that a caller can act on the answer: an unknown customer or feature is a `reason`, not an error.
+/// The answer comes from memory and counts every report that was answered before.
 #[utoipa::path(get, path = "/v1/customers/{id}/entitlements/{feature_id}", tag = "entitlements", operation_id = "checkEntitlement", params(("id" = String, Path), ("feature_id" = String, Path), Asked), responses((status = 200, body = Access), Problems))]
 pub(super) async fn check(
     State(state): State<ApiState>,

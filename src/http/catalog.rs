@@ -16,7 +16,9 @@ use crate::domain::plan::Product;
 use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 use crate::store::{ImportProduct, LicensingView, ProductChanges};
 
-/// The account's SaaS products in AWS's catalog, those imported marked.
+/// Lists the SaaS products in AWS's catalog.
+///
+/// Asks AWS. Those that were imported have a `product_id`.
 #[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
     params(Paging), responses((status = 200, body = Items<ListingView>), Problems))]
 pub(super) async fn listings(
@@ -28,7 +30,9 @@ pub(super) async fn listings(
     Ok(items(rows, page.limit, |listing| listing.entity_id.to_string()))
 }
 
-/// One listing.
+/// Returns a listing.
+///
+/// Asks AWS.
 #[utoipa::path(get, path = "/v1/listings/{entity_id}", tag = "listings", operation_id = "showListing", params(("entity_id" = String, Path)), responses((status = 200, body = ListingView), Problems))]
 pub(super) async fn listing(
     State(state): State<ApiState>,
@@ -45,6 +49,7 @@ pub(super) async fn listing(
     Ok(Json(listing))
 }
 
+/// How a listing is imported.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
@@ -58,6 +63,9 @@ pub(super) struct Import {
 }
 
 /// Imports a listing, or maps it anew.
+///
+/// `plans` says which plan an entitled dimension means. Plans that are new begin as drafts. What AWS told of the
+/// product's buyers before is applied.
 #[utoipa::path(post, path = "/v1/listings/{entity_id}/import", tag = "listings", operation_id = "importListing", params(("entity_id" = String, Path)), request_body = Import, responses((status = 200, body = Product), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,
@@ -75,7 +83,9 @@ pub(super) async fn import(
     Ok(Json(state.store.import_product(import, state.clock.now()).await?))
 }
 
-/// Imported listings.
+/// Lists imported listings.
+///
+/// With their dimensions and the plans that these mean.
 #[utoipa::path(get, path = "/v1/products", tag = "products", operation_id = "listProducts", params(Paging), responses((status = 200, body = Items<Product>), Problems))]
 pub(super) async fn products(
     State(state): State<ApiState>,
@@ -86,7 +96,9 @@ pub(super) async fn products(
     Ok(items(rows, page.limit, |product| product.id.to_string()))
 }
 
-/// One imported listing.
+/// Returns an imported listing.
+///
+/// With its dimensions and the plans that these mean.
 #[utoipa::path(get, path = "/v1/products/{id}", tag = "products", operation_id = "showProduct", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
 pub(super) async fn product(
     State(state): State<ApiState>,
@@ -96,7 +108,9 @@ pub(super) async fn product(
     found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
 }
 
-/// Takes over what changed in a listing.
+/// Applies what changed in a listing.
+///
+/// Asks AWS. Dimensions that are gone from the listing are kept and marked.
 #[utoipa::path(post, path = "/v1/products/{id}/sync", tag = "products", operation_id = "syncProduct", params(("id" = String, Path)), responses((status = 200, body = ProductChanges), Problems))]
 pub(super) async fn sync(
     State(state): State<ApiState>,
@@ -131,6 +145,7 @@ pub(super) async fn confirm_endings(
     Ok(Json(found.ok_or_else(unknown)?))
 }
 
+/// When a product moves to licences.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {
@@ -140,7 +155,9 @@ pub(super) struct Licensing {
     from: Option<Timestamp>,
 }
 
-/// What a product's move to licences would meet: who has no licence yet.
+/// Tells who has no licence yet.
+///
+/// What a legacy product's move to licences would meet.
 #[utoipa::path(get, path = "/v1/products/{id}/licensing", tag = "products",
     operation_id = "showLicensing", params(("id" = String, Path)),
     responses((status = 200, body = LicensingView), Problems))]
@@ -152,7 +169,9 @@ pub(super) async fn show_licensing(
     found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
 }
 
-/// From which hour on a legacy product's buyers are metered by licence; null takes a move back that lies ahead.
+/// Sets the hour from which a legacy product is metered by licence.
+///
+/// Null takes a move back that lies ahead.
 #[utoipa::path(put, path = "/v1/products/{id}/licensing", tag = "products", operation_id = "licenseProduct", params(("id" = String, Path)), request_body = Licensing, responses((status = 200, body = Product), Problems))]
 pub(super) async fn licensing(
     State(state): State<ApiState>,

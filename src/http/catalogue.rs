@@ -16,7 +16,10 @@ use crate::domain::rollout::Regranted;
 use crate::domain::{FeatureId, PlanId, ProductId};
 use crate::store::{AppliedFile, Applying};
 
-/// The catalogue as a file.
+/// Returns the catalogue as a file.
+///
+/// Features, plans with their versions, and products with their mappings, in the form that `POST /v1/catalogue`
+/// takes.
 #[utoipa::path(get, path = "/v1/catalogue", tag = "catalogue", operation_id = "exportCatalogue", responses((status = 200, body = Catalogue), Problems))]
 pub(super) async fn export(State(state): State<ApiState>) -> Result<Json<Catalogue>, Problem> {
     Ok(Json(state.store.catalogue().await?))
@@ -58,7 +61,9 @@ pub(super) struct How {
     to: Option<Audience>,
 }
 
-/// Makes the catalogue what a file says, whole or not at all.
+/// Makes the catalogue what a file says.
+///
+/// All of it or nothing. With `dry_run=true` nothing changes, and the answer says what would.
 #[utoipa::path(post, path = "/v1/catalogue", tag = "catalogue", operation_id = "applyCatalogue", params(How), request_body = Catalogue, responses((status = 200, body = Applied), Problems))]
 pub(super) async fn apply(
     State(state): State<ApiState>,

@@ -36,7 +36,9 @@ pub(super) struct List {
     claimed: Option<bool>,
 }
 
-/// Customers.
+/// Lists customers.
+///
+/// Those whom you provisioned, and buyers of whom AWS alone has told (`claimed` is false).
 #[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -53,7 +55,9 @@ pub(super) async fn list(
     Ok(items(rows, page.limit, |customer| customer.id.to_string()))
 }
 
-/// One customer; an alias leads to it too.
+/// Returns a customer.
+///
+/// An alias, which an id becomes when two customers turn out to be one, leads to the customer too.
 #[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", operation_id = "showCustomer", params(("id" = String, Path)), responses((status = 200, body = Customer), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -77,6 +81,7 @@ pub(super) async fn canonical(
     Ok(Some(known.map_or(id, |customer| customer.id)))
 }
 
+/// What AWS calls a customer.
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aws {
@@ -85,6 +90,7 @@ pub(super) struct Aws {
     license_arn: Option<String>,
 }
 
+/// What you say of a customer.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provision {
@@ -104,7 +110,11 @@ pub(super) struct Waiting {
     wait: Option<String>,
 }
 
-/// Makes or changes a customer. AWS ids claim what was bought under them.
+/// Creates or changes a customer.
+///
+/// What is left out stays as it is. AWS ids claim what was bought under them; `wait` waits until AWS was asked what
+/// that is. Ids that begin with `aws-` are marketd's: such an id, or an alias, is taken only together with an AWS
+/// id of its customer.
 #[utoipa::path(put, path = "/v1/customers/{id}", tag = "customers", operation_id = "provisionCustomer", params(("id" = String, Path), Waiting), request_body = Provision, responses((status = 200, body = Customer), Problems))]
 pub(super) async fn provision(
     State(state): State<ApiState>,

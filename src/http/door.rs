@@ -75,8 +75,8 @@ impl Posted {
 #[utoipa::path(post, path = "/aws/register", tag = "registrations", operation_id = "registerBrowser",
     request_body(content = BTreeMap<String, String>, content_type = "application/x-www-form-urlencoded"),
     responses((status = 303, description = "To the seller's page, with `reference` in its query"),
-        (status = "4XX", body = String, content_type = "text/html"),
-        (status = "5XX", body = String, content_type = "text/html"), Problems))]
+        (status = "4XX", description = "A page for the buyer that says what went wrong", body = String, content_type = "text/html"),
+        (status = "5XX", description = "A page for the buyer that says what went wrong", body = String, content_type = "text/html"), Problems))]
 pub(super) async fn register(
     State(state): State<ApiState>,
     visit: Visit,

@@ -13,7 +13,9 @@ use crate::domain::plan::{Feature, FeatureKind, WhenStale};
 use crate::domain::{DimensionKey, FeatureId, Line, ProductId};
 use crate::store::FeatureChange;
 
-/// Features.
+/// Lists features.
+///
+/// In the order of their ids.
 #[utoipa::path(get, path = "/v1/features", tag = "features", operation_id = "listFeatures", params(Paging), responses((status = 200, body = Items<Feature>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -24,7 +26,9 @@ pub(super) async fn list(
     Ok(items(rows, page.limit, |feature| feature.id.to_string()))
 }
 
-/// One feature.
+/// Returns a feature.
+///
+/// With the dimensions that its usage is billed to, product by product.
 #[utoipa::path(get, path = "/v1/features/{id}", tag = "features", operation_id = "showFeature", params(("id" = String, Path)), responses((status = 200, body = Feature), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -51,8 +55,10 @@ pub(super) struct PutFeature {
     when_stale: Option<WhenStale>,
 }
 
-/// Makes or changes a feature. What is left out stays as it is. The event `feature.updated` tells of a change, and
-/// of the dimensions that the feature's usage is billed to no more as `unlinked`.
+/// Creates or changes a feature.
+///
+/// What is left out stays as it is. The event `feature.updated` tells of a change; its `unlinked` names the
+/// dimensions that the feature's usage is billed to no more.
 #[utoipa::path(put, path = "/v1/features/{id}", tag = "features", operation_id = "putFeature", params(("id" = String, Path)), request_body = PutFeature, responses((status = 200, body = Feature), Problems))]
 pub(super) async fn put(
     State(state): State<ApiState>,

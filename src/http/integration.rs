@@ -23,7 +23,9 @@ use crate::health::PartHealth;
 use crate::intake::sns::Refused;
 use crate::store::{IntegrationRow, Overdue};
 
-/// The connection to the seller's AWS account: how it was made, how it has gone since, and what is wrong.
+/// Returns the connection to the seller's AWS account.
+///
+/// How it was made, how each kind of call has gone since, and what is wrong.
 #[utoipa::path(get, path = "/v1/integration", tag = "integration", operation_id = "showIntegration", responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<IntegrationView>, Problem> {
     let row = state.store.integration().await?;
@@ -154,6 +156,7 @@ const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The state of an integration that was taken away: nothing is called until it is connected again.
 const REMOVED: &str = "removed";
 
+/// The role to connect by.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Connect {
@@ -161,7 +164,10 @@ pub(super) struct Connect {
     external_id: Option<String>,
 }
 
-/// Connects by a role, and says which permission is missing.
+/// Connects by a role.
+///
+/// The role is tried first. `checks` says for each call whether the role may make it. A role that cannot be assumed
+/// is refused with 422, and the former connection stays.
 #[utoipa::path(put, path = "/v1/integration", tag = "integration", operation_id = "connectIntegration", request_body = Connect, responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn connect(
     State(state): State<ApiState>,
@@ -239,7 +245,9 @@ pub(super) struct Confirm {
     confirm: Option<bool>,
 }
 
-/// Stops every call to AWS; the history stays, and connecting again takes it up.
+/// Removes the connection.
+///
+/// No call goes to AWS any more. The history stays, and connecting again takes it up. Needs `confirm=true`.
 #[utoipa::path(delete, path = "/v1/integration", tag = "integration", operation_id = "removeIntegration", params(Confirm), responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
@@ -294,8 +302,10 @@ pub(super) struct For {
     format: Option<String>,
 }
 
-/// A document to paste into IAM or SQS: trust-policy, iam-policy or queue-policy.
-#[utoipa::path(get, path = "/v1/integration/{document}", tag = "integration", operation_id = "integrationDocument", params(("document" = String, Path), For), responses((status = 200, body = Value), Problems))]
+/// Returns a policy to paste into AWS's console.
+///
+/// `trust-policy` and `iam-policy` for the role, `queue-policy` for the queue.
+#[utoipa::path(get, path = "/v1/integration/{document}", tag = "integration", operation_id = "integrationDocument", params(("document" = String, Path), For), responses((status = 200, description = "The policy", body = Value), Problems))]
 pub(super) async fn document(
     State(state): State<ApiState>,
     Path(name): Path<String>,
@@ -322,8 +332,10 @@ pub(super) async fn document(
     }
 }
 
-/// All of it as one template to deploy.
-#[utoipa::path(get, path = "/v1/integration/template", tag = "integration", operation_id = "integrationTemplate", params(For), responses((status = 200, body = String, content_type = "text/plain"), Problems))]
+/// Returns role, queue, topics and events as one template.
+///
+/// For CloudFormation (YAML) or Terraform (HCL).
+#[utoipa::path(get, path = "/v1/integration/template", tag = "integration", operation_id = "integrationTemplate", params(For), responses((status = 200, description = "The template", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn template(
     State(state): State<ApiState>,
     Params(asked): Params<For>,

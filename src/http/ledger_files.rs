@@ -41,7 +41,9 @@ pub(super) struct Report {
     format: Option<Format>,
 }
 
-/// What a month came to, by product, customer and dimension.
+/// Returns what a month came to.
+///
+/// By product, customer and dimension, as JSON, or as CSV with `Accept: text/csv`.
 #[utoipa::path(get, path = "/v1/metering/report", tag = "metering", operation_id = "meteringReport", params(Report), responses((status = 200, content((MonthReport = "application/json"), (String = "text/csv"))), Problems))]
 pub(super) async fn report(
     State(state): State<ApiState>,
@@ -115,8 +117,10 @@ pub(super) struct Export {
     format: Option<Format>,
 }
 
-/// The ledger as a file.
-#[utoipa::path(get, path = "/v1/metering/export", tag = "metering", operation_id = "exportMetering", params(Export), responses((status = 200, content((String = "text/csv"), (String = "application/x-ndjson"))), Problems))]
+/// Returns the ledger as a file.
+///
+/// One row a metering record, as CSV, or as NDJSON with `Accept: application/x-ndjson`.
+#[utoipa::path(get, path = "/v1/metering/export", tag = "metering", operation_id = "exportMetering", params(Export), responses((status = 200, description = "The ledger", content((String = "text/csv"), (String = "application/x-ndjson"))), Problems))]
 pub(super) async fn export(
     State(state): State<ApiState>,
     Params(query): Params<Export>,

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{BODY_LIMIT, Params, read_body};
 use super::{ApiState, Problem, Problems};
-use crate::csv::read_mapping;
-use crate::store::Mapped;
+use crate::csv::{mapping_line, read_mapping};
+use crate::store::{Mapped, MappingLine};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -18,18 +19,59 @@ pub(super) struct How {
     dry_run: Option<bool>,
 }
 
-/// Takes over AWS's file of which legacy buyer is which account.
+/// Which legacy buyer is which account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mapping {
+    /// One for each legacy buyer.
+    lines: Vec<Pair>,
+}
+
+/// A legacy buyer and an account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    customer_identifier: String,
+    /// 12 digits.
+    account_id: String,
+}
+
+/// Imports AWS's file of which legacy buyer is which account.
+///
+/// As CSV (`text/csv`), whose first line names the columns `CustomerIdentifier` and `CustomerAWSAccountId`, or as JSON. Customers whom the file shows
+/// to be one become one. A line that contradicts what is known is refused and returned; the others count.
 #[utoipa::path(post, path = "/v1/customer-mapping", tag = "customers",
     operation_id = "importCustomerMapping", params(How),
-    request_body(content = String, content_type = "text/csv"),
+    request_body = Mapping,
     responses((status = 200, body = Mapped), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,
     Params(how): Params<How>,
     request: Request,
 ) -> Result<Json<Mapped>, Problem> {
+    let is_json = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/json"));
     let body = read_body(request, &state, BODY_LIMIT).await?;
-    let lines = read_mapping(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let lines = if is_json { read_json(&body)? } else { read_csv(&body)? };
     let dry_run = how.dry_run == Some(true);
     Ok(Json(state.store.import_mapping(lines, dry_run, state.clock.now()).await?))
+}
+
+fn read_csv(body: &[u8]) -> Result<Vec<MappingLine>, Problem> {
+    read_mapping(body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+fn read_json(body: &[u8]) -> Result<Vec<MappingLine>, Problem> {
+    let mapping: Mapping = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("in the body: {error}")))?;
+    let lines = mapping.lines.iter().zip(1..).map(|(pair, line)| {
+        mapping_line(line, &pair.customer_identifier, &pair.account_id).ok_or_else(|| {
+            Problem::bad_request(format!(
+                "line {line}: customer_identifier is AWS's name of a buyer, account_id 12 digits"
+            ))
+        })
+    });
+    lines.collect()
 }

@@ -41,7 +41,9 @@ pub(super) fn state_word(word: String) -> Result<String, Problem> {
     Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))))
 }
 
-/// Metering records: what was or will be billed to AWS.
+/// Lists metering records.
+///
+/// What was or will be billed to AWS: one for each licence or legacy buyer, dimension and hour.
 #[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordRow>), Problems))]
 pub(super) async fn records(
     State(state): State<ApiState>,
@@ -59,7 +61,9 @@ pub(super) async fn records(
     Ok(items(rows, page.limit, |record| record.id.clone()))
 }
 
-/// One metering record, with every attempt at sending it.
+/// Returns a metering record.
+///
+/// With every attempt at sending it and AWS's answer.
 #[utoipa::path(get, path = "/v1/metering/records/{id}", tag = "metering", operation_id = "showMeteringRecord", params(("id" = String, Path)), responses((status = 200, body = RecordWithHistory), Problems))]
 pub(super) async fn record(
     State(state): State<ApiState>,
@@ -78,14 +82,19 @@ pub(super) struct RecordWithHistory {
     history: Vec<AttemptRow>,
 }
 
+/// What is to become of a parked record.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
+    /// Send it again as it is.
     Retry,
+    /// Bill its units with the open hour.
     CarryForward,
+    /// Give it up.
     WriteOff,
 }
 
+/// A decision, and why.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
@@ -94,6 +103,8 @@ pub(super) struct Resolve {
 }
 
 /// Decides over a parked record.
+///
+/// `retry` sends it again as it is, `carry_forward` bills its units with the open hour, `write_off` gives them up.
 #[utoipa::path(post, path = "/v1/metering/records/{id}/resolve", tag = "metering", operation_id = "resolveMeteringRecord", params(("id" = String, Path)), request_body = Resolve, responses((status = 200, body = RecordRow), Problems))]
 pub(super) async fn resolve(
     State(state): State<ApiState>,
@@ -114,7 +125,10 @@ pub(super) async fn resolve(
     Ok(Json(state.store.resolve_record(id, resolution, body.note, state.clock.now()).await?))
 }
 
-/// Whether every unit is accounted for.
+/// Tells where every reported unit is.
+///
+/// In units: `reported` is the sum of `accepted`, `pending`, `parked` and `written_off`, in all and for each
+/// product. `included` is what plans covered beside it.
 #[utoipa::path(get, path = "/v1/metering/balance", tag = "metering", operation_id = "meteringBalance", responses((status = 200, body = Balances), Problems))]
 pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Balances>, Problem> {
     let products: BTreeMap<ProductId, Balance> = state.store.metering_balance().await?;
@@ -146,7 +160,9 @@ pub(super) struct DueView {
     seconds_left: i64,
 }
 
-/// What is not billed yet, and how long AWS still takes it.
+/// Lists the hours that are not billed yet.
+///
+/// The nearest deadline first; after it AWS takes an hour no more.
 #[utoipa::path(get, path = "/v1/metering/due", tag = "metering", operation_id = "listDueHours", responses((status = 200, body = Items<DueView>), Problems))]
 pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Items<DueView>>, Problem> {
     let now = state.clock.now();

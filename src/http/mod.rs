@@ -196,18 +196,18 @@ impl Api {
 /// Where the API describes itself.
 const DESCRIPTION: &str = "/openapi.json";
 
+/// Makes every route.
 fn router(state: ApiState) -> Router {
-    let (guarded, mut description) = guarded().split_for_parts();
+    let (guarded, _) = guarded().split_for_parts();
     let guarded = match &state.token {
         Some(_) => {
             guarded.route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
         }
         None => guarded,
     };
-    let (open, probes) = open().split_for_parts();
-    description.merge(probes);
+    let (open, _) = open().split_for_parts();
     // Written once: it does not change while the program runs.
-    let description: Bytes = description.to_json().unwrap_or_default().into();
+    let description: Bytes = description().to_json().unwrap_or_default().into();
     let describe =
         async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
     guarded
@@ -224,6 +224,14 @@ fn router(state: ApiState) -> Router {
         // One layer: each would have every request allocate a future more.
         .layer((CatchPanicLayer::custom(panicked), DefaultBodyLimit::max(extract::BODY_LIMIT)))
         .with_state(state)
+}
+
+/// Describes every route, as `/openapi.json` answers it.
+fn description() -> utoipa::openapi::OpenApi {
+    let mut description = guarded().into_openapi();
+    description.merge(open().into_openapi());
+    openapi::complete(&mut description);
+    description
 }
 
 /// What needs the token, where one is set.

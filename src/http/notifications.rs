@@ -30,7 +30,9 @@ pub(super) struct List {
 
 const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
 
-/// Notifications from AWS, as they came.
+/// Lists notifications from AWS.
+///
+/// As they came.
 #[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -49,7 +51,9 @@ pub(super) async fn list(
     Ok(items(read_large(&page, key, read).await?, page.limit, key))
 }
 
-/// One notification.
+/// Returns a notification.
+///
+/// With its body as it came.
 #[utoipa::path(get, path = "/v1/notifications/{id}", tag = "notifications", operation_id = "showNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -104,10 +108,11 @@ pub(super) struct Events {
     next_cursor: String,
 }
 
-/// The events after a cursor.
+/// Lists the events after a cursor.
 ///
-/// The answer's cursor is always there, so that a reader can go on from an empty page too. A cursor that this feed has not
-/// given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
+/// The oldest first. `next_cursor` is there for an empty page too, so that a reader can go on from it; `wait` holds
+/// the answer until there is an event. `after=latest` begins with what is to come. A cursor that this feed has not given
+/// out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
 pub(super) async fn events(
     State(state): State<ApiState>,
@@ -171,7 +176,9 @@ pub(super) struct Replayed {
     events: usize,
 }
 
-/// Has the webhook post events again, under the ids that they have.
+/// Posts events to the webhook again.
+///
+/// Those after a cursor, under the ids that they have.
 #[utoipa::path(post, path = "/v1/webhook/replay", tag = "events", operation_id = "replayWebhook", request_body = Replay, responses((status = 200, body = Replayed), Problems))]
 pub(super) async fn replay_webhook(
     State(state): State<ApiState>,

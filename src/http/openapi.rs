@@ -7,7 +7,10 @@ use utoipa::openapi::schema::{
     KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, RefOr, Response, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::{
+    Components, OpenApi as Document, RefOr, Response, ResponseBuilder, SecurityRequirement,
+    ServerBuilder,
+};
 use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
 use crate::domain::catalogue::TermsEntry;
@@ -19,7 +22,7 @@ use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionV
 #[openapi(
     info(
         title = "marketd",
-        description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places. Ids that you choose, of products, plans, features, customers and subscriptions, are 1 to 128 characters, not blank, none of them a control character.",
+        description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places: those of usage and of the ledger are strings, limits and what is left of them are numbers, and either is taken. Ids that you choose, of products, plans, features, customers and subscriptions, are 1 to 128 characters, not blank, none of them a control character.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Quantity, ProblemDetails)),
@@ -55,6 +58,59 @@ impl Modify for Token {
         let none: [&str; 0] = [];
         document.security =
             Some(vec![SecurityRequirement::new("token", none), SecurityRequirement::default()]);
+    }
+}
+
+/// Completes what the handlers leave out: where the API is, and what each answer is, in the words of its type.
+pub(super) fn complete(document: &mut Document) {
+    let here = ServerBuilder::new().url("/").description(Some("Where this document is served"));
+    document.servers = Some(vec![here.build()]);
+    let Some(components) = &document.components else { return };
+    for path in document.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+            &mut path.patch,
+            &mut path.head,
+        ];
+        for operation in operations.into_iter().flatten() {
+            for response in operation.responses.responses.values_mut() {
+                let RefOr::T(response) = response else { continue };
+                if response.description.is_empty() {
+                    response.description = description_of(response, components);
+                }
+            }
+        }
+    }
+}
+
+/// What an answer is called that nothing describes; a test sees to it that there is none.
+const UNDESCRIBED: &str = "The answer";
+
+/// Describes an answer by the type of its body.
+fn description_of(response: &Response, components: &Components) -> String {
+    let schema = response.content.values().find_map(|content| match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    });
+    let described = match schema {
+        Some(RefOr::Ref(reference)) => {
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            components.schemas.get(name).and_then(words_of)
+        }
+        _ => None,
+    };
+    described.unwrap_or_else(|| UNDESCRIBED.to_owned())
+}
+
+fn words_of(schema: &RefOr<Schema>) -> Option<String> {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.description.clone(),
+        RefOr::T(Schema::AllOf(all)) => all.description.clone(),
+        RefOr::T(Schema::OneOf(one)) => one.description.clone(),
+        _ => None,
     }
 }
 
@@ -115,9 +171,22 @@ impl ToSchema for ClockHour {}
 
 impl PartialSchema for Quantity {
     fn schema() -> RefOr<Schema> {
+        let digits = ObjectBuilder::new().schema_type(Type::String).pattern(Some(DIGITS));
+        digits.description(Some("A decimal with at most six places, as a string")).build().into()
+    }
+}
+
+impl ToSchema for Quantity {}
+
+/// A quantity as it is taken: in either form.
+pub(super) enum GivenQuantity {}
+
+const DIGITS: &str = r"^[0-9]+(\.[0-9]+)?$";
+
+impl PartialSchema for GivenQuantity {
+    fn schema() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0));
-        let text =
-            ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[0-9]+(\.[0-9]+)?$"));
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(DIGITS));
         let either = OneOfBuilder::new()
             .item(number)
             .item(text)
@@ -129,7 +198,7 @@ impl PartialSchema for Quantity {
     }
 }
 
-impl ToSchema for Quantity {}
+impl ToSchema for GivenQuantity {}
 
 impl PartialSchema for Status {
     fn schema() -> RefOr<Schema> {
@@ -185,5 +254,50 @@ impl ToSchema for TermsEntry {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         EntitlementTerms::schemas(schemas);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    #[test]
+    fn the_description_leaves_nothing_undescribed() {
+        let document = serde_json::to_value(crate::http::description()).unwrap();
+        assert!(document["servers"][0]["url"].is_string());
+        let mut lacking = Vec::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let mut check = |what: &str, text: &Value| {
+                    let text = text.as_str().unwrap_or_default();
+                    if text.is_empty()
+                        || text == super::UNDESCRIBED
+                        || text.contains('\n') && what == "summary"
+                    {
+                        lacking.push(format!("{method} {path}: {what}"));
+                    }
+                };
+                check("summary", &operation["summary"]);
+                check("description", &operation["description"]);
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    check(status, &answer["description"]);
+                }
+            }
+        }
+        assert_eq!(lacking, Vec::<String>::new());
+    }
+
+    /// Generators take JSON and forms, and warn of anything else.
+    #[test]
+    fn every_body_is_of_a_kind_that_generators_take() {
+        let document = serde_json::to_value(crate::http::description()).unwrap();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                for kind in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                    let taken = ["application/json", "application/x-www-form-urlencoded"];
+                    assert!(taken.contains(&kind.0.as_str()), "{method} {path}: {}", kind.0);
+                }
+            }
+        }
     }
 }

@@ -13,8 +13,10 @@ use super::{ApiState, Local, Problem, Problems, auth};
 use crate::health::PartHealth;
 use crate::telemetry::Masked;
 
-/// The process answers.
-#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz", responses((status = 200, body = String, content_type = "text/plain"), Problems))]
+/// Tells that the process runs.
+///
+/// Answers `ok` as long as the process can answer at all. For liveness probes; needs no token.
+#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz", responses((status = 200, description = "`ok`", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -27,8 +29,11 @@ pub(super) struct Ready {
     parts: BTreeMap<&'static str, PartHealth>,
 }
 
-/// The database is open and the API serves. Trouble with AWS shows in the body, not in the status: starting
-/// anew would not mend it. What AWS says is told only to those who send the token, where one is set.
+/// Tells whether the daemon serves.
+///
+/// 200 once the database is open and the API serves, 503 while it stops. Trouble with AWS shows in the body, not in the
+/// status: a restart would not mend it. Needs no token; what AWS says is told only to those who send the token, where one
+/// is set.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz", responses((status = 200, body = Ready), Problems))]
 pub(super) async fn readyz(
     State(state): State<ApiState>,
@@ -50,8 +55,10 @@ pub(super) async fn readyz(
     Ok((status, Json(Ready { ready, parts })).into_response())
 }
 
-/// The metrics in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", responses((status = 200, body = String, content_type = "text/plain"), Problems))]
+/// Returns the metrics.
+///
+/// In Prometheus' text format. Needs no token.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
     match &state.metrics {
         Some(handle) => {

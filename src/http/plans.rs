@@ -28,7 +28,9 @@ pub(super) struct List {
     product_id: Option<String>,
 }
 
-/// Plans.
+/// Lists plans.
+///
+/// Those that AWS sells and those that you sell.
 #[utoipa::path(get, path = "/v1/plans", tag = "plans", operation_id = "listPlans", params(List), responses((status = 200, body = Items<Plan>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -41,7 +43,9 @@ pub(super) async fn list(
     Ok(items(rows, page.limit, |plan| plan.id.to_string()))
 }
 
-/// One plan: what its published version grants, and its draft if it has one.
+/// Returns a plan.
+///
+/// What its published version grants, and its draft if it has one.
 #[utoipa::path(get, path = "/v1/plans/{id}", tag = "plans", operation_id = "showPlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -51,7 +55,9 @@ pub(super) async fn show(
     found.map(Json).ok_or_else(|| Problem::not_found("plan", id.as_str()))
 }
 
-/// Every version of a plan, the newest first, and how many subscriptions have it.
+/// Lists the versions of a plan.
+///
+/// The newest first, with how many subscriptions have each.
 #[utoipa::path(get, path = "/v1/plans/{id}/versions", tag = "plans", operation_id = "listPlanVersions", params(("id" = String, Path)), responses((status = 200, body = Items<PlanVersionRow>), Problems))]
 pub(super) async fn versions(
     State(state): State<ApiState>,
@@ -60,6 +66,7 @@ pub(super) async fn versions(
     Ok(whole(state.store.plan_versions(id).await?))
 }
 
+/// A plan that you sell.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutPlan {
@@ -67,7 +74,9 @@ pub(super) struct PutPlan {
     product_id: Option<ProductId>,
 }
 
-/// Makes a plan that AWS does not sell, or renames one.
+/// Creates a plan that AWS does not sell, or renames one.
+///
+/// Plans that AWS sells come from an import.
 #[utoipa::path(put, path = "/v1/plans/{id}", tag = "plans", operation_id = "putPlan", params(("id" = String, Path)), request_body = PutPlan, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn put(
     State(state): State<ApiState>,
@@ -82,7 +91,10 @@ pub(super) async fn put(
     ))
 }
 
-/// Removes a plan that was never published, that no dimension means and nobody was subscribed to; as it was.
+/// Deletes a plan that nobody had.
+///
+/// It was never published, no dimension means it, and nobody was subscribed to it; else 409. Returns the plan as it
+/// was.
 #[utoipa::path(delete, path = "/v1/plans/{id}", tag = "plans", operation_id = "removePlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
@@ -91,6 +103,7 @@ pub(super) async fn remove(
     Ok(Json(state.store.remove_plan(id, state.clock.now()).await?))
 }
 
+/// How a draft is published.
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Publish {
@@ -102,7 +115,9 @@ pub(super) struct Publish {
     reopen: bool,
 }
 
-/// Gives customers what the plan's draft grants.
+/// Publishes a plan's draft.
+///
+/// To everybody on the plan, or with `"to": "new"` to those who come from now on.
 #[utoipa::path(post, path = "/v1/plans/{id}/publish", tag = "plans", operation_id = "publishPlan", params(("id" = String, Path)), request_body = Publish, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn publish(
     State(state): State<ApiState>,
@@ -128,7 +143,9 @@ pub(super) struct Archived {
     warnings: Vec<String>,
 }
 
-/// Keeps the plan for those who have it. Where AWS goes on selling it, `warnings` says so.
+/// Archives a plan.
+///
+/// Those who have it keep it; nobody new gets it. Where AWS goes on selling it, `warnings` says so.
 #[utoipa::path(post, path = "/v1/plans/{id}/archive", tag = "plans", operation_id = "archivePlan", params(("id" = String, Path)), responses((status = 200, body = Archived), Problems))]
 pub(super) async fn archive(
     State(state): State<ApiState>,
@@ -150,7 +167,9 @@ pub(super) async fn archive(
     Ok(Json(Archived { plan, warnings }))
 }
 
-/// What publishing would change, and for whom.
+/// Tells what publishing a draft would change.
+///
+/// Customers in groups of the same change: what they would gain, and what they would lose.
 #[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path)), responses((status = 200, body = Preview), Problems))]
 pub(super) async fn preview(
     State(state): State<ApiState>,
@@ -159,6 +178,8 @@ pub(super) async fn preview(
     Ok(Json(state.store.preview_plan(id).await?))
 }
 
+/// Discards a plan's draft.
+///
 /// Drops what was changed and not published.
 #[utoipa::path(delete, path = "/v1/plans/{id}/draft", tag = "plans", operation_id = "discardPlanDraft", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn discard_draft(
@@ -168,8 +189,10 @@ pub(super) async fn discard_draft(
     Ok(Json(state.store.discard_draft(id, state.clock.now()).await?))
 }
 
-/// Grants a feature, in the plan's draft; the terms replace those that it has. A boolean feature takes none, a
-/// numeric one a limit or `unlimited`, a metered one a reset and what to bill besides.
+/// Grants a feature in a plan's draft.
+///
+/// The terms replace those that the draft has. A boolean feature takes none, a numeric one a limit or `unlimited`,
+/// a metered one a reset period and what to bill besides.
 #[utoipa::path(put, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "entitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), request_body = EntitlementTerms, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn entitle(
     State(state): State<ApiState>,
@@ -179,7 +202,9 @@ pub(super) async fn entitle(
     Ok(Json(state.store.put_entitlement(plan, feature, terms, state.clock.now()).await?))
 }
 
-/// Takes a feature out of the plan's draft.
+/// Removes a feature from a plan's draft.
+///
+/// Customers keep it until the draft is published.
 #[utoipa::path(delete, path = "/v1/plans/{id}/entitlements/{feature_id}", tag = "plans", operation_id = "unentitlePlan", params(("id" = String, Path), ("feature_id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn remove_entitlement(
     State(state): State<ApiState>,

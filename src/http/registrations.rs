@@ -61,7 +61,10 @@ pub(super) struct Registered {
     subscriptions: Vec<Subscription>,
 }
 
-/// Says who a new buyer is, and provisions them.
+/// Tells who a new buyer is, and provisions them.
+///
+/// By the token that AWS posted to your own page, or by the `reference` from `/aws/register`, which is exchanged
+/// once. An expired one is 410, an unknown one 422.
 #[utoipa::path(post, path = "/v1/registrations", tag = "registrations", operation_id = "register",
     request_body = Register, responses((status = 200, body = Registered), Problems))]
 pub(super) async fn register(
@@ -121,7 +124,9 @@ async fn registered(
     })
 }
 
-/// Buyers whom AWS's redirect brought to `/aws/register`.
+/// Lists buyers whom AWS's redirect brought to `/aws/register`.
+///
+/// In the order in which they came; kept for 30 days.
 #[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
     operation_id = "listRegistrations", params(Paging),
     responses((status = 200, body = Items<RegistrationRow>), Problems))]
@@ -134,7 +139,9 @@ pub(super) async fn list(
     Ok(items(rows, page.limit, |row| row.id.clone()))
 }
 
-/// One buyer whom AWS's redirect brought.
+/// Returns a buyer whom AWS's redirect brought.
+///
+/// What AWS told of the buyer, and whom you took them for.
 #[utoipa::path(get, path = "/v1/registrations/{id}", tag = "registrations",
     operation_id = "showRegistration", params(("id" = String, Path)),
     responses((status = 200, body = RegistrationRow), Problems))]

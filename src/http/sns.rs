@@ -16,7 +16,7 @@ const BODY_LIMIT: usize = 256 * 1_024;
 /// It is believed if its topic is an imported product's or in `sns.topics`, if its signature is AWS's, and if it is
 /// fresh. 200 means that it is on disk; otherwise SNS tries again.
 #[utoipa::path(post, path = "/aws/sns", tag = "notifications", operation_id = "receiveSns",
-    request_body(content = String, content_type = "text/plain"),
+    request_body(content = std::collections::BTreeMap<String, String>, description = "As SNS posts it"),
     responses((status = 200, description = "It is on disk"), Problems))]
 pub(super) async fn receive(
     State(state): State<ApiState>,

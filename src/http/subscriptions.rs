@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::customers::{canonical, known};
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more, page};
+use super::openapi::GivenQuantity;
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
     CustomerId, PlanId, ProductId, Quantity, Source, Status, Subscription, SubscriptionId,
@@ -32,7 +33,9 @@ pub(super) struct Filter {
     source: Option<Source>,
 }
 
-/// Subscriptions.
+/// Lists subscriptions.
+///
+/// Of all customers, ended ones included.
 #[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", operation_id = "listSubscriptions", params(Filter), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -50,7 +53,9 @@ pub(super) async fn list(
     listed(&state, filter, page).await
 }
 
-/// A customer's subscriptions.
+/// Lists a customer's subscriptions.
+///
+/// Those of AWS and direct ones, ended ones included.
 #[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn of_customer(
     State(state): State<ApiState>,
@@ -73,7 +78,9 @@ async fn listed(
     Ok(items(rows, page.limit, |subscription| subscription.id.to_string()))
 }
 
-/// One subscription.
+/// Returns a subscription.
+///
+/// One of AWS's, or a direct one.
 #[utoipa::path(get, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "showSubscription", params(("id" = String, Path)), responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -89,6 +96,7 @@ pub(super) async fn show(
 pub(super) struct PutSubscription {
     customer_id: CustomerId,
     plan_id: PlanId,
+    #[schema(value_type = Option<GivenQuantity>)]
     quantity: Option<Quantity>,
     #[serde(default)]
     trial: bool,
@@ -99,7 +107,9 @@ pub(super) struct PutSubscription {
     ends_at: Option<Timestamp>,
 }
 
-/// Subscribes a customer to a plan that the seller sells, or changes what was subscribed.
+/// Subscribes a customer to a plan that you sell, or changes a direct subscription.
+///
+/// For a plan that AWS sells: 409, since AWS is where it is bought.
 #[utoipa::path(put, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "putSubscription", params(("id" = String, Path)), request_body = PutSubscription, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn put(
     State(state): State<ApiState>,
@@ -127,7 +137,9 @@ pub(super) async fn put(
     Ok(Json(state.store.put_direct(request, state.clock.now()).await?))
 }
 
-/// Ends a subscription that the seller sold, now.
+/// Ends a direct subscription now.
+///
+/// The same as `cancel` without a time.
 #[utoipa::path(delete, path = "/v1/subscriptions/{id}", tag = "subscriptions",
     operation_id = "endSubscription", params(("id" = String, Path)),
     responses((status = 200, body = Subscription), Problems))]
@@ -146,7 +158,9 @@ pub(super) struct Cancel {
     at: Option<Timestamp>,
 }
 
-/// Ends a subscription that the seller sold.
+/// Ends a direct subscription.
+///
+/// Now, or at the time given.
 #[utoipa::path(post, path = "/v1/subscriptions/{id}/cancel", tag = "subscriptions", operation_id = "cancelSubscription", params(("id" = String, Path)), request_body = Cancel, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,

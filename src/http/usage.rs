@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::extract::{must_be_object, read_body};
+use super::openapi::GivenQuantity;
 use super::{ApiState, Problem, Problems};
 use crate::csv::{BadLine, UsageLine, read_usage};
 use crate::domain::allocation::TAGS_MOST;
@@ -25,8 +26,13 @@ pub(super) const BODY_LIMIT: usize = 16 * 1024 * 1024;
 const EVENTS_MOST: usize = 10_000;
 const ID_LONGEST: usize = 255;
 
-/// Reports usage. Each event is taken once, whole or not at all.
-#[utoipa::path(post, path = "/v1/usage", tag = "usage", operation_id = "reportUsage", request_body(content((UsageReport = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))), responses((status = 200, body = Receipt), Problems))]
+/// Reports usage.
+///
+/// Each event is taken once, whole or not at all; its id is its idempotency key. The answer comes after the commit.
+/// What is wrong with an event is in `rejected`, and the others are taken. The same events are taken as NDJSON
+/// (`application/x-ndjson`, an event a line) and as CSV (`text/csv`, whose first line names the fields; tags are columns
+/// `tag:KEY`).
+#[utoipa::path(post, path = "/v1/usage", tag = "usage", operation_id = "reportUsage", request_body = UsageReport, responses((status = 200, body = Receipt), Problems))]
 pub(super) async fn report(
     State(state): State<ApiState>,
     request: Request,
@@ -179,6 +185,7 @@ fn split_csv(body: &[u8]) -> Result<Raw, Problem> {
         .map_err(|error| Problem::bad_request(error.to_string()))
 }
 
+/// A usage event: of a feature, or of a dimension of a product.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WireEvent {
@@ -187,7 +194,7 @@ pub(super) struct WireEvent {
     feature_id: Option<FeatureId>,
     dimension: Option<DimensionKey>,
     product_id: Option<ProductId>,
-    #[schema(value_type = Quantity)]
+    #[schema(value_type = GivenQuantity)]
     quantity: Box<RawValue>,
     timestamp: Option<String>,
     license_arn: Option<LicenseArn>,

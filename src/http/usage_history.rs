@@ -25,7 +25,9 @@ pub(super) struct List {
     record_id: Option<String>,
 }
 
-/// Usage as it was reported, and where it went.
+/// Lists usage events.
+///
+/// As they were reported, and where each is billed.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", operation_id = "listUsage", params(List), responses((status = 200, body = Items<UsageRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -45,7 +47,9 @@ pub(super) async fn list(
     Ok(items(rows, page.limit, |event| event.seq.to_string()))
 }
 
-/// One usage event.
+/// Returns a usage event.
+///
+/// With the metering record that bears it, and why that is another hour's than its own.
 #[utoipa::path(get, path = "/v1/usage/{id}", tag = "usage", operation_id = "showUsage", params(("id" = String, Path)), responses((status = 200, body = UsageRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,

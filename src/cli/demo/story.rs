@@ -237,7 +237,10 @@ impl Usage {
             stage.pass_time(SignedDuration::from_hours(6)).await?;
         }
         let after = stage.get("/v1/metering/balance").await?;
-        let units = |balance: &Value| balance["accepted"].as_u64().unwrap_or(0);
+        let units = |balance: &Value| {
+            let accepted = balance["accepted"].as_str();
+            accepted.and_then(|units| units.parse::<u64>().ok()).unwrap_or(0)
+        };
         stage.settle().await?;
         let told =
             format!("billed {} units in {days} days, hour by hour", units(&after) - units(&before));

@@ -40,7 +40,7 @@ pub use trust::{Demands, SessionEnd};
 
 use crate::clock::Clock;
 use calls::Calls;
-use clock::SandboxClock;
+pub use clock::SandboxClock;
 use fanout::FanOut;
 use faults::Faults;
 use market::Market;

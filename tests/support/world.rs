@@ -15,6 +15,10 @@ use tokio::process::{Child, Command};
 /// Long enough for a loaded machine; whoever waits this long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+fn owned((key, value): &(&str, &str)) -> (String, String) {
+    ((*key).to_owned(), (*value).to_owned())
+}
+
 /// Looks until the condition holds.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -33,7 +37,7 @@ pub(crate) struct World {
     folder: TempDir,
     url: String,
     http: Client,
-    settings: Vec<(&'static str, &'static str)>,
+    settings: Vec<(String, String)>,
 }
 
 impl World {
@@ -44,18 +48,29 @@ impl World {
 
     /// The same with some settings besides.
     pub(crate) async fn with_settings(settings: &[(&'static str, &'static str)]) -> Self {
+        let settings = settings.iter().map(owned).collect();
+        Self::in_folder_with(tempfile::tempdir().unwrap(), settings).await
+    }
+
+    /// A world whose daemon keeps its database in this folder, and has this environment besides.
+    pub(crate) async fn in_folder(folder: TempDir, environment: Vec<(String, String)>) -> Self {
+        let world = Self::in_folder_with(folder, environment).await;
+        world.import_everything().await;
+        world
+    }
+
+    async fn in_folder_with(folder: TempDir, settings: Vec<(String, String)>) -> Self {
         let seed = 7;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sandbox = Sandbox::start(SandboxOptions { listen, seed }).await.unwrap();
         sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
-        let folder = tempfile::tempdir().unwrap();
         let mut world = Self {
             sandbox,
             daemon: None,
             folder,
             url: format!("http://127.0.0.1:{}", free_port()),
             http: Client::new(),
-            settings: settings.to_vec(),
+            settings,
         };
         world.start_daemon().await;
         world
@@ -69,7 +84,12 @@ impl World {
     /// The same with some settings besides.
     pub(crate) async fn with_imported_catalog(settings: &[(&'static str, &'static str)]) -> Self {
         let world = Self::with_settings(settings).await;
-        for listing in world.get("/v1/listings").await["items"].as_array().unwrap() {
+        world.import_everything().await;
+        world
+    }
+
+    async fn import_everything(&self) {
+        for listing in self.get("/v1/listings").await["items"].as_array().unwrap() {
             let entity = listing["entity_id"].as_str().unwrap();
             let plans: serde_json::Map<String, Value> = listing["dimensions"]
                 .as_array()
@@ -80,9 +100,8 @@ impl World {
                     (dimension["key"].as_str().unwrap().to_owned(), dimension["key"].clone())
                 })
                 .collect();
-            world.post(&format!("/v1/listings/{entity}/import"), json!({"plans": plans})).await;
+            self.post(&format!("/v1/listings/{entity}/import"), json!({"plans": plans})).await;
         }
-        world
     }
 
     fn command(&self) -> Command {
@@ -99,7 +118,7 @@ impl World {
             .env("MARKETD__METERING__GRACE", "0s")
             .env("MARKETD__METERING__INTERVAL", "200ms")
             .env("MARKETD__LOG__FILTER", "warn")
-            .envs(self.settings.iter().copied())
+            .envs(self.settings.iter().cloned())
             .kill_on_drop(true);
         command
     }
@@ -126,7 +145,7 @@ impl World {
 
     /// Settings for whatever is started from now on.
     pub(crate) fn set(&mut self, settings: &[(&'static str, &'static str)]) {
-        self.settings.extend(settings);
+        self.settings.extend(settings.iter().map(owned));
     }
 
     /// Hands the daemon over, for whoever kills it.
@@ -182,7 +201,7 @@ impl World {
 
     /// Asks the daemon to stop, as a service manager does, and sees that it ends well.
     pub(crate) async fn stop_daemon(&mut self) {
-        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let mut daemon = self.take_daemon();
         let id = daemon.id().expect("the daemon runs").to_string();
         let killed = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
         assert!(killed.success());

@@ -25,7 +25,9 @@ pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
     let filter = EnvFilter::new(settings.filter.as_str());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Masking(std::io::stderr()));
+        .with_writer(|| Masking(std::io::stderr()))
+        // A line that cannot be written, as on a full disk, would be complained of where it could not be written.
+        .log_internal_errors(false);
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.format {
         LogFormat::Auto => !terminal,

@@ -75,7 +75,7 @@ async fn a_file_of_usage_comes_out_as_a_month_that_adds_up() {
     })
     .await;
     assert_eq!(billed["quantity"], "3");
-    assert_eq!(billed["allocations"], json!([{"quantity": 3, "tags": {"team": "red"}}]));
+    assert_eq!(billed["allocations"], json!([{"quantity": "3", "tags": {"team": "red"}}]));
     assert_eq!(billed["sent_as"]["account_id"], "123456789012");
     assert_eq!(billed["history"][0]["outcome"], "success");
 

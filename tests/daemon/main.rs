@@ -159,7 +159,12 @@ async fn bills(world: &World) -> (Vec<String>, Vec<String>) {
         .iter()
         .map(|it| {
             let id = it["metering_record_id"].as_str().expect("AWS's id of it");
-            format!("{id} {} {} {}", it["dimension"], it["hour"], it["quantity"])
+            format!(
+                "{id} {} {} {}",
+                it["dimension"],
+                it["hour"],
+                it["quantity"].as_str().expect("a decimal")
+            )
         })
         .collect();
     let mut theirs: Vec<String> = world.market(|market, _| {

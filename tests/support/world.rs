@@ -169,7 +169,12 @@ impl World {
         for (name, value) in self.command().as_std().get_envs() {
             shell.env(name, value.expect("a value"));
         }
-        self.daemon = Some(shell.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap());
+        // Its log lies on the same disk, and is as large already as a file may become.
+        let path = self.file("daemon.log");
+        std::fs::write(&path, "\n".repeat(8_192)).unwrap();
+        let log = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        shell.stdin(Stdio::null()).stderr(log).kill_on_drop(true);
+        self.daemon = Some(shell.spawn().unwrap());
         self.is_ready().await;
     }
 

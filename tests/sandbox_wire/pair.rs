@@ -48,8 +48,7 @@ async fn billed(pair: &Rehearsal, records: usize) -> Vec<Value> {
 #[tokio::test]
 async fn moving_the_clock_closes_hours_and_bills_them_again_and_again() {
     // No timer of the daemon's ends within this test but by the clock.
-    let slow =
-        "MARKETD__METERING__INTERVAL=30m MARKETD__METERING__GRACE=10m marketd sandbox --with-daemon";
+    let slow = "MARKETD__METERING__INTERVAL=30m MARKETD__METERING__GRACE=10m marketd sandbox --with-daemon";
     let pair = Rehearsal::start_by(slow).await;
     sell(&pair).await;
     for (round, hours) in [(1, 2), (2, 2), (3, 5)] {

@@ -427,7 +427,8 @@ async fn aws_s_own_message_does_not_wait_behind_made_up_addresses() {
     assert!(first.await.unwrap().iter().all(Result::is_err));
     let asked = scene.hosts.asked();
     let place = asked.iter().position(|url| url == CERTIFICATE).unwrap();
-    assert_eq!(place, 4, "four were being asked for, and it was next: {asked:?}");
+    // Four turns came free at once, and whoever has one asks when the runtime lets them.
+    assert!((4..8).contains(&place), "it was among the next four: {asked:?}");
 }
 
 #[tokio::test]

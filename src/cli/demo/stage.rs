@@ -177,7 +177,7 @@ impl Stage {
             }
             "metering.parked" => format!(
                 "parks {} {} of {}: {}",
-                data["quantity"],
+                text("quantity"),
                 text("dimension"),
                 customer(),
                 text("reason")
@@ -191,7 +191,7 @@ impl Stage {
         let begun = tokio::time::Instant::now();
         loop {
             let balance = self.get("/v1/metering/balance").await?;
-            if balance["pending"] == 0 {
+            if balance["pending"] == "0" {
                 return Ok(balance);
             }
             if begun.elapsed() > PATIENCE {

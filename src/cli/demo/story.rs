@@ -285,7 +285,7 @@ async fn books(stage: &mut Stage) -> anyhow::Result<()> {
     let aws = aws_ledger(stage)?;
     let mut same = true;
     for (product, row) in balance["products"].as_object().into_iter().flatten() {
-        let units = |key: &str| row[key].to_string();
+        let units = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
         let theirs = aws.get(product).copied().unwrap_or_default();
         same &= units("accepted") == theirs.to_string();
         say(&format!(

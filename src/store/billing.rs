@@ -10,9 +10,11 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::beside::record_beside_in;
 use super::convert::millis;
 use super::records::{RecordKey, add_tagged_in, delete_record_in, open_record_in};
 use super::routes::{Bears, Route};
+use super::stretches::{RESTORED, unknown_hours_in};
 use super::usage::quantity;
 use super::{During, StoreError};
 use crate::domain::allowance::{Billing, excess};
@@ -147,6 +149,11 @@ impl<'a> Biller<'a> {
             return Ok(Billed { included_under: Some(bearer), ..nothing });
         }
         let first = route.first_hour.filter(|first| *first > it.hour);
+        // The ledger that was lost may have billed it to another hour, by what was known of the start then.
+        if first.is_some() && unknown_hours_in(self.connection)?.hold(it.hour) {
+            let record = Some(self.record_beside(bears, it.customer, it.hour)?);
+            return Ok(Billed { record, quantity, moved: None, included_under: None });
+        }
         let wanted = first.unwrap_or(it.hour);
         let (record, hour) = match lane.record {
             Some(found) => found,
@@ -286,6 +293,21 @@ impl<'a> Biller<'a> {
             .fold(held, |sum, (_, amount)| sum.saturating_add(amount.used));
         self.windows.insert(key, used);
         Ok(used)
+    }
+
+    /// Finds the record for usage that may not leave its hour, and that AWS does not take in it.
+    fn record_beside(
+        &mut self,
+        bears: &Bears,
+        customer: &CustomerId,
+        hour: ClockHour,
+    ) -> Result<i64, StoreError> {
+        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        let found = record_beside_in(self.connection, &key, RESTORED)?;
+        if found.new {
+            self.empty.insert(found.id);
+        }
+        Ok(found.id)
     }
 
     fn record(

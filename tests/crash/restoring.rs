@@ -207,6 +207,23 @@ async fn usage_from_before_the_backup_that_came_late_after_it_is_not_moved_again
 }
 
 #[tokio::test]
+async fn usage_from_before_the_start_is_not_moved_to_it_again() {
+    let mut scene = Scene::open(22).await;
+    scene.back_up("copy.db").await;
+    scene.use_ago("5", 0).await;
+    scene.pass(62).await;
+    // The hour of the start is billed, so that the ledger that is lost billed it with the next one.
+    scene.use_ago("2", 180).await;
+    scene.pass(60).await;
+    assert_eq!(scene.books.billed(), ["09 gb 5 licence", "10 gb 2 licence"]);
+    scene.restore("copy.db", 60);
+    scene.report_again(scene.reported.clone()).await;
+    scene.pass(62).await;
+    assert_eq!(scene.billed(), 7);
+    assert_eq!(scene.books.shown().await, ["09 gb 5 accepted", "07 gb 2 parked restored"]);
+}
+
+#[tokio::test]
 async fn a_record_that_was_frozen_in_the_backup_and_sent_after_it_is_ones_own() {
     for identical_retry in [IdenticalRetry::Success, IdenticalRetry::Duplicate] {
         let mut scene = Scene::open(5).await;

@@ -192,6 +192,7 @@ impl Simulation {
         let page = Page { after: None, limit: 100_000 };
         let events = self.store.usage_events(UsageFilter::default(), page.clone()).await.unwrap();
         let customers = self.store.customers(CustomerFilter::default(), page).await.unwrap();
+        let told = self.store.events_after(0, 100_000).await.unwrap();
         let market = self.aws.market.lock().unwrap();
         let account_of = |id: &CustomerId| {
             let it = customers.iter().find(|it| it.id == *id || it.aliases.contains(id))?;
@@ -207,10 +208,26 @@ impl Simulation {
         };
         for product in &self.products {
             let mut days: BTreeMap<(String, Date), Quantity> = BTreeMap::new();
+            // Of events that a frozen record bears a part of, what is owed of the rest later is carried into another one.
+            let mut partly: BTreeMap<(String, Date), Quantity> = BTreeMap::new();
+            let mut rated_anew: BTreeMap<String, Quantity> = BTreeMap::new();
+            for event in told.iter().filter(|it| {
+                it.kind == "usage.rated_anew" && it.data["product_id"] == product.entity_id
+            }) {
+                let customer = event.customer_id.as_ref().unwrap();
+                let Some(account) = account_of(customer) else { continue };
+                let owed: Quantity = event.data["quantity"].as_str().unwrap().parse().unwrap();
+                let sum = rated_anew.entry(account).or_default();
+                *sum = sum.saturating_add(owed);
+            }
             for event in events.iter().filter(|it| it.feature_id == Some(consumed(product))) {
                 let at = event.timestamp.min(event.received_at).to_zoned(TimeZone::UTC).date();
                 let Some(account) = account_of(&event.customer_id) else { continue };
                 let included = event.quantity.saturating_sub(event.billed);
+                if event.billed > Quantity::ZERO {
+                    let part = partly.entry((account.clone(), at)).or_default();
+                    *part = part.saturating_add(included);
+                }
                 let day = days.entry((account, at)).or_default();
                 *day = day.saturating_add(included);
             }
@@ -220,6 +237,9 @@ impl Simulation {
                 .filter(|it| it.product_code == product.product_code)
                 .collect();
             for ((account, day), included) in days {
+                let carried = rated_anew.get(&account).copied().unwrap_or_default();
+                let part = partly.get(&(account.clone(), day)).copied().unwrap_or_default();
+                let included = included.saturating_sub(carried.min(part));
                 let own = agreements.iter().copied().filter(|it| it.account_id == account);
                 let side_by_side = i64::try_from(most_at_once(own, day).max(1)).unwrap();
                 let most = i64::from(INCLUDED) * 1_000_000 * side_by_side;

@@ -296,11 +296,7 @@ impl Simulation {
 fn most_at_once<'a>(agreements: impl Iterator<Item = &'a Agreement>, day: Date) -> usize {
     let start = day.to_zoned(TimeZone::UTC).unwrap().timestamp();
     let end = start + SignedDuration::from_hours(24);
-    let span = |it: &Agreement| {
-        let ended =
-            it.metering_until.map_or(it.updated_at, |at| at - SignedDuration::from_hours(1));
-        (it.starts_at, if it.is_active() { Timestamp::MAX } else { ended })
-    };
+    let span = |it: &Agreement| (it.starts_at, it.ended_at.unwrap_or(Timestamp::MAX));
     let spans: Vec<_> =
         agreements.map(span).filter(|(from, to)| *from < end && *to > start).collect();
     let at = |moment: Timestamp| {

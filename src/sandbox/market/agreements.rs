@@ -87,6 +87,8 @@ pub struct Agreement {
     pub updated_at: Timestamp,
     /// When its entitlement rows appear.
     pub entitled_from: Timestamp,
+    /// When it was cancelled, expired, was terminated or went on as another one.
+    pub ended_at: Option<Timestamp>,
     /// After its end, how long usage is accepted.
     pub metering_until: Option<Timestamp>,
     /// The first agreement of a chain of renewals; its own id when there is none.

@@ -95,6 +95,7 @@ impl Market {
             ends_at,
             updated_at: now,
             entitled_from,
+            ended_at: None,
             metering_until: None,
             initial_agreement_id: initial.unwrap_or_else(|| agreement_id.clone()),
             agreement_id,

@@ -105,6 +105,7 @@ impl Market {
         let until = later(at, final_metering);
         self.agreements.update(position, at, |it| {
             it.status = status;
+            it.ended_at = Some(at);
             // A successor's licence goes on accepting what belongs to the old one for the hour.
             it.metering_until = Some(until);
         });

@@ -3,7 +3,7 @@
 use ::csv::{ByteRecord, ReaderBuilder, StringRecord, Trim, Writer};
 use serde_json::{Map, Value};
 
-use crate::domain::{AccountId, CustomerIdentifier};
+use crate::domain::{AccountId, CustomerIdentifier, is_account};
 use crate::store::{MappingLine, RecordRow, ReportRow};
 
 /// The columns of a usage file; `tag:KEY` columns besides, one for each tag.
@@ -149,8 +149,7 @@ pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
 
 /// Reads a line of the mapping: a legacy buyer's name, and an account's 12 digits.
 pub fn mapping_line(line: u64, identifier: &str, account: &str) -> Option<MappingLine> {
-    let is_account = account.len() == 12 && account.bytes().all(|it| it.is_ascii_digit());
-    (is_account && !identifier.is_empty()).then(|| MappingLine {
+    (is_account(account) && !identifier.is_empty()).then(|| MappingLine {
         line,
         customer_identifier: CustomerIdentifier::new(identifier),
         account_id: AccountId::new(account),

@@ -295,6 +295,7 @@ async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
         role_arn: role.into(),
         external_id: Some("id".into()),
         permissions: Some(permissions.into_iter().map(str::to_owned).collect()),
+        ..RoleGrant::default()
     });
     world.put("/v1/integration", json!({"role_arn": role, "external_id": "id"})).await;
     let tried = || {

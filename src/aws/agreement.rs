@@ -146,12 +146,6 @@ pub(super) async fn probe_search(clients: &AwsClients) -> Result<(), AwsError> {
     search_agreements(clients, &search, None).await.map(drop)
 }
 
-/// Asks for an agreement that nobody has.
-pub(super) async fn probe_agreement(clients: &AwsClients) -> Result<(), AwsError> {
-    let call = clients.agreement.describe_agreement().agreement_id(NO_AGREEMENT);
-    call.send().await.map(drop).map_err(|error| AwsError::of("DescribeAgreement", error))
-}
-
 /// Asks for the licences of an agreement that nobody has.
 pub(super) async fn probe_agreement_licenses(clients: &AwsClients) -> Result<(), AwsError> {
     agreement_licenses(clients, &AgreementId::new(NO_AGREEMENT)).await.map(drop)

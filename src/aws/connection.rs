@@ -93,12 +93,12 @@ pub struct AwsClients {
     /// What this identity was told that it may not do, and when.
     denied: Mutex<BTreeMap<&'static str, Instant>>,
     /// The account that these clients act in.
-    pub(super) caller: Mutex<Caller>,
+    pub(super) caller: Mutex<ActsIn>,
 }
 
 /// The account that an identity acts in, as far as AWS was asked.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Caller {
+pub(super) enum ActsIn {
     #[default]
     Unasked,
     /// AWS could not be asked; whoever looks at the whole connection asks again.
@@ -154,7 +154,7 @@ impl AwsClients {
     /// Forgets what was learnt with other credentials: these may be another account's, and may do other things.
     pub(super) fn forget(&self) {
         self.denied().clear();
-        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Caller::Unasked;
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = ActsIn::Unasked;
     }
 
     fn denied(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {

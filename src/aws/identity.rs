@@ -11,8 +11,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::agreement::{probe_agreement, probe_agreement_licenses, probe_search};
-use super::connection::Caller;
+use super::agreement::{probe_agreement_licenses, probe_search};
+use super::connection::ActsIn;
 use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::domain::AccountId;
 
@@ -30,29 +30,44 @@ pub struct Check {
 
 pub(super) const GET_CALLER_IDENTITY: &str = "GetCallerIdentity";
 
-/// The account that these clients act in, asked anew.
-pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
+/// Who AWS takes somebody for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The account.
+    pub account: String,
+    /// The ARN of the user or of the role's session.
+    pub arn: String,
+}
+
+/// Who these clients are to AWS, asked anew.
+pub async fn caller(clients: &AwsClients) -> Result<Caller, AwsError> {
     let send = || clients.sts.get_caller_identity().send();
     let told = clients.call(GET_CALLER_IDENTITY, send).await;
     remember(clients, told)
+}
+
+/// The account that these clients act in, asked anew.
+pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
+    caller(clients).await.map(|caller| caller.account)
 }
 
 /// The same from an answer that was asked for with whatever the clients hold.
 pub(super) fn caller_of(
     clients: &AwsClients,
     answer: Result<GetCallerIdentityOutput, SdkError<GetCallerIdentityError, HttpResponse>>,
-) -> Result<String, AwsError> {
+) -> Result<Caller, AwsError> {
     remember(clients, clients.noted(None, GET_CALLER_IDENTITY, answer))
 }
 
 fn remember(
     clients: &AwsClients,
     told: Result<GetCallerIdentityOutput, AwsError>,
-) -> Result<String, AwsError> {
+) -> Result<Caller, AwsError> {
     let account = told.as_ref().ok().and_then(|identity| identity.account.clone());
-    let caller = account.map_or(Caller::Untold, |account| Caller::Known(AccountId::new(account)));
-    *clients.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
-    Ok(told?.account.unwrap_or_default())
+    let acts_in = account.map_or(ActsIn::Untold, |account| ActsIn::Known(AccountId::new(account)));
+    *clients.caller.lock().unwrap_or_else(PoisonError::into_inner) = acts_in;
+    let told = told?;
+    Ok(Caller { account: told.account.unwrap_or_default(), arn: told.arn.unwrap_or_default() })
 }
 
 /// Sees that these clients act in the account that sells a product, where the catalog has told which. To another
@@ -63,12 +78,12 @@ pub async fn check_seller(
 ) -> Result<(), AwsError> {
     let Some(seller) = seller else { return Ok(()) };
     let known = || clients.caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if matches!(known(), Caller::Unasked) {
+    if matches!(known(), ActsIn::Unasked) {
         // Where AWS cannot tell, as where only some of its addresses can be reached, the call itself has to.
         caller_account(clients).await.ok();
     }
     match known() {
-        Caller::Known(account) if account != *seller => {
+        ActsIn::Known(account) if account != *seller => {
             let trouble = CredentialsTrouble::OtherAccount;
             Err(AwsError {
                 operation: GET_CALLER_IDENTITY,
@@ -84,14 +99,15 @@ pub async fn check_seller(
 /// Tries each action that the daemon needs with input that can do nothing. An action is missing when AWS says
 /// so; any other refusal proves that it got through.
 pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) -> Vec<Check> {
+    let listed = probe_catalog(clients).await;
+    let described = check_entity(clients, listed.as_ref().ok().and_then(Option::as_deref)).await;
     let mut checks = vec![
         check("aws-marketplace:GetEntitlements", probe_entitlements(clients).await),
         check("aws-marketplace:BatchMeterUsage", probe_metering(clients).await),
         check("aws-marketplace:ResolveCustomer", probe_registration(clients).await),
-        check("aws-marketplace:ListEntities", probe_catalog(clients).await),
-        check("aws-marketplace:DescribeEntity", probe_entity(clients).await),
+        check("aws-marketplace:ListEntities", listed.map(drop)),
+        described,
         check("aws-marketplace:SearchAgreements", probe_search(clients).await),
-        check("aws-marketplace:DescribeAgreement", probe_agreement(clients).await),
         check("aws-marketplace:GetAgreementEntitlements", probe_agreement_licenses(clients).await),
     ];
     if let Some(queue_url) = queue_url {
@@ -168,18 +184,35 @@ async fn probe_registration(clients: &AwsClients) -> Result<(), AwsError> {
     }
 }
 
-async fn probe_catalog(clients: &AwsClients) -> Result<(), AwsError> {
+/// The first listing, if there is one.
+async fn probe_catalog(clients: &AwsClients) -> Result<Option<String>, AwsError> {
     let call = clients
         .catalog
         .list_entities()
         .catalog("AWSMarketplace")
         .entity_type("SaaSProduct")
         .max_results(1);
-    call.send().await.map(drop).map_err(|error| AwsError::of("ListEntities", error))
+    let page = call.send().await.map_err(|error| AwsError::of("ListEntities", error))?;
+    Ok(page.entity_summary_list.unwrap_or_default().into_iter().find_map(|it| it.entity_id))
 }
 
-async fn probe_entity(clients: &AwsClients) -> Result<(), AwsError> {
-    let call = clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id("prod-none");
+/// Describes a listing. The permission is for SaaS products, and of one that nobody has AWS may know no more than that it
+/// is none: that it is denied says nothing.
+async fn check_entity(clients: &AwsClients, listing: Option<&str>) -> Check {
+    let outcome = probe_entity(clients, listing.unwrap_or("prod-none")).await;
+    let outcome = outcome.map_err(|error| match (listing, error.kind) {
+        (None, AwsErrorKind::AccessDenied) => AwsError {
+            kind: AwsErrorKind::Unanswered,
+            message: format!("no listing is seen that could be described ({})", error.message),
+            ..error
+        },
+        _ => error,
+    });
+    check("aws-marketplace:DescribeEntity", outcome)
+}
+
+async fn probe_entity(clients: &AwsClients, entity_id: &str) -> Result<(), AwsError> {
+    let call = clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id);
     call.send().await.map(drop).map_err(|error| AwsError::of("DescribeEntity", error))
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod identity;
 mod metering;
 mod policies;
+mod principal;
 mod rate;
 mod refusals;
 mod registration;
@@ -28,9 +29,12 @@ pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products
 pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
-pub use identity::{Check, UNTRIED, caller_account, check_seller, probe_permissions};
+pub use identity::{
+    Caller, Check, UNTRIED, caller, caller_account, check_seller, probe_permissions,
+};
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};
+pub use principal::Principal;
 pub use rate::{RateLimit, Turn};
 pub use refusals::Standing;
 pub use registration::{

@@ -2,17 +2,22 @@
 
 use serde_json::{Value, json};
 
-/// What the daemon asks of AWS Marketplace; all of it takes no narrower resource than `*`.
-pub(super) const MARKETPLACE_ACTIONS: [&str; 8] = [
+use super::principal::Principal;
+
+/// What the daemon asks of AWS Marketplace where IAM knows neither a resource nor a condition.
+pub(super) const MARKETPLACE_ACTIONS: [&str; 4] = [
     "aws-marketplace:BatchMeterUsage",
-    "aws-marketplace:DescribeAgreement",
-    "aws-marketplace:DescribeEntity",
-    "aws-marketplace:GetAgreementEntitlements",
     "aws-marketplace:GetEntitlements",
     "aws-marketplace:ListEntities",
     "aws-marketplace:ResolveCustomer",
-    "aws-marketplace:SearchAgreements",
 ];
+
+/// What it asks of listings, which are resources.
+pub(super) const DESCRIBE_ENTITY: &str = "aws-marketplace:DescribeEntity";
+/// What it asks of agreements, which are none. IAM tells these by their type, and a search by the side that the account
+/// is on.
+pub(super) const SEARCH_AGREEMENTS: &str = "aws-marketplace:SearchAgreements";
+pub(super) const GET_AGREEMENT_ENTITLEMENTS: &str = "aws-marketplace:GetAgreementEntitlements";
 
 /// What it asks of the queue.
 pub(super) const QUEUE_ACTIONS: [&str; 4] = [
@@ -59,35 +64,79 @@ impl Topics {
 pub struct TrustedBy {
     /// The account that marketd runs in.
     pub account: String,
+    /// Whom it runs as there, as patterns of ARNs; whoever that account lets assume roles, where there are none.
+    pub principals: Vec<String>,
     /// The external id, which keeps others from having marketd assume this role for them.
     pub external_id: String,
 }
 
+impl TrustedBy {
+    /// A user or a role that is known.
+    pub fn principal(principal: Principal, external_id: String) -> Self {
+        let Principal { account, arns } = principal;
+        Self { account, principals: arns, external_id }
+    }
+
+    /// Any of an account.
+    pub const fn account(account: String, external_id: String) -> Self {
+        Self { account, principals: Vec::new(), external_id }
+    }
+}
+
 /// The role's trust policy.
+///
+/// It names the account, and whoever calls by a condition: a role that stood as the principal itself would be trusted no
+/// more once it was made anew under the same name.
 pub fn trust_policy(trusted: &TrustedBy) -> Value {
+    let mut condition = json!({"StringEquals": {"sts:ExternalId": trusted.external_id}});
+    if !trusted.principals.is_empty() {
+        condition["ArnLike"] = json!({"aws:PrincipalArn": trusted.principals});
+    }
     json!({
         "Version": "2012-10-17",
         "Statement": [{
             "Effect": "Allow",
             "Principal": {"AWS": format!("arn:aws:iam::{}:root", trusted.account)},
             "Action": "sts:AssumeRole",
-            "Condition": {"StringEquals": {"sts:ExternalId": trusted.external_id}},
+            "Condition": condition,
         }],
     })
 }
 
+/// Every SaaS listing that the role's account may see.
+const LISTINGS: &str = "arn:aws:aws-marketplace:*:*:AWSMarketplace/SaaSProduct/*";
+
 /// The least that the role must allow.
 pub fn iam_policy(queue_arn: Option<&str>) -> Value {
-    let mut statements =
-        vec![json!({"Effect": "Allow", "Action": MARKETPLACE_ACTIONS, "Resource": "*"})];
+    let of_purchases = json!({"aws-marketplace:AgreementType": ["PurchaseAgreement"]});
+    let mut statements = vec![
+        json!({"Effect": "Allow", "Action": MARKETPLACE_ACTIONS, "Resource": "*"}),
+        json!({"Effect": "Allow", "Action": [DESCRIBE_ENTITY], "Resource": LISTINGS}),
+        json!({
+            "Effect": "Allow",
+            "Action": [SEARCH_AGREEMENTS],
+            "Resource": "*",
+            "Condition": {
+                "StringEquals": {"aws-marketplace:PartyType": "Proposer"},
+                "ForAllValues:StringEquals": of_purchases,
+            },
+        }),
+        json!({
+            "Effect": "Allow",
+            "Action": [GET_AGREEMENT_ENTITLEMENTS],
+            "Resource": "*",
+            "Condition": {"ForAllValues:StringEquals": of_purchases},
+        }),
+    ];
     statements.extend(
         queue_arn.map(|arn| json!({"Effect": "Allow", "Action": QUEUE_ACTIONS, "Resource": arn})),
     );
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
-/// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else.
-pub fn queue_policy(queue_arn: &str, product_codes: &[String]) -> Value {
+/// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else. Where the rule is not
+/// known, any of the queue's account may.
+pub fn queue_policy(queue_arn: &str, product_codes: &[String], rule: Option<&str>) -> Value {
     let topics: Vec<String> = product_codes
         .iter()
         .map(|code| Topics::of(code))
@@ -96,6 +145,7 @@ pub fn queue_policy(queue_arn: &str, product_codes: &[String]) -> Value {
     // The rule is the account's own, on its default bus; AWS Marketplace's events arrive in us-east-1 only.
     let account = queue_arn.split(':').nth(4).unwrap_or_default();
     let rules = format!("arn:aws:events:us-east-1:{account}:rule/*");
+    let rules = rule.unwrap_or(&rules);
     let allow = |sid: &str, service: &str, source: Value| {
         json!({
             "Sid": sid,
@@ -148,19 +198,84 @@ mod tests {
         assert_eq!(queue_arn("q"), None);
     }
 
+    fn sources(rule: Option<&str>) -> Vec<Value> {
+        let policy = queue_policy("arn:aws:sqs:us-east-1:111122223333:q", &["abc".into()], rule);
+        let statements = policy["Statement"].as_array().unwrap().iter();
+        statements.map(|it| it["Condition"]["ArnLike"]["aws:SourceArn"].clone()).collect()
+    }
+
     #[test]
     fn only_the_products_topics_and_the_account_s_rules_may_write() {
-        let policy = queue_policy("arn:aws:sqs:us-east-1:111122223333:q", &["abc".into()]);
-        let sources: Vec<&Value> = policy["Statement"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|statement| &statement["Condition"]["ArnLike"]["aws:SourceArn"])
-            .collect();
         let topics = json!([
             "arn:aws:sns:us-east-1:287250355862:aws-mp-subscription-notification-abc",
             "arn:aws:sns:us-east-1:287250355862:aws-mp-entitlement-notification-abc",
         ]);
-        assert_eq!(sources, [&topics, &json!("arn:aws:events:us-east-1:111122223333:rule/*")]);
+        let any = json!("arn:aws:events:us-east-1:111122223333:rule/*");
+        assert_eq!(sources(None), [topics.clone(), any]);
+        let rule = "arn:aws:events:us-east-1:111122223333:rule/marketd-1";
+        assert_eq!(
+            sources(Some(rule)),
+            [topics, json!(rule)],
+            "a rule that is known, and no other"
+        );
+    }
+
+    #[test]
+    fn the_trust_policy_names_whoever_is_known_and_the_account_else() {
+        let account = "111122223333".to_owned();
+        let known = Principal::of_arn("arn:aws:sts::111122223333:assumed-role/marketd/s").unwrap();
+        let arns = json!([
+            "arn:aws:iam::111122223333:role/marketd",
+            "arn:aws:iam::111122223333:role/*/marketd"
+        ]);
+        let id = json!({"sts:ExternalId": "id"});
+        let rows = [
+            (
+                TrustedBy::principal(known, "id".into()),
+                json!({"StringEquals": id, "ArnLike": {"aws:PrincipalArn": arns}}),
+            ),
+            (TrustedBy::account(account, "id".into()), json!({"StringEquals": id})),
+        ];
+        for (trusted, condition) in rows {
+            let policy = trust_policy(&trusted);
+            let [statement] = &policy["Statement"].as_array().unwrap()[..] else { panic!() };
+            assert_eq!(statement["Principal"]["AWS"], "arn:aws:iam::111122223333:root");
+            assert_eq!(statement["Condition"], condition, "{trusted:?}");
+        }
+    }
+
+    /// By the actions that it allows: on what, and under which condition. As the Service Authorization Reference has it,
+    /// DescribeEntity is of an entity; agreements are no resources, and of these two actions the search alone knows PartyType.
+    #[test]
+    fn nothing_is_allowed_on_more_than_iam_can_narrow_it_to() {
+        let policy = iam_policy(Some("arn:aws:sqs:us-east-1:111122223333:q"));
+        let purchases = json!({"aws-marketplace:AgreementType": ["PurchaseAgreement"]});
+        let rows = [
+            (json!(MARKETPLACE_ACTIONS), "*", Value::Null),
+            (json!([DESCRIBE_ENTITY]), LISTINGS, Value::Null),
+            (
+                json!([SEARCH_AGREEMENTS]),
+                "*",
+                json!({"StringEquals": {"aws-marketplace:PartyType": "Proposer"}, "ForAllValues:StringEquals": purchases}),
+            ),
+            (
+                json!([GET_AGREEMENT_ENTITLEMENTS]),
+                "*",
+                json!({"ForAllValues:StringEquals": purchases}),
+            ),
+            (json!(QUEUE_ACTIONS), "arn:aws:sqs:us-east-1:111122223333:q", Value::Null),
+        ];
+        let statements = policy["Statement"].as_array().unwrap();
+        assert_eq!(statements.len(), rows.len(), "{policy:#}");
+        for (statement, (actions, resource, condition)) in statements.iter().zip(rows) {
+            assert_eq!(statement["Action"], actions);
+            assert_eq!(statement["Resource"], resource, "{actions}");
+            assert_eq!(statement["Condition"], condition, "{actions}");
+        }
+        assert_eq!(
+            iam_policy(None)["Statement"].as_array().unwrap().len(),
+            4,
+            "no queue, no statement"
+        );
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::object;
-use super::output::{Column, Output, print_json, say};
+use super::output::{Column, Output, print_json, say, warn};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Integration {
@@ -14,6 +14,9 @@ pub(super) enum Integration {
     #[command(visible_alias = "status")]
     Show,
     /// Prints the trust policy of the role, with the external id that marketd made.
+    ///
+    /// It trusts the role or the user that marketd runs as, which AWS is asked for. Where AWS tells none, as for an
+    /// account's root, every user and role of the account that may assume roles is trusted.
     TrustPolicy {
         #[command(flatten)]
         account: Account,
@@ -24,6 +27,9 @@ pub(super) enum Integration {
     QueuePolicy {
         #[command(flatten)]
         products: Products,
+        /// The EventBridge rule that writes to the queue; any of the queue's account if left out.
+        #[arg(long = "rule-arn", value_name = "ARN")]
+        rule: Option<String>,
     },
     /// Prints all of it as one template to deploy: role, queue, topics, events and alarms.
     ///
@@ -60,7 +66,10 @@ pub(super) enum Integration {
 
 #[derive(Debug, Args)]
 pub(super) struct Account {
-    /// The account that marketd runs in; AWS is asked if left out.
+    /// The role or the user that marketd runs as, and nobody else; AWS is asked if left out.
+    #[arg(long, value_name = "ARN")]
+    principal_arn: Option<String>,
+    /// The account that marketd runs in, to trust whoever it lets assume roles.
     #[arg(long, value_name = "12 DIGITS")]
     account_id: Option<String>,
 }
@@ -71,6 +80,12 @@ pub(super) struct Products {
     #[arg(long = "product-code", value_name = "CODE")]
     product_codes: Vec<String>,
 }
+
+/// What a trust policy without a principal means.
+const TRUSTS_ACCOUNT: &str = "this trusts every user and role of the account that may assume roles and knows the external id: name the one that marketd runs as (--principal-arn)";
+
+/// What a queue's policy without a rule means.
+const TAKES_ANY_RULE: &str = "this lets every EventBridge rule of the queue's account write to it: name the one for AWS Marketplace's events (--rule-arn)";
 
 impl Products {
     fn text(&self) -> Option<String> {
@@ -84,17 +99,26 @@ impl Integration {
         match self {
             Self::Show => show(output, daemon.get("/v1/integration").await?),
             Self::TrustPolicy { account } => {
-                let query = [("account_id", account.account_id)];
-                print_json(&daemon.query("/v1/integration/trust-policy", &query).await?)
+                let query =
+                    [("account_id", account.account_id), ("principal_arn", account.principal_arn)];
+                let policy = daemon.query("/v1/integration/trust-policy", &query).await?;
+                if policy.pointer("/Statement/0/Condition/ArnLike").is_none() {
+                    warn(TRUSTS_ACCOUNT);
+                }
+                print_json(&policy)
             }
-            Self::QueuePolicy { products } => {
-                let query = [("product_codes", products.text())];
+            Self::QueuePolicy { products, rule } => {
+                if rule.is_none() {
+                    warn(TAKES_ANY_RULE);
+                }
+                let query = [("product_codes", products.text()), ("rule_arn", rule)];
                 print_json(&daemon.query("/v1/integration/queue-policy", &query).await?)
             }
             Self::Template { format, account, products } => {
                 let query = [
                     ("format", Some(format)),
                     ("account_id", account.account_id),
+                    ("principal_arn", account.principal_arn),
                     ("product_codes", products.text()),
                 ];
                 let mut out = super::output::file_out();

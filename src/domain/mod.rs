@@ -30,7 +30,7 @@ mod text;
 pub mod usage;
 pub mod window;
 
-pub use aws_names::{is_external_id, is_region, is_role_arn};
+pub use aws_names::{is_account, is_external_id, is_region, is_role_arn, is_rule_arn};
 pub use buyer::{BuyerKey, BuyerRef, Holder};
 pub use claims::BrowserClaims;
 pub use customer::{AwsIdentity, Customer};

@@ -14,11 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem, Problems};
 use crate::aws::{
-    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Identity, Role, Template,
-    TrustedBy, UNTRIED, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
-    trust_policy,
+    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Identity, Principal, Role,
+    Template, TrustedBy, UNTRIED, caller, caller_account, iam_policy, probe_permissions, queue_arn,
+    queue_policy, trust_policy,
 };
-use crate::domain::{AccountId, is_role_arn};
+use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
 use crate::store::{IntegrationRow, Overdue};
@@ -294,8 +294,13 @@ async fn external_id(state: &ApiState) -> Result<String, Problem> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
-    /// The account that marketd runs in, where its own credentials should not be asked.
+    /// The account that marketd runs in, where its own credentials should not be asked; whoever that account lets assume
+    /// roles is trusted.
     account_id: Option<String>,
+    /// The role or user that marketd runs as, and nobody else, where its own credentials should not be asked.
+    principal_arn: Option<String>,
+    /// The EventBridge rule that writes to the queue; any of the queue's account if left out.
+    rule_arn: Option<String>,
     /// Codes of products, with commas between; those imported if left out.
     product_codes: Option<String>,
     /// `cloudformation` or `terraform`; templates only.
@@ -326,7 +331,13 @@ pub(super) async fn document(
                 let detail = "no product is imported yet: import a listing, or name a product code (--product-code)";
                 return Err(Problem::new(StatusCode::CONFLICT, "no-product", detail));
             }
-            Ok(Json(queue_policy(&queue, &codes)))
+            let rule = asked.rule_arn.as_deref();
+            if rule.is_some_and(|arn| !is_rule_arn(arn)) {
+                return Err(Problem::bad_request(
+                    "rule_arn is an EventBridge rule's ARN, as arn:aws:events:us-east-1:111122223333:rule/marketd",
+                ));
+            }
+            Ok(Json(queue_policy(&queue, &codes, rule)))
         }
         _ => Err(Problem::not_found("integration document", &name)),
     }
@@ -350,20 +361,34 @@ pub(super) async fn template(
 }
 
 async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem> {
-    let account = match &asked.account_id {
-        Some(id) if id.len() == 12 && id.bytes().all(|it| it.is_ascii_digit()) => id.clone(),
-        Some(_) => return Err(Problem::bad_request("account_id is an AWS account's 12 digits")),
-        None => {
+    let account = asked.account_id.as_deref();
+    if account.is_some_and(|id| !is_account(id)) {
+        return Err(Problem::bad_request("account_id is an AWS account's 12 digits"));
+    }
+    let (principal, account) = match (&asked.principal_arn, account) {
+        (Some(arn), account) => {
+            let named = Principal::of_arn(arn);
+            (Some(named.filter(|it| account.is_none_or(|id| id == it.account)).ok_or_else(|| {
+                Problem::bad_request("principal_arn is the ARN of a role or a user, as arn:aws:iam::111122223333:role/marketd, in the account that account_id names if it is given")
+            })?), String::new())
+        }
+        (None, Some(account)) => (None, account.to_owned()),
+        (None, None) => {
             let own = state.aws.try_identity(Identity::Environment);
-            caller_account(&own).await.map_err(|error| {
+            let caller = caller(&own).await.map_err(|error| {
                 let detail = format!(
-                    "AWS does not say which account marketd runs in: name it as account_id (--account-id): {error}"
+                    "AWS does not say who marketd runs as: name it as principal_arn (--principal-arn), or its account as account_id (--account-id): {error}"
                 );
                 Problem::new(StatusCode::CONFLICT, "account-unknown", detail)
-            })?
+            })?;
+            (Principal::of_arn(&caller.arn), caller.account)
         }
     };
-    Ok(TrustedBy { account, external_id: external_id(state).await? })
+    let external_id = external_id(state).await?;
+    Ok(match principal {
+        Some(principal) => TrustedBy::principal(principal, external_id),
+        None => TrustedBy::account(account, external_id),
+    })
 }
 
 async fn product_codes(state: &ApiState, asked: &For) -> Result<Vec<String>, Problem> {

@@ -12,8 +12,8 @@ use super::locked;
 use super::market::{ApiError, SELLER_ACCOUNT};
 use crate::clock::Clock;
 
-/// A role in the seller's account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A role, and whom it trusts with what.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleGrant {
     /// Its ARN.
@@ -21,6 +21,10 @@ pub struct RoleGrant {
     /// The external id that its trust policy asks for; any will do without one.
     #[serde(default)]
     pub external_id: Option<String>,
+    /// What the ARN of whoever assumes it has to match, as `aws:PrincipalArn` of its trust policy has it; anybody's does
+    /// without a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal_arns: Option<Vec<String>>,
     /// The actions that it allows; all without a list.
     #[serde(default)]
     pub permissions: Option<Vec<String>>,
@@ -117,13 +121,13 @@ impl Sts {
         input: &Value,
     ) -> Result<Value, ApiError> {
         match operation {
-            "AssumeRole" => self.assume(input),
+            "AssumeRole" => self.assume(access_key, input),
             "GetCallerIdentity" => Ok(self.identity(access_key)),
             _ => Err(bad_request("InvalidAction", format!("STS has no {operation} here"))),
         }
     }
 
-    fn assume(&self, input: &Value) -> Result<Value, ApiError> {
+    fn assume(&self, access_key: &str, input: &Value) -> Result<Value, ApiError> {
         let text = |name: &str| input[name].as_str().unwrap_or_default().to_owned();
         let (arn, name) = (text("RoleArn"), text("RoleSessionName"));
         let seconds = match input["DurationSeconds"].as_str() {
@@ -134,12 +138,18 @@ impl Sts {
             return Err(bad_request("ValidationError", "DurationSeconds is from 900 to 43200"));
         }
         let mut state = locked(&self.state);
+        let caller = state.principal(access_key);
         let trusted = state.roles.get(&arn).filter(|role| {
             role.external_id.as_ref().is_none_or(|id| input["ExternalId"].as_str() == Some(id))
+                && role
+                    .principal_arns
+                    .as_ref()
+                    .is_none_or(|patterns| patterns.iter().any(|it| arn_like(it, &caller)))
         });
         let Some(role) = trusted.cloned() else {
-            let message =
-                format!("User is not authorized to perform: sts:AssumeRole on resource: {arn}");
+            let message = format!(
+                "User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+            );
             return Err(refusal(403, "AccessDenied", message));
         };
         let tail: String =
@@ -174,18 +184,46 @@ impl Sts {
             }),
             None => json!({
                 "Account": SELLER_ACCOUNT,
-                "Arn": format!("arn:aws:iam::{SELLER_ACCOUNT}:root"),
+                "Arn": state.principal(access_key),
                 "UserId": SELLER_ACCOUNT,
             }),
         }
     }
 }
 
+impl State {
+    /// Whoever calls, as policies name them: the role itself where it is a session.
+    fn principal(&self, access_key: &str) -> String {
+        let session = self.sessions.get(access_key);
+        session.map_or_else(
+            || format!("arn:aws:iam::{SELLER_ACCOUNT}:root"),
+            |session| session.role.role_arn.clone(),
+        )
+    }
+}
+
+/// Whether an ARN matches a pattern, as `ArnLike` has it: part by part, `*` for any number of characters and `?` for one.
+fn arn_like(pattern: &str, arn: &str) -> bool {
+    let (patterns, parts): (Vec<_>, Vec<_>) =
+        (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
+    patterns.len() == parts.len()
+        && patterns.iter().zip(parts).all(|(it, part)| like(it.as_bytes(), part.as_bytes()))
+}
+
+fn like(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|taken| like(rest, &text[taken..])),
+        ([b'?', rest @ ..], [_, left @ ..]) => like(rest, left),
+        ([byte, rest @ ..], [first, left @ ..]) => byte == first && like(rest, left),
+        _ => false,
+    }
+}
+
 fn usual_roles() -> HashMap<String, RoleGrant> {
     let usual = RoleGrant {
         role_arn: format!("arn:aws:iam::{SELLER_ACCOUNT}:role/marketd"),
-        external_id: None,
-        permissions: None,
+        ..RoleGrant::default()
     };
     HashMap::from([(usual.role_arn.clone(), usual)])
 }
@@ -202,6 +240,24 @@ fn assumed(role_arn: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_arn_is_like_a_pattern_part_by_part() {
+        let role = "arn:aws:iam::111122223333:role/team/marketd";
+        let rows = [
+            ("arn:aws:iam::111122223333:role/team/marketd", true),
+            ("arn:aws:iam::111122223333:role/*/marketd", true),
+            ("arn:*:iam::111122223333:*", true),
+            ("arn:aws:iam::11112222333?:role/*", true),
+            ("arn:aws:iam::111122223333:role/marketd", false),
+            ("arn:aws:iam::111122223333:role/*/market", false),
+            ("arn:aws:iam::999999999999:*", false),
+            ("*", false),
+        ];
+        for (pattern, is_like) in rows {
+            assert_eq!(arn_like(pattern, role), is_like, "{pattern}");
+        }
+    }
 
     #[test]
     fn a_session_ends_by_the_machine_s_clock() {

@@ -6,6 +6,7 @@
 mod support;
 
 mod renewal;
+mod trusting;
 
 use marketd::sandbox::market::{Action, Order};
 use marketd::sandbox::{Fault, FaultKind, RoleGrant};
@@ -52,7 +53,7 @@ async fn a_role_of_another_account_is_told_from_the_sellers() {
     let role = |account: &str| format!("arn:aws:iam::{account}:role/marketd");
     for account in ["999999999999", "111122223333"] {
         let (role_arn, external_id) = (role(account), Some("id".to_owned()));
-        world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions: None });
+        world.sandbox().add_role(RoleGrant { role_arn, external_id, ..RoleGrant::default() });
     }
     let arn = role("999999999999");
     let connect = ["integration", "connect", "--role-arn", &arn, "--external-id", "id"];

@@ -250,7 +250,7 @@ async fn a_role_is_taken_up_without_a_restart_and_a_refused_one_says_why() {
     world.sandbox().add_role(RoleGrant {
         role_arn: role_arn.into(),
         external_id: Some("secret-id".into()),
-        permissions: None,
+        ..RoleGrant::default()
     });
     let (status, problem) = world
         .try_put("/v1/integration", json!({"role_arn": role_arn, "external_id": "wrong"}))

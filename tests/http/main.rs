@@ -457,6 +457,7 @@ async fn roles_are_exchanged_while_the_daemon_runs() {
             role_arn: role_arn.clone(),
             external_id: external_id.clone(),
             permissions,
+            ..RoleGrant::default()
         });
         json!({"role_arn": role_arn, "external_id": external_id})
     };
@@ -514,7 +515,7 @@ async fn nothing_is_called_after_the_integration_was_removed_until_it_is_connect
     let role_arn = "arn:aws:iam::111122223333:role/first".to_owned();
     let external_id = Some("first-id".to_owned());
     let body = json!({"role_arn": role_arn, "external_id": external_id});
-    world.sandbox().add_role(RoleGrant { role_arn, external_id, permissions: None });
+    world.sandbox().add_role(RoleGrant { role_arn, external_id, ..RoleGrant::default() });
     world.put("/v1/integration", body.clone()).await;
     let (status, removed) = world.call(Method::DELETE, "/v1/integration?confirm=true", None).await;
     assert_eq!((status, &removed["state"]), (200, &json!("none")), "{removed}");

@@ -316,6 +316,7 @@ async fn a_role_gives_what_it_allows_however_the_clock_is_moved() {
         role_arn: ROLE.into(),
         external_id: Some("agreed".into()),
         permissions: Some(vec!["aws-marketplace:GetEntitlements".into()]),
+        ..RoleGrant::default()
     });
     let sts = aws_sdk_sts::Client::new(&sdk(&sandbox, seller(), 1).await);
     let assume = sts.assume_role().role_arn(ROLE).role_session_name("test").duration_seconds(900);

@@ -2,7 +2,10 @@
 //!
 //! The templates are files beside this one, for people to read; what varies stands in them as `{{name}}`.
 
-use super::policies::{MARKETPLACE_ACTIONS, QUEUE_ACTIONS, Topics, TrustedBy};
+use super::policies::{
+    DESCRIBE_ENTITY, GET_AGREEMENT_ENTITLEMENTS, MARKETPLACE_ACTIONS, QUEUE_ACTIONS,
+    SEARCH_AGREEMENTS, Topics, TrustedBy,
+};
 
 /// The tool that deploys it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +73,29 @@ impl Template {
             .text()
             .replace("{{account}}", &self.trusted.account)
             .replace("{{external_id}}", &self.trusted.external_id)
+            .replace("{{principals}}", &self.principals(format))
+            .replace("{{describe_entity}}", DESCRIBE_ENTITY)
+            .replace("{{search_agreements}}", SEARCH_AGREEMENTS)
+            .replace("{{get_agreement_entitlements}}", GET_AGREEMENT_ENTITLEMENTS)
             .replace("{{marketplace_actions}}", &listed(deep, &MARKETPLACE_ACTIONS))
             .replace("{{queue_actions}}", &listed(deep, &QUEUE_ACTIONS));
         let text = part(&text, "topics", !topics.is_empty());
         text.replace("{{topic_arns}}", &listed(sources, &arns))
             .replace("{{subscriptions}}\n", &subscriptions(format, &topics))
+    }
+}
+
+impl Template {
+    /// Whom the role trusts, as the default of a variable that is a list: what any user or role of the account matches,
+    /// where nobody is known.
+    fn principals(&self, format: Format) -> String {
+        let TrustedBy { account, principals, .. } = &self.trusted;
+        let any = [format!("arn:*:iam::{account}:*")];
+        let principals = if principals.is_empty() { &any[..] } else { principals };
+        match format {
+            Format::CloudFormation => principals.join(","),
+            Format::Terraform => format!("[\"{}\"]", principals.join("\", \"")),
+        }
     }
 }
 
@@ -131,25 +152,33 @@ resource \"aws_sns_topic_subscription\" \"{}\" {{
 
 #[cfg(test)]
 mod tests {
+    use super::super::Principal;
     use super::*;
 
-    fn template(product_codes: &[&str]) -> Template {
-        Template {
-            trusted: TrustedBy { account: "111122223333".into(), external_id: "secret".into() },
-            product_codes: product_codes.iter().map(|&code| code.to_owned()).collect(),
-        }
+    const ACCOUNT: &str = "111122223333";
+
+    fn template(product_codes: &[&str], principal: Option<&str>) -> Template {
+        let trusted = match principal.and_then(Principal::of_arn) {
+            Some(principal) => TrustedBy::principal(principal, "secret".into()),
+            None => TrustedBy::account(ACCOUNT.into(), "secret".into()),
+        };
+        let product_codes = product_codes.iter().map(|&code| code.to_owned()).collect();
+        Template { trusted, product_codes }
     }
 
     #[test]
     fn every_permission_and_topic_is_in_it_and_no_mark_is_left() {
+        let of_agreements = [DESCRIBE_ENTITY, SEARCH_AGREEMENTS, GET_AGREEMENT_ENTITLEMENTS];
         for format in [Format::CloudFormation, Format::Terraform] {
             for codes in [&["abc", "def"][..], &[]] {
-                let text = template(codes).render(format);
+                let text = template(codes, None).render(format);
                 assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
-                for action in MARKETPLACE_ACTIONS.iter().chain(&QUEUE_ACTIONS) {
-                    assert!(text.contains(action), "{action} in {text}");
+                for action in MARKETPLACE_ACTIONS.iter().chain(&of_agreements).chain(&QUEUE_ACTIONS)
+                {
+                    assert_eq!(text.matches(action).count(), 1, "{action} in {text}");
                 }
-                assert!(text.contains("111122223333") && text.contains("secret"));
+                assert_eq!(text.matches("Proposer").count(), 1, "a search is of the seller's own");
+                assert!(text.contains(ACCOUNT) && text.contains("secret"));
                 assert!(text.contains("aws.agreement-marketplace"));
                 assert_eq!(text.contains("sns.amazonaws.com"), !codes.is_empty());
                 for code in codes {
@@ -159,6 +188,25 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_role_trusts_whoever_is_known_and_any_of_the_account_else() {
+        let session = "arn:aws:sts::111122223333:assumed-role/marketd/s";
+        let (of_role, of_path) =
+            ("arn:aws:iam::111122223333:role/marketd", "arn:aws:iam::111122223333:role/*/marketd");
+        let any = "arn:*:iam::111122223333:*";
+        let rows = [
+            (Format::CloudFormation, Some(session), format!("Default: \"{of_role},{of_path}\"")),
+            (Format::CloudFormation, None, format!("Default: \"{any}\"")),
+            (Format::Terraform, Some(session), format!("= [\"{of_role}\", \"{of_path}\"]")),
+            (Format::Terraform, None, format!("= [\"{any}\"]")),
+        ];
+        for (format, principal, line) in rows {
+            let text = template(&[], principal).render(format);
+            assert_eq!(text.matches(&line).count(), 1, "{line} in {text}");
+            assert_eq!(text.matches("aws:PrincipalArn").count(), 1, "{text}");
         }
     }
 }

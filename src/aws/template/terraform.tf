@@ -17,6 +17,13 @@ variable "marketd_account_id" {
   default     = "{{account}}"
 }
 
+variable "marketd_principal_arns" {
+  description = "The role or user that marketd runs as there, and nobody else; what ends in \":*\" is any of the account."
+  type        = list(string)
+  # A name is one role's in an account, whatever its path.
+  default = {{principals}}
+}
+
 variable "external_id" {
   description = "What marketd shows when it assumes the role."
   type        = string
@@ -30,6 +37,7 @@ variable "alarm_topic_arns" {
 }
 
 data "aws_partition" "current" {}
+data "aws_caller_identity" "seller" {}
 
 data "aws_iam_policy_document" "trust" {
   statement {
@@ -43,6 +51,11 @@ data "aws_iam_policy_document" "trust" {
       variable = "sts:ExternalId"
       values   = [var.external_id]
     }
+    condition {
+      test     = "ArnLike"
+      variable = "aws:PrincipalArn"
+      values   = var.marketd_principal_arns
+    }
   }
 }
 
@@ -52,6 +65,33 @@ data "aws_iam_policy_document" "role" {
 {{marketplace_actions}}
     ]
     resources = ["*"]
+  }
+  statement {
+    actions   = ["{{describe_entity}}"]
+    resources = ["arn:${data.aws_partition.current.partition}:aws-marketplace:*:${data.aws_caller_identity.seller.account_id}:AWSMarketplace/SaaSProduct/*"]
+  }
+  statement {
+    actions   = ["{{search_agreements}}"]
+    resources = ["*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws-marketplace:PartyType"
+      values   = ["Proposer"]
+    }
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws-marketplace:AgreementType"
+      values   = ["PurchaseAgreement"]
+    }
+  }
+  statement {
+    actions   = ["{{get_agreement_entitlements}}"]
+    resources = ["*"]
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws-marketplace:AgreementType"
+      values   = ["PurchaseAgreement"]
+    }
   }
   statement {
     actions = [

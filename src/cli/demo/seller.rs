@@ -15,7 +15,11 @@ pub(super) async fn connect(stage: &Stage) -> anyhow::Result<()> {
     let id = trust.pointer("/Statement/0/Condition/StringEquals/sts:ExternalId");
     let external_id = id.and_then(Value::as_str).map(str::to_owned);
     stage.tell("seller", "pastes the trust policy and the permissions into IAM, and connects")?;
-    stage.sandbox().add_role(RoleGrant { role_arn: ROLE.into(), external_id, permissions: None });
+    stage.sandbox().add_role(RoleGrant {
+        role_arn: ROLE.into(),
+        external_id,
+        ..RoleGrant::default()
+    });
     let connected = stage.put("/v1/integration", json!({"role_arn": ROLE})).await?;
     let checks = connected["checks"].as_array().map_or(0, Vec::len);
     stage.tell("marketd", &format!("has tried all {checks} permissions that it needs"))

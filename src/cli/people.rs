@@ -268,7 +268,8 @@ impl Event {
 pub(super) enum Webhook {
     /// Has events posted again, under the ids that they have.
     ///
-    /// A webhook that is new is told what happens from then on; this tells it what happened before.
+    /// A webhook that is new, or that the daemon has run without, is told what happens from then on; this tells it what
+    /// happened before. The end of the feed as the cursor skips what waits.
     Replay {
         /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
         #[arg(long, value_name = "CURSOR")]

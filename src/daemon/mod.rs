@@ -25,7 +25,9 @@ use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
-use crate::store::{Closing, DatabaseLock, IntegrationRow, LockError, Restored, Store, StoreError};
+use crate::store::{
+    Closing, DatabaseLock, IntegrationRow, LockError, PassedOver, Restored, Store, StoreError,
+};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
@@ -126,9 +128,11 @@ impl Daemon {
         let store = Store::open(path)?;
         notice_copy(&store, &clock).await?;
         store.release_waiting(clock.now()).await?;
-        if settings.webhook.is_some() {
-            // A new one is told all that happens from here on.
-            store.begin_webhook().await?;
+        match (&settings.webhook, surroundings.purpose) {
+            (Some(_), _) => begin_webhook(&store).await?,
+            (None, Purpose::Run) => store.leave_webhook(clock.now()).await?,
+            // A pass may be made with other settings than the daemon's.
+            (None, Purpose::Pass) => {}
         }
         let identity = identity(&settings, &store, &clock).await?;
         match &identity {
@@ -400,6 +404,21 @@ async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Has the webhook told all that happens from here on, if it is new or was left out of the settings for a while.
+async fn begin_webhook(store: &Store) -> Result<(), StoreError> {
+    if let Some(PassedOver { after, events, since }) = store.begin_webhook().await?
+        && events > 0
+    {
+        tracing::warn!(
+            webhook.passed_over = events,
+            webhook.left_at = %since,
+            "the settings named no webhook for a while: what happened meanwhile is not posted; \
+             `marketd webhook replay --from {after}` has it posted"
+        );
+    }
+    Ok(())
+}
+
 /// Waits for parts to stop, but not for ever: what they leave is taken up at the next start.
 async fn in_time(
     grace: Duration,
@@ -460,4 +479,21 @@ async fn watchdog(shutdown: CancellationToken) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_manager_waits_longer_than_a_stop_takes() {
+        // Threads that hang are left behind after half a second more.
+        let longest = DOORS_GRACE + WORKERS_GRACE + STORE_GRACE + Duration::from_millis(500);
+        assert!(longest <= Duration::from_secs(10), "{longest:?}");
+        let unit = include_str!("../../systemd/marketd.service");
+        let set = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+        let waits: u64 = set.trim_end_matches('s').parse().unwrap();
+        assert!(Duration::from_secs(waits) > longest, "{set}");
+        assert!(unit.contains("10 s at most"));
+    }
 }

@@ -59,15 +59,8 @@ pub(super) fn append_event_in(
     Ok(())
 }
 
-fn webhook_cursor_in(connection: &Connection) -> Result<Option<i64>, StoreError> {
-    connection
-        .prepare_cached("SELECT seq FROM cursors WHERE reader = 'webhook'")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
-        .during("read the webhook's place")
-}
-
-/// Also of events that were pruned since.
-fn newest_in(connection: &Connection) -> rusqlite::Result<i64> {
+/// Returns the newest place that the outbox has given out, also of events that were pruned since.
+pub(super) fn newest_in(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
@@ -85,57 +78,6 @@ impl Store {
         self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await?;
         self.nudge_events();
         Ok(())
-    }
-
-    /// How far the webhook has come in the outbox. One that is new begins with what is told from now on.
-    pub async fn begin_webhook(&self) -> Result<i64, StoreError> {
-        if let Some(seq) = self.read(webhook_cursor_in).await? {
-            return Ok(seq);
-        }
-        self.write(|connection| {
-            connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO cursors (reader, seq) VALUES ('webhook', ?1)",
-                )
-                .and_then(|mut insert| insert.execute([newest_in(connection)?]))
-                .during("note the webhook's place")?;
-            Ok(webhook_cursor_in(connection)?.unwrap_or_default())
-        })
-        .await
-    }
-
-    /// Notes how far the application has taken events, unless somebody wants some again.
-    pub async fn pass_webhook_cursor(&self, from: i64, to: i64) -> Result<bool, StoreError> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached("UPDATE cursors SET seq = ?2 WHERE reader = 'webhook' AND seq = ?1")
-                .and_then(|mut update| update.execute((from, to)))
-                .map(|passed| passed > 0)
-                .during("note the webhook's place")
-        })
-        .await
-    }
-
-    /// Has the webhook post again what was told after a place; how many events that is.
-    pub async fn replay_webhook(&self, after: i64) -> Result<usize, StoreError> {
-        let events = self
-            .write(move |connection| {
-                connection
-                    .prepare_cached(
-                        "INSERT INTO cursors (reader, seq) VALUES ('webhook', ?1)
-                         ON CONFLICT DO UPDATE SET seq = excluded.seq",
-                    )
-                    .and_then(|mut upsert| upsert.execute([after]))
-                    .during("set the webhook back")?;
-                connection
-                    .prepare_cached("SELECT count(*) FROM events WHERE seq > ?1")
-                    .and_then(|mut select| select.query_row([after], |row| row.get(0)))
-                    .map(|count: i64| usize::try_from(count).unwrap_or(0))
-                    .during("count events")
-            })
-            .await?;
-        self.nudge_events();
-        Ok(events)
     }
 
     /// The newest place that the outbox has given out.

@@ -84,6 +84,7 @@ mod unlinking;
 mod usage;
 mod usage_history;
 mod waiting;
+mod webhook;
 mod writer;
 mod zero;
 
@@ -136,6 +137,7 @@ pub use syncing::{ProductChanges, Synced};
 pub use taking_over::PRODUCT_NOT_IMPORTED;
 pub use unlinking::{UnlinkError, Unlinked};
 pub use usage_history::{BearingRecord, UsageFilter, UsageRow};
+pub use webhook::{PassedOver, WebhookPlace};
 use writer::Writer;
 
 /// Why the store could not do something.

@@ -23,6 +23,8 @@ pub(super) type Lane = Option<CustomerId>;
 pub(super) struct Lanes {
     queues: BTreeMap<Lane, Queue>,
     waiting: BTreeSet<i64>,
+    /// Those that were posted beyond the first that waits.
+    ahead: BTreeSet<i64>,
     read_to: i64,
     paused: Pause,
 }
@@ -53,9 +55,9 @@ impl Pause {
 }
 
 impl Lanes {
-    /// Those after this place of the outbox.
-    pub(super) fn after(cursor: i64) -> Self {
-        Self { read_to: cursor, ..Self::default() }
+    /// Makes lanes for the events after this place of the outbox, but for those that were posted already.
+    pub(super) fn after(cursor: i64, ahead: BTreeSet<i64>) -> Self {
+        Self { read_to: cursor, ahead, ..Self::default() }
     }
 
     /// How far the outbox was read.
@@ -73,6 +75,11 @@ impl Lanes {
         self.waiting.len()
     }
 
+    /// How many were posted beyond the first that waits.
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
     /// Whether some are put off since they were refused.
     pub(super) fn has_refused(&self) -> bool {
         self.queues.values().any(|queue| queue.pause.until.is_some())
@@ -80,6 +87,10 @@ impl Lanes {
 
     pub(super) fn add(&mut self, event: Event) {
         self.read_to = event.seq;
+        if self.ahead.contains(&event.seq) {
+            self.pass();
+            return;
+        }
         self.waiting.insert(event.seq);
         let queue = self.queues.entry(event.customer_id.clone()).or_default();
         queue.urgent += usize::from(event.kind != BULK);
@@ -91,32 +102,48 @@ impl Lanes {
         if !self.paused.is_over(now) {
             return None;
         }
+        // After a refusal those go first that were not refused: there may be as many others as can be under way at once.
+        let is_doubtful = self.paused.until.is_some();
         let free = self.queues.iter_mut().filter(|(_, it)| !it.is_busy && it.pause.is_over(now));
         let (lane, queue) = free.min_by_key(|(_, queue)| {
-            (queue.urgent == 0, queue.events.front().map(|event| event.seq))
+            let was_refused = is_doubtful && queue.pause.until.is_some();
+            (was_refused, queue.urgent == 0, queue.events.front().map(|event| event.seq))
         })?;
         queue.is_busy = true;
         queue.events.front().map(|event| (lane.clone(), event.clone()))
     }
 
-    /// The first of a lane was taken.
-    pub(super) fn taken(&mut self, lane: &Lane) {
+    /// Notes that the first of a lane was taken; returns its place.
+    pub(super) fn taken(&mut self, lane: &Lane) -> Option<i64> {
         self.paused = Pause::default();
-        let Some(queue) = self.queues.get_mut(lane) else { return };
+        let queue = self.queues.get_mut(lane)?;
         queue.is_busy = false;
         queue.pause = Pause::default();
-        if let Some(event) = queue.events.pop_front() {
-            queue.urgent -= usize::from(event.kind != BULK);
-            self.waiting.remove(&event.seq);
-        }
+        let event = queue.events.pop_front()?;
+        queue.urgent -= usize::from(event.kind != BULK);
         if queue.events.is_empty() {
             self.queues.remove(lane);
+        }
+        self.waiting.remove(&event.seq);
+        self.ahead.insert(event.seq);
+        self.pass();
+        Some(event.seq)
+    }
+
+    /// Forgets what is no longer ahead of anything that waits.
+    fn pass(&mut self) {
+        let posted_to = self.posted_to();
+        while self.ahead.first().is_some_and(|first| *first <= posted_to) {
+            self.ahead.pop_first();
         }
     }
 
     /// The first of a lane was not: those behind it wait for it, and all others a moment, should nobody be there.
     pub(super) fn refused(&mut self, lane: &Lane, now: Instant) {
-        self.paused.lengthen(now);
+        // Once for all that were under way at the time.
+        if self.paused.is_over(now) {
+            self.paused.lengthen(now);
+        }
         if let Some(queue) = self.queues.get_mut(lane) {
             queue.is_busy = false;
             queue.pause.lengthen(now);
@@ -150,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_somebody_waits_for_goes_first_but_not_before_the_customers_own() {
-        let mut lanes = Lanes::after(0);
+        let mut lanes = Lanes::after(0, BTreeSet::new());
         for seq in 1..=600 {
             lanes.add(event(seq, BULK, &format!("c-{}", seq % 100)));
         }
@@ -165,28 +192,48 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_refused_holds_up_its_own_customer_only() {
-        let mut lanes = Lanes::after(10);
-        for (seq, customer) in [(11, "a"), (12, "b"), (13, "a"), (14, "b")] {
+    async fn those_that_are_refused_hold_up_their_own_customers_only() {
+        let mut lanes = Lanes::after(0, BTreeSet::new());
+        // As many as are under way at once are refused whenever they are posted.
+        for seq in 1..=8 {
+            lanes.add(event(seq, "x", &format!("refused-{}", seq % 4)));
+        }
+        for seq in 9..=20 {
+            lanes.add(event(seq, "x", &format!("taken-{}", seq % 2)));
+        }
+        let begun = Instant::now();
+        let mut taken = Vec::new();
+        while taken.len() < 12 {
+            let now = Instant::now();
+            let posts: Vec<_> = std::iter::from_fn(|| lanes.next(now)).take(4).collect();
+            for (lane, event) in &posts {
+                if event.seq <= 8 {
+                    lanes.refused(lane, now);
+                } else {
+                    taken.extend(lanes.taken(lane));
+                }
+            }
+            if posts.is_empty() {
+                tokio::time::sleep_until(lanes.next_at(now).unwrap()).await;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "after a minute: {taken:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(taken, (9..=20).collect::<Vec<_>>());
+        assert_eq!((lanes.posted_to(), lanes.ahead()), (0, 12), "the refused ones still wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_posted_before_a_crash_is_not_posted_again() {
+        let mut lanes = Lanes::after(10, BTreeSet::from([12, 13]));
+        for (seq, customer) in [(11, "a"), (12, "b"), (13, "b"), (14, "b")] {
             lanes.add(event(seq, "x", customer));
         }
-        let (lane, first) = lanes.next(Instant::now()).unwrap();
-        assert_eq!(first.seq, 11);
-        lanes.refused(&lane, Instant::now());
-        assert!(lanes.next(Instant::now()).is_none(), "nobody may be there");
-        for expected in [12, 14] {
-            tokio::time::advance(FIRST_WAIT / 2).await;
-            while lanes.next_at(Instant::now()).is_some_and(|at| at > Instant::now()) {
-                tokio::time::advance(Duration::from_millis(100)).await;
-            }
-            let (lane, event) = lanes.next(Instant::now()).unwrap();
-            if event.seq == 11 {
-                lanes.refused(&lane, Instant::now());
-                continue;
-            }
-            assert!(event.seq <= expected, "{}", event.seq);
-            lanes.taken(&lane);
+        let mut order = Vec::new();
+        while let Some((lane, event)) = lanes.next(Instant::now()) {
+            order.push(event.seq);
+            assert_eq!(lanes.taken(&lane), Some(event.seq));
         }
-        assert_eq!(lanes.posted_to(), 10, "the first one still waits");
+        assert_eq!((order, lanes.posted_to(), lanes.ahead()), (vec![11, 14], 14, 0));
     }
 }

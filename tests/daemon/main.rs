@@ -4,6 +4,7 @@
 
 mod database;
 mod endings;
+mod posting;
 #[path = "../support/mod.rs"]
 mod support;
 mod webhook;

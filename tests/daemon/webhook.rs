@@ -1,58 +1,10 @@
 //! Events as an application takes them: by the webhook, and by the feed.
 
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::post;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::support::receiver::{Receiver, webhook};
 use super::support::world::{World, eventually};
-
-/// An application that is posted to, and what it was told; at `/moved` it sends whoever posts elsewhere.
-#[derive(Clone, Default)]
-struct Application(Arc<Mutex<Vec<(String, String)>>>);
-
-impl Application {
-    async fn listening() -> (Self, String) {
-        let application = Self::default();
-        let told = async |State(it): State<Self>, headers: HeaderMap, body: String| {
-            let id = headers["webhook-id"].to_str().unwrap().to_owned();
-            let event: Value = serde_json::from_str(&body).unwrap();
-            it.0.lock().unwrap().push((id, event["type"].as_str().unwrap().to_owned()));
-            StatusCode::OK
-        };
-        let moved = async || {
-            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "/told")]).into_response()
-        };
-        let router = Router::new()
-            .route("/told", post(told))
-            .route("/moved", post(moved))
-            .with_state(application.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (application, url)
-    }
-
-    fn told(&self) -> Vec<(String, String)> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn kinds(&self) -> Vec<String> {
-        self.told().into_iter().map(|(_, kind)| kind).collect()
-    }
-}
-
-fn webhook(world: &World, url: &str) -> [(&'static str, &'static str); 2] {
-    let secret = world.file("secret");
-    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let secret: &'static str = secret.display().to_string().leak();
-    [("MARKETD__WEBHOOK__URL", url.to_owned().leak()), ("MARKETD__WEBHOOK__SECRET_FILE", secret)]
-}
 
 async fn direct_sale(world: &World, customer: &str) {
     world.put("/v1/plans/own", json!({"name": "Own"})).await;
@@ -68,8 +20,8 @@ async fn a_webhook_that_is_set_later_begins_at_now_and_is_told_the_rest_on_reque
     let before = world.get("/v1/events?limit=500").await["items"].as_array().unwrap().len();
     assert!(before > 0);
     world.stop_daemon().await;
-    let (application, url) = Application::listening().await;
-    let settings = webhook(&world, &format!("{url}/told"));
+    let application = Receiver::listening().await;
+    let settings = webhook(&world, &application.url());
     world.set(&settings);
     world.start_daemon().await;
     direct_sale(&world, "late").await;
@@ -80,7 +32,7 @@ async fn a_webhook_that_is_set_later_begins_at_now_and_is_told_the_rest_on_reque
     })
     .await;
     let ids: Vec<&str> = after.iter().map(|it| it["id"].as_str().unwrap()).collect();
-    let mut told: Vec<String> = application.told().into_iter().map(|(id, _)| id).collect();
+    let mut told: Vec<String> = application.told().into_iter().map(|it| it.id).collect();
     told.sort();
     assert_eq!(told, ids, "none from before");
     let replayed = world.cli_json(&["webhook", "replay", "--from", "0"]).await;
@@ -97,8 +49,8 @@ async fn a_webhook_that_is_set_later_begins_at_now_and_is_told_the_rest_on_reque
 async fn an_application_that_sends_elsewhere_has_taken_nothing() {
     let mut world = World::with_settings(&[]).await;
     world.stop_daemon().await;
-    let (application, url) = Application::listening().await;
-    let settings = webhook(&world, &format!("{url}/moved"));
+    let application = Receiver::listening().await;
+    let settings = webhook(&world, &application.url_of("moved"));
     world.set(&settings);
     world.start_daemon().await;
     direct_sale(&world, "acme").await;
@@ -111,7 +63,7 @@ async fn an_application_that_sends_elsewhere_has_taken_nothing() {
     assert!(application.told().is_empty(), "{:?}", application.told());
     // The very same once the address is right.
     world.stop_daemon().await;
-    world.set(&[("MARKETD__WEBHOOK__URL", format!("{url}/told").leak())]);
+    world.set(&[("MARKETD__WEBHOOK__URL", application.url().leak())]);
     let (code, summary) = world.run_once().await;
     assert_eq!((code, &summary["events"]["left"]), (0, &json!(0)), "{summary}");
     assert!(
@@ -120,6 +72,65 @@ async fn an_application_that_sends_elsewhere_has_taken_nothing() {
         application = application.kinds()
     );
     world.start_daemon().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_left_out_begins_at_now_and_one_that_moves_goes_on() {
+    let mut world = World::with_settings(&[]).await;
+    world.stop_daemon().await;
+    let [first, second] = [Receiver::listening().await, Receiver::listening().await];
+    let settings = webhook(&world, &first.url());
+    world.set(&settings);
+    world.start_daemon().await;
+    let customers = async |world: &World, id: &str| {
+        world.put(&format!("/v1/customers/{id}"), json!({})).await;
+    };
+    customers(&world, "a").await;
+    eventually("the first", async || (first.told().len() == 1).then_some(())).await;
+    // Moved while one is refused: the new address is told that one, and nothing twice.
+    first.refuses(Some("b"));
+    for id in ["b", "c"] {
+        customers(&world, id).await;
+    }
+    eventually("the third", async || (first.told().len() == 2).then_some(())).await;
+    world.stop_daemon().await;
+    world.set(&webhook(&world, &second.url()));
+    world.start_daemon().await;
+    eventually("the second", async || (second.told().len() == 1).then_some(())).await;
+    customers(&world, "d").await;
+    eventually("the next", async || (second.told().len() == 2).then_some(())).await;
+
+    // Left out, and set again with the address that it had: what happened meanwhile is not posted, but on request.
+    for (again, application) in [("same", &second), ("another", &first)] {
+        world.stop_daemon().await;
+        world.unset(&settings);
+        world.start_daemon().await;
+        customers(&world, &format!("meanwhile-{again}")).await;
+        world.stop_daemon().await;
+        // A pass is no daemon: what it finds left out stays so, and it posts nothing.
+        assert_eq!(world.run_once().await.0, 0);
+        world.set(&webhook(&world, &application.url()));
+        let log = world.file("daemon.log");
+        world.start_daemon_logging_to(&log).await;
+        let log = std::fs::read_to_string(log).unwrap();
+        let said = log
+            .lines()
+            .find(|line| line.contains("webhook replay --from"))
+            .expect("the log says what is passed over");
+        let cursor = said.split("--from ").nth(1).unwrap().split('`').next().unwrap();
+        let before = application.told().len();
+        customers(&world, &format!("later-{again}")).await;
+        eventually("what happens now", async || {
+            (application.told().len() == before + 1).then_some(())
+        })
+        .await;
+        world.cli_json(&["webhook", "replay", "--from", cursor]).await;
+        eventually("all since then", async || {
+            (application.told().len() == before + 3).then_some(())
+        })
+        .await;
+    }
     world.stop().await;
 }
 

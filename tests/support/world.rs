@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marketd::sandbox::market::Market;
+use marketd::sandbox::market::{Action, ActionOutcome, Market, Product};
 use marketd::sandbox::{Fault, Sandbox, SandboxOptions};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -148,6 +148,11 @@ impl World {
         self.settings.extend(settings.iter().map(owned));
     }
 
+    /// Takes settings out of whatever is started from now on.
+    pub(crate) fn unset(&mut self, settings: &[(&'static str, &'static str)]) {
+        self.settings.retain(|(name, _)| settings.iter().all(|(unset, _)| name != unset));
+    }
+
     /// Hands the daemon over, for whoever kills it.
     pub(crate) fn take_daemon(&mut self) -> Child {
         self.daemon.take().expect("the daemon runs")
@@ -247,6 +252,22 @@ impl World {
 
     pub(crate) fn market<R>(&self, act: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
         self.sandbox.market().with(act)
+    }
+
+    /// Returns the demo product with this title.
+    pub(crate) fn demo_product(&self, title: &str) -> Product {
+        self.market(|market, _| {
+            market
+                .products()
+                .find(|product| product.title == title)
+                .expect("a demo product")
+                .clone()
+        })
+    }
+
+    /// Has a buyer do something that AWS takes.
+    pub(crate) fn act(&self, account: &str, action: Action) -> ActionOutcome {
+        self.market(|market, now| market.act(now, account, action)).expect("AWS takes it")
     }
 
     pub(crate) fn inject(&self, body: &str) {

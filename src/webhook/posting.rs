@@ -1,0 +1,154 @@
+//! Where posting stands: what waits, what is under way, and what was posted and is not noted yet. It outlives trouble with
+//! the database, so that nothing is posted again over that.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::lanes::{Lane, Lanes};
+use super::{AHEAD, AT_ONCE, HELD, READ};
+use crate::store::{Event, Store, StoreError, WebhookPlace};
+
+/// How long it may take until what was posted is noted.
+const NOTE_WITHIN: Duration = Duration::from_millis(250);
+/// Posted events that are noted at once, however soon that is: no more than these and those under way are posted again after
+/// a crash.
+const NOTE_AT: usize = 100;
+
+/// What became of a post to whom.
+pub(super) type Ended = (Lane, Result<(), String>);
+
+#[derive(Default)]
+pub(super) struct Posting {
+    /// None until it is read.
+    place: Option<WebhookPlace>,
+    lanes: Lanes,
+    posts: JoinSet<Ended>,
+    unnoted: Vec<i64>,
+    note_at: Option<Instant>,
+    posted: usize,
+}
+
+impl Posting {
+    /// Returns how many posted events are not noted.
+    pub(super) fn unnoted(&self) -> usize {
+        self.unnoted.len()
+    }
+
+    /// Returns how many events were posted in all.
+    pub(super) fn posted(&self) -> usize {
+        self.posted
+    }
+
+    /// Returns how many wait.
+    pub(super) fn left(&self) -> usize {
+        self.lanes.waiting()
+    }
+
+    /// Returns whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.posts.is_empty()
+    }
+
+    /// Returns whether some are put off since they were refused.
+    pub(super) fn has_refused(&self) -> bool {
+        self.lanes.has_refused()
+    }
+
+    /// Returns when what was posted is to be noted.
+    pub(super) fn note_at(&self) -> Option<Instant> {
+        self.note_at
+    }
+
+    pub(super) fn is_to_be_noted(&self, now: Instant) -> bool {
+        self.unnoted.len() >= NOTE_AT || self.note_at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns when one may be posted that may not now; none while a post has to end first.
+    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+        self.lanes.next_at(now).filter(|_| self.posts.len() < AT_ONCE)
+    }
+
+    /// Follows a place that was set by somebody else, once nothing is under way; returns whether that is awaited.
+    pub(super) async fn follow(&mut self, store: &Store) -> Result<bool, StoreError> {
+        let held = store.webhook_place().await?;
+        if self.place == Some(held) {
+            return Ok(false);
+        }
+        if !self.posts.is_empty() {
+            return Ok(true);
+        }
+        self.note(store).await?;
+        // The place first: what is noted between the two is ahead of it, or behind.
+        let place = store.webhook_place().await?;
+        self.lanes = Lanes::after(place.cursor, store.posted_ahead().await?);
+        self.place = Some(place);
+        Ok(false)
+    }
+
+    /// Reads what there is to post.
+    pub(super) async fn read(&mut self, store: &Store) -> Result<(), StoreError> {
+        while self.lanes.waiting() < HELD && self.lanes.ahead() < AHEAD {
+            let events = store.events_after(self.lanes.read_to(), READ).await?;
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                self.lanes.add(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the next to post, if one may be posted now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Lane, Event)> {
+        if self.posts.len() < AT_ONCE { self.lanes.next(now) } else { None }
+    }
+
+    pub(super) fn begin(&mut self, post: impl Future<Output = Ended> + Send + 'static) {
+        self.posts.spawn(post);
+    }
+
+    /// Waits for a post to end; returns none at once if there is none.
+    pub(super) async fn ended(&mut self) -> Option<Ended> {
+        let ended = self.posts.join_next().await?;
+        Some(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+    }
+
+    pub(super) fn taken(&mut self, lane: &Lane) {
+        let Some(seq) = self.lanes.taken(lane) else { return };
+        self.posted += 1;
+        self.unnoted.push(seq);
+        self.note_at.get_or_insert_with(|| Instant::now() + NOTE_WITHIN);
+    }
+
+    pub(super) fn refused(&mut self, lane: &Lane) {
+        self.lanes.refused(lane, Instant::now());
+    }
+
+    /// Notes what was posted.
+    pub(super) async fn note(&mut self, store: &Store) -> Result<(), StoreError> {
+        if let Some(place) = &mut self.place
+            && !self.unnoted.is_empty()
+        {
+            let to = self.lanes.posted_to();
+            if store.note_posted(place.turn, to, self.unnoted.clone()).await? {
+                place.cursor = to;
+            }
+        }
+        self.unnoted.clear();
+        self.note_at = None;
+        Ok(())
+    }
+
+    /// Cuts off what is under way.
+    pub(super) async fn cut(&mut self) {
+        let posts = self.posts.len();
+        self.posts.shutdown().await;
+        tracing::warn!(
+            posts,
+            "the application has not answered in time: these events are posted again"
+        );
+    }
+}

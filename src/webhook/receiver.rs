@@ -1,0 +1,104 @@
+//! The seller's application, which is posted to.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::outgoing;
+use crate::settings::{SigningKey, WebhookSettings};
+use crate::store::Event;
+
+/// How long the application may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The seller's application.
+pub(super) struct Receiver {
+    client: Client,
+    url: Url,
+    key: SigningKey,
+}
+
+impl Receiver {
+    pub(super) fn new(settings: WebhookSettings) -> Result<Self, reqwest::Error> {
+        let WebhookSettings { url, key } = settings;
+        // Whoever is redirected to may be anybody.
+        let client = outgoing::client_to(&url).timeout(TIMEOUT).redirect(Policy::none()).build()?;
+        if is_readable_on_the_way(&url) {
+            tracing::warn!("webhook.url is not https: whoever is on the way can read the events");
+        }
+        Ok(Self { client, url, key })
+    }
+
+    /// Posts an event; `Ok` once the application has taken it.
+    pub(super) async fn post(&self, event: &Event, timestamp: i64) -> Result<(), String> {
+        let body =
+            json!({"type": event.kind, "timestamp": event.at, "data": event.data}).to_string();
+        let signature = sign(self.key.bytes(), &event.id, timestamp, &body)?;
+        let answer = self
+            .client
+            .post(self.url.clone())
+            .header("content-type", "application/json")
+            .header("webhook-id", &event.id)
+            .header("webhook-timestamp", timestamp.to_string())
+            .header("webhook-signature", signature)
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| error.without_url().to_string())?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        if status.is_redirection() {
+            return Err(format!(
+                "the application answered {status} to event {}: events are not posted elsewhere, so let webhook.url be where they are taken",
+                event.id
+            ));
+        }
+        Err(format!("the application answered {status} to event {}", event.id))
+    }
+}
+
+/// Whether others than this machine's can read what is posted there.
+fn is_readable_on_the_way(url: &Url) -> bool {
+    url.scheme() == "http" && !outgoing::is_local(url)
+}
+
+/// `v1,` and the HMAC-SHA256 of id, timestamp and body, as Standard Webhooks has it.
+fn sign(key: &[u8], id: &str, timestamp: i64, body: &str) -> Result<String, String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_as_the_specification_s_example_does() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature =
+            sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        assert_eq!(signature.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn only_https_is_not_readable_on_the_way_beyond_this_machine() {
+        for (url, readable) in [
+            ("https://hooks.test/x", false),
+            ("http://hooks.test/x", true),
+            ("http://127.0.0.1:1/x", false),
+            ("http://[::1]:1/x", false),
+            ("http://localhost/x", false),
+        ] {
+            assert_eq!(is_readable_on_the_way(&url.parse().unwrap()), readable, "{url}");
+        }
+    }
+}

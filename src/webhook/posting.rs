@@ -117,10 +117,11 @@ impl Posting {
     }
 
     pub(super) fn taken(&mut self, lane: &Lane) {
-        let Some(seq) = self.lanes.taken(lane) else { return };
+        let now = Instant::now();
+        let Some(seq) = self.lanes.taken(lane, now) else { return };
         self.posted += 1;
         self.unnoted.push(seq);
-        self.note_at.get_or_insert_with(|| Instant::now() + NOTE_WITHIN);
+        self.note_at.get_or_insert(now + NOTE_WITHIN);
     }
 
     pub(super) fn refused(&mut self, lane: &Lane) {

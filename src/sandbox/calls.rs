@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::locked;
 
@@ -13,11 +14,18 @@ const REMEMBERED: usize = 10_000;
 
 /// One call.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct CallRecord {
-    pub(super) operation: String,
-    pub(super) access_key: String,
-    pub(super) at: Timestamp,
-    pub(super) outcome: String,
+pub struct CallRecord {
+    /// The operation.
+    pub operation: String,
+    /// The caller's access key.
+    pub access_key: String,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// `ok`, AWS's error code, or the fault that was met.
+    pub outcome: String,
+    /// What was asked for, where the operation filters and sorts: `filters` and `sort` as they came.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub asked: Value,
 }
 
 /// How often an operation was called, by whom, and how it went.

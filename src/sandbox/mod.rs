@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use calls::CallSummary;
+pub use calls::{CallRecord, CallSummary};
 pub use faults::{Fault, FaultKind};
 pub use reset::{Part, Resetting};
 pub use sts::RoleGrant;
@@ -190,6 +190,11 @@ impl Sandbox {
     /// Every call by operation, caller and outcome.
     pub fn calls(&self) -> Vec<CallSummary> {
         self.parts.calls.summary()
+    }
+
+    /// The latest calls of an operation, the newest first.
+    pub fn recent_calls(&self, operation: &str, limit: usize) -> Vec<CallRecord> {
+        self.parts.calls.recent(Some(operation), limit)
     }
 
     /// Puts any body on the queue.

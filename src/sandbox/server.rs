@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -120,6 +120,7 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
             access_key: signer.access_key.clone(),
             at: parts.market.clock().now(),
             outcome: outcome.to_owned(),
+            asked: asked(&call.input),
         });
     };
     if let Some(fault) = &fault {
@@ -152,6 +153,14 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
             wire::write(call.protocol, &call.operation, &outcome)
         }
     }
+}
+
+/// The part of an input that says what is searched for.
+fn asked(input: &Value) -> Value {
+    let part = |name: &str| Some((name.to_owned(), input.get(name)?.clone()));
+    let parts: serde_json::Map<String, Value> =
+        ["filters", "sort"].into_iter().filter_map(part).collect();
+    if parts.is_empty() { Value::Null } else { parts.into() }
 }
 
 fn cut() -> Response {
@@ -193,7 +202,7 @@ async fn perform(
     signer: &Signer,
     call: &Call,
     fault: Option<&Fault>,
-) -> Result<serde_json::Value, ApiError> {
+) -> Result<Value, ApiError> {
     parts.trust.check(signer, call.target)?;
     parts.sts.allow(&signer.access_key, &call.action())?;
     match call.target {

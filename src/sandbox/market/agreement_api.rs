@@ -155,6 +155,7 @@ fn read_place(input: &Value) -> Result<Option<Place>, ApiError> {
 
 impl Market {
     pub(super) fn search_agreements(&self, input: &Value) -> Result<Value, ApiError> {
+        self.check_support(input)?;
         let search = Search::read(input)?;
         let page = page_size(input, "maxResults", PAGE, validation)?;
         let (by, ascending) = read_sort(input)?;
@@ -180,6 +181,17 @@ impl Market {
             answer["nextToken"] = next.into();
         }
         Ok(answer)
+    }
+
+    /// Refuses what this AWS is set up not to support.
+    fn check_support(&self, input: &Value) -> Result<(), ApiError> {
+        let filters = input.get("filters").and_then(Value::as_array).into_iter().flatten();
+        let names = filters.filter_map(|filter| text(filter, "name"));
+        let mut used = names.chain(input.get("sort").and_then(|sort| text(sort, "sortBy")));
+        match used.find(|name| self.options.unsupported_searches.iter().any(|it| it == name)) {
+            Some(name) => Err(validation(format!("{name} is not supported"))),
+            None => Ok(()),
+        }
     }
 
     /// Agreements in order after a place, through the narrowest index.

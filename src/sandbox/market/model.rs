@@ -234,6 +234,8 @@ pub struct Options {
     pub auto_renew_delay: SignedDuration,
     /// How an identical record sent again is answered.
     pub identical_retry: IdenticalRetry,
+    /// Filters and orders of `SearchAgreements` that AWS does not take, by their names.
+    pub unsupported_searches: Vec<String>,
 }
 
 impl Default for Options {
@@ -248,6 +250,7 @@ impl Default for Options {
             final_metering: SignedDuration::from_hours(1),
             auto_renew_delay: SignedDuration::ZERO,
             identical_retry: IdenticalRetry::Success,
+            unsupported_searches: Vec::new(),
         }
     }
 }

@@ -3,13 +3,14 @@
 //! It shows a seller's own agreements. Those of a channel partner are the partner's to search: that one is missing
 //! here proves nothing.
 
-use aws_sdk_marketplaceagreement::types::{AgreementViewSummary, Filter};
+use aws_sdk_marketplaceagreement::types::{AgreementViewSummary, Filter, Sort, SortOrder};
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
 use super::error::next_page;
 use super::{AwsClients, AwsError};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
+use crate::domain::listing::Listing;
 use crate::domain::{AccountId, AgreementId, EntityId, Id, LicenseArn};
 
 const CATALOG: &str = "AWSMarketplace";
@@ -25,8 +26,8 @@ pub const GET_AGREEMENT_ENTITLEMENTS: &str = "GetAgreementEntitlements";
 /// Which agreements are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgreementSearch {
-    /// Those in force of a product.
-    ActiveOf(EntityId),
+    /// Those of a product that a listing shows.
+    Listed(EntityId, Listing),
     /// One buyer's of a product, ended ones included.
     OfBuyer(EntityId, AccountId),
     /// Those behind a licence, ended ones included.
@@ -39,9 +40,15 @@ impl AgreementSearch {
         let mut filters =
             vec![filter("PartyType", "Proposer"), filter("AgreementType", "PurchaseAgreement")];
         match self {
-            Self::ActiveOf(entity) => {
+            Self::Listed(entity, listing) => {
                 filters.push(filter("ResourceIdentifier", entity.as_str()));
-                filters.push(filter("Status", "ACTIVE"));
+                filters.push(match listing {
+                    Listing::Whole { .. } => filter("Status", "ACTIVE"),
+                    Listing::ChangedAfter(at) => {
+                        let second = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+                        filter("AfterLastUpdateTime", &second)
+                    }
+                });
             }
             Self::OfBuyer(entity, account) => {
                 filters.push(filter("ResourceIdentifier", entity.as_str()));
@@ -50,6 +57,18 @@ impl AgreementSearch {
             Self::OfLicense(arn) => filters.push(filter("LicenseArn", arn.as_str())),
         }
         filters
+    }
+
+    /// The order, where it matters. What changes while changes are listed moves to the end, and so is not missed.
+    fn sort(&self) -> Option<Sort> {
+        let order = match self {
+            Self::Listed(_, Listing::Whole { newest_first: true }) => SortOrder::Descending,
+            Self::Listed(_, Listing::ChangedAfter(_)) => SortOrder::Ascending,
+            Self::Listed(_, Listing::Whole { newest_first: false })
+            | Self::OfBuyer(..)
+            | Self::OfLicense(_) => return None,
+        };
+        Some(Sort::builder().sort_by("LastUpdateTime").sort_order(order).build())
     }
 }
 
@@ -73,6 +92,7 @@ pub async fn search_agreements(
         .search_agreements()
         .catalog(CATALOG)
         .set_filters(Some(search.filters()))
+        .set_sort(search.sort())
         .max_results(PAGE)
         .set_next_token(from.clone());
     let page =

@@ -16,6 +16,7 @@ mod grant;
 mod hour;
 mod id;
 pub mod ledger;
+pub mod listing;
 pub mod naming;
 pub mod notification;
 pub mod plan;

@@ -1,8 +1,12 @@
 //! Asking the Agreement API for what no event told: licences that were never heard of, ends that were missed.
 //!
-//! Where the role may not ask, events are all there is: that is shown, and tried again now and then. A channel partner's agreements are the partner's to search, so nothing is concluded from what is missing.
+//! Once a day all agreements in force are listed, in between those that changed. Where the role may not ask, events are
+//! all there is: that is shown, and tried again now and then. A channel partner's agreements are the partner's to
+//! search, so nothing is concluded from what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use super::Reconciler;
 use super::sweep::SweepError;
@@ -11,6 +15,7 @@ use crate::aws::{
     SEARCH_AGREEMENTS, agreement_licenses, search_agreements,
 };
 use crate::domain::agreement::{LicenseState, SeenAgreement};
+use crate::domain::listing::Reading;
 use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
 use crate::store::AgreementLook;
 use crate::telemetry::Masked;
@@ -19,17 +24,29 @@ use crate::telemetry::Masked;
 const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) only events tell of licences; each sweep tries again";
 
 /// What searching agreements came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Searched {
     /// Agreements compared.
     pub(super) agreements: usize,
-    /// Buyers of whom they told something new.
-    pub(super) news: usize,
+    /// Agreements that could not be taken over.
+    refused: usize,
+    /// Whether all agreements in force were listed.
+    pub(super) is_whole: bool,
+    /// The licences that were listed.
+    licenses: BTreeSet<LicenseArn>,
+}
+
+impl Searched {
+    fn add(&mut self, other: Self) {
+        self.agreements += other.agreements;
+        self.refused += other.refused;
+        self.licenses.extend(other.licenses);
+    }
 }
 
 impl Reconciler {
-    /// Compares a product's agreements in force with what events told, and looks after the licences that we take for
-    /// live and that are not among them.
+    /// Compares a product's agreements with what events told, all of them or those that changed, and looks after the
+    /// licences that the listing does not tell enough of.
     pub(super) async fn search_product(
         &self,
         product_code: &ProductCode,
@@ -38,23 +55,71 @@ impl Reconciler {
             return Ok(Searched::default());
         };
         let clients = self.aws.clients();
-        let mut searched = Searched::default();
+        let begun_at = self.clock.now();
+        let before = self.store.listing_progress(product_code.clone()).await?;
+        let mut reading = Reading::begin(before, begun_at);
         // Whoever came after this moment is not expected in the answer.
-        let live = self.store.live_licenses(product_code.clone()).await?;
-        let listed = self
-            .search(&clients, product_code, AgreementSearch::ActiveOf(entity), &mut searched)
-            .await?;
-        for arn in live.difference(&listed) {
-            let behind = AgreementSearch::OfLicense(arn.clone());
-            match self.search(&clients, product_code, behind, &mut searched).await {
-                // A licence that AWS does not take for one must not keep the others from being looked after.
-                Err(SweepError::Aws(error)) if error.kind == AwsErrorKind::Refused => {
-                    tracing::warn!(license.arn = %Masked(arn.as_str()), %error, "a licence cannot be searched for");
+        let held = self.store.held_licenses(product_code.clone(), begun_at).await?;
+        let mut searched = loop {
+            match self.list_agreements(&clients, product_code, &entity, &mut reading).await {
+                Err(SweepError::Aws(error))
+                    if error.kind == AwsErrorKind::Refused && reading.fall_back() =>
+                {
+                    tracing::warn!(
+                        product.code = %product_code,
+                        %error,
+                        "AWS refuses to list agreements by their changes; for a day each sweep lists all of them"
+                    );
                 }
-                outcome => outcome.map(drop)?,
+                listed => break listed?,
             }
+        };
+        searched.is_whole = reading.is_whole();
+        for arn in reading.listing().asks_about(held, &searched.licenses) {
+            let found = self.look_after(&clients, product_code, arn, begun_at).await?;
+            searched.add(found);
+        }
+        // Only now is it known what became of those that the listing missed.
+        if reading.is_whole() && searched.refused == 0 {
+            let look = AgreementLook::of_nothing(product_code.clone(), begun_at);
+            self.store.record_listing(look, reading.progress(), self.clock.now()).await?;
         }
         Ok(searched)
+    }
+
+    /// Takes over every page of a listing. How far it got is written with the last page, unless it was a whole one.
+    async fn list_agreements(
+        &self,
+        clients: &AwsClients,
+        product_code: &ProductCode,
+        entity: &EntityId,
+        reading: &mut Reading,
+    ) -> Result<Searched, SweepError> {
+        let listing = AgreementSearch::Listed(entity.clone(), reading.listing());
+        self.search(clients, product_code, listing, Some(reading)).await
+    }
+
+    /// Asks about one licence. One of which AWS lists nothing rests.
+    async fn look_after(
+        &self,
+        clients: &AwsClients,
+        product_code: &ProductCode,
+        arn: LicenseArn,
+        begun_at: Timestamp,
+    ) -> Result<Searched, SweepError> {
+        let behind = AgreementSearch::OfLicense(arn.clone());
+        let found = match self.search(clients, product_code, behind, None).await {
+            // A licence that AWS does not take for one must not keep the others from being looked after.
+            Err(SweepError::Aws(error)) if error.kind == AwsErrorKind::Refused => {
+                tracing::warn!(license.arn = %Masked(arn.as_str()), %error, "a licence cannot be searched for");
+                Searched::default()
+            }
+            outcome => outcome?,
+        };
+        if found.agreements == 0 {
+            self.store.rest_license(arn, begun_at).await?;
+        }
+        Ok(found)
     }
 
     /// What one buyer has bought of a product.
@@ -64,27 +129,29 @@ impl Reconciler {
         entity: EntityId,
         account: AccountId,
     ) -> Result<Searched, SweepError> {
-        let mut searched = Searched::default();
         let of_buyer = AgreementSearch::OfBuyer(entity, account);
-        self.search(&self.aws.clients(), product_code, of_buyer, &mut searched).await?;
-        Ok(searched)
+        self.search(&self.aws.clients(), product_code, of_buyer, None).await
     }
 
-    /// Takes over every page of a search, and returns the licences that it listed.
+    /// Takes over every page of a search.
     async fn search(
         &self,
         clients: &AwsClients,
         product_code: &ProductCode,
         search: AgreementSearch,
-        searched: &mut Searched,
-    ) -> Result<BTreeSet<LicenseArn>, SweepError> {
-        let mut listed = BTreeSet::new();
+        mut reading: Option<&mut Reading>,
+    ) -> Result<Searched, SweepError> {
+        let mut searched = Searched::default();
         let mut from = None;
         loop {
             let observed_at = self.clock.now();
             let page = search_agreements(clients, &search, from).await?;
-            listed.extend(page.agreements.iter().flat_map(|it| it.licenses.iter().cloned()));
+            let listed = page.agreements.iter().flat_map(|it| it.licenses.iter().cloned());
+            searched.licenses.extend(listed);
             searched.agreements += page.agreements.len();
+            if let Some(reading) = &mut reading {
+                reading.read(&page.agreements);
+            }
             let states = self.confirm(clients, &page.agreements).await?;
             let look = AgreementLook {
                 product_code: product_code.clone(),
@@ -92,10 +159,17 @@ impl Reconciler {
                 agreements: page.agreements,
                 states,
             };
-            searched.news += self.store.record_agreements(look, self.clock.now()).await?;
+            let is_last = page.next.is_none() && searched.refused == 0;
+            let ends = reading.as_ref().filter(|it| is_last && !it.is_whole());
+            let now = self.clock.now();
+            let taken = match ends {
+                Some(reading) => self.store.record_listing(look, reading.progress(), now).await?,
+                None => self.store.record_agreements(look, now).await?,
+            };
+            searched.refused += taken.refused;
             from = page.next;
             if from.is_none() {
-                return Ok(listed);
+                return Ok(searched);
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Swept {
     pub changes: usize,
     /// Agreements compared.
     pub agreements: usize,
+    /// Products whose agreements were listed whole; of the others those that changed.
+    pub whole: usize,
     /// Products that could not be listed, with the reason.
     pub failed: Vec<(ProductCode, String)>,
 }
@@ -63,6 +65,7 @@ impl Reconciler {
                     sweep.buyers = swept.buyers,
                     sweep.changes = swept.changes,
                     sweep.agreements = swept.agreements,
+                    sweep.whole = swept.whole,
                     sweep.failed = swept.failed.len(),
                     "swept every product"
                 );
@@ -98,6 +101,7 @@ impl Reconciler {
             let outcome = match outcome {
                 Ok(searched) => {
                     swept.agreements += searched.agreements;
+                    swept.whole += usize::from(searched.is_whole);
                     self.report_agreements(Ok(()));
                     Ok(())
                 }

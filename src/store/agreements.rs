@@ -10,8 +10,10 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::buyers::mark_buyer_in;
 use super::convert::millis;
 use super::licenses::{license_facts_in, write_agreement};
+use super::listings::{wake_license_in, write_progress_in};
 use super::{During, Store, StoreError};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
+use crate::domain::listing::Progress;
 use crate::domain::notification::{AgreedEnd, AgreementNews};
 use crate::domain::reconciliation::LicenseFacts;
 use crate::domain::{
@@ -31,21 +33,64 @@ pub struct AgreementLook {
     pub states: BTreeMap<LicenseArn, LicenseState>,
 }
 
+impl AgreementLook {
+    /// A look that showed nothing.
+    pub fn of_nothing(product_code: ProductCode, observed_at: Timestamp) -> Self {
+        let (agreements, states) = (Vec::new(), BTreeMap::new());
+        Self { product_code, observed_at, agreements, states }
+    }
+}
+
+/// What taking over a look came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Buyers of whom it told something new.
+    pub news: usize,
+    /// Agreements that the database refused.
+    pub refused: usize,
+}
+
 impl Store {
-    /// Takes over what the Agreement API showed, and makes the buyers due of whom it showed something new. Returns
-    /// how many those are. Agreements that the database refuses are left out.
+    /// Takes over what the Agreement API showed, and makes the buyers due of whom it showed something new. Agreements
+    /// that the database refuses are left out.
     pub async fn record_agreements(
         &self,
         look: AgreementLook,
         now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<TakenOver, StoreError> {
+        self.record_shown(look, None, now).await
+    }
+
+    /// The same with the last of what a listing showed: in its transaction it is written how far listings have got, so
+    /// that nothing which was not taken over is taken for read. What the database refuses is listed again.
+    pub async fn record_listing(
+        &self,
+        look: AgreementLook,
+        progress: Progress,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
+        self.record_shown(look, Some(progress), now).await
+    }
+
+    async fn record_shown(
+        &self,
+        look: AgreementLook,
+        progress: Option<Progress>,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
         let AgreementLook { product_code, observed_at, agreements, states } = look;
         let shown = Shown { product_code, observed_at, states };
+        let all = agreements.len();
         let apart = self
             .write_apart(agreements, move |connection, agreements| {
-                record(connection, agreements, &shown, now)
+                let news = record(connection, agreements, &shown, now)?;
+                if let Some(progress) = progress.filter(|_| agreements.len() == all) {
+                    write_progress_in(connection, &shown.product_code, progress, now)?;
+                }
+                Ok(news)
             })
             .await?;
+        let taken = TakenOver { news: apart.done.into_iter().sum(), refused: apart.refused.len() };
         for (agreement, error) in apart.refused {
             let (id, error) = (agreement.agreement_id, error.in_full());
             tracing::error!(
@@ -54,11 +99,10 @@ impl Store {
                 "what AWS shows of an agreement cannot be taken over; please report it"
             );
         }
-        let marked = apart.done.into_iter().sum();
-        if marked > 0 {
+        if taken.news > 0 {
             self.nudges().buyers.notify_one();
         }
-        Ok(marked)
+        Ok(taken)
     }
 
     /// Of the licences of agreements in force, those that nobody has told to be in force.
@@ -82,29 +126,6 @@ impl Store {
                 }
             }
             Ok(unconfirmed)
-        })
-        .await
-    }
-
-    /// The licences under which a product's subscriptions live, and of which no end was told.
-    pub async fn live_licenses(
-        &self,
-        product_code: ProductCode,
-    ) -> Result<BTreeSet<LicenseArn>, StoreError> {
-        self.read(move |connection| {
-            let found: Vec<String> = connection
-                .prepare_cached(
-                    "SELECT DISTINCT s.license_arn FROM products p
-                     JOIN subscriptions s ON s.product_id = p.id
-                     LEFT JOIN agreements a ON a.agreement_id = s.agreement_id
-                     WHERE p.code = ?1 AND s.source = 'aws' AND s.ended_at_ms IS NULL
-                       AND s.license_arn IS NOT NULL AND a.ended_status IS NULL",
-                )
-                .and_then(|mut select| {
-                    select.query_map([product_code.as_str()], |row| row.get(0))?.collect()
-                })
-                .during("list live licences")?;
-            Ok(found.into_iter().map(LicenseArn::new).collect())
         })
         .await
     }
@@ -172,6 +193,7 @@ fn record(
         let before = facts_of(connection, agreement)?;
         take_over_agreement(connection, agreement, look.observed_at)?;
         for arn in &agreement.licenses {
+            wake_license_in(connection, arn)?;
             take_over_license(connection, agreement, arn, look)?;
         }
         if facts_of(connection, agreement)? != before {

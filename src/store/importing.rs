@@ -8,6 +8,7 @@ use rusqlite::{Connection, named_params};
 use super::convert::millis;
 use super::events::append_event_in;
 use super::features::{feature_in, write_feature_in};
+use super::listings::list_whole_in;
 use super::owners::note_owner_in;
 use super::plans::{settle_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
@@ -98,6 +99,7 @@ impl Store {
         let product = self
             .write(move |connection| {
                 let product = import_in(connection, &import, now)?;
+                list_whole_in(connection, Some(&product.id))?;
                 release_in(connection, &product.product_code, now)?;
                 Ok::<_, ImportError>(product)
             })

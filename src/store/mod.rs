@@ -41,6 +41,7 @@ mod known;
 mod legacy;
 mod licenses;
 mod licensing;
+mod listings;
 mod lock;
 mod looks;
 mod mapping;
@@ -97,7 +98,7 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) use access::bounds;
 pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
-pub use agreements::AgreementLook;
+pub use agreements::{AgreementLook, TakenOver};
 pub use backup::{BackupError, back_up};
 pub use balance::Balance;
 pub use buyers::{BuyerCounts, DueBuyer, Unsettled};

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use super::backup::copy;
 use super::connection::{is_database, migrate_file, open_reader};
 use super::convert::{millis, timestamp};
+use super::listings::list_whole_in;
 use super::lock::{DatabaseLock, LockError};
 use super::private_files::{Draft, belongs_as, make_folder, sync_folder_of, with_suffix};
 use super::stretches::{SENT_BY_LOST, note_in, unknown_hours_in};
@@ -203,6 +204,9 @@ fn mark_in(
         .and_then(|mut select| select.query_row([], |row| row.get::<_, i64>(0)))
         .during("count what is parked")?;
     connection.execute("DELETE FROM copies", []).during("forget that it was a copy")?;
+    // An older mark would miss nothing, since it is AWS's own time: what changed since is listed again. But whoever puts
+    // a database back wants all of it held against AWS.
+    list_whole_in(connection, None)?;
     note_in(connection, &stretch)?;
     let parked = usize::try_from(parked).unwrap_or(0);
     Ok(Restored { last_commit, stretch, frozen, parked, kept: None })

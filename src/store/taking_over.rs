@@ -7,6 +7,7 @@ use super::buyers::mark_buyer_in;
 use super::convert::millis;
 use super::legacy::expect_legacy_buyers_in;
 use super::licenses::{account_behind, buyers_of_agreement, write_agreement, write_license};
+use super::listings::{wake_license_in, wake_licenses_on_in};
 use super::signals::write_subscription_signal;
 use super::topics::write_topic;
 use super::{During, StoreError};
@@ -93,6 +94,7 @@ pub(super) fn take_over(
                 });
             };
             write_license(connection, news, &product_code, at)?;
+            wake_license_in(connection, &news.license_arn)?;
             let buyer = match account_behind(connection, news)? {
                 Some(account) => BuyerRef::Account(account),
                 None => BuyerRef::License(news.license_arn.clone()),
@@ -101,6 +103,7 @@ pub(super) fn take_over(
         }
         Meaning::Agreement(news) => {
             write_agreement(connection, news, at)?;
+            wake_licenses_on_in(connection, &news.agreement_id)?;
             let mut settled = Settled::default();
             for key in buyers_of_agreement(connection, news)? {
                 settled = mark(connection, key.product_code, key.buyer, now)?;

@@ -100,6 +100,25 @@ pub(crate) async fn look_at_everybody_due(
     panic!("looking at buyers never ends");
 }
 
+/// Looks at AWS for every buyer of a product who holds something, as a sweep does where contracts are sold.
+pub(crate) async fn look_at_who_holds_something(
+    store: &Store,
+    market: &mut Market,
+    product_code: &ProductCode,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !store.product_terms(product_code.clone()).await?.unwrap().has_contracts() {
+        return Ok(());
+    }
+    for buyer in store.live_buyers(product_code.clone()).await? {
+        let answer = Some(ask(market, product_code, &buyer, now));
+        let entries = vec![LookEntry { buyer, settles: None, answer }];
+        let look = Look { product_code: product_code.clone(), observed_at: now, entries };
+        store.apply_look(look, patience(), now).await?;
+    }
+    Ok(())
+}
+
 fn ask(market: &mut Market, code: &ProductCode, buyer: &BuyerRef, now: Timestamp) -> Vec<Grant> {
     let key = match buyer {
         BuyerRef::Account(_) => "CUSTOMER_AWS_ACCOUNT_ID",

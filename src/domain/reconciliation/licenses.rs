@@ -14,7 +14,7 @@ use crate::domain::notification::{LicenseChange, is_departure};
 use crate::domain::{AccountId, AgreementId, LicenseArn};
 
 /// An answer may be from before an event that it contradicts, unless it is younger by this much.
-const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+pub const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// How far apart an agreement that goes on and the first sign of a nameless follower may lie.
 pub(super) const HANDOVER: SignedDuration = SignedDuration::from_hours(24);
 

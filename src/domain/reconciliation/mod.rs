@@ -19,7 +19,7 @@ mod tests;
 
 pub use brake::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
 use endings::{end_missing, end_of_missing, has_just_expired, leaving_since, reconsider_ended};
-pub use licenses::{AgreementFacts, LicenseFacts};
+pub use licenses::{AgreementFacts, LicenseFacts, SETTLING};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
 use terms::{desired_terms, follower_that_came};
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod importing;
+mod listing;
 mod missing;
 #[path = "../support/mod.rs"]
 mod support;
@@ -101,6 +102,11 @@ async fn check(seed: u64, steps: usize) {
             && let Some(buyer) = nobody_yet.pop()
         {
             store.provision_customer(by_both_ids(&buyer), now).await.unwrap();
+        }
+        if number % 30 == 7 {
+            // Half of them are imported by now.
+            let product = rng.choice(&products).unwrap();
+            listing::sweep(&store, &mut market, product, now).await;
         }
         if number % 20 == 0 {
             look_at_everybody_due(&store, &mut market, now).await.unwrap();

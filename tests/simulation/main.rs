@@ -74,6 +74,8 @@ struct Simulation {
     backup: Option<Backup>,
     backups: usize,
     lost: Lost,
+    /// Whether nothing happens any more but healing.
+    heals: bool,
 }
 
 fn memory_folder() -> PathBuf {
@@ -139,6 +141,7 @@ impl Simulation {
             backup: None,
             backups: 0,
             lost: Lost::default(),
+            heals: false,
         };
         simulation.sell_unheard();
         let dice = simulation.rng.fork();
@@ -224,6 +227,7 @@ impl Simulation {
 
     /// Everything heals: all mail comes, all calls succeed, and time passes until nothing is on its way.
     async fn heal(&mut self) {
+        self.heals = true;
         {
             let mut faults = self.aws.faults.lock().unwrap();
             faults.dice = None;

@@ -1,15 +1,11 @@
 //! What the seller does: buyers are provisioned, agreements searched, the older product is moved to licences.
 
-use std::collections::{BTreeMap, BTreeSet};
+use marketd::domain::{AccountId, ClockHour, CustomerId, CustomerIdentifier, ProductId};
+use marketd::sandbox::market::{Options, Product, Protocol};
+use marketd::store::{AwsIds, LicensingError, ProvisionCustomer, ProvisionError};
+use serde_json::Value;
 
-use marketd::domain::agreement::{LicenseState, SeenAgreement};
-use marketd::domain::{
-    AccountId, ClockHour, CustomerId, CustomerIdentifier, LicenseArn, ProductCode, ProductId,
-};
-use marketd::sandbox::market::{Agreement, LicenseState as AwsLicenseState, Product, Protocol};
-use marketd::store::{AgreementLook, AwsIds, LicensingError, ProvisionCustomer, ProvisionError};
-
-use super::support::seller::seen;
+use super::support::listings::{self, Page, sweep_agreements};
 use super::{BUYERS, Simulation, Step, account};
 
 impl Simulation {
@@ -50,30 +46,34 @@ impl Simulation {
         }
     }
 
-    /// Asks the Agreement API as a sweep does: for what is in force, and for what we take to be.
+    /// Lists a product's agreements as a sweep does, while buyers go on; here and there AWS does not take a filter or
+    /// an order.
     pub(super) async fn search(&mut self, product: &Product) -> Step {
-        let product_code = ProductCode::new(&product.product_code);
-        let live = self.store.live_licenses(product_code.clone()).await?;
-        let sold: Vec<Agreement> = {
-            let mut market = self.aws.market.lock().unwrap();
-            market.tick(self.aws.clock.now());
-            let all = market.agreements().iter();
-            all.filter(|it| it.product_code == product.product_code).cloned().collect()
+        let refused = match self.rng.u32(0..10) {
+            0 => vec!["AfterLastUpdateTime".to_owned()],
+            1 => vec!["LastUpdateTime".to_owned()],
+            _ => Vec::new(),
         };
-        let active: BTreeSet<&str> =
-            sold.iter().filter(|it| it.is_active()).map(|it| it.license_arn.as_str()).collect();
-        let is_missing = |arn: &str| live.contains(&LicenseArn::new(arn)) && !active.contains(arn);
-        let found = sold.iter().filter(|it| it.is_active() || is_missing(&it.license_arn));
-        let agreements: Vec<SeenAgreement> = found.map(seen).collect();
-        let mut states = BTreeMap::new();
-        for id in self.store.unconfirmed_licenses(&agreements).await? {
-            let of = sold.iter().find(|it| it.agreement_id == id.as_str()).unwrap();
-            states.insert(LicenseArn::new(&of.license_arn), state(of.license_state));
-        }
-        let now = self.clock.now();
-        let look = AgreementLook { product_code, observed_at: now, agreements, states };
-        self.store.record_agreements(look, now).await?;
+        self.refuse_searches(refused);
+        let (store, clock, size) = (self.store.clone(), self.clock.clone(), self.rng.usize(1..4));
+        let swept =
+            sweep_agreements(&store, product, &clock, size, |input| self.answer(input)).await;
+        self.refuse_searches(Vec::new());
+        swept?;
         self.look().await
+    }
+
+    fn refuse_searches(&self, unsupported_searches: Vec<String>) {
+        let mut market = self.aws.market.lock().unwrap();
+        let options = Options { unsupported_searches, ..market.options().clone() };
+        market.set_options(options);
+    }
+
+    fn answer(&mut self, input: &Value) -> Page {
+        if !self.heals && self.rng.u32(0..4) == 0 {
+            self.buyer_acts();
+        }
+        listings::search(&mut self.aws.market.lock().unwrap(), self.aws.clock.now(), input)
     }
 
     fn legacy(&self) -> &Product {
@@ -109,14 +109,5 @@ impl Simulation {
         if product.licensed_from.is_some_and(|from| from.start() <= self.aws.clock.now()) {
             self.aws.market.lock().unwrap().move_to_licenses(&legacy.product_code);
         }
-    }
-}
-
-const fn state(of: AwsLicenseState) -> LicenseState {
-    match of {
-        AwsLicenseState::Pending => LicenseState::Pending,
-        AwsLicenseState::Provisioned => LicenseState::Provisioned,
-        AwsLicenseState::Failed => LicenseState::Failed,
-        AwsLicenseState::Deprovisioned => LicenseState::Deprovisioned,
     }
 }

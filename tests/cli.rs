@@ -30,7 +30,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["show", "trust-policy", "iam-policy", "queue-policy", "template", "connect", "remove"],
     ),
     ("listing", &["list", "show", "import", "sync"]),
-    ("product", &["list", "show", "license"]),
+    ("product", &["list", "show", "license", "confirm-endings"]),
     (
         "plan",
         &[
@@ -48,12 +48,16 @@ const GROUPS: &[(&str, &[&str])] = &[
         ],
     ),
     ("feature", &["list", "show", "set"]),
-    ("customer", &["list", "show", "provision", "subscriptions", "import-mapping", "access"]),
+    (
+        "customer",
+        &["list", "show", "provision", "subscriptions", "import-mapping", "access", "unlink"],
+    ),
     ("subscription", &["list", "show", "set", "cancel"]),
     ("usage", &["report", "import", "list", "show"]),
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),
+    ("webhook", &["replay"]),
 ];
 
 /// The program, with nothing of this machine's own settings.
@@ -198,6 +202,50 @@ fn what_run_would_stumble_over_check_config_finds_and_neither_is_worth_another_s
         .env("MARKETD__HTTP__LISTEN", "unix:/nowhere/at/all/marketd.sock"));
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("http.listen"), "{err}");
+}
+
+#[test]
+fn a_database_that_cannot_be_there_is_a_wrong_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, backup) = (folder.path().join("file"), folder.path().join("backup.db"));
+    std::fs::write(&file, "").unwrap();
+    marketd::store::Store::open(&backup).unwrap().close();
+    let backup = backup.to_str().unwrap();
+    // In a file, in a file's folder to be made, and where no folder can be.
+    for database in [file.join("marketd.db"), file.join("deep/marketd.db"), "/proc/x/m.db".into()] {
+        for arguments in [&["run"] as &[&str], &["run", "--reconcile-once"], &["restore", backup]] {
+            let (code, out, err) =
+                run(marketd(arguments).env("MARKETD__DATABASE__PATH", &database));
+            assert_eq!((code, out.as_str()), (2, ""), "{arguments:?} {database:?}: {err}");
+            let place = database.parent().unwrap().to_str().unwrap();
+            assert!(err.contains("database.path: ") && err.contains(place), "{err}");
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_as_json_is_one_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("marketd.db");
+    marketd::store::Store::open(&database).unwrap().close();
+    let copy = folder.path().join("copy.db");
+    let json = |arguments: &[&str]| -> (i32, serde_json::Value) {
+        let (code, out, err) = run(marketd(&["--output", "json"])
+            .args(arguments)
+            .env("AWS_ENDPOINT_URL", format!("http://{}", nobody()))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("MARKETD__DATABASE__PATH", &database));
+        (code, serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}")))
+    };
+    let (code, doctor) = json(&["doctor"]);
+    assert_eq!(code, 1);
+    let actions = doctor["checks"].as_array().unwrap().iter().map(|it| it["action"].clone());
+    assert!(actions.collect::<Vec<_>>().contains(&"sts:GetCallerIdentity".into()), "{doctor}");
+    let keys = doctor["settings"].as_array().unwrap().iter().map(|it| it["key"].clone());
+    assert!(keys.collect::<Vec<_>>().contains(&"database.path".into()), "{doctor}");
+    let copy = copy.to_str().unwrap();
+    let (code, made) = json(&["backup", copy]);
+    assert_eq!((code, &made["backup"]), (0, &copy.into()), "{made}");
 }
 
 #[test]

@@ -7,11 +7,12 @@ use clap::Args;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::local::load;
-use super::output::{Output, say};
+use super::Failure;
+use super::local::{load, wrong_database};
+use super::output::{Output, print_json, say};
 use crate::clock::Clock;
 use crate::settings::{SecretFiles, duration};
-use crate::store::{REPLAY_TIME, Restored, back_up, restore};
+use crate::store::{LockError, REPLAY_TIME, RestoreError, Restored, back_up, restore};
 
 /// Copies the database into FILE while the daemon goes on running.
 ///
@@ -23,12 +24,15 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    pub(super) async fn execute(self, config: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) async fn execute(self, config: Option<&Path>, output: Output) -> anyhow::Result<()> {
         let path = load(config, SecretFiles::None)?.settings.database.path;
         if !path.exists() {
             bail!("there is no database at {}", path.display());
         }
         let pages = back_up(&path, &self.file, Clock::system().now()).await?;
+        if output == Output::Json {
+            return print_json(&json!({"database": path, "backup": self.file, "pages": pages}));
+        }
         say(&format!("copied {} to {} ({pages} pages)", path.display(), self.file.display()))
     }
 }
@@ -57,12 +61,19 @@ fn replay_time(text: &str) -> Result<SignedDuration, String> {
     SignedDuration::try_from(time).map_err(|error| error.to_string())
 }
 
+fn failed(error: RestoreError) -> Failure {
+    match error {
+        RestoreError::Lock(LockError::File { path, source }) => wrong_database(&path, source),
+        error => error.into(),
+    }
+}
+
 impl Restore {
-    pub(super) fn execute(self, config: Option<&Path>, output: Output) -> anyhow::Result<()> {
+    pub(super) fn execute(self, config: Option<&Path>, output: Output) -> Result<(), Failure> {
         let database = load(config, SecretFiles::None)?.settings.database.path;
         let replay = self.replay.unwrap_or(REPLAY_TIME);
         let Restored { last_commit, stretch, frozen, parked, kept } =
-            restore(&self.file, &database, replay, Clock::system().now())?;
+            restore(&self.file, &database, replay, Clock::system().now()).map_err(failed)?;
         output.one(&json!({
             "database": database,
             "backup": self.file,

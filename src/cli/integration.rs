@@ -142,6 +142,9 @@ impl Integration {
                     );
                 }
                 daemon.delete("/v1/integration?confirm=true").await?;
+                if output == Output::Json {
+                    return print_json(&daemon.get("/v1/integration").await?);
+                }
                 say(
                     "AWS is not called any more; the history is kept, and `marketd integration connect` takes it up again",
                 )

@@ -1,5 +1,6 @@
 //! Commands that need no running daemon: the daemon itself, and what looks after it.
 
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -17,7 +18,7 @@ use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
 use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
-use crate::store::{IntegrationRow, Store};
+use crate::store::{IntegrationRow, LockError, Store, StoreError};
 use crate::telemetry;
 
 /// The settings, with those secrets that a command uses.
@@ -82,9 +83,12 @@ impl Run {
         let purpose = if self.reconcile_once { Purpose::Pass } else { Purpose::Run };
         let surroundings =
             Surroundings { metrics: Some(metrics), purpose, ..Surroundings::default() };
-        let daemon = Daemon::build(settings, surroundings).await?;
+        let daemon = tokio::select! {
+            daemon = Daemon::build(settings, surroundings) => daemon.map_err(wrong_place)?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
         if !self.reconcile_once {
-            let bound = daemon.bind().await.map_err(wrong_address)?;
+            let bound = daemon.bind().await.map_err(wrong_place)?;
             daemon.run(bound, shutdown).await?;
             return Ok(());
         }
@@ -99,21 +103,53 @@ impl Run {
     }
 }
 
-/// An address that no other start will get either is a wrong setting, over which nobody shall start the daemon anew.
-fn wrong_address(error: DaemonError) -> Failure {
-    use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
+/// What no other start will get either is a wrong setting, over which nobody shall start the daemon anew: an address that
+/// is not to be had, a database that cannot be there.
+fn wrong_place(error: DaemonError) -> Failure {
     match error {
-        DaemonError::Listen { listen, source }
-            if matches!(
-                source.kind(),
-                PermissionDenied | NotFound | NotADirectory | InvalidInput
-            ) =>
-        {
-            let fault = format!("http.listen: nobody can listen on {listen}: {source}");
-            Failure::Settings(SettingsError(vec![fault]))
+        DaemonError::Listen { listen, source } if will_not_do(&source) => {
+            wrong(format!("http.listen: nobody can listen on {listen}: {source}"))
         }
+        DaemonError::Lock(LockError::File { path, source })
+        | DaemonError::Store(
+            StoreError::CreateFolder { folder: path, source } | StoreError::Mode { path, source },
+        ) => wrong_database(&path, source),
         error => error.into(),
     }
+}
+
+/// Whether the system refuses this for what it is, rather than for the moment.
+fn will_not_do(source: &io::Error) -> bool {
+    use std::io::ErrorKind::{
+        AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound,
+        PermissionDenied, ReadOnlyFilesystem,
+    };
+    matches!(
+        source.kind(),
+        AlreadyExists
+            | InvalidFilename
+            | InvalidInput
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+    )
+}
+
+fn wrong(fault: String) -> Failure {
+    Failure::Settings(SettingsError(vec![fault]))
+}
+
+/// A file or folder of the database's that could not be made or opened.
+pub(super) fn wrong_database(path: &Path, source: io::Error) -> Failure {
+    if will_not_do(&source) {
+        return wrong(format!(
+            "database.path: {} cannot be made or opened: {source}",
+            path.display()
+        ));
+    }
+    anyhow::Error::new(source).context(format!("could not use {}", path.display())).into()
 }
 
 fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
@@ -152,18 +188,27 @@ pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Res
 }
 
 fn print_settings(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
-    let items: Vec<_> = loaded
-        .keys
-        .iter()
-        .map(|(key, value, origin)| json!({"key": key, "value": value, "origin": origin.to_string()}))
-        .collect();
-    output
-        .list(&json!({"items": items}), &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")])
+    output.list(
+        &json!({"items": shown(loaded)}),
+        &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")],
+    )
+}
+
+fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
+    let keys = loaded.keys.iter();
+    keys.map(
+        |(key, value, origin)| json!({"key": key, "value": value, "origin": origin.to_string()}),
+    )
+    .collect()
 }
 
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
     let loaded = load(config, SecretFiles::None)?;
-    print_settings(&loaded, output)?;
+    let shown = shown(&loaded);
+    if output == Output::Table {
+        // Before AWS is asked, which may take its time.
+        print_settings(&loaded, output)?;
+    }
     let settings = loaded.settings;
     let queue_url = settings.queue.as_ref().map(|queue| queue.url.to_string());
     if !outgoing::has_authorities() {
@@ -199,11 +244,15 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     let checks = probe_permissions(&clients, queue_url.as_deref()).await;
     items.extend(checks.iter().map(|check| json!(check)));
     let all = items.iter().all(|item| item["ok"] == true);
-    say("")?;
-    output.list(
-        &json!({"items": items}),
-        &[("ACTION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
-    )?;
+    if output == Output::Json {
+        print_json(&json!({"settings": shown, "checks": items}))?;
+    } else {
+        say("")?;
+        output.list(
+            &json!({"items": items}),
+            &[("ACTION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
+        )?;
+    }
     if all { Ok(()) } else { Err(Failure::Said) }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Failure;
 use super::client::{Daemon, escape};
 use super::listing::{Limit, print_list};
-use super::output::{Column, Output, say};
+use super::output::{Column, Output, warn};
 
 const RECORDS: &[Column] = &[
     ("RECORD", "id"),
@@ -170,7 +170,7 @@ impl Metering {
                 let balance = daemon.get("/v1/metering/balance").await?;
                 output.one(&balance)?;
                 if balance["adds_up"] != true {
-                    say("THE UNITS DO NOT ADD UP")?;
+                    warn("THE UNITS DO NOT ADD UP");
                     return Err(Failure::Said);
                 }
             }

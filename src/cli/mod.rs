@@ -172,7 +172,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Sandbox(sandbox) => Box::pin(sandbox.execute(config, output)).await?,
         Command::CheckConfig => local::check_config(config, output)?,
         Command::Doctor => return local::doctor(config, output).await,
-        Command::Backup(backup) => backup.execute(config).await?,
+        Command::Backup(backup) => backup.execute(config, output).await?,
         Command::Restore(restore) => restore.execute(config, output)?,
         Command::Healthcheck => local::healthcheck(config).await?,
         Command::Integration(command) => command.execute(output).await?,

@@ -1,8 +1,10 @@
 //! Starts the parts, supervises them and stops them in order.
 
 mod credentials;
+mod locked_out;
 mod once;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use crate::telemetry::Masked;
 use crate::webhook::Webhook;
 
 use credentials::CredentialWatch;
+use locked_out::LockedOut;
 pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
@@ -125,16 +128,19 @@ impl Daemon {
             Purpose::Run => DatabaseLock::for_daemon(path, clock.now())?,
             Purpose::Pass => DatabaseLock::for_pass(path, clock.now())?,
         };
-        let store = Store::open(path)?;
-        notice_copy(&store, &clock).await?;
-        store.release_waiting(clock.now()).await?;
-        match (&settings.webhook, surroundings.purpose) {
-            (Some(_), _) => begin_webhook(&store).await?,
-            (None, Purpose::Run) => store.leave_webhook(clock.now()).await?,
-            // A pass may be made with other settings than the daemon's.
-            (None, Purpose::Pass) => {}
-        }
-        let identity = identity(&settings, &store, &clock).await?;
+        let mut waits = LockedOut::of(path);
+        let store = loop {
+            match open(path).await {
+                Ok(store) => break store,
+                Err(error) => waits.wait_out(error).await?,
+            }
+        };
+        let identity = loop {
+            match take_up(&settings, &store, &clock, surroundings.purpose).await {
+                Ok(identity) => break identity,
+                Err(error) => waits.wait_out(error).await?,
+            }
+        };
         match &identity {
             Identity::Role(role) => {
                 tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");
@@ -389,6 +395,31 @@ impl Daemon {
         let webhook = Webhook::new(settings, store, clock, self.health.clone());
         webhook.map(Some).map_err(|source| DaemonError::Https { source })
     }
+}
+
+/// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
+async fn open(path: &Path) -> Result<Store, StoreError> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+    opened.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Takes up a database that was left: all of it may be done again.
+async fn take_up(
+    settings: &Settings,
+    store: &Store,
+    clock: &Clock,
+    purpose: Purpose,
+) -> Result<Identity, StoreError> {
+    notice_copy(store, clock).await?;
+    store.release_waiting(clock.now()).await?;
+    match (&settings.webhook, purpose) {
+        (Some(_), _) => begin_webhook(store).await?,
+        (None, Purpose::Run) => store.leave_webhook(clock.now()).await?,
+        // A pass may be made with other settings than the daemon's.
+        (None, Purpose::Pass) => {}
+    }
+    identity(settings, store, clock).await
 }
 
 /// Says aloud that the database is a backup that was put back by hand.

@@ -168,6 +168,12 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// Somebody else has locked the file.
+    #[error("{} is locked by another program: wait for it or end it, as a backup tool, or a sqlite3 shell with a transaction open", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file was written by a newer marketd.
     #[error("{} has schema version {found}, this marketd knows up to {known}: run the newer marketd, or restore a backup", path.display())]
     NewerSchema {
@@ -250,6 +256,7 @@ impl StoreError {
             | Self::CreateFolder { .. }
             | Self::Open { .. }
             | Self::Migrate { .. }
+            | Self::Locked { .. }
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. }
             | Self::Mode { .. }
@@ -260,6 +267,15 @@ impl StoreError {
             // One row is not the database.
             Self::Corrupt { .. } => false,
         }
+    }
+
+    /// Whether somebody else had the database locked.
+    pub(crate) fn is_locked(&self) -> bool {
+        let code = match self {
+            Self::Open { source, .. } | Self::Migrate { source, .. } => source.sqlite_error_code(),
+            error => error.code(),
+        };
+        matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
     fn code(&self) -> Option<ErrorCode> {

@@ -1,5 +1,7 @@
 //! A database that cannot be written for a while: nothing ends, nothing is lost, and it is said.
 
+use std::time::{Duration, Instant};
+
 use marketd::sandbox::market::{Action, Order};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -104,5 +106,46 @@ async fn a_disk_without_room_ends_nothing() {
     goes_on_without_writing(&world).await;
     world.limit_files(None).await;
     recovers(&world).await;
+    world.stop().await;
+}
+
+/// Waits until the log says that the start waits for a lock.
+async fn says_that_it_waits(log: &std::path::Path) {
+    eventually("the log to say so", async || {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        said.contains("the start waits for it").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_lock_and_can_be_stopped_meanwhile() {
+    let mut world = World::with_settings(&[]).await;
+    world.stop_daemon().await;
+    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let log = world.file("daemon.log");
+    let stopped = world.spawn_daemon_logging_to(&log);
+    world.give_daemon(stopped);
+    says_that_it_waits(&log).await;
+    let begun = Instant::now();
+    world.stop_daemon().await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+
+    let daemon = world.spawn_daemon_logging_to(&log);
+    world.give_daemon(daemon);
+    says_that_it_waits(&log).await;
+    let (pass, ()) = tokio::join!(world.run_once(), async {
+        // Longer than SQLite waits by itself.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        other.execute_batch("COMMIT").unwrap();
+    });
+    assert_eq!(pass.0, 0, "{}", pass.1);
+    world.is_ready().await;
+    // Whoever has the database for good is no such lock.
+    let begun = Instant::now();
+    let (code, _, complaint) = world.cli(&["run"]).await;
+    assert!(code == 1 && complaint.contains("is in use by marketd run"), "{code} {complaint}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     world.stop().await;
 }

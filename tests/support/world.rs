@@ -192,7 +192,7 @@ impl World {
         assert!(set.success());
     }
 
-    async fn is_ready(&self) {
+    pub(crate) async fn is_ready(&self) {
         eventually("the daemon", async || {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
@@ -202,11 +202,16 @@ impl World {
 
     /// Starts it with its log in a file.
     pub(crate) async fn start_daemon_logging_to(&mut self, path: &std::path::Path) {
+        self.daemon = Some(self.spawn_daemon_logging_to(path));
+        self.is_ready().await;
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn spawn_daemon_logging_to(&self, path: &std::path::Path) -> Child {
         let log = std::fs::File::create(path).unwrap();
         let mut command = self.command();
         command.arg("run").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.daemon = Some(command.spawn().unwrap());
-        self.is_ready().await;
+        command.spawn().unwrap()
     }
 
     /// Asks the daemon to stop, as a service manager does, and sees that it ends well.

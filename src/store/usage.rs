@@ -325,14 +325,7 @@ impl<'a> Report<'a> {
             hour,
             stretch,
         };
-        let mut route = route_in(self.connection, &question, &account.holdings, self.now)?;
-        // What is too late for its hour and may not leave it does not go to the subscription's first hour either.
-        if self.unknown.hold(hour)
-            && !matches!(place(hour.start(), self.now, self.limits), Placement::Own(_))
-            && let Ok(route) = &mut route
-        {
-            route.first_hour = None;
-        }
+        let route = route_in(self.connection, &question, &account.holdings, self.now)?;
         let way = Rc::new(Way { question, route, lane: RefCell::default() });
         account.ways.borrow_mut().push(Rc::clone(&way));
         Ok(way)

@@ -19,18 +19,20 @@ use axum::Router;
 use axum::routing::get;
 use jiff::SignedDuration;
 use marketd::access::AccessChecks;
-use marketd::aws::{Connection, ConnectionOptions, Identity};
+use marketd::aws::{Connection, ConnectionOptions};
 use marketd::clock::Clock;
+use marketd::domain::AwsIds;
+use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
+use marketd::domain::integration::Identity;
 use marketd::domain::ledger::{AgeLimits, Timing};
-use marketd::domain::plan::{
-    Audience, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale,
-};
+use marketd::domain::plan::Audience;
+use marketd::domain::terms::{EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
 use marketd::http::{Api, ApiParts, ApiState, Bound};
 use marketd::intake::sns::{HttpsFetch, SnsDoor};
-use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
+use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;

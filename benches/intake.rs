@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use jiff::{SignedDuration, Timestamp};
-use marketd::aws::{Connection, ConnectionOptions, Identity};
+use marketd::aws::{Connection, ConnectionOptions};
 use marketd::clock::Clock;
-use marketd::domain::plan::Dimension;
+use marketd::domain::integration::Identity;
+use marketd::domain::product::Dimension;
 use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::health::Health;

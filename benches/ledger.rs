@@ -15,11 +15,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::AwsIds;
 use marketd::domain::ledger::AgeLimits;
-use marketd::domain::plan::Dimension;
+use marketd::domain::product::Dimension;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity};
-use marketd::store::{AwsIds, Closing, ImportProduct, Listing, ProvisionCustomer, Store};
+use marketd::store::{Closing, ImportProduct, Listing, ProvisionCustomer, Store};
 use rusqlite::Connection;
 
 const BATCH: usize = 1_000;

@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::access::{AccessChecks, Check};
+use marketd::domain::AwsIds;
 use marketd::domain::access::{Access, Candidate, PlanGrant, Question, decide};
-use marketd::domain::plan::{
-    Anchor, Audience, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale,
-};
+use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
+use marketd::domain::plan::Audience;
+use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::UsageSubject;
 use marketd::domain::{
     CustomerId, DimensionKey, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId,
 };
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{AwsIds, DirectSubscription, ProvisionCustomer, Store};
+use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
 use support::books::{Books, account};
 
 use FeatureKind::{Boolean, Metered, Numeric};
@@ -302,7 +303,7 @@ async fn two_who_become_one_have_what_both_had_in_the_next_answer() {
     use_up(&mut books, "acme", "jobs", "4").await;
     use_up(&mut books, "abel", "jobs", "3").await;
     assert!(!ask(&checks, "abel", "jobs", "").await.has_access);
-    let told = marketd::aws::Registration {
+    let told = marketd::domain::Registration {
         product_code: marketd::domain::ProductCode::new(&books.product.product_code),
         customer_identifier: identifier,
         account_id,

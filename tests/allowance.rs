@@ -7,14 +7,16 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use marketd::domain::AwsIds;
+use marketd::domain::feature::{Feature, FeatureKind};
 use marketd::domain::ledger::AgeLimits;
-use marketd::domain::plan::{Anchor, Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod};
+use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
     AccountId, CustomerId, DimensionKey, FeatureId, LicenseArn, PlanId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{AwsIds, ProvisionCustomer, Resolution};
+use marketd::store::{ProvisionCustomer, Resolution};
 use support::books::{Books, account};
 use support::seller::Message;
 
@@ -44,7 +46,7 @@ async fn count_calls(books: &Books, dimension: &str) {
         kind: FeatureKind::Metered,
         unit: None,
         dimensions: BTreeMap::from([(books.product_id(), DimensionKey::new(dimension))]),
-        when_stale: marketd::domain::plan::WhenStale::Allow,
+        when_stale: marketd::domain::feature::WhenStale::Allow,
     };
     books.store.put_feature(feature, books.now()).await.unwrap();
 }

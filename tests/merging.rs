@@ -7,17 +7,17 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use marketd::aws::Registration;
+use marketd::domain::AwsIds;
+use marketd::domain::Registration;
+use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
 use marketd::domain::ledger::Answer;
-use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale};
+use marketd::domain::terms::{Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
     AccountId, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, FeatureId,
     PlanId, ProductCode, Quantity,
 };
-use marketd::store::{
-    AwsIds, Look, LookEntry, MappingLine, ProvisionCustomer, ProvisionError, Said,
-};
+use marketd::store::{Look, LookEntry, MappingLine, ProvisionCustomer, ProvisionError, Said};
 use serde_json::{Value, json};
 use support::books::{Books, account};
 use support::seller::patience;

@@ -7,15 +7,16 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::AwsIds;
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
-use marketd::domain::plan::{Feature, FeatureKind, WhenStale};
+use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
     AccountId, AgreementId, CustomerId, DimensionKey, FeatureId, LicenseArn, ProductCode,
     ProductId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order, Product};
-use marketd::store::{AgreementLook, AwsIds, ProvisionCustomer};
+use marketd::store::{AgreementLook, ProvisionCustomer};
 use support::books::{Books, account};
 
 const STREAM: &str = "Acme Stream";

@@ -6,8 +6,8 @@ mod support;
 
 use jiff::Timestamp;
 use marketd::domain::Id;
+use marketd::domain::notification::wire::{self, Delivery, Unreadable};
 use marketd::domain::notification::{AgreedEnd, AgreementNews, LicenseNews, Meaning, Notification};
-use marketd::intake::wire::{self, Delivery, Unreadable};
 use serde_json::{Map, Value, json};
 use support::notifications as fixtures;
 

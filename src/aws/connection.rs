@@ -24,10 +24,12 @@ use tokio::time::Instant;
 
 use super::calls::{CallState, Calls};
 use super::credentials::{Cached, CredentialCache, LoadError, Origin, Outcome, Source};
+use super::described::REMOVED;
 use super::refusals::Refusals;
 use super::{AwsError, AwsErrorKind, RateLimit, Turn};
 use crate::clock::Clock;
 use crate::domain::AccountId;
+use crate::domain::integration::{Identity, Role};
 use crate::outgoing;
 
 /// Entitlements, the catalog and agreements exist here only.
@@ -53,26 +55,6 @@ pub struct ConnectionOptions {
     pub clock: Clock,
     /// A sandbox to speak to instead of AWS; none leaves that to the environment.
     pub sandbox_url: Option<String>,
-}
-
-/// A role in the seller's account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role {
-    /// Its ARN.
-    pub arn: String,
-    /// The external id that its trust policy asks for.
-    pub external_id: Option<String>,
-}
-
-/// Whose credentials calls are made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The environment's own.
-    Environment,
-    /// Those of a role.
-    Role(Role),
-    /// Nobody's: the integration was removed, and no call leaves this process.
-    Removed,
 }
 
 /// Clients that share one set of credentials, and the rates at which they may call.
@@ -381,10 +363,6 @@ impl Base {
         }
     }
 }
-
-/// What every call ends with once the integration was removed.
-pub(super) const REMOVED: &str =
-    "the integration was removed; `marketd integration connect` takes it up again";
 
 /// The region in a queue's address, as AWS writes it: `https://sqs.REGION.amazonaws.com/…`.
 fn region_of_queue(url: &str) -> Option<&str> {

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::error::described;
+use super::described::described;
 use crate::clock::Clock;
 
 /// Credentials are renewed this long before they expire, so that no call meets the moment.

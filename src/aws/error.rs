@@ -4,12 +4,11 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format::HttpDate;
-use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 
-use super::connection::REMOVED;
 use super::credentials::{LoadError, Origin};
+use super::described::{REMOVED, described};
 use crate::clock::Clock;
 
 /// Why a call to AWS did not do what it should.
@@ -227,31 +226,6 @@ pub(super) fn next_page(
         return Err(AwsError::unreadable(operation, "a page leads back to itself"));
     }
     Ok(next)
-}
-
-/// What an error says, its causes included: the SDK's own words for where it was are left out.
-pub(crate) fn described(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let text = match error.downcast_ref::<ErrorMetadata>() {
-            Some(answer) => {
-                format!(
-                    "{}: {}",
-                    answer.code().unwrap_or("error"),
-                    answer.message().unwrap_or("no message")
-                )
-            }
-            None => error.to_string(),
-        };
-        let empty = ["dispatch failure", "other", "service error"].contains(&text.as_str())
-            || text.starts_with("unhandled error");
-        if !empty && said.last() != Some(&text) {
-            said.push(text);
-        }
-        cause = error.source();
-    }
-    if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
 fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {

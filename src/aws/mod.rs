@@ -9,6 +9,7 @@ mod calls;
 mod catalog;
 mod connection;
 mod credentials;
+mod described;
 mod entitlement;
 mod error;
 mod identity;
@@ -26,7 +27,7 @@ pub use agreement::{
 };
 pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
-pub use connection::{AwsClients, Connection, ConnectionOptions, Identity, Role};
+pub use connection::{AwsClients, Connection, ConnectionOptions};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
 pub use identity::{
@@ -37,7 +38,5 @@ pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust
 pub use principal::Principal;
 pub use rate::{RateLimit, Turn};
 pub use refusals::Standing;
-pub use registration::{
-    Asking, Registration, RegistrationError, is_possible_token, resolve_customer,
-};
+pub use registration::{Asking, RegistrationError, is_possible_token, resolve_customer};
 pub use template::{Format, Template};

@@ -11,24 +11,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{AwsClients, AwsError, RateLimit, Turn};
-use crate::domain::{AccountId, AgreementId, CustomerIdentifier, Id, LicenseArn, ProductCode};
+use crate::domain::Id;
+use crate::domain::Registration;
 
 const OPERATION: &str = "ResolveCustomer";
-
-/// Who came from AWS's redirect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// The product.
-    pub product_code: ProductCode,
-    /// The legacy name; products of the new form leave it out.
-    pub customer_identifier: Option<CustomerIdentifier>,
-    /// The AWS account.
-    pub account_id: Option<AccountId>,
-    /// The licence.
-    pub license_arn: Option<LicenseArn>,
-    /// The agreement.
-    pub agreement_id: Option<AgreementId>,
-}
 
 /// Why a token could not be resolved.
 #[derive(Debug, thiserror::Error)]

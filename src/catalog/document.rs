@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::domain::plan::Dimension;
+use crate::domain::product::Dimension;
 use crate::domain::{DimensionKey, EntityId, ProductCode};
 use crate::store::Listing;
 

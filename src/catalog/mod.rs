@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::aws::{
     AwsClients, AwsError, AwsErrorKind, EntitySummary, describe_product, list_products,
 };
-use crate::domain::plan::Dimension;
+use crate::domain::product::Dimension;
 use crate::domain::{EntityId, ProductCode, ProductId};
 use crate::store::{Listing, Page, ProductChanges, Store, StoreError, Synced};
 

@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::output::{Output, print_json, say, warn};
-use crate::aws::{
-    Connection, ConnectionOptions, Identity, Role, caller_account, probe_permissions,
-};
+use crate::aws::{Connection, ConnectionOptions, caller_account, probe_permissions};
 use crate::clock::Clock;
 use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
+use crate::domain::integration::{Identity, Role};
 use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
 use crate::store::{IntegrationRow, LockError, Store, StoreError};

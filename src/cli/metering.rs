@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::Failure;
 use super::client::{Daemon, escape};
-use super::listing::{Limit, print_list};
 use super::output::{Column, Output, warn};
+use super::pages::{Limit, print_list};
 
 const RECORDS: &[Column] = &[
     ("RECORD", "id"),

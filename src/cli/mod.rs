@@ -1,16 +1,16 @@
 //! The commands: one file a group, speaking to a running daemon over its HTTP API.
 
 mod backup;
-mod catalogue;
 mod client;
 #[cfg(feature = "sandbox")]
 mod demo;
-mod file;
 mod integration;
-mod listing;
+mod listings;
 mod local;
+mod manifest;
 mod metering;
 mod output;
+mod pages;
 mod people;
 mod plans;
 #[cfg(feature = "sandbox")]
@@ -67,18 +67,18 @@ enum Command {
     Integration(integration::Integration),
     /// Listings in AWS's catalog.
     #[command(subcommand)]
-    Listing(catalogue::Listing),
+    Listing(listings::Listing),
     /// Imported listings.
     #[command(subcommand)]
-    Product(catalogue::Product),
+    Product(listings::Product),
     /// Plans: what customers are on.
     #[command(subcommand)]
     Plan(plans::Plan),
     /// Features: what the application gates.
     #[command(subcommand)]
     Feature(plans::Feature),
-    Apply(file::Apply),
-    Export(file::Export),
+    Apply(manifest::Apply),
+    Export(manifest::Export),
     /// Customers.
     #[command(subcommand)]
     Customer(people::Customer),

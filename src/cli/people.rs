@@ -5,9 +5,9 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
-use super::listing::{Limit, print_events, print_list};
 use super::object;
 use super::output::{Column, Output};
+use super::pages::{Limit, print_events, print_list};
 use super::subscriptions::SUBSCRIPTIONS;
 
 const CUSTOMERS: &[Column] = &[

@@ -4,9 +4,9 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
-use super::listing::{Limit, print_list};
 use super::object;
 use super::output::{Column, Output};
+use super::pages::{Limit, print_list};
 
 pub(super) const SUBSCRIPTIONS: &[Column] = &[
     ("SUBSCRIPTION", "id"),

@@ -7,8 +7,8 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
-use super::listing::{Limit, print_list};
 use super::output::{Column, Output};
+use super::pages::{Limit, print_list};
 use super::{Failure, key_value, object};
 use crate::csv::{BadLine, UsageLine};
 

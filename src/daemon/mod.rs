@@ -14,9 +14,10 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessChecks;
-use crate::aws::{Connection, ConnectionOptions, Identity, Role};
+use crate::aws::{Connection, ConnectionOptions};
 use crate::catalog::Schedule;
 use crate::clock::Clock;
+use crate::domain::integration::{Identity, Role};
 use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::plan::{EntitlementTerms, FeatureKind, WhenStale};
+use super::feature::{FeatureKind, WhenStale};
 use super::quantity::as_number;
+use super::terms::EntitlementTerms;
 use super::{FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
 
 /// A subscription, as far as it says something about one feature.

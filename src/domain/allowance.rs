@@ -1,7 +1,7 @@
 //! What of a metered feature's usage is billed, and what the plan includes.
 
 use super::Quantity;
-use super::plan::{Bill, EntitlementTerms};
+use super::terms::{Bill, EntitlementTerms};
 use super::window::Window;
 
 /// A plan's terms for a feature, as one subscription has them.

@@ -137,3 +137,36 @@ impl fmt::Display for Holder {
         }
     }
 }
+
+/// What AWS calls a buyer, as far as one answer tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsIds {
+    /// The AWS account.
+    pub account_id: Option<AccountId>,
+    /// The legacy name.
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// A licence.
+    pub license_arn: Option<LicenseArn>,
+}
+
+impl AwsIds {
+    /// The ids as references, the ones that name a buyer best first.
+    pub fn references(&self) -> Vec<BuyerRef> {
+        let identifier = self.customer_identifier.clone().map(BuyerRef::CustomerIdentifier);
+        let account = self.account_id.clone().map(BuyerRef::Account);
+        let license = self.license_arn.clone().map(BuyerRef::License);
+        [identifier, account, license].into_iter().flatten().collect()
+    }
+}
+
+impl From<&BuyerRef> for AwsIds {
+    fn from(buyer: &BuyerRef) -> Self {
+        let mut ids = Self::default();
+        match buyer {
+            BuyerRef::Account(id) => ids.account_id = Some(id.clone()),
+            BuyerRef::CustomerIdentifier(id) => ids.customer_identifier = Some(id.clone()),
+            BuyerRef::License(arn) => ids.license_arn = Some(arn.clone()),
+        }
+        ids
+    }
+}

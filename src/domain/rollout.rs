@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::plan::{EntitlementTerms, PlanEntitlement};
+use super::plan::PlanEntitlement;
+use super::terms::EntitlementTerms;
 use super::{CustomerId, FeatureId, PlanId, Quantity};
 
 /// What publishing would change.
@@ -119,7 +120,7 @@ fn allowance(terms: Option<&EntitlementTerms>) -> (bool, bool, Option<Quantity>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::{Bill, ResetPeriod};
+    use crate::domain::terms::{Bill, ResetPeriod};
 
     fn terms(limit: Option<u32>) -> EntitlementTerms {
         EntitlementTerms { limit: limit.map(Quantity::from_units), ..Default::default() }

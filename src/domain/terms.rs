@@ -1,14 +1,108 @@
 //! What may be said of a plan entitlement, and what of it makes sense for which kind of feature.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
-use super::plan::{Anchor, Bill, EntitlementTerms, FeatureKind, ResetPeriod};
+use super::feature::FeatureKind;
+use super::quantity::as_number;
+use super::word::Word;
 use super::{FeatureId, Quantity};
+
+/// How much of a feature a plan grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields, from = "SaidTerms")]
+pub struct EntitlementTerms {
+    /// The limit of a numeric or metered feature, which has this or `unlimited`. Null, if it is said, says that
+    /// there is none.
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
+    pub limit: Option<Quantity>,
+    /// Whether there is no limit at all.
+    pub unlimited: bool,
+    /// Whether the limit warns instead of denying.
+    pub soft: bool,
+    /// Whether the limit counts once for each unit bought.
+    pub per_unit: bool,
+    /// When usage is counted from zero again; never if none.
+    pub reset: Option<ResetPeriod>,
+    /// What the periods start from.
+    pub anchor: Anchor,
+    /// Which usage is billed to the feature's dimension.
+    pub bill: Bill,
+}
+
+impl EntitlementTerms {
+    /// Whether nobody is ever denied for having used too much: there is no limit, or going beyond it is what the
+    /// plan warns of or bills.
+    pub fn never_denies(&self) -> bool {
+        self.is_unlimited() || self.soft || self.bill == Bill::Overage
+    }
+
+    /// The limit of somebody who bought so many units: as it stands, or that for each of them.
+    pub fn limit_for(&self, units: Option<Quantity>) -> Option<Quantity> {
+        let limit = self.limit?;
+        match units.filter(|_| self.per_unit) {
+            Some(units) => Some(limit.times(units)),
+            None => Some(limit),
+        }
+    }
+
+    /// Whether there is no limit.
+    pub const fn is_unlimited(&self) -> bool {
+        self.unlimited || self.limit.is_none()
+    }
+}
+
+/// When usage is counted from zero again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetPeriod {
+    /// Every hour.
+    Hour,
+    /// Every day.
+    Day,
+    /// Every week, from Monday.
+    Week,
+    /// Every month.
+    Month,
+    /// Every year.
+    Year,
+}
+
+/// What a reset period starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchor {
+    /// The calendar, in UTC.
+    #[default]
+    Calendar,
+    /// The subscription's start.
+    Subscription,
+}
+
+/// Which usage of a metered feature is billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bill {
+    /// All of it.
+    #[default]
+    All,
+    /// What is beyond the limit.
+    Overage,
+    /// None of it.
+    None,
+}
+
+impl Word for ResetPeriod {}
+
+impl Word for Anchor {}
+
+impl Word for Bill {}
 
 /// Terms as they are written. A limit that is said to be none is not one that was left out.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct SaidTerms {
+struct SaidTerms {
     limit: SaidLimit,
     unlimited: bool,
     soft: bool,

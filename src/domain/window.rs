@@ -4,7 +4,7 @@ use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-use super::plan::{Anchor, EntitlementTerms, ResetPeriod};
+use super::terms::{Anchor, EntitlementTerms, ResetPeriod};
 
 /// How usage is cut into windows. Each holds the usage whose own time lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

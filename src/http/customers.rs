@@ -9,10 +9,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem, Problems};
+use crate::domain::AwsIds;
 use crate::domain::{
     AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
 };
-use crate::store::{AwsIds, CustomerFilter, ProvisionCustomer};
+use crate::store::{CustomerFilter, ProvisionCustomer};
 
 /// How often a waiting request looks whether what it waits for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::{ApiState, Problem, Problems};
-use crate::domain::plan::{Feature, FeatureKind, WhenStale};
+use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::{DimensionKey, FeatureId, Line, ProductId};
 use crate::store::FeatureChange;
 

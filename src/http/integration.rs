@@ -14,10 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem, Problems};
 use crate::aws::{
-    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Identity, Principal, Role,
-    Template, TrustedBy, UNTRIED, caller, caller_account, iam_policy, probe_permissions, queue_arn,
-    queue_policy, trust_policy,
+    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Principal, Template, TrustedBy,
+    UNTRIED, caller, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
+    trust_policy,
 };
+use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;

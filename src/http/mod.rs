@@ -1,37 +1,37 @@
 //! The HTTP API: routes, problem details, authentication.
 
 mod access;
-mod arrivals;
+mod account_mapping;
+mod admission;
 mod auth;
-mod bodies;
+mod body_budget;
 pub mod browser;
-mod catalog;
-mod catalogue;
+mod client_ip;
 mod customers;
-mod door;
-mod door_page;
 mod extract;
 mod features;
 mod integration;
-mod ledger_files;
-mod mapping;
+mod manifest;
 mod metering;
+mod metering_export;
 mod notifications;
 mod openapi;
-mod ops;
-mod patient;
-mod places;
 mod plans;
+mod probes;
 mod problem;
+mod products;
 mod refused_tokens;
+mod registration_pages;
+mod registration_redirect;
 mod registrations;
 mod serve;
 mod sns;
-mod source;
 mod subscriptions;
+mod token_resolver;
 mod usage;
 mod usage_history;
-mod visit;
+mod visitor;
+mod write_timeout;
 
 use std::sync::Arc;
 
@@ -59,14 +59,14 @@ use crate::health::Health;
 use crate::intake::sns::SnsDoor;
 use crate::store::Store;
 
-pub use arrivals::Arrivals;
 use browser::Hosts;
-pub use door::{NotPosted, Posted};
 pub use extract::page as read_page;
-pub use ledger_files::{hour as read_hour, month as read_month};
+pub use metering_export::{hour as read_hour, month as read_month};
 use openapi::Problems;
 pub use problem::Problem;
+pub use registration_redirect::{NotPosted, Posted};
 pub use serve::Bound;
+pub use token_resolver::Arrivals;
 pub use usage::{UsageRead, read as read_usage};
 
 /// What handlers work with; clones share it, and cost little: each request makes some.
@@ -214,10 +214,15 @@ fn router(state: ApiState) -> Router {
         .merge(open)
         .route(DESCRIPTION, get(describe))
         // A seller may have written the address with a slash at its end.
-        .route("/aws/register", get(door::show).fallback(door::no_such_method))
+        .route(
+            "/aws/register",
+            get(registration_redirect::show).fallback(registration_redirect::no_such_method),
+        )
         .route(
             "/aws/register/",
-            post(door::register).get(door::show).fallback(door::no_such_method),
+            post(registration_redirect::register)
+                .get(registration_redirect::show)
+                .fallback(registration_redirect::no_such_method),
         )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -243,14 +248,14 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(integration::show, integration::connect, integration::remove))
         .routes(routes!(integration::template))
         .routes(routes!(integration::document))
-        .routes(routes!(catalog::listings))
-        .routes(routes!(catalog::listing))
-        .routes(routes!(catalog::import))
-        .routes(routes!(catalog::products))
-        .routes(routes!(catalog::product))
-        .routes(routes!(catalog::sync))
-        .routes(routes!(catalog::confirm_endings))
-        .routes(routes!(catalog::show_licensing, catalog::licensing))
+        .routes(routes!(products::listings))
+        .routes(routes!(products::listing))
+        .routes(routes!(products::import))
+        .routes(routes!(products::products))
+        .routes(routes!(products::product))
+        .routes(routes!(products::sync))
+        .routes(routes!(products::confirm_endings))
+        .routes(routes!(products::show_licensing, products::licensing))
         .routes(routes!(plans::list))
         .routes(routes!(plans::show, plans::put, plans::remove))
         .routes(routes!(plans::versions))
@@ -261,11 +266,11 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(plans::entitle, plans::remove_entitlement))
         .routes(routes!(features::list))
         .routes(routes!(features::show, features::put))
-        .routes(routes!(catalogue::export, catalogue::apply))
+        .routes(routes!(manifest::export, manifest::apply))
         .routes(routes!(customers::list))
         .routes(routes!(customers::show, customers::provision))
         .routes(routes!(customers::unlink))
-        .routes(routes!(mapping::import))
+        .routes(routes!(account_mapping::import))
         .routes(routes!(subscriptions::of_customer))
         .routes(routes!(access::list))
         .routes(routes!(access::check))
@@ -282,8 +287,8 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(metering::resolve))
         .routes(routes!(metering::balance))
         .routes(routes!(metering::due))
-        .routes(routes!(ledger_files::report))
-        .routes(routes!(ledger_files::export))
+        .routes(routes!(metering_export::report))
+        .routes(routes!(metering_export::export))
         .routes(routes!(notifications::list))
         .routes(routes!(notifications::show))
         .routes(routes!(notifications::replay))
@@ -294,11 +299,11 @@ fn guarded() -> OpenApiRouter<ApiState> {
 /// What AWS and those who watch the daemon come to, and needs no token.
 fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
-        .routes(routes!(door::register))
+        .routes(routes!(registration_redirect::register))
         .routes(routes!(sns::receive))
-        .routes(routes!(ops::healthz))
-        .routes(routes!(ops::readyz))
-        .routes(routes!(ops::metrics))
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -13,8 +13,9 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
-use crate::domain::catalogue::TermsEntry;
-use crate::domain::plan::{EntitlementTerms, PlanEntitlement};
+use crate::domain::manifest::TermsEntry;
+use crate::domain::plan::PlanEntitlement;
+use crate::domain::terms::EntitlementTerms;
 use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionView};
 
 /// What the description says beside the operations.

@@ -7,8 +7,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
 use super::{ApiState, Problem, Problems};
-use crate::domain::plan::{Audience, EntitlementTerms, Plan, PlanStatus, SoldAs};
+use crate::domain::plan::{Audience, Plan, PlanStatus, SoldAs};
 use crate::domain::rollout::Preview;
+use crate::domain::terms::EntitlementTerms;
 use crate::domain::{FeatureId, Line, PlanId, ProductId};
 use crate::store::{IfArchived, PlanFilter, PlanVersionRow, Publishing};
 

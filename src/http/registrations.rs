@@ -9,11 +9,11 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::arrivals::{Refused, Via, resolve};
 use super::customers::settle;
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::token_resolver::{Refused, Via, resolve};
 use super::{ApiState, Problem, Problems};
-use crate::aws::Registration;
+use crate::domain::Registration;
 use crate::domain::reference::{self, ReferenceError};
 use crate::domain::{
     AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,

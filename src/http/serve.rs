@@ -30,10 +30,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tower_http::timeout::RequestBodyTimeout;
 
+use super::admission::{Place, Places, UnderWay, Whom, Word, Work};
 use super::browser::Hosts;
-use super::patient::Patient;
-use super::places::{Place, Places, UnderWay, Whom, Word, Work};
-use super::visit::Visit;
+use super::visitor::Visit;
+use super::write_timeout::Patient;
 use super::{Api, Problem};
 use crate::settings::Listen;
 

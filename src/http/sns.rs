@@ -3,8 +3,8 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 
-use super::source::source_of;
-use super::visit::Visit;
+use super::client_ip::source_of;
+use super::visitor::Visit;
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 

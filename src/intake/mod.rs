@@ -2,8 +2,8 @@
 
 mod poller;
 pub mod sns;
-pub mod wire;
 
+use crate::domain::notification::wire;
 use crate::store::Incoming;
 
 pub use poller::{Drained, Intake, IntakeError};

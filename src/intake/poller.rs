@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::incoming as read;
 use super::sns::{Arrived, Refusal, SnsDoor, SnsError};
-use super::wire::{self, Delivery};
 use crate::aws::{self, AwsClients};
 use crate::clock::Clock;
 use crate::domain::notification::Format;
+use crate::domain::notification::wire::{self, Delivery};
 use crate::health::Health;
 use crate::store::{Incoming, Recorded, Store, StoreError};
 

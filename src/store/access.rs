@@ -6,15 +6,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::convert::{millis, optional_timestamp};
-use super::customers::canonical_in;
-use super::granted::succession_of;
-use super::plan_entitlements::entitlement_row;
-use super::subscriptions::subscription_row;
+use super::base::aliases::canonical_in;
+use super::base::columns::{millis, optional_timestamp};
+use super::catalog::plan_rows::entitlement_row;
+use super::subscriptions::grants::succession_of;
+use super::subscriptions::rows::subscription_row;
 use super::{During, Store, StoreError};
-use crate::domain::plan::{EntitlementTerms, FeatureKind, WhenStale, Word};
+use crate::domain::feature::{FeatureKind, WhenStale};
 use crate::domain::succession::Successions;
+use crate::domain::terms::EntitlementTerms;
 use crate::domain::window::Window;
+use crate::domain::word::Word;
 use crate::domain::{
     CustomerId, FeatureId, Holder, PlanId, ProductId, Quantity, Source, Status, Subscription,
     SubscriptionId, Terms,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use marketd::domain::catalogue::{Catalogue, ProductEntry};
+use marketd::domain::manifest::{Catalogue, ProductEntry};
 use marketd::domain::plan::Audience;
 use marketd::domain::{Id, PlanId};
 use marketd::sandbox::market::{Action, Market, Order, Product};

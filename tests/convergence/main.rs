@@ -13,14 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use marketd::domain::plan::Dimension;
+use marketd::domain::AwsIds;
+use marketd::domain::product::Dimension;
 use marketd::domain::{
     DimensionKey, EntityId, Grant, GrantValue, Holder, Id, LicenseArn, PlanId, ProductCode,
 };
 use marketd::sandbox::market::{Buyer, Market, Options, Outgoing};
 use marketd::store::{
-    AwsIds, CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, ProvisionCustomer,
-    Store, SubscriptionFilter,
+    CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, ProvisionCustomer, Store,
+    SubscriptionFilter,
 };
 use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod, WhenStale};
+use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
+use marketd::domain::terms::{Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, FeatureId, PlanId, Quantity};
 use marketd::sandbox::market::{Action, IdenticalRetry, Options};

@@ -1,6 +1,6 @@
 //! The catalogue as a file in TOML, and as the body that it is posted in.
 
-use marketd::domain::catalogue::{Catalogue, differences};
+use marketd::domain::manifest::{Catalogue, differences};
 use serde_json::Value;
 
 /// What is read and written out again is the same catalogue.

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use marketd::domain::notification::wire::{self, Delivery, Unreadable};
 use marketd::domain::notification::{AgreedEnd, Format, Meaning, Notification};
-use marketd::intake::wire::{self, Delivery, Unreadable};
 use serde_json::{Map, Value, json};
 
 use super::is_plain;

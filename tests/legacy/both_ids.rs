@@ -1,9 +1,10 @@
 //! A buyer of an older product and a newer one, known by both ids: each sale is held and metered by its own.
 
-use marketd::aws::Registration;
+use marketd::domain::AwsIds;
+use marketd::domain::Registration;
 use marketd::domain::{AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, ProductCode};
 use marketd::sandbox::market::{Action, Options, Order, Product};
-use marketd::store::{AwsIds, LicensingError, Said};
+use marketd::store::{LicensingError, Said};
 
 use super::support::books::{Books, account};
 use super::support::import;

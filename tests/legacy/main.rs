@@ -8,10 +8,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use marketd::domain::AwsIds;
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::{AccountId, CustomerId, ProductCode, Subscription};
 use marketd::sandbox::market::Action;
-use marketd::store::{AgreementLook, AwsIds, Page, ProvisionCustomer, SubscriptionFilter};
+use marketd::store::{AgreementLook, Page, ProvisionCustomer, SubscriptionFilter};
 use support::books::{Books, account};
 use support::seller::{look_at_everybody_due, seen};
 

@@ -9,19 +9,20 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::AwsIds;
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::notification::{
     AgreedEnd, AgreementNews, Format, LicenseChange, LicenseNews, Meaning, Notification,
     SubscriptionAction, SubscriptionNews,
 };
-use marketd::domain::plan::Dimension;
+use marketd::domain::product::Dimension;
 use marketd::domain::{
     AccountId, AgreementId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey,
     EntityId, Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
-    AgreementLook, Applied, AwsIds, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing,
-    Look, LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
+    AgreementLook, Applied, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing, Look,
+    LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
 };
 use support::seller::patience;
 

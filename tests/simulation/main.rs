@@ -23,7 +23,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
-use marketd::domain::plan::{Bill, EntitlementTerms, Feature, FeatureKind, ResetPeriod};
+use marketd::domain::feature::{Feature, FeatureKind};
+use marketd::domain::terms::{Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
 use marketd::health::Health;
@@ -317,7 +318,7 @@ async fn set_up(store: &Store, products: &[Product], now: Timestamp) {
             kind: FeatureKind::Metered,
             unit: None,
             dimensions: BTreeMap::from([(id, DimensionKey::new(dimension))]),
-            when_stale: marketd::domain::plan::WhenStale::Allow,
+            when_stale: marketd::domain::feature::WhenStale::Allow,
         };
         store.put_feature(feature, now).await.unwrap();
         let terms = EntitlementTerms {

@@ -1,8 +1,8 @@
 //! What the seller does: buyers are provisioned, agreements searched, the older product is moved to licences.
 
-use marketd::domain::{AccountId, ClockHour, CustomerId, CustomerIdentifier, ProductId};
+use marketd::domain::{AccountId, AwsIds, ClockHour, CustomerId, CustomerIdentifier, ProductId};
 use marketd::sandbox::market::{Options, Product, Protocol};
-use marketd::store::{AwsIds, LicensingError, ProvisionCustomer, ProvisionError};
+use marketd::store::{LicensingError, ProvisionCustomer, ProvisionError};
 use serde_json::Value;
 
 use super::support::listings::{self, Page, sweep_agreements};

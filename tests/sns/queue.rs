@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use marketd::aws::{Connection, ConnectionOptions, Identity};
+use marketd::aws::{Connection, ConnectionOptions};
+use marketd::domain::integration::Identity;
 use marketd::health::Health;
 use marketd::intake::Intake;
 use marketd::intake::sns::SnsError;

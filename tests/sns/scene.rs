@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use marketd::clock::Clock;
-use marketd::domain::plan::Dimension;
+use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, ProductCode};
 use marketd::intake::sns::{Fetch, FetchError, Fetched, Refusal, SnsDoor, SnsError};
 use marketd::store::{ImportProduct, Listing, NotificationRow, Page, Store};

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use fastrand::Rng;
 use jiff::SignedDuration;
-use marketd::domain::plan::Dimension;
+use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, Holder, PlanId, ProductCode, Subscription};
 use marketd::sandbox::market::{Action, Agreement, Market, Order, Product};
 use marketd::store::{ImportProduct, Listing};

@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::SeenAgreement;
+use marketd::domain::notification::wire::{self, Delivery};
 use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::{
     AccountId, AgreementId, BuyerRef, CustomerIdentifier, DimensionKey, Grant, GrantValue,
     LicenseArn, ProductCode,
 };
-use marketd::intake::wire::{self, Delivery};
 use marketd::sandbox::market::{Agreement, CallContext, Channel, Market, Outgoing, Service};
 use marketd::store::{Incoming, Look, LookEntry, Store, StoreError};
 use serde_json::json;

@@ -152,8 +152,8 @@ resource \"aws_sns_topic_subscription\" \"{}\" {{
 
 #[cfg(test)]
 mod tests {
-    use super::super::Principal;
     use super::*;
+    use crate::aws::Principal;
 
     const ACCOUNT: &str = "111122223333";
 

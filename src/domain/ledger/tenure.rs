@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::ClockHour;
-use super::super::reconciliation::FINAL_HOUR;
+use crate::domain::aws_limits::FINAL_HOUR;
 
 /// How long what bears usage lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

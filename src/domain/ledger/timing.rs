@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::ClockHour;
-use super::super::reconciliation::FINAL_HOUR;
 use super::tenure::Tenure;
+use crate::domain::aws_limits::FINAL_HOUR;
 
 /// How far ahead of us the application's clock may be.
 pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);

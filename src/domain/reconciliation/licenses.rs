@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::FINAL_HOUR;
 use crate::domain::agreement::LicenseState;
+use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::notification::{LicenseChange, is_departure};
 use crate::domain::{AccountId, AgreementId, LicenseArn};
 

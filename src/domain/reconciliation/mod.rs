@@ -29,8 +29,6 @@ use super::{
     Subscription, SubscriptionId, Terms,
 };
 
-/// AWS takes usage for about this long after a subscription's end was announced.
-pub const FINAL_HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// How often AWS is asked again about a grant whose date has passed: a renewal may show a little late.
 const RENEWAL_CHECK: SignedDuration = SignedDuration::from_mins(5);
 

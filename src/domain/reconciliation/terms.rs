@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::licenses::{Stand, follower};
-use super::{AgreementFacts, FINAL_HOUR, LicenseFacts, Situation, SubscriptionSignal};
+use super::{AgreementFacts, LicenseFacts, Situation, SubscriptionSignal};
+use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::notification::SubscriptionAction;
 use crate::domain::{DimensionKey, Grant, GrantValue, Holder, LicenseArn, Quantity, Status, Terms};
 

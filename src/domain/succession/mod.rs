@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Anchor, EntitlementTerms, ResetPeriod};
-use super::reconciliation::FINAL_HOUR;
+use super::terms::{Anchor, EntitlementTerms, ResetPeriod};
 use super::window::Window;
 use super::{Holder, LicenseArn, ProductId, Status, SubscriptionId, Terms};
+use crate::domain::aws_limits::FINAL_HOUR;
 
 /// The shortest time that there is: a window that ends with a subscription does not run on after it.
 const MOMENT: SignedDuration = SignedDuration::from_millis(1);

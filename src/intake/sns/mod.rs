@@ -15,9 +15,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::wire::Delivery;
 use crate::aws::Topics;
 use crate::clock::Clock;
+use crate::domain::notification::wire::Delivery;
 use crate::store::{NotificationRow, Recorded, Store, StoreError};
 use crate::turns::Source;
 use certificate::Host;

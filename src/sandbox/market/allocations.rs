@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::ApiError;
-use super::usage::read_quantity;
+use super::quantity::read_quantity;
 
 const ALLOCATIONS_MAX: usize = 2_500;
 const TAGS_MAX: usize = 5;

@@ -19,6 +19,7 @@ mod metering_api;
 mod model;
 mod notices;
 mod orders;
+mod quantity;
 mod registration;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,151 @@
+//! `marketd listing` and `product`.
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use super::client::{Daemon, escape};
+use super::output::{Column, Output};
+use super::pages::{Limit, print_list};
+use super::{key_value, object};
+
+const LISTINGS: &[Column] = &[
+    ("ENTITY", "entity_id"),
+    ("TITLE", "title"),
+    ("VISIBILITY", "visibility"),
+    ("CODE", "product_code"),
+    ("IMPORTED", "imported"),
+    ("PRODUCT", "product_id"),
+];
+const PRODUCTS: &[Column] = &[
+    ("PRODUCT", "id"),
+    ("TITLE", "title"),
+    ("CODE", "product_code"),
+    ("ENTITY", "entity_id"),
+    ("USAGE PLAN", "usage_plan_id"),
+];
+#[derive(Debug, Subcommand)]
+pub(super) enum Listing {
+    /// Lists the account's SaaS products, those imported marked.
+    List(Limit),
+    /// Shows a listing as the catalog describes it now, and what its document lacks.
+    Show {
+        /// The listing: prod-…
+        entity_id: String,
+    },
+    /// Imports a listing: each entitled dimension becomes a plan.
+    Import {
+        /// The listing, as `listing list` names it: prod-…
+        entity_id: String,
+        /// Our id for it; the listing's if left out. One that is imported keeps the id that it has.
+        #[arg(long)]
+        product_id: Option<String>,
+        /// Which plan a dimension means; plans are made as drafts.
+        #[arg(long = "plan", value_name = "DIMENSION=PLAN", value_parser = key_value)]
+        plans: Vec<(String, String)>,
+        /// The plan of those who pay as they go.
+        #[arg(long)]
+        usage_plan: Option<String>,
+        /// Which feature's usage a metered dimension bills; made if there is none.
+        #[arg(long = "feature", value_name = "DIMENSION=FEATURE", value_parser = key_value)]
+        features: Vec<(String, String)>,
+    },
+    /// Takes over what changed in an imported product's listing.
+    Sync {
+        /// The product.
+        product: String,
+    },
+}
+
+impl Listing {
+    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
+        let daemon = Daemon::from_environment()?;
+        match self {
+            Self::List(limit) => {
+                print_list(&daemon, output, "/v1/listings", &[], &limit, LISTINGS).await
+            }
+            Self::Show { entity_id } => {
+                output.one(&daemon.get(&format!("/v1/listings/{}", escape(&entity_id))).await?)
+            }
+            Self::Import { entity_id, product_id, plans, usage_plan, features } => {
+                let map = |pairs: Vec<(String, String)>| -> Map<String, Value> {
+                    pairs.into_iter().map(|(dimension, to)| (dimension, json!(to))).collect()
+                };
+                let body = object([
+                    ("product_id", product_id.map(|id| json!(id))),
+                    ("plans", Some(Value::Object(map(plans)))),
+                    ("features", Some(Value::Object(map(features)))),
+                    ("usage_plan", usage_plan.map(|id| json!(id))),
+                ]);
+                let path = format!("/v1/listings/{}/import", escape(&entity_id));
+                output.one(&daemon.post(&path, body).await?)
+            }
+            Self::Sync { product } => {
+                let path = format!("/v1/products/{}/sync", escape(&product));
+                output.one(&daemon.post(&path, json!({})).await?)
+            }
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Product {
+    /// Lists the imported products.
+    List(Limit),
+    /// Shows a product with its dimensions and plans.
+    Show {
+        /// The product.
+        id: String,
+    },
+    /// Sets from which hour on a legacy product's buyers are metered by licence.
+    ///
+    /// Hours before it are metered by product code, and no hour in both forms: that would bill it twice. Set it to
+    /// the hour in which the product is moved at AWS. A move that lies ahead can be taken back, one that has
+    /// happened cannot.
+    License {
+        /// The product.
+        id: String,
+        /// The start of an hour that has not begun, as 2026-12-01T00:00:00Z.
+        #[arg(long, required_unless_present_any = ["cancel", "dry_run"])]
+        from: Option<String>,
+        /// Shows which legacy buyers have no licence yet, and changes nothing.
+        #[arg(long, conflicts_with = "cancel")]
+        dry_run: bool,
+        /// Takes back a move that lies ahead.
+        #[arg(long, conflicts_with = "from")]
+        cancel: bool,
+    },
+    /// Lets end what AWS's answers would end, and what is held back since it is so much at once.
+    ///
+    /// `product show` says what is held back. AWS is asked once more before anything ends, so that what it lists again goes
+    /// on.
+    ConfirmEndings {
+        /// The product.
+        id: String,
+    },
+}
+
+impl Product {
+    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
+        let daemon = Daemon::from_environment()?;
+        match self {
+            Self::List(limit) => {
+                print_list(&daemon, output, "/v1/products", &[], &limit, PRODUCTS).await
+            }
+            Self::Show { id } => {
+                output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
+            }
+            Self::ConfirmEndings { id } => {
+                let path = format!("/v1/products/{}/confirm-endings", escape(&id));
+                output.one(&daemon.post(&path, json!({})).await?)
+            }
+            Self::License { id, dry_run: true, .. } => {
+                let path = format!("/v1/products/{}/licensing", escape(&id));
+                output.one(&daemon.get(&path).await?)
+            }
+            Self::License { id, from, .. } => {
+                let path = format!("/v1/products/{}/licensing", escape(&id));
+                output.one(&daemon.put(&path, json!({"from": from})).await?)
+            }
+        }
+    }
+}

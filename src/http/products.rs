@@ -1,0 +1,190 @@
+//! Listings and products.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::{ApiState, Problem, Problems};
+use crate::aws::AwsErrorKind;
+use crate::catalog::{self, CatalogError, ListingView};
+use crate::domain::product::Product;
+use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::store::{ImportProduct, LicensingView, ProductChanges};
+
+/// Lists the SaaS products in AWS's catalog.
+///
+/// Asks AWS. Those that were imported have a `product_id`.
+#[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
+    params(Paging), responses((status = 200, body = Items<ListingView>), Problems))]
+pub(super) async fn listings(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Items<ListingView>>, Problem> {
+    let page = paging.page()?;
+    let rows = catalog::listings(&state.aws.clients(), &state.store, one_more(&page)).await?;
+    Ok(items(rows, page.limit, |listing| listing.entity_id.to_string()))
+}
+
+/// Returns a listing.
+///
+/// Asks AWS.
+#[utoipa::path(get, path = "/v1/listings/{entity_id}", tag = "listings", operation_id = "showListing", params(("entity_id" = String, Path)), responses((status = 200, body = ListingView), Problems))]
+pub(super) async fn listing(
+    State(state): State<ApiState>,
+    Path(id): Path<EntityId>,
+) -> Result<Json<ListingView>, Problem> {
+    let found = catalog::listing_view(&state.aws.clients(), &state.store, &id).await;
+    let listing = found.map_err(|error| match error {
+        // AWS refuses ids that no entity can have as it refuses those that none has.
+        CatalogError::Aws(error) if error.kind == AwsErrorKind::Refused => {
+            Problem::not_found("listing", id.as_str())
+        }
+        error => error.into(),
+    })?;
+    Ok(Json(listing))
+}
+
+/// How a listing is imported.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Import {
+    /// Our id for it: the listing's if left out. One that is imported keeps the id that it has.
+    product_id: Option<ProductId>,
+    #[serde(default)]
+    plans: BTreeMap<DimensionKey, PlanId>,
+    usage_plan: Option<PlanId>,
+    #[serde(default)]
+    features: BTreeMap<DimensionKey, FeatureId>,
+}
+
+/// Imports a listing, or maps it anew.
+///
+/// `plans` says which plan an entitled dimension means. Plans that are new begin as drafts. What AWS told of the
+/// product's buyers before is applied.
+#[utoipa::path(post, path = "/v1/listings/{entity_id}/import", tag = "listings", operation_id = "importListing", params(("entity_id" = String, Path)), request_body = Import, responses((status = 200, body = Product), Problems))]
+pub(super) async fn import(
+    State(state): State<ApiState>,
+    Path(entity_id): Path<EntityId>,
+    Body(body): Body<Import>,
+) -> Result<Json<Product>, Problem> {
+    let listing = catalog::listing(&state.aws.clients(), &entity_id).await?;
+    let import = ImportProduct {
+        product_id: body.product_id,
+        listing,
+        plans: body.plans,
+        usage_plan: body.usage_plan,
+        features: body.features,
+    };
+    Ok(Json(state.store.import_product(import, state.clock.now()).await?))
+}
+
+/// Lists imported listings.
+///
+/// With their dimensions and the plans that these mean.
+#[utoipa::path(get, path = "/v1/products", tag = "products", operation_id = "listProducts", params(Paging), responses((status = 200, body = Items<Product>), Problems))]
+pub(super) async fn products(
+    State(state): State<ApiState>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Items<Product>>, Problem> {
+    let page = paging.page()?;
+    let rows = state.store.products(one_more(&page)).await?;
+    Ok(items(rows, page.limit, |product| product.id.to_string()))
+}
+
+/// Returns an imported listing.
+///
+/// With its dimensions and the plans that these mean.
+#[utoipa::path(get, path = "/v1/products/{id}", tag = "products", operation_id = "showProduct", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
+pub(super) async fn product(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<Product>, Problem> {
+    let found = state.store.product(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
+}
+
+/// Applies what changed in a listing.
+///
+/// Asks AWS. Dimensions that are gone from the listing are kept and marked.
+#[utoipa::path(post, path = "/v1/products/{id}/sync", tag = "products", operation_id = "syncProduct", params(("id" = String, Path)), responses((status = 200, body = ProductChanges), Problems))]
+pub(super) async fn sync(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<ProductChanges>, Problem> {
+    let unknown = || Problem::not_found("product", id.as_str());
+    let product = state.store.product(id.clone()).await?.ok_or_else(unknown)?;
+    let clients = state.aws.clients();
+    let changes =
+        catalog::sync(&clients, &state.store, &product.entity_id, state.clock.now()).await?;
+    Ok(Json(changes.ok_or_else(unknown)?))
+}
+
+/// Lets end what is held back.
+///
+/// When AWS's answers would end more of a product at once than `reconcile.max_endings` allows, or take away every dimension
+/// of its listing, nothing of that ends, and the product shows it as `held_endings`. This says that it is right. AWS is
+/// asked once more before anything ends.
+#[utoipa::path(post, path = "/v1/products/{id}/confirm-endings", tag = "products", operation_id = "confirmEndings", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
+pub(super) async fn confirm_endings(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<Product>, Problem> {
+    let unknown = || Problem::not_found("product", id.as_str());
+    let now = state.clock.now();
+    let product = state.store.product(id.clone()).await?.ok_or_else(unknown)?;
+    state.store.confirm_endings(id.clone(), now).await?.ok_or_else(unknown)?;
+    if product.held_endings.iter().any(|held| held.what == "dimensions") {
+        catalog::sync(&state.aws.clients(), &state.store, &product.entity_id, now).await?;
+    }
+    let found = state.store.product(id.clone()).await?;
+    Ok(Json(found.ok_or_else(unknown)?))
+}
+
+/// When a product moves to licences.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Licensing {
+    /// The start of a clock hour; null takes back a move that lies ahead.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required)]
+    from: Option<Timestamp>,
+}
+
+/// Tells who has no licence yet.
+///
+/// What a legacy product's move to licences would meet.
+#[utoipa::path(get, path = "/v1/products/{id}/licensing", tag = "products",
+    operation_id = "showLicensing", params(("id" = String, Path)),
+    responses((status = 200, body = LicensingView), Problems))]
+pub(super) async fn show_licensing(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<LicensingView>, Problem> {
+    let found = state.store.licensing(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
+}
+
+/// Sets the hour from which a legacy product is metered by licence.
+///
+/// Null takes a move back that lies ahead.
+#[utoipa::path(put, path = "/v1/products/{id}/licensing", tag = "products", operation_id = "licenseProduct", params(("id" = String, Path)), request_body = Licensing, responses((status = 200, body = Product), Problems))]
+pub(super) async fn licensing(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+    Body(body): Body<Licensing>,
+) -> Result<Json<Product>, Problem> {
+    let from = body.from.map(ClockHour::of);
+    if from.is_some_and(|hour| Some(hour.start()) != body.from) {
+        return Err(Problem::bad_request(
+            "from is the start of a clock hour, such as 2026-12-01T00:00:00Z: AWS meters by the hour",
+        ));
+    }
+    state.store.set_licensed_from(id.clone(), from, state.clock.now()).await?;
+    let found = state.store.product(id.clone()).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
+}

@@ -1,0 +1,234 @@
+//! Where AWS sends a new buyer's browser. The buyer is looked up at once, since tokens expire, and goes on to the
+//! seller's page with a reference that the seller's back end exchanges for a customer.
+//!
+//! The token is a credential: it goes into one call to AWS, and into no URL, log line or row. Whoever comes without one,
+//! as AWS's own form for listings and whoever reloads the page do, is a person in front of a browser too.
+
+use axum::body::Body;
+use axum::extract::{Form, FromRequest as _, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::client_ip::source_of;
+use super::problem::RETRY_AFTER;
+use super::registration_pages::{Page, page};
+use super::token_resolver::{Refused, Via, came_to_nowhere, came_without_token, resolve};
+use super::visitor::Visit;
+use super::{ApiState, Problems};
+use crate::domain::Registration;
+use crate::domain::{BrowserClaims, reference};
+use crate::store::{RegistrationRow, StoreError};
+
+/// AWS's name of the token.
+const TOKEN: &str = "x-amzn-marketplace-token";
+/// The most that AWS's form may come to: some ten times what it does.
+const BODY_LIMIT: usize = 16 * 1_024;
+/// The most fields that it may have.
+const FIELDS_MOST: usize = 50;
+
+/// What AWS posts: the token, apart from everything else, which is kept.
+#[derive(Debug, Default)]
+pub struct Posted {
+    /// The credential.
+    pub token: Option<SecretString>,
+    /// The other fields, as many and as long as are kept.
+    pub claims: BrowserClaims,
+}
+
+/// Why a form is not AWS's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPosted {
+    /// It has more fields than AWS ever posts.
+    #[error("more than {FIELDS_MOST} fields")]
+    ManyFields,
+    /// It has several tokens, of which nobody could say whose they are.
+    #[error("several tokens")]
+    SeveralTokens,
+}
+
+impl Posted {
+    /// Tells a form's fields apart.
+    pub fn read(fields: Vec<(String, String)>) -> Result<Self, NotPosted> {
+        if fields.len() > FIELDS_MOST {
+            return Err(NotPosted::ManyFields);
+        }
+        let (mut tokens, others): (Vec<_>, Vec<_>) =
+            fields.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        if tokens.len() > 1 {
+            return Err(NotPosted::SeveralTokens);
+        }
+        // A token that says nothing is none: AWS need not be asked about it.
+        let token = tokens.pop().map(|(_, token)| token).filter(|token| !token.trim().is_empty());
+        // A field that holds the token as well is not kept either.
+        let holds_it = |text: &str| token.as_deref().is_some_and(|token| text.contains(token));
+        let others = others.into_iter().filter(|(name, value)| !holds_it(name) && !holds_it(value));
+        let claims = others.collect();
+        Ok(Self { token: token.map(SecretString::from), claims })
+    }
+}
+
+/// Takes in a buyer whom AWS sends, and sends them on to the seller's page.
+///
+/// The answer is for a browser: a redirect with a reference, or a page that says what went wrong.
+#[utoipa::path(post, path = "/aws/register", tag = "registrations", operation_id = "registerBrowser",
+    request_body(content = BTreeMap<String, String>, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 303, description = "To the seller's page, with `reference` in its query"),
+        (status = "4XX", description = "A page for the buyer that says what went wrong", body = String, content_type = "text/html"),
+        (status = "5XX", description = "A page for the buyer that says what went wrong", body = String, content_type = "text/html"), Problems))]
+pub(super) async fn register(
+    State(state): State<ApiState>,
+    visit: Visit,
+    request: Request,
+) -> Response {
+    match take_in(&state, &visit, request).await {
+        Ok(location) => {
+            let mut response = StatusCode::SEE_OTHER.into_response();
+            response.headers_mut().insert(header::LOCATION, location);
+            private(response)
+        }
+        Err(refusal) => answer(&state, &refusal),
+    }
+}
+
+/// Says where to go, to whoever comes without having been sent by AWS: a person who reloads the page or follows a link to
+/// it, and AWS's form for listings, which tries the address.
+pub(super) async fn show(State(state): State<ApiState>) -> Response {
+    answer(
+        &state,
+        &Refusal::new(StatusCode::OK, "This is where buyers from AWS Marketplace sign up."),
+    )
+}
+
+/// The same, to whoever comes by another method than browsers do.
+pub(super) async fn no_such_method(State(state): State<ApiState>) -> Response {
+    let said = "This is not what AWS Marketplace sends.";
+    answer(&state, &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said))
+}
+
+fn answer(state: &ApiState, refusal: &Refusal) -> Response {
+    let next = if refusal.status.is_server_error() { Page::Later } else { Page::FromAws };
+    let mut response = (refusal.status, page(&state.seller, refusal.said, next)).into_response();
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    private(response)
+}
+
+/// Neither kept by a cache nor told to the next site.
+fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// What a person is told.
+struct Refusal {
+    status: StatusCode,
+    said: &'static str,
+}
+
+impl Refusal {
+    const fn new(status: StatusCode, said: &'static str) -> Self {
+        Self { status, said }
+    }
+
+    const fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Many people are signing up just now.")
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "a buyer could not be taken in");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Your sign-up could not be saved.")
+    }
+}
+
+/// What the browser posted, read whole before anything is done for it.
+async fn read(state: &ApiState, visit: &Visit, request: Request) -> Result<Posted, Refusal> {
+    const FOREIGN: &str = "This is not what AWS Marketplace sends.";
+    let (head, body) = request.into_parts();
+    let body = visit.read(&head.headers, body, BODY_LIMIT).await.map_err(|unread| {
+        let status = unread.status();
+        if status.is_server_error() { Refusal::busy() } else { Refusal::new(status, FOREIGN) }
+    })?;
+    let request = Request::from_parts(head, Body::from(body));
+    let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
+    let posted = form
+        .map_err(|rejection| rejection.status())
+        .and_then(|Form(fields)| Posted::read(fields).map_err(|_| StatusCode::BAD_REQUEST));
+    posted.map_err(|status| {
+        came_without_token(state);
+        Refusal::new(status, FOREIGN)
+    })
+}
+
+async fn take_in(
+    state: &ApiState,
+    visit: &Visit,
+    request: Request,
+) -> Result<HeaderValue, Refusal> {
+    let source = source_of(visit.peer, request.headers(), &state.arrivals.trusted_proxies);
+    let Posted { token, claims } = read(state, visit, request).await?;
+    let Some(door) = &state.door else {
+        came_to_nowhere(state);
+        let said = "The seller's sign-up is not set up yet.";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
+    };
+    let token = token.ok_or_else(|| {
+        came_without_token(state);
+        Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")
+    })?;
+    let _work = visit.work().await.map_err(|_no_place| Refusal::busy())?;
+    let told = resolve(state, Via::Door(source), &token).await?;
+    let now = state.clock.now();
+    let Registration { product_code, customer_identifier, account_id, license_arn, agreement_id } =
+        told;
+    let row = RegistrationRow {
+        id: format!("reg_{}", Uuid::now_v7().simple()),
+        product_code,
+        account_id,
+        customer_identifier,
+        license_arn,
+        agreement_id,
+        claimed_by_browser: claims,
+        at: now,
+        customer_id: None,
+        exchanged_at: None,
+        named: false,
+    };
+    let id = state.store.record_registration(row).await?;
+    let key = state.store.reference_key().await?;
+    let expires_at = now.saturating_add(door.lifetime).unwrap_or(now);
+    let mut location = door.redirect_url.clone();
+    location.query_pairs_mut().append_pair("reference", &reference::seal(&key, &id, expires_at));
+    HeaderValue::from_str(location.as_str()).map_err(|_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The seller's page has no usable address.")
+    })
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let (status, said) = match refused {
+            Refused::Expired => (StatusCode::GONE, "This sign-up link has expired."),
+            Refused::Unknown => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "AWS Marketplace does not know this sign-up link.",
+            ),
+            Refused::NotImported(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "The seller does not know this product yet.")
+            }
+            Refused::Busy => return Self::busy(),
+            Refused::Aws(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "AWS Marketplace could not be asked who you are.")
+            }
+            Refused::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Your sign-up could not be saved.")
+            }
+        };
+        Self::new(status, said)
+    }
+}

@@ -1,0 +1,290 @@
+//! Buyers who arrive with a token, at the door or by the API: AWS is asked who they are, and whoever is refused is
+//! counted, logged and shown, without the token.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::ApiState;
+use super::admission;
+use super::refused_tokens::{RefusedTokens, Verdict};
+use crate::aws::{Asking, AwsError, RegistrationError, is_possible_token, resolve_customer};
+use crate::domain::ProductCode;
+use crate::domain::Registration;
+use crate::store::StoreError;
+use crate::turns::{Line, Source};
+
+/// How often one reason is logged, or told as an event.
+const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// For how long those who were refused are shown as a problem.
+const SHOWN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Where a buyer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// At the door, from this source.
+    Door(Source),
+    /// By the API.
+    Api,
+}
+
+impl Via {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Door(_) => "door",
+            Self::Api => "api",
+        }
+    }
+
+    /// How long to wait for a turn to ask AWS: a person is waiting at the door.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Door(_) => Duration::from_secs(5),
+            Self::Api => Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why a buyer is not taken in.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The token has expired.
+    Expired,
+    /// AWS does not know the token.
+    Unknown,
+    /// Too many are waiting.
+    Busy,
+    /// The product was never imported.
+    NotImported(ProductCode),
+    /// AWS could not be asked.
+    Aws(AwsError),
+    /// Nothing can be saved.
+    Store(StoreError),
+}
+
+impl Refused {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Busy => "busy",
+            Self::NotImported(_) => "product_not_imported",
+            Self::Aws(_) => "aws",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+impl From<Verdict> for Refused {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Unknown => Self::Unknown,
+            Verdict::Expired => Self::Expired,
+        }
+    }
+}
+
+impl From<RegistrationError> for Refused {
+    fn from(error: RegistrationError) -> Self {
+        match error {
+            RegistrationError::Expired => Self::Expired,
+            RegistrationError::Unknown => Self::Unknown,
+            RegistrationError::Busy => Self::Busy,
+            RegistrationError::Aws(error) => Self::Aws(error),
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What is kept of buyers who arrive, for as long as the program runs.
+#[derive(Debug)]
+pub struct Arrivals {
+    /// Proxies whose word on whom they speak for counts.
+    pub(super) trusted_proxies: Vec<IpAddr>,
+    /// Who waits at the door to have AWS asked about them: one at a time has the next turn.
+    line: Line,
+    refused_tokens: RefusedTokens,
+    refusals: Mutex<BTreeMap<&'static str, Refusals>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Refusals {
+    count: u64,
+    last_at: Timestamp,
+    said_at: Option<Timestamp>,
+}
+
+impl Arrivals {
+    /// Nobody has arrived yet, on so many connections.
+    pub fn new(trusted_proxies: Vec<IpAddr>, connections: usize) -> Self {
+        // Those who wait leave room at the doors for those whose turn it is.
+        let line = Line::new(1, admission::doors(connections) / 2);
+        let (refused_tokens, refusals) = <(RefusedTokens, Mutex<_>)>::default();
+        Self { trusted_proxies, line, refused_tokens, refusals }
+    }
+
+    /// Counts a refusal; whether it is time to speak of it again.
+    fn refuse(&self, reason: &'static str, via: &'static str, now: Timestamp) -> Option<u64> {
+        metrics::counter!("marketd_registrations_refused_total", "reason" => reason, "via" => via)
+            .increment(1);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let it = refusals.entry(reason).or_default();
+        it.count += 1;
+        it.last_at = now;
+        if it.said_at.is_some_and(|said| now.duration_since(said) < AGAIN) {
+            return None;
+        }
+        it.said_at = Some(now);
+        Some(it.count)
+    }
+
+    /// What the operator should know of.
+    pub(super) fn problems(&self, now: Timestamp) -> Vec<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = refusals.iter().filter(|(_, it)| now.duration_since(it.last_at) < SHOWN);
+        lately
+            .map(|(reason, it)| {
+                format!(
+                    "{} buyers were refused at sign-up ({reason}), the last at {}: {}",
+                    it.count,
+                    it.last_at,
+                    advice(reason)
+                )
+            })
+            .collect()
+    }
+}
+
+fn advice(reason: &str) -> &'static str {
+    match reason {
+        "expired" => "they get a new token with \"Set up your account\" on AWS Marketplace",
+        "unknown" => {
+            "AWS does not know their tokens: is the integration that of the account that publishes the product?"
+        }
+        "product_not_imported" => "`marketd listing list` shows what is not imported",
+        "busy" => {
+            "more came than AWS may be asked about; behind a proxy, http.trusted_proxies tells them apart"
+        }
+        "not_set_up" => "set registration.redirect_url to your sign-up page",
+        "no_token" => "what came was no sign-up from AWS Marketplace",
+        _ => "the log says why",
+    }
+}
+
+/// Asks AWS who the buyer is. Whoever cannot be known, or comes from a product that was never imported, is refused.
+pub(super) async fn resolve(
+    state: &ApiState,
+    via: Via,
+    token: &SecretString,
+) -> Result<Registration, Refused> {
+    let resolved = ask(state, via, token).await;
+    if let Err(refused) = &resolved {
+        let now = state.clock.now();
+        if let Some(count) = state.arrivals.refuse(refused.word(), via.word(), now) {
+            tell(state, via, refused, count, now).await?;
+        }
+    }
+    resolved
+}
+
+/// Notes that somebody came without anything to be known by.
+pub(super) fn came_without_token(state: &ApiState) {
+    if let Some(count) = state.arrivals.refuse("no_token", "door", state.clock.now()) {
+        tracing::warn!(count, "somebody came to /aws/register without a token");
+    }
+}
+
+/// Notes that somebody came, and that there is no page to send them to.
+pub(super) fn came_to_nowhere(state: &ApiState) {
+    if let Some(count) = state.arrivals.refuse("not_set_up", "door", state.clock.now()) {
+        tracing::warn!(
+            count,
+            "a buyer came to /aws/register, and registration.redirect_url is not set"
+        );
+    }
+}
+
+async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registration, Refused> {
+    if !is_possible_token(token) {
+        return Err(Refused::Unknown);
+    }
+    let clients = state.aws.clients();
+    let told = match via {
+        Via::Api => {
+            let turn = Asking::Api.turn_within(&clients, via.patience()).await?;
+            resolve_customer(&clients, Asking::Api, turn, token).await?
+        }
+        Via::Door(source) => {
+            let Arrivals { line, refused_tokens, .. } = &state.arrivals;
+            if let Some(verdict) = refused_tokens.verdict(token) {
+                return Err(verdict.into());
+            }
+            let turn = tokio::select! {
+                () = state.stopping.cancelled() => None,
+                turn = tokio::time::timeout(via.patience(), line.turn(source)) => turn.ok().flatten(),
+            };
+            let next = turn.ok_or(Refused::Busy)?;
+            let turn = Asking::Door.turn_within(&clients, via.patience()).await?;
+            drop(next);
+            let told = resolve_customer(&clients, Asking::Door, turn, token).await;
+            match &told {
+                Err(RegistrationError::Unknown) => {
+                    line.wasted(source);
+                    refused_tokens.remember(token, Verdict::Unknown);
+                }
+                Err(RegistrationError::Expired) => refused_tokens.remember(token, Verdict::Expired),
+                _ => {}
+            }
+            told?
+        }
+    };
+    if state.store.product_of_code(told.product_code.clone()).await?.is_none() {
+        return Err(Refused::NotImported(told.product_code));
+    }
+    Ok(told)
+}
+
+/// Says that a buyer was refused, in the log and, where the seller can do something, as an event.
+async fn tell(
+    state: &ApiState,
+    via: Via,
+    refused: &Refused,
+    count: u64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (reason, via) = (refused.word(), via.word());
+    match refused {
+        Refused::Aws(error) => {
+            tracing::warn!(%error, via, count, "a buyer's token could not be resolved");
+        }
+        Refused::NotImported(code) => {
+            tracing::warn!(product.code = %code, via, count, "a buyer came from a product that is not imported");
+        }
+        Refused::Store(error) => {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "a buyer could not be taken in"
+            );
+        }
+        Refused::Expired | Refused::Unknown | Refused::Busy => {
+            tracing::warn!(reason, via, count, "a buyer was refused");
+        }
+    }
+    let mut data = json!({"reason": reason, "via": via, "count": count});
+    match refused {
+        Refused::NotImported(code) => data["product_code"] = json!(code),
+        Refused::Expired | Refused::Unknown | Refused::Busy => {}
+        Refused::Aws(_) | Refused::Store(_) => return Ok(()),
+    }
+    state.store.tell("registration.refused", data, now).await
+}

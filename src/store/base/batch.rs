@@ -1,0 +1,53 @@
+//! Writing several at once so that one which the database refuses does not hold up the others.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use rusqlite::Connection;
+
+use crate::store::{Store, StoreError};
+
+/// What writing several came to.
+#[derive(Debug)]
+pub(crate) struct Apart<I, T> {
+    /// What was written came to this, in one piece or in several.
+    pub(crate) done: Vec<T>,
+    /// What the database refused, of which nothing remains.
+    pub(crate) refused: Vec<(I, StoreError)>,
+}
+
+impl Store {
+    /// Writes all of these in one transaction. Where the database refuses something, each is written by itself and
+    /// those that are refused are returned: the mistake lies in them, and would be met again after a restart. Where
+    /// the database itself fails, all of them fail, and are to be tried again.
+    pub(crate) async fn write_apart<I, T>(
+        &self,
+        items: Vec<I>,
+        work: impl Fn(&Connection, &[I]) -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<Apart<I, T>, StoreError>
+    where
+        I: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let job = Arc::new((items, work));
+        let whole = Arc::clone(&job);
+        match self.write(move |connection| (whole.1)(connection, &whole.0)).await {
+            Ok(done) => return Ok(Apart { done: vec![done], refused: Vec::new() }),
+            Err(error) if error.is_refusal() => {}
+            Err(error) => return Err(error),
+        }
+        let each = job.0.iter().map(|item| {
+            let (one, job) = (item.clone(), Arc::clone(&job));
+            self.write(move |connection| (job.1)(connection, std::slice::from_ref(&one)))
+        });
+        let mut apart = Apart { done: Vec::new(), refused: Vec::new() };
+        for (item, outcome) in job.0.iter().zip(join_all(each).await) {
+            match outcome {
+                Ok(done) => apart.done.push(done),
+                Err(error) if error.is_refusal() => apart.refused.push((item.clone(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(apart)
+    }
+}

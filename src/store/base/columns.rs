@@ -1,0 +1,25 @@
+//! Between the database's numbers and the domain's types.
+
+use jiff::Timestamp;
+
+use crate::domain::Quantity;
+
+/// A time as the database keeps it.
+pub(crate) fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A time as the database kept it. What is out of range was never written by [`millis`].
+pub(crate) fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The same for a time that may be missing.
+pub(crate) fn optional_timestamp(millis: Option<i64>) -> Option<Timestamp> {
+    millis.map(timestamp)
+}
+
+/// What a quantity column holds.
+pub(crate) fn quantity(millionths: i64) -> Quantity {
+    Quantity::from_millionths(millionths).unwrap_or_default()
+}

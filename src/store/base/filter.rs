@@ -1,0 +1,49 @@
+//! The conditions of a list: those that were asked for, and no others.
+
+use rusqlite::types::Value;
+
+/// Conditions and what they compare with. SQLite chooses how to find rows by a statement's text alone; a condition
+/// that a parameter may switch off would keep it from every index.
+pub(crate) struct Conditions {
+    text: String,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Conditions {
+    /// Those that always hold: where the page begins and how many rows it has.
+    pub(crate) fn of_page(begins: impl Into<String>, after: impl Into<Value>, limit: u32) -> Self {
+        let values = vec![(":after", after.into()), (":limit", Value::from(limit))];
+        Self { text: begins.into(), values }
+    }
+
+    /// One more, if there is what it compares with.
+    pub(crate) fn with(
+        mut self,
+        parameter: &'static str,
+        value: Option<impl Into<Value>>,
+        condition: &str,
+    ) -> Self {
+        if let Some(value) = value {
+            self.values.push((parameter, value.into()));
+            self = self.that(condition);
+        }
+        self
+    }
+
+    /// One more that compares with nothing.
+    pub(crate) fn that(mut self, condition: &str) -> Self {
+        self.text.push_str(" AND ");
+        self.text.push_str(condition);
+        self
+    }
+
+    /// As they stand in a statement.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The parameters.
+    pub(crate) fn values(&self) -> Vec<(&'static str, &dyn rusqlite::ToSql)> {
+        self.values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect()
+    }
+}

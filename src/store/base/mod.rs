@@ -1,0 +1,15 @@
+//! What every room stands on: columns and conditions, pages, the outbox of events, aliases of customers.
+//!
+//! It imports the engine alone.
+//!
+//! - An event is appended in the transaction that it tells of, so that it is told if and only if that is true.
+//! - A time is kept in milliseconds, a quantity in millionths of a unit.
+
+pub(super) mod aliases;
+pub(super) mod batch;
+pub(super) mod columns;
+pub(super) mod filter;
+pub(super) mod integration;
+pub(super) mod outbox;
+pub(super) mod page;
+pub(super) mod webhook_place;

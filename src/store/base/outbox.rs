@@ -1,0 +1,113 @@
+//! The outbox: what the seller's application is told, in order, written with the change it tells of.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::columns::{millis, timestamp};
+use crate::domain::CustomerId;
+use crate::store::{During, Store, StoreError};
+
+/// One event of the outbox.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Event {
+    /// Its place in the order; also the cursor.
+    #[serde(skip)]
+    pub seq: i64,
+    /// Its id, the same in the feed and in the webhook.
+    pub id: String,
+    /// What happened, as `subject.verb`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When.
+    pub at: Timestamp,
+    /// To whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<CustomerId>,
+    /// The subject as it stands after the event.
+    pub data: Value,
+}
+
+/// Appends an event in the transaction of the change that it tells of.
+pub(crate) fn append_event_in(
+    connection: &Connection,
+    kind: &str,
+    customer_id: Option<&CustomerId>,
+    data: &impl Serialize,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let data = serde_json::to_string(data)
+        .map_err(|error| StoreError::Corrupt { what: "an event", detail: error.to_string() })?;
+    connection
+        .prepare_cached(
+            "INSERT INTO events (id, type, at_ms, customer_id, data)
+             VALUES (:id, :type, :at, :customer, :data)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(named_params! {
+                ":id": format!("evt_{}", Uuid::now_v7().simple()),
+                ":type": kind,
+                ":at": millis(at),
+                ":customer": customer_id.map(CustomerId::as_str),
+                ":data": data,
+            })
+        })
+        .during("append an event")?;
+    Ok(())
+}
+
+/// Returns the newest place that the outbox has given out, also of events that were pruned since.
+pub(super) fn newest_in(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+        .map(Option::unwrap_or_default)
+}
+
+impl Store {
+    /// Appends an event that tells of no change in the database.
+    pub async fn tell(
+        &self,
+        kind: &'static str,
+        data: Value,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await?;
+        self.nudge_events();
+        Ok(())
+    }
+
+    /// The newest place that the outbox has given out.
+    pub async fn newest_event(&self) -> Result<i64, StoreError> {
+        self.read(|connection| newest_in(connection).during("read the newest event")).await
+    }
+
+    /// The events after a place in the order.
+    pub async fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection
+                .prepare_cached("SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+                .during("list events")?;
+            let rows = select
+                .query_map((seq, limit), |row| {
+                    let data: String = row.get("data")?;
+                    Ok(Event {
+                        seq: row.get("seq")?,
+                        id: row.get("id")?,
+                        kind: row.get("type")?,
+                        at: timestamp(row.get("at_ms")?),
+                        customer_id: row
+                            .get::<_, Option<String>>("customer_id")?
+                            .map(CustomerId::new),
+                        data: serde_json::from_str(&data).unwrap_or(Value::Null),
+                    })
+                })
+                .during("list events")?;
+            rows.collect::<Result<_, _>>().during("list events")
+        })
+        .await
+    }
+}

@@ -1,0 +1,126 @@
+//! A buyer's row as a look at it finds it, and as the look leaves it.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::domain::BuyerKey;
+use crate::store::base::columns::{millis, optional_timestamp};
+use crate::store::{During, StoreError};
+
+/// How a buyer stands when a look at it is taken over.
+pub(crate) struct Standing {
+    id: i64,
+    /// When it was last looked at.
+    pub(crate) looked_at: Option<Timestamp>,
+    /// When AWS last said that a legacy buyer's entitlements changed.
+    pub(crate) told_at: Option<Timestamp>,
+}
+
+/// What a look says of its buyer besides what is held.
+pub(crate) struct Settling {
+    /// When the question was put.
+    pub(crate) observed_at: Timestamp,
+    /// When to ask again without being told to.
+    pub(crate) next: Option<Timestamp>,
+    /// Whether anything changed.
+    pub(crate) changed: bool,
+    /// The mark that the look began with; none for a sweep, which nobody asked for.
+    pub(crate) marks: Option<i64>,
+}
+
+/// Whoever was never marked has no row, and nothing was told of it.
+pub(crate) fn standing_in(
+    connection: &Connection,
+    key: &BuyerKey,
+) -> Result<Option<Standing>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT b.id, b.looked_at_ms, s.entitlement_updated_at_ms FROM buyers b
+             LEFT JOIN buyer_signals s ON b.kind = 'customer_identifier'
+                 AND s.product_code = b.product_code AND s.customer_identifier = b.value
+             WHERE b.product_code = ?1 AND b.kind = ?2 AND b.value = ?3",
+        )
+        .and_then(|mut select| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok(Standing {
+                    id: row.get(0)?,
+                    looked_at: optional_timestamp(row.get(1)?),
+                    told_at: optional_timestamp(row.get(2)?),
+                })
+            };
+            select.query_row(words(key), row).optional()
+        })
+        .during("read how a buyer stands")
+}
+
+/// Writes down that a buyer was looked at.
+pub(crate) fn settle_in(
+    connection: &Connection,
+    key: &BuyerKey,
+    standing: Option<&Standing>,
+    settling: &Settling,
+) -> Result<(), StoreError> {
+    match (settling.marks, standing) {
+        (Some(marks), Some(standing)) => settle_marked(connection, standing.id, marks, settling),
+        // A sweep that changed nothing leaves no trace, so that large products stay cheap.
+        (None, _) if settling.changed => settle_swept(connection, key, settling),
+        _ => Ok(()),
+    }
+}
+
+fn settle_marked(
+    connection: &Connection,
+    buyer: i64,
+    marks: i64,
+    settling: &Settling,
+) -> Result<(), StoreError> {
+    let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
+    let settled = connection
+        .prepare_cached(
+            "UPDATE buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL, due_at_ms = ?3
+             WHERE id = ?1 AND marks = ?4",
+        )
+        .and_then(|mut update| update.execute((buyer, observed_at, next, marks)))
+        .during("settle a buyer")?;
+    if settled == 0 {
+        // What came during the look stays due.
+        connection
+            .prepare_cached(
+                "UPDATE buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL WHERE id = ?1",
+            )
+            .and_then(|mut update| update.execute((buyer, observed_at)))
+            .during("settle a buyer who has news")?;
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE OR FAIL notifications SET state = 'applied', reason = NULL
+             WHERE buyer = ?1 AND state = 'pending'",
+        )
+        .and_then(|mut update| update.execute([buyer]))
+        .during("settle a buyer's notifications")?;
+    Ok(())
+}
+
+fn settle_swept(
+    connection: &Connection,
+    key: &BuyerKey,
+    settling: &Settling,
+) -> Result<(), StoreError> {
+    let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
+    let (code, kind, value) = words(key);
+    connection
+        .prepare_cached(
+            "INSERT INTO buyers (product_code, kind, value, due_at_ms, looked_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (product_code, kind, value) DO UPDATE SET looked_at_ms = ?5,
+                 due_at_ms = CASE WHEN due_at_ms IS NULL OR due_at_ms > ?4 THEN ?4 ELSE due_at_ms END",
+        )
+        .and_then(|mut upsert| upsert.execute((code, kind, value, next, observed_at)))
+        .during("settle a swept buyer")?;
+    Ok(())
+}
+
+fn words(key: &BuyerKey) -> (&str, &'static str, &str) {
+    (key.product_code.as_str(), key.buyer.kind(), key.buyer.value())
+}

@@ -1,0 +1,85 @@
+//! What applying a manifest came to, or why it could not be applied.
+
+use super::features::FeatureError;
+use super::import::ImportError;
+use super::plan_rows::PlanError;
+use crate::domain::manifest::Change;
+use crate::domain::rollout::Regranted;
+use crate::domain::{EntityId, FeatureId, PlanId, ProductId};
+use crate::store::StoreError;
+
+/// What applying a file comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// What becomes otherwise in the catalogue.
+    pub changes: Vec<Change>,
+    /// Who comes to have other features.
+    pub regranted: Vec<Regranted>,
+}
+
+/// Why a file could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// A product is another listing's.
+    #[error("product {product} is listing {held}, and the file says {said}")]
+    OtherListing {
+        /// The product.
+        product: ProductId,
+        /// Its listing.
+        held: EntityId,
+        /// What the file says.
+        said: EntityId,
+    },
+    /// Customers have the plan.
+    #[error("plan {0} is published: it can be archived, and not be a draft again")]
+    Published(PlanId),
+    /// A draft of what is not published is the plan itself.
+    #[error("plan {0} has a draft beside its entitlements, which only a published plan has")]
+    DraftOfDraft(PlanId),
+    /// The plan's draft and the file change the same features, each in its own way.
+    #[error(
+        "plan {plan} has a draft that changes {} too: publish or discard it, or say in the file what the draft is",
+        features.iter().map(crate::domain::Id::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    DraftContradicts {
+        /// The plan.
+        plan: PlanId,
+        /// What both change.
+        features: Vec<FeatureId>,
+    },
+    /// A listing could not be imported or mapped.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A feature could not be written.
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    /// A plan could not be written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// What is wrong is in this place of the file.
+    #[error("{}: {source}", place.join("."))]
+    At {
+        /// The keys that lead there.
+        place: Vec<String>,
+        /// What is wrong.
+        source: Box<Self>,
+    },
+    /// Nothing is wrong: these changes were undone, as was asked.
+    #[error("this was a dry run")]
+    DryRun(Applied),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CatalogueError {
+    /// The same with the place of the file where it is wrong; what is within a place is told from without.
+    pub(crate) fn at(error: impl Into<Self>, outer: &[&str]) -> Self {
+        let outer = outer.iter().map(|key| (*key).to_owned());
+        match error.into() {
+            Self::At { place, source } => Self::At { place: outer.chain(place).collect(), source },
+            error @ Self::Store(_) => error,
+            error => Self::At { place: outer.collect(), source: Box::new(error) },
+        }
+    }
+}

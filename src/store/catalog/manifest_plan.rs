@@ -1,0 +1,186 @@
+//! Making a plan what a file says of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::entitlements::{make_version_in, put_entitlement_in, remove_entitlement_in, settled_in};
+use super::manifest_export::{held_in, listed};
+use super::manifest_outcome::CatalogueError;
+use super::plan_rows::{known_plan, plan_in};
+use super::plans::put_plan_in;
+use super::publish::{IfArchived, Publishing};
+use super::publish::{IfHeld, archive_in, discard_in, free_held_in, publish_in};
+use crate::domain::change_set::ChangeSet;
+use crate::domain::manifest::{PlanEntry, TermsEntry};
+use crate::domain::plan::{Audience, Plan, PlanEntitlement, PlanStatus};
+use crate::domain::{FeatureId, PlanId};
+use crate::store::{During, StoreError};
+
+/// What a table of the file grants.
+type Grants = BTreeMap<FeatureId, TermsEntry>;
+
+pub(crate) fn apply_plan(
+    connection: &Connection,
+    id: &PlanId,
+    entry: &PlanEntry,
+    audience: Option<Audience>,
+    now: Timestamp,
+) -> Result<(), CatalogueError> {
+    let held = plan_in(connection, id)?;
+    let same = |held: &Plan| {
+        held.name == entry.name && (entry.product.is_none() || held.product_id == entry.product)
+    };
+    if !held.as_ref().is_some_and(same) {
+        put_plan_in(connection, id, &entry.name, entry.product.clone(), now)?;
+    }
+    let plan = known_plan(connection, id)?;
+    if entry.status == PlanStatus::Draft && plan.version.is_some() {
+        return Err(CatalogueError::Published(id.clone()));
+    }
+    if entry.status == PlanStatus::Draft && entry.draft.is_some() {
+        return Err(CatalogueError::DraftOfDraft(id.clone()));
+    }
+    let granted = entry.entitlements.as_ref();
+    let granted = granted.map(|it| settled(connection, "entitlements", it)).transpose()?;
+    let draft = entry.draft.as_ref();
+    let draft = draft.map(|it| settled(connection, "draft", it)).transpose()?;
+
+    let archived = match entry.status {
+        PlanStatus::Archived => IfArchived::Keep,
+        PlanStatus::Draft | PlanStatus::Published => IfArchived::Reopen,
+    };
+    // To whom a change goes who is held to an older version: unless it is said, the change alone does.
+    let held = if audience.is_some() { IfHeld::Free } else { IfHeld::Keep };
+    let how = Publishing { to: audience.unwrap_or_default(), archived, held };
+    if plan.version.is_some() {
+        republish(connection, &plan, granted, draft.is_some(), how, now)?;
+    } else {
+        if let Some(granted) = &granted {
+            become_in(connection, id, granted, now)?;
+        }
+        // Whoever comes to have an archived plan has what the file says that it grants.
+        let for_holders = plan.status != PlanStatus::Archived && granted.is_some();
+        match entry.status {
+            PlanStatus::Archived if !for_holders => {}
+            PlanStatus::Draft => {}
+            PlanStatus::Archived | PlanStatus::Published => {
+                publish_in(connection, id, how, now)?;
+            }
+        }
+    }
+    if entry.status == PlanStatus::Archived {
+        archive_in(connection, id, now)?;
+    }
+    if let Some(draft) = &draft {
+        become_in(connection, id, draft, now)?;
+    }
+    Ok(())
+}
+
+/// Publishes what is granted where it differs. The draft is nobody's yet, and a set of changes: it is one of what is
+/// published then, unless the file says itself what the draft is.
+fn republish(
+    connection: &Connection,
+    plan: &Plan,
+    granted: Option<Grants>,
+    draft_said: bool,
+    how: Publishing,
+    now: Timestamp,
+) -> Result<(), CatalogueError> {
+    let published = listed(&plan.entitlements);
+    let granted = granted.unwrap_or_else(|| published.clone());
+    let reopens = plan.status == PlanStatus::Archived && how.archived == IfArchived::Reopen;
+    if granted == published && !reopens {
+        if how.to == Audience::All && how.held == IfHeld::Free {
+            free_held_in(connection, &plan.id, now)?;
+        }
+        return Ok(());
+    }
+    let changes = ChangeSet::between(&published, &granted);
+    let drafted = plan.draft.as_ref().map(|draft| listed(&draft.entitlements));
+    let drafted = drafted.map(|draft| ChangeSet::between(&published, &draft));
+    if let Some(drafted) = drafted.as_ref().filter(|_| !draft_said) {
+        let features = drafted.contradicts(&changes);
+        if !features.is_empty() {
+            return Err(CatalogueError::DraftContradicts { plan: plan.id.clone(), features });
+        }
+    }
+    discard_in(connection, &plan.id, now)?;
+    if how.held == IfHeld::Keep && how.to == Audience::All {
+        change_held(connection, &plan.id, &changes, &granted)?;
+    }
+    if granted != published {
+        make_version_in(connection, &plan.id, granted.iter().map(|(id, terms)| (id, &terms.0)))?;
+    }
+    publish_in(connection, &plan.id, how, now)?;
+    if let Some(drafted) = drafted {
+        become_in(connection, &plan.id, &drafted.applied_to(&granted), now)?;
+    }
+    Ok(())
+}
+
+/// Makes the changes of a file for those who are held to older versions too; what they were promised otherwise stays.
+/// A version never changes, so they come to one of their own, or to the published one if it is that.
+fn change_held(
+    connection: &Connection,
+    id: &PlanId,
+    changes: &ChangeSet<TermsEntry>,
+    granted: &Grants,
+) -> Result<(), StoreError> {
+    for (version, held) in held_in(connection, id)? {
+        let changed = changes.applied_to(&held.entitlements);
+        let to = if changed == held.entitlements {
+            continue;
+        } else if changed == *granted {
+            None
+        } else {
+            let grants = changed.iter().map(|(id, terms)| (id, &terms.0));
+            Some(make_version_in(connection, id, grants)?)
+        };
+        connection
+            .prepare_cached(
+                "UPDATE subscriptions SET plan_version = ?3 WHERE plan_id = ?1 AND plan_version = ?2
+                   AND ended_at_ms IS NULL",
+            )
+            .and_then(|mut update| update.execute((id.as_str(), version, to)))
+            .during("change what customers are held to")?;
+    }
+    Ok(())
+}
+
+/// What a table of the file grants, as it is kept.
+fn settled(
+    connection: &Connection,
+    table: &str,
+    grants: &Grants,
+) -> Result<Grants, CatalogueError> {
+    let settle = |(feature_id, TermsEntry(terms)): (&FeatureId, &TermsEntry)| {
+        let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
+        match settled_in(connection, &entitlement) {
+            Ok(PlanEntitlement { feature_id, terms }) => Ok((feature_id, TermsEntry(terms))),
+            Err(error) => Err(CatalogueError::at(error, &[table, feature_id.as_str()])),
+        }
+    };
+    grants.iter().map(settle).collect()
+}
+
+/// Makes a plan's newest version grant just this.
+fn become_in(
+    connection: &Connection,
+    id: &PlanId,
+    wanted: &Grants,
+    now: Timestamp,
+) -> Result<(), CatalogueError> {
+    for (feature_id, TermsEntry(terms)) in wanted {
+        let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
+        put_entitlement_in(connection, id, &entitlement, now)?;
+    }
+    for held in known_plan(connection, id)?.newest() {
+        if !wanted.contains_key(&held.feature_id) {
+            remove_entitlement_in(connection, id, &held.feature_id, now)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Staying in step with listings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::brakes::{Held, brake_in, hold_in, release_in};
+use super::products::{Listing, product_of_entity, write_dimensions};
+use super::sellers::note_owner_in;
+use crate::domain::product::{Dimension, Product};
+use crate::domain::reconciliation::Unlisted;
+use crate::domain::{DimensionKey, EntityId, ProductId};
+use crate::store::base::columns::millis;
+use crate::store::base::outbox::append_event_in;
+use crate::store::{During, Store, StoreError};
+
+/// For how long a person's word lets a listing's dimensions go.
+const CONFIRMED_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// What differs between a listing and what was imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProductChanges {
+    /// Dimensions that are new.
+    pub added: Vec<Dimension>,
+    /// Dimensions that are described otherwise.
+    pub changed: Vec<Dimension>,
+    /// Dimensions that are gone.
+    pub removed: Vec<Dimension>,
+}
+
+/// What comparing a product with its listing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// This was taken over.
+    Done(ProductChanges),
+    /// This would leave nothing of what was imported: it waits until a person lets it go.
+    Held(ProductChanges),
+}
+
+impl Store {
+    /// Takes over what changed in a listing; none if it was never imported.
+    pub async fn sync_product(
+        &self,
+        listing: Listing,
+        now: Timestamp,
+    ) -> Result<Option<Synced>, StoreError> {
+        let changes = self
+            .write(move |connection| {
+                let Some(product) = product_of_entity(connection, &listing.entity_id)? else {
+                    return Ok::<_, StoreError>(None);
+                };
+                let changes = compare(&product, &listing);
+                let held = hold_dimensions_in(connection, &product, &changes, now)?;
+                if held {
+                    // Compared, and left as it is.
+                    mark_synced_in(connection, &product.id, now)?;
+                    return Ok(Some(Synced::Held(changes)));
+                }
+                write_dimensions(connection, &product.id, &listing.dimensions, now)?;
+                connection
+                    .prepare_cached(
+                        "UPDATE products SET title = ?2, visibility = ?3, document = ?4, synced_at_ms = ?5
+                         WHERE id = ?1",
+                    )
+                    .and_then(|mut update| {
+                        update.execute((
+                            product.id.as_str(),
+                            &listing.title,
+                            &listing.visibility,
+                            listing.document.to_string(),
+                            millis(now),
+                        ))
+                    })
+                    .during("sync a product")?;
+                note_owner_in(connection, &listing)?;
+                if changes != ProductChanges::default() {
+                    append_event_in(connection, "product.synced", None, &changes, now)?;
+                }
+                Ok(Some(Synced::Done(changes)))
+            })
+            .await?;
+        self.nudge_events();
+        Ok(changes)
+    }
+
+    /// The listings of products that were last compared with them before a moment.
+    pub async fn entities_synced_before(
+        &self,
+        before: Timestamp,
+    ) -> Result<Vec<EntityId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT entity_id FROM products WHERE synced_at_ms <= ?1 ORDER BY id",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([millis(before)], |row| {
+                            row.get::<_, String>(0).map(EntityId::new)
+                        })?
+                        .collect()
+                })
+                .during("find products to sync")
+        })
+        .await
+    }
+
+    /// Dimensions that are sold in contracts and mean no plan: whoever buys one has access to nothing.
+    pub async fn unmapped_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT product_id, key FROM dimensions
+                     WHERE entitled = 1 AND plan_id IS NULL AND removed_at_ms IS NULL
+                     ORDER BY product_id, key LIMIT 100",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([], |row| {
+                            let product = ProductId::new(row.get::<_, String>(0)?);
+                            Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+                        })?
+                        .collect()
+                })
+                .during("find dimensions without a plan")
+        })
+        .await
+    }
+}
+
+/// Holds a comparison back that leaves no dimension of those that were imported: listings do not lose all at once, but
+/// documents may come without them.
+fn hold_dimensions_in(
+    connection: &Connection,
+    product: &Product,
+    changes: &ProductChanges,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let held = product.dimensions.iter().filter(|dimension| dimension.removed_at.is_none()).count();
+    let all_gone = held > 0 && changes.removed.len() == held;
+    let brake = brake_in(connection, &product.id, Held::Dimensions)?;
+    if all_gone && !brake.is_confirmed(now.saturating_sub(CONFIRMED_FOR).unwrap_or(now)) {
+        let count = u64::try_from(held).unwrap_or(u64::MAX);
+        let seen = Unlisted { live: count, unlisted: count, ended: 0 };
+        hold_in(connection, &product.id, Held::Dimensions, seen, count - 1, now)?;
+        return Ok(true);
+    }
+    if !all_gone {
+        release_in(connection, &product.id, Held::Dimensions, None)?;
+    }
+    Ok(false)
+}
+
+fn mark_synced_in(
+    connection: &Connection,
+    product: &ProductId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE products SET synced_at_ms = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((product.as_str(), millis(now))))
+        .during("sync a product")?;
+    Ok(())
+}
+
+fn compare(product: &Product, listing: &Listing) -> ProductChanges {
+    let described = |it: &Dimension| (it.name.clone(), it.unit.clone(), it.types.clone());
+    let held: BTreeMap<&DimensionKey, &Dimension> = product
+        .dimensions
+        .iter()
+        .filter(|dimension| dimension.removed_at.is_none())
+        .map(|dimension| (&dimension.key, dimension))
+        .collect();
+    let listed: BTreeSet<&DimensionKey> = listing.dimensions.iter().map(|it| &it.key).collect();
+    let mut changes = ProductChanges::default();
+    for dimension in &listing.dimensions {
+        match held.get(&dimension.key) {
+            None => changes.added.push(dimension.clone()),
+            Some(held) if described(held) != described(dimension) => {
+                changes
+                    .changed
+                    .push(Dimension { plan_id: held.plan_id.clone(), ..dimension.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = held.into_iter().filter(|(key, _)| !listed.contains(key));
+    changes.removed.extend(gone.map(|(_, dimension)| dimension.clone()));
+    changes
+}

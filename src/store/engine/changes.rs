@@ -1,0 +1,193 @@
+//! What a commit changed, for whoever keeps some of the database in memory.
+//!
+//! Triggers of the writing connection note it, so that no statement can forget to. Who watches is told before the
+//! commit that it comes, since readers see it from that moment on, and after it is on disk and before any caller is
+//! answered that it came: whoever has an answer sees what it changed.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rusqlite::Connection;
+use rusqlite::functions::{Context, FunctionFlags};
+
+use crate::domain::{CustomerId, FeatureId};
+
+/// What a commit changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Plans or features.
+    pub catalogue: bool,
+    /// These customers, their aliases or their subscriptions.
+    pub customers: Vec<CustomerId>,
+    /// Usage was counted.
+    pub used: Vec<Used>,
+}
+
+/// Usage that was counted.
+#[derive(Debug)]
+pub struct Used {
+    /// Whose.
+    pub customer_id: CustomerId,
+    /// Of which feature.
+    pub feature_id: FeatureId,
+    /// Under what it is held at AWS, as subscriptions name it; empty where nothing bears it.
+    pub holder: String,
+    /// From when on it counts, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// How many millionths; taken back if negative.
+    pub millionths: i64,
+}
+
+/// What is told of a commit's changes.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// Readers may see them from now on.
+    Coming(&'a Changes),
+    /// They are on disk. Each was said to be coming, but for what another process wrote.
+    Came(&'a Changes),
+    /// They were said to be coming, and were undone.
+    Undone(&'a Changes),
+}
+
+/// Who is told.
+pub(crate) type Watcher = Arc<OnceLock<Watch>>;
+type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.catalogue && self.customers.is_empty() && self.used.is_empty()
+    }
+}
+
+/// Where the triggers write to.
+#[derive(Clone)]
+pub(crate) struct Notepad {
+    changes: Arc<Mutex<Changes>>,
+    watcher: Watcher,
+}
+
+/// How far the notes had come.
+pub(crate) struct Mark {
+    customers: usize,
+    used: usize,
+}
+
+/// What is about to be committed.
+#[must_use]
+pub(crate) struct Announced<'a> {
+    watcher: Option<&'a Watch>,
+    changes: Changes,
+}
+
+impl Announced<'_> {
+    /// Tells what came of it.
+    pub(crate) fn tell(self, committed: bool) {
+        if let Some(watcher) = self.watcher {
+            let changes = &self.changes;
+            watcher(if committed { News::Came(changes) } else { News::Undone(changes) });
+        }
+    }
+}
+
+/// The triggers of the writing connection. Columns that nobody keeps in memory are left out.
+const TRIGGERS: &str = "
+    CREATE TEMP TRIGGER note_subscription AFTER INSERT ON main.subscriptions
+        BEGIN SELECT note_customer(new.customer_id); END;
+    CREATE TEMP TRIGGER note_subscription_change AFTER UPDATE ON main.subscriptions
+        BEGIN SELECT note_customer(old.customer_id), note_customer(new.customer_id); END;
+    CREATE TEMP TRIGGER note_customer_made AFTER INSERT ON main.customers
+        BEGIN SELECT note_customer(new.id); END;
+    CREATE TEMP TRIGGER note_customer_change AFTER UPDATE ON main.customers
+        BEGIN SELECT note_customer(new.id); END;
+    CREATE TEMP TRIGGER note_customer_gone AFTER DELETE ON main.customers
+        BEGIN SELECT note_customer(old.id); END;
+    CREATE TEMP TRIGGER note_alias AFTER INSERT ON main.customer_aliases
+        BEGIN SELECT note_customer(new.alias); END;
+    CREATE TEMP TRIGGER note_alias_change AFTER UPDATE ON main.customer_aliases
+        BEGIN SELECT note_customer(new.alias); END;
+    CREATE TEMP TRIGGER note_alias_gone AFTER DELETE ON main.customer_aliases
+        BEGIN SELECT note_customer(old.alias); END;
+    CREATE TEMP TRIGGER note_plan AFTER INSERT ON main.plans BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_plan_change AFTER UPDATE ON main.plans BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_grant AFTER INSERT ON main.plan_entitlements
+        BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_grant_gone AFTER DELETE ON main.plan_entitlements
+        BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_feature AFTER INSERT ON main.features BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_feature_change AFTER UPDATE ON main.features BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_usage AFTER INSERT ON main.usage_hours
+        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.holder, new.from_ms, new.quantity); END;
+    CREATE TEMP TRIGGER note_more_usage AFTER UPDATE ON main.usage_hours
+        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.holder, new.from_ms,
+            new.quantity - old.quantity); END;
+";
+
+impl Notepad {
+    /// Has the connection note what it changes.
+    pub(crate) fn install(connection: &Connection, watcher: Watcher) -> rusqlite::Result<Self> {
+        let notepad = Self { changes: Arc::default(), watcher };
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+        let note =
+            |name, arguments, write: fn(&mut Changes, &Context<'_>) -> rusqlite::Result<()>| {
+                let notepad = notepad.clone();
+                connection.create_scalar_function(name, arguments, flags, move |context| {
+                    if notepad.watcher.get().is_some() {
+                        notepad.with(|changes| write(changes, context))?;
+                    }
+                    Ok(0_i64)
+                })
+            };
+        note("note_catalogue", 0, |changes, _| {
+            changes.catalogue = true;
+            Ok(())
+        })?;
+        note("note_customer", 1, |changes, context| {
+            changes.customers.push(CustomerId::new(context.get::<String>(0)?));
+            Ok(())
+        })?;
+        note("note_usage", 5, |changes, context| {
+            changes.used.push(Used {
+                customer_id: CustomerId::new(context.get::<String>(0)?),
+                feature_id: FeatureId::new(context.get::<String>(1)?),
+                holder: context.get(2)?,
+                from_ms: context.get(3)?,
+                millionths: context.get(4)?,
+            });
+            Ok(())
+        })?;
+        connection.execute_batch(TRIGGERS)?;
+        Ok(notepad)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Changes) -> T) -> T {
+        work(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        self.with(|changes| Mark { customers: changes.customers.len(), used: changes.used.len() })
+    }
+
+    /// Forgets what was noted since, which was undone.
+    pub(crate) fn back_to(&self, mark: &Mark) {
+        self.with(|changes| {
+            changes.customers.truncate(mark.customers);
+            changes.used.truncate(mark.used);
+        });
+    }
+
+    /// Tells that anything may have changed: somebody else has written.
+    pub(crate) fn tell_everything(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(News::Came(&Changes { catalogue: true, ..Changes::default() }));
+        }
+    }
+
+    /// Tells that what was noted is about to be committed; what comes of it is told by [`Announced::tell`].
+    pub(crate) fn announce(&self) -> Announced<'_> {
+        let changes = self.with(std::mem::take);
+        let watcher = self.watcher.get().filter(|_| !changes.is_empty());
+        if let Some(watcher) = watcher {
+            watcher(News::Coming(&changes));
+        }
+        Announced { watcher, changes }
+    }
+}

@@ -1,0 +1,192 @@
+//! Opening the database file: pragmas, migrations, and what is refused.
+
+use std::cmp::Ordering;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{During, StoreError};
+use super::private_files::{make_folder, make_new, shut_out_others, with_suffix};
+use super::secrets::make_secrets_in;
+
+/// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
+/// Append only: an entry that was released is never edited or removed.
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_catalog.sql"),
+    include_str!("migrations/002_customers.sql"),
+    include_str!("migrations/003_notifications.sql"),
+    include_str!("migrations/004_metering.sql"),
+    include_str!("migrations/005_agreements.sql"),
+    include_str!("migrations/006_topics.sql"),
+    include_str!("migrations/007_registrations.sql"),
+    include_str!("migrations/008_signals.sql"),
+    include_str!("migrations/009_mapping.sql"),
+    include_str!("migrations/010_brakes.sql"),
+    include_str!("migrations/011_webhook.sql"),
+    include_str!("migrations/012_listings.sql"),
+];
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens (and creates) the database for writing and brings its schema up to date.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder)
+            .map_err(|source| StoreError::CreateFolder { folder: folder.to_owned(), source })?;
+    }
+    make_private(path)?;
+    let mut connection = Connection::open(path)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    prepare(&connection, path)?;
+    let opened = |source| StoreError::Open { path: path.to_owned(), source };
+    // FULL: a commit that was answered for must survive a power cut; NORMAL in WAL may lose the last ones.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA journal_size_limit = 67108864;
+             PRAGMA wal_autocheckpoint = 4000;",
+        )
+        .map_err(opened)?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// SQLite gives what it makes beside a database the database's own mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Mode { path: path.to_owned(), source };
+    match make_new(path) {
+        Ok(_empty) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(failed(source)),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let file = with_suffix(path, suffix);
+        if file.exists() {
+            shut_out_others(&file).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a connection that can only read.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    prepare(&connection, path)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let opened = |source| StoreError::Open { path: path.to_owned(), source };
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    // Plans depend on the statement alone. Without this SQLite looks at bound values, and prepares some statements
+    // anew for each of them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(opened)?;
+    connection
+        .execute_batch(
+            "PRAGMA foreign_keys = ON;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA cache_size = -8000;
+             PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(opened)
+}
+
+/// Whether a database has a table.
+pub(crate) fn is_database(connection: &Connection, with: &str) -> Result<bool, StoreError> {
+    connection
+        .query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
+            [with],
+            |row| row.get(0),
+        )
+        .during("read what the database holds")
+}
+
+/// Opens a database that nobody changes by it: of this program's schema, or it says which it has.
+pub(crate) fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::NewerSchema { path: path.to_owned(), found, known }),
+        Ordering::Less => Err(StoreError::OlderSchema { path: path.to_owned(), found, known }),
+    }
+}
+
+/// Brings a database that nobody else has up to date.
+pub(crate) fn migrate_file(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    prepare(connection, path)?;
+    migrate(connection, path)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Migrate { path: path.to_owned(), source };
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
+    let found: i64 =
+        transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    if found > known {
+        return Err(StoreError::NewerSchema { path: path.to_owned(), found, known });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    make_secrets_in(&transaction).map_err(failed)?;
+    transaction.pragma_update(None, "user_version", known).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_twice_changes_nothing_and_a_newer_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/marketd.db");
+        drop(open_writer(&path).unwrap());
+        let connection = open_writer(&path).unwrap();
+        connection.pragma_update(None, "user_version", 999).unwrap();
+        drop(connection);
+        let refusal = open_writer(&path).unwrap_err().to_string();
+        assert!(refusal.contains("999"), "{refusal}");
+    }
+
+    #[test]
+    fn what_was_told_of_subscriptions_is_kept_by_the_migration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let before = Connection::open(&path).unwrap();
+        for migration in &MIGRATIONS[..7] {
+            before.execute_batch(migration).unwrap();
+        }
+        before
+            .execute_batch(
+                "PRAGMA user_version = 7;
+                 INSERT INTO buyer_signals VALUES ('code', 'x', 'unsubscribe-pending', 9, 1, NULL, 3, 8);
+                 INSERT INTO buyer_signals VALUES ('code', 'y', 'subscribe-success', 5, NULL, NULL, 5, NULL);
+                 INSERT INTO buyer_signals VALUES ('code', 'z', NULL, NULL, NULL, NULL, NULL, 7);",
+            )
+            .unwrap();
+        drop(before);
+        let after = open_writer(&path).unwrap();
+        let told: String = after
+            .query_row(
+                "SELECT group_concat(customer_identifier || ' ' || at_ms || ' ' || action, ', ')
+                 FROM subscription_signals",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(told, "x 3 subscribe-success, x 9 unsubscribe-pending, y 5 subscribe-success");
+    }
+}

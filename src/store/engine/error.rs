@@ -1,0 +1,172 @@
+//! Why the store could not do something.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+use super::trouble;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database's folder could not be made.
+    #[error("could not create the folder {}", folder.display())]
+    CreateFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database could not be opened.
+    #[error("could not open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("could not bring the schema of {} up to date", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Somebody else has locked the file.
+    #[error("{} is locked by another program: wait for it or end it, as a backup tool, or a sqlite3 shell with a transaction open", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer marketd.
+    #[error("{} has schema version {found}, this marketd knows up to {known}: run the newer marketd, or restore a backup", path.display())]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The file was written by an older marketd, and is only to be read.
+    #[error("{} has schema version {found}, this marketd reads {known}: start its daemon, which brings it up to date", path.display())]
+    OlderSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this program has.
+        known: i64,
+    },
+    /// The database's file could not be kept from others.
+    #[error("could not keep {} from other users", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The writer's thread could not be started.
+    #[error("could not start the store's thread")]
+    Thread {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A statement failed.
+    #[error("the database refused: {operation}")]
+    Sql {
+        /// What was being done.
+        operation: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The transaction that held the write could not be committed; nothing of it remains.
+    #[error("the database could not commit: {reason}")]
+    Commit {
+        /// What SQLite said.
+        reason: String,
+        /// SQLite's kind of it, where it has one.
+        code: Option<ErrorCode>,
+    },
+    /// A row holds what this program cannot read.
+    #[error("the database holds {what} that cannot be read: {detail}")]
+    Corrupt {
+        /// Which row.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether the database refused what was to be written, rather than failing to write.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Sql { source, .. } = self else { return false };
+        source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+    }
+
+    /// Whether this passes by itself, or when a person makes room: a lock, a full disk.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.code().is_some_and(trouble::is_passing)
+    }
+
+    /// Whether this database can be used no more: waiting does not help, and neither does trying again.
+    pub(crate) fn is_broken(&self) -> bool {
+        match self {
+            Self::Closed
+            | Self::CreateFolder { .. }
+            | Self::Open { .. }
+            | Self::Migrate { .. }
+            | Self::Locked { .. }
+            | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
+            | Self::Mode { .. }
+            | Self::Thread { .. } => true,
+            Self::Sql { .. } | Self::Commit { .. } => self.code().is_some_and(|code| {
+                matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            }),
+            // One row is not the database.
+            Self::Corrupt { .. } => false,
+        }
+    }
+
+    /// Whether somebody else had the database locked.
+    pub(crate) fn is_locked(&self) -> bool {
+        let code = match self {
+            Self::Open { source, .. } | Self::Migrate { source, .. } => source.sqlite_error_code(),
+            error => error.code(),
+        };
+        matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sql { source, .. } => source.sqlite_error_code(),
+            Self::Commit { code, .. } => *code,
+            _ => None,
+        }
+    }
+
+    /// What happened, with what SQLite said of it.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Sql { source, .. } => format!("{self}: {source}"),
+            error => error.to_string(),
+        }
+    }
+}
+
+/// Gives SQLite errors the name of the operation that met them.
+pub(crate) trait During<T> {
+    fn during(self, operation: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> During<T> for rusqlite::Result<T> {
+    fn during(self, operation: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sql { operation, source })
+    }
+}

@@ -1,0 +1,19 @@
+//! The engine: SQLite behind one writer thread, read connections, the schema, backups and the file's lock.
+//!
+//! It knows bytes, rows and transactions, and nothing of billing. It imports no other room.
+//!
+//! - One thread writes; many small writes share a transaction, and each is undone by itself if it fails.
+//! - A write's answer is given after its commit: `Ok` means that it is on disk.
+//! - Whatever a commit changed is told to its watcher before those who wrote are answered.
+//! - Files and folders are the owner's alone.
+
+pub(super) mod backup;
+pub(super) mod changes;
+pub(super) mod connection;
+pub(super) mod error;
+pub(super) mod lock;
+pub(super) mod private_files;
+pub(super) mod readers;
+pub(super) mod secrets;
+pub(super) mod trouble;
+pub(super) mod writer;

@@ -1,0 +1,135 @@
+//! Files that only their owner reads, whatever the umask: the database holds the key of references and its buyers' names.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, set_permissions};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+const FILE: u32 = 0o600;
+const FOLDER: u32 = 0o700;
+/// What everybody else on the machine may do.
+const OTHERS: u32 = 0o007;
+
+/// Makes a folder and the missing ones above it, each for its owner alone.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    match DirBuilder::new().mode(FOLDER).create(folder) {
+        Ok(()) => set_permissions(folder, Permissions::from_mode(FOLDER)),
+        // Somebody else was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a file that must not exist, not even as a link that leads nowhere.
+pub(crate) fn make_new(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE).open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE))?;
+    Ok(file)
+}
+
+/// Opens a file for writing, made if it is missing, of whoever owns its folder.
+pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
+    match make_new(path) {
+        Ok(file) => {
+            belongs_as(path, path.parent().filter(|it| !it.as_os_str().is_empty()));
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().read(true).write(true).open(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a file from everybody else where it was made readable to them by a umask. A group that was let in stays.
+pub(crate) fn shut_out_others(path: &Path) -> io::Result<()> {
+    let mode = path.metadata()?.permissions().mode();
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    set_permissions(path, Permissions::from_mode(FILE))
+}
+
+/// Gives a file to the owner of another one, where we may: what root puts back is the daemon's.
+pub(crate) fn belongs_as(path: &Path, other: Option<&Path>) {
+    let Some(of) = other.and_then(|other| other.metadata().ok()) else { return };
+    if let Err(error) = std::os::unix::fs::chown(path, Some(of.uid()), Some(of.gid())) {
+        tracing::debug!(path = %path.display(), %error, "the owner could not be set");
+    }
+}
+
+/// A new file beside the place that it is for, removed again unless it gets there.
+pub(crate) struct Draft {
+    path: PathBuf,
+    placed: bool,
+}
+
+impl Draft {
+    pub(crate) fn beside(place: &Path) -> io::Result<Self> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let path = place.with_file_name(format!(".{name}.{}.part", Uuid::new_v4().simple()));
+        make_new(&path)?;
+        Ok(Self { path, placed: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves it to a place where nothing is yet; whoever was quicker keeps what is theirs.
+    pub(crate) fn place_new(mut self, place: &Path) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        match std::fs::hard_link(&self.path, place) {
+            Ok(()) => std::fs::remove_file(&self.path)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Not every file system has links.
+            Err(_) if place.symlink_metadata().is_err() => std::fs::rename(&self.path, place)?,
+            Err(error) => return Err(error),
+        }
+        self.placed = true;
+        sync_folder_of(place)
+    }
+
+    /// Moves it over what is there.
+    pub(crate) fn place_over(mut self, place: &Path) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        std::fs::rename(&self.path, place)?;
+        self.placed = true;
+        sync_folder_of(place)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.placed {
+            return;
+        }
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            // What is not there need not go.
+            drop(std::fs::remove_file(with_suffix(&self.path, suffix)));
+        }
+    }
+}
+
+/// A name with something behind it, as SQLite names what belongs to a database.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Has a folder's names on disk.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}

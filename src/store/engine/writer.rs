@@ -1,0 +1,460 @@
+//! The one thread that writes.
+//!
+//! Callers hand it closures; it runs as many as are waiting inside one transaction, and answers them only after the
+//! commit is on disk. One slow disk flush thus serves many small writes, and no caller is told of a write that could
+//! still be lost. Where one of several fails, all are undone and run again, each behind a savepoint of its own: a
+//! savepoint has SQLite copy every page that is written, which is too much to pay for what hardly ever fails.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::changes::{News, Notepad, Watcher};
+use super::connection::open_writer;
+use super::error::StoreError;
+use super::trouble::{self, Trouble, Why};
+
+/// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
+const JOBS_PER_TRANSACTION: usize = 512;
+/// How long a stop waits for whoever reads the database.
+const FOLD_WITHIN: Duration = Duration::from_secs(1);
+/// How soon somebody else's writes are noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Callers beyond this many wait for room: pressure goes back to them, not into memory.
+const QUEUED_JOBS: usize = 4_096;
+
+/// A write with the caller who waits for it.
+trait Write: Send {
+    /// Runs inside the transaction, and once more if that one was undone.
+    fn run(&mut self, connection: &Connection) -> Ran;
+    /// Answers the caller once the transaction's outcome is known.
+    fn answer(self: Box<Self>, ended: Result<(), Undone>);
+}
+
+/// How a write went.
+enum Ran {
+    Well,
+    /// It was refused, by what it was to write; others may go well.
+    Refused,
+    /// The database can write nothing at the moment.
+    Troubled(Why),
+}
+
+/// Why a transaction came to nothing.
+#[derive(Clone, Debug)]
+struct Undone {
+    said: String,
+    code: Option<ErrorCode>,
+}
+
+impl From<rusqlite::Error> for Undone {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { said: error.to_string(), code: error.sqlite_error_code() }
+    }
+}
+
+impl From<Why> for Undone {
+    fn from(Why { code, said }: Why) -> Self {
+        Self { said, code: Some(code) }
+    }
+}
+
+impl Undone {
+    fn trouble(&self) -> Option<Why> {
+        let code = self.code.filter(|code| trouble::is_passing(*code))?;
+        Some(Why { code, said: self.said.clone() })
+    }
+}
+
+struct Waiting<W, T, E> {
+    work: W,
+    outcome: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+impl<W, T, E> Write for Waiting<W, T, E>
+where
+    W: Fn(&Connection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + std::error::Error + Send + 'static,
+{
+    fn run(&mut self, connection: &Connection) -> Ran {
+        match self.outcome.insert((self.work)(connection)) {
+            Ok(_) => Ran::Well,
+            Err(error) => trouble::found_in(error).map_or(Ran::Refused, Ran::Troubled),
+        }
+    }
+
+    fn answer(self: Box<Self>, ended: Result<(), Undone>) {
+        let answer = match (self.outcome, ended) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(Undone { said: reason, code })) => {
+                Err(StoreError::Commit { reason, code }.into())
+            }
+            (Some(done), Ok(())) => done,
+            (None, Ok(())) => Err(StoreError::Closed.into()),
+        };
+        // A caller who went away does not need the answer.
+        drop(self.caller.send(answer));
+    }
+}
+
+enum Job {
+    Write(Box<dyn Write>),
+    Close,
+}
+
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::SyncSender<Job>,
+    /// How many more writes are taken before a rehearsed crash; beyond counting where none is rehearsed.
+    fuse: Arc<AtomicU64>,
+    watcher: Watcher,
+    trouble: Trouble,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread, which ends with [`Writer::close`].
+    pub(crate) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
+        let connection = open_writer(path)?;
+        let watcher = Watcher::default();
+        let notepad = Notepad::install(&connection, Arc::clone(&watcher))
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
+        let trouble = Trouble::default();
+        let noted = trouble.clone();
+        let thread = thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_until_closed(connection, &notepad, &noted, &queue))
+            .map_err(|source| StoreError::Thread { source })?;
+        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }, thread))
+    }
+
+    /// Whether the database can be used.
+    pub(crate) const fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
+    /// A writer that takes nothing.
+    pub(crate) fn closed() -> Self {
+        let (jobs, _) = mpsc::sync_channel(0);
+        let (watcher, trouble) = (Watcher::default(), Trouble::default());
+        Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }
+    }
+
+    /// Has somebody told of every commit from now on; only the first to ask is.
+    pub(crate) fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
+        drop(self.watcher.set(Box::new(watcher)));
+    }
+
+    /// Runs `work` in a transaction and returns once it is on disk, or undone.
+    pub(crate) async fn run<T, E>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
+    {
+        let last = match self
+            .fuse
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        {
+            Ok(left) => left == 1,
+            Err(_burnt) => return Err(StoreError::Closed.into()),
+        };
+        let (caller, answered) = oneshot::channel();
+        self.hand_over(Job::Write(Box::new(Waiting { work, outcome: None, caller }))).await?;
+        let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
+        if last { Err(StoreError::Closed.into()) } else { answer }
+    }
+
+    pub(crate) fn stop_after(&self, writes: u32) {
+        self.fuse.store(u64::from(writes), Ordering::Relaxed);
+    }
+
+    /// Lets the thread finish what was handed over before this, and end.
+    pub(crate) fn close(&self) {
+        // An error means that it has ended already.
+        drop(self.jobs.send(Job::Close));
+    }
+
+    async fn hand_over(&self, job: Job) -> Result<(), StoreError> {
+        match self.jobs.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(mpsc::TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+            Err(mpsc::TrySendError::Full(job)) => {
+                let jobs = self.jobs.clone();
+                let sent = tokio::task::spawn_blocking(move || jobs.send(job).is_ok()).await;
+                if sent.unwrap_or(false) { Ok(()) } else { Err(StoreError::Closed) }
+            }
+        }
+    }
+}
+
+fn write_until_closed(
+    mut connection: Connection,
+    notepad: &Notepad,
+    trouble: &Trouble,
+    queue: &mpsc::Receiver<Job>,
+) {
+    let mut closing = false;
+    let mut others = writes_of_others(&connection);
+    while !closing {
+        let first = match queue.recv_timeout(LOOK_EVERY) {
+            Ok(Job::Write(first)) => Some(first),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Ok(Job::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
+        let now = writes_of_others(&connection);
+        if now != others {
+            others = now;
+            notepad.tell_everything();
+        }
+        let Some(first) = first else { continue };
+        let mut jobs = vec![first];
+        while jobs.len() < JOBS_PER_TRANSACTION {
+            match queue.try_recv() {
+                Ok(Job::Write(next)) => jobs.push(next),
+                Ok(Job::Close) => closing = true,
+                Err(_) => break,
+            }
+        }
+        write_together(&mut connection, notepad, trouble, jobs);
+    }
+    // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
+    // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
+    fold_in(&connection);
+}
+
+/// Has everything in the database's own file, so that a copy of it is complete. Another process that reads at this
+/// moment may keep it from that; then the rest stays beside the file, and is read from there.
+fn fold_in(connection: &Connection) {
+    let folded = connection.busy_timeout(FOLD_WITHIN).and_then(|()| {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+    });
+    match folded {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the database is in use by another process: a copy of its file alone would be incomplete"
+        ),
+        Err(error) => tracing::warn!(%error, "the last writes stay beside the database's file"),
+    }
+}
+
+/// Changes when another process has written to the file, as `run --reconcile-once` beside a daemon does.
+fn writes_of_others(connection: &Connection) -> Option<i64> {
+    let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
+    version.query_row([], |row| row.get(0)).ok()
+}
+
+fn write_together(
+    connection: &mut Connection,
+    notepad: &Notepad,
+    trouble: &Trouble,
+    mut writes: Vec<Box<dyn Write>>,
+) {
+    let (start, before) = (notepad.mark(), connection.total_changes());
+    let ended = write_all(connection, notepad, &mut writes);
+    match &ended {
+        // A commit of nothing needs no room on the disk.
+        Ok(()) if connection.total_changes() > before => trouble.is_over(),
+        Ok(()) => {}
+        Err(undone) => {
+            notepad.back_to(&start);
+            if let Some(why) = undone.trouble() {
+                trouble.begin(&why);
+            }
+        }
+    }
+    for write in writes {
+        write.answer(ended.clone());
+    }
+}
+
+/// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other; where
+/// the database can write nothing, none of them is tried again.
+fn write_all(
+    connection: &mut Connection,
+    notepad: &Notepad,
+    writes: &mut [Box<dyn Write>],
+) -> Result<(), Undone> {
+    let start = notepad.mark();
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !run_all(&transaction, writes)? {
+        notepad.back_to(&start);
+        transaction.rollback()?;
+        if writes.len() == 1 {
+            return Ok(());
+        }
+        transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for write in writes {
+            run_apart(&transaction, notepad, write.as_mut())?;
+        }
+    }
+    let announced = notepad.announce();
+    let ended = transaction.commit();
+    announced.tell(ended.is_ok());
+    Ok(ended?)
+}
+
+/// Whether all went well; none is run after one that did not.
+fn run_all(connection: &Connection, writes: &mut [Box<dyn Write>]) -> Result<bool, Undone> {
+    for write in writes {
+        match write.run(connection) {
+            Ran::Well => {}
+            Ran::Refused => return Ok(false),
+            Ran::Troubled(why) => return Err(why.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn run_apart(
+    connection: &Connection,
+    notepad: &Notepad,
+    write: &mut dyn Write,
+) -> Result<(), Undone> {
+    let sql = |statement| connection.prepare_cached(statement)?.execute([]);
+    let mark = notepad.mark();
+    sql("SAVEPOINT job")?;
+    match write.run(connection) {
+        Ran::Well => {}
+        Ran::Refused => {
+            notepad.back_to(&mark);
+            sql("ROLLBACK TO job")?;
+        }
+        Ran::Troubled(why) => return Err(why.into()),
+    }
+    sql("RELEASE job")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+            connection
+                .execute(insert, [&product])
+                .map_err(|source| StoreError::Sql { operation: "test", source })?;
+            if fails { Err(StoreError::Closed) } else { Ok(()) }
+        };
+        writer.run(write).await
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        for round in 0..20 {
+            // Alone, then many at once, of which the writer takes together what is waiting.
+            assert!(total(&writer, format!("alone-{round}"), true).await.is_err());
+            let writes = (0..30).map(|at| {
+                let writer = &writer;
+                async move {
+                    let done = total(writer, format!("{round}-{at}"), at % 3 == 0).await;
+                    assert_eq!(done.is_err(), at % 3 == 0);
+                }
+            });
+            futures::future::join_all(writes).await;
+        }
+        let count = |connection: &Connection| {
+            connection
+                .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get::<_, i64>(0))
+                .map_err(|source| StoreError::Sql { operation: "test", source })
+        };
+        assert_eq!(writer.run(count).await.unwrap(), 20 * 20);
+        writer.close();
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_rehearsed_crash_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let (writer, thread) = Writer::start(&path).unwrap();
+        writer.stop_after(2);
+        assert!(total(&writer, "first".into(), false).await.is_ok());
+        assert!(total(&writer, "second".into(), false).await.is_err(), "its answer is lost");
+        assert!(total(&writer, "third".into(), false).await.is_err());
+        writer.close();
+        thread.join().unwrap();
+        let kept: i64 = Connection::open(&path)
+            .unwrap()
+            .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, 2, "what reached the disk stays");
+    }
+
+    fn pages(connection: &Connection, most: i64) -> Result<i64, StoreError> {
+        connection
+            .query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get(0))
+            .map_err(|source| StoreError::Sql { operation: "test", source })
+    }
+
+    /// Fills pages with a name that is long.
+    async fn much(writer: &Writer, at: u32) -> Result<(), StoreError> {
+        total(writer, format!("{at}-{}", "x".repeat(20_000)), false).await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_trouble_that_passes_alone_and_in_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let heard = writer.trouble().heard();
+        for at_once in [1_u32, 30] {
+            writer.run(|connection| pages(connection, 1)).await.unwrap();
+            let full = futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await;
+            for error in full.into_iter().map(Result::unwrap_err) {
+                assert!(error.is_passing() && !error.is_broken(), "{error:?}");
+            }
+            assert!(heard.borrow().as_ref().is_some_and(|why| why.contains("full")), "{heard:?}");
+            // Nothing is written by this, so it says nothing.
+            writer.run(|_| Ok::<_, StoreError>(())).await.unwrap();
+            assert!(heard.borrow().is_some());
+            writer.run(|connection| pages(connection, 1_000_000)).await.unwrap();
+            for done in futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await {
+                done.unwrap();
+            }
+            assert_eq!(*heard.borrow(), None);
+            let emptied = |connection: &Connection| {
+                connection
+                    .execute("DELETE FROM usage_totals", [])
+                    .map_err(|source| StoreError::Sql { operation: "test", source })
+            };
+            assert_eq!(writer.run(emptied).await.unwrap(), at_once as usize, "and nothing twice");
+        }
+        writer.close();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn only_a_broken_database_is_beyond_waiting() {
+        let told = |code: std::ffi::c_int| {
+            let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let error = StoreError::Sql { operation: "test", source };
+            (error.is_passing(), error.is_broken())
+        };
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY] {
+            assert_eq!(told(code), (true, false), "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert_eq!(told(code), (false, true), "{code}");
+        }
+        // A mistake of ours: it ends nothing, and waiting is not what mends it.
+        for code in [ffi::SQLITE_CONSTRAINT, ffi::SQLITE_ERROR, ffi::SQLITE_MISUSE] {
+            assert_eq!(told(code), (false, false), "{code}");
+        }
+        assert!(StoreError::Closed.is_broken());
+    }
+}

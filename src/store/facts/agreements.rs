@@ -1,0 +1,331 @@
+//! What the Agreement API showed: taken over as facts beside those of events, and the buyers concerned marked.
+//!
+//! It only ever adds. A channel partner's agreements are not shown to the seller, so what is missing proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::licenses::{license_facts_in, write_agreement};
+use super::listings::{wake_license_in, write_progress_in};
+use crate::domain::agreement::{LicenseState, SeenAgreement};
+use crate::domain::listing::Progress;
+use crate::domain::notification::{AgreedEnd, AgreementNews};
+use crate::domain::reconciliation::LicenseFacts;
+use crate::domain::{
+    AccountId, AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode,
+};
+use crate::store::base::columns::millis;
+use crate::store::buyers::due::mark_buyer_in;
+use crate::store::{During, Store, StoreError};
+
+/// What a product's agreements showed.
+#[derive(Clone, Debug)]
+pub struct AgreementLook {
+    /// The product.
+    pub product_code: ProductCode,
+    /// When AWS was asked.
+    pub observed_at: Timestamp,
+    /// The agreements.
+    pub agreements: Vec<SeenAgreement>,
+    /// How those licences stand that AWS was asked about one by one.
+    pub states: BTreeMap<LicenseArn, LicenseState>,
+}
+
+impl AgreementLook {
+    /// A look that showed nothing.
+    pub fn of_nothing(product_code: ProductCode, observed_at: Timestamp) -> Self {
+        let (agreements, states) = (Vec::new(), BTreeMap::new());
+        Self { product_code, observed_at, agreements, states }
+    }
+}
+
+/// What taking over a look came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Buyers of whom it told something new.
+    pub news: usize,
+    /// Agreements that the database refused.
+    pub refused: usize,
+}
+
+impl Store {
+    /// Takes over what the Agreement API showed, and makes the buyers due of whom it showed something new. Agreements
+    /// that the database refuses are left out.
+    pub async fn record_agreements(
+        &self,
+        look: AgreementLook,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
+        self.record_shown(look, None, now).await
+    }
+
+    /// The same with the last of what a listing showed: in its transaction it is written how far listings have got, so
+    /// that nothing which was not taken over is taken for read. What the database refuses is listed again.
+    pub async fn record_listing(
+        &self,
+        look: AgreementLook,
+        progress: Progress,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
+        self.record_shown(look, Some(progress), now).await
+    }
+
+    async fn record_shown(
+        &self,
+        look: AgreementLook,
+        progress: Option<Progress>,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
+        let AgreementLook { product_code, observed_at, agreements, states } = look;
+        let shown = Shown { product_code, observed_at, states };
+        let all = agreements.len();
+        let apart = self
+            .write_apart(agreements, move |connection, agreements| {
+                let news = record(connection, agreements, &shown, now)?;
+                if let Some(progress) = progress.filter(|_| agreements.len() == all) {
+                    write_progress_in(connection, &shown.product_code, progress, now)?;
+                }
+                Ok(news)
+            })
+            .await?;
+        let taken = TakenOver { news: apart.done.into_iter().sum(), refused: apart.refused.len() };
+        for (agreement, error) in apart.refused {
+            let (id, error) = (agreement.agreement_id, error.in_full());
+            tracing::error!(
+                agreement = %id,
+                error,
+                "what AWS shows of an agreement cannot be taken over; please report it"
+            );
+        }
+        if taken.news > 0 {
+            self.nudges().buyers.notify_one();
+        }
+        Ok(taken)
+    }
+
+    /// Of the licences of agreements in force, those that nobody has told to be in force.
+    pub async fn unconfirmed_licenses(
+        &self,
+        agreements: &[SeenAgreement],
+    ) -> Result<BTreeSet<AgreementId>, StoreError> {
+        let active: Vec<(AgreementId, Vec<LicenseArn>)> = agreements
+            .iter()
+            .filter(|agreement| agreement.is_active())
+            .map(|agreement| (agreement.agreement_id.clone(), agreement.licenses.clone()))
+            .collect();
+        self.read(move |connection| {
+            let mut unconfirmed = BTreeSet::new();
+            for (agreement, licenses) in active {
+                for arn in licenses {
+                    let facts = license_facts_in(connection, &arn)?;
+                    if !facts.is_some_and(|facts| facts.is_live()) {
+                        unconfirmed.insert(agreement.clone());
+                    }
+                }
+            }
+            Ok(unconfirmed)
+        })
+        .await
+    }
+
+    /// The catalog's id of a product.
+    pub async fn entity_of(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Option<EntityId>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT entity_id FROM products WHERE code = ?1")
+                .and_then(|mut select| {
+                    select
+                        .query_row([product_code.as_str()], |row| row.get::<_, Option<String>>(0))
+                        .optional()
+                })
+                .map(|found| found.flatten().map(EntityId::new))
+                .during("find a product's entity id")
+        })
+        .await
+    }
+
+    /// Of which of these accounts nobody has told how a licence of the product stands. A sign-up tells the licence alone.
+    pub async fn accounts_without_license(
+        &self,
+        product_code: ProductCode,
+        accounts: Vec<AccountId>,
+    ) -> Result<Vec<AccountId>, StoreError> {
+        self.read(move |connection| {
+            let mut without = Vec::new();
+            for account in accounts {
+                let known = connection
+                    .prepare_cached(
+                        "SELECT 1 FROM licenses WHERE account_id = ?1 AND product_code = ?2
+                           AND (change IS NOT NULL OR observed IS NOT NULL)",
+                    )
+                    .and_then(|mut select| select.exists((account.as_str(), product_code.as_str())))
+                    .during("look for an account's licences")?;
+                if !known {
+                    without.push(account);
+                }
+            }
+            Ok(without)
+        })
+        .await
+    }
+}
+
+/// What all agreements of a look have in common.
+struct Shown {
+    product_code: ProductCode,
+    observed_at: Timestamp,
+    states: BTreeMap<LicenseArn, LicenseState>,
+}
+
+fn record(
+    connection: &Connection,
+    agreements: &[SeenAgreement],
+    look: &Shown,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let mut buyers = BTreeSet::new();
+    for agreement in agreements {
+        let before = facts_of(connection, agreement)?;
+        take_over_agreement(connection, agreement, look.observed_at)?;
+        for arn in &agreement.licenses {
+            wake_license_in(connection, arn)?;
+            take_over_license(connection, agreement, arn, look)?;
+        }
+        if facts_of(connection, agreement)? != before {
+            buyers.extend(buyers_of(agreement));
+        }
+    }
+    for buyer in &buyers {
+        let key = BuyerKey { product_code: look.product_code.clone(), buyer: buyer.clone() };
+        mark_buyer_in(connection, &key, now)?;
+    }
+    Ok(buyers.len())
+}
+
+fn facts_of(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+) -> Result<Vec<LicenseFacts>, StoreError> {
+    let mut facts = Vec::new();
+    for arn in &agreement.licenses {
+        facts.extend(license_facts_in(connection, arn)?);
+    }
+    Ok(facts)
+}
+
+fn buyers_of(agreement: &SeenAgreement) -> Vec<BuyerRef> {
+    match &agreement.account_id {
+        Some(account) => vec![BuyerRef::Account(account.clone())],
+        None => agreement.licenses.iter().cloned().map(BuyerRef::License).collect(),
+    }
+}
+
+fn take_over_agreement(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+    observed_at: Timestamp,
+) -> Result<(), StoreError> {
+    let updated_at = agreement.updated_at.unwrap_or(observed_at);
+    let held = connection
+        .prepare_cached(
+            "SELECT told_at_ms, ended_status, initial_agreement_id FROM agreements WHERE agreement_id = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_row([agreement.agreement_id.as_str()], |row| {
+                    let told_at: Option<i64> = row.get(0)?;
+                    let ended: Option<String> = row.get(1)?;
+                    Ok((told_at, ended, row.get::<_, Option<String>>(2)?))
+                })
+                .optional()
+        })
+        .during("read what is known of an agreement")?;
+    // An end that an event told keeps that event's time, which dates it best.
+    let ended = agreement.ended().map(str::to_owned);
+    let end_known = held.as_ref().is_some_and(|(_, ended, _)| ended.is_some());
+    let current = held.as_ref().is_some_and(|(told, _, initial)| {
+        told.is_some_and(|told| told >= millis(updated_at))
+            && (initial.is_some() || agreement.initial_agreement_id.is_none())
+            && (ended.is_none() || end_known)
+    });
+    if current {
+        return Ok(());
+    }
+    let news = AgreementNews {
+        agreement_id: agreement.agreement_id.clone(),
+        ended: ended.filter(|_| !end_known),
+        intent: None,
+        account_id: agreement.account_id.clone(),
+        entity_id: None,
+        offer_id: agreement.offer_id.clone(),
+        previous_agreement_id: None,
+        starts_at: agreement.starts_at,
+        ends_at: Some(agreement.ends_at.map_or(AgreedEnd::Open, AgreedEnd::At)),
+    };
+    let over =
+        agreement.ends_at.filter(|end| *end <= observed_at && agreement.status != "CANCELLED");
+    let at = if news.ended.is_some() { over.unwrap_or(updated_at) } else { updated_at };
+    write_agreement(connection, &news, at)?;
+    connection
+        .prepare_cached(
+            "UPDATE agreements SET initial_agreement_id = ifnull(?2, initial_agreement_id)
+             WHERE agreement_id = ?1",
+        )
+        .and_then(|mut update| {
+            let initial = agreement.initial_agreement_id.as_ref().map(AgreementId::as_str);
+            update.execute((agreement.agreement_id.as_str(), initial))
+        })
+        .during("take over an agreement")?;
+    Ok(())
+}
+
+/// Links a licence with its agreement, and writes down how it stands where events have not told as much.
+fn take_over_license(
+    connection: &Connection,
+    agreement: &SeenAgreement,
+    arn: &LicenseArn,
+    look: &Shown,
+) -> Result<(), StoreError> {
+    let held = license_facts_in(connection, arn)?;
+    let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());
+    // Of several agreements that a licence has stood on, the last to begin counts.
+    // One whose beginning is not known is none of the later ones, nor of the earlier.
+    let newer = on.is_none_or(|on| {
+        let begins = on.starts_at.zip(agreement.starts_at);
+        on.agreement_id != agreement.agreement_id && begins.is_some_and(|(on, it)| on < it)
+    });
+    let state = look.states.get(arn).copied().filter(|state| {
+        !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, look.observed_at))
+    });
+    if !newer && state.is_none() && held.as_ref().is_some_and(|facts| facts.account_id.is_some()) {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, observed, observed_at_ms)
+             VALUES (:arn, :code, :account, :agreement, :state, :at)
+             ON CONFLICT DO UPDATE SET
+                 account_id = ifnull(account_id, :account),
+                 agreement_id = CASE WHEN :newer THEN :agreement ELSE agreement_id END,
+                 observed = ifnull(:state, observed),
+                 observed_at_ms = ifnull(:at, observed_at_ms)",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":arn": arn.as_str(),
+                ":code": look.product_code.as_str(),
+                ":account": agreement.account_id.as_ref().map(AccountId::as_str),
+                ":agreement": agreement.agreement_id.as_str(),
+                ":newer": newer,
+                ":state": state.map(LicenseState::as_str),
+                ":at": state.map(|_| millis(look.observed_at)),
+            })
+        })
+        .during("take over a licence")?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What waits for a product's import, let go: within the import itself, and once more at each start.
+//!
+//! Buyers who were told of before are due at no time, and events that name their product by its catalog id alone belong to
+//! nobody. An import that stands and has not let go of them would strand them, since nothing tells of them again.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::inbox::{NotificationRow, notification_row, replay_in};
+use crate::domain::ProductCode;
+use crate::store::base::columns::millis;
+use crate::store::{During, Store, StoreError};
+
+impl Store {
+    /// Lets go of whatever waits for an import that has happened. Nothing does, unless something went wrong.
+    pub async fn release_waiting(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let of_products = "SELECT n.* FROM notifications n WHERE n.state = 'pending' AND n.buyer IS NULL
+                 AND EXISTS (SELECT 1 FROM products p WHERE instr(n.body, p.entity_id) OR instr(n.body, p.code))
+                 ORDER BY n.seq";
+            join_in(connection, of_products, now)?;
+            let statements = [
+                "UPDATE buyers SET due_at_ms = ?1
+                 WHERE due_at_ms IS NULL AND looked_at_ms IS NULL
+                     AND product_code IN (SELECT code FROM products)",
+                "UPDATE buyers SET due_at_ms = ?1
+                 WHERE due_at_ms IS NULL AND product_code IN (SELECT code FROM products) AND id IN (
+                     SELECT buyer FROM notifications WHERE state = 'pending' AND buyer IS NOT NULL)",
+            ];
+            for statement in statements {
+                connection
+                    .prepare_cached(statement)
+                    .and_then(|mut update| update.execute([millis(now)]))
+                    .during("release who waits for an import")?;
+            }
+            connection
+                .prepare_cached(
+                    "UPDATE notifications SET reason = NULL
+                     WHERE state = 'pending' AND reason = 'product_not_imported'
+                         AND product_code IN (SELECT code FROM products)",
+                )
+                .and_then(|mut update| update.execute([]))
+                .during("release the notifications of imported products")?;
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+        self.nudge_released();
+        Ok(())
+    }
+
+    /// Has those looked at who were let go, and everybody swept: who bought before anything was told is found so.
+    pub(crate) fn nudge_released(&self) {
+        self.nudges().buyers.notify_one();
+        self.nudges().sweep.notify_one();
+    }
+}
+
+/// Lets go of what waited for a product's import, in its transaction: its buyers become due, and events that could not
+/// be joined to a product are read again.
+pub(crate) fn release_in(
+    connection: &Connection,
+    product_code: &ProductCode,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let unjoined =
+        "SELECT * FROM notifications WHERE state = 'pending' AND buyer IS NULL ORDER BY seq";
+    join_in(connection, unjoined, now)?;
+    connection
+        .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE product_code = ?1")
+        .and_then(|mut update| update.execute((product_code.as_str(), millis(now))))
+        .during("release a product's buyers")?;
+    connection
+        .prepare_cached(
+            "UPDATE notifications SET reason = NULL
+             WHERE state = 'pending' AND product_code = ?1 AND reason = 'product_not_imported'",
+        )
+        .and_then(|mut update| update.execute([product_code.as_str()]))
+        .during("release a product's notifications")?;
+    Ok(())
+}
+
+/// Reads the notifications anew that a statement selects.
+fn join_in(connection: &Connection, statement: &str, now: Timestamp) -> Result<(), StoreError> {
+    let unjoined: Vec<NotificationRow> = connection
+        .prepare_cached(statement)
+        .and_then(|mut select| select.query_map([], notification_row)?.collect())
+        .during("find notifications without a product")?;
+    for row in unjoined {
+        replay_in(connection, &row, now)?;
+    }
+    Ok(())
+}

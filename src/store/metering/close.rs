@@ -1,0 +1,66 @@
+//! Closing hours: what is open and over, or cannot wait, is frozen, a chunk in one transaction.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::assign::assign_waiting;
+use super::billable::{Borne, open_of_leavers, open_until};
+use super::deadlines::follow_endings;
+use super::freeze::freeze_all;
+use super::policy::{Closed, Closing};
+use super::side_records::park_beside_in;
+use super::zero_usage::open_zero_records;
+use crate::store::{Store, StoreError};
+
+/// Records frozen in one transaction: enough to be fast, few enough that nobody waits long for the writer.
+const CHUNK: usize = 5_000;
+
+impl Store {
+    /// Freezes every hour that is over, and of subscriptions that are ending the open hour too.
+    pub async fn close_hours(
+        &self,
+        closing: Closing,
+        now: Timestamp,
+    ) -> Result<Closed, StoreError> {
+        let first = closing.clone();
+        let mut closed = self.write(move |connection| prepare(connection, &first, now)).await?;
+        let mut place = Some((i64::MIN, i64::MIN));
+        while let Some(after) = place {
+            let closing = closing.clone();
+            let (chunk, next) = self
+                .write(move |connection| {
+                    let last = closing.timing().last_frozen(now);
+                    let found = open_until(connection, last, after, CHUNK)?;
+                    let next = found.last().filter(|_| found.len() == CHUNK).map(Borne::place);
+                    Ok::<_, StoreError>((freeze_all(connection, &closing, &found, now)?, next))
+                })
+                .await?;
+            closed.frozen += chunk.frozen;
+            closed.parked += chunk.parked;
+            place = next;
+        }
+        if closed.parked > 0 {
+            self.nudge_events();
+        }
+        Ok(closed)
+    }
+}
+
+/// What changes which records there are to freeze, and the last hours, which cannot wait.
+fn prepare(
+    connection: &Connection,
+    closing: &Closing,
+    now: Timestamp,
+) -> Result<Closed, StoreError> {
+    let mut closed = Closed::default();
+    assign_waiting(connection, closing, now, &mut closed)?;
+    closed.parked += park_beside_in(connection, now)?;
+    if closing.zero_usage {
+        open_zero_records(connection, closing, now)?;
+    }
+    follow_endings(connection, closing.window, now)?;
+    let last_hours = freeze_all(connection, closing, &open_of_leavers(connection, now)?, now)?;
+    closed.frozen += last_hours.frozen;
+    closed.parked += last_hours.parked;
+    Ok(closed)
+}

@@ -1,0 +1,203 @@
+//! Deadlines of frozen records: they move with the end of a subscription, and nearing them is said aloud.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::billable::{frozen_of_leavers, hastened};
+use super::unknown_hours::unknown_hours_in;
+use crate::domain::aws_limits::FINAL_HOUR;
+use crate::domain::ledger::{Stage, Timing, deadline, stage};
+use crate::domain::{ClockHour, ProductId, Quantity};
+use crate::store::base::columns::{millis, quantity, timestamp};
+use crate::store::base::outbox::append_event_in;
+use crate::store::{During, Store, StoreError};
+
+/// What of a product's usage is not billed yet, hour by hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DueHour {
+    /// The product.
+    pub product_id: ProductId,
+    /// The hour.
+    pub hour: ClockHour,
+    /// Until when AWS takes it.
+    pub deadline: Timestamp,
+    /// Its records.
+    pub records: i64,
+    /// Their units.
+    pub units: Quantity,
+    /// Why it waits, where it is not for AWS: for a `subscription`, for the `identity` of its buyer, or for `reports`
+    /// that are sent again after a backup was put back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<&'static str>,
+}
+
+/// A warning: an hour has come close to its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadlineWarning {
+    /// How close, `half` or `four_fifths` of the way.
+    pub stage: &'static str,
+    /// What is at stake.
+    #[serde(flatten)]
+    pub due: DueHour,
+    /// How long it has.
+    pub seconds_left: i64,
+}
+
+/// What is due, and what was said about it for the first time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Hours that are over and not billed.
+    pub due: Vec<DueHour>,
+    /// Warnings that were not given before.
+    pub warnings: Vec<DeadlineWarning>,
+}
+
+impl Store {
+    /// Hours that are over and not billed yet, the nearest deadline first.
+    pub async fn due_hours(
+        &self,
+        timing: Timing,
+        now: Timestamp,
+    ) -> Result<Vec<DueHour>, StoreError> {
+        self.read(move |connection| due_hours(connection, timing, now)).await
+    }
+
+    /// Looks at everything that is frozen or waits for a subscription, and warns once for each hour and stage.
+    pub async fn watch_deadlines(
+        &self,
+        timing: Timing,
+        now: Timestamp,
+    ) -> Result<Deadlines, StoreError> {
+        let due = self.due_hours(timing, now).await?;
+        let reached: Vec<(Stage, DueHour)> = due
+            .iter()
+            .filter_map(|it| Some((stage(it.hour, timing.grace, it.deadline, now)?, it.clone())))
+            .collect();
+        if reached.is_empty() {
+            return Ok(Deadlines { due, warnings: Vec::new() });
+        }
+        let warnings = self.write(move |connection| warn(connection, reached.clone(), now)).await?;
+        if !warnings.is_empty() {
+            self.nudge_events();
+        }
+        Ok(Deadlines { due, warnings })
+    }
+}
+
+fn due_hours(
+    connection: &Connection,
+    timing: Timing,
+    now: Timestamp,
+) -> Result<Vec<DueHour>, StoreError> {
+    let mut due: Vec<DueHour> = connection
+        .prepare_cached(
+            "SELECT product_id, hour, deadline_ms, count(*), sum(quantity) FROM metering_records
+             WHERE state IN ('ready', 'sending') GROUP BY product_id, hour, deadline_ms",
+        )
+        .and_then(|mut select| {
+            select.query_map([], |row| due_row(row, timestamp(row.get(2)?)))?.collect()
+        })
+        .during("sum what is due")?;
+    let unknown = unknown_hours_in(connection)?;
+    // What waits for a subscription, and what should have been frozen an hour ago and lacks a name for its buyer.
+    let frozen = timing.last_frozen(now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN));
+    let waiting: Vec<DueHour> = connection
+        .prepare_cached(
+            "SELECT product_id, hour, holder = '', count(*), sum(quantity) FROM metering_records
+             WHERE state = 'open' AND hour < ?1 AND (holder = '' OR hour <= ?2)
+             GROUP BY product_id, hour, holder = ''",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map((ClockHour::of(now).number(), frozen.number()), |row| {
+                    let hour = ClockHour::from_number(row.get(1)?);
+                    let due = due_row(row, deadline(hour, timing.window))?;
+                    let unassigned: bool = row.get(2)?;
+                    let waits_for = if unassigned {
+                        "subscription"
+                    } else if unknown.keep_open(hour, due.deadline, now) {
+                        "reports"
+                    } else {
+                        "identity"
+                    };
+                    Ok(DueHour { waits_for: Some(waits_for), ..due })
+                })?
+                .collect()
+        })
+        .during("sum what waits")?;
+    due.extend(waiting);
+    due.sort_by_key(|due| due.deadline);
+    Ok(due)
+}
+
+fn due_row(row: &Row<'_>, deadline: Timestamp) -> rusqlite::Result<DueHour> {
+    Ok(DueHour {
+        product_id: ProductId::new(row.get::<_, String>(0)?),
+        hour: ClockHour::from_number(row.get(1)?),
+        deadline,
+        records: row.get(3)?,
+        units: quantity(row.get(4)?),
+        waits_for: None,
+    })
+}
+
+fn warn(
+    connection: &Connection,
+    reached: Vec<(Stage, DueHour)>,
+    now: Timestamp,
+) -> Result<Vec<DeadlineWarning>, StoreError> {
+    // Long past, said and done.
+    let forgotten = now.saturating_sub(FINAL_HOUR * 48).unwrap_or(Timestamp::MIN);
+    connection
+        .prepare_cached("DELETE FROM metering_warnings WHERE deadline_ms < ?1")
+        .and_then(|mut delete| delete.execute([millis(forgotten)]))
+        .during("forget old warnings")?;
+    let mut warnings = Vec::new();
+    for (stage, due) in reached {
+        let said = connection
+            .prepare_cached(
+                "INSERT INTO metering_warnings (product_id, hour, deadline_ms, stage)
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )
+            .and_then(|mut insert| {
+                let key = (due.product_id.as_str(), due.hour.number());
+                insert.execute((key.0, key.1, millis(due.deadline), stage.as_str()))
+            })
+            .during("note a warning")?;
+        if said == 0 {
+            continue;
+        }
+        let seconds_left = due.deadline.duration_since(now).as_secs();
+        let warning = DeadlineWarning { stage: stage.as_str(), due, seconds_left };
+        append_event_in(connection, "metering.deadline_near", None, &warning, now)?;
+        warnings.push(warning);
+    }
+    Ok(warnings)
+}
+
+/// Gives records of a subscription that is ending the deadline of its last hour, and takes it back where the
+/// subscription turned out to live. One that is hastened stays so while its subscription is leaving: a person may
+/// have given it another time since.
+pub(crate) fn follow_endings(
+    connection: &Connection,
+    window: SignedDuration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let leaving = frozen_of_leavers(connection, now)?;
+    let came_back = hastened(connection)?.into_iter().filter(|borne| !borne.tenure.is_leaving());
+    for borne in leaving.into_iter().chain(came_back) {
+        let (deadline, hastened) = borne.deadline(window);
+        if hastened == borne.hastened {
+            continue;
+        }
+        connection
+            .prepare_cached(
+                "UPDATE metering_records SET deadline_ms = ?2, hastened = ?3 WHERE id = ?1",
+            )
+            .and_then(|mut update| update.execute((borne.record.id, millis(deadline), hastened)))
+            .during("move a record's deadline")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! Usage events: on disk before they are answered, each added to exactly one metering record.
+//!
+//! What does not change between the events of one report (who the customer is, which licence bears a
+//! dimension, which hour is open) is looked up once for a report, and found again without making a key of it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
+
+use super::attribution::{Question, Route, RouteError, route_in};
+use super::open_records::tags_text;
+use super::rating::{Billed, Biller, Lane, Use};
+use super::unknown_hours::unknown_hours_in;
+use crate::domain::ledger::{AgeLimits, DUPLICATE_CONFLICT, Placement, UnknownHours, place};
+use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId};
+use crate::store::base::aliases::canonical_in;
+use crate::store::base::columns::millis;
+use crate::store::subscriptions::holdings::{Holdings, holdings_in};
+use crate::store::{During, Store, StoreError};
+
+impl Store {
+    /// Takes a report: each event once, whole or not at all. `Ok` means that it is on disk.
+    pub async fn append_usage(
+        &self,
+        events: Vec<UsageEvent>,
+        limits: AgeLimits,
+        now: Timestamp,
+    ) -> Result<UsageReceipt, StoreError> {
+        let receipt = self
+            .write(move |connection| Report::new(connection, limits, now)?.take(&events))
+            .await?;
+        Ok(receipt)
+    }
+}
+
+/// One report under way.
+struct Report<'a> {
+    connection: &'a Connection,
+    limits: AgeLimits,
+    now: Timestamp,
+    /// Of which AWS may know more than we do.
+    unknown: UnknownHours,
+    /// What AWS refused since something else had metered it; read when late usage asks for it.
+    conflicts: Option<HashSet<Conflict>>,
+    accounts: HashMap<CustomerId, Option<Rc<Account>>>,
+    insert: CachedStatement<'a>,
+    biller: Biller<'a>,
+    receipt: UsageReceipt,
+}
+
+/// A customer of a report.
+struct Account {
+    id: CustomerId,
+    holdings: Holdings,
+    /// Few: what one customer uses in the hours of one report.
+    ways: RefCell<Vec<Rc<Way>>>,
+}
+
+/// Where one customer's usage of one subject and hour goes.
+struct Way {
+    question: Question,
+    route: Result<Route, RouteError>,
+    lane: RefCell<Lane>,
+}
+
+impl Way {
+    fn serves(&self, event: &UsageEvent, hour: ClockHour, stretch: Timestamp) -> bool {
+        let question = &self.question;
+        question.hour == hour
+            && question.stretch == stretch
+            && question.subject == event.subject
+            && question.license == event.license_arn
+    }
+}
+
+/// An event that was taken before, as far as a repetition is told by it.
+struct Held {
+    fingerprint: Vec<u8>,
+    customer: CustomerId,
+    /// When it was used, if the application said so.
+    timed_ms: Option<i64>,
+}
+
+const INSERT: &str =
+    "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
+        quantity, billed, at_ms, timed, received_at_ms, moved, tags, included_under)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+
+/// A customer's hour of a dimension in conflict with AWS.
+type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
+/// Why an event is not taken: its code, and words for a person.
+type Refusal = (&'static str, String);
+/// Whose an event is and the hour that it belongs to; whether that is not its own because it is late.
+type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
+
+impl<'a> Report<'a> {
+    fn new(
+        connection: &'a Connection,
+        limits: AgeLimits,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection,
+            limits,
+            now,
+            unknown: unknown_hours_in(connection)?,
+            conflicts: None,
+            accounts: HashMap::new(),
+            insert: connection.prepare_cached(INSERT).during("append a usage event")?,
+            biller: Biller::new(connection),
+            receipt: UsageReceipt::default(),
+        })
+    }
+
+    fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
+        for event in events {
+            if let Err((code, detail)) = self.take_one(event)? {
+                self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
+            }
+        }
+        self.biller.finish()?;
+        Ok(self.receipt)
+    }
+
+    /// The outer error undoes the whole report; the inner one leaves out one event.
+    fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
+        let fingerprint = event.fingerprint();
+        let (account, hour, late) = match self.judge(event)? {
+            Ok(judged) => judged,
+            Err(refusal) => return self.known_or(event, &fingerprint, refusal),
+        };
+        let way = self.way(&account, event, hour)?;
+        let route = match &way.route {
+            Ok(route) => route,
+            Err(error) => {
+                let refusal = (error.code(), error.to_string());
+                return self.known_or(event, &fingerprint, refusal);
+            }
+        };
+        let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
+        let it = Use {
+            customer: &account.id,
+            feature: event.feature(),
+            quantity: event.quantity,
+            at: event.timestamp.unwrap_or(self.now).min(self.now),
+            hour,
+            tags: tags.as_deref(),
+        };
+        if let Some(bears) = &route.bears
+            && !self.biller.can_hold(&bears.product_id, it.quantity)?
+        {
+            let detail = format!(
+                "more was reported of product {} than can be accounted for; report it in a larger unit",
+                bears.product_id
+            );
+            return self.known_or(event, &fingerprint, ("total_too_large", detail));
+        }
+        let mut lane = way.lane.borrow_mut();
+        let mut billed = self.biller.place(&it, route, &mut lane)?;
+        if late {
+            billed.moved = Some("late");
+        }
+        if !self.insert(event, &it, &fingerprint, billed)? {
+            let refusal = ("conflicting_duplicate", String::new());
+            return self.known_or(event, &fingerprint, refusal);
+        }
+        self.biller.count(&it, route, billed, &mut lane);
+        self.receipt.accepted += 1;
+        Ok(Ok(()))
+    }
+
+    fn judge(&mut self, event: &UsageEvent) -> Result<Judged, StoreError> {
+        let Some(account) = self.account(&event.customer_id)? else {
+            let detail = format!("there is no customer {}: provision it first", event.customer_id);
+            return Ok(Err(("unknown_customer", detail)));
+        };
+        let at = event.timestamp.unwrap_or(self.now);
+        Ok(match place(at, self.now, self.limits) {
+            Placement::Own(hour) => Ok((account, hour, false)),
+            Placement::Late(hour) => {
+                let own = ClockHour::of(at);
+                let stays = self.unknown.hold(own) || self.is_in_conflict(&account, event, own)?;
+                if stays { Ok((account, own, false)) } else { Ok((account, hour, true)) }
+            }
+            Placement::Future => {
+                let detail = format!("{at} is more than 5 minutes ahead of {}", self.now);
+                Err(("timestamp_in_future", detail))
+            }
+            Placement::TooOld => {
+                let detail = format!(
+                    "{at} is longer ago than usage.max_age allows: nothing from before {} is taken",
+                    self.now.saturating_sub(self.limits.max_age).unwrap_or(Timestamp::MIN)
+                );
+                Err(("too_old", detail))
+            }
+            Placement::Nonsense => {
+                let detail = format!(
+                    "{at} is before the year 2000: nothing was used then; look at how it is made"
+                );
+                Err(("invalid_timestamp", detail))
+            }
+        })
+    }
+
+    /// Whether AWS was told of an event's hour by something that this ledger never sent: what comes late for it may be a
+    /// part of that, and is never moved.
+    fn is_in_conflict(
+        &mut self,
+        account: &Account,
+        event: &UsageEvent,
+        own: ClockHour,
+    ) -> Result<bool, StoreError> {
+        let conflicts = match self.conflicts.take() {
+            Some(known) => known,
+            None => conflicts_in(self.connection)?,
+        };
+        let mut found = false;
+        if !conflicts.is_empty()
+            && let Ok(route) = &self.way(account, event, own)?.route
+            && let Some(bears) = &route.bears
+        {
+            let (product, dimension) = (bears.product_id.clone(), bears.dimension.clone());
+            found = conflicts.contains(&(account.id.clone(), product, dimension, own));
+        }
+        self.conflicts = Some(conflicts);
+        Ok(found)
+    }
+
+    /// An event that was taken before stays taken, whatever would be said of it today.
+    fn known_or(
+        &mut self,
+        event: &UsageEvent,
+        fingerprint: &Fingerprint,
+        refusal: Refusal,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        match self.held(&event.id)? {
+            Some(held) if self.repeats(event, fingerprint, &held)? => {
+                self.receipt.duplicates += 1;
+                Ok(Ok(()))
+            }
+            Some(_) => {
+                let detail =
+                    "another event was reported under this id; give each event an id of its own";
+                Ok(Err(("conflicting_duplicate", detail.to_owned())))
+            }
+            None => Ok(Err(refusal)),
+        }
+    }
+
+    /// Says whether an event is the one that is held under its id: of the same customer by whatever id of theirs, and of
+    /// the same time where both say when.
+    fn repeats(
+        &self,
+        event: &UsageEvent,
+        fingerprint: &Fingerprint,
+        held: &Held,
+    ) -> Result<bool, StoreError> {
+        let same_time = match (held.timed_ms, event.timestamp) {
+            (Some(held), Some(said)) => held == millis(said),
+            _ => true,
+        };
+        if held.fingerprint != fingerprint.as_bytes() || !same_time {
+            return Ok(false);
+        }
+        if held.customer == event.customer_id {
+            return Ok(true);
+        }
+        let is_now = canonical_in(self.connection, &held.customer)?;
+        Ok(is_now.is_some() && is_now == canonical_in(self.connection, &event.customer_id)?)
+    }
+
+    fn held(&self, id: &str) -> Result<Option<Held>, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT fingerprint, customer_id, CASE WHEN timed THEN at_ms END FROM usage_events WHERE id = ?1",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_row([id], |row| {
+                        Ok(Held {
+                            fingerprint: row.get(0)?,
+                            customer: CustomerId::new(row.get::<_, String>(1)?),
+                            timed_ms: row.get(2)?,
+                        })
+                    })
+                    .optional()
+            })
+            .during("look up a usage event")
+    }
+
+    fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<Account>>, StoreError> {
+        if let Some(known) = self.accounts.get(id) {
+            return Ok(known.clone());
+        }
+        let account = match canonical_in(self.connection, id)? {
+            Some(id) => {
+                let holdings = holdings_in(self.connection, &id)?;
+                Some(Rc::new(Account { id, holdings, ways: RefCell::default() }))
+            }
+            None => None,
+        };
+        self.accounts.insert(id.clone(), account.clone());
+        Ok(account)
+    }
+
+    fn way(
+        &self,
+        account: &Account,
+        event: &UsageEvent,
+        hour: ClockHour,
+    ) -> Result<Rc<Way>, StoreError> {
+        let stretch = account.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
+        let known = |way: &&Rc<Way>| way.serves(event, hour, stretch);
+        if let Some(way) = account.ways.borrow().iter().find(known) {
+            return Ok(Rc::clone(way));
+        }
+        let question = Question {
+            customer: account.id.clone(),
+            subject: event.subject.clone(),
+            license: event.license_arn.clone(),
+            hour,
+            stretch,
+        };
+        let route = route_in(self.connection, &question, &account.holdings, self.now)?;
+        let way = Rc::new(Way { question, route, lane: RefCell::default() });
+        account.ways.borrow_mut().push(Rc::clone(&way));
+        Ok(way)
+    }
+
+    /// Whether the event is new; if its id is taken, nothing is written.
+    fn insert(
+        &mut self,
+        event: &UsageEvent,
+        it: &Use<'_>,
+        fingerprint: &Fingerprint,
+        billed: Billed,
+    ) -> Result<bool, StoreError> {
+        self.insert
+            .execute(rusqlite::params![
+                event.id,
+                fingerprint.as_bytes(),
+                it.customer.as_str(),
+                it.feature.map(FeatureId::as_str),
+                billed.record,
+                it.quantity.millionths(),
+                billed.quantity.millionths(),
+                millis(event.timestamp.unwrap_or(self.now)),
+                event.timestamp.is_some(),
+                millis(self.now),
+                billed.moved,
+                it.tags,
+                billed.included_under,
+            ])
+            .map(|rows| rows == 1)
+            .during("append a usage event")
+    }
+}
+
+fn conflicts_in(connection: &Connection) -> Result<HashSet<Conflict>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT customer_id, product_id, dimension, hour FROM metering_records
+             WHERE state = 'parked' AND reason = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([DUPLICATE_CONFLICT], |row| {
+                    let customer = CustomerId::new(row.get::<_, String>(0)?);
+                    let product = ProductId::new(row.get::<_, String>(1)?);
+                    let dimension = DimensionKey::new(row.get::<_, String>(2)?);
+                    Ok((customer, product, dimension, ClockHour::from_number(row.get(3)?)))
+                })?
+                .collect()
+        })
+        .during("read which hours are in conflict")
+}

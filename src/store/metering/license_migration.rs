@@ -1,0 +1,227 @@
+//! The move of a legacy product to licences: from which hour on its buyers are metered by licence.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::attribution::licensed_from_in;
+use super::billable::{bearer_account, bearer_license, naming};
+use crate::domain::ledger::IdentityGap;
+use crate::domain::{
+    ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
+};
+use crate::store::base::outbox::append_event_in;
+use crate::store::facts::legacy_ids::{has_legacy_buyers_in, naming_in};
+use crate::store::{During, Store, StoreError};
+
+/// Why a product's move to licences could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum LicensingError {
+    /// There is no such product.
+    #[error("there is no product {0}")]
+    UnknownProduct(ProductId),
+    /// Some of its hours may have been metered by product code already.
+    #[error(
+        "{from} is too early: the hour that has begun is metered by product code, and an hour metered in both forms is billed twice; name {first} or later"
+    )]
+    TooEarly {
+        /// The hour asked for.
+        from: ClockHour,
+        /// The first that can be.
+        first: ClockHour,
+    },
+    /// There is nothing to move.
+    #[error(
+        "product {0} is sold by licence already: AWS has named its buyers by licence and none by CustomerIdentifier, so there is nothing to move"
+    )]
+    SoldByLicense(ProductId),
+    /// The move has happened.
+    #[error("product {product} is metered by licence since {since}; AWS knows no way back")]
+    Done {
+        /// The product.
+        product: ProductId,
+        /// Since when.
+        since: ClockHour,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a product's move to licences would meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LicensingView {
+    /// From which hour on its legacy buyers are metered by licence; none while no move is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licensed_from: Option<ClockHour>,
+    /// Legacy buyers whose licence is known, and the account that holds it.
+    pub ready: i64,
+    /// Legacy buyers of whom AWS has told no licence yet: their usage would be parked.
+    pub without_license: i64,
+    /// Legacy buyers of whose licence AWS has not told the account: their usage would be parked too.
+    pub without_account: i64,
+    /// The first of those who are not ready.
+    pub buyers: Vec<Unlicensed>,
+}
+
+/// A legacy buyer who cannot be named by licence yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Unlicensed {
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// The subscription.
+    pub subscription_id: SubscriptionId,
+    /// The legacy name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// What is missing: `license_unknown` or `account_unknown`, as their usage would be parked.
+    pub missing: String,
+}
+
+impl Store {
+    /// What a product's move to licences would meet now; none if there is no such product.
+    pub async fn licensing(&self, product: ProductId) -> Result<Option<LicensingView>, StoreError> {
+        self.read(move |connection| view_in(connection, &product)).await
+    }
+
+    /// Sets or takes back the hour from which a legacy product's buyers are metered by licence. An hour is metered
+    /// in one form: the move lies ahead, and what lies behind is never changed.
+    pub async fn set_licensed_from(
+        &self,
+        product: ProductId,
+        from: Option<ClockHour>,
+        now: Timestamp,
+    ) -> Result<(), LicensingError> {
+        self.write(move |connection| set_in(connection, &product, from, now)).await?;
+        self.nudge_events();
+        Ok(())
+    }
+}
+
+/// How many buyers are named.
+const NAMED: u32 = 500;
+
+/// A product's live legacy subscriptions, with the licence and account that freezing would name them by.
+macro_rules! legacy_buyers {
+    () => {
+        concat!(
+            "SELECT s.customer_id, s.id, s.customer_identifier, ",
+            bearer_license!(),
+            " AS license, ",
+            bearer_account!(),
+            " AS account FROM subscriptions s JOIN products p ON p.id = s.product_id",
+            naming!("1"),
+            "WHERE s.product_id = ?1 AND s.source = 'aws' AND substr(s.holder, 1, 8) <> 'license:'
+               AND s.ended_at_ms IS NULL AND s.status <> 'failed'"
+        )
+    };
+}
+
+fn unlicensed_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Unlicensed> {
+    let gap = if row.get("unlicensed")? { IdentityGap::License } else { IdentityGap::Account };
+    Ok(Unlicensed {
+        customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
+        subscription_id: SubscriptionId::new(row.get::<_, String>("id")?),
+        customer_identifier: row
+            .get::<_, Option<String>>("customer_identifier")?
+            .map(CustomerIdentifier::new),
+        missing: gap.as_str().to_owned(),
+    })
+}
+
+fn view_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Option<LicensingView>, StoreError> {
+    let during = "see who has a licence";
+    let known = connection
+        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
+        .and_then(|mut select| select.exists([product.as_str()]))
+        .during(during)?;
+    if !known {
+        return Ok(None);
+    }
+    let (ready, without_license, without_account) = connection
+        .prepare_cached(concat!(
+            "SELECT count(*) FILTER (WHERE license IS NOT NULL AND account IS NOT NULL),
+                 count(*) FILTER (WHERE license IS NULL),
+                 count(*) FILTER (WHERE license IS NOT NULL AND account IS NULL) FROM (",
+            legacy_buyers!(),
+            ")"
+        ))
+        .and_then(|mut select| {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            select.query_row([product.as_str()], row)
+        })
+        .during(during)?;
+    let buyers = connection
+        .prepare_cached(concat!(
+            "SELECT customer_id, id, customer_identifier, license IS NULL AS unlicensed FROM (",
+            legacy_buyers!(),
+            ") WHERE license IS NULL OR account IS NULL ORDER BY customer_id, id LIMIT ?2"
+        ))
+        .and_then(|mut select| {
+            select.query_map((product.as_str(), NAMED), unlicensed_row)?.collect()
+        })
+        .during(during)?;
+    let licensed_from = licensed_from_in(connection, product)?;
+    Ok(Some(LicensingView { licensed_from, ready, without_license, without_account, buyers }))
+}
+
+/// Whether the product was sold by licence from the first.
+fn is_sold_by_license_in(
+    connection: &Connection,
+    product: &ProductId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(code) = find_code_in(connection, product)? else { return Ok(false) };
+    let naming = naming_in(connection, &code, None, now)?;
+    Ok(naming.is_licensed() && !has_legacy_buyers_in(connection, &code)?)
+}
+
+fn find_code_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Option<ProductCode>, StoreError> {
+    connection
+        .prepare_cached("SELECT code FROM products WHERE id = ?1")
+        .and_then(|mut select| {
+            select.query_row([product.as_str()], |row| row.get::<_, String>(0)).optional()
+        })
+        .map(|code| code.map(ProductCode::new))
+        .during("find a product's code")
+}
+
+fn set_in(
+    connection: &Connection,
+    product: &ProductId,
+    from: Option<ClockHour>,
+    now: Timestamp,
+) -> Result<(), LicensingError> {
+    let first = ClockHour::of(now).next();
+    let held = licensed_from_in(connection, product)?;
+    if held == from && held.is_some() {
+        return Ok(());
+    }
+    if let Some(since) = held.filter(|since| *since < first) {
+        return Err(LicensingError::Done { product: product.clone(), since });
+    }
+    if from.is_some() && is_sold_by_license_in(connection, product, now)? {
+        return Err(LicensingError::SoldByLicense(product.clone()));
+    }
+    if let Some(from) = from.filter(|from| *from < first) {
+        return Err(LicensingError::TooEarly { from, first });
+    }
+    let changed = connection
+        .prepare_cached("UPDATE products SET licensed_from_hour = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((product.as_str(), from.map(ClockHour::number))))
+        .during("set how a product is metered")?;
+    if changed == 0 {
+        return Err(LicensingError::UnknownProduct(product.clone()));
+    }
+    let data = json!({"product_id": product, "licensed_from": from});
+    append_event_in(connection, "product.licensing_changed", None, &data, now)?;
+    Ok(())
+}

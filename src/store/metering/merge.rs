@@ -1,0 +1,176 @@
+//! The metering records of two customers who turn out to be one. Usage of one hour that was reported under both ids
+//! may be on its way in both forms, by product code and by licence; AWS would bill that hour twice.
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::attribution::licensed_from_in;
+use super::open_records::{OpenRecord, open_record, open_record_row};
+use super::record_rows::record_in;
+use super::resolve::carry_forward_in;
+use super::roll_forward::{move_whole, put_off_in};
+use super::side_records::park_unknown_in;
+use super::slots::{RecordKey, Rival, Slot, in_other_form, slot_in};
+use super::unknown_hours::{RESTORED, unknown_hours_in};
+use crate::domain::ledger::is_licensed;
+use crate::domain::{CustomerId, Holder, ProductId};
+use crate::store::{During, StoreError};
+
+/// Why a record that was frozen, and not sent yet, is carried on to a later hour.
+const CARRIED: &str = "its hour is metered in the other form: two customers turned out to be one";
+
+/// Makes the records of `from` those of `into`, no hour in both forms.
+pub(crate) fn join_records_in(
+    connection: &Connection,
+    from: &CustomerId,
+    into: &CustomerId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for record in select(connection, WAITING, from)? {
+        let key = RecordKey { customer: into.clone(), ..record.key(None, record.hour) };
+        match slot_in(connection, &key, record.hour)? {
+            Slot::Free => {}
+            Slot::Open(kept) => move_whole(connection, record.id, kept)?,
+            Slot::Taken | Slot::Conflict => {
+                put_off_in(connection, &record, &key, "hour_frozen", now)?;
+            }
+        }
+    }
+    // What waited under both ids and was parked under this one keeps it; it goes on leading there as an alias.
+    connection
+        .prepare_cached(
+            "UPDATE OR IGNORE metering_records SET customer_id = ?2 WHERE customer_id = ?1",
+        )
+        .and_then(|mut update| update.execute((from.as_str(), into.as_str())))
+        .during("move a customer's records")?;
+    for record in select(connection, OPEN, into)? {
+        if is_still_open(connection, &record)? {
+            join_open(connection, &record, now)?;
+        }
+    }
+    for record in select(connection, UNSENT, into)? {
+        join_unsent(connection, &record, now)?;
+    }
+    Ok(())
+}
+
+/// Usage that waits for a subscription.
+const WAITING: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder = '' AND beside = 0 ORDER BY hour, id"
+);
+const OPEN: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder <> '' AND beside = 0 ORDER BY hour, id"
+);
+/// Frozen, and AWS has surely not heard of it.
+const UNSENT: &str = concat!(
+    "SELECT ",
+    open_record!(),
+    " FROM metering_records r WHERE customer_id = ?1 AND state = 'ready' AND attempts = 0 ORDER BY hour, id"
+);
+
+fn select(
+    connection: &Connection,
+    statement: &str,
+    customer: &CustomerId,
+) -> Result<Vec<OpenRecord>, StoreError> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| select.query_map([customer.as_str()], open_record_row)?.collect())
+        .during("find a customer's records")
+}
+
+/// Not if an earlier one of the list took it in, or it was put off.
+fn is_still_open(connection: &Connection, record: &OpenRecord) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM metering_records WHERE id = ?1 AND state = 'open' AND hour = ?2",
+        )
+        .and_then(|mut select| select.exists((record.id, record.hour.number())))
+        .during("read a record")
+}
+
+/// Open ones of an hour become one, in the form that usage of that hour is metered in; where one is frozen, the
+/// other goes to the next hour that is free.
+fn join_open(
+    connection: &Connection,
+    record: &OpenRecord,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let rivals = rivals_of(connection, record)?;
+    if rivals.iter().any(|rival| rival.state != "open") {
+        let later = record.key(record.holder.clone(), record.hour.next());
+        put_off_in(connection, record, &later, "hour_frozen", now)?;
+        return Ok(());
+    }
+    match best_of(connection, record, &rivals)? {
+        Some(best) => move_whole(connection, record.id, best),
+        None => Ok(()),
+    }
+}
+
+/// A frozen record never changes, but one that was not sent yet can be carried forward. Where AWS has heard of both
+/// there is nothing left to do: each bears usage of its own, and what is billed is what was reported.
+fn join_unsent(
+    connection: &Connection,
+    record: &OpenRecord,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut rivals = rivals_of(connection, record)?;
+    rivals.retain(Rival::is_sent);
+    let heard_of = rivals.iter().any(|rival| rival.tried);
+    if !heard_of && best_of(connection, record, &rivals)?.is_none() {
+        return Ok(());
+    }
+    if unknown_hours_in(connection)?.hold(record.hour) {
+        return park_unknown_in(connection, record.id, RESTORED, now);
+    }
+    let Some(row) = record_in(connection, record.id)? else { return Ok(()) };
+    let Some(holder) = record.holder.clone() else { return Ok(()) };
+    carry_forward_in(connection, record.id, &row, holder, CARRIED, now)
+}
+
+fn rivals_of(connection: &Connection, record: &OpenRecord) -> Result<Vec<Rival>, StoreError> {
+    in_other_form(connection, &record.key(record.holder.clone(), record.hour), record.hour)
+}
+
+/// The rival that bears the hour rather than the record: as usage is routed, by what is live before what has ended,
+/// then in the form that the product is metered in by then.
+fn best_of(
+    connection: &Connection,
+    record: &OpenRecord,
+    rivals: &[Rival],
+) -> Result<Option<i64>, StoreError> {
+    let licensed = is_licensed(record.hour, licensed_from_in(connection, &record.product_id)?);
+    let worth = |holder: &Holder, id: i64| {
+        let live = is_live(connection, &record.product_id, holder)?;
+        Ok::<_, StoreError>((live, holder.is_legacy() != licensed, Reverse(id)))
+    };
+    let Some(holder) = &record.holder else { return Ok(None) };
+    let ours = worth(holder, record.id)?;
+    let mut best = None;
+    for rival in rivals {
+        let Some(holder) = &rival.holder else { continue };
+        best = best.max(Some(worth(holder, rival.id)?));
+    }
+    Ok(best.filter(|best| *best > ours).map(|(_, _, Reverse(id))| id))
+}
+
+fn is_live(
+    connection: &Connection,
+    product: &ProductId,
+    holder: &Holder,
+) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM subscriptions WHERE product_id = ?1 AND holder = ?2
+               AND status IN ('active', 'trialing', 'ending')",
+        )
+        .and_then(|mut select| select.exists((product.as_str(), holder.to_string())))
+        .during("see what is live")
+}

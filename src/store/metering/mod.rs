@@ -1,0 +1,38 @@
+//! Metering: usage events, which record bears them, closing hours, sending them and what AWS's answers mean.
+//!
+//! It imports subscriptions and the rooms below them.
+//!
+//! - Every unit that was acknowledged is included, in one record, or parked; the sums add up at each commit.
+//! - A record is frozen before it is sent, and never changes after that; triggers guard it.
+//! - An attempt is noted before the call. An answer that was lost is unknown, not no.
+
+pub(super) mod assign;
+pub(super) mod attribution;
+pub(super) mod balance;
+pub(super) mod billable;
+pub(super) mod close;
+pub(super) mod deadlines;
+pub(super) mod freeze;
+pub(super) mod ingest;
+pub(super) mod ledger_view;
+pub(super) mod license_migration;
+pub(super) mod merge;
+pub(super) mod open_records;
+pub(super) mod parking;
+pub(super) mod policy;
+pub(super) mod rating;
+pub(super) mod record_rows;
+pub(super) mod records;
+pub(super) mod report;
+pub(super) mod requeue;
+pub(super) mod rerate;
+pub(super) mod resolve;
+pub(super) mod restore;
+pub(super) mod roll_forward;
+pub(super) mod send;
+pub(super) mod side_records;
+pub(super) mod slots;
+pub(super) mod unknown_hours;
+pub(super) mod usage_events;
+pub(super) mod waiting;
+pub(super) mod zero_usage;

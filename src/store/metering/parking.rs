@@ -1,0 +1,40 @@
+//! Parking a record, and telling of what became of one.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::record_rows::record_in;
+use crate::store::base::columns::millis;
+use crate::store::base::outbox::append_event_in;
+use crate::store::{During, StoreError};
+
+/// Parks a record. AWS may have billed it where an attempt's answer was lost, whatever it said to others.
+pub(crate) fn park(
+    connection: &Connection,
+    record: i64,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET state = 'parked', reason = ?2, settled_at_ms = ?3,
+                 uncertain = max(uncertain, EXISTS (SELECT 1 FROM metering_attempts
+                     WHERE record_id = ?1 AND outcome = 'unknown'))
+             WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((record, reason, millis(now))))
+        .during("park a record")?;
+    self::tell(connection, "metering.parked", record, now)
+}
+
+pub(crate) fn tell(
+    connection: &Connection,
+    kind: &str,
+    record: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match record_in(connection, record)? {
+        Some(row) => append_event_in(connection, kind, Some(&row.customer_id), &row, now),
+        None => Ok(()),
+    }
+}

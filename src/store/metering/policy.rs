@@ -1,0 +1,34 @@
+//! When and how hours close, and what closing them came to.
+
+use jiff::SignedDuration;
+
+use crate::domain::ledger::Timing;
+
+/// When and how hours close.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// How long after its end an hour closes, as long as that leaves time to send it.
+    pub grace: SignedDuration,
+    /// How long an hour is worth sending.
+    pub window: SignedDuration,
+    /// Where usage is metered.
+    pub region: String,
+    /// Whether an hour without usage gets a record of zero.
+    pub zero_usage: bool,
+}
+
+impl Closing {
+    /// When hours freeze and until when they are worth sending.
+    pub const fn timing(&self) -> Timing {
+        Timing { grace: self.grace, window: self.window }
+    }
+}
+
+/// What closing came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Records frozen.
+    pub frozen: usize,
+    /// Records parked: nobody turned up who could bear them.
+    pub parked: usize,
+}

@@ -1,0 +1,406 @@
+//! Billing usage: which record bears it, how much of it is billed, and the sums that follow.
+//!
+//! Everything is added up in memory and written once a report: a record is updated once however many events it
+//! takes. The counters are read and written inside the writer's transaction, so two reports at once cannot both
+//! find room in what a plan includes.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::attribution::Route;
+use super::open_records::{add_tagged_in, delete_record_in};
+use super::records::open_record_in;
+use super::side_records::record_beside_in;
+use super::slots::{Bears, RecordKey};
+use super::unknown_hours::{RESTORED, unknown_hours_in};
+use crate::domain::allowance::{Billing, excess};
+use crate::domain::window::Window;
+use crate::domain::{ClockHour, CustomerId, FeatureId, Holder, ProductId, Quantity};
+use crate::store::base::columns::{millis, quantity};
+use crate::store::{During, StoreError};
+
+/// One piece of usage.
+pub(crate) struct Use<'a> {
+    pub(crate) customer: &'a CustomerId,
+    pub(crate) feature: Option<&'a FeatureId>,
+    pub(crate) quantity: Quantity,
+    /// When the customer used it.
+    pub(crate) at: Timestamp,
+    /// The hour that it belongs to.
+    pub(crate) hour: ClockHour,
+    /// Its tags as JSON, if it has any.
+    pub(crate) tags: Option<&'a str>,
+}
+
+/// Where a piece of usage would go. Nothing is counted until [`Biller::count`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Billed {
+    /// The record that bears it; none where nothing of it is billed.
+    pub(crate) record: Option<i64>,
+    /// How much of it is billed.
+    pub(crate) quantity: Quantity,
+    /// Why it is billed to another hour than its own.
+    pub(crate) moved: Option<&'static str>,
+    /// Of which bearer's plan it is included, where nothing of it is billed.
+    pub(crate) included_under: Option<i64>,
+}
+
+/// Where usage counts: customer, feature and holder.
+type Counter = (CustomerId, FeatureId, String);
+
+/// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
+#[derive(Default)]
+pub(crate) struct Lane {
+    record: Option<(i64, ClockHour)>,
+    counter: Option<Rc<Counter>>,
+    /// The counter of the first holder of those that count together, by which their windows are known.
+    first: Option<Rc<Counter>>,
+    bearer: Option<i64>,
+}
+
+impl Lane {
+    fn counter(&mut self, it: &Use<'_>, feature: &FeatureId, bears: Option<&Bears>) -> Rc<Counter> {
+        let made =
+            || Rc::new(counter(it.customer, feature, bears.and_then(|it| it.holder.as_ref())));
+        Rc::clone(self.counter.get_or_insert_with(made))
+    }
+
+    fn first(&mut self, counter: &Rc<Counter>, together: &[String]) -> Rc<Counter> {
+        let made = || match together.first().filter(|first| **first != counter.2) {
+            Some(first) => Rc::new((counter.0.clone(), counter.1.clone(), first.clone())),
+            None => Rc::clone(counter),
+        };
+        Rc::clone(self.first.get_or_insert_with(made))
+    }
+}
+
+/// A quantity that was used, and what of it is billed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    used: i64,
+    billed: i64,
+}
+
+pub(crate) struct Biller<'a> {
+    connection: &'a Connection,
+    records: HashMap<RecordKey, (i64, ClockHour)>,
+    /// Records that were made here and that nothing was added to yet.
+    empty: HashSet<i64>,
+    /// What is added, record by record.
+    added: HashMap<i64, i64>,
+    tagged: HashMap<(i64, String), i64>,
+    /// What is counted, hour by hour.
+    used: HashMap<(Rc<Counter>, i64), Amount>,
+    /// What is used so far in the windows that bill overage, by the first of the holders that count together.
+    windows: HashMap<(Rc<Counter>, i64), i64>,
+    /// What is reported and what is included, product by product.
+    totals: HashMap<ProductId, (i64, i64)>,
+    /// What was reported and included before.
+    before: HashMap<ProductId, i64>,
+}
+
+/// The most millionths that a product's sums may come to: nine million million units. Every other sum is a part of one
+/// of these.
+const MOST: i64 = 9_000_000_000_000_000_000;
+
+impl<'a> Biller<'a> {
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            records: HashMap::new(),
+            empty: HashSet::new(),
+            added: HashMap::new(),
+            tagged: HashMap::new(),
+            used: HashMap::new(),
+            windows: HashMap::new(),
+            totals: HashMap::new(),
+            before: HashMap::new(),
+        }
+    }
+
+    /// Finds what bears a piece of usage. A lane is one route's and one hour's.
+    pub(crate) fn place(
+        &mut self,
+        it: &Use<'_>,
+        route: &Route,
+        lane: &mut Lane,
+    ) -> Result<Billed, StoreError> {
+        let nothing =
+            Billed { record: None, quantity: Quantity::ZERO, moved: None, included_under: None };
+        let Some(bears) = &route.bears else { return Ok(nothing) };
+        let quantity = match (&route.billing, it.feature) {
+            (Billing::All, _) | (_, None) => it.quantity,
+            (Billing::None, _) => Quantity::ZERO,
+            (Billing::Overage { included, window }, Some(feature)) => {
+                let counter = lane.counter(it, feature, Some(bears));
+                let first = lane.first(&counter, &route.counts_with);
+                let used = self.used_in_window(first, &route.counts_with, *window, it.at)?;
+                excess(quantity(used), it.quantity, *included)
+            }
+        };
+        // Usage of nothing is billed as it came; what a plan includes leaves no record.
+        if quantity == Quantity::ZERO && it.quantity > Quantity::ZERO {
+            let bearer = match lane.bearer {
+                Some(known) => known,
+                None => *lane.bearer.insert(bearer_in(self.connection, bears)?),
+            };
+            return Ok(Billed { included_under: Some(bearer), ..nothing });
+        }
+        let first = route.first_hour.filter(|first| *first > it.hour);
+        // The ledger that was lost may have billed it to another hour, by what was known of the start then.
+        if first.is_some() && unknown_hours_in(self.connection)?.hold(it.hour) {
+            let record = Some(self.record_beside(bears, it.customer, it.hour)?);
+            return Ok(Billed { record, quantity, moved: None, included_under: None });
+        }
+        let wanted = first.unwrap_or(it.hour);
+        let (record, hour) = match lane.record {
+            Some(found) => found,
+            None => *lane.record.insert(self.record(bears, it.customer, wanted)?),
+        };
+        let moved = match first {
+            Some(_) => Some("before_start"),
+            None => (hour != wanted).then_some("hour_frozen"),
+        };
+        Ok(Billed { record: Some(record), quantity, moved, included_under: None })
+    }
+
+    /// Whether the books can hold so much more of a product.
+    pub(crate) fn can_hold(
+        &mut self,
+        product: &ProductId,
+        more: Quantity,
+    ) -> Result<bool, StoreError> {
+        let before = if let Some(before) = self.before.get(product) {
+            *before
+        } else {
+            let before: Option<i64> = self
+                .connection
+                .prepare_cached(
+                    "SELECT reported + included FROM usage_totals WHERE product_id = ?1",
+                )
+                .and_then(|mut select| {
+                    select.query_row([product.as_str()], |row| row.get(0)).optional()
+                })
+                .during("read what was reported of a product")?;
+            *self.before.entry(product.clone()).or_insert(before.unwrap_or(0))
+        };
+        let here = self.totals.get(product).map_or(0, |(reported, included)| reported + included);
+        Ok(MOST - before - here >= more.millionths())
+    }
+
+    /// Counts a piece of usage where it was placed.
+    pub(crate) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed, lane: &mut Lane) {
+        let bears = route.bears.as_ref();
+        if let Some(record) = billed.record {
+            self.empty.remove(&record);
+            *self.added.entry(record).or_default() += billed.quantity.millionths();
+            if let Some(tags) = it.tags {
+                let part = self.tagged.entry((record, tags.to_owned())).or_default();
+                *part += billed.quantity.millionths();
+            }
+        }
+        if let Some(bears) = bears {
+            let included = it.quantity.saturating_sub(billed.quantity).millionths();
+            self.total(&bears.product_id, billed.quantity.millionths(), included);
+        }
+        if let Some(feature) = it.feature {
+            let counter = lane.counter(it, feature, bears);
+            if let Billing::Overage { window, .. } = route.billing {
+                let first = lane.first(&counter, &route.counts_with);
+                let window = (first, window_key(window.around(it.at).start));
+                if let Some(used) = self.windows.get_mut(&window) {
+                    *used = used.saturating_add(it.quantity.millionths());
+                }
+            }
+            let (used, billed) = (it.quantity.millionths(), billed.quantity.millionths());
+            let amount = Amount { used, billed };
+            self.use_of(counter, &route.windows, it.at, amount);
+        }
+    }
+
+    /// Takes back what a piece of usage counted while nothing bore it.
+    pub(crate) fn uncount_waiting(&mut self, it: &Use<'_>, product: &ProductId, billed: Quantity) {
+        self.total(product, -billed.millionths(), 0);
+        if let Some(feature) = it.feature {
+            let counter = Rc::new(counter(it.customer, feature, None));
+            let amount = Amount { used: -it.quantity.millionths(), billed: -billed.millionths() };
+            self.use_of(counter, &[], it.at, amount);
+        }
+    }
+
+    fn total(&mut self, product: &ProductId, reported: i64, included: i64) {
+        // Most events of a report are of one product: no new key for each.
+        if let Some(sums) = self.totals.get_mut(product) {
+            sums.0 += reported;
+            sums.1 += included;
+        } else {
+            self.totals.insert(product.clone(), (reported, included));
+        }
+    }
+
+    /// Adds to the hour that holds a moment, or to what is left of it where a window begins within it.
+    fn use_of(&mut self, counter: Rc<Counter>, windows: &[Window], at: Timestamp, amount: Amount) {
+        let hour = ClockHour::of(at).start();
+        let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
+        let so_far = self.used.entry((counter, millis(from))).or_default();
+        so_far.used = so_far.used.saturating_add(amount.used);
+        so_far.billed = so_far.billed.saturating_add(amount.billed);
+    }
+
+    /// What was used in the window around a moment under those holders that count together, this report included.
+    fn used_in_window(
+        &mut self,
+        first: Rc<Counter>,
+        together: &[String],
+        window: Window,
+        at: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let around = window.around(at);
+        let key = (first, window_key(around.start));
+        if let Some(used) = self.windows.get(&key) {
+            return Ok(*used);
+        }
+        let (customer, feature, _) = &*key.0;
+        let end = around.end.map_or(i64::MAX, millis);
+        let mut held: i64 = 0;
+        for holder in together {
+            let under: i64 = self
+                .connection
+                .prepare_cached(
+                    "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+                )
+                .and_then(|mut select| {
+                    let ids = (customer.as_str(), feature.as_str(), holder);
+                    select.query_row((ids.0, ids.1, ids.2, key.1, end), |row| row.get(0))
+                })
+                .during("sum a window's usage")?;
+            held = held.saturating_add(under);
+        }
+        // What this report counted before its window was asked for.
+        let is_of_it = |counter: &Counter, from: &i64| {
+            counter.0 == *customer
+                && counter.1 == *feature
+                && together.contains(&counter.2)
+                && (key.1..end).contains(from)
+        };
+        let used = self
+            .used
+            .iter()
+            .filter(|((counter, from), _)| is_of_it(counter, from))
+            .fold(held, |sum, (_, amount)| sum.saturating_add(amount.used));
+        self.windows.insert(key, used);
+        Ok(used)
+    }
+
+    /// Finds the record for usage that may not leave its hour, and that AWS does not take in it.
+    fn record_beside(
+        &mut self,
+        bears: &Bears,
+        customer: &CustomerId,
+        hour: ClockHour,
+    ) -> Result<i64, StoreError> {
+        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        let found = record_beside_in(self.connection, &key, RESTORED)?;
+        if found.new {
+            self.empty.insert(found.id);
+        }
+        Ok(found.id)
+    }
+
+    fn record(
+        &mut self,
+        bears: &Bears,
+        customer: &CustomerId,
+        hour: ClockHour,
+    ) -> Result<(i64, ClockHour), StoreError> {
+        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        if let Some(known) = self.records.get(&key) {
+            return Ok(*known);
+        }
+        let found = open_record_in(self.connection, &key)?;
+        if found.new {
+            self.empty.insert(found.id);
+        }
+        self.records.insert(key, (found.id, found.hour));
+        Ok((found.id, found.hour))
+    }
+
+    /// Writes the sums.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        let connection = self.connection;
+        for record in self.empty {
+            delete_record_in(connection, record)?;
+        }
+        let mut add = connection
+            .prepare_cached(
+                "UPDATE OR FAIL metering_records SET quantity = quantity + ?2 WHERE id = ?1",
+            )
+            .during("add to metering records")?;
+        for (record, quantity) in self.added.into_iter().filter(|(_, quantity)| *quantity != 0) {
+            add.execute((record, quantity)).during("add to metering records")?;
+        }
+        for ((record, tags), quantity) in self.tagged {
+            add_tagged_in(connection, record, &tags, quantity)?;
+        }
+        let mut count = connection
+            .prepare_cached(
+                "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity, billed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity,
+                     billed = billed + excluded.billed",
+            )
+            .during("count usage")?;
+        for ((counter, from), Amount { used, billed }) in self.used {
+            let (customer, feature, holder) = &*counter;
+            count
+                .execute((customer.as_str(), feature.as_str(), holder, from, used, billed))
+                .during("count usage")?;
+        }
+        let mut total = connection
+            .prepare_cached(
+                "INSERT INTO usage_totals (product_id, reported, included) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET reported = reported + excluded.reported,
+                     included = included + excluded.included",
+            )
+            .during("total usage")?;
+        for (product, (reported, included)) in self.totals {
+            total.execute((product.as_str(), reported, included)).during("total usage")?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(customer: &CustomerId, feature: &FeatureId, holder: Option<&Holder>) -> Counter {
+    let holder = holder.map(Holder::to_string).unwrap_or_default();
+    (customer.clone(), feature.clone(), holder)
+}
+
+/// The short name of what would bear usage, were it not included.
+fn bearer_in(connection: &Connection, bears: &Bears) -> Result<i64, StoreError> {
+    let holder = bears.holder.as_ref().map(Holder::to_string).unwrap_or_default();
+    let ids = (bears.product_id.as_str(), holder.as_str(), bears.dimension.as_str());
+    let known = connection
+        .prepare_cached(
+            "SELECT id FROM usage_bearers WHERE product_id = ?1 AND holder = ?2 AND dimension = ?3",
+        )
+        .and_then(|mut select| select.query_row(ids, |row| row.get(0)).optional())
+        .during("look up what bears included usage")?;
+    match known {
+        Some(id) => Ok(id),
+        None => connection
+            .prepare_cached(
+                "INSERT INTO usage_bearers (product_id, holder, dimension) VALUES (?1, ?2, ?3)",
+            )
+            .and_then(|mut insert| insert.insert(ids))
+            .during("name what bears included usage"),
+    }
+}
+
+/// A window's start as usage is counted by: the lifetime's is before every time that there is.
+pub(crate) fn window_key(start: Timestamp) -> i64 {
+    if start == Timestamp::MIN { i64::MIN } else { millis(start) }
+}

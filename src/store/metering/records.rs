@@ -1,0 +1,85 @@
+//! Metering records: the row for a holder, dimension and hour, and how quantities move between open rows.
+
+use rusqlite::Connection;
+
+use super::side_records::record_beside_in;
+use super::slots::{Found, RecordKey, Slot, holder_text, slot_in};
+use super::unknown_hours::{RESTORED, unknown_hours_in};
+use crate::domain::ClockHour;
+use crate::domain::ledger::{DUPLICATE_CONFLICT, Tenure};
+use crate::store::{During, StoreError};
+
+/// The open record for a key, made if there is none. An hour that is frozen is passed over for the next one
+/// that is not, and so is an hour that the customer is metered for in the other form. But usage that AWS may have been
+/// told of before stays in its hour: a record beside the frozen one bears it, which a person decides on.
+pub(crate) fn open_record_in(
+    connection: &Connection,
+    key: &RecordKey,
+) -> Result<Found, StoreError> {
+    let why = match slot_in(connection, key, key.hour)? {
+        Slot::Conflict => Some(DUPLICATE_CONFLICT),
+        Slot::Taken if unknown_hours_in(connection)?.hold(key.hour) => Some(RESTORED),
+        _ => None,
+    };
+    match why {
+        Some(why) => record_beside_in(connection, key, why),
+        None => later_record_in(connection, key),
+    }
+}
+
+/// The open record for a key or for the first hour after it that takes more.
+pub(crate) fn later_record_in(
+    connection: &Connection,
+    key: &RecordKey,
+) -> Result<Found, StoreError> {
+    let mut hour = key.hour;
+    loop {
+        match slot_in(connection, key, hour)? {
+            Slot::Open(id) => return Ok(Found { id, hour, new: false }),
+            Slot::Free => {
+                return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true });
+            }
+            Slot::Taken | Slot::Conflict => hour = hour.next(),
+        }
+    }
+}
+
+/// The hour in which [`open_record_in`] would find or make a record, if it is one that the subscription covers: none
+/// where every hour until its end is frozen.
+pub(crate) fn hour_left_in(
+    connection: &Connection,
+    key: &RecordKey,
+    tenure: Tenure,
+) -> Result<Option<ClockHour>, StoreError> {
+    let mut hour = key.hour;
+    while tenure.covers(hour) {
+        match slot_in(connection, key, hour)? {
+            Slot::Open(_) | Slot::Free => return Ok(Some(hour)),
+            // A record beside it bears what may not leave its hour.
+            Slot::Conflict if hour == key.hour => return Ok(Some(hour)),
+            Slot::Taken if hour == key.hour && unknown_hours_in(connection)?.hold(hour) => {
+                return Ok(Some(hour));
+            }
+            Slot::Taken | Slot::Conflict => hour = hour.next(),
+        }
+    }
+    Ok(None)
+}
+
+fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Result<i64, StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 'open')",
+        )
+        .and_then(|mut insert| {
+            insert.insert((
+                key.bears.product_id.as_str(),
+                key.customer.as_str(),
+                holder_text(key.bears.holder.as_ref()),
+                key.bears.dimension.as_str(),
+                hour.number(),
+            ))
+        })
+        .during("open a metering record")
+}

@@ -1,0 +1,95 @@
+//! What AWS refused for want of a subscription, of which our books hold one: whom to ask about, and what is sent again
+//! since the subscription turned out to live.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::slots::other_form;
+use crate::domain::ledger::NOT_SUBSCRIBED;
+use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
+use crate::store::base::columns::millis;
+use crate::store::{During, Store, StoreError};
+
+/// Sends again what AWS refused for want of a subscription, since there is one.
+pub(crate) fn revive_in(
+    connection: &Connection,
+    product: &ProductId,
+    holder: &Holder,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(concat!(
+            "UPDATE metering_records AS r SET state = 'ready', reason = 'subscription_live', next_attempt_at_ms = ?4,
+                 settled_at_ms = NULL
+             WHERE holder = ?1 AND product_id = ?2 AND state = 'parked' AND reason = ?3 AND deadline_ms > ?4
+               AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.product_id = ?2 AND s.holder = ?1
+                   AND s.ended_at_ms IS NULL AND s.status IN ('active', 'trialing', 'ending'))
+               AND NOT EXISTS (SELECT 1 FROM metering_records o WHERE o.customer_id = r.customer_id
+                   AND o.product_id = r.product_id AND o.dimension = r.dimension AND o.hour = r.hour
+                   AND o.state IN ('ready', 'sending', 'accepted') AND ",
+            other_form!("o.holder", "r.holder"),
+            ")"
+        ))
+        .and_then(|mut update| {
+            update.execute((holder.to_string(), product.as_str(), NOT_SUBSCRIBED, millis(now)))
+        })
+        .during("send again what had no subscription")
+}
+
+impl Store {
+    /// The accounts of those buyers whom we take for subscribed, though AWS has just refused their usage for want of a
+    /// subscription.
+    pub async fn accounts_in_doubt(
+        &self,
+        product_code: ProductCode,
+        buyers: Vec<BuyerRef>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<BuyerRef, AccountId>, StoreError> {
+        self.read(move |connection| {
+            let mut doubted = BTreeMap::new();
+            for buyer in buyers {
+                let account = account_in_doubt(connection, &product_code, &buyer, now)?;
+                doubted.extend(account.map(|account| (buyer, account)));
+            }
+            Ok(doubted)
+        })
+        .await
+    }
+}
+
+/// The account of a live subscription of which AWS has refused usage.
+macro_rules! in_doubt {
+    ($whose:literal) => {
+        concat!(
+            "SELECT s.account_id FROM products p
+             JOIN subscriptions s ON s.product_id = p.id AND s.ended_at_ms IS NULL AND s.account_id IS NOT NULL AND ",
+            $whose,
+            " JOIN metering_records r ON r.holder = s.holder AND r.product_id = s.product_id
+                 AND r.state = 'parked' AND r.reason = ?3 AND r.deadline_ms > ?4
+             WHERE p.code = ?1 LIMIT 1"
+        )
+    };
+}
+
+fn account_in_doubt(
+    connection: &Connection,
+    product_code: &ProductCode,
+    buyer: &BuyerRef,
+    now: Timestamp,
+) -> Result<Option<AccountId>, StoreError> {
+    let statement = match buyer {
+        BuyerRef::Account(_) => in_doubt!("s.account_id = ?2"),
+        BuyerRef::CustomerIdentifier(_) => in_doubt!("s.holder = 'buyer:' || ?2"),
+        BuyerRef::License(_) => in_doubt!("s.license_arn = ?2"),
+    };
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| {
+            let key = (product_code.as_str(), buyer.value(), NOT_SUBSCRIBED, millis(now));
+            select.query_row(key, |row| row.get(0)).optional()
+        })
+        .map(|found: Option<String>| found.map(AccountId::new))
+        .during("see whose usage AWS refuses")
+}

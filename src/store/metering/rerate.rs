@@ -1,0 +1,428 @@
+//! Rating anew what was used under holders that turn out to count together.
+//!
+//! Two customers are joined, an end or a renewal is told late: what had been counted apart counts together from then on,
+//! and each part had what the plan includes to itself. What was included twice is owed. It is billed where that can be
+//! done: to its own hour if that is open, else to the open one, and says so. What was billed stays billed.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::attribution::{Question, bears_in, first_hour_in};
+use super::open_records::{add_tagged_in, carry_into};
+use super::rating::window_key;
+use super::records::open_record_in;
+use super::slots::{Bears, RecordKey, Slot, slot_in};
+use crate::domain::allowance::Billing;
+use crate::domain::succession::{Chain, Successions};
+use crate::domain::usage::UsageSubject;
+use crate::domain::window::Window;
+use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, Holder, ProductId};
+use crate::store::base::columns::{millis, quantity, timestamp};
+use crate::store::base::outbox::append_event_in;
+use crate::store::subscriptions::grants::{granted_in, successions_in};
+use crate::store::subscriptions::holdings::holdings_in;
+use crate::store::{During, StoreError};
+
+/// How long after its end a window is rated anew: as long as AWS takes usage of its hours.
+const RATED_ANEW: SignedDuration = SignedDuration::from_hours(24);
+/// How many events are rated anew one by one; what more there is is billed as a sum.
+const EVENTS_MOST: u32 = 10_000;
+/// Why usage that was included is billed to another hour than its own.
+const MOVED: &str = "rated_anew";
+
+/// What counted together before something was learnt.
+#[derive(Default)]
+pub(crate) struct Counted(Vec<Chain>);
+
+impl Counted {
+    /// Reads what counts together of a customer's; nothing of one who has used nothing.
+    pub(crate) fn of(connection: &Connection, customer: &CustomerId) -> Result<Self, StoreError> {
+        let has_used = connection
+            .prepare_cached("SELECT 1 FROM usage_hours WHERE customer_id = ?1")
+            .and_then(|mut select| select.exists([customer.as_str()]))
+            .during("see whether a customer has used anything")?;
+        let successions =
+            if has_used { successions_in(connection, customer)? } else { Successions::default() };
+        Ok(Self(successions.chains().to_vec()))
+    }
+
+    /// Adds what counted together of another customer's, who is to become the same.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    fn place_of(&self, product: &ProductId, holder: &Holder) -> Option<usize> {
+        self.0.iter().position(|it| it.product == *product && it.holders.contains(holder))
+    }
+}
+
+/// Bills what was included more than once of what counts together now and did not before.
+pub(crate) fn rate_anew_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    counted: &Counted,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if counted.0.len() < 2 {
+        return Ok(());
+    }
+    let successions = successions_in(connection, customer)?;
+    for chain in successions.chains() {
+        let parts: BTreeMap<String, usize> = chain
+            .holders
+            .iter()
+            .filter_map(|it| Some((it.to_string(), counted.place_of(&chain.product, it)?)))
+            .collect();
+        let first = parts.values().next();
+        if parts.values().all(|part| Some(part) == first) {
+            continue;
+        }
+        for feature in features_in(connection, customer)? {
+            let rater = Rater { connection, customer, chain, parts: &parts, feature, now };
+            rater.rate()?;
+        }
+    }
+    Ok(())
+}
+
+fn features_in(
+    connection: &Connection,
+    customer: &CustomerId,
+) -> Result<Vec<FeatureId>, StoreError> {
+    connection
+        .prepare_cached("SELECT DISTINCT feature_id FROM usage_hours WHERE customer_id = ?1")
+        .and_then(|mut select| {
+            select
+                .query_map([customer.as_str()], |row| row.get::<_, String>(0).map(FeatureId::new))?
+                .collect()
+        })
+        .during("see what a customer has used")
+}
+
+/// Usage of one hour under one holder.
+struct Hour {
+    holder: String,
+    from: i64,
+    used: i64,
+    billed: i64,
+}
+
+/// An event of which something is included.
+struct Included {
+    rowid: i64,
+    at: Timestamp,
+    quantity: i64,
+    billed: i64,
+    tags: Option<String>,
+    holder: String,
+    /// The open record that bears the rest of it, or the dimension of which it is.
+    borne: Result<i64, DimensionKey>,
+}
+
+/// Rates anew one feature's usage under holders that have come together.
+struct Rater<'a> {
+    connection: &'a Connection,
+    customer: &'a CustomerId,
+    chain: &'a Chain,
+    /// Which holders counted together before.
+    parts: &'a BTreeMap<String, usize>,
+    feature: FeatureId,
+    now: Timestamp,
+}
+
+impl Rater<'_> {
+    fn rate(&self) -> Result<(), StoreError> {
+        let grants = granted_in(self.connection, self.customer, &self.feature, self.now)?;
+        // The newest plan of them decides, as it does over further usage.
+        let newest = self.chain.holders.iter().rev().map(|holder| grants.under(holder));
+        let billing = newest.into_iter().find(|granted| !granted.is_empty());
+        let Some(Billing::Overage { included, window }) = billing.map(|it| Billing::of(&it)) else {
+            return Ok(());
+        };
+        for (start, mut hours) in self.windows(window)? {
+            let beyond = |used: i64| used.saturating_sub(included.millionths()).max(0);
+            let mut parts: BTreeMap<usize, i64> = BTreeMap::new();
+            for hour in &hours {
+                *parts.entry(self.parts[&hour.holder]).or_default() += hour.used;
+            }
+            let all = beyond(parts.values().sum());
+            let apart: i64 = parts.values().map(|used| beyond(*used)).sum();
+            let billed: i64 = hours.iter().map(|hour| hour.billed).sum();
+            let owed = (all - apart).min(all - billed);
+            if owed > 0 {
+                self.bill(start, window, &mut hours, owed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hours of each window that is rated anew, by the window's start.
+    fn windows(&self, window: Window) -> Result<BTreeMap<i64, Vec<Hour>>, StoreError> {
+        let oldest = self.now.saturating_sub(RATED_ANEW).unwrap_or(Timestamp::MIN);
+        let since = window_key(window.around(oldest).start);
+        let mut windows: BTreeMap<i64, Vec<Hour>> = BTreeMap::new();
+        for holder in self.parts.keys() {
+            let hours: Vec<Hour> = self
+                .connection
+                .prepare_cached(
+                    "SELECT from_ms, quantity, billed FROM usage_hours
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4",
+                )
+                .and_then(|mut select| {
+                    let ids = (self.customer.as_str(), self.feature.as_str(), holder, since);
+                    let hour = |row: &rusqlite::Row<'_>| {
+                        let holder = holder.clone();
+                        Ok(Hour {
+                            holder,
+                            from: row.get(0)?,
+                            used: row.get(1)?,
+                            billed: row.get(2)?,
+                        })
+                    };
+                    select.query_map(ids, hour)?.collect()
+                })
+                .during("read what was used, hour by hour")?;
+            for hour in hours {
+                let start = window_key(window.around(timestamp(hour.from)).start);
+                windows.entry(start).or_default().push(hour);
+            }
+        }
+        Ok(windows)
+    }
+
+    /// Bills so much of what was included in a window, what was used last first.
+    fn bill(
+        &self,
+        start: i64,
+        window: Window,
+        hours: &mut [Hour],
+        owed: i64,
+    ) -> Result<(), StoreError> {
+        hours.sort_by(|one, other| (other.from, &other.holder).cmp(&(one.from, &one.holder)));
+        let end = hours.first().and_then(|it| window.around(timestamp(it.from)).end);
+        let mut left = owed;
+        for event in self.included(start, end.map_or(i64::MAX, millis))? {
+            if left == 0 {
+                break;
+            }
+            let part = (event.quantity - event.billed).min(left);
+            self.bill_event(&event, part)?;
+            let of_it =
+                |hour: &&mut Hour| hour.holder == event.holder && timestamp(hour.from) <= event.at;
+            if let Some(hour) = hours.iter_mut().find(of_it) {
+                hour.billed += part;
+                self.note_billed(hour, part)?;
+            }
+            left -= part;
+        }
+        if left > 0 {
+            self.bill_sum(hours, left)?;
+        }
+        self.connection
+            .prepare_cached(
+                "UPDATE usage_totals SET reported = reported + ?2, included = included - ?2 WHERE product_id = ?1",
+            )
+            .and_then(|mut update| update.execute((self.chain.product.as_str(), owed)))
+            .during("total usage")?;
+        let data = json!({
+            "customer_id": self.customer,
+            "product_id": self.chain.product,
+            "feature_id": self.feature,
+            "quantity": quantity(owed),
+        });
+        append_event_in(self.connection, "usage.rated_anew", Some(self.customer), &data, self.now)
+    }
+
+    /// The events of a window of which something is included, the newest first: those that an open record bears a part
+    /// of, and those that no record bears.
+    fn included(&self, start: i64, end: i64) -> Result<Vec<Included>, StoreError> {
+        let mut found = Vec::new();
+        for holder in self.parts.keys() {
+            for (statement, is_record) in [(IN_OPEN_RECORDS, true), (WHOLLY, false)] {
+                let rows: Vec<Included> = self
+                    .connection
+                    .prepare_cached(statement)
+                    .and_then(|mut select| {
+                        let product = self.chain.product.as_str();
+                        let ids = (product, holder, self.feature.as_str(), start, end, EVENTS_MOST);
+                        select.query_map(ids, |row| included_row(row, holder, is_record))?.collect()
+                    })
+                    .during("find included usage")?;
+                found.extend(rows);
+            }
+        }
+        found.sort_by_key(|event| Reverse((event.at, event.rowid)));
+        Ok(found)
+    }
+
+    fn bill_event(&self, event: &Included, part: i64) -> Result<(), StoreError> {
+        let (record, moved) = match &event.borne {
+            Ok(record) => (*record, None),
+            Err(dimension) => self.record_for(event, dimension)?,
+        };
+        self.connection
+            .prepare_cached(
+                "UPDATE usage_events SET billed = billed + ?2, record_id = ?3, included_under = NULL,
+                     moved = ifnull(moved, ?4)
+                 WHERE rowid = ?1",
+            )
+            .and_then(|mut update| update.execute((event.rowid, part, record, moved)))
+            .during("bill included usage")?;
+        self.connection
+            .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
+            .and_then(|mut update| update.execute((record, part)))
+            .during("bill included usage")?;
+        match &event.tags {
+            Some(tags) => add_tagged_in(self.connection, record, tags, part),
+            None => Ok(()),
+        }
+    }
+
+    /// The record for usage that has none, and why it is not that of its own hour.
+    fn record_for(
+        &self,
+        event: &Included,
+        dimension: &DimensionKey,
+    ) -> Result<(i64, Option<&'static str>), StoreError> {
+        let own = ClockHour::of(event.at);
+        let bears = |holder: Option<Holder>| Bears {
+            product_id: self.chain.product.clone(),
+            dimension: dimension.clone(),
+            holder,
+        };
+        // An hour is metered in one form: that in which it is open already.
+        for holder in &self.chain.holders {
+            let (bears, customer) = (bears(Some(holder.clone())), self.customer.clone());
+            let key = RecordKey { bears, customer, hour: own };
+            if let Slot::Open(record) = slot_in(self.connection, &key, own)? {
+                return Ok((record, None));
+            }
+        }
+        let hour = ClockHour::of(self.now);
+        let bears = match self.bears_now(hour)? {
+            Some(bears) => bears,
+            None => bears(Holder::parse(&event.holder)),
+        };
+        let found = self.open(&bears, hour)?;
+        Ok((found.0, (found.1 != own).then_some(MOVED)))
+    }
+
+    /// What bears usage of this hour as far as it is known now, if it is one of those that have come together.
+    fn bears_now(&self, hour: ClockHour) -> Result<Option<Bears>, StoreError> {
+        let holdings = holdings_in(self.connection, self.customer)?;
+        let question = Question {
+            customer: self.customer.clone(),
+            subject: UsageSubject::Feature(self.feature.clone()),
+            license: None,
+            hour,
+            stretch: holdings.stretch(self.now),
+        };
+        let bears = bears_in(self.connection, &question, &holdings, self.now)?.ok().flatten();
+        Ok(bears.filter(|bears| {
+            bears.product_id == self.chain.product
+                && bears.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))
+        }))
+    }
+
+    fn open(&self, bears: &Bears, hour: ClockHour) -> Result<(i64, ClockHour), StoreError> {
+        let first = first_hour_in(self.connection, bears.holder.as_ref())?.unwrap_or(hour);
+        let (bears, customer) = (bears.clone(), self.customer.clone());
+        let key = RecordKey { bears, customer, hour: hour.max(first) };
+        let found = open_record_in(self.connection, &key)?;
+        Ok((found.id, found.hour))
+    }
+
+    /// Bills what is owed of events that frozen records bear the rest of: they never change, so it is carried into the
+    /// open one.
+    fn bill_sum(&self, hours: &mut [Hour], owed: i64) -> Result<(), StoreError> {
+        let hour = ClockHour::of(self.now);
+        let bears = match self.bears_now(hour)? {
+            Some(bears) => Some(bears),
+            None => self.bears_last()?,
+        };
+        let Some(bears) = bears else {
+            return Err(StoreError::Corrupt {
+                what: "usage",
+                detail: format!("{} was included under nothing that can bear it", self.feature),
+            });
+        };
+        let (record, _) = self.open(&bears, hour)?;
+        carry_into(self.connection, record, owed, &[])?;
+        let mut left = owed;
+        for hour in hours {
+            let part = (hour.used - hour.billed).min(left).max(0);
+            hour.billed += part;
+            self.note_billed(hour, part)?;
+            left -= part;
+        }
+        Ok(())
+    }
+
+    /// The newest of those that have come together.
+    fn bears_last(&self) -> Result<Option<Bears>, StoreError> {
+        let dimension: Option<String> = self
+            .connection
+            .prepare_cached(
+                "SELECT max(dimension) FROM feature_dimensions WHERE feature_id = ?1 AND product_id = ?2",
+            )
+            .and_then(|mut select| {
+                let ids = (self.feature.as_str(), self.chain.product.as_str());
+                select.query_row(ids, |row| row.get(0))
+            })
+            .during("read a feature's dimension")?;
+        Ok(dimension.map(|dimension| Bears {
+            product_id: self.chain.product.clone(),
+            dimension: DimensionKey::new(dimension),
+            holder: self.chain.holders.last().cloned(),
+        }))
+    }
+
+    fn note_billed(&self, hour: &Hour, part: i64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE usage_hours SET billed = billed + ?5
+                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms = ?4",
+            )
+            .and_then(|mut update| {
+                let ids = (self.customer.as_str(), self.feature.as_str(), &hour.holder);
+                update.execute((ids.0, ids.1, ids.2, hour.from, part))
+            })
+            .during("note what is billed")?;
+        Ok(())
+    }
+}
+
+const IN_OPEN_RECORDS: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, r.id
+     FROM metering_records r JOIN usage_events u ON u.record_id = r.id
+     WHERE r.product_id = ?1 AND r.holder = ?2 AND r.holder <> '' AND r.state = 'open' AND u.feature_id = ?3
+       AND u.billed < u.quantity AND min(u.at_ms, u.received_at_ms) >= ?4 AND min(u.at_ms, u.received_at_ms) < ?5
+     LIMIT ?6";
+const WHOLLY: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, b.dimension
+     FROM usage_bearers b JOIN usage_events u ON u.included_under = b.id
+     WHERE b.product_id = ?1 AND b.holder = ?2 AND u.feature_id = ?3 AND u.at_ms >= ?4
+       AND min(u.at_ms, u.received_at_ms) < ?5
+     ORDER BY u.at_ms DESC LIMIT ?6";
+
+fn included_row(
+    row: &rusqlite::Row<'_>,
+    holder: &str,
+    is_record: bool,
+) -> rusqlite::Result<Included> {
+    Ok(Included {
+        rowid: row.get(0)?,
+        at: timestamp(row.get(1)?),
+        quantity: row.get(2)?,
+        billed: row.get(3)?,
+        tags: row.get(4)?,
+        holder: holder.to_owned(),
+        borne: if is_record {
+            Ok(row.get(5)?)
+        } else {
+            Err(DimensionKey::new(row.get::<_, String>(5)?))
+        },
+    })
+}

@@ -1,0 +1,209 @@
+//! What a person decides about a parked record.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::open_records::{carry_into, tagged_in};
+use super::record_rows::{RecordRow, record_in};
+use super::records::later_record_in;
+use super::roll_forward::{mark_moved, move_usage};
+use super::slots::{Bears, RecordKey, Rival, in_other_form};
+use crate::domain::allocation::Allocation;
+use crate::domain::{ClockHour, Holder};
+use crate::store::base::aliases::canonical_in;
+use crate::store::base::columns::millis;
+use crate::store::{During, Store, StoreError};
+
+/// What a person decides about a parked record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Send it again as it is.
+    Retry,
+    /// Bill its units with a later hour.
+    CarryForward,
+    /// Give it up.
+    WriteOff,
+}
+
+/// Why a record could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such record.
+    #[error("there is no metering record {0}")]
+    Unknown(String),
+    /// Nobody has to decide on it.
+    #[error("metering record {id} is {state}; only parked ones are for a person to decide")]
+    NotParked {
+        /// The record.
+        id: String,
+        /// Its state.
+        state: String,
+    },
+    /// AWS may have billed it, so its units may not go anywhere else.
+    #[error(
+        "AWS may have honoured metering record {0} although its answer was lost: retry it, or write it off"
+    )]
+    MaybeHonoured(String),
+    /// It was never frozen, so there is nothing to send.
+    #[error(
+        "metering record {0} was never ready to be sent: carry it forward to an hour that can be, or write it off"
+    )]
+    NeverFrozen(String),
+    /// The customer's hour is on its way, or billed, in the other form.
+    #[error(
+        "the hour of metering record {0} is metered in the other form: carry it forward, or write it off"
+    )]
+    OtherForm(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Does what a person decided about a parked record.
+    pub async fn resolve_record(
+        &self,
+        id: String,
+        resolution: Resolution,
+        note: String,
+        now: Timestamp,
+    ) -> Result<RecordRow, ResolveError> {
+        let record = self
+            .write(move |connection| resolve_in(connection, &id, resolution, &note, now))
+            .await?;
+        self.nudges().metering.notify_one();
+        Ok(record)
+    }
+}
+
+fn resolve_in(
+    connection: &Connection,
+    id: &str,
+    resolution: Resolution,
+    note: &str,
+    now: Timestamp,
+) -> Result<RecordRow, ResolveError> {
+    let unknown = || ResolveError::Unknown(id.to_owned());
+    let number: i64 = id.parse().map_err(|_| unknown())?;
+    let record = record_in(connection, number)?.ok_or_else(unknown)?;
+    if record.state != "parked" {
+        return Err(ResolveError::NotParked { id: id.to_owned(), state: record.state });
+    }
+    let (holder, unanswered): (String, bool) = connection
+        .prepare_cached(
+            "SELECT holder, uncertain OR EXISTS (SELECT 1 FROM metering_attempts
+                 WHERE record_id = ?1 AND outcome = 'unknown') FROM metering_records WHERE id = ?1",
+        )
+        .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))
+        .during("read a parked record")?;
+    let statement = match resolution {
+        Resolution::Retry if record.frozen_at.is_none() => {
+            return Err(ResolveError::NeverFrozen(id.to_owned()));
+        }
+        Resolution::Retry if is_metered_otherwise(connection, &record, &holder)? => {
+            return Err(ResolveError::OtherForm(id.to_owned()));
+        }
+        Resolution::Retry => {
+            "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
+                 next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1"
+        }
+        Resolution::CarryForward if unanswered => {
+            return Err(ResolveError::MaybeHonoured(id.to_owned()));
+        }
+        Resolution::CarryForward => {
+            match Holder::parse(&holder) {
+                Some(holder) => carry_forward_in(connection, number, &record, holder, note, now)?,
+                None => report_anew_in(connection, number, &record, note, now)?,
+            }
+            return record_in(connection, number)?.ok_or_else(unknown);
+        }
+        Resolution::WriteOff => {
+            "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1"
+        }
+    };
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut update| update.execute((number, note, millis(now))))
+        .during("resolve a record")?;
+    record_in(connection, number)?.ok_or_else(unknown)
+}
+
+fn is_metered_otherwise(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: &str,
+) -> Result<bool, StoreError> {
+    let key = key_of(connection, record, Holder::parse(holder), record.hour)?;
+    let rivals = in_other_form(connection, &key, record.hour)?;
+    Ok(rivals.iter().any(Rival::is_sent))
+}
+
+/// The key of a record's usage in some hour. A record that was settled before two customers became one has the id
+/// of then.
+fn key_of(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: Option<Holder>,
+    hour: ClockHour,
+) -> Result<RecordKey, StoreError> {
+    let customer = canonical_in(connection, &record.customer_id)?;
+    let bears = Bears {
+        product_id: record.product_id.clone(),
+        dimension: record.dimension.clone(),
+        holder,
+    };
+    Ok(RecordKey { bears, customer: customer.unwrap_or_else(|| record.customer_id.clone()), hour })
+}
+
+/// Has a record's usage wait for a subscription anew, with the hour that is open: no plan has rated it yet, and the one
+/// that turns up says what it includes. So its events go with it.
+fn report_anew_in(
+    connection: &Connection,
+    number: i64,
+    record: &RecordRow,
+    note: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = key_of(connection, record, None, ClockHour::of(now))?;
+    let target = later_record_in(connection, &key)?;
+    mark_moved(connection, number, "carried_forward")?;
+    move_usage(connection, number, target.id)?;
+    write_off_carried(connection, number, note, now)
+}
+
+/// Has a later hour bear a record's units, as they were rated. Only for what AWS cannot have honoured.
+pub(crate) fn carry_forward_in(
+    connection: &Connection,
+    number: i64,
+    record: &RecordRow,
+    holder: Holder,
+    note: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = key_of(connection, record, Some(holder), ClockHour::of(now))?;
+    let target = later_record_in(connection, &key)?;
+    // What was never frozen was never dealt to its tags.
+    let parts = match record.frozen_at {
+        Some(_) => record.allocations.clone(),
+        None => tagged_in(connection, number)?,
+    };
+    let tagged: Vec<Allocation> = parts.into_iter().filter(|it| !it.tags.is_empty()).collect();
+    carry_into(connection, target.id, record.quantity.millionths(), &tagged)?;
+    write_off_carried(connection, number, note, now)
+}
+
+fn write_off_carried(
+    connection: &Connection,
+    number: i64,
+    note: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
+                 carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((number, note, millis(now))))
+        .during("carry a record forward")?;
+    Ok(())
+}

@@ -1,0 +1,429 @@
+//! Sending: what is due, the attempts, and what AWS's answers make of the records.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::parking::{park, tell};
+use super::record_rows::{identity_row, stamp_of};
+use super::side_records::note_conflict_in;
+use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
+use crate::domain::allocation::Allocation;
+use crate::domain::aws_limits::FINAL_HOUR;
+use crate::domain::ledger::{
+    Answer, DUPLICATE_CONFLICT, Past, Settlement, Standing, UnknownStretch, WireIdentity, deadline,
+    retry_at, settle,
+};
+use crate::domain::{
+    AccountId, BuyerKey, BuyerRef, ClockHour, DimensionKey, ProductCode, ProductId, Quantity,
+};
+use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
+use crate::store::buyers::due::mark_buyer_in;
+use crate::store::{During, Store, StoreError};
+
+/// A record is given up only this long after its time: clocks differ, and AWS's own answer is better.
+const SURELY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Where calls go out anyway, they are filled with what is due within this time.
+const AHEAD: SignedDuration = SignedDuration::from_secs(2);
+
+/// A frozen record that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendableRecord {
+    /// The record.
+    pub id: i64,
+    /// The product; a call holds records of one.
+    pub product_id: ProductId,
+    /// The account that sells it, where the catalog has told.
+    pub seller: Option<AccountId>,
+    /// By what it names its buyer.
+    pub identity: WireIdentity,
+    /// The dimension.
+    pub dimension: DimensionKey,
+    /// The hour.
+    pub hour: ClockHour,
+    /// The moment within it that AWS is told, the same in every attempt.
+    pub stamp: Timestamp,
+    /// Whole units.
+    pub quantity: Quantity,
+    /// How they split by tags; none where nothing is tagged.
+    pub allocations: Vec<Allocation>,
+    /// Where it is metered, from the first attempt to the last: AWS deduplicates by region.
+    pub region: String,
+}
+
+/// What became of a batch of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Billed.
+    pub accepted: usize,
+    /// Parked.
+    pub parked: usize,
+    /// To be sent again.
+    pub waiting: usize,
+}
+
+impl Store {
+    /// The frozen records that are due, nearest deadline first, and with them what is almost due. Those whose time has surely
+    /// passed are parked.
+    pub async fn take_sendable(
+        &self,
+        window: SignedDuration,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SendableRecord>, StoreError> {
+        let ahead = now.saturating_add(AHEAD).unwrap_or(now);
+        let take = move |connection: &Connection| {
+            let parked = park_hopeless(connection, window, now)?;
+            // An hour that has not begun, as after a clock was set back, would sink the whole call.
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
+                     FROM metering_records r
+                     WHERE r.state IN ('ready', 'sending') AND r.next_attempt_at_ms <= ?4 AND r.hour <= ?2
+                       AND EXISTS (SELECT 1 FROM metering_records
+                           WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1 AND hour <= ?2)
+                     ORDER BY r.deadline_ms, r.id LIMIT ?3",
+                )
+                .during("find records to send")?;
+            let rows = select
+                .query_map(
+                    (millis(now), ClockHour::of(now).number(), limit, millis(ahead)),
+                    sendable_row,
+                )
+                .during("find records to send")?;
+            let found = rows.collect::<Result<_, _>>().during("find records to send")?;
+            Ok::<_, StoreError>((parked, found))
+        };
+        let (parked, found) = self.write(take).await?;
+        if parked > 0 {
+            self.nudge_events();
+        }
+        Ok(found)
+    }
+
+    /// Notes that these records are about to be sent, and returns which still are to be. Until AWS's answer is
+    /// written, their outcome is unknown.
+    pub async fn begin_attempts(
+        &self,
+        records: Vec<i64>,
+        now: Timestamp,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.write(move |connection| {
+            let mut begun = Vec::with_capacity(records.len());
+            for &record in &records {
+                let still = connection
+                    .prepare_cached(
+                        "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
+                         WHERE id = ?1 AND state IN ('ready', 'sending')",
+                    )
+                    .and_then(|mut update| update.execute([record]))
+                    .during("begin an attempt")?;
+                if still == 0 {
+                    continue;
+                }
+                connection
+                    .prepare_cached(
+                        "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
+                         SELECT id, attempts, ?2, 'unknown' FROM metering_records WHERE id = ?1",
+                    )
+                    .and_then(|mut insert| insert.execute((record, millis(now))))
+                    .during("begin an attempt")?;
+                begun.push(record);
+            }
+            Ok(begun)
+        })
+        .await
+    }
+
+    /// Writes AWS's answers beside the attempts that they belong to.
+    pub async fn record_outcomes(
+        &self,
+        answers: Vec<(i64, Answer)>,
+        now: Timestamp,
+    ) -> Result<Settled, StoreError> {
+        let (settled, noticed) = self
+            .write(move |connection| {
+                let mut settled = Settled::default();
+                let mut noticed = Vec::new();
+                for (record, answer) in &answers {
+                    let conflict =
+                        write_answer(connection, *record, answer.clone(), now, &mut settled)?;
+                    if conflict {
+                        noticed.extend(note_conflict_in(connection, *record, now)?);
+                    }
+                }
+                Ok::<_, StoreError>((settled, noticed))
+            })
+            .await?;
+        for UnknownStretch { from, until, .. } in noticed {
+            tracing::warn!(
+                stretch.from = %from,
+                stretch.until = %until,
+                "AWS was told of hours by something that this ledger never sent, as where an older copy of the database \
+                 was put back: late usage of these hours is parked"
+            );
+        }
+        self.nudges().buyers.notify_one();
+        self.nudge_events();
+        Ok(settled)
+    }
+
+    /// Notes that AWS refused the call that held these records: none was done, and none of them settled.
+    pub async fn record_refused_call(
+        &self,
+        records: Vec<i64>,
+        error: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            for record in &records {
+                write_attempt(connection, *record, "refused_call", Some(&error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the next record is due, if any is.
+    pub async fn next_sendable(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT min(next_attempt_at_ms) FROM metering_records
+                     WHERE state IN ('ready', 'sending')",
+                )
+                .and_then(|mut select| select.query_row([], |row| row.get::<_, Option<i64>>(0)))
+                .map(optional_timestamp)
+                .during("find the next record to send")
+        })
+        .await
+    }
+}
+
+fn park_hopeless(
+    connection: &Connection,
+    window: SignedDuration,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let hopeless: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT id, hour FROM metering_records
+             WHERE state IN ('ready', 'sending') AND deadline_ms < ?1",
+        )
+        .and_then(|mut select| {
+            let before = now.saturating_sub(SURELY).unwrap_or(Timestamp::MIN);
+            select.query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .during("find records out of time")?;
+    for (record, hour) in &hopeless {
+        let by_window = deadline(ClockHour::from_number(*hour), window) <= now;
+        let reason = if by_window { "out_of_window" } else { "subscription_ended" };
+        park(connection, *record, reason, now)?;
+    }
+    Ok(hopeless.len())
+}
+
+pub(crate) fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
+    let text = |column: &str| row.get::<_, Option<String>>(column);
+    let hour = ClockHour::from_number(row.get("hour")?);
+    Ok(SendableRecord {
+        id: row.get("id")?,
+        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        seller: text("seller")?.map(AccountId::new),
+        identity: identity_row(row)?,
+        dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
+        hour,
+        stamp: stamp_of(row, hour)?,
+        quantity: quantity(row.get("quantity")?),
+        // Written by freezing, and never changed since.
+        allocations: text("allocations")?
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default(),
+        region: text("region")?.unwrap_or_default(),
+    })
+}
+
+fn write_attempt(
+    connection: &Connection,
+    record: i64,
+    outcome: &str,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_attempts SET outcome = ?2, detail = ?3 WHERE record_id = ?1
+             AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
+        )
+        .and_then(|mut update| update.execute((record, outcome, detail)))
+        .during("write an attempt's outcome")?;
+    Ok(())
+}
+
+/// Whose record it is, and what of it is still open.
+struct Subject {
+    attempts: u32,
+    deadline: Option<Timestamp>,
+    past: Past,
+    buyer: Option<BuyerKey>,
+}
+
+fn subject_in(
+    connection: &Connection,
+    record: i64,
+    now: Timestamp,
+) -> Result<Option<Subject>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
+                 r.license_arn, p.code,
+                 (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
+                  WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
+                 EXISTS (SELECT 1 FROM subscriptions s
+                  WHERE s.product_id = r.product_id AND s.holder = r.holder
+                    AND s.status IN ('active', 'trialing')) AS live,
+                 EXISTS (SELECT 1 FROM metering_attempts a
+                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt < r.attempts) AS unanswered
+             FROM metering_records r JOIN products p ON p.id = r.product_id
+             WHERE r.id = ?1 AND r.state = 'sending'",
+        )
+        .and_then(|mut select| select.query_row([record], |row| subject_row(row, now)).optional())
+        .during("read a record that was sent")
+}
+
+fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subject> {
+    let WireIdentity { customer_identifier, account_id, license_arn, .. } = identity_row(row)?;
+    let buyer = customer_identifier
+        .map(BuyerRef::CustomerIdentifier)
+        .or_else(|| account_id.map(BuyerRef::Account))
+        .or_else(|| license_arn.map(BuyerRef::License));
+    let code = ProductCode::new(row.get::<_, String>("code")?);
+    let ended: Option<i64> = row.get("ended_at_ms")?;
+    let ended = ended.filter(|ended| *ended != i64::MAX).map(timestamp);
+    let over = ended.is_some_and(|at| at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now));
+    let standing = match (row.get("live")?, over) {
+        (true, _) => Standing::Live,
+        (false, true) => Standing::Over,
+        (false, false) => Standing::Leaving,
+    };
+    Ok(Subject {
+        attempts: row.get("attempts")?,
+        deadline: optional_timestamp(row.get("deadline_ms")?),
+        past: Past {
+            quantity: quantity(row.get("quantity")?),
+            maybe_honoured: row.get("unanswered")?,
+            standing,
+        },
+        buyer: buyer.map(|buyer| BuyerKey { product_code: code, buyer }),
+    })
+}
+
+/// Whether a duplicate may be of what a ledger that was lost has sent for the hour, however often this one tried: unless
+/// the record is that ledger's own.
+fn may_be_anothers(connection: &Connection, record: i64) -> Result<bool, StoreError> {
+    let Some(last) = unknown_hours_in(connection)?.through else { return Ok(false) };
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM metering_records r WHERE id = ?1 AND hour <= ?2
+               AND NOT EXISTS (SELECT 1 FROM metering_attempts a
+                   WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.detail = ?3)",
+        )
+        .and_then(|mut select| select.exists((record, last.number(), SENT_BY_LOST)))
+        .during("see whose duplicate it is")
+}
+
+/// Writes what an answer makes of a record; whether AWS knows of its hour what the ledger never sent.
+fn write_answer(
+    connection: &Connection,
+    record: i64,
+    answer: Answer,
+    now: Timestamp,
+    settled: &mut Settled,
+) -> Result<bool, StoreError> {
+    let Some(subject) = subject_in(connection, record, now)? else {
+        return Ok(false);
+    };
+    let mut past = subject.past;
+    if matches!(answer, Answer::Duplicate { .. }) && may_be_anothers(connection, record)? {
+        past.maybe_honoured = false;
+    }
+    let outcome = answer.outcome();
+    let settlement = settle(answer, past);
+    match settlement {
+        Settlement::Accepted { metering_record_id } => {
+            settled.accepted += 1;
+            write_attempt(connection, record, outcome, metering_record_id.as_deref())?;
+            connection
+                .prepare_cached(
+                    "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2, uncertain = 0,
+                         last_error = NULL, settled_at_ms = ?3 WHERE id = ?1",
+                )
+                .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
+                .during("settle a record")?;
+            tell(connection, "metering.accepted", record, now)?;
+            Ok(false)
+        }
+        Settlement::Retry { error, ask_about_buyer } => {
+            settled.waiting += 1;
+            write_attempt(connection, record, outcome, Some(&error))?;
+            put_off(connection, record, &error, retry_at(subject.attempts, subject.deadline, now))?;
+            if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
+                mark_buyer_in(connection, &buyer, now)?;
+            }
+            Ok(false)
+        }
+        Settlement::Held { error } => {
+            settled.waiting += 1;
+            give_attempt_back(connection, record)?;
+            put_off(connection, record, &error, now)?;
+            Ok(false)
+        }
+        Settlement::Parked { reason, error, ask_about_buyer } => {
+            settled.parked += 1;
+            write_attempt(connection, record, outcome, Some(&error))?;
+            connection
+                .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
+                .and_then(|mut update| update.execute((record, &error)))
+                .during("settle a record")?;
+            park(connection, record, &reason, now)?;
+            if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
+                // At once the first time, since access follows; then ever more seldom.
+                let at = match subject.attempts {
+                    0 | 1 => now,
+                    attempts => retry_at(attempts, None, now),
+                };
+                mark_buyer_in(connection, &buyer, at)?;
+            }
+            Ok(reason == DUPLICATE_CONFLICT)
+        }
+    }
+}
+
+fn put_off(
+    connection: &Connection,
+    record: i64,
+    error: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET last_error = ?2, next_attempt_at_ms = ?3 WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute((record, error, millis(at))))
+        .during("put a record off")?;
+    Ok(())
+}
+
+/// Nothing went out: the attempt never was.
+fn give_attempt_back(connection: &Connection, record: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM metering_attempts WHERE record_id = ?1
+         AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
+        "UPDATE metering_records SET attempts = attempts - 1,
+             state = CASE WHEN attempts = 1 THEN 'ready' ELSE 'sending' END WHERE id = ?1",
+    ] {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute([record]))
+            .during("take an attempt back")?;
+    }
+    Ok(())
+}

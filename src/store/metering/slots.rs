@@ -1,0 +1,202 @@
+//! Record keys, and what stands in an hour of one: a record that takes more, a frozen one, or nothing.
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use crate::domain::ledger::DUPLICATE_CONFLICT;
+use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
+use crate::store::{During, StoreError};
+
+/// What names a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RecordKey {
+    pub(crate) bears: Bears,
+    pub(crate) customer: CustomerId,
+    pub(crate) hour: ClockHour,
+}
+
+/// An open record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) id: i64,
+    /// Its hour, the one asked for or a later one.
+    pub(crate) hour: ClockHour,
+    /// Whether it was made just now.
+    pub(crate) new: bool,
+}
+
+/// What stands where a record would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A record that takes more.
+    Open(i64),
+    /// A frozen one, or one that meters the customer's hour in the other form.
+    Taken,
+    /// One that AWS refused since something else than this ledger had metered the hour.
+    Conflict,
+    /// Nothing.
+    Free,
+}
+
+/// What stands in an hour of a key.
+pub(crate) fn slot_in(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<Slot, StoreError> {
+    Ok(match find_in(connection, key, hour)? {
+        Some(slot) => slot,
+        None if !in_other_form(connection, key, hour)?.is_empty() => Slot::Taken,
+        None => Slot::Free,
+    })
+}
+
+pub(crate) fn holder_text(holder: Option<&Holder>) -> String {
+    holder.map(Holder::to_string).unwrap_or_default()
+}
+
+fn find_in(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<Option<Slot>, StoreError> {
+    let bears = &key.bears;
+    let found = match &bears.holder {
+        // A holder's hour is one record at AWS whoever the customer is by now.
+        Some(holder) => connection
+            .prepare_cached(
+                "SELECT id, state, reason FROM metering_records
+                 WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4
+                   AND beside = 0",
+            )
+            .and_then(|mut select| {
+                let ids = (bears.product_id.as_str(), bears.dimension.as_str());
+                select
+                    .query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row)
+                    .optional()
+            }),
+        None => connection
+            .prepare_cached(
+                "SELECT id, state, reason FROM metering_records
+                 WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = ''
+                   AND beside = 0",
+            )
+            .and_then(|mut select| {
+                let ids = (key.customer.as_str(), bears.product_id.as_str());
+                select
+                    .query_row((ids.0, ids.1, bears.dimension.as_str(), hour.number()), slot_row)
+                    .optional()
+            }),
+    };
+    found.during("find a metering record")
+}
+
+fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
+    Ok(match row.get_ref(1)?.as_str()? {
+        "open" => Slot::Open(row.get(0)?),
+        "parked" if row.get_ref(2)?.as_str_or_null()? == Some(DUPLICATE_CONFLICT) => Slot::Conflict,
+        _ => Slot::Taken,
+    })
+}
+
+/// Whether a record's holder is another than this one, where one of both is legacy.
+macro_rules! other_form {
+    ($theirs:literal, $ours:literal) => {
+        concat!(
+            $theirs,
+            " <> '' AND ",
+            $theirs,
+            " <> ",
+            $ours,
+            " AND (substr(",
+            $theirs,
+            ", 1, 8) <> 'license:' OR substr(",
+            $ours,
+            ", 1, 8) <> 'license:')"
+        )
+    };
+}
+pub(crate) use other_form;
+
+/// A record of the same usage in the other form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rival {
+    pub(crate) id: i64,
+    pub(crate) holder: Option<Holder>,
+    pub(crate) state: String,
+    /// Whether it was ever sent.
+    pub(crate) tried: bool,
+}
+
+impl Rival {
+    /// Whether it was sent, or will be.
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self.state.as_str(), "ready" | "sending" | "accepted")
+    }
+}
+
+/// The records that the customer has for this hour of the dimension under another holder, where one of both is
+/// legacy: metering it by product code and by licence bills it twice.
+pub(crate) fn in_other_form(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<Vec<Rival>, StoreError> {
+    let Some(holder) = &key.bears.holder else {
+        return Ok(Vec::new());
+    };
+    connection
+        .prepare_cached(concat!(
+            "SELECT id, holder, state, attempts > 0 FROM metering_records
+             WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
+               AND beside = 0 AND ",
+            other_form!("holder", ":holder"),
+            " ORDER BY id"
+        ))
+        .and_then(|mut select| {
+            let values = named_params! {
+                ":customer": key.customer.as_str(),
+                ":product": key.bears.product_id.as_str(),
+                ":dimension": key.bears.dimension.as_str(),
+                ":hour": hour.number(),
+                ":holder": holder.to_string(),
+            };
+            select
+                .query_map(values, |row| {
+                    Ok(Rival {
+                        id: row.get(0)?,
+                        holder: Holder::parse(&row.get::<_, String>(1)?),
+                        state: row.get(2)?,
+                        tried: row.get(3)?,
+                    })
+                })?
+                .collect()
+        })
+        .during("look for the other form")
+}
+
+/// Whether a product has buyers by licence and buyers by product code.
+pub(crate) fn is_known_in_both_forms(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<bool, StoreError> {
+    // The bounds are those of the licences' holders, so that the index answers.
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM subscriptions
+                     WHERE product_id = ?1 AND holder >= 'license:' AND holder < 'license;')
+                 AND (EXISTS (SELECT 1 FROM subscriptions
+                     WHERE product_id = ?1 AND holder > '' AND holder < 'license:')
+                   OR EXISTS (SELECT 1 FROM subscriptions WHERE product_id = ?1 AND holder >= 'license;'))",
+        )
+        .and_then(|mut select| select.query_row([product.as_str()], |row| row.get(0)))
+        .during("look for the other form")
+}
+
+/// What bears the usage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Bears {
+    pub(crate) product_id: ProductId,
+    pub(crate) dimension: DimensionKey,
+    /// None while no subscription has turned up.
+    pub(crate) holder: Option<Holder>,
+}

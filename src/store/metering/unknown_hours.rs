@@ -1,0 +1,114 @@
+//! Unknown stretches: hours of which AWS may know more than this ledger.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::domain::ClockHour;
+use crate::domain::ledger::{StretchCause, UnknownHours, UnknownStretch};
+use crate::store::base::columns::{millis, optional_timestamp, timestamp};
+use crate::store::base::outbox::append_event_in;
+use crate::store::{During, Store, StoreError};
+
+/// The reason of usage that AWS may have been told of by a ledger that was lost.
+pub(crate) const RESTORED: &str = "restored";
+/// An attempt of a lost ledger's at a record that the backup holds: a duplicate is that record.
+pub(crate) const SENT_BY_LOST: &str = "it may have been sent as it is before a backup was put back";
+/// Cursors of the outbox that a ledger which was lost may have given out are left out by the one that goes on.
+pub(crate) const LOST_EVENTS: i64 = 1_000_000_000;
+
+impl Store {
+    /// The hours of which AWS may know more than the ledger, the newest first.
+    pub async fn unknown_stretches(&self) -> Result<Vec<UnknownStretch>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT * FROM unknown_stretches ORDER BY id DESC LIMIT 100")
+                .and_then(|mut select| select.query_map([], stretch_row)?.collect())
+                .during("read which hours are unknown")
+        })
+        .await
+    }
+
+    /// Finds out whether a cursor of the outbox can be one that a ledger gave out which a backup has replaced since.
+    pub async fn is_lost_cursor(&self, seq: i64) -> Result<bool, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT 1 FROM unknown_stretches
+                     WHERE cause <> 'duplicate_record' AND last_event < ?1 AND ?1 <= last_event + ?2",
+                )
+                .and_then(|mut select| select.exists((seq, LOST_EVENTS)))
+                .during("read which cursors are lost")
+        })
+        .await
+    }
+}
+
+fn stretch_row(row: &Row<'_>) -> rusqlite::Result<UnknownStretch> {
+    let cause: String = row.get("cause")?;
+    Ok(UnknownStretch {
+        from: ClockHour::from_number(row.get("from_hour")?),
+        until: ClockHour::from_number(row.get("through_hour")?).next(),
+        cause: StretchCause::parse(&cause).unwrap_or(StretchCause::DuplicateRecord),
+        replay_until: optional_timestamp(row.get("replay_until_ms")?),
+        noticed_at: timestamp(row.get("noticed_at_ms")?),
+    })
+}
+
+/// The hours whose usage a ledger that was lost may have billed.
+pub(crate) fn unknown_hours_in(connection: &Connection) -> Result<UnknownHours, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT max(through_hour), max(replay_until_ms) FROM unknown_stretches
+             WHERE cause <> 'duplicate_record'",
+        )
+        .and_then(|mut select| {
+            select.query_row([], |row| {
+                Ok(UnknownHours {
+                    through: row.get::<_, Option<i64>>(0)?.map(ClockHour::from_number),
+                    replay_until: optional_timestamp(row.get(1)?),
+                })
+            })
+        })
+        .during("read which hours are unknown")
+}
+
+/// Notes a stretch, and tells of it.
+pub(crate) fn note_in(connection: &Connection, stretch: &UnknownStretch) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO unknown_stretches
+                 (cause, from_hour, through_hour, replay_until_ms, last_event, noticed_at_ms)
+             VALUES (?1, ?2, ?3, ?4, (SELECT ifnull(max(seq), 0) FROM events), ?5)",
+        )
+        .and_then(|mut insert| {
+            insert.execute((
+                stretch.cause.as_str(),
+                stretch.from.number(),
+                stretch.until.number() - 1,
+                stretch.replay_until.map(millis),
+                millis(stretch.noticed_at),
+            ))
+        })
+        .during("note which hours are unknown")?;
+    if stretch.cause != StretchCause::DuplicateRecord {
+        skip_lost_events_in(connection)?;
+    }
+    append_event_in(connection, "metering.unknown_stretch", None, stretch, stretch.noticed_at)
+}
+
+/// Leaves out the cursors that the lost ledger may have given out, so that whoever has one misses nothing.
+fn skip_lost_events_in(connection: &Connection) -> Result<(), StoreError> {
+    let during = "leave out lost events";
+    let held: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+        .during(during)?;
+    let statement = match held {
+        Some(_) => "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'",
+        None => "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)",
+    };
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut change| change.execute([LOST_EVENTS]))
+        .during(during)?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Usage events as they were taken, and where each of them is billed.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::allocation::Tags;
+use crate::domain::{
+    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, Id, LicenseArn, ProductId, Quantity,
+};
+use crate::store::base::columns::{quantity, timestamp};
+use crate::store::base::filter::Conditions;
+use crate::store::base::page::Page;
+use crate::store::{During, Store, StoreError};
+
+/// A usage event, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UsageRow {
+    /// Its place in the order of receipt; also the cursor.
+    #[serde(skip)]
+    pub seq: i64,
+    /// The application's id of it.
+    pub id: String,
+    /// Who used something.
+    pub customer_id: CustomerId,
+    /// The feature, if it was named by that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_id: Option<FeatureId>,
+    /// How much.
+    pub quantity: Quantity,
+    /// How much of it is billed; the rest is included in the plan, or not billed by AWS.
+    pub billed: Quantity,
+    /// When it was used.
+    pub timestamp: Timestamp,
+    /// When it was reported.
+    pub received_at: Timestamp,
+    /// Its tags.
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
+    /// Why it is billed to another hour than its own: `late`, `hour_frozen`, `before_start`, `fraction`,
+    /// `carried_forward` by a person, or `rated_anew` since it turned out to be included once more than the plan
+    /// includes; or to what its subscription went on as: `renewed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
+    /// The metering record that bears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metering_record: Option<BearingRecord>,
+}
+
+/// The metering record that bears an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BearingRecord {
+    /// Its id.
+    pub id: String,
+    /// The product.
+    pub product_id: ProductId,
+    /// The dimension.
+    pub dimension: DimensionKey,
+    /// The licence, where it is metered by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_arn: Option<LicenseArn>,
+    /// The hour that it is billed to.
+    pub hour: ClockHour,
+    /// As it stands.
+    pub state: String,
+}
+
+/// Which usage events to list.
+#[derive(Clone, Debug, Default)]
+pub struct UsageFilter {
+    /// Of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// Of this feature.
+    pub feature_id: Option<FeatureId>,
+    /// Billed by this metering record.
+    pub record: Option<i64>,
+}
+
+const COLUMNS: &str = "u.rowid AS seq, u.id AS event_id, u.customer_id AS user_id, u.feature_id, u.quantity AS used,
+    u.billed, u.at_ms, u.received_at_ms, u.moved, u.tags, u.record_id, r.product_id, r.dimension, r.holder, r.hour,
+    r.state";
+
+impl Store {
+    /// Usage events in the order of receipt.
+    pub async fn usage_events(
+        &self,
+        filter: UsageFilter,
+        page: Page,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        self.read(move |connection| list(connection, filter, page)).await
+    }
+
+    /// One usage event.
+    pub async fn usage_event(&self, id: String) -> Result<Option<UsageRow>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM usage_events u LEFT JOIN metering_records r ON r.id = u.record_id
+                     WHERE u.id = ?1"
+                ))
+                .and_then(|mut select| select.query_row([id], usage_row).optional())
+                .during("read a usage event")
+        })
+        .await
+    }
+}
+
+fn list(
+    connection: &Connection,
+    filter: UsageFilter,
+    page: Page,
+) -> Result<Vec<UsageRow>, StoreError> {
+    let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
+    // A record's events are found by their index, others in the order of receipt.
+    let which = Conditions::of_page("u.rowid > :after", after, page.limit)
+        .with(":record", filter.record, "u.record_id = :record")
+        .with(":feature", filter.feature_id.map(Id::into_string), "u.feature_id = :feature")
+        .with(
+            ":customer",
+            filter.customer_id.map(Id::into_string),
+            "(u.customer_id = :customer OR u.customer_id IN (
+                 SELECT alias FROM customer_aliases WHERE customer_id = :customer))",
+        );
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM usage_events u LEFT JOIN metering_records r ON r.id = u.record_id
+             WHERE {} ORDER BY u.rowid LIMIT :limit",
+            which.text()
+        ))
+        .and_then(|mut select| select.query_map(&*which.values(), usage_row)?.collect())
+        .during("list usage events")
+}
+
+fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
+    let tags: Option<String> = row.get("tags")?;
+    Ok(UsageRow {
+        seq: row.get("seq")?,
+        id: row.get("event_id")?,
+        customer_id: CustomerId::new(row.get::<_, String>("user_id")?),
+        feature_id: row.get::<_, Option<String>>("feature_id")?.map(FeatureId::new),
+        quantity: quantity(row.get("used")?),
+        billed: quantity(row.get("billed")?),
+        timestamp: timestamp(row.get("at_ms")?),
+        received_at: timestamp(row.get("received_at_ms")?),
+        tags: tags.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
+        moved: row.get("moved")?,
+        metering_record: bearing_record(row)?,
+    })
+}
+
+fn bearing_record(row: &Row<'_>) -> rusqlite::Result<Option<BearingRecord>> {
+    let Some(product) = row.get::<_, Option<String>>("product_id")? else {
+        return Ok(None);
+    };
+    let holder: String = row.get("holder")?;
+    Ok(Some(BearingRecord {
+        id: row.get::<_, i64>("record_id")?.to_string(),
+        product_id: ProductId::new(product),
+        dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
+        license_arn: Holder::parse(&holder).and_then(Holder::into_license),
+        hour: ClockHour::from_number(row.get("hour")?),
+        state: row.get("state")?,
+    }))
+}

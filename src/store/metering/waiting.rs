@@ -1,0 +1,56 @@
+//! Frozen records that wait: what they wait for is over, or one of them is to go out before.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::send::{SendableRecord, sendable_row};
+use crate::store::base::columns::{millis, timestamp};
+use crate::store::{During, Store, StoreError};
+
+impl Store {
+    /// Has everything that waits be due, since AWS answers again.
+    pub async fn make_all_due(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE metering_records SET next_attempt_at_ms = ?1
+                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms > ?1",
+                )
+                .and_then(|mut update| update.execute([millis(now)]))
+                .during("have what waits be due")
+        })
+        .await
+    }
+
+    /// A frozen record that is not settled, whether it is due or not.
+    pub async fn unsettled_record(&self, id: i64) -> Result<Option<SendableRecord>, StoreError> {
+        self.read(move |connection| unsettled_in(connection, id)).await
+    }
+
+    /// The nearest deadline that is still to come, of what is frozen and not settled.
+    pub async fn nearest_deadline(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT deadline_ms FROM metering_records
+                     WHERE state IN ('ready', 'sending') AND deadline_ms > ?1 ORDER BY deadline_ms LIMIT 1",
+                )
+                .and_then(|mut select| {
+                    select.query_row([millis(now)], |row| row.get(0)).optional()
+                })
+                .map(|deadline: Option<i64>| deadline.map(timestamp))
+                .during("find the nearest deadline")
+        })
+        .await
+    }
+}
+
+fn unsettled_in(connection: &Connection, id: i64) -> Result<Option<SendableRecord>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
+             FROM metering_records r WHERE r.id = ?1 AND r.state IN ('ready', 'sending')",
+        )
+        .and_then(|mut select| select.query_row([id], sendable_row).optional())
+        .during("read a record that is not settled")
+}

@@ -1,0 +1,9 @@
+//! Reconciling: the situation of a buyer as it is known, and an observation of AWS applied to it in one write.
+//!
+//! It imports every other room.
+//!
+//! - What an observation changes is decided by `domain::reconciliation` alone.
+//! - An answer of AWS that is older than the last one changes nothing.
+
+pub(super) mod observation;
+pub(super) mod situation;

@@ -1,0 +1,320 @@
+//! Taking over what a look at AWS showed: the decision and its writing, in one transaction.
+//!
+//! The decision is made inside the transaction, against what is held at that moment, so two looks at
+//! overlapping buyers cannot undo each other; only an answer older than the last one is set aside.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::situation::{Customers, Known, Product, Shown, known_in};
+use crate::domain::naming::Naming;
+use crate::domain::reconciliation::{Brake, Decision, Patience, ProductTerms, Situation, decide};
+use crate::domain::{
+    AccountId, AwsIds, BuyerKey, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey,
+    Grant, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
+};
+use crate::store::buyers::due::Unsettled;
+use crate::store::buyers::state::{Settling, settle_in, standing_in};
+use crate::store::catalog::brakes::{Held, brake_in, hold_in, note_endings_in, unlisted_in};
+use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
+use crate::store::facts::sns::signals_in;
+use crate::store::metering::requeue::revive_in;
+use crate::store::metering::rerate::{Counted, rate_anew_in};
+use crate::store::subscriptions::rows::{new_subscription_id, touched, write_change_in};
+use crate::store::{During, Store, StoreError};
+
+/// One product's buyers as AWS showed them.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The product.
+    pub product_code: ProductCode,
+    /// When the question was put; the answer may be younger, never older.
+    pub observed_at: Timestamp,
+    /// The buyers.
+    pub entries: Vec<LookEntry>,
+}
+
+/// One buyer as AWS showed it.
+#[derive(Clone, Debug)]
+pub struct LookEntry {
+    /// The buyer.
+    pub buyer: BuyerRef,
+    /// The mark that this look settles; none for a sweep, which nobody asked for.
+    pub settles: Option<i64>,
+    /// Every row that AWS lists for it; `None` where no API can tell.
+    pub answer: Option<Vec<Grant>>,
+}
+
+/// What a look changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Buyers taken over.
+    pub buyers: usize,
+    /// Subscriptions created or changed.
+    pub changes: usize,
+    /// Metering records that are sent again, since their subscription lives.
+    pub revived: usize,
+    /// Buyers of whom the database refused what AWS showed; nothing of them was changed.
+    pub refused: Vec<Refused>,
+}
+
+/// A buyer who could not be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The buyer, with the mark that the look began with.
+    pub buyer: Unsettled,
+    /// What the database said.
+    pub error: String,
+}
+
+impl Store {
+    /// What an imported product's dimensions mean; none while it is not imported.
+    pub async fn product_terms(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Option<ProductTerms>, StoreError> {
+        self.read(move |connection| {
+            Ok(product_in(connection, &product_code)?.map(|product| product.terms))
+        })
+        .await
+    }
+
+    /// The buyers of a product who hold something live, each by the id that AWS would list it with.
+    pub async fn live_buyers(
+        &self,
+        product_code: ProductCode,
+    ) -> Result<Vec<BuyerRef>, StoreError> {
+        self.read(move |connection| {
+            let mut select = connection
+                .prepare_cached(
+                    "SELECT DISTINCT customer_identifier, account_id, license_arn
+                     FROM subscriptions s JOIN products p ON p.id = s.product_id
+                     WHERE p.code = ?1 AND s.source = 'aws' AND s.ended_at_ms IS NULL",
+                )
+                .during("list live buyers")?;
+            let rows = select
+                .query_map([product_code.as_str()], |row| {
+                    let ids = AwsIds {
+                        customer_identifier: row
+                            .get::<_, Option<String>>(0)?
+                            .map(CustomerIdentifier::new),
+                        account_id: row.get::<_, Option<String>>(1)?.map(AccountId::new),
+                        license_arn: row.get::<_, Option<String>>(2)?.map(LicenseArn::new),
+                    };
+                    Ok(ids.references().into_iter().next())
+                })
+                .during("list live buyers")?;
+            let found: Vec<Option<BuyerRef>> =
+                rows.collect::<Result<_, _>>().during("list live buyers")?;
+            Ok(found.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect())
+        })
+        .await
+    }
+
+    /// Makes the database agree with what AWS showed, with the events that tell of it.
+    pub async fn apply_look(
+        &self,
+        look: Look,
+        patience: Patience,
+        now: Timestamp,
+    ) -> Result<Applied, StoreError> {
+        let Look { product_code, observed_at, entries } = look;
+        let code = product_code.clone();
+        let apart = self
+            .write_apart(entries, move |connection, entries| {
+                let mut applied = Applied::default();
+                let Some(product) = product_in(connection, &code)? else {
+                    return Ok(applied);
+                };
+                let naming = naming_in(connection, &code, product.terms.licensed_from, now)?;
+                let looking = Looking { product: &product, naming, observed_at, patience, now };
+                for entry in entries {
+                    apply_entry(connection, &looking, entry, &mut applied)?;
+                }
+                Ok(applied)
+            })
+            .await?;
+        let mut applied = Applied::default();
+        for part in apart.done {
+            applied.buyers += part.buyers;
+            applied.changes += part.changes;
+            applied.revived += part.revived;
+        }
+        applied.refused.extend(apart.refused.into_iter().map(|(entry, error)| {
+            let key = BuyerKey { product_code: product_code.clone(), buyer: entry.buyer };
+            Refused { buyer: Unsettled { key, marks: entry.settles }, error: error.in_full() }
+        }));
+        if applied.changes > 0 {
+            self.nudge_events();
+        }
+        if applied.changes > 0 || applied.revived > 0 {
+            self.nudges().metering.notify_one();
+        }
+        Ok(applied)
+    }
+}
+
+fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Product>, StoreError> {
+    let found: Option<(String, Option<String>, Option<i64>)> = connection
+        .prepare_cached(
+            "SELECT id, usage_plan_id, licensed_from_hour FROM products WHERE code = ?1",
+        )
+        .and_then(|mut select| {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            select.query_row([code.as_str()], row).optional()
+        })
+        .during("read a product")?;
+    let Some((id, usage_plan, licensed_from)) = found else {
+        return Ok(None);
+    };
+    let entitled: BTreeMap<DimensionKey, Option<PlanId>> = connection
+        .prepare_cached(
+            "SELECT key, plan_id FROM dimensions WHERE product_id = ?1 AND entitled = 1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([&id], |row| {
+                    let plan: Option<String> = row.get(1)?;
+                    Ok((DimensionKey::new(row.get::<_, String>(0)?), plan.map(PlanId::new)))
+                })?
+                .collect()
+        })
+        .during("read a product's dimensions")?;
+    let id = ProductId::new(id);
+    let brake = Cell::new(brake_in(connection, &id, Held::Subscriptions)?);
+    let terms = ProductTerms {
+        entitled,
+        usage_plan: usage_plan.map(PlanId::new),
+        by_license: !has_legacy_buyers_in(connection, code)?,
+        licensed_from: licensed_from.map(ClockHour::from_number),
+    };
+    Ok(Some(Product { id, code: code.clone(), terms, brake }))
+}
+
+/// What all entries of a look have in common.
+struct Looking<'a> {
+    product: &'a Product,
+    naming: Naming,
+    observed_at: Timestamp,
+    patience: Patience,
+    now: Timestamp,
+}
+
+fn apply_entry(
+    connection: &Connection,
+    looking: &Looking<'_>,
+    entry: &LookEntry,
+    applied: &mut Applied,
+) -> Result<(), StoreError> {
+    let Looking { product, naming, observed_at, patience, now } = looking;
+    let (observed_at, patience, now) = (*observed_at, *patience, *now);
+    let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
+    // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
+    // set back, and says nothing about which is older.
+    let standing = standing_in(connection, &key)?;
+    let newer = standing.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
+    if newer.is_some_and(|last| last > observed_at) {
+        return Ok(());
+    }
+    let rows = entry.answer.as_deref();
+    let answer = rows.map(|rows| named_in(connection, &product.code, *naming, rows)).transpose()?;
+    let grants = answer.as_deref().unwrap_or_default();
+    let shown = Shown { rows: rows.unwrap_or_default(), grants };
+    let Known { customers, circle, held, licenses, claimed } =
+        known_in(connection, product, &entry.buyer, &shown, now)?;
+    let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
+    let mut situation = Situation {
+        now,
+        patience,
+        product: &product.terms,
+        held: &held,
+        answer: answer.as_deref(),
+        names: &circle.identifiers,
+        claimed,
+        signals: &signals,
+        licenses: &licenses,
+        told_at: standing.as_ref().and_then(|it| it.told_at),
+        brake: product.brake.get(),
+    };
+    let decision = braked(connection, product, &mut situation)?;
+    applied.buyers += 1;
+    applied.changes += decision.changes.len();
+    write_changes(connection, product, &held, &customers, &decision, now)?;
+    // Under what was never held nothing was ever metered.
+    for holder in held.iter().filter_map(|it| it.terms.holder.as_ref()).collect::<BTreeSet<_>>() {
+        applied.revived += revive_in(connection, &product.id, holder, now)?;
+    }
+    let settling = Settling {
+        observed_at,
+        next: decision.look_again_at,
+        changed: !decision.changes.is_empty(),
+        marks: entry.settles,
+    };
+    settle_in(connection, &key, standing.as_ref(), &settling)
+}
+
+/// Decides, and holds back what would end if it is too much of a product at once.
+fn braked(
+    connection: &Connection,
+    product: &Product,
+    situation: &mut Situation<'_>,
+) -> Result<Decision, StoreError> {
+    let decision = decide(situation);
+    if decision.unlisted_endings == 0 {
+        return Ok(decision);
+    }
+    let (brake, now) = (product.brake.get(), situation.now);
+    let most = situation.patience.max_endings;
+    let seen = unlisted_in(connection, &product.id, brake.confirmed_at, now)?;
+    if !seen.is_too_many(most) {
+        note_endings_in(connection, &product.id, decision.unlisted_endings, now)?;
+        return Ok(decision);
+    }
+    hold_in(connection, &product.id, Held::Subscriptions, seen, seen.allowed(most), now)?;
+    situation.brake = Brake { is_held: true, ..brake };
+    product.brake.set(situation.brake);
+    Ok(decide(situation))
+}
+
+fn write_changes(
+    connection: &Connection,
+    product: &Product,
+    held: &[Subscription],
+    customers: &Customers,
+    decision: &Decision,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // Ends first, so that a dimension is free before another subscription moves to it.
+    let mut changes: Vec<_> = decision.changes.iter().collect();
+    changes.sort_by_key(|change| change.terms.ended_at.is_none());
+    let mut counted: BTreeMap<CustomerId, Counted> = BTreeMap::new();
+    for change in changes {
+        let before = held.iter().find(|held| Some(&held.id) == change.id.as_ref());
+        let after = match before {
+            Some(before) => touched(before.clone(), change.terms.clone(), now),
+            None => Subscription {
+                id: new_subscription_id(),
+                customer_id: customers.of(change.terms.holder.as_ref()).clone(),
+                product_id: Some(product.id.clone()),
+                product_code: Some(product.code.clone()),
+                source: Source::Aws,
+                terms: change.terms.clone(),
+                created_at: now,
+                updated_at: now,
+            },
+        };
+        if !counted.contains_key(&after.customer_id) {
+            let before = Counted::of(connection, &after.customer_id)?;
+            counted.insert(after.customer_id.clone(), before);
+        }
+        write_change_in(connection, before, &after, now)?;
+    }
+    // What turns out to have taken over from something else counts together with it.
+    for (customer, counted) in counted {
+        rate_anew_in(connection, &customer, &counted, now)?;
+    }
+    Ok(())
+}

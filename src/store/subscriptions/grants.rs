@@ -1,0 +1,165 @@
+//! What a customer's plans grant of a feature, in which windows that counts, and together with what.
+
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::rows::subscription_row;
+use crate::domain::allowance::Granted;
+use crate::domain::aws_limits::FINAL_HOUR;
+use crate::domain::succession::{Successions, Tenure};
+use crate::domain::terms::{Anchor, Bill};
+use crate::domain::{
+    CustomerId, FeatureId, Holder, ProductId, Quantity, Subscription, SubscriptionId,
+};
+use crate::store::base::columns::{millis, optional_timestamp, timestamp};
+use crate::store::catalog::plan_rows::entitlement_row;
+use crate::store::{During, StoreError};
+
+/// What a customer's plans grant of a feature.
+#[derive(Debug, Default)]
+pub(crate) struct Grants {
+    /// Each grant, and under what it is held; direct ones under nothing.
+    pub(crate) held: Vec<(Option<Holder>, Granted)>,
+    /// What counts together. Empty where no grant asks for it.
+    pub(crate) successions: Successions,
+}
+
+impl Grants {
+    /// The grants under one holder.
+    pub(crate) fn under(&self, holder: &Holder) -> Vec<Granted> {
+        let held = self.held.iter().filter(|(of, _)| of.as_ref() == Some(holder));
+        held.map(|(_, granted)| granted.clone()).collect()
+    }
+}
+
+/// The holders whose usage counts together with one's, that one included, as usage is counted by them.
+pub(crate) fn counting_with(
+    successions: &Successions,
+    product: &ProductId,
+    holder: &Holder,
+) -> Rc<[String]> {
+    let chain = successions.chain_of(product, holder);
+    match chain {
+        Some(chain) => chain.holders.iter().map(Holder::to_string).collect(),
+        None => Rc::from([holder.to_string()]),
+    }
+}
+
+/// Reads what a customer's plans grant of a feature.
+pub(crate) fn granted_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+    now: Timestamp,
+) -> Result<Grants, StoreError> {
+    // What has just ended still decides over its last hour's usage.
+    let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
+    let rows: Vec<Row> = connection
+        .prepare_cached(
+            "SELECT e.*, s.id AS subscription_id, s.holder, s.quantity AS units, s.starts_at_ms FROM subscriptions s
+             JOIN plans p ON p.id = s.plan_id
+             JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
+               AND e.version = coalesce(s.plan_version, p.published_version, p.version)
+             WHERE s.customer_id = ?1 AND s.status <> 'failed'
+               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?3)
+             ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map((customer.as_str(), feature.as_str(), millis(last)), |row| {
+                    Ok(Row {
+                        subscription: SubscriptionId::new(row.get::<_, String>("subscription_id")?),
+                        holder: Holder::parse(&row.get::<_, String>("holder")?),
+                        terms: entitlement_row(row)?.terms,
+                        units: row
+                            .get::<_, Option<i64>>("units")?
+                            .and_then(Quantity::from_millionths),
+                        starts_at: optional_timestamp(row.get("starts_at_ms")?),
+                    })
+                })?
+                .collect()
+        })
+        .during("read what a customer's plans grant")?;
+    // Most usage is of plans that bill all of it, and costs no more looks.
+    let asks = |row: &Row| {
+        let anchored = row.terms.reset.is_some() && row.terms.anchor == Anchor::Subscription;
+        row.holder.is_some() && (anchored || row.terms.bill == Bill::Overage)
+    };
+    let successions = if rows.iter().any(asks) {
+        successions_in(connection, customer)?
+    } else {
+        Successions::default()
+    };
+    let granted = |row: Row| {
+        let window = successions.window(&row.subscription, &row.terms, row.starts_at);
+        (row.holder, Granted { terms: row.terms, units: row.units, window })
+    };
+    let held = rows.into_iter().map(granted).collect();
+    Ok(Grants { held, successions })
+}
+
+/// A grant as it is read.
+struct Row {
+    subscription: SubscriptionId,
+    holder: Option<Holder>,
+    terms: crate::domain::terms::EntitlementTerms,
+    units: Option<Quantity>,
+    starts_at: Option<Timestamp>,
+}
+
+/// Finds what counts together of all that a customer holds and held.
+pub(crate) fn successions_in(
+    connection: &Connection,
+    customer: &CustomerId,
+) -> Result<Successions, StoreError> {
+    let held: Vec<Subscription> = connection
+        .prepare_cached(
+            "SELECT *, NULL AS product_code FROM subscriptions WHERE customer_id = ?1 AND source = 'aws'",
+        )
+        .and_then(|mut select| select.query_map([customer.as_str()], subscription_row)?.collect())
+        .during("read what a customer holds and held")?;
+    succession_of(connection, customer, &held.iter().collect::<Vec<_>>())
+}
+
+/// The same where the customer's subscriptions have been read.
+pub(crate) fn succession_of(
+    connection: &Connection,
+    customer: &CustomerId,
+    held: &[&Subscription],
+) -> Result<Successions, StoreError> {
+    let mut tenures: Vec<Tenure> = held.iter().copied().filter_map(tenure).collect();
+    let earlier: Vec<(String, Option<i64>, i64)> = connection
+        .prepare_cached(
+            "SELECT e.subscription_id, e.starts_at_ms, e.ended_at_ms FROM subscriptions s
+             JOIN earlier_tenures e ON e.subscription_id = s.id WHERE s.customer_id = ?1",
+        )
+        .and_then(|mut select| {
+            select
+                .query_map([customer.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect()
+        })
+        .during("read when subscriptions were held before")?;
+    for (id, starts_at, ended_at) in earlier {
+        let now_held = held.iter().copied().find(|it| it.id.as_str() == id);
+        if let Some(tenure) = now_held.and_then(tenure) {
+            let until = timestamp(ended_at);
+            let starts_at = optional_timestamp(starts_at);
+            tenures.push(Tenure {
+                since: starts_at.unwrap_or(until),
+                starts_at,
+                until: Some(until),
+                renewed_by: None,
+                pending: false,
+                failed: false,
+                ..tenure
+            });
+        }
+    }
+    Ok(Successions::of(tenures))
+}
+
+fn tenure(held: &Subscription) -> Option<Tenure> {
+    Tenure::of(&held.id, held.product_id.as_ref(), &held.terms, held.created_at)
+}

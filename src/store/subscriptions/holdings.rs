@@ -1,0 +1,90 @@
+//! What a customer holds and held, as far as it can bear usage.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use crate::domain::ledger::{Candidate, Moments, Tenure};
+use crate::domain::{CustomerId, Holder, LicenseArn, ProductId, Source, Status};
+use crate::store::base::columns::optional_timestamp;
+use crate::store::{During, StoreError};
+
+/// A customer's subscriptions, the ended ones included.
+#[derive(Clone, Debug)]
+pub(crate) struct Holdings {
+    all: Vec<(Option<ProductId>, Candidate)>,
+    moments: Moments,
+}
+
+impl Holdings {
+    /// Those that can bear usage of a product. What was bought on the seller's own site serves every product.
+    pub(crate) fn of(&self, product: &ProductId) -> impl Iterator<Item = &Candidate> {
+        let serves = move |(of, candidate): &&(Option<ProductId>, Candidate)| {
+            candidate.source == Source::Direct || of.as_ref() == Some(product)
+        };
+        self.all.iter().filter(serves).map(|(_, candidate)| candidate)
+    }
+
+    /// Whether there is none, and never was.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The beginning of the stretch of time that holds a moment. Usage of one stretch is attributed alike, so that a
+    /// report need not ask for each event.
+    pub(crate) fn stretch(&self, at: Timestamp) -> Timestamp {
+        self.moments.before(at)
+    }
+}
+
+/// A customer's holdings; what never came into force holds nothing.
+pub(crate) fn holdings_in(
+    connection: &Connection,
+    customer: &CustomerId,
+) -> Result<Holdings, StoreError> {
+    let all: Vec<(Option<ProductId>, Candidate)> = connection
+        .prepare_cached(
+            "SELECT product_id, holder, license_arn, source, status, dimension IS NULL, starts_at_ms, ends_at_ms,
+                 ended_at_ms, renewed_by
+             FROM subscriptions WHERE customer_id = ?1 AND status <> 'failed' ORDER BY holder, rowid",
+        )
+        .and_then(|mut select| select.query_map([customer.as_str()], row)?.collect())
+        .during("read a customer's subscriptions")?;
+    let moments = Moments::of(all.iter().map(|(_, candidate)| candidate));
+    Ok(Holdings { all, moments })
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Option<ProductId>, Candidate)> {
+    let time = |column: usize| row.get(column).map(optional_timestamp);
+    let source = match row.get_ref(3)?.as_str()? {
+        "direct" => Source::Direct,
+        _ => Source::Aws,
+    };
+    let status = Status::parse(row.get_ref(4)?.as_str()?).unwrap_or(Status::Pending);
+    let (ends_at, ended_at) = (time(7)?, time(8)?);
+    let candidate = Candidate {
+        source,
+        holder: Holder::parse(row.get_ref(1)?.as_str()?),
+        license: row.get::<_, Option<String>>(2)?.map(LicenseArn::new),
+        status,
+        starts_at: time(6)?,
+        ends_at: ends_at.filter(|_| source == Source::Direct),
+        tenure: tenure(status, row.get(5)?, ends_at, ended_at),
+        renewed_by: row.get::<_, Option<String>>(9)?.as_deref().and_then(Holder::parse),
+    };
+    Ok((row.get::<_, Option<String>>(0)?.map(ProductId::new), candidate))
+}
+
+/// How long a subscription lasts. Of one that is ending only that of somebody who pays as they go has an end that was
+/// announced; the date of a contract may be moved on.
+pub(crate) fn tenure(
+    status: Status,
+    pays_as_they_go: bool,
+    ends_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+) -> Tenure {
+    match (ended_at, status) {
+        (Some(at), _) => Tenure::Ended(at),
+        (None, Status::Ending) => Tenure::Ending(ends_at.filter(|_| pays_as_they_go)),
+        (None, _) => Tenure::Lasting,
+    }
+}

@@ -1,0 +1,51 @@
+//! Subscriptions that outlive the end that AWS told.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use crate::domain::SubscriptionId;
+use crate::domain::aws_limits::FINAL_HOUR;
+use crate::store::base::columns::{millis, timestamp};
+use crate::store::{During, Store, StoreError};
+
+/// Pay-as-you-go subscriptions whose agreement should be over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// How many there are.
+    pub count: i64,
+    /// The one that is so for the longest time.
+    pub first: SubscriptionId,
+    /// When its agreement should have ended.
+    pub since: Timestamp,
+}
+
+impl Store {
+    /// What lives on though its agreement's end has passed by more than an hour and nobody told what came of it. The
+    /// licence is told to be in force, which may be by a renewal: a date alone ends no access, but a person has to know.
+    pub async fn overdue(&self, now: Timestamp) -> Result<Option<Overdue>, StoreError> {
+        let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
+        self.read(move |connection| overdue_in(connection, last)).await
+    }
+}
+
+fn overdue_in(connection: &Connection, last: Timestamp) -> Result<Option<Overdue>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), id, min(ends_at_ms) FROM subscriptions
+             WHERE source = 'aws' AND dimension IS NULL AND ended_at_ms IS NULL
+               AND status IN ('active', 'trialing') AND ends_at_ms <= ?1",
+        )
+        .and_then(|mut select| {
+            select.query_row([millis(last)], |row| {
+                let first: Option<(String, i64)> =
+                    row.get::<_, Option<String>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
+                let count = row.get(0)?;
+                Ok(first.map(|(id, since)| Overdue {
+                    count,
+                    first: SubscriptionId::new(id),
+                    since: timestamp(since),
+                }))
+            })
+        })
+        .during("look for subscriptions past their end")
+}

@@ -9,9 +9,9 @@ use reqwest::{Client, Method, header};
 use serde_json::{Value, json};
 use support::world::{World, eventually, marketd};
 
-/// A seller with one buyer, `acme`, on a contract that includes ten calls.
+/// A seller with one buyer, `acme`, on a contract that includes ten calls a month.
 async fn seller() -> (World, String) {
-    let world = World::with_demo_catalog().await;
+    let world = World::in_mid_month().await;
     let insight = world.market(|market, _| {
         market.products().find(|it| it.title == "Acme Insight").unwrap().clone()
     });
@@ -37,11 +37,6 @@ async fn cli(world: &World, arguments: &[&str]) -> (i32, String, String) {
     let output = marketd().env("MARKETD_URL", world.url()).args(arguments).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-/// This month as marketd writes it.
-fn month() -> String {
-    jiff::Timestamp::now().to_string().chars().take(7).collect()
 }
 
 #[tokio::test]
@@ -79,7 +74,7 @@ async fn a_file_of_usage_comes_out_as_a_month_that_adds_up() {
     assert_eq!(billed["sent_as"]["account_id"], "123456789012");
     assert_eq!(billed["history"][0]["outcome"], "success");
 
-    let report = world.get(&format!("/v1/metering/report?month={}", month())).await;
+    let report = world.get("/v1/metering/report?month=2026-11").await;
     assert_eq!(report["items"][0]["customer_id"], "acme", "{report}");
     assert_eq!(report["totals"]["accepted"], "3", "{report}");
     let balance = world.get("/v1/metering/balance").await;

@@ -101,6 +101,7 @@ async fn check(page: &str, commands: usize) {
     let mut steps = steps.iter();
     let begin = steps.next().unwrap();
     let rehearsal = Rehearsal::start_by(&begin.command).await;
+    rehearsal.go_on_in_mid_month().await;
     let printed = rehearsal.as_with_default_ports();
     assert_eq!(missing(&begin.shown, &printed), None, "{}\n{printed}", begin.command);
     for step in steps {

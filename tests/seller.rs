@@ -89,7 +89,7 @@ async fn import(world: &World) -> Product {
 
 #[tokio::test]
 async fn from_the_trust_policy_to_an_application_that_is_told_no() {
-    let world = World::with_nothing_imported().await;
+    let world = World::in_mid_month_with_nothing_imported().await;
     connect(&world).await;
     let insight = import(&world).await;
 

@@ -141,7 +141,8 @@ async fn grant_calls(world: &World, product: &Product, plan: &str) {
 #[tokio::test]
 async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
     for names_previous in [true, false] {
-        let world = world(&[]).await;
+        // What is left of a month's calls is what was left before, unless another month begins.
+        let world = World::in_mid_month().await;
         let insight = product(&world, "Acme Insight");
         grant_calls(&world, &insight, "basic").await;
         let order = Order::of(&insight.product_code).with("basic", 1);
@@ -323,7 +324,8 @@ async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
 
 #[tokio::test]
 async fn what_a_buyer_of_two_products_uses_of_the_newer_is_sent_by_its_licence() {
-    let world = world(&[]).await;
+    // What is used in the second in which its buyer leaves waits for an hour if that is the hour's first.
+    let world = World::in_mid_month().await;
     let (older, newer) = (product(&world, "Acme Classic"), product(&world, "Acme Insight"));
     let order = Order::of(&older.product_code).with("pro", 1);
     act(&world, Action::Purchase(order.clone()));

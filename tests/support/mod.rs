@@ -3,6 +3,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod books;
+pub(crate) mod inside;
 pub(crate) mod listings;
 pub(crate) mod receiver;
 pub(crate) mod rehearsal;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 use reqwest::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -43,6 +45,16 @@ impl Rehearsal {
         out.read_line(&mut printed).await.unwrap();
         let environment = serde_json::from_str(&printed).unwrap();
         Self { child, environment, folder, http: Client::new() }
+    }
+
+    /// Moves the clock that both share to the middle of the next month: what is done from then on falls in one hour and one
+    /// month, whenever the test is run.
+    pub(crate) async fn go_on_in_mid_month(&self) {
+        let clock = self.sandbox("clock", None).await;
+        let now: Timestamp = clock["now"].as_str().unwrap().parse().unwrap();
+        let month = now.to_zoned(TimeZone::UTC).date().first_of_month().saturating_add(1.month());
+        let middle = month.saturating_add(9.days()).at(9, 5, 0, 0).in_tz("UTC").unwrap();
+        self.sandbox("clock", json!({"set": middle.timestamp()})).await;
     }
 
     /// The exported lines as they are where the default ports are free.

@@ -1,4 +1,7 @@
 //! The daemon's binary and a sandbox, both on loopback, and an HTTP client between them and the test.
+//!
+//! The binary goes by the machine's clock, which may come to a full hour at any step of a test. Where that matters, the
+//! daemon runs inside the test on a clock that begins in the middle of a month: [`World::in_mid_month`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
@@ -12,8 +15,25 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::inside::Inside;
+
 /// Long enough for a loaded machine; whoever waits this long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Fifty-five minutes before the next full hour, and weeks before the next month: no test takes as long.
+const MID_MONTH: &str = "2026-11-10T09:05:00Z";
+
+/// Nothing is worth waiting for that a test waits for.
+const HASTE: &[(&str, &str)] = &[
+    ("MARKETD__QUEUE__WAIT", "1s"),
+    ("MARKETD__QUEUE__VISIBILITY_TIMEOUT", "3s"),
+    ("MARKETD__RECONCILE__RATE", "1000"),
+    ("MARKETD__RECONCILE__SECOND_LOOK", "1s"),
+    ("MARKETD__METERING__RATE", "1000"),
+    ("MARKETD__METERING__GRACE", "0s"),
+    ("MARKETD__METERING__INTERVAL", "200ms"),
+    ("MARKETD__LOG__FILTER", "warn"),
+];
 
 fn owned((key, value): &(&str, &str)) -> (String, String) {
     ((*key).to_owned(), (*value).to_owned())
@@ -34,6 +54,8 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 pub(crate) struct World {
     sandbox: Sandbox,
     daemon: Option<Child>,
+    /// The daemon, where it goes by the sandbox's clock.
+    inside: Option<Inside>,
     folder: TempDir,
     url: String,
     http: Client,
@@ -60,19 +82,41 @@ impl World {
     }
 
     async fn in_folder_with(folder: TempDir, settings: Vec<(String, String)>) -> Self {
+        let mut world = Self::without_daemon(folder, settings).await;
+        world.start_daemon().await;
+        world
+    }
+
+    async fn without_daemon(folder: TempDir, settings: Vec<(String, String)>) -> Self {
         let seed = 7;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sandbox = Sandbox::start(SandboxOptions { listen, seed }).await.unwrap();
         sandbox.market().with(|market, now| drop(market.load_demo_catalog(now)));
-        let mut world = Self {
+        Self {
             sandbox,
             daemon: None,
+            inside: None,
             folder,
             url: format!("http://127.0.0.1:{}", free_port()),
             http: Client::new(),
             settings,
-        };
-        world.start_daemon().await;
+        }
+    }
+
+    /// A sandbox with the demo products, and a daemon on its clock that knows nothing of them yet. The clock runs from the
+    /// middle of a month, so that whatever the test does falls in one hour, whenever it is run.
+    pub(crate) async fn in_mid_month_with_nothing_imported() -> Self {
+        let mut world = Self::without_daemon(tempfile::tempdir().unwrap(), Vec::new()).await;
+        world.sandbox.clock().set(MID_MONTH.parse().unwrap());
+        world.inside = Some(Inside::start(&world.sandbox, world.variables()).await);
+        world.is_ready().await;
+        world
+    }
+
+    /// The same, with all of them imported.
+    pub(crate) async fn in_mid_month() -> Self {
+        let world = Self::in_mid_month_with_nothing_imported().await;
+        world.import_everything().await;
         world
     }
 
@@ -104,22 +148,24 @@ impl World {
         }
     }
 
+    /// What the daemon finds in its environment.
+    fn variables(&self) -> Vec<(String, String)> {
+        let database = self.folder.path().join("marketd.db").display().to_string();
+        let mut variables = self.sandbox.environment();
+        variables.extend([
+            ("MARKETD__DATABASE__PATH", database),
+            ("MARKETD__HTTP__LISTEN", self.url.trim_start_matches("http://").to_owned()),
+        ]);
+        let mut variables: Vec<(String, String)> =
+            variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        variables.extend(HASTE.iter().map(owned));
+        variables.extend(self.settings.iter().cloned());
+        variables
+    }
+
     fn command(&self) -> Command {
         let mut command = marketd();
-        command
-            .envs(self.sandbox.environment())
-            .env("MARKETD__DATABASE__PATH", self.folder.path().join("marketd.db"))
-            .env("MARKETD__HTTP__LISTEN", self.url.trim_start_matches("http://"))
-            .env("MARKETD__QUEUE__WAIT", "1s")
-            .env("MARKETD__QUEUE__VISIBILITY_TIMEOUT", "3s")
-            .env("MARKETD__RECONCILE__RATE", "1000")
-            .env("MARKETD__RECONCILE__SECOND_LOOK", "1s")
-            .env("MARKETD__METERING__RATE", "1000")
-            .env("MARKETD__METERING__GRACE", "0s")
-            .env("MARKETD__METERING__INTERVAL", "200ms")
-            .env("MARKETD__LOG__FILTER", "warn")
-            .envs(self.settings.iter().cloned())
-            .kill_on_drop(true);
+        command.envs(self.variables()).kill_on_drop(true);
         command
     }
 
@@ -216,6 +262,9 @@ impl World {
 
     /// Asks the daemon to stop, as a service manager does, and sees that it ends well.
     pub(crate) async fn stop_daemon(&mut self) {
+        if let Some(inside) = self.inside.take() {
+            return inside.stop().await;
+        }
         let mut daemon = self.take_daemon();
         let id = daemon.id().expect("the daemon runs").to_string();
         let killed = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();

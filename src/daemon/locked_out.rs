@@ -49,13 +49,6 @@ impl<'a> LockedOut<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::During as _;
-
-    fn busy() -> StoreError {
-        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        let failed: rusqlite::Result<()> = Err(rusqlite::Error::SqliteFailure(busy, None));
-        failed.during("test").unwrap_err()
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_lock_is_waited_for_but_not_for_ever_and_nothing_else_is() {
@@ -64,7 +57,7 @@ mod tests {
         let other = waits.wait_out(StoreError::Closed).await;
         assert!(matches!(other, Err(StoreError::Closed)) && begun.elapsed().is_zero());
         let error = loop {
-            match waits.wait_out(busy()).await {
+            match waits.wait_out(StoreError::busy()).await {
                 Ok(()) => assert!(begun.elapsed() <= LOCKED_FOR + PAUSE, "{:?}", begun.elapsed()),
                 Err(error) => break error,
             }

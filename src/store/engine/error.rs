@@ -143,6 +143,13 @@ impl StoreError {
         matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
+    /// Returns the error of a statement that found the database locked.
+    #[cfg(test)]
+    pub(crate) fn busy() -> Self {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        Self::Sql { operation: "test", source: rusqlite::Error::SqliteFailure(code, None) }
+    }
+
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Sql { source, .. } => source.sqlite_error_code(),

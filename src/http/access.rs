@@ -1,4 +1,4 @@
-//! What a customer may use. The answer is always 200, so that the application can act on it.
+//! Entitlement checks. The answer is always 200, so that the application can act on it.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use crate::access::Check;
 use crate::domain::access::Access;
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 
-/// Returns what a customer may use, feature by feature.
+/// Lists the features that a customer may use.
 ///
 /// Features that no plan of the customer's grants are listed too, with the reason.
 #[utoipa::path(get, path = "/v1/customers/{id}/entitlements", tag = "entitlements", operation_id = "listEntitlements", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Access>), Problems))]
@@ -35,7 +35,7 @@ pub(super) struct Asked {
     license_arn: Option<String>,
 }
 
-/// Tells whether a customer may use a feature, and how much of it.
+/// Checks one feature of a customer, and how much of it is left.
 ///
 /// Always 200, so that a caller can act on the answer: an unknown customer or feature is a `reason`, not an error.
 /// The answer comes from memory and counts every report that was answered before.

@@ -19,27 +19,28 @@ pub(super) struct How {
     dry_run: Option<bool>,
 }
 
-/// Which legacy buyer is which account.
+/// The mapping of legacy buyers to accounts.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mapping {
-    /// One for each legacy buyer.
+    /// The pairs, one for each legacy buyer.
     lines: Vec<Pair>,
 }
 
-/// A legacy buyer and an account.
+/// A legacy buyer and its account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Pair {
     customer_identifier: String,
-    /// 12 digits.
+    /// The AWS account's id, 12 digits.
     account_id: String,
 }
 
-/// Imports AWS's file of which legacy buyer is which account.
+/// Imports AWS's mapping of legacy buyers to accounts.
 ///
-/// As CSV (`text/csv`), whose first line names the columns `CustomerIdentifier` and `CustomerAWSAccountId`, or as JSON. Customers whom the file shows
-/// to be one become one. A line that contradicts what is known is refused and returned; the others count.
+/// Takes AWS's file as CSV (`text/csv`), whose first line names the columns `CustomerIdentifier` and
+/// `CustomerAWSAccountId`, or as JSON. Customers that the file shows to be the same buyer become one. A line that
+/// contradicts what is known is refused and returned; the others count.
 #[utoipa::path(post, path = "/v1/customer-mapping", tag = "customers",
     operation_id = "importCustomerMapping", params(How),
     request_body = Mapping,

@@ -1,9 +1,10 @@
-//! Who is connected, who has work under way, and who gives way to others.
+//! Admission of connections and requests: connection slots, requests under way, and eviction of idle connections.
 //!
-//! Whoever reaches the address can hold a connection and say nothing, or say it byte by byte. So a connection by itself is
-//! no claim: if all are taken, the one that has been of no use for the longest time is closed for the next who comes.
-//! What is being worked on is never closed; there is less of it than there may be connections, each kind with a share of
-//! its own. So somebody can always give way, and whoever asks how the daemon is always comes in.
+//! A peer that reaches the address can hold a connection and send nothing, or send it byte by byte. So a connection by
+//! itself is no claim: when all slots are taken, the connection that has been idle for the longest time is closed for
+//! the next one. A connection whose request is being processed is never closed. Fewer requests are processed at once
+//! than there are connection slots, and each class of requests has a share of its own. So there is always an idle
+//! connection to close, and probes always get in.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,30 +17,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::body_budget::Bodies;
 
-/// How long a call of the API waits for a place before it is told to come back.
+/// The time that a call of the API waits for a permit before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For how long a probe is not closed for others.
+/// The time during which a probe's connection is not evicted.
 const PROBE: Duration = Duration::from_secs(5);
-/// How soon a newcomer looks again for somebody who can give way.
+/// The interval at which a new connection looks again for one to evict.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often it is logged that connections are closed for others, or that there is no place.
+/// The least time between two log lines about evictions, or about refusals of one class of requests.
 const SAID_EVERY: Duration = Duration::from_secs(60);
-/// Marks a connection with work under way.
+/// The `idle_since` of a connection whose request is being processed.
 const BUSY: u64 = u64::MAX;
 
-/// Whom a request is for.
+/// The class of a request, by which it is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
-    /// Whoever watches the daemon.
+    /// A probe: liveness, readiness, metrics.
     Probe,
-    /// AWS, or a buyer whom it sends.
+    /// A public endpoint, which AWS calls, or a buyer's browser that AWS sends.
     Door,
-    /// The seller's own.
+    /// A call of the seller's own programs.
     Api,
 }
 
 impl Whom {
-    /// Whom a path is for. What is not known is the API's, which is the best guarded.
+    /// Classifies a path. An unknown path is the API's, which is the best guarded.
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/healthz" | "/readyz" | "/metrics" => Self::Probe,
@@ -57,43 +58,43 @@ impl Whom {
     }
 }
 
-/// Why a request is not worked on.
+/// The reason why a request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoPlace {
-    /// As many are worked on as may be.
+    /// The class of the request has no permit left.
     #[error("too many requests are under way: try again in a moment")]
     Busy,
-    /// The daemon stops.
+    /// The daemon is stopping.
     #[error("marketd is stopping: try again when it is back")]
     Stopping,
 }
 
-/// What a connection is to do.
+/// The next step of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     GoOn,
-    /// Answer what is under way and close.
+    /// Answer the request under way, then close.
     Finish,
-    /// Close.
+    /// Close at once.
     Leave,
 }
 
-/// The connections of a listener.
+/// The connection slots of a listener.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
     began: Instant,
     connections: Mutex<HashMap<u64, Arc<Connected>>>,
     next: AtomicU64,
-    /// A connection was closed, or has nothing under way any more.
+    /// Notified when a connection was closed, or has no request under way any more.
     freed: Notify,
-    /// Requests that have not been answered yet.
+    /// The number of requests that have not been answered yet.
     under_way: AtomicUsize,
     api: Arc<Semaphore>,
     doors: Arc<Semaphore>,
-    /// Calls of the API that wait for a place.
+    /// Calls of the API that wait for a permit.
     waiting: Semaphore,
-    /// What strangers are sending.
+    /// The bytes of bodies from public endpoints.
     pub(super) bodies: Bodies,
     pub(super) stopping: CancellationToken,
     over: AtomicBool,
@@ -102,14 +103,14 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct Connected {
-    /// Since when it could be closed for others, in milliseconds.
+    /// The time since which the connection may be evicted, in milliseconds since `began`.
     useless_since: AtomicU64,
     leaves: AtomicBool,
-    /// There is a word for it.
+    /// Notified when the next step may have changed.
     told: Notify,
 }
 
-/// A connection's place, given back when dropped; clones are of the same connection.
+/// A connection's slot, released when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Place(Arc<Held>);
 
@@ -121,7 +122,7 @@ struct Held {
 }
 
 impl Places {
-    /// Places for so many connections, until the daemon stops.
+    /// Makes slots for this many connections, until the daemon stops.
     pub(super) fn new(most: usize, stopping: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -140,7 +141,7 @@ impl Places {
         })
     }
 
-    /// A place for a connection, for which another is closed if there is none left.
+    /// Acquires a slot for a connection, and evicts another connection if none is free.
     pub(super) async fn take(self: &Arc<Self>) -> Place {
         loop {
             let freed = self.freed.notified();
@@ -163,7 +164,7 @@ impl Places {
         }
     }
 
-    /// Closes the connection that has been of no use for the longest time.
+    /// Evicts the connection that has been idle for the longest time.
     pub(super) fn close_idle(&self) {
         self.close_one(&self.connections());
     }
@@ -186,7 +187,7 @@ impl Places {
         }
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until no request is under way.
     pub(super) async fn are_quiet(&self) {
         loop {
             let freed = self.freed.notified();
@@ -197,7 +198,7 @@ impl Places {
         }
     }
 
-    /// Has every connection closed.
+    /// Closes every connection.
     pub(super) fn close(&self) {
         self.over.store(true, Ordering::Relaxed);
         for connected in self.connections().values() {
@@ -223,7 +224,7 @@ impl Places {
     }
 }
 
-/// How many requests at the doors may be worked on at once, of so many connections.
+/// Returns the most requests at public endpoints that may be processed at once, of this many connections.
 pub(super) const fn doors(connections: usize) -> usize {
     connections / 4
 }
@@ -233,7 +234,7 @@ fn gauge(connections: usize) {
 }
 
 impl Place {
-    /// Notes that a request came in. Until it is worked on, the connection may be closed for others.
+    /// Registers a request. Until it is processed, its connection may be evicted.
     pub(super) fn begin(&self, whom: Whom) -> UnderWay {
         let Held { connected, places, .. } = &*self.0;
         places.under_way.fetch_add(1, Ordering::AcqRel);
@@ -242,7 +243,7 @@ impl Place {
         UnderWay(self.clone())
     }
 
-    /// Takes a place to be worked on, and waits a little for it if it is the API's.
+    /// Acquires the permit to process a request; a call of the API waits for it for a while.
     pub(super) async fn work(&self, whom: Whom) -> Result<Work, NoPlace> {
         let places = &self.0.places;
         if places.stopping.is_cancelled() {
@@ -270,7 +271,7 @@ impl Place {
         }
     }
 
-    /// What the connection is to do.
+    /// Returns the connection's next step.
     pub(super) fn word(&self) -> Word {
         let Held { connected, places, .. } = &*self.0;
         let leaves = connected.leaves.load(Ordering::Relaxed);
@@ -284,12 +285,12 @@ impl Place {
         }
     }
 
-    /// Waits until there may be another word.
+    /// Waits until the next step may have changed.
     pub(super) async fn is_told(&self) {
         self.0.connected.told.notified().await;
     }
 
-    /// The places that this is one of.
+    /// Returns all slots of the listener.
     pub(super) fn places(&self) -> &Places {
         &self.0.places
     }
@@ -324,7 +325,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A request that is worked on: its connection is not closed for others.
+/// The permit to process a request: its connection is not evicted.
 #[derive(Debug)]
 pub(super) struct Work {
     place: Place,
@@ -349,12 +350,12 @@ impl Drop for Work {
     }
 }
 
-/// What was said when, so that a flood does not fill the log.
+/// Limits on log lines, so that a flood does not fill the log: for each class the count and the next time to log.
 #[derive(Debug, Default)]
 struct Said([(AtomicU64, AtomicU64); 3]);
 
 impl Said {
-    /// Counts; how many there were, if it is time to say so again.
+    /// Counts an occurrence, and returns the count if it is time to log it.
     fn count(&self, whom: Whom, began: Instant) -> Option<u64> {
         let [probe, door, api] = &self.0;
         let (count, next) = match whom {

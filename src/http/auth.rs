@@ -1,4 +1,4 @@
-//! The bearer token.
+//! Authentication by the bearer token.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -32,7 +32,7 @@ pub(super) async fn require_token(
     response
 }
 
-/// Whether a request carries the token.
+/// Reports whether a request carries the token.
 pub(super) fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
     let expected = token.expose_secret().as_bytes();
     given(headers).is_some_and(|given| bool::from(given.as_bytes().ct_eq(expected)))

@@ -1,7 +1,7 @@
-//! What strangers send: how much of it is held, of all of them together, and for how long.
+//! The byte budget of bodies from public endpoints: limits for each body, for all of them together, and in time.
 //!
-//! Each body has a limit and a time. Where all of them come to too much, the largest gives way: what AWS and buyers send is
-//! small and comes at once, and whoever wants to fill the memory has to send more than they do.
+//! Each body has a limit and a time. When all of them together exceed the budget, the largest is dropped: what AWS and
+//! buyers send is small and comes at once, and whoever wants to fill the memory has to send more than they do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,32 +12,32 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// How much is held of all that strangers send.
+/// The most bytes that are held of all bodies together.
 const ALL: usize = 8 * 1_024 * 1_024;
-/// How long a body may take, from its first byte to its last.
+/// The time that a body may take, from its first byte to its last.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unread {
-    /// It is larger than what comes here.
+    /// The body is larger than the endpoint takes.
     #[error("the body is larger than the {0} bytes that are taken here")]
     TooLarge(usize),
-    /// It took too long.
+    /// The body took too long.
     #[error("the body did not come in time: send it again")]
     TooSlow,
-    /// Others send so much that this one gave way.
+    /// The budget was exceeded, and this body was the largest.
     #[error("too much is sent at once: try again in a moment")]
     Crowded,
-    /// The daemon stops.
+    /// The daemon is stopping.
     #[error("marketd is stopping: try again when it is back")]
     Stopping,
-    /// It broke off.
+    /// The connection broke off.
     #[error("the body cannot be read: {0}")]
     Broken(String),
 }
 
-/// The bodies that are being read.
+/// The byte budget, shared by all bodies that are being read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bodies(Arc<Mutex<Held>>);
 
@@ -54,7 +54,7 @@ struct Part {
     give_way: CancellationToken,
 }
 
-/// A body's share, given back when dropped.
+/// A body's reservation in the budget, released when dropped.
 struct Share {
     bodies: Bodies,
     id: u64,
@@ -76,7 +76,7 @@ impl Held {
 }
 
 impl Bodies {
-    /// Reads a body of at most so many bytes, of which so many are announced.
+    /// Reads a body of at most `most` bytes, of which `announced` are declared in its head.
     pub(super) async fn read(
         &self,
         body: Body,
@@ -123,7 +123,7 @@ impl Bodies {
 }
 
 impl Share {
-    /// Counts what came; where that is too much, the largest gives way, which may be this one.
+    /// Reserves bytes that came. Beyond the budget the largest body is dropped, which may be this one.
     fn grow(&self, bytes: usize) {
         let mut held = self.bodies.held();
         if let Some(part) = held.each.get_mut(&self.id) {
@@ -155,7 +155,7 @@ mod tests {
         Body::from_stream(stream::iter(parts))
     }
 
-    /// A body whose end never comes.
+    /// Makes a body whose end never comes.
     fn unfinished(length: usize) -> Body {
         let first = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![0; length]))]);
         Body::from_stream(first.chain(stream::pending()))

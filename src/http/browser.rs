@@ -1,4 +1,4 @@
-//! What a web page could send to an API that asks for no token.
+//! The defence of an API without a token against web pages.
 //!
 //! A browser on the same machine reaches whatever listens on loopback, and sends there what any page tells it to. Without
 //! a token only the request itself tells such a page from a program: by the name that it was sent to, by what the browser
@@ -9,32 +9,32 @@ use std::net::IpAddr;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
-/// Said by browsers with every request.
+/// The header by which browsers say where a request comes from.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// By which names a listener without a token may be addressed.
+/// The host names by which a listener without a token may be addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hosts {
-    /// By names of loopback: any other is one that somebody has made to lead here.
+    /// Names of loopback: any other is one that somebody has made to lead here.
     Loopback,
-    /// By any name: no browser reaches it, or others are meant to.
+    /// Any name: no browser reaches the listener, or others are meant to.
     Any,
 }
 
-/// Why a request is taken for a web page's.
+/// The reason why a request is taken for a web page's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
-    /// It was sent to a name that is not this machine's own.
+    /// The request was sent to a name that is not this machine's own.
     #[error(
         "without a token only requests to localhost, 127.0.0.1 or [::1] are answered, and this one names {0:?} as its host"
     )]
     Host(String),
-    /// A page of another site had it sent.
+    /// A page of another site had the request sent.
     #[error(
         "without a token nothing is answered to the pages of other sites, and this comes from {0:?}"
     )]
     Site(String),
-    /// A page could have had it sent.
+    /// A page could have had the request sent.
     #[error(
         "without a token a body is taken only if it is declared as JSON, NDJSON or CSV, and this one is {0}: send `Content-Type: application/json`, with curl -H 'content-type: application/json'"
     )]
@@ -42,7 +42,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// The status that it is refused with.
+    /// Returns the status that the request is refused with.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Host(_) | Self::Site(_) => StatusCode::FORBIDDEN,
@@ -50,7 +50,7 @@ impl Foreign {
         }
     }
 
-    /// The type of the problem.
+    /// Returns the type of the problem.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Host(_) => "foreign-host",
@@ -60,7 +60,7 @@ impl Foreign {
     }
 }
 
-/// Judges a request by its head.
+/// Checks a request by its head.
 pub fn check(hosts: Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
     let named = host(uri, headers);
     if hosts == Hosts::Loopback && !named.iter().all(|name| is_loopback(name)) {
@@ -76,8 +76,8 @@ pub fn check(hosts: Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> R
     Ok(())
 }
 
-/// Every name that the request gives its host. One that gives none is not answered either: each browser gives one, and so
-/// does every program that speaks HTTP/1.1.
+/// Returns every name that the request gives its host. One that gives none is not answered either: each browser gives
+/// one, and so does every program that speaks HTTP/1.1.
 fn host(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
     let mut named = texts(headers, &header::HOST);
     named.extend(uri.authority().map(ToString::to_string));
@@ -87,7 +87,8 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
     named
 }
 
-/// Nobody outside can make such a name lead elsewhere, or here by another.
+/// Reports whether a host is a name of loopback: nobody outside can make such a name lead elsewhere, or here by
+/// another.
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     if authority.as_str().contains('@') {
@@ -100,7 +101,7 @@ fn is_loopback(host: &str) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// A page of this very origin may ask, and so may a person who types the address.
+/// Checks where the request comes from: a page of this very origin may ask, and so may a person who types the address.
 fn check_site(named: &[String], headers: &HeaderMap) -> Result<(), Foreign> {
     for site in texts(headers, &SITE) {
         if !["same-origin", "none"].contains(&site.as_str()) {
@@ -121,7 +122,7 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
-/// Whether the body is of a kind that a page must ask for leave to send, which is never given.
+/// Reports whether the body's type is one for which a page must ask for leave, which is never given.
 fn is_declared(headers: &HeaderMap) -> bool {
     let kinds = texts(headers, &header::CONTENT_TYPE);
     let declared = |kind: &String| {
@@ -145,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// The type of the problem with a request, or `ok`.
+    /// Returns the type of the problem with a request, or `ok`.
     fn judged(hosts: Hosts, method: &str, uri: &str, headers: &[(&str, &str)]) -> &'static str {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {

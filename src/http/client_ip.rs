@@ -1,4 +1,4 @@
-//! Who a browser at the door comes from.
+//! The client's address at a public endpoint.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,8 +6,8 @@ use axum::http::HeaderMap;
 
 use crate::turns::Source;
 
-/// The source of a request: its peer, or whom trusted proxies say that they speak for. A header of anybody else's
-/// proves nothing.
+/// Returns the source of a request: its peer, or the client that trusted proxies name in `X-Forwarded-For`. That header
+/// proves nothing from anybody else.
 pub(super) fn source_of(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,

@@ -15,31 +15,31 @@ use crate::domain::{
 };
 use crate::store::{CustomerFilter, ProvisionCustomer};
 
-/// How often a waiting request looks whether what it waits for has come.
+/// The interval at which a waiting request looks for what it waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most customers to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
-    /// Of this AWS account.
+    /// Only customers of this AWS account.
     account_id: Option<String>,
-    /// Of this legacy buyer.
+    /// Only customers of this legacy buyer.
     customer_identifier: Option<String>,
-    /// Of this licence.
+    /// Only customers of this licence.
     license_arn: Option<String>,
-    /// Whether you have provisioned them, or AWS alone has told of them.
+    /// Only customers that you have provisioned (true), or that only AWS has told of (false).
     claimed: Option<bool>,
 }
 
 /// Lists customers.
 ///
-/// Those whom you provisioned, and buyers of whom AWS alone has told (`claimed` is false).
+/// Includes customers that you provisioned and buyers that only AWS has told of (`claimed` is false).
 #[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -72,7 +72,7 @@ pub(super) async fn known(state: &ApiState, id: &CustomerId) -> Result<Customer,
     found.ok_or_else(|| Problem::not_found("customer", id.as_str()))
 }
 
-/// The customer that a filter means: an alias leads to it here too, and an unknown id finds nothing.
+/// Resolves the customer that a filter names: an alias leads to its customer here too, and an unknown id finds nothing.
 pub(super) async fn canonical(
     state: &ApiState,
     id: Option<String>,
@@ -82,7 +82,7 @@ pub(super) async fn canonical(
     Ok(Some(known.map_or(id, |customer| customer.id)))
 }
 
-/// What AWS calls a customer.
+/// AWS's ids of a customer.
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aws {
@@ -91,7 +91,7 @@ pub(super) struct Aws {
     license_arn: Option<String>,
 }
 
-/// What you say of a customer.
+/// A customer's details as you give them.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provision {
@@ -99,7 +99,7 @@ pub(super) struct Provision {
     email: Option<Line>,
     #[serde(default)]
     aws: Aws,
-    /// At most 16 KiB; numbers beyond 2^53 are written as strings.
+    /// Your own data on the customer, at most 16 KiB; numbers beyond 2^53 are written as strings.
     metadata: Option<Metadata>,
 }
 
@@ -107,7 +107,7 @@ pub(super) struct Provision {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
-    /// How long to wait for the subscriptions, as 500ms or 5s; at most 1m.
+    /// The time to wait for the subscriptions, as 500ms or 5s; at most 1m.
     wait: Option<String>,
 }
 
@@ -151,17 +151,18 @@ pub(super) async fn provision(
 /// The two customers that an unlinked one became.
 #[derive(Serialize, ToSchema)]
 pub(super) struct UnlinkedCustomer {
-    /// The one that you provisioned, without AWS ids.
+    /// The customer that you provisioned, without AWS ids.
     customer: Customer,
-    /// The buyer, as a customer whom nobody has claimed; left out if the customer had no AWS ids.
+    /// The buyer, as a customer that nobody has claimed; left out if the customer had no AWS ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     buyer: Option<Customer>,
 }
 
 /// Separates a customer from the AWS buyer that was claimed for it by mistake.
 ///
-/// The buyer's subscriptions go to a customer whom nobody has claimed, and so do the usage and the metering records that
-/// are billed to them. Name, mail, metadata and direct subscriptions stay. Both can be claimed and provisioned anew.
+/// The buyer's subscriptions go to a customer that nobody has claimed, and so do the usage and the metering records
+/// that are billed to them. Name, mail, metadata and direct subscriptions stay. Both can be claimed and provisioned
+/// anew.
 #[utoipa::path(post, path = "/v1/customers/{id}/unlink", tag = "customers", operation_id = "unlinkCustomer", params(("id" = String, Path)), responses((status = 200, body = UnlinkedCustomer), Problems))]
 pub(super) async fn unlink(
     State(state): State<ApiState>,
@@ -171,7 +172,7 @@ pub(super) async fn unlink(
     Ok(Json(UnlinkedCustomer { customer: unlinked.customer, buyer: unlinked.buyer }))
 }
 
-/// Waits until no look at AWS is outstanding for a customer, but not longer than asked to, nor when the daemon stops.
+/// Waits until no query to AWS is outstanding for a customer, but not longer than asked to, nor when the daemon stops.
 pub(super) async fn settle(
     state: &ApiState,
     id: &CustomerId,

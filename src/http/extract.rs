@@ -1,4 +1,4 @@
-//! What handlers take from a request, with problem details for what cannot be read.
+//! Extraction of bodies, paths and queries from requests, with problem details for what cannot be read.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::Problem;
 use crate::store::{Page, StoreError};
 
-/// The most that a body may hold, but for usage reports.
+/// The most bytes of a body, except for usage reports.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MOST: u32 = 500;
-/// The most bytes of a page's rows: what more was asked for comes with the next page.
+/// The most bytes of a page's rows: rows beyond them come with the next page.
 const PAGE_LARGEST: usize = 4 * 1_024 * 1_024;
-/// How many rows that may be large are read at once.
+/// The number of possibly large rows that are read at once.
 const ROWS_AT_ONCE: u32 = 20;
 
 /// A JSON body.
@@ -59,7 +59,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Fields have names: by itself serde takes a list for an object, its values in the order of our own fields.
+/// Checks that a body is an object: by itself serde takes a list for one, its values in the order of our own fields.
 pub(super) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
     if json.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::bad_request("the body is a JSON object, not a list"));
@@ -67,7 +67,7 @@ pub(super) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The whole body, refused beyond the limit that the route sets, which is this.
+/// Reads the whole body, refused beyond the limit that the route sets, which is this.
 pub(super) async fn read_body<S: Send + Sync>(
     request: Request,
     state: &S,
@@ -100,7 +100,7 @@ fn came_too_slowly(rejection: &BytesRejection) -> bool {
     false
 }
 
-/// What the path names. Ids that the seller chooses are taken by their own types, which check them.
+/// The ids in the path. Those that the seller chooses are taken by their own types, which check them.
 pub(super) struct Path<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
@@ -115,7 +115,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Query parameters.
+/// The query parameters.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -132,26 +132,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The part of a list that is asked for.
+/// The page that is asked for.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Paging {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most items to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
 }
 
 impl Paging {
-    /// The page that this asks for.
+    /// Returns the page that the query asks for.
     pub(super) fn page(&self) -> Result<Page, Problem> {
         page(self.limit.as_deref(), self.cursor.as_deref())
     }
 }
 
-/// `limit` and `cursor` as they come.
+/// Parses `limit` and `cursor` as they come.
 pub fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> {
     let limit = match limit {
         None => PAGE_DEFAULT,
@@ -172,26 +172,26 @@ pub fn page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Problem> 
     Ok(Page { after, limit })
 }
 
-/// The problem with a cursor that this list did not make.
+/// Returns the problem with a cursor that this list did not make.
 pub(super) fn foreign_cursor() -> Problem {
     Problem::bad_request("cursor is not one that this list answered with as next_cursor")
 }
 
-/// A page as it is answered.
+/// A page of items.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Items<T> {
     items: Vec<T>,
-    /// Where the next page begins; none if there is no other.
+    /// The cursor of the next page; null if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// A list that is answered whole.
+/// Answers a list whole, as one page.
 pub(super) fn whole<T>(items: Vec<T>) -> Json<Items<T>> {
     Json(Items { items, next_cursor: None })
 }
 
-/// A page as it is answered. One more row than asked for tells that there is another page.
+/// Answers a page. One row more than asked for shows that there is another page.
 pub(super) fn items<T: Serialize>(
     mut rows: Vec<T>,
     limit: u32,
@@ -204,7 +204,7 @@ pub(super) fn items<T: Serialize>(
     Json(Items { items: rows, next_cursor })
 }
 
-/// How many of these rows a page holds: as many as fit, and one at least.
+/// Returns how many of these rows fit into a page, and at least one.
 pub(super) fn fitting<T: Serialize>(rows: &[T]) -> usize {
     let mut bytes = 0;
     let mut fit = |row: &T| {
@@ -214,7 +214,7 @@ pub(super) fn fitting<T: Serialize>(rows: &[T]) -> usize {
     rows.iter().take_while(|row| fit(row)).count().max(1)
 }
 
-/// What a row takes as JSON.
+/// Returns the bytes that a row takes as JSON.
 fn size<T: Serialize>(row: &T) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
@@ -233,7 +233,7 @@ fn size<T: Serialize>(row: &T) -> usize {
     count.0
 }
 
-/// A page of rows that may be large, and one row more if there is one: read some at a time, until the page is full.
+/// Reads a page of possibly large rows, and one row more if there is one: some at a time, until the page is full.
 pub(super) async fn read_large<T, F>(
     page: &Page,
     key: impl Fn(&T) -> String,
@@ -261,12 +261,12 @@ where
     }
 }
 
-/// The page to ask the store for: one row more than asked for.
+/// Returns the page to ask the store for: one row more than asked for.
 pub(super) fn one_more(page: &Page) -> Page {
     Page { after: page.after.clone(), limit: page.limit + 1 }
 }
 
-/// `wait` as a duration of at most a minute.
+/// Parses `wait`, a duration of at most a minute.
 pub(super) fn wait(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(Duration::ZERO);

@@ -15,7 +15,7 @@ use crate::store::FeatureChange;
 
 /// Lists features.
 ///
-/// In the order of their ids.
+/// Ordered by id.
 #[utoipa::path(get, path = "/v1/features", tag = "features", operation_id = "listFeatures", params(Paging), responses((status = 200, body = Items<Feature>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -28,7 +28,7 @@ pub(super) async fn list(
 
 /// Returns a feature.
 ///
-/// With the dimensions that its usage is billed to, product by product.
+/// Includes the dimensions that its usage is billed to, product by product.
 #[utoipa::path(get, path = "/v1/features/{id}", tag = "features", operation_id = "showFeature", params(("id" = String, Path)), responses((status = 200, body = Feature), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -38,20 +38,20 @@ pub(super) async fn show(
     found.map(Json).ok_or_else(|| Problem::not_found("feature", id.as_str()))
 }
 
-/// A feature as it is to be. What is left out stays as it is.
+/// A feature to create or change. What is left out stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutFeature {
     name: Line,
-    /// It stays what it is once the feature is there.
+    /// The kind of the feature; it cannot be changed once the feature exists.
     #[serde(rename = "type")]
     kind: FeatureKind,
-    /// What one of it is. As it is if left out; nothing if empty.
+    /// The name of one unit. Unchanged if left out; none if empty.
     unit: Option<Line>,
-    /// The metered dimensions that a metered feature's usage is billed to, product by product. As they are if left
+    /// The metered dimensions that a metered feature's usage is billed to, product by product. Unchanged if left
     /// out; if given, they replace all that it has, and `{}` bills it nowhere.
     dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
-    /// What is answered on old knowledge. As it is if left out; `allow` for a new feature.
+    /// The answer to checks when AWS has not been reached for long. Unchanged if left out; `allow` for a new feature.
     when_stale: Option<WhenStale>,
 }
 

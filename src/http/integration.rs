@@ -26,42 +26,42 @@ use crate::store::{IntegrationRow, Overdue};
 
 /// Returns the connection to the seller's AWS account.
 ///
-/// How it was made, how each kind of call has gone since, and what is wrong.
+/// Includes how it was made, how each kind of call has gone since, and what is wrong.
 #[utoipa::path(get, path = "/v1/integration", tag = "integration", operation_id = "showIntegration", responses((status = 200, body = IntegrationView), Problems))]
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<IntegrationView>, Problem> {
     let row = state.store.integration().await?;
     Ok(Json(view(&state, row.as_ref()).await?))
 }
 
-/// The connection as it stands: what was checked when it was made, and how it has gone since.
+/// The state of the connection: the checks when it was made, and the calls since.
 #[derive(Serialize, ToSchema)]
 pub(super) struct IntegrationView {
-    /// `none` or `connected`.
+    /// The state, `none` or `connected`.
     state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     role_arn: Option<String>,
-    /// What the role's trust policy asks for.
+    /// The external id that the role's trust policy asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seller_account_id: Option<String>,
-    /// When it was taken away; nothing is called since.
+    /// The time at which the connection was removed; nothing is called since.
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_at: Option<Timestamp>,
-    /// What was tried when it was connected.
+    /// The checks made when it was connected.
     checks: Vec<Check>,
-    /// When the last message from AWS was received.
+    /// The time at which the last message from AWS was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_message_at: Option<Timestamp>,
-    /// How the calls of each of AWS's operations went.
+    /// The results of calls, by AWS's operation.
     #[schema(value_type = BTreeMap<String, CallState>)]
     calls: BTreeMap<&'static str, CallState>,
-    /// How the daemon's parts stand.
+    /// The health of the daemon's parts.
     #[schema(value_type = BTreeMap<String, PartHealth>)]
     parts: BTreeMap<&'static str, PartHealth>,
-    /// SNS messages that were not believed, whichever way they came.
+    /// The SNS messages that were not trusted, whichever way they came.
     refused_sns: Refused,
-    /// What is wrong, and what to do about it.
+    /// The problems, each with what to do about it.
     problems: Vec<String>,
 }
 
@@ -151,13 +151,13 @@ async fn problems(
     Ok(problems)
 }
 
-/// How long an ended subscription is a problem: whoever ended it on purpose is not told for ever.
+/// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
 const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// The state of an integration that was taken away: nothing is called until it is connected again.
+/// The state of an integration that was removed: nothing is called until it is connected again.
 const REMOVED: &str = "removed";
 
-/// The role to connect by.
+/// The role to connect with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Connect {
@@ -165,7 +165,7 @@ pub(super) struct Connect {
     external_id: Option<String>,
 }
 
-/// Connects by a role.
+/// Connects with a role.
 ///
 /// The role is tried first. `checks` says for each call whether the role may make it. A role that cannot be assumed
 /// is refused with 422, and the former connection stays.
@@ -242,7 +242,7 @@ pub(super) async fn connect(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
-    /// Has to be true.
+    /// Must be true.
     confirm: Option<bool>,
 }
 
@@ -273,7 +273,7 @@ pub(super) async fn remove(
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
-/// The external id, made on first use and kept: it is written into a trust policy elsewhere.
+/// Returns the external id, made on first use and kept: it is written into a trust policy elsewhere.
 async fn external_id(state: &ApiState) -> Result<String, Problem> {
     if let Some(row) = state.store.integration().await? {
         return Ok(row.external_id);
@@ -295,16 +295,16 @@ async fn external_id(state: &ApiState) -> Result<String, Problem> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
-    /// The account that marketd runs in, where its own credentials should not be asked; whoever that account lets assume
-    /// roles is trusted.
+    /// The account that marketd runs in, for use where its own credentials should not be asked; whoever that account
+    /// lets assume roles is trusted.
     account_id: Option<String>,
-    /// The role or user that marketd runs as, and nobody else, where its own credentials should not be asked.
+    /// The role or user that marketd runs as, and nobody else, for use where its own credentials should not be asked.
     principal_arn: Option<String>,
-    /// The EventBridge rule that writes to the queue; any of the queue's account if left out.
+    /// The ARN of the EventBridge rule that writes to the queue; any rule of the queue's account if left out.
     rule_arn: Option<String>,
-    /// Codes of products, with commas between; those imported if left out.
+    /// The products' codes, separated by commas; those of imported products if left out.
     product_codes: Option<String>,
-    /// `cloudformation` or `terraform`; templates only.
+    /// The format, `cloudformation` or `terraform`; for templates only.
     format: Option<String>,
 }
 
@@ -344,9 +344,9 @@ pub(super) async fn document(
     }
 }
 
-/// Returns role, queue, topics and events as one template.
+/// Returns one template with the role, the queue, the topics' subscriptions and the events.
 ///
-/// For CloudFormation (YAML) or Terraform (HCL).
+/// The format is CloudFormation (YAML) or Terraform (HCL).
 #[utoipa::path(get, path = "/v1/integration/template", tag = "integration", operation_id = "integrationTemplate", params(For), responses((status = 200, description = "The template", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn template(
     State(state): State<ApiState>,

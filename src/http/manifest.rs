@@ -1,4 +1,4 @@
-//! The catalogue as a file: what it is, and what it is to become.
+//! The catalogue as a file: export and apply.
 
 use std::collections::BTreeMap;
 
@@ -25,22 +25,22 @@ pub(super) async fn export(State(state): State<ApiState>) -> Result<Json<Catalog
     Ok(Json(state.store.catalogue().await?))
 }
 
-/// What applying a file came to.
+/// The result of applying a file.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the API's word for it")]
 pub(super) struct Applied {
-    /// False after a dry run.
+    /// Whether the changes were made; false after a dry run.
     applied: bool,
     changes: Vec<Change>,
-    /// How many of the changes take something away.
+    /// The number of changes that take something away.
     removals: usize,
-    /// Who comes to have other features, by the plans and versions that they come from and to.
+    /// The customers whose features change, grouped by the plans and versions that they come from and to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     regranted: Vec<Regranted>,
     unmanaged: Unmanaged,
 }
 
-/// What there is and the file does not name.
+/// The items that exist and that the file does not name.
 #[derive(Serialize, ToSchema)]
 struct Unmanaged {
     products: Vec<ProductId>,
@@ -54,16 +54,16 @@ struct Unmanaged {
 pub(super) struct How {
     /// Shows what would change, and changes nothing.
     dry_run: Option<bool>,
-    /// Whom changes to published plans are for: with `all` everybody comes to the new version, with `new` those who are
-    /// there keep theirs. If it is left out, what changes does so for everybody, and those who were held to an older
-    /// version keep the rest of it.
+    /// The subscribers that changes to published plans apply to: with `all` everybody gets the new version, with `new`
+    /// present subscribers keep theirs. If it is left out, a change applies to everybody, and those who were held to an
+    /// older version keep the rest of it.
     #[param(inline)]
     to: Option<Audience>,
 }
 
-/// Makes the catalogue what a file says.
+/// Applies a catalogue file.
 ///
-/// All of it or nothing. With `dry_run=true` nothing changes, and the answer says what would.
+/// All changes are made, or none. With `dry_run=true` nothing changes, and the answer says what would.
 #[utoipa::path(post, path = "/v1/catalogue", tag = "catalogue", operation_id = "applyCatalogue", params(How), request_body = Catalogue, responses((status = 200, body = Applied), Problems))]
 pub(super) async fn apply(
     State(state): State<ApiState>,

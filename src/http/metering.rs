@@ -1,4 +1,4 @@
-//! The ledger: records, the balance, and what a person decides.
+//! The metering ledger: records, the balance, and decisions over parked records.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use crate::store::{AttemptRow, Balance, DueHour, RecordFilter, RecordRow, Resolu
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most records to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
     product_id: Option<String>,
@@ -33,7 +33,7 @@ const NOTE_LONGEST: usize = 4 * 1_024;
 
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
-/// The state that a query asks for.
+/// Checks the state that a query asks for.
 pub(super) fn state_word(word: String) -> Result<String, Problem> {
     if STATES.contains(&word.as_str()) {
         return Ok(word);
@@ -43,7 +43,7 @@ pub(super) fn state_word(word: String) -> Result<String, Problem> {
 
 /// Lists metering records.
 ///
-/// What was or will be billed to AWS: one for each licence or legacy buyer, dimension and hour.
+/// A record is what was or will be billed to AWS for one licence or legacy buyer, dimension and hour.
 #[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordRow>), Problems))]
 pub(super) async fn records(
     State(state): State<ApiState>,
@@ -63,7 +63,7 @@ pub(super) async fn records(
 
 /// Returns a metering record.
 ///
-/// With every attempt at sending it and AWS's answer.
+/// Includes every attempt at sending it and AWS's answer.
 #[utoipa::path(get, path = "/v1/metering/records/{id}", tag = "metering", operation_id = "showMeteringRecord", params(("id" = String, Path)), responses((status = 200, body = RecordWithHistory), Problems))]
 pub(super) async fn record(
     State(state): State<ApiState>,
@@ -82,19 +82,19 @@ pub(super) struct RecordWithHistory {
     history: Vec<AttemptRow>,
 }
 
-/// What is to become of a parked record.
+/// An action on a parked record.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
-    /// Send it again as it is.
+    /// Send the record again as it is.
     Retry,
-    /// Bill its units with the open hour.
+    /// Bill the record's units with the open hour.
     CarryForward,
-    /// Give it up.
+    /// Give the record up.
     WriteOff,
 }
 
-/// A decision, and why.
+/// A decision over a parked record, and its reason.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
@@ -102,7 +102,7 @@ pub(super) struct Resolve {
     note: String,
 }
 
-/// Decides over a parked record.
+/// Resolves a parked record.
 ///
 /// `retry` sends it again as it is, `carry_forward` bills its units with the open hour, `write_off` gives them up.
 #[utoipa::path(post, path = "/v1/metering/records/{id}/resolve", tag = "metering", operation_id = "resolveMeteringRecord", params(("id" = String, Path)), request_body = Resolve, responses((status = 200, body = RecordRow), Problems))]
@@ -125,7 +125,7 @@ pub(super) async fn resolve(
     Ok(Json(state.store.resolve_record(id, resolution, body.note, state.clock.now()).await?))
 }
 
-/// Tells where every reported unit is.
+/// Returns the balance of all reported units.
 ///
 /// In units: `reported` is the sum of `accepted`, `pending`, `parked` and `written_off`, in all and for each
 /// product. `included` is what plans covered beside it.
@@ -138,15 +138,15 @@ pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Balanc
     Ok(Json(Balances { total, adds_up, products, unknown_stretches }))
 }
 
-/// Where every unit is.
+/// The balance of all units, by where they are.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Balances {
     #[serde(flatten)]
     total: Balance,
-    /// Whether what was reported is the sum of the rest.
+    /// Whether `reported` is the sum of the others.
     adds_up: bool,
     products: BTreeMap<ProductId, Balance>,
-    /// Hours of which AWS may know more than the ledger, as after a backup was put back.
+    /// The hours for which AWS may know more than the ledger, as after a backup was restored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown_stretches: Vec<UnknownStretch>,
 }
@@ -156,13 +156,13 @@ pub(super) struct Balances {
 pub(super) struct DueView {
     #[serde(flatten)]
     hour: DueHour,
-    /// How long AWS still takes it.
+    /// The seconds for which AWS still accepts the hour.
     seconds_left: i64,
 }
 
 /// Lists the hours that are not billed yet.
 ///
-/// The nearest deadline first; after it AWS takes an hour no more.
+/// The nearest deadline comes first; after it AWS no longer accepts the hour.
 #[utoipa::path(get, path = "/v1/metering/due", tag = "metering", operation_id = "listDueHours", responses((status = 200, body = Items<DueView>), Problems))]
 pub(super) async fn due(State(state): State<ApiState>) -> Result<Json<Items<DueView>>, Problem> {
     let now = state.clock.now();

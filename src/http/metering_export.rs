@@ -1,4 +1,4 @@
-//! The ledger for finance: the month's report, and every record as a file.
+//! Exports of the ledger for finance: the month's report, and every record as a file.
 
 use axum::Json;
 use axum::body::Body;
@@ -18,7 +18,7 @@ use crate::csv::{write_records, write_report};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
 
-/// Records read in one go while a file is written.
+/// The number of records read at once while a file is written.
 const ROWS: u32 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -33,7 +33,7 @@ pub(super) enum Format {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
-    /// A month in UTC, as 2026-11.
+    /// The month in UTC, as 2026-11.
     month: String,
     product_id: Option<String>,
     customer_id: Option<String>,
@@ -41,9 +41,9 @@ pub(super) struct Report {
     format: Option<Format>,
 }
 
-/// Returns what a month came to.
+/// Returns a month's totals.
 ///
-/// By product, customer and dimension, as JSON, or as CSV with `Accept: text/csv`.
+/// Totals are by product, customer and dimension, as JSON, or as CSV with `Accept: text/csv`.
 #[utoipa::path(get, path = "/v1/metering/report", tag = "metering", operation_id = "meteringReport", params(Report), responses((status = 200, content((MonthReport = "application/json"), (String = "text/csv"))), Problems))]
 pub(super) async fn report(
     State(state): State<ApiState>,
@@ -71,7 +71,7 @@ pub(super) async fn report(
     }
 }
 
-/// What a month came to.
+/// A month's totals.
 #[derive(Serialize, ToSchema)]
 pub(super) struct MonthReport {
     month: String,
@@ -109,9 +109,9 @@ pub(super) struct Export {
     state: Option<String>,
     product_id: Option<String>,
     customer_id: Option<String>,
-    /// Hours from this time on, as 2026-11-01 or 2026-11-01T06:00:00Z.
+    /// Only hours from this time on, as 2026-11-01 or 2026-11-01T06:00:00Z.
     from: Option<String>,
-    /// Hours before this time.
+    /// Only hours before this time.
     before: Option<String>,
     #[param(inline)]
     format: Option<Format>,
@@ -119,7 +119,7 @@ pub(super) struct Export {
 
 /// Returns the ledger as a file.
 ///
-/// One row a metering record, as CSV, or as NDJSON with `Accept: application/x-ndjson`.
+/// Writes one row for each metering record, as CSV, or as NDJSON with `Accept: application/x-ndjson`.
 #[utoipa::path(get, path = "/v1/metering/export", tag = "metering", operation_id = "exportMetering", params(Export), responses((status = 200, description = "The ledger", content((String = "text/csv"), (String = "application/x-ndjson"))), Problems))]
 pub(super) async fn export(
     State(state): State<ApiState>,
@@ -149,7 +149,7 @@ pub(super) async fn export(
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(parts)).into_response())
 }
 
-/// A page of records as text, and the next page.
+/// Reads a page of records as text, and returns it with the next page.
 async fn next_part(
     store: &Store,
     filter: RecordFilter,
@@ -176,7 +176,7 @@ fn lines(rows: &[RecordRow]) -> Result<Vec<u8>, serde_json::Error> {
     Ok(text)
 }
 
-/// A moment, or a day in UTC.
+/// Parses an hour from a time, or from a day in UTC.
 pub fn hour(text: &str) -> Result<ClockHour, Problem> {
     let day = || {
         let day: jiff::civil::Date = text.parse().ok()?;
@@ -187,7 +187,7 @@ pub fn hour(text: &str) -> Result<ClockHour, Problem> {
     })
 }
 
-/// A month as people write it, `2026-11`: its first hour, and the first hour after it.
+/// Parses a month as people write it, `2026-11`: its first hour, and the first hour after it.
 pub fn month(text: &str) -> Option<(ClockHour, ClockHour)> {
     let (year, month) = text.split_once('-')?;
     let digits = |text: &str| text.bytes().all(|it| it.is_ascii_digit());

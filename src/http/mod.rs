@@ -69,12 +69,12 @@ pub use serve::Bound;
 pub use token_resolver::Arrivals;
 pub use usage::{UsageRead, read as read_usage};
 
-/// What handlers work with; clones share it, and cost little: each request makes some.
+/// The state that handlers share; cloning it costs little: each request makes some clones.
 #[derive(Clone)]
 pub struct ApiState(Arc<ApiParts>);
 
 impl ApiState {
-    /// Hands these to the handlers.
+    /// Makes the state of these parts.
     pub fn new(parts: ApiParts) -> Self {
         Self(Arc::new(parts))
     }
@@ -88,80 +88,81 @@ impl std::ops::Deref for ApiState {
     }
 }
 
-/// The daemon as far as the API speaks to it.
+/// The parts of the daemon that the API uses.
 pub struct ApiParts {
     /// The database.
     pub store: Store,
-    /// AWS.
+    /// The connection to AWS.
     pub aws: aws::Connection,
-    /// What customers may use.
+    /// The entitlement checks.
     pub access: AccessChecks,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// How the parts stand.
+    /// The health of the daemon's parts.
     pub health: Health,
-    /// What takes in SNS messages.
+    /// The endpoint that takes in SNS messages.
     pub sns: SnsDoor,
-    /// Where buyers go whom AWS's redirect brings; none where that is not set up.
+    /// The redirect of buyers whom AWS sends; none where it is not set up.
     pub door: Option<Door>,
-    /// Those who arrive there, and by the API.
+    /// The state of arriving buyers, at the redirect and by the API.
     pub arrivals: Arrivals,
     /// The bearer token.
     pub token: Option<SecretString>,
-    /// The queue, for the policies and checks that name it.
+    /// The queue's URL, for the policies and checks that name it.
     pub queue_url: Option<String>,
-    /// When hours freeze and until when they are worth sending.
+    /// The times at which hours freeze and until which they are worth sending.
     pub metering_timing: Timing,
-    /// How old usage may be.
+    /// The limits on the age of usage.
     pub usage_ages: AgeLimits,
-    /// What `/metrics` renders.
+    /// The recorder that `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
-    /// Whom the pages at the door speak of.
+    /// The seller that the pages for buyers name.
     pub seller: Seller,
-    /// Told when the daemon stops: whoever waits for something is answered then.
+    /// Cancelled when the daemon stops: requests that wait for something are answered then.
     pub stopping: CancellationToken,
 }
 
-/// The seller, as buyers are told of them.
+/// The seller, as buyers see it.
 #[derive(Clone, Debug, Default)]
 pub struct Seller {
-    /// Their name.
+    /// The seller's name.
     pub name: Option<String>,
-    /// Where buyers find help.
+    /// The page where buyers find help.
     pub support_url: Option<Url>,
-    /// Their sign-up page.
+    /// The seller's sign-up page.
     pub sign_up: Option<Url>,
 }
 
 impl Seller {
-    /// Where to go with a question: the page for that, or the site of the sign-up page.
+    /// Returns the link for questions: the support page, or the site of the sign-up page.
     fn link(&self) -> Option<Url> {
         let site = || self.sign_up.as_ref()?.join("/").ok();
         self.support_url.clone().or_else(site)
     }
 }
 
-/// Where buyers go whom AWS's redirect brings.
+/// The redirect of buyers whom AWS sends to `/aws/register`.
 pub struct Door {
     /// The seller's sign-up page.
     pub redirect_url: Url,
-    /// For how long the reference that they carry there is good.
+    /// The time for which the reference that they carry there is valid.
     pub lifetime: SignedDuration,
 }
 
-/// Everything that is answered over HTTP, and to whom.
+/// The API's routes, and the rules for admitting requests.
 pub struct Api {
     router: Router,
-    /// Whether there is a token, so that whoever has it need not be told from a web page.
+    /// Whether a token is set, so that whoever has it need not be told from a web page.
     has_token: bool,
 }
 
-/// Somebody who may see what only the seller's own see, by the rules for an API without a token.
+/// A marker on a probe that may be answered with what only the seller's own see, by the rules for an API without a
+/// token.
 #[derive(Clone, Copy)]
 struct Local;
 
 impl Api {
-    /// The API over these.
+    /// Makes the API over this state.
     pub fn new(state: ApiState) -> Self {
         Self { has_token: state.token.is_some(), router: router(state) }
     }
@@ -175,7 +176,7 @@ impl Api {
         self.router.clone()
     }
 
-    /// Lets a request of the API's pass, unless a web page may have sent it.
+    /// Admits a request to the API, unless a web page may have sent it.
     fn admit<B>(&self, hosts: Hosts, request: &Request<B>) -> Result<(), Problem> {
         if self.has_token || request.uri().path() == DESCRIPTION {
             return Ok(());
@@ -184,7 +185,7 @@ impl Api {
             .map_err(|foreign| Problem::new(foreign.status(), foreign.kind(), foreign.to_string()))
     }
 
-    /// Notes of a probe whether it is sent by the seller's own.
+    /// Marks a probe that the seller's own send.
     fn introduce<B>(&self, hosts: Hosts, request: &mut Request<B>) {
         let is_local = !self.has_token && self.admit(hosts, request).is_ok();
         if request.uri().path() == "/readyz" && is_local {
@@ -193,7 +194,7 @@ impl Api {
     }
 }
 
-/// Where the API describes itself.
+/// The path of the API's description.
 const DESCRIPTION: &str = "/openapi.json";
 
 /// Makes every route.
@@ -239,7 +240,7 @@ fn description() -> utoipa::openapi::OpenApi {
     description
 }
 
-/// What needs the token, where one is set.
+/// Returns the routes that need the token, where one is set.
 fn guarded() -> OpenApiRouter<ApiState> {
     let usage = OpenApiRouter::new()
         .routes(routes!(usage::report))
@@ -296,7 +297,7 @@ fn guarded() -> OpenApiRouter<ApiState> {
         .routes(routes!(notifications::replay_webhook))
 }
 
-/// What AWS and those who watch the daemon come to, and needs no token.
+/// Returns the routes that need no token: AWS's endpoints and the probes.
 fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(registration_redirect::register))

@@ -1,4 +1,4 @@
-//! Notifications as they came, and events as they are told.
+//! Notifications as they came from AWS, and the feed of events.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::store::{Event, NotificationRow};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most notifications to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
 }
@@ -32,7 +32,7 @@ const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
 
 /// Lists notifications from AWS.
 ///
-/// As they came.
+/// They are returned as they came.
 #[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -53,7 +53,7 @@ pub(super) async fn list(
 
 /// Returns a notification.
 ///
-/// With its body as it came.
+/// Includes its body as it came.
 #[utoipa::path(get, path = "/v1/notifications/{id}", tag = "notifications", operation_id = "showNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -63,10 +63,10 @@ pub(super) async fn show(
     found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
-/// Reads a kept notification once more.
+/// Processes a kept notification again.
 ///
-/// One that was quarantined because it is not known to be AWS's is checked anew, and stays where it is (409) unless it
-/// holds now.
+/// A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
+/// (409) unless the check passes now.
 #[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn replay(
     State(state): State<ApiState>,
@@ -91,12 +91,12 @@ pub(super) async fn replay(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Feed {
-    /// Where the last answer ended: its `next_cursor`; or `latest` for what is told from now on.
+    /// The previous answer's `next_cursor`, or `latest` for events from now on.
     after: Option<String>,
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most events to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// How long to wait for an event if there is none, as 30s; at most 1m.
+    /// The time to wait for an event if there is none, as 30s; at most 1m.
     wait: Option<String>,
 }
 
@@ -104,15 +104,15 @@ pub(super) struct Feed {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Events {
     items: Vec<Event>,
-    /// Where the next answer begins.
+    /// The cursor from which to go on.
     next_cursor: String,
 }
 
 /// Lists the events after a cursor.
 ///
-/// The oldest first. `next_cursor` is there for an empty page too, so that a reader can go on from it; `wait` holds
-/// the answer until there is an event. `after=latest` begins with what is to come. A cursor that this feed has not given
-/// out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
+/// The oldest comes first. `next_cursor` is there for an empty page too, so that a reader can go on from it; `wait`
+/// holds the answer until there is an event. `after=latest` begins with what is to come. A cursor that this feed has
+/// not given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
 pub(super) async fn events(
     State(state): State<ApiState>,
@@ -144,7 +144,7 @@ pub(super) async fn events(
     }
 }
 
-/// A place in the feed that it has given out.
+/// Parses a cursor, and checks that the feed has given it out.
 async fn known_cursor(state: &ApiState, text: &str) -> Result<i64, Problem> {
     let cursor: i64 = text.parse().map_err(|_| {
         Problem::bad_request(
@@ -172,13 +172,13 @@ pub(super) struct Replay {
 /// Events that are posted again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Replayed {
-    /// How many.
+    /// The number of events.
     events: usize,
 }
 
 /// Posts events to the webhook again.
 ///
-/// Those after a cursor, under the ids that they have.
+/// The events after the cursor are posted under the ids that they have.
 #[utoipa::path(post, path = "/v1/webhook/replay", tag = "events", operation_id = "replayWebhook", request_body = Replay, responses((status = 200, body = Replayed), Problems))]
 pub(super) async fn replay_webhook(
     State(state): State<ApiState>,

@@ -1,4 +1,4 @@
-//! The API's description: what `/openapi.json` answers is made from the handlers and their types.
+//! The API's description, which `/openapi.json` answers: made from the handlers and their types.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::domain::plan::PlanEntitlement;
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionView};
 
-/// What the description says beside the operations.
+/// The parts of the description beside the operations.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -62,7 +62,7 @@ impl Modify for Token {
     }
 }
 
-/// Completes what the handlers leave out: where the API is, and what each answer is, in the words of its type.
+/// Completes what the handlers leave out: the server's address, and a description of each answer by its type.
 pub(super) fn complete(document: &mut Document) {
     let here = ServerBuilder::new().url("/").description(Some("Where this document is served"));
     document.servers = Some(vec![here.build()]);
@@ -87,7 +87,7 @@ pub(super) fn complete(document: &mut Document) {
     }
 }
 
-/// What an answer is called that nothing describes; a test sees to it that there is none.
+/// The description of an answer that nothing describes; a test sees to it that there is none.
 const UNDESCRIBED: &str = "The answer";
 
 /// Describes an answer by the type of its body.
@@ -115,18 +115,18 @@ fn words_of(schema: &RefOr<Schema>) -> Option<String> {
     }
 }
 
-/// How an error is answered.
+/// Problem details of an error (RFC 9457).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "described here, written by `Problem`")]
 pub(super) struct ProblemDetails {
-    /// What kind it is, for programs; it never changes.
+    /// The kind of the problem, for programs; it never changes.
     #[schema(example = "urn:marketd:problem:not-found")]
     r#type: String,
-    /// The same in words.
+    /// The kind of the problem in words.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// What happened, to what, and what to do.
+    /// What happened, to what, and what to do next.
     detail: String,
 }
 
@@ -179,7 +179,7 @@ impl PartialSchema for Quantity {
 
 impl ToSchema for Quantity {}
 
-/// A quantity as it is taken: in either form.
+/// A quantity as it is accepted: in either form.
 pub(super) enum GivenQuantity {}
 
 const DIGITS: &str = r"^[0-9]+(\.[0-9]+)?$";
@@ -222,7 +222,7 @@ impl ToSchema for Subscription {
     }
 }
 
-/// Its terms, and which feature they are of.
+/// The terms' schema, with the feature that they are of.
 impl PartialSchema for PlanEntitlement {
     fn schema() -> RefOr<Schema> {
         let mut object = match EntitlementTerms::schema() {
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(lacking, Vec::<String>::new());
     }
 
-    /// Generators take JSON and forms, and warn of anything else.
+    /// Checks that bodies are JSON or forms: generators take these, and warn of anything else.
     #[test]
     fn every_body_is_of_a_kind_that_generators_take() {
         let document = serde_json::to_value(crate::http::description()).unwrap();

@@ -17,21 +17,21 @@ use crate::store::{IfArchived, PlanFilter, PlanVersionRow, Publishing};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most plans to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
-    /// In this status.
+    /// Only plans in this status.
     #[param(inline)]
     status: Option<PlanStatus>,
-    /// Of this product: those that belong to it, and those that its dimensions mean.
+    /// Only plans of this product: those that belong to it, and those that its dimensions map to.
     product_id: Option<String>,
 }
 
 /// Lists plans.
 ///
-/// Those that AWS sells and those that you sell.
+/// Includes plans that AWS sells and plans that you sell.
 #[utoipa::path(get, path = "/v1/plans", tag = "plans", operation_id = "listPlans", params(List), responses((status = 200, body = Items<Plan>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -46,7 +46,7 @@ pub(super) async fn list(
 
 /// Returns a plan.
 ///
-/// What its published version grants, and its draft if it has one.
+/// Includes what its published version grants, and its draft if it has one.
 #[utoipa::path(get, path = "/v1/plans/{id}", tag = "plans", operation_id = "showPlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -58,7 +58,7 @@ pub(super) async fn show(
 
 /// Lists the versions of a plan.
 ///
-/// The newest first, with how many subscriptions have each.
+/// The newest comes first, with how many subscriptions have each.
 #[utoipa::path(get, path = "/v1/plans/{id}/versions", tag = "plans", operation_id = "listPlanVersions", params(("id" = String, Path)), responses((status = 200, body = Items<PlanVersionRow>), Problems))]
 pub(super) async fn versions(
     State(state): State<ApiState>,
@@ -92,10 +92,9 @@ pub(super) async fn put(
     ))
 }
 
-/// Deletes a plan that nobody had.
+/// Deletes a plan that nobody ever had.
 ///
-/// It was never published, no dimension means it, and nobody was subscribed to it; else 409. Returns the plan as it
-/// was.
+/// It must never have been published, mapped to by a dimension or subscribed to; else 409. Returns the plan as it was.
 #[utoipa::path(delete, path = "/v1/plans/{id}", tag = "plans", operation_id = "removePlan", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
@@ -104,21 +103,21 @@ pub(super) async fn remove(
     Ok(Json(state.store.remove_plan(id, state.clock.now()).await?))
 }
 
-/// How a draft is published.
+/// The options of publishing a draft.
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Publish {
-    /// Whom the new version is for; everybody on the plan if left out. An archived plan stays archived if this is
-    /// given: those who have it get the version.
+    /// The subscribers who get the new version; everybody on the plan if left out. An archived plan stays archived if
+    /// this is given: its subscribers get the version.
     to: Option<Audience>,
-    /// Sells an archived plan again. Publishing one is refused if neither this nor `to` is given.
+    /// Whether to sell an archived plan again. Publishing one is refused if neither this nor `to` is given.
     #[serde(default)]
     reopen: bool,
 }
 
 /// Publishes a plan's draft.
 ///
-/// To everybody on the plan, or with `"to": "new"` to those who come from now on.
+/// It applies to everybody on the plan, or with `"to": "new"` to those who subscribe from now on.
 #[utoipa::path(post, path = "/v1/plans/{id}/publish", tag = "plans", operation_id = "publishPlan", params(("id" = String, Path)), request_body = Publish, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn publish(
     State(state): State<ApiState>,
@@ -134,19 +133,19 @@ pub(super) async fn publish(
     Ok(Json(state.store.publish_plan(id, how, state.clock.now()).await?))
 }
 
-/// A plan that was archived.
+/// An archived plan.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Archived {
     #[serde(flatten)]
     plan: Plan,
-    /// What archiving does not end.
+    /// The sales that archiving does not end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
 /// Archives a plan.
 ///
-/// Those who have it keep it; nobody new gets it. Where AWS goes on selling it, `warnings` says so.
+/// Subscribers keep it; nobody new gets it. Where AWS goes on selling it, `warnings` says so.
 #[utoipa::path(post, path = "/v1/plans/{id}/archive", tag = "plans", operation_id = "archivePlan", params(("id" = String, Path)), responses((status = 200, body = Archived), Problems))]
 pub(super) async fn archive(
     State(state): State<ApiState>,
@@ -168,9 +167,9 @@ pub(super) async fn archive(
     Ok(Json(Archived { plan, warnings }))
 }
 
-/// Tells what publishing a draft would change.
+/// Previews what publishing a draft would change.
 ///
-/// Customers in groups of the same change: what they would gain, and what they would lose.
+/// Groups customers by the same change: what they would gain, and what they would lose.
 #[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path)), responses((status = 200, body = Preview), Problems))]
 pub(super) async fn preview(
     State(state): State<ApiState>,
@@ -181,7 +180,7 @@ pub(super) async fn preview(
 
 /// Discards a plan's draft.
 ///
-/// Drops what was changed and not published.
+/// The changes that were not published are dropped.
 #[utoipa::path(delete, path = "/v1/plans/{id}/draft", tag = "plans", operation_id = "discardPlanDraft", params(("id" = String, Path)), responses((status = 200, body = Plan), Problems))]
 pub(super) async fn discard_draft(
     State(state): State<ApiState>,

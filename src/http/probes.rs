@@ -1,4 +1,4 @@
-//! For those who watch the daemon.
+//! Probes for monitoring: liveness, readiness, metrics.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{ApiState, Local, Problem, Problems, auth};
 use crate::health::PartHealth;
 use crate::telemetry::Masked;
 
-/// Tells that the process runs.
+/// Reports that the process runs.
 ///
 /// Answers `ok` as long as the process can answer at all. For liveness probes; needs no token.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz", responses((status = 200, description = "`ok`", body = String, content_type = "text/plain"), Problems))]
@@ -21,7 +21,7 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// How the daemon stands.
+/// The daemon's readiness.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Ready {
     ready: bool,
@@ -29,7 +29,7 @@ pub(super) struct Ready {
     parts: BTreeMap<&'static str, PartHealth>,
 }
 
-/// Tells whether the daemon serves.
+/// Reports whether the daemon serves.
 ///
 /// 200 once the database is open and the API serves, 503 while it stops. Trouble with AWS shows in the body, not in the
 /// status: a restart would not mend it. Needs no token; what AWS says is told only to those who send the token, where one
@@ -57,7 +57,7 @@ pub(super) async fn readyz(
 
 /// Returns the metrics.
 ///
-/// In Prometheus' text format. Needs no token.
+/// The format is Prometheus' text format. Needs no token.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
     match &state.metrics {

@@ -11,10 +11,10 @@ use crate::store::{
     PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
 };
 
-/// After how many seconds what cannot be done now is worth another try.
+/// The seconds after which a request that cannot be served now is worth another try.
 pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// An error as the API answers it.
+/// An error as the API answers it: problem details.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -24,36 +24,36 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of this kind; `kind` becomes its `type` and never changes once released.
+    /// Makes a problem of this kind; `kind` becomes its `type` and never changes once released.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), more: Map::new() }
     }
 
-    /// 400.
+    /// Makes a 400.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-    /// 404 for a thing of this kind.
+    /// Makes a 404 for a thing of this kind.
     pub fn not_found(what: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} {id}"))
     }
 
-    /// 500: a fault of our own, which the log has in full.
+    /// Makes a 500: a fault of our own, which the log has in full.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a request failed by a fault of marketd's own");
         let detail = "this is a fault in marketd; the log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    /// The same, wrong in this place of what was sent.
+    /// Names the place in the request that is wrong.
     #[must_use]
     pub(super) fn at(mut self, place: &[String]) -> Self {
         self.detail = format!("{}: {}", place.join("."), self.detail);
         self.with("at", json!(place))
     }
 
-    /// With one more member.
+    /// Adds a member.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.more.insert(member.to_owned(), value);

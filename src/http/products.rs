@@ -18,7 +18,7 @@ use crate::store::{ImportProduct, LicensingView, ProductChanges};
 
 /// Lists the SaaS products in AWS's catalog.
 ///
-/// Asks AWS. Those that were imported have a `product_id`.
+/// Asks AWS. Listings that were imported have a `product_id`.
 #[utoipa::path(get, path = "/v1/listings", tag = "listings", operation_id = "listListings",
     params(Paging), responses((status = 200, body = Items<ListingView>), Problems))]
 pub(super) async fn listings(
@@ -49,11 +49,11 @@ pub(super) async fn listing(
     Ok(Json(listing))
 }
 
-/// How a listing is imported.
+/// The options of importing a listing.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
-    /// Our id for it: the listing's if left out. One that is imported keeps the id that it has.
+    /// The product's id: the listing's if left out. A listing that was imported keeps the id that it has.
     product_id: Option<ProductId>,
     #[serde(default)]
     plans: BTreeMap<DimensionKey, PlanId>,
@@ -62,10 +62,10 @@ pub(super) struct Import {
     features: BTreeMap<DimensionKey, FeatureId>,
 }
 
-/// Imports a listing, or maps it anew.
+/// Imports a listing, or changes its mapping.
 ///
-/// `plans` says which plan an entitled dimension means. Plans that are new begin as drafts. What AWS told of the
-/// product's buyers before is applied.
+/// `plans` maps entitled dimensions to plans. Plans that are new begin as drafts. What AWS told of the product's buyers
+/// before is applied.
 #[utoipa::path(post, path = "/v1/listings/{entity_id}/import", tag = "listings", operation_id = "importListing", params(("entity_id" = String, Path)), request_body = Import, responses((status = 200, body = Product), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,
@@ -85,7 +85,7 @@ pub(super) async fn import(
 
 /// Lists imported listings.
 ///
-/// With their dimensions and the plans that these mean.
+/// Includes their dimensions and the plans that these map to.
 #[utoipa::path(get, path = "/v1/products", tag = "products", operation_id = "listProducts", params(Paging), responses((status = 200, body = Items<Product>), Problems))]
 pub(super) async fn products(
     State(state): State<ApiState>,
@@ -98,7 +98,7 @@ pub(super) async fn products(
 
 /// Returns an imported listing.
 ///
-/// With its dimensions and the plans that these mean.
+/// Includes its dimensions and the plans that these map to.
 #[utoipa::path(get, path = "/v1/products/{id}", tag = "products", operation_id = "showProduct", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
 pub(super) async fn product(
     State(state): State<ApiState>,
@@ -108,7 +108,7 @@ pub(super) async fn product(
     found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
 }
 
-/// Applies what changed in a listing.
+/// Applies the changes in a listing.
 ///
 /// Asks AWS. Dimensions that are gone from the listing are kept and marked.
 #[utoipa::path(post, path = "/v1/products/{id}/sync", tag = "products", operation_id = "syncProduct", params(("id" = String, Path)), responses((status = 200, body = ProductChanges), Problems))]
@@ -124,10 +124,10 @@ pub(super) async fn sync(
     Ok(Json(changes.ok_or_else(unknown)?))
 }
 
-/// Lets end what is held back.
+/// Confirms endings that are held back.
 ///
 /// When AWS's answers would end more of a product at once than `reconcile.max_endings` allows, or take away every dimension
-/// of its listing, nothing of that ends, and the product shows it as `held_endings`. This says that it is right. AWS is
+/// of its listing, nothing of that ends, and the product shows it as `held_endings`. This confirms it. AWS is
 /// asked once more before anything ends.
 #[utoipa::path(post, path = "/v1/products/{id}/confirm-endings", tag = "products", operation_id = "confirmEndings", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
 pub(super) async fn confirm_endings(
@@ -145,19 +145,19 @@ pub(super) async fn confirm_endings(
     Ok(Json(found.ok_or_else(unknown)?))
 }
 
-/// When a product moves to licences.
+/// The time at which a product moves to licences.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Licensing {
-    /// The start of a clock hour; null takes back a move that lies ahead.
+    /// The start of a clock hour; null cancels a move that lies ahead.
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     from: Option<Timestamp>,
 }
 
-/// Tells who has no licence yet.
+/// Lists the customers that have no licence yet.
 ///
-/// What a legacy product's move to licences would meet.
+/// Shows what a legacy product's move to licences would meet.
 #[utoipa::path(get, path = "/v1/products/{id}/licensing", tag = "products",
     operation_id = "showLicensing", params(("id" = String, Path)),
     responses((status = 200, body = LicensingView), Problems))]
@@ -171,7 +171,7 @@ pub(super) async fn show_licensing(
 
 /// Sets the hour from which a legacy product is metered by licence.
 ///
-/// Null takes a move back that lies ahead.
+/// Null cancels a move that lies ahead.
 #[utoipa::path(put, path = "/v1/products/{id}/licensing", tag = "products", operation_id = "licenseProduct", params(("id" = String, Path)), request_body = Licensing, responses((status = 200, body = Product), Problems))]
 pub(super) async fn licensing(
     State(state): State<ApiState>,

@@ -1,4 +1,4 @@
-//! Tokens that AWS has refused: it need not be asked about them again.
+//! A cache of tokens that AWS has refused, so that it is not asked about them again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,26 +8,26 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-/// How many are remembered.
+/// The most tokens that are remembered.
 const TOKENS: usize = 10_000;
-/// For how long: a role that is exchanged may change AWS's mind.
+/// The time for which a token is remembered: a change of the role may change AWS's answer.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// What AWS said of a token.
+/// AWS's verdict on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Unknown,
     Expired,
 }
 
-/// The tokens, by what is left of them when they are hashed.
+/// The refused tokens, kept as hashes only.
 #[derive(Debug, Default)]
 pub(super) struct RefusedTokens(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
     verdicts: HashMap<[u8; 32], (Verdict, Instant)>,
-    /// The oldest first.
+    /// The hashes, the oldest first.
     order: VecDeque<[u8; 32]>,
 }
 

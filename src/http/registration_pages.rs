@@ -1,23 +1,23 @@
-//! The pages that a buyer's browser shows at the door: plain text, two links, no script.
+//! The pages that a buyer's browser shows at the redirect: plain text, two links, no script.
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::Seller;
 
-/// Where buyers find what they have bought.
+/// AWS's page of a buyer's subscriptions.
 const SUBSCRIPTIONS: &str = "https://console.aws.amazon.com/marketplace/home#/subscriptions";
 
-/// What a person can do next.
+/// The next step that a page offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// Come from AWS, with a new token.
+    /// Come from AWS again, with a new token.
     FromAws,
-    /// Try again.
+    /// Try again later.
     Later,
 }
 
-/// A page that says something, and what to do next.
+/// Renders a page with a message and the next step.
 pub(super) fn page(seller: &Seller, said: &str, next: Page) -> Response {
     let name = seller.name.as_deref().unwrap_or("the seller");
     let next = match next {
@@ -43,7 +43,7 @@ pub(super) fn page(seller: &Seller, said: &str, next: Page) -> Response {
     response
 }
 
-/// Text as HTML shows it, in elements and in attributes.
+/// Escapes text for HTML, in elements and in attributes.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

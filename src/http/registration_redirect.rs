@@ -1,5 +1,5 @@
-//! Where AWS sends a new buyer's browser. The buyer is looked up at once, since tokens expire, and goes on to the
-//! seller's page with a reference that the seller's back end exchanges for a customer.
+//! The redirect to which AWS sends a new buyer's browser. The buyer is looked up at once, since tokens expire, and goes
+//! on to the seller's page with a reference that the seller's back end exchanges for a customer.
 //!
 //! The token is a credential: it goes into one call to AWS, and into no URL, log line or row. Whoever comes without one,
 //! as AWS's own form for listings and whoever reloads the page do, is a person in front of a browser too.
@@ -21,35 +21,35 @@ use crate::domain::Registration;
 use crate::domain::{BrowserClaims, reference};
 use crate::store::{RegistrationRow, StoreError};
 
-/// AWS's name of the token.
+/// The form field that holds the token.
 const TOKEN: &str = "x-amzn-marketplace-token";
-/// The most that AWS's form may come to: some ten times what it does.
+/// The most bytes of AWS's form: some ten times what it takes.
 const BODY_LIMIT: usize = 16 * 1_024;
-/// The most fields that it may have.
+/// The most fields of the form.
 const FIELDS_MOST: usize = 50;
 
-/// What AWS posts: the token, apart from everything else, which is kept.
+/// The form that AWS posts: the token, apart from everything else, which is kept.
 #[derive(Debug, Default)]
 pub struct Posted {
-    /// The credential.
+    /// The registration token, a credential.
     pub token: Option<SecretString>,
     /// The other fields, as many and as long as are kept.
     pub claims: BrowserClaims,
 }
 
-/// Why a form is not AWS's.
+/// The reason why a form is not AWS's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPosted {
-    /// It has more fields than AWS ever posts.
+    /// The form has more fields than AWS ever posts.
     #[error("more than {FIELDS_MOST} fields")]
     ManyFields,
-    /// It has several tokens, of which nobody could say whose they are.
+    /// The form has several tokens, of which nobody could say whose they are.
     #[error("several tokens")]
     SeveralTokens,
 }
 
 impl Posted {
-    /// Tells a form's fields apart.
+    /// Separates the token from a form's other fields.
     pub fn read(fields: Vec<(String, String)>) -> Result<Self, NotPosted> {
         if fields.len() > FIELDS_MOST {
             return Err(NotPosted::ManyFields);
@@ -69,7 +69,7 @@ impl Posted {
     }
 }
 
-/// Takes in a buyer whom AWS sends, and sends them on to the seller's page.
+/// Registers a buyer whom AWS sends, and redirects to the seller's page.
 ///
 /// The answer is for a browser: a redirect with a reference, or a page that says what went wrong.
 #[utoipa::path(post, path = "/aws/register", tag = "registrations", operation_id = "registerBrowser",
@@ -92,8 +92,8 @@ pub(super) async fn register(
     }
 }
 
-/// Says where to go, to whoever comes without having been sent by AWS: a person who reloads the page or follows a link to
-/// it, and AWS's form for listings, which tries the address.
+/// Answers a browser that AWS did not send with where to go: a person who reloads the page or follows a link to it, and
+/// AWS's form for listings, which tries the address.
 pub(super) async fn show(State(state): State<ApiState>) -> Response {
     answer(
         &state,
@@ -101,7 +101,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
     )
 }
 
-/// The same, to whoever comes by another method than browsers do.
+/// Answers other methods than browsers use, with where to go too.
 pub(super) async fn no_such_method(State(state): State<ApiState>) -> Response {
     let said = "This is not what AWS Marketplace sends.";
     answer(&state, &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said))
@@ -116,7 +116,7 @@ fn answer(state: &ApiState, refusal: &Refusal) -> Response {
     private(response)
 }
 
-/// Neither kept by a cache nor told to the next site.
+/// Keeps a response out of caches, and its address from the next site.
 fn private(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -124,7 +124,7 @@ fn private(mut response: Response) -> Response {
     response
 }
 
-/// What a person is told.
+/// A refusal, as the buyer's page shows it.
 struct Refusal {
     status: StatusCode,
     said: &'static str,
@@ -147,7 +147,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// What the browser posted, read whole before anything is done for it.
+/// Reads the form that the browser posted, whole before anything is done for it.
 async fn read(state: &ApiState, visit: &Visit, request: Request) -> Result<Posted, Refusal> {
     const FOREIGN: &str = "This is not what AWS Marketplace sends.";
     let (head, body) = request.into_parts();

@@ -1,4 +1,4 @@
-//! Buyers who come from AWS: their token, or the reference that they carry from `/aws/register`, becomes a customer.
+//! Registration of buyers from AWS: their token, or their reference from `/aws/register`, becomes a customer.
 
 use std::time::Duration;
 
@@ -21,17 +21,18 @@ use crate::domain::{
 };
 use crate::store::{Page, RegistrationRow, Said, SubscriptionFilter};
 
-/// How long the answer waits for the buyer's subscriptions: a person is waiting behind it.
+/// The time that an answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
 
 /// A token as AWS posted it to your own page, or a reference from `/aws/register`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Register {
-    /// `x-amzn-marketplace-token` as AWS posted it.
+    /// The value of `x-amzn-marketplace-token` as AWS posted it.
     #[schema(value_type = Option<String>)]
     registration_token: Option<SecretString>,
-    /// What the buyer's browser carried to your page. It is exchanged once: again only for the same customer.
+    /// The reference that the buyer's browser carried to your page. It is exchanged once: again only for the same
+    /// customer.
     reference: Option<String>,
     customer_id: Option<CustomerId>,
     name: Option<Line>,
@@ -45,7 +46,7 @@ impl Register {
     }
 }
 
-/// Who registered, and what they bought.
+/// A registered customer, and what it bought.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Registered {
     customer: Customer,
@@ -54,17 +55,17 @@ pub(super) struct Registered {
     license_arn: Option<LicenseArn>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agreement_id: Option<AgreementId>,
-    /// What the buyer's browser posted beside the token, as AWS has it do. A buyer can have it post anything: whether
-    /// this is a trial, say, the subscriptions tell.
+    /// The fields that the buyer's browser posted beside the token, as AWS has it do. A buyer can have it post
+    /// anything: whether this is a trial, say, the subscriptions tell.
     #[serde(skip_serializing_if = "BrowserClaims::is_empty")]
     claimed_by_browser: BrowserClaims,
     subscriptions: Vec<Subscription>,
 }
 
-/// Tells who a new buyer is, and provisions them.
+/// Resolves a new buyer, and provisions it as a customer.
 ///
-/// By the token that AWS posted to your own page, or by the `reference` from `/aws/register`, which is exchanged
-/// once. An expired one is 410, an unknown one 422.
+/// The buyer is known by the token that AWS posted to your own page, or by the `reference` from `/aws/register`, which
+/// is exchanged once. An expired one is 410, an unknown one 422.
 #[utoipa::path(post, path = "/v1/registrations", tag = "registrations", operation_id = "register",
     request_body = Register, responses((status = 200, body = Registered), Problems))]
 pub(super) async fn register(
@@ -96,7 +97,7 @@ async fn exchange(state: &ApiState, reference: &str, said: Said) -> Result<Regis
     registered(state, customer, &row.told(), row.claimed_by_browser).await
 }
 
-/// Who registered and what they bought, once it has been looked up.
+/// Returns the registered customer with its subscriptions, once AWS was asked for them.
 async fn registered(
     state: &ApiState,
     customer: Customer,
@@ -126,7 +127,7 @@ async fn registered(
 
 /// Lists buyers whom AWS's redirect brought to `/aws/register`.
 ///
-/// In the order in which they came; kept for 30 days.
+/// Ordered by when they came; kept for 30 days.
 #[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
     operation_id = "listRegistrations", params(Paging),
     responses((status = 200, body = Items<RegistrationRow>), Problems))]
@@ -141,7 +142,7 @@ pub(super) async fn list(
 
 /// Returns a buyer whom AWS's redirect brought.
 ///
-/// What AWS told of the buyer, and whom you took them for.
+/// Includes what AWS told of the buyer, and the customer that you exchanged it for.
 #[utoipa::path(get, path = "/v1/registrations/{id}", tag = "registrations",
     operation_id = "showRegistration", params(("id" = String, Path)),
     responses((status = 200, body = RegistrationRow), Problems))]

@@ -1,6 +1,5 @@
-//! Listening, on an address or on a socket in the file system. What a peer leaves half said is let go after a while, and
-//! how many may be connected at once is bounded (`places.rs`): whoever reaches the address could otherwise hold every
-//! descriptor.
+//! Listeners on an address or on a socket in the file system. Slow peers are disconnected after a while, and the number
+//! of connections is bounded (`admission.rs`): whoever reaches the address could otherwise hold every descriptor.
 //!
 //! HTTP/1 alone is spoken: a connection has one request at a time, so that a bound on connections bounds everything.
 
@@ -37,22 +36,22 @@ use super::write_timeout::Patient;
 use super::{Api, Problem};
 use crate::settings::Listen;
 
-/// How many may wait to be connected.
+/// The most connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
-/// How much of a connection is read before somebody wants it, head included.
+/// The most bytes of a connection that are read ahead, head included.
 const BUFFER: usize = 64 * 1_024;
-/// How soon a listener that failed is asked again.
+/// The time after which a listener that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// How patient the listener is.
+/// The listener's limits.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// How long a request's head may take, from when one could begin; so an idle connection lives as long. Longer than
-    /// the minute for which proxies keep theirs, so that it is not closed as the next request is on its way.
+    /// The time that a request's head may take, from when one could begin; so an idle connection lives as long. Longer
+    /// than the minute for which proxies keep theirs, so that it is not closed as the next request is on its way.
     head: Duration,
-    /// How long the next part of a body may take, and how long nothing of an answer may be taken.
+    /// The time that the next part of a body may take, and for which nothing of an answer may be taken.
     part: Duration,
-    /// How many connections there may be.
+    /// The most connections at once.
     connections: usize,
 }
 
@@ -62,17 +61,17 @@ impl Limits {
     }
 }
 
-/// A listener that is bound already: from here on nothing about the address can fail.
+/// A listener that is already bound: from here on nothing about the address can fail.
 #[derive(Debug)]
 pub enum Bound {
-    /// On an address.
+    /// A listener on an address.
     Tcp(TcpListener),
-    /// On a socket, with its path.
+    /// A listener on a socket, with its path.
     Unix(UnixListener, PathBuf),
 }
 
 impl Bound {
-    /// Binds. A socket is for those whom `socket_mode` lets in, from its first moment.
+    /// Binds a listener. A socket is for those whom `socket_mode` lets in, from its first moment.
     pub async fn to(listen: &Listen, socket_mode: u32) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
@@ -90,7 +89,7 @@ impl Bound {
         }
     }
 
-    /// Where it listens, for people.
+    /// Returns the address for people.
     pub fn address(&self) -> String {
         match self {
             Self::Tcp(listener) => listener.local_addr().map_or_else(
@@ -101,7 +100,7 @@ impl Bound {
         }
     }
 
-    /// The same as a setting: with the port that was taken where any free one was asked for.
+    /// Returns the address as a setting: with the port that was taken where any free one was asked for.
     pub fn listens_on(&self) -> io::Result<Listen> {
         Ok(match self {
             Self::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
@@ -109,8 +108,8 @@ impl Bound {
         })
     }
 
-    /// Serves so many connections until told to stop. Requests under way are answered first; new ones are told that the
-    /// daemon stops for as long as that takes.
+    /// Serves this many connections until told to stop. Requests under way are answered first; new ones are told that
+    /// the daemon stops for as long as that takes.
     pub async fn serve(
         self,
         api: Api,
@@ -137,10 +136,10 @@ impl Bound {
     }
 }
 
-/// Where connections come from.
+/// A source of connections.
 trait Listening {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// By which names it may be addressed where there is no token.
+    /// The host names by which it may be addressed where there is no token.
     const HOSTS: Hosts;
 
     async fn next(&self) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
@@ -164,7 +163,7 @@ impl Listening for UnixListener {
     }
 }
 
-/// Accepts until told to stop and nothing is under way any more.
+/// Accepts connections until told to stop and no request is under way any more.
 async fn accept<L: Listening>(listener: L, limits: Limits, api: Api, shutdown: CancellationToken) {
     let places = Places::new(limits.connections, shutdown.clone());
     let api = Arc::new(api);
@@ -194,7 +193,7 @@ async fn accept<L: Listening>(listener: L, limits: Limits, api: Api, shutdown: C
     connections.wait().await;
 }
 
-/// The next connection. Where the system has none left to give, an idle one is closed for it.
+/// Accepts the next connection. Where the system has no descriptor left, an idle connection is closed for it.
 async fn next<L: Listening>(listener: &L, places: &Places) -> (L::Stream, Option<SocketAddr>) {
     loop {
         match listener.next().await {
@@ -210,7 +209,7 @@ async fn next<L: Listening>(listener: &L, places: &Places) -> (L::Stream, Option
     }
 }
 
-/// What is to be known of a connection to answer its requests.
+/// The context in which a connection's requests are answered.
 struct Asked {
     api: Arc<Api>,
     place: Place,
@@ -293,7 +292,7 @@ async fn answer(asked: &Asked, mut request: hyper::Request<Incoming>) -> Respons
     response.map(|body| Answer { body, _work: work, _under_way: under_way })
 }
 
-/// An answer, and the place that it takes until it is sent.
+/// A response's body, with the permit that it holds until it is sent.
 struct Answer {
     body: Body,
     _work: Option<Work>,
@@ -320,7 +319,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// Only a socket may be cleared away: a mistyped path must not cost anybody a file.
+/// Reports whether a path is a socket. Nothing else may be removed: a mistyped path must not cost anybody a file.
 fn is_socket(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
 }

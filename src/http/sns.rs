@@ -1,4 +1,4 @@
-//! Where SNS posts AWS Marketplace's messages.
+//! The endpoint to which SNS posts AWS Marketplace's messages.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -8,12 +8,12 @@ use super::visitor::Visit;
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 
-/// SNS's own limit.
+/// The most bytes of a message, which is SNS's own limit.
 const BODY_LIMIT: usize = 256 * 1_024;
 
-/// Takes in a message of SNS's: a notification, or the confirmation of a subscription.
+/// Receives a message from SNS: a notification, or the confirmation of a subscription.
 ///
-/// It is believed if its topic is an imported product's or in `sns.topics`, if its signature is AWS's, and if it is
+/// It is trusted if its topic is an imported product's or in `sns.topics`, if its signature is AWS's, and if it is
 /// fresh. 200 means that it is on disk; otherwise SNS tries again.
 #[utoipa::path(post, path = "/aws/sns", tag = "notifications", operation_id = "receiveSns",
     request_body(content = std::collections::BTreeMap<String, String>, description = "As SNS posts it"),

@@ -1,4 +1,4 @@
-//! Subscriptions: all are shown, those of the seller's own are written.
+//! Subscriptions: all are shown, direct ones are written.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,23 +19,23 @@ use crate::store::{DirectSubscription, Page, SubscriptionFilter};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most subscriptions to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
     customer_id: Option<String>,
     product_id: Option<String>,
     plan_id: Option<String>,
     status: Option<Status>,
-    /// Bought there.
+    /// Only subscriptions from this source.
     #[param(inline)]
     source: Option<Source>,
 }
 
 /// Lists subscriptions.
 ///
-/// Of all customers, ended ones included.
+/// Includes those of all customers, ended ones too.
 #[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", operation_id = "listSubscriptions", params(Filter), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -55,7 +55,7 @@ pub(super) async fn list(
 
 /// Lists a customer's subscriptions.
 ///
-/// Those of AWS and direct ones, ended ones included.
+/// Includes those from AWS and direct ones, ended ones too.
 #[utoipa::path(get, path = "/v1/customers/{id}/subscriptions", tag = "subscriptions", operation_id = "listCustomerSubscriptions", params(("id" = String, Path), Paging), responses((status = 200, body = Items<Subscription>), Problems))]
 pub(super) async fn of_customer(
     State(state): State<ApiState>,
@@ -80,7 +80,7 @@ async fn listed(
 
 /// Returns a subscription.
 ///
-/// One of AWS's, or a direct one.
+/// It is one from AWS, or a direct one.
 #[utoipa::path(get, path = "/v1/subscriptions/{id}", tag = "subscriptions", operation_id = "showSubscription", params(("id" = String, Path)), responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
@@ -100,7 +100,7 @@ pub(super) struct PutSubscription {
     quantity: Option<Quantity>,
     #[serde(default)]
     trial: bool,
-    /// Where it is to stand: `active` if left out, `trialing`, or `canceled`, which ends it now. Its dates say the
+    /// The status to set: `active` if left out, `trialing`, or `canceled`, which ends it now. Its dates say the
     /// rest.
     status: Option<Status>,
     starts_at: Option<Timestamp>,
@@ -139,7 +139,7 @@ pub(super) async fn put(
 
 /// Ends a direct subscription now.
 ///
-/// The same as `cancel` without a time.
+/// Does the same as `cancel` without a time.
 #[utoipa::path(delete, path = "/v1/subscriptions/{id}", tag = "subscriptions",
     operation_id = "endSubscription", params(("id" = String, Path)),
     responses((status = 200, body = Subscription), Problems))]
@@ -151,7 +151,7 @@ pub(super) async fn end(
     Ok(Json(state.store.cancel_direct(id, None, now).await?))
 }
 
-/// When a subscription is to end.
+/// The time at which a subscription is to end.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
@@ -160,7 +160,7 @@ pub(super) struct Cancel {
 
 /// Ends a direct subscription.
 ///
-/// Now, or at the time given.
+/// It ends now, or at the time given.
 #[utoipa::path(post, path = "/v1/subscriptions/{id}/cancel", tag = "subscriptions", operation_id = "cancelSubscription", params(("id" = String, Path)), request_body = Cancel, responses((status = 200, body = Subscription), Problems))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,

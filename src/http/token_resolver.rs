@@ -1,4 +1,4 @@
-//! Buyers who arrive with a token, at the door or by the API: AWS is asked who they are, and whoever is refused is
+//! Resolution of registration tokens, from the redirect or the API: AWS is asked who the buyer is, and refusals are
 //! counted, logged and shown, without the token.
 
 use std::collections::BTreeMap;
@@ -19,15 +19,15 @@ use crate::domain::Registration;
 use crate::store::StoreError;
 use crate::turns::{Line, Source};
 
-/// How often one reason is logged, or told as an event.
+/// The least time between two log lines or events for one reason.
 const AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// For how long those who were refused are shown as a problem.
+/// The time for which refusals are shown as a problem.
 const SHOWN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Where a buyer arrives.
+/// The way by which a buyer arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
-    /// At the door, from this source.
+    /// At the redirect, from this source.
     Door(Source),
     /// By the API.
     Api,
@@ -41,7 +41,7 @@ impl Via {
         }
     }
 
-    /// How long to wait for a turn to ask AWS: a person is waiting at the door.
+    /// Returns the time to wait for a turn to ask AWS: a person is waiting at the redirect.
     const fn patience(self) -> Duration {
         match self {
             Self::Door(_) => Duration::from_secs(5),
@@ -50,20 +50,20 @@ impl Via {
     }
 }
 
-/// Why a buyer is not taken in.
+/// The reason why a buyer is refused.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// The token has expired.
     Expired,
     /// AWS does not know the token.
     Unknown,
-    /// Too many are waiting.
+    /// Too many buyers are waiting.
     Busy,
     /// The product was never imported.
     NotImported(ProductCode),
     /// AWS could not be asked.
     Aws(AwsError),
-    /// Nothing can be saved.
+    /// The store failed.
     Store(StoreError),
 }
 
@@ -106,12 +106,12 @@ impl From<StoreError> for Refused {
     }
 }
 
-/// What is kept of buyers who arrive, for as long as the program runs.
+/// The state of arriving buyers, kept for as long as the program runs.
 #[derive(Debug)]
 pub struct Arrivals {
-    /// Proxies whose word on whom they speak for counts.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub(super) trusted_proxies: Vec<IpAddr>,
-    /// Who waits at the door to have AWS asked about them: one at a time has the next turn.
+    /// The queue of buyers at the redirect whom AWS is to be asked about: one at a time has the next turn.
     line: Line,
     refused_tokens: RefusedTokens,
     refusals: Mutex<BTreeMap<&'static str, Refusals>>,
@@ -125,7 +125,7 @@ struct Refusals {
 }
 
 impl Arrivals {
-    /// Nobody has arrived yet, on so many connections.
+    /// Makes the state before anybody arrived, for this many connections.
     pub fn new(trusted_proxies: Vec<IpAddr>, connections: usize) -> Self {
         // Those who wait leave room at the doors for those whose turn it is.
         let line = Line::new(1, admission::doors(connections) / 2);
@@ -133,7 +133,7 @@ impl Arrivals {
         Self { trusted_proxies, line, refused_tokens, refusals }
     }
 
-    /// Counts a refusal; whether it is time to speak of it again.
+    /// Counts a refusal, and returns the count if it is time to report it again.
     fn refuse(&self, reason: &'static str, via: &'static str, now: Timestamp) -> Option<u64> {
         metrics::counter!("marketd_registrations_refused_total", "reason" => reason, "via" => via)
             .increment(1);
@@ -148,7 +148,7 @@ impl Arrivals {
         Some(it.count)
     }
 
-    /// What the operator should know of.
+    /// Returns the problems that the operator should know of.
     pub(super) fn problems(&self, now: Timestamp) -> Vec<String> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = refusals.iter().filter(|(_, it)| now.duration_since(it.last_at) < SHOWN);
@@ -181,7 +181,7 @@ fn advice(reason: &str) -> &'static str {
     }
 }
 
-/// Asks AWS who the buyer is. Whoever cannot be known, or comes from a product that was never imported, is refused.
+/// Asks AWS who the buyer is. An unknown buyer, or one from a product that was never imported, is refused.
 pub(super) async fn resolve(
     state: &ApiState,
     via: Via,
@@ -197,14 +197,14 @@ pub(super) async fn resolve(
     resolved
 }
 
-/// Notes that somebody came without anything to be known by.
+/// Counts a request without a token.
 pub(super) fn came_without_token(state: &ApiState) {
     if let Some(count) = state.arrivals.refuse("no_token", "door", state.clock.now()) {
         tracing::warn!(count, "somebody came to /aws/register without a token");
     }
 }
 
-/// Notes that somebody came, and that there is no page to send them to.
+/// Counts a buyer who came while no redirect URL is set.
 pub(super) fn came_to_nowhere(state: &ApiState) {
     if let Some(count) = state.arrivals.refuse("not_set_up", "door", state.clock.now()) {
         tracing::warn!(
@@ -254,7 +254,7 @@ async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registr
     Ok(told)
 }
 
-/// Says that a buyer was refused, in the log and, where the seller can do something, as an event.
+/// Reports a refusal, in the log and, where the seller can do something, as an event.
 async fn tell(
     state: &ApiState,
     via: Via,

@@ -1,4 +1,4 @@
-//! Usage reports: every event is judged alone, and a bad one does not hold up the others.
+//! Usage reports: every event is validated alone, and a bad one does not hold up the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::domain::allocation::TAGS_MOST;
 use crate::domain::usage::{Rejection, UsageEvent, UsageSubject};
 use crate::domain::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity};
 
-/// The most that a report may hold.
+/// The most bytes of a report.
 pub(super) const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// The most events in a report: one transaction holds them.
 const EVENTS_MOST: usize = 10_000;
@@ -50,12 +50,12 @@ pub(super) async fn report(
     Ok(Json(Receipt { accepted, duplicates, rejected }))
 }
 
-/// A report as it is read: each event is well-formed, or said not to be.
+/// A report as it is read: well-formed events, and rejections of the others.
 #[derive(Debug)]
 pub struct UsageRead {
-    /// Well-formed events.
+    /// The well-formed events.
     pub events: Vec<UsageEvent>,
-    /// The others.
+    /// The rejections of the others.
     pub rejected: Vec<Rejection>,
 }
 
@@ -82,12 +82,12 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<UsageRead, Problem> {
     Ok(UsageRead { events, rejected })
 }
 
-/// Where an event stands in a report: its name in the answer if its id cannot be read.
+/// The place of an event in a report: its name in the answer if its id cannot be read.
 #[derive(Clone, Copy)]
 enum Place {
-    /// In a list, counted from 0.
+    /// An index in a list, counted from 0.
     Item(usize),
-    /// In a file, counted from 1.
+    /// A line of a file, counted from 1.
     Line(u64),
 }
 
@@ -100,17 +100,17 @@ impl fmt::Display for Place {
     }
 }
 
-/// The events of a report one by one, or why one cannot even be told apart from the others.
+/// The events of a report one by one, or why one cannot even be separated from the others.
 type Raw = Vec<(Place, Result<Box<RawValue>, Rejection>)>;
 
-/// What became of a report.
+/// The result of a report.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Receipt {
-    /// Events that are on disk now.
+    /// The number of events that are newly on disk.
     accepted: usize,
-    /// Events that were before.
+    /// The number of events that were on disk before.
     duplicates: usize,
-    /// Events that were not taken.
+    /// The events that were not taken, each with the reason.
     rejected: Vec<Rejection>,
 }
 
@@ -259,7 +259,8 @@ fn read_event(text: &RawValue, place: Place) -> Result<UsageEvent, Rejection> {
     })
 }
 
-/// The id of an event that cannot be read otherwise, so that the answer can name it: as far as the text is JSON.
+/// Returns the id of an event that cannot be read otherwise, so that the answer can name it: as far as the text is
+/// JSON.
 fn id_of(text: &[u8]) -> Option<String> {
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(text);
@@ -268,7 +269,7 @@ fn id_of(text: &[u8]) -> Option<String> {
     found.filter(|id| (1..=ID_LONGEST).contains(&id.len()))
 }
 
-/// Keeps an object's `id`, even if the object is not read to its end.
+/// A deserializer that keeps an object's `id`, even if the object is not read to its end.
 struct IdSeeker<'a>(&'a mut Option<String>);
 
 impl<'de> Visitor<'de> for IdSeeker<'_> {

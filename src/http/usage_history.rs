@@ -1,4 +1,4 @@
-//! Usage events as they were taken, and where each is billed.
+//! Usage events as they were taken, and the records that bill them.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,10 +15,10 @@ use crate::store::{UsageFilter, UsageRow};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// How many at most: 1 to 500, 100 if left out.
+    /// The most events to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
-    /// Where the last page ended: its `next_cursor`.
+    /// The previous page's `next_cursor`.
     cursor: Option<String>,
     customer_id: Option<String>,
     feature_id: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct List {
 
 /// Lists usage events.
 ///
-/// As they were reported, and where each is billed.
+/// They are returned as they were reported, with where each is billed.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", operation_id = "listUsage", params(List), responses((status = 200, body = Items<UsageRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -49,7 +49,7 @@ pub(super) async fn list(
 
 /// Returns a usage event.
 ///
-/// With the metering record that bears it, and why that is another hour's than its own.
+/// Includes the metering record that bears it, and why that is another hour's than its own.
 #[utoipa::path(get, path = "/v1/usage/{id}", tag = "usage", operation_id = "showUsage", params(("id" = String, Path)), responses((status = 200, body = UsageRow), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,

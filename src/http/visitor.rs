@@ -1,4 +1,4 @@
-//! Somebody at a door that anybody may come to: who they are by their address, and how what they bring is taken.
+//! Requests at public endpoints, which anybody may reach: the client's address, and how its body is read.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use super::Problem;
 use super::admission::{NoPlace, Place, Whom, Work};
 use super::body_budget::{Bodies, Unread};
 
-/// A request at a door.
+/// A request at a public endpoint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Visit {
-    /// Who is at the other end of the connection, where that has an address.
+    /// The peer's address, where the connection has one.
     pub(super) peer: Option<SocketAddr>,
-    /// The connection's place; none where the routes are served by somebody else.
+    /// The connection's slot; none where the routes are served by somebody else.
     place: Option<Place>,
 }
 
@@ -27,7 +27,7 @@ impl Visit {
         Self { peer, place: Some(place) }
     }
 
-    /// Reads what was sent. Until it is there, the connection gives way to others.
+    /// Reads the body. Until it is there, the connection may be evicted for others.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
@@ -45,7 +45,7 @@ impl Visit {
         }
     }
 
-    /// Has a place to be worked on, for as long as it is kept.
+    /// Acquires a permit to be processed, for as long as it is kept.
     pub(super) async fn work(&self) -> Result<Option<Work>, NoPlace> {
         match &self.place {
             Some(place) => place.work(Whom::Door).await.map(Some),
@@ -63,7 +63,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 }
 
 impl Unread {
-    /// The status that says so.
+    /// Returns the status of the answer.
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

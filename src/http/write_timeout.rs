@@ -1,4 +1,4 @@
-//! A connection whose peer has to take what is sent to it: whoever asks and does not read the answer is let go.
+//! A write timeout on connections: a peer that asks and does not read the answer is disconnected.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream that fails once nothing has been taken of what is sent for so long.
+/// A stream that fails when none of what is sent has been taken for the timeout.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
@@ -20,7 +20,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
         Self { stream, patience, stalled: None }
     }
 
-    /// Goes on, or waits until patience is over.
+    /// Passes a result on, or fails once a write has been pending for the timeout.
     fn judge<T>(
         &mut self,
         done: Poll<io::Result<T>>,

@@ -52,7 +52,7 @@ async fn tcp(limits: Limits) -> (SocketAddr, Serving) {
     (listener.local_addr().unwrap(), serve(Bound::Tcp(listener), limits))
 }
 
-/// Says something and reads until the connection is closed.
+/// Sends text and reads until the connection is closed.
 async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> String {
     stream.write_all(words.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
@@ -61,14 +61,14 @@ async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> St
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// Somebody who says something and goes on listening.
+/// Connects, sends text and keeps the connection open.
 async fn come(address: SocketAddr, words: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(words.as_bytes()).await.unwrap();
     stream
 }
 
-/// What is heard next; nothing where the connection is closed.
+/// Reads what comes next; nothing where the connection is closed.
 async fn hear(stream: &mut TcpStream) -> String {
     let mut heard = vec![0; 4_096];
     let count = timeout(PATIENCE, stream.read(&mut heard)).await.expect("an answer").unwrap_or(0);

@@ -195,7 +195,7 @@ async fn api(store: Store) -> Api {
             std::sync::Arc::new(HttpsFetch::new().unwrap()),
             Vec::new(),
         ),
-        door: None,
+        registration_redirect: None,
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         token: None,
         queue_url: None,

@@ -21,7 +21,7 @@ use crate::domain::integration::{Identity, Role};
 use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, Door, Seller};
+use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, RegistrationRedirect, Seller};
 use crate::intake::sns::{HttpsFetch, SnsDoor};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
@@ -297,9 +297,11 @@ impl Daemon {
             sns,
             clock: self.clock.clone(),
             health: self.health.clone(),
-            door: self.settings.registration.clone().map(|settings| Door {
-                redirect_url: settings.redirect_url,
-                lifetime: signed(settings.reference_lifetime),
+            registration_redirect: self.settings.registration.clone().map(|settings| {
+                RegistrationRedirect {
+                    redirect_url: settings.redirect_url,
+                    lifetime: signed(settings.reference_lifetime),
+                }
             }),
             arrivals: Arrivals::new(trusted_proxies, connections),
             token,

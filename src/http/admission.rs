@@ -15,44 +15,44 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::body_budget::Bodies;
+use super::body_budget::BodyBudget;
 
 /// The time that a call of the API waits for a permit before it is told to come back.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PERMIT_WAIT: Duration = Duration::from_secs(5);
 /// The time during which a probe's connection is not evicted.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE_GRACE: Duration = Duration::from_secs(5);
 /// The interval at which a new connection looks again for one to evict.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const EVICTION_RETRY: Duration = Duration::from_secs(1);
 /// The least time between two log lines about evictions, or about refusals of one class of requests.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The `idle_since` of a connection whose request is being processed.
 const BUSY: u64 = u64::MAX;
 
 /// The class of a request, by which it is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
+pub(super) enum RequestClass {
     /// A probe: liveness, readiness, metrics.
     Probe,
     /// A public endpoint, which AWS calls, or a buyer's browser that AWS sends.
-    Door,
+    Public,
     /// A call of the seller's own programs.
     Api,
 }
 
-impl Whom {
+impl RequestClass {
     /// Classifies a path. An unknown path is the API's, which is the best guarded.
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/healthz" | "/readyz" | "/metrics" => Self::Probe,
-            path if path.starts_with("/aws/") => Self::Door,
+            path if path.starts_with("/aws/") => Self::Public,
             _ => Self::Api,
         }
     }
 
-    const fn word(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::Probe => "probe",
-            Self::Door => "aws",
+            Self::Public => "aws",
             Self::Api => "api",
         }
     }
@@ -60,7 +60,7 @@ impl Whom {
 
 /// The reason why a request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoPlace {
+pub(super) enum AdmissionError {
     /// The class of the request has no permit left.
     #[error("too many requests are under way: try again in a moment")]
     Busy,
@@ -71,116 +71,120 @@ pub(super) enum NoPlace {
 
 /// The next step of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
-    GoOn,
+pub(super) enum NextStep {
+    Continue,
     /// Answer the request under way, then close.
     Finish,
     /// Close at once.
-    Leave,
+    Close,
 }
 
 /// The connection slots of a listener.
 #[derive(Debug)]
-pub(super) struct Places {
-    most: usize,
+pub(super) struct ConnectionSlots {
+    connections_max: usize,
     began: Instant,
-    connections: Mutex<HashMap<u64, Arc<Connected>>>,
+    connections: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
     /// Notified when a connection was closed, or has no request under way any more.
     freed: Notify,
     /// The number of requests that have not been answered yet.
     under_way: AtomicUsize,
     api: Arc<Semaphore>,
-    doors: Arc<Semaphore>,
+    public: Arc<Semaphore>,
     /// Calls of the API that wait for a permit.
     waiting: Semaphore,
     /// The bytes of bodies from public endpoints.
-    pub(super) bodies: Bodies,
+    pub(super) bodies: BodyBudget,
     pub(super) stopping: CancellationToken,
-    over: AtomicBool,
-    said: Said,
+    closing: AtomicBool,
+    log_limits: LogLimits,
 }
 
 #[derive(Debug)]
-struct Connected {
+struct ConnectionState {
     /// The time since which the connection may be evicted, in milliseconds since `began`.
-    useless_since: AtomicU64,
-    leaves: AtomicBool,
+    idle_since: AtomicU64,
+    evicted: AtomicBool,
     /// Notified when the next step may have changed.
-    told: Notify,
+    changed: Notify,
 }
 
 /// A connection's slot, released when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Place(Arc<Held>);
+pub(super) struct ConnectionSlot(Arc<SlotInner>);
 
 #[derive(Debug)]
-struct Held {
+struct SlotInner {
     id: u64,
-    connected: Arc<Connected>,
-    places: Arc<Places>,
+    state: Arc<ConnectionState>,
+    slots: Arc<ConnectionSlots>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// Makes slots for this many connections, until the daemon stops.
-    pub(super) fn new(most: usize, stopping: CancellationToken) -> Arc<Self> {
+    pub(super) fn new(connections_max: usize, stopping: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
-            most,
+            connections_max,
             began: Instant::now(),
             connections: Mutex::default(),
             next: AtomicU64::new(0),
             freed: Notify::new(),
             under_way: AtomicUsize::new(0),
-            api: Arc::new(Semaphore::new(most / 2)),
-            doors: Arc::new(Semaphore::new(doors(most))),
-            waiting: Semaphore::new(most / 8),
-            bodies: Bodies::default(),
+            api: Arc::new(Semaphore::new(connections_max / 2)),
+            public: Arc::new(Semaphore::new(public_requests_max(connections_max))),
+            waiting: Semaphore::new(connections_max / 8),
+            bodies: BodyBudget::default(),
             stopping,
-            over: AtomicBool::new(false),
-            said: Said::default(),
+            closing: AtomicBool::new(false),
+            log_limits: LogLimits::default(),
         })
     }
 
     /// Acquires a slot for a connection, and evicts another connection if none is free.
-    pub(super) async fn take(self: &Arc<Self>) -> Place {
+    pub(super) async fn acquire(self: &Arc<Self>) -> ConnectionSlot {
         loop {
             let freed = self.freed.notified();
             {
                 let mut connections = self.connections();
-                if connections.len() < self.most {
+                if connections.len() < self.connections_max {
                     let id = self.next.fetch_add(1, Ordering::Relaxed);
-                    let connected = Arc::new(Connected {
-                        useless_since: AtomicU64::new(self.now()),
-                        leaves: AtomicBool::new(false),
-                        told: Notify::new(),
+                    let state = Arc::new(ConnectionState {
+                        idle_since: AtomicU64::new(self.now()),
+                        evicted: AtomicBool::new(false),
+                        changed: Notify::new(),
                     });
-                    connections.insert(id, Arc::clone(&connected));
+                    connections.insert(id, Arc::clone(&state));
                     gauge(connections.len());
-                    return Place(Arc::new(Held { id, connected, places: Arc::clone(self) }));
+                    return ConnectionSlot(Arc::new(SlotInner {
+                        id,
+                        state,
+                        slots: Arc::clone(self),
+                    }));
                 }
-                self.close_one(&connections);
+                self.evict_one(&connections);
             }
-            timeout(LOOK_AGAIN, freed).await.ok();
+            timeout(EVICTION_RETRY, freed).await.ok();
         }
     }
 
     /// Evicts the connection that has been idle for the longest time.
-    pub(super) fn close_idle(&self) {
-        self.close_one(&self.connections());
+    pub(super) fn evict_idle(&self) {
+        self.evict_one(&self.connections());
     }
 
-    fn close_one(&self, connections: &HashMap<u64, Arc<Connected>>) {
+    fn evict_one(&self, connections: &HashMap<u64, Arc<ConnectionState>>) {
         let now = self.now();
-        let staying = connections.values().filter(|it| !it.leaves.load(Ordering::Relaxed));
-        let useless = staying.map(|it| (it.useless_since.load(Ordering::Relaxed), it));
-        let longest = useless.filter(|(since, _)| *since <= now).min_by_key(|(since, _)| *since);
+        let kept = connections.values().filter(|it| !it.evicted.load(Ordering::Relaxed));
+        let since = kept.map(|it| (it.idle_since.load(Ordering::Relaxed), it));
+        let longest = since.filter(|(since, _)| *since <= now).min_by_key(|(since, _)| *since);
         let Some((_, longest)) = longest else { return };
-        longest.leaves.store(true, Ordering::Relaxed);
-        longest.told.notify_one();
+        longest.evicted.store(true, Ordering::Relaxed);
+        longest.changed.notify_one();
         metrics::counter!("marketd_http_connections_closed_total").increment(1);
-        if let Some(count) = self.said.count(Whom::Probe, self.began) {
+        if let Some(count) = self.log_limits.count(RequestClass::Probe, self.began) {
             tracing::warn!(
-                http.connections = self.most,
+                http.connections = self.connections_max,
                 count,
                 "all connections are taken: those that are idle the longest are closed for others"
             );
@@ -188,7 +192,7 @@ impl Places {
     }
 
     /// Waits until no request is under way.
-    pub(super) async fn are_quiet(&self) {
+    pub(super) async fn drained(&self) {
         loop {
             let freed = self.freed.notified();
             if self.under_way.load(Ordering::Acquire) == 0 {
@@ -199,33 +203,37 @@ impl Places {
     }
 
     /// Closes every connection.
-    pub(super) fn close(&self) {
-        self.over.store(true, Ordering::Relaxed);
-        for connected in self.connections().values() {
-            connected.told.notify_one();
+    pub(super) fn close_all(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        for state in self.connections().values() {
+            state.changed.notify_one();
         }
     }
 
-    fn busy(&self, whom: Whom) -> NoPlace {
-        metrics::counter!("marketd_http_busy_total", "for" => whom.word()).increment(1);
-        if let Some(count) = self.said.count(whom, self.began) {
-            let whom = whom.word();
-            tracing::warn!(whom, count, "requests are refused, since too many are under way");
+    fn refuse_busy(&self, class: RequestClass) -> AdmissionError {
+        metrics::counter!("marketd_http_busy_total", "for" => class.label()).increment(1);
+        if let Some(count) = self.log_limits.count(class, self.began) {
+            let class = class.label();
+            tracing::warn!(
+                whom = class,
+                count,
+                "requests are refused, since too many are under way"
+            );
         }
-        NoPlace::Busy
+        AdmissionError::Busy
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(BUSY - 1)
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connected>>> {
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns the most requests at public endpoints that may be processed at once, of this many connections.
-pub(super) const fn doors(connections: usize) -> usize {
+pub(super) const fn public_requests_max(connections: usize) -> usize {
     connections / 4
 }
 
@@ -233,38 +241,41 @@ fn gauge(connections: usize) {
     metrics::gauge!("marketd_http_connections").set(u32::try_from(connections).unwrap_or(u32::MAX));
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Registers a request. Until it is processed, its connection may be evicted.
-    pub(super) fn begin(&self, whom: Whom) -> UnderWay {
-        let Held { connected, places, .. } = &*self.0;
-        places.under_way.fetch_add(1, Ordering::AcqRel);
-        let grace = if whom == Whom::Probe { PROBE.as_secs() * 1_000 } else { 0 };
-        connected.useless_since.store(places.now() + grace, Ordering::Relaxed);
-        UnderWay(self.clone())
+    pub(super) fn begin_request(&self, class: RequestClass) -> OpenRequest {
+        let SlotInner { state, slots, .. } = &*self.0;
+        slots.under_way.fetch_add(1, Ordering::AcqRel);
+        let grace = if class == RequestClass::Probe { PROBE_GRACE.as_secs() * 1_000 } else { 0 };
+        state.idle_since.store(slots.now() + grace, Ordering::Relaxed);
+        OpenRequest(self.clone())
     }
 
     /// Acquires the permit to process a request; a call of the API waits for it for a while.
-    pub(super) async fn work(&self, whom: Whom) -> Result<Work, NoPlace> {
-        let places = &self.0.places;
-        if places.stopping.is_cancelled() {
-            return Err(NoPlace::Stopping);
+    pub(super) async fn acquire_permit(
+        &self,
+        class: RequestClass,
+    ) -> Result<WorkPermit, AdmissionError> {
+        let slots = &self.0.slots;
+        if slots.stopping.is_cancelled() {
+            return Err(AdmissionError::Stopping);
         }
-        let share = if whom == Whom::Door { &places.doors } else { &places.api };
-        let mut work = Work { place: self.clone(), permit: None };
+        let share = if class == RequestClass::Public { &slots.public } else { &slots.api };
+        let mut work = WorkPermit { slot: self.clone(), permit: None };
         if let Ok(permit) = Arc::clone(share).try_acquire_owned() {
             work.begin(permit);
             return Ok(work);
         }
-        if whom == Whom::Door {
-            return Err(places.busy(whom));
+        if class == RequestClass::Public {
+            return Err(slots.refuse_busy(class));
         }
-        let _waiting = places.waiting.try_acquire().map_err(|_full| places.busy(whom))?;
-        work.is_not_useless();
+        let _waiting = slots.waiting.try_acquire().map_err(|_full| slots.refuse_busy(class))?;
+        work.mark_busy();
         tokio::select! {
-            () = places.stopping.cancelled() => Err(NoPlace::Stopping),
-            permit = timeout(PATIENCE, Arc::clone(share).acquire_owned()) => {
+            () = slots.stopping.cancelled() => Err(AdmissionError::Stopping),
+            permit = timeout(PERMIT_WAIT, Arc::clone(share).acquire_owned()) => {
                 // The semaphore is never closed.
-                let permit = permit.ok().and_then(Result::ok).ok_or_else(|| places.busy(whom))?;
+                let permit = permit.ok().and_then(Result::ok).ok_or_else(|| slots.refuse_busy(class))?;
                 work.begin(permit);
                 Ok(work)
             }
@@ -272,101 +283,101 @@ impl Place {
     }
 
     /// Returns the connection's next step.
-    pub(super) fn word(&self) -> Word {
-        let Held { connected, places, .. } = &*self.0;
-        let leaves = connected.leaves.load(Ordering::Relaxed);
-        let useless = connected.useless_since.load(Ordering::Relaxed) != BUSY;
-        if places.over.load(Ordering::Relaxed) || (leaves && useless) {
-            Word::Leave
-        } else if leaves {
-            Word::Finish
+    pub(super) fn next_step(&self) -> NextStep {
+        let SlotInner { state, slots, .. } = &*self.0;
+        let evicted = state.evicted.load(Ordering::Relaxed);
+        let is_idle = state.idle_since.load(Ordering::Relaxed) != BUSY;
+        if slots.closing.load(Ordering::Relaxed) || (evicted && is_idle) {
+            NextStep::Close
+        } else if evicted {
+            NextStep::Finish
         } else {
-            Word::GoOn
+            NextStep::Continue
         }
     }
 
     /// Waits until the next step may have changed.
-    pub(super) async fn is_told(&self) {
-        self.0.connected.told.notified().await;
+    pub(super) async fn next_step_changed(&self) {
+        self.0.state.changed.notified().await;
     }
 
     /// Returns all slots of the listener.
-    pub(super) fn places(&self) -> &Places {
-        &self.0.places
+    pub(super) fn all(&self) -> &ConnectionSlots {
+        &self.0.slots
     }
 
-    fn is_useless(&self) {
-        let Held { connected, places, .. } = &*self.0;
-        connected.useless_since.store(places.now(), Ordering::Relaxed);
-        places.freed.notify_waiters();
+    fn mark_idle(&self) {
+        let SlotInner { state, slots, .. } = &*self.0;
+        state.idle_since.store(slots.now(), Ordering::Relaxed);
+        slots.freed.notify_waiters();
     }
 }
 
-impl Drop for Held {
+impl Drop for SlotInner {
     fn drop(&mut self) {
         let left = {
-            let mut connections = self.places.connections();
+            let mut connections = self.slots.connections();
             connections.remove(&self.id);
             connections.len()
         };
         gauge(left);
-        self.places.freed.notify_waiters();
+        self.slots.freed.notify_waiters();
     }
 }
 
 /// A request that has not been answered yet.
 #[derive(Debug)]
-pub(super) struct UnderWay(Place);
+pub(super) struct OpenRequest(ConnectionSlot);
 
-impl Drop for UnderWay {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.0.places.under_way.fetch_sub(1, Ordering::AcqRel);
-        self.0.is_useless();
+        self.0.0.slots.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.mark_idle();
     }
 }
 
 /// The permit to process a request: its connection is not evicted.
 #[derive(Debug)]
-pub(super) struct Work {
-    place: Place,
+pub(super) struct WorkPermit {
+    slot: ConnectionSlot,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Work {
+impl WorkPermit {
     fn begin(&mut self, permit: OwnedSemaphorePermit) {
         self.permit = Some(permit);
-        self.is_not_useless();
+        self.mark_busy();
     }
 
-    fn is_not_useless(&self) {
-        self.place.0.connected.useless_since.store(BUSY, Ordering::Relaxed);
+    fn mark_busy(&self) {
+        self.slot.0.state.idle_since.store(BUSY, Ordering::Relaxed);
     }
 }
 
-impl Drop for Work {
+impl Drop for WorkPermit {
     fn drop(&mut self) {
         drop(self.permit.take());
-        self.place.is_useless();
+        self.slot.mark_idle();
     }
 }
 
 /// Limits on log lines, so that a flood does not fill the log: for each class the count and the next time to log.
 #[derive(Debug, Default)]
-struct Said([(AtomicU64, AtomicU64); 3]);
+struct LogLimits([(AtomicU64, AtomicU64); 3]);
 
-impl Said {
+impl LogLimits {
     /// Counts an occurrence, and returns the count if it is time to log it.
-    fn count(&self, whom: Whom, began: Instant) -> Option<u64> {
-        let [probe, door, api] = &self.0;
-        let (count, next) = match whom {
-            Whom::Probe => probe,
-            Whom::Door => door,
-            Whom::Api => api,
+    fn count(&self, class: RequestClass, began: Instant) -> Option<u64> {
+        let [probe, public, api] = &self.0;
+        let (count, next) = match class {
+            RequestClass::Probe => probe,
+            RequestClass::Public => public,
+            RequestClass::Api => api,
         };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         let now = began.elapsed().as_secs();
         let due = next.load(Ordering::Relaxed);
-        let again = now + SAID_EVERY.as_secs();
+        let again = now + LOG_INTERVAL.as_secs();
         let is_due = due <= now
             && next.compare_exchange(due, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         is_due.then_some(count)

@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The most bytes that are held of all bodies together.
-const ALL: usize = 8 * 1_024 * 1_024;
+const TOTAL_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// The time that a body may take, from its first byte to its last.
-const WITHIN: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The reason why a body was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unread {
+pub(super) enum BodyError {
     /// The body is larger than the endpoint takes.
     #[error("the body is larger than the {0} bytes that are taken here")]
     TooLarge(usize),
@@ -28,7 +28,7 @@ pub(super) enum Unread {
     TooSlow,
     /// The budget was exceeded, and this body was the largest.
     #[error("too much is sent at once: try again in a moment")]
-    Crowded,
+    Dropped,
     /// The daemon is stopping.
     #[error("marketd is stopping: try again when it is back")]
     Stopping,
@@ -39,103 +39,103 @@ pub(super) enum Unread {
 
 /// The byte budget, shared by all bodies that are being read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bodies(Arc<Mutex<Held>>);
+pub(super) struct BodyBudget(Arc<Mutex<Reserved>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct Reserved {
     bytes: usize,
     next: u64,
-    each: BTreeMap<u64, Part>,
+    each: BTreeMap<u64, Reservation>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct Reservation {
     bytes: usize,
-    give_way: CancellationToken,
+    dropped: CancellationToken,
 }
 
 /// A body's reservation in the budget, released when dropped.
-struct Share {
-    bodies: Bodies,
+struct BodyReservation {
+    bodies: BodyBudget,
     id: u64,
-    give_way: CancellationToken,
+    dropped: CancellationToken,
 }
 
-impl Drop for Share {
+impl Drop for BodyReservation {
     fn drop(&mut self) {
-        self.bodies.held().let_go(self.id);
+        self.bodies.reserved().release(self.id);
     }
 }
 
-impl Held {
-    fn let_go(&mut self, id: u64) {
+impl Reserved {
+    fn release(&mut self, id: u64) {
         if let Some(part) = self.each.remove(&id) {
             self.bytes -= part.bytes;
         }
     }
 }
 
-impl Bodies {
-    /// Reads a body of at most `most` bytes, of which `announced` are declared in its head.
+impl BodyBudget {
+    /// Reads a body of at most `bytes_max` bytes, of which `announced` are declared in its head.
     pub(super) async fn read(
         &self,
         body: Body,
         announced: Option<u64>,
-        most: usize,
+        bytes_max: usize,
         stopping: &CancellationToken,
-    ) -> Result<Vec<u8>, Unread> {
-        let deadline = Instant::now() + WITHIN;
-        if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |it| it > most)) {
-            return Err(Unread::TooLarge(most));
+    ) -> Result<Vec<u8>, BodyError> {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |it| it > bytes_max)) {
+            return Err(BodyError::TooLarge(bytes_max));
         }
-        let share = self.share();
+        let reservation = self.reserve();
         let mut parts = body.into_data_stream();
         // What comes is copied: each part of it may hold on to a buffer that is much larger.
         let mut whole = Vec::new();
         loop {
             let part = tokio::select! {
                 biased;
-                () = share.give_way.cancelled() => return Err(Unread::Crowded),
-                () = stopping.cancelled() => return Err(Unread::Stopping),
-                part = timeout_at(deadline, parts.next()) => part.map_err(|_late| Unread::TooSlow)?,
+                () = reservation.dropped.cancelled() => return Err(BodyError::Dropped),
+                () = stopping.cancelled() => return Err(BodyError::Stopping),
+                part = timeout_at(deadline, parts.next()) => part.map_err(|_late| BodyError::TooSlow)?,
             };
             let Some(part) = part else { return Ok(whole) };
-            let part = part.map_err(|error| Unread::Broken(error.to_string()))?;
-            if whole.len() + part.len() > most {
-                return Err(Unread::TooLarge(most));
+            let part = part.map_err(|error| BodyError::Broken(error.to_string()))?;
+            if whole.len() + part.len() > bytes_max {
+                return Err(BodyError::TooLarge(bytes_max));
             }
-            share.grow(part.len());
+            reservation.add(part.len());
             whole.extend_from_slice(&part);
         }
     }
 
-    fn share(&self) -> Share {
-        let mut held = self.held();
-        let (id, give_way) = (held.next, CancellationToken::new());
-        held.next += 1;
-        held.each.insert(id, Part { bytes: 0, give_way: give_way.clone() });
-        Share { bodies: self.clone(), id, give_way }
+    fn reserve(&self) -> BodyReservation {
+        let mut reserved = self.reserved();
+        let (id, dropped) = (reserved.next, CancellationToken::new());
+        reserved.next += 1;
+        reserved.each.insert(id, Reservation { bytes: 0, dropped: dropped.clone() });
+        BodyReservation { bodies: self.clone(), id, dropped }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn reserved(&self) -> MutexGuard<'_, Reserved> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
+impl BodyReservation {
     /// Reserves bytes that came. Beyond the budget the largest body is dropped, which may be this one.
-    fn grow(&self, bytes: usize) {
-        let mut held = self.bodies.held();
-        if let Some(part) = held.each.get_mut(&self.id) {
+    fn add(&self, bytes: usize) {
+        let mut reserved = self.bodies.reserved();
+        if let Some(part) = reserved.each.get_mut(&self.id) {
             part.bytes += bytes;
-            held.bytes += bytes;
+            reserved.bytes += bytes;
         }
-        while held.bytes > ALL {
-            let largest = held.each.iter().max_by_key(|(_, part)| part.bytes);
+        while reserved.bytes > TOTAL_BYTES_MAX {
+            let largest = reserved.each.iter().max_by_key(|(_, part)| part.bytes);
             let Some((&id, largest)) = largest else { return };
-            largest.give_way.cancel();
+            largest.dropped.cancel();
             metrics::counter!("marketd_http_bodies_dropped_total").increment(1);
-            held.let_go(id);
+            reserved.release(id);
         }
     }
 }
@@ -163,30 +163,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_has_a_limit_and_a_time() {
-        let (bodies, going_on) = (Bodies::default(), CancellationToken::new());
+        let (bodies, going_on) = (BodyBudget::default(), CancellationToken::new());
         let read = async |body| bodies.read(body, None, 1_000, &going_on).await;
         assert_eq!(read(of(vec![400, 600])).await.map(|it| it.len()), Ok(1_000));
-        assert_eq!(read(of(vec![400, 601])).await, Err(Unread::TooLarge(1_000)));
+        assert_eq!(read(of(vec![400, 601])).await, Err(BodyError::TooLarge(1_000)));
         let announced = bodies.read(unfinished(0), Some(1_001), 1_000, &going_on).await;
-        assert_eq!(announced, Err(Unread::TooLarge(1_000)));
+        assert_eq!(announced, Err(BodyError::TooLarge(1_000)));
         // However many parts come, and each of them soon.
         let drops = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_millis(900)).await;
             Some((Ok::<_, Infallible>(Bytes::from_static(b"a")), ()))
         });
         let began = Instant::now();
-        assert_eq!(read(Body::from_stream(drops)).await, Err(Unread::TooSlow));
-        assert_eq!(began.elapsed(), WITHIN);
+        assert_eq!(read(Body::from_stream(drops)).await, Err(BodyError::TooSlow));
+        assert_eq!(began.elapsed(), READ_TIMEOUT);
         let stopped = CancellationToken::new();
         stopped.cancel();
         let read = bodies.read(unfinished(9), None, 1_000, &stopped).await;
-        assert_eq!(read, Err(Unread::Stopping));
-        assert!(bodies.held().each.is_empty() && bodies.held().bytes == 0);
+        assert_eq!(read, Err(BodyError::Stopping));
+        assert!(bodies.reserved().each.is_empty() && bodies.reserved().bytes == 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_largest_gives_way_and_small_ones_are_read() {
-        let (bodies, going_on) = (Bodies::default(), CancellationToken::new());
+        let (bodies, going_on) = (BodyBudget::default(), CancellationToken::new());
         let mut flood: Vec<_> = (0..100)
             .map(|_| {
                 let (bodies, going_on) = (bodies.clone(), going_on.clone());
@@ -195,14 +195,14 @@ mod tests {
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(bodies.held().bytes <= ALL);
+        assert!(bodies.reserved().bytes <= TOTAL_BYTES_MAX);
         let small = bodies.read(of(vec![2_000, 1_000]), None, 256 * 1_024, &going_on).await;
         assert_eq!(small.map(|it| it.len()), Ok(3_000));
         let mut crowded = 0;
         for reading in &mut flood {
-            crowded += usize::from(reading.await.unwrap() == Err(Unread::Crowded));
+            crowded += usize::from(reading.await.unwrap() == Err(BodyError::Dropped));
         }
-        assert_eq!(crowded, 100 - ALL / (255 * 1_024));
-        assert_eq!(bodies.held().bytes, 0);
+        assert_eq!(crowded, 100 - TOTAL_BYTES_MAX / (255 * 1_024));
+        assert_eq!(bodies.reserved().bytes, 0);
     }
 }

@@ -20,6 +20,7 @@ mod plans;
 mod probes;
 mod problem;
 mod products;
+mod public_request;
 mod refused_tokens;
 mod registration_pages;
 mod registration_redirect;
@@ -30,7 +31,6 @@ mod subscriptions;
 mod token_resolver;
 mod usage;
 mod usage_history;
-mod visitor;
 mod write_timeout;
 
 use std::sync::Arc;
@@ -103,7 +103,7 @@ pub struct ApiParts {
     /// The endpoint that takes in SNS messages.
     pub sns: SnsDoor,
     /// The redirect of buyers whom AWS sends; none where it is not set up.
-    pub door: Option<Door>,
+    pub registration_redirect: Option<RegistrationRedirect>,
     /// The state of arriving buyers, at the redirect and by the API.
     pub arrivals: Arrivals,
     /// The bearer token.
@@ -142,7 +142,7 @@ impl Seller {
 }
 
 /// The redirect of buyers whom AWS sends to `/aws/register`.
-pub struct Door {
+pub struct RegistrationRedirect {
     /// The seller's sign-up page.
     pub redirect_url: Url,
     /// The time for which the reference that they carry there is valid.

@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use super::client_ip::source_of;
 use super::problem::RETRY_AFTER;
-use super::registration_pages::{Page, page};
-use super::token_resolver::{Refused, Via, came_to_nowhere, came_without_token, resolve};
-use super::visitor::Visit;
+use super::public_request::PublicRequest;
+use super::registration_pages::{NextStep, page};
+use super::token_resolver::{
+    Refused, Via, count_missing_redirect_url, count_missing_token, resolve,
+};
 use super::{ApiState, Problems};
 use crate::domain::Registration;
 use crate::domain::{BrowserClaims, reference};
@@ -79,14 +81,14 @@ impl Posted {
         (status = "5XX", description = "A page for the buyer that says what went wrong", body = String, content_type = "text/html"), Problems))]
 pub(super) async fn register(
     State(state): State<ApiState>,
-    visit: Visit,
+    incoming: PublicRequest,
     request: Request,
 ) -> Response {
-    match take_in(&state, &visit, request).await {
+    match register_buyer(&state, &incoming, request).await {
         Ok(location) => {
             let mut response = StatusCode::SEE_OTHER.into_response();
             response.headers_mut().insert(header::LOCATION, location);
-            private(response)
+            without_traces(response)
         }
         Err(refusal) => answer(&state, &refusal),
     }
@@ -103,21 +105,22 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
 
 /// Answers other methods than browsers use, with where to go too.
 pub(super) async fn no_such_method(State(state): State<ApiState>) -> Response {
-    let said = "This is not what AWS Marketplace sends.";
-    answer(&state, &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, said))
+    let message = "This is not what AWS Marketplace sends.";
+    answer(&state, &Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message))
 }
 
 fn answer(state: &ApiState, refusal: &Refusal) -> Response {
-    let next = if refusal.status.is_server_error() { Page::Later } else { Page::FromAws };
-    let mut response = (refusal.status, page(&state.seller, refusal.said, next)).into_response();
+    let next =
+        if refusal.status.is_server_error() { NextStep::TryAgain } else { NextStep::ReturnToAws };
+    let mut response = (refusal.status, page(&state.seller, refusal.message, next)).into_response();
     if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     }
-    private(response)
+    without_traces(response)
 }
 
 /// Keeps a response out of caches, and its address from the next site.
-fn private(mut response: Response) -> Response {
+fn without_traces(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -127,12 +130,12 @@ fn private(mut response: Response) -> Response {
 /// A refusal, as the buyer's page shows it.
 struct Refusal {
     status: StatusCode,
-    said: &'static str,
+    message: &'static str,
 }
 
 impl Refusal {
-    const fn new(status: StatusCode, said: &'static str) -> Self {
-        Self { status, said }
+    const fn new(status: StatusCode, message: &'static str) -> Self {
+        Self { status, message }
     }
 
     const fn busy() -> Self {
@@ -148,11 +151,15 @@ impl From<StoreError> for Refusal {
 }
 
 /// Reads the form that the browser posted, whole before anything is done for it.
-async fn read(state: &ApiState, visit: &Visit, request: Request) -> Result<Posted, Refusal> {
+async fn read(
+    state: &ApiState,
+    incoming: &PublicRequest,
+    request: Request,
+) -> Result<Posted, Refusal> {
     const FOREIGN: &str = "This is not what AWS Marketplace sends.";
     let (head, body) = request.into_parts();
-    let body = visit.read(&head.headers, body, BODY_LIMIT).await.map_err(|unread| {
-        let status = unread.status();
+    let body = incoming.read(&head.headers, body, BODY_LIMIT).await.map_err(|error| {
+        let status = error.status();
         if status.is_server_error() { Refusal::busy() } else { Refusal::new(status, FOREIGN) }
     })?;
     let request = Request::from_parts(head, Body::from(body));
@@ -161,29 +168,29 @@ async fn read(state: &ApiState, visit: &Visit, request: Request) -> Result<Poste
         .map_err(|rejection| rejection.status())
         .and_then(|Form(fields)| Posted::read(fields).map_err(|_| StatusCode::BAD_REQUEST));
     posted.map_err(|status| {
-        came_without_token(state);
+        count_missing_token(state);
         Refusal::new(status, FOREIGN)
     })
 }
 
-async fn take_in(
+async fn register_buyer(
     state: &ApiState,
-    visit: &Visit,
+    incoming: &PublicRequest,
     request: Request,
 ) -> Result<HeaderValue, Refusal> {
-    let source = source_of(visit.peer, request.headers(), &state.arrivals.trusted_proxies);
-    let Posted { token, claims } = read(state, visit, request).await?;
-    let Some(door) = &state.door else {
-        came_to_nowhere(state);
-        let said = "The seller's sign-up is not set up yet.";
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said));
+    let source = source_of(incoming.peer, request.headers(), &state.arrivals.trusted_proxies);
+    let Posted { token, claims } = read(state, incoming, request).await?;
+    let Some(redirect) = &state.registration_redirect else {
+        count_missing_redirect_url(state);
+        let message = "The seller's sign-up is not set up yet.";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message));
     };
     let token = token.ok_or_else(|| {
-        came_without_token(state);
+        count_missing_token(state);
         Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")
     })?;
-    let _work = visit.work().await.map_err(|_no_place| Refusal::busy())?;
-    let told = resolve(state, Via::Door(source), &token).await?;
+    let _permit = incoming.acquire_permit().await.map_err(|_refused| Refusal::busy())?;
+    let told = resolve(state, Via::Redirect(source), &token).await?;
     let now = state.clock.now();
     let Registration { product_code, customer_identifier, account_id, license_arn, agreement_id } =
         told;
@@ -202,8 +209,8 @@ async fn take_in(
     };
     let id = state.store.record_registration(row).await?;
     let key = state.store.reference_key().await?;
-    let expires_at = now.saturating_add(door.lifetime).unwrap_or(now);
-    let mut location = door.redirect_url.clone();
+    let expires_at = now.saturating_add(redirect.lifetime).unwrap_or(now);
+    let mut location = redirect.redirect_url.clone();
     location.query_pairs_mut().append_pair("reference", &reference::seal(&key, &id, expires_at));
     HeaderValue::from_str(location.as_str()).map_err(|_| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The seller's page has no usable address.")
@@ -212,7 +219,7 @@ async fn take_in(
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        let (status, said) = match refused {
+        let (status, message) = match refused {
             Refused::Expired => (StatusCode::GONE, "This sign-up link has expired."),
             Refused::Unknown => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -229,6 +236,6 @@ impl From<Refused> for Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "Your sign-up could not be saved.")
             }
         };
-        Self::new(status, said)
+        Self::new(status, message)
     }
 }

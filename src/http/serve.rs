@@ -29,10 +29,12 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tower_http::timeout::RequestBodyTimeout;
 
-use super::admission::{Place, Places, UnderWay, Whom, Word, Work};
+use super::admission::{
+    ConnectionSlot, ConnectionSlots, NextStep, OpenRequest, RequestClass, WorkPermit,
+};
 use super::browser::Hosts;
-use super::visitor::Visit;
-use super::write_timeout::Patient;
+use super::public_request::PublicRequest;
+use super::write_timeout::WriteTimeout;
 use super::{Api, Problem};
 use crate::settings::Listen;
 
@@ -41,7 +43,7 @@ const BACKLOG: u32 = 1_024;
 /// The most bytes of a connection that are read ahead, head included.
 const BUFFER: usize = 64 * 1_024;
 /// The time after which a listener that failed is asked again.
-const AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The listener's limits.
 #[derive(Clone, Copy, Debug)]
@@ -165,36 +167,44 @@ impl Listening for UnixListener {
 
 /// Accepts connections until told to stop and no request is under way any more.
 async fn accept<L: Listening>(listener: L, limits: Limits, api: Api, shutdown: CancellationToken) {
-    let places = Places::new(limits.connections, shutdown.clone());
+    let slots = ConnectionSlots::new(limits.connections, shutdown.clone());
     let api = Arc::new(api);
     let connections = TaskTracker::new();
     let finished = async {
         shutdown.cancelled().await;
-        places.are_quiet().await;
+        slots.drained().await;
     };
     tokio::pin!(finished);
     loop {
         let next = async {
-            let (stream, peer) = next(&listener, &places).await;
-            (stream, peer, places.take().await)
+            let (stream, peer) = next(&listener, &slots).await;
+            (stream, peer, slots.acquire().await)
         };
-        let (stream, peer, place) = tokio::select! {
+        let (stream, peer, slot) = tokio::select! {
             biased;
             () = &mut finished => break,
             next = next => next,
         };
-        let asked =
-            Asked { api: Arc::clone(&api), place, peer, hosts: L::HOSTS, part: limits.part };
-        connections.spawn(connection(Patient::new(stream, limits.part), limits.head, asked));
+        let context = ConnectionContext {
+            api: Arc::clone(&api),
+            slot,
+            peer,
+            hosts: L::HOSTS,
+            part: limits.part,
+        };
+        connections.spawn(connection(WriteTimeout::new(stream, limits.part), limits.head, context));
     }
     drop(listener);
-    places.close();
+    slots.close_all();
     connections.close();
     connections.wait().await;
 }
 
 /// Accepts the next connection. Where the system has no descriptor left, an idle connection is closed for it.
-async fn next<L: Listening>(listener: &L, places: &Places) -> (L::Stream, Option<SocketAddr>) {
+async fn next<L: Listening>(
+    listener: &L,
+    slots: &ConnectionSlots,
+) -> (L::Stream, Option<SocketAddr>) {
     loop {
         match listener.next().await {
             Ok(next) => return next,
@@ -202,17 +212,17 @@ async fn next<L: Listening>(listener: &L, places: &Places) -> (L::Stream, Option
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted");
-                places.close_idle();
-                tokio::time::sleep(AGAIN).await;
+                slots.evict_idle();
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
 /// The context in which a connection's requests are answered.
-struct Asked {
+struct ConnectionContext {
     api: Arc<Api>,
-    place: Place,
+    slot: ConnectionSlot,
     peer: Option<SocketAddr>,
     hosts: Hosts,
     part: Duration,
@@ -221,13 +231,13 @@ struct Asked {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     head: Duration,
-    asked: Asked,
+    context: ConnectionContext,
 ) {
-    let place = asked.place.clone();
-    let asked = Arc::new(asked);
+    let slot = context.slot.clone();
+    let context = Arc::new(context);
     let service = service_fn(move |request| {
-        let asked = Arc::clone(&asked);
-        async move { Ok::<_, Infallible>(answer(&asked, request).await) }
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(answer(&context, request).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(BUFFER);
@@ -235,47 +245,53 @@ async fn connection(
     tokio::pin!(served);
     let mut finishing = false;
     loop {
-        match place.word() {
-            Word::Leave => return,
-            Word::Finish if !finishing => {
+        match slot.next_step() {
+            NextStep::Close => return,
+            NextStep::Finish if !finishing => {
                 finishing = true;
                 served.as_mut().graceful_shutdown();
             }
-            Word::Finish | Word::GoOn => {}
+            NextStep::Finish | NextStep::Continue => {}
         }
         tokio::select! {
             biased;
             // A peer that goes away is nobody's concern.
             _ = &mut served => return,
-            () = place.is_told() => {}
+            () = slot.next_step_changed() => {}
         }
     }
 }
 
-async fn answer(asked: &Asked, mut request: hyper::Request<Incoming>) -> Response<Answer> {
-    let whom = Whom::of(request.uri().path());
-    let under_way = asked.place.begin(whom);
-    let mut work = None;
-    let admitted = match whom {
-        Whom::Api => match asked.api.admit(asked.hosts, &request) {
-            Ok(()) => {
-                asked.place.work(whom).await.map(|begun| work = Some(begun)).map_err(Problem::from)
-            }
+async fn answer(
+    context: &ConnectionContext,
+    mut request: hyper::Request<Incoming>,
+) -> Response<AnswerBody> {
+    let class = RequestClass::of(request.uri().path());
+    let open = context.slot.begin_request(class);
+    let mut permit = None;
+    let admitted = match class {
+        RequestClass::Api => match context.api.admit(context.hosts, &request) {
+            Ok(()) => context
+                .slot
+                .acquire_permit(class)
+                .await
+                .map(|begun| permit = Some(begun))
+                .map_err(Problem::from),
             Err(foreign) => Err(foreign),
         },
-        Whom::Door => {
-            request.extensions_mut().insert(Visit::new(asked.place.clone(), asked.peer));
+        RequestClass::Public => {
+            request.extensions_mut().insert(PublicRequest::new(context.slot.clone(), context.peer));
             Ok(())
         }
-        Whom::Probe => {
-            asked.api.introduce(asked.hosts, &mut request);
+        RequestClass::Probe => {
+            context.api.introduce(context.hosts, &mut request);
             Ok(())
         }
     };
     let mut response = match admitted {
         Ok(()) => {
             // Around the router, not a layer of it: there it would cost each request another future.
-            let router = RequestBodyTimeout::new(asked.api.router(), asked.part);
+            let router = RequestBodyTimeout::new(context.api.router(), context.part);
             let answered: Result<Response, Infallible> = router.oneshot(request).await;
             answered.unwrap_or_else(|never| match never {})
         }
@@ -283,23 +299,23 @@ async fn answer(asked: &Asked, mut request: hyper::Request<Incoming>) -> Respons
     };
     // What is there whole needs only to be sent; a file that is written meanwhile is work.
     if response.body().size_hint().exact().is_some() {
-        work = None;
+        permit = None;
     }
-    if asked.place.places().stopping.is_cancelled() {
+    if context.slot.all().stopping.is_cancelled() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    response.map(|body| Answer { body, _work: work, _under_way: under_way })
+    response.map(|body| AnswerBody { body, _permit: permit, _open: open })
 }
 
 /// A response's body, with the permit that it holds until it is sent.
-struct Answer {
+struct AnswerBody {
     body: Body,
-    _work: Option<Work>,
-    _under_way: UnderWay,
+    _permit: Option<WorkPermit>,
+    _open: OpenRequest,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 
 use super::client_ip::source_of;
-use super::visitor::Visit;
+use super::public_request::PublicRequest;
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
 
@@ -20,13 +20,13 @@ const BODY_LIMIT: usize = 256 * 1_024;
     responses((status = 200, description = "It is on disk"), Problems))]
 pub(super) async fn receive(
     State(state): State<ApiState>,
-    visit: Visit,
+    incoming: PublicRequest,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let source = source_of(visit.peer, request.headers(), &state.arrivals.trusted_proxies);
+    let source = source_of(incoming.peer, request.headers(), &state.arrivals.trusted_proxies);
     let (head, body) = request.into_parts();
-    let body = visit.read(&head.headers, body, BODY_LIMIT).await?;
-    let _work = visit.work().await?;
+    let body = incoming.read(&head.headers, body, BODY_LIMIT).await?;
+    let _permit = incoming.acquire_permit().await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Problem::bad_request("an SNS message is JSON in UTF-8"))?;
     match state.sns.take_in_from(source, text).await {

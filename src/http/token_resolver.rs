@@ -20,31 +20,31 @@ use crate::store::StoreError;
 use crate::turns::{Line, Source};
 
 /// The least time between two log lines or events for one reason.
-const AGAIN: SignedDuration = SignedDuration::from_mins(1);
+const REPORT_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// The time for which refusals are shown as a problem.
-const SHOWN: SignedDuration = SignedDuration::from_hours(24);
+const SHOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// The way by which a buyer arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
     /// At the redirect, from this source.
-    Door(Source),
+    Redirect(Source),
     /// By the API.
     Api,
 }
 
 impl Via {
-    const fn word(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
-            Self::Door(_) => "door",
+            Self::Redirect(_) => "door",
             Self::Api => "api",
         }
     }
 
     /// Returns the time to wait for a turn to ask AWS: a person is waiting at the redirect.
-    const fn patience(self) -> Duration {
+    const fn turn_timeout(self) -> Duration {
         match self {
-            Self::Door(_) => Duration::from_secs(5),
+            Self::Redirect(_) => Duration::from_secs(5),
             Self::Api => Duration::from_secs(20),
         }
     }
@@ -68,7 +68,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    const fn word(&self) -> &'static str {
+    const fn label(&self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::Unknown => "unknown",
@@ -121,37 +121,42 @@ pub struct Arrivals {
 struct Refusals {
     count: u64,
     last_at: Timestamp,
-    said_at: Option<Timestamp>,
+    reported_at: Option<Timestamp>,
 }
 
 impl Arrivals {
     /// Makes the state before anybody arrived, for this many connections.
     pub fn new(trusted_proxies: Vec<IpAddr>, connections: usize) -> Self {
         // Those who wait leave room at the doors for those whose turn it is.
-        let line = Line::new(1, admission::doors(connections) / 2);
+        let line = Line::new(1, admission::public_requests_max(connections) / 2);
         let (refused_tokens, refusals) = <(RefusedTokens, Mutex<_>)>::default();
         Self { trusted_proxies, line, refused_tokens, refusals }
     }
 
     /// Counts a refusal, and returns the count if it is time to report it again.
-    fn refuse(&self, reason: &'static str, via: &'static str, now: Timestamp) -> Option<u64> {
+    fn count_refusal(
+        &self,
+        reason: &'static str,
+        via: &'static str,
+        now: Timestamp,
+    ) -> Option<u64> {
         metrics::counter!("marketd_registrations_refused_total", "reason" => reason, "via" => via)
             .increment(1);
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let it = refusals.entry(reason).or_default();
         it.count += 1;
         it.last_at = now;
-        if it.said_at.is_some_and(|said| now.duration_since(said) < AGAIN) {
+        if it.reported_at.is_some_and(|reported| now.duration_since(reported) < REPORT_INTERVAL) {
             return None;
         }
-        it.said_at = Some(now);
+        it.reported_at = Some(now);
         Some(it.count)
     }
 
     /// Returns the problems that the operator should know of.
     pub(super) fn problems(&self, now: Timestamp) -> Vec<String> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = refusals.iter().filter(|(_, it)| now.duration_since(it.last_at) < SHOWN);
+        let lately = refusals.iter().filter(|(_, it)| now.duration_since(it.last_at) < SHOWN_FOR);
         lately
             .map(|(reason, it)| {
                 format!(
@@ -187,26 +192,26 @@ pub(super) async fn resolve(
     via: Via,
     token: &SecretString,
 ) -> Result<Registration, Refused> {
-    let resolved = ask(state, via, token).await;
+    let resolved = ask_aws(state, via, token).await;
     if let Err(refused) = &resolved {
         let now = state.clock.now();
-        if let Some(count) = state.arrivals.refuse(refused.word(), via.word(), now) {
-            tell(state, via, refused, count, now).await?;
+        if let Some(count) = state.arrivals.count_refusal(refused.label(), via.label(), now) {
+            report_refusal(state, via, refused, count, now).await?;
         }
     }
     resolved
 }
 
 /// Counts a request without a token.
-pub(super) fn came_without_token(state: &ApiState) {
-    if let Some(count) = state.arrivals.refuse("no_token", "door", state.clock.now()) {
+pub(super) fn count_missing_token(state: &ApiState) {
+    if let Some(count) = state.arrivals.count_refusal("no_token", "door", state.clock.now()) {
         tracing::warn!(count, "somebody came to /aws/register without a token");
     }
 }
 
 /// Counts a buyer who came while no redirect URL is set.
-pub(super) fn came_to_nowhere(state: &ApiState) {
-    if let Some(count) = state.arrivals.refuse("not_set_up", "door", state.clock.now()) {
+pub(super) fn count_missing_redirect_url(state: &ApiState) {
+    if let Some(count) = state.arrivals.count_refusal("not_set_up", "door", state.clock.now()) {
         tracing::warn!(
             count,
             "a buyer came to /aws/register, and registration.redirect_url is not set"
@@ -214,30 +219,34 @@ pub(super) fn came_to_nowhere(state: &ApiState) {
     }
 }
 
-async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registration, Refused> {
+async fn ask_aws(
+    state: &ApiState,
+    via: Via,
+    token: &SecretString,
+) -> Result<Registration, Refused> {
     if !is_possible_token(token) {
         return Err(Refused::Unknown);
     }
     let clients = state.aws.clients();
-    let told = match via {
+    let resolved = match via {
         Via::Api => {
-            let turn = Asking::Api.turn_within(&clients, via.patience()).await?;
+            let turn = Asking::Api.turn_within(&clients, via.turn_timeout()).await?;
             resolve_customer(&clients, Asking::Api, turn, token).await?
         }
-        Via::Door(source) => {
+        Via::Redirect(source) => {
             let Arrivals { line, refused_tokens, .. } = &state.arrivals;
             if let Some(verdict) = refused_tokens.verdict(token) {
                 return Err(verdict.into());
             }
             let turn = tokio::select! {
                 () = state.stopping.cancelled() => None,
-                turn = tokio::time::timeout(via.patience(), line.turn(source)) => turn.ok().flatten(),
+                turn = tokio::time::timeout(via.turn_timeout(), line.turn(source)) => turn.ok().flatten(),
             };
             let next = turn.ok_or(Refused::Busy)?;
-            let turn = Asking::Door.turn_within(&clients, via.patience()).await?;
+            let turn = Asking::Door.turn_within(&clients, via.turn_timeout()).await?;
             drop(next);
-            let told = resolve_customer(&clients, Asking::Door, turn, token).await;
-            match &told {
+            let resolved = resolve_customer(&clients, Asking::Door, turn, token).await;
+            match &resolved {
                 Err(RegistrationError::Unknown) => {
                     line.wasted(source);
                     refused_tokens.remember(token, Verdict::Unknown);
@@ -245,24 +254,24 @@ async fn ask(state: &ApiState, via: Via, token: &SecretString) -> Result<Registr
                 Err(RegistrationError::Expired) => refused_tokens.remember(token, Verdict::Expired),
                 _ => {}
             }
-            told?
+            resolved?
         }
     };
-    if state.store.product_of_code(told.product_code.clone()).await?.is_none() {
-        return Err(Refused::NotImported(told.product_code));
+    if state.store.product_of_code(resolved.product_code.clone()).await?.is_none() {
+        return Err(Refused::NotImported(resolved.product_code));
     }
-    Ok(told)
+    Ok(resolved)
 }
 
 /// Reports a refusal, in the log and, where the seller can do something, as an event.
-async fn tell(
+async fn report_refusal(
     state: &ApiState,
     via: Via,
     refused: &Refused,
     count: u64,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let (reason, via) = (refused.word(), via.word());
+    let (reason, via) = (refused.label(), via.label());
     match refused {
         Refused::Aws(error) => {
             tracing::warn!(%error, via, count, "a buyer's token could not be resolved");

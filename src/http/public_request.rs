@@ -10,21 +10,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use super::Problem;
-use super::admission::{NoPlace, Place, Whom, Work};
-use super::body_budget::{Bodies, Unread};
+use super::admission::{AdmissionError, ConnectionSlot, RequestClass, WorkPermit};
+use super::body_budget::{BodyBudget, BodyError};
 
 /// A request at a public endpoint.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Visit {
+pub(super) struct PublicRequest {
     /// The peer's address, where the connection has one.
     pub(super) peer: Option<SocketAddr>,
     /// The connection's slot; none where the routes are served by somebody else.
-    place: Option<Place>,
+    slot: Option<ConnectionSlot>,
 }
 
-impl Visit {
-    pub(super) const fn new(place: Place, peer: Option<SocketAddr>) -> Self {
-        Self { peer, place: Some(place) }
+impl PublicRequest {
+    pub(super) const fn new(slot: ConnectionSlot, peer: Option<SocketAddr>) -> Self {
+        Self { peer, slot: Some(slot) }
     }
 
     /// Reads the body. Until it is there, the connection may be evicted for others.
@@ -32,29 +32,33 @@ impl Visit {
         &self,
         headers: &HeaderMap,
         body: Body,
-        most: usize,
-    ) -> Result<Vec<u8>, Unread> {
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, BodyError> {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let announced = length.and_then(|length| length.parse().ok());
-        match &self.place {
-            Some(place) => {
-                let places = place.places();
-                places.bodies.read(body, announced, most, &places.stopping).await
+        match &self.slot {
+            Some(slot) => {
+                let slots = slot.all();
+                slots.bodies.read(body, announced, bytes_max, &slots.stopping).await
             }
-            None => Bodies::default().read(body, announced, most, &CancellationToken::new()).await,
+            None => {
+                BodyBudget::default()
+                    .read(body, announced, bytes_max, &CancellationToken::new())
+                    .await
+            }
         }
     }
 
     /// Acquires a permit to be processed, for as long as it is kept.
-    pub(super) async fn work(&self) -> Result<Option<Work>, NoPlace> {
-        match &self.place {
-            Some(place) => place.work(Whom::Door).await.map(Some),
+    pub(super) async fn acquire_permit(&self) -> Result<Option<WorkPermit>, AdmissionError> {
+        match &self.slot {
+            Some(slot) => slot.acquire_permit(RequestClass::Public).await.map(Some),
             None => Ok(None),
         }
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Visit {
+impl<S: Send + Sync> FromRequestParts<S> for PublicRequest {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
@@ -62,36 +66,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
     }
 }
 
-impl Unread {
+impl BodyError {
     /// Returns the status of the answer.
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Crowded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Dropped | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-impl From<Unread> for Problem {
-    fn from(error: Unread) -> Self {
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
         let kind = match error {
-            Unread::TooLarge(_) => "body-too-large",
-            Unread::TooSlow => "body-timeout",
-            Unread::Crowded => "busy",
-            Unread::Stopping => "stopping",
-            Unread::Broken(_) => "bad-request",
+            BodyError::TooLarge(_) => "body-too-large",
+            BodyError::TooSlow => "body-timeout",
+            BodyError::Dropped => "busy",
+            BodyError::Stopping => "stopping",
+            BodyError::Broken(_) => "bad-request",
         };
         Self::new(error.status(), kind, error.to_string())
     }
 }
 
-impl From<NoPlace> for Problem {
-    fn from(error: NoPlace) -> Self {
+impl From<AdmissionError> for Problem {
+    fn from(error: AdmissionError) -> Self {
         let kind = match error {
-            NoPlace::Busy => "busy",
-            NoPlace::Stopping => "stopping",
+            AdmissionError::Busy => "busy",
+            AdmissionError::Stopping => "stopping",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, error.to_string())
     }

@@ -12,9 +12,7 @@ use support::world::{World, eventually, marketd};
 /// A seller with one buyer, `acme`, on a contract that includes ten calls a month.
 async fn seller() -> (World, String) {
     let world = World::in_mid_month().await;
-    let insight = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Insight").unwrap().clone()
-    });
+    let insight = world.product("Acme Insight");
     let feature = json!({
         "name": "Calls", "type": "metered", "dimensions": {&insight.entity_id: "api_calls"},
     });
@@ -100,9 +98,7 @@ async fn a_file_of_usage_comes_out_as_a_month_that_adds_up() {
 #[tokio::test]
 async fn what_cannot_be_taken_says_why() {
     let (world, _) = seller().await;
-    let meter = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Meter").unwrap().entity_id.clone()
-    });
+    let meter = world.product("Acme Meter").entity_id;
     let licensing = format!("/v1/products/{meter}/licensing");
     for (method, path, body, status, word) in [
         (Method::GET, "/v1/usage/none", None, 404, "none"),

@@ -12,15 +12,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::world::{World, eventually};
 
-fn product(world: &World, title: &str) -> Product {
-    world.market(|market, _| market.products().find(|it| it.title == title).unwrap().clone())
-}
-
-fn act(world: &World, account: &str, action: Action) -> Option<String> {
-    let acted = world.market(|market, now| market.act(now, account, action));
-    acted.expect("AWS takes it").registration_token
-}
-
 fn change(world: &World, product: &Product, change: ListingChange) {
     world.market(|market, now| {
         market.change_listing(&product.entity_id, change, now).expect("it is there");
@@ -72,7 +63,7 @@ async fn connect(world: &World) {
 
 /// The listing as product `insight`, and what its plans grant; nothing is published.
 async fn import(world: &World) -> Product {
-    let insight = product(world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let import = ["listing", "import", &insight.entity_id, "--product-id", "insight"];
     let mapping = ["--plan", "basic=basic", "--plan", "pro=pro", "--feature", "api_calls=calls"];
     let imported = world.cli_json(&[&import[..], &mapping].concat()).await;
@@ -95,8 +86,8 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
 
     // A buyer comes by AWS's redirect.
     let order = || Order::of(&insight.product_code).with("basic", 1);
-    act(&world, "123456789012", Action::Purchase(order()));
-    let token = act(&world, "123456789012", Action::Register(order())).unwrap();
+    world.act("123456789012", Action::Purchase(order()));
+    let token = world.act("123456789012", Action::Register(order())).registration_token.unwrap();
     let body = json!({"registration_token": token, "customer_id": "acme"});
     let registered = world.post("/v1/registrations", body).await;
     assert_eq!(registered["subscriptions"][0]["plan_id"], "basic", "{registered}");
@@ -121,7 +112,7 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
 
     // An upgrade, and the end.
     let insight = &insight.product_code;
-    act(&world, "123456789012", Action::Upgrade(Order::of(insight).with("pro", 1)));
+    world.act("123456789012", Action::Upgrade(Order::of(insight).with("pro", 1)));
     world.cli_json(&["plan", "publish", "pro"]).await;
     let told_at_last = async |has: bool| {
         eventually("a change at AWS", async || {
@@ -130,7 +121,7 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
         .await;
     };
     told_at_last(true).await;
-    act(&world, "123456789012", Action::Cancel(Order::of(insight)));
+    world.act("123456789012", Action::Cancel(Order::of(insight)));
     told_at_last(false).await;
     let told = ask("sso", "").await;
     assert_eq!(access(&told), (false, "no_subscription"));
@@ -143,7 +134,7 @@ async fn from_the_trust_policy_to_an_application_that_is_told_no() {
 #[tokio::test]
 async fn whoever_bought_here_is_served_the_same_way_and_never_billed_to_aws() {
     let world = World::with_demo_catalog().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let dimensions = json!({insight.entity_id.as_str(): "api_calls"});
     let calls = json!({"name": "Calls", "type": "metered", "dimensions": dimensions});
     world.put("/v1/features/calls", calls).await;
@@ -254,7 +245,7 @@ async fn listings_of_every_kind_are_shown_and_imported_once() {
             title: format!("Acme {number}"),
             protocol: Protocol::Licensed,
             visibility: Visibility::Limited,
-            dimensions: product(&world, "Acme Insight").dimensions,
+            dimensions: world.product("Acme Insight").dimensions,
             product_code: None,
             entity_id: None,
         };
@@ -266,7 +257,7 @@ async fn listings_of_every_kind_are_shown_and_imported_once() {
     let draft = listings.iter().find(|it| it["entity_id"] == "prod-draft").unwrap();
     assert!(draft["problems"].to_string().contains("no dimensions"), "{draft}");
 
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let path = format!("/v1/listings/{}/import", insight.entity_id);
     world.put("/v1/plans/own", json!({"name": "Own"})).await;
     world.put("/v1/plans/sold", json!({"name": "Sold"})).await;
@@ -309,7 +300,7 @@ async fn listings_of_every_kind_are_shown_and_imported_once() {
 #[tokio::test]
 async fn a_listing_that_changes_is_followed_and_what_is_gone_stays_with_those_who_have_it() {
     let world = World::with_settings(&[("MARKETD__CATALOG__SYNC_INTERVAL", "200ms")]).await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let plans = json!({"basic": "basic", "pro": "pro", "enterprise": "enterprise"});
     let import = format!("/v1/listings/{}/import", insight.entity_id);
     world.post(&import, json!({"plans": plans, "product_id": "insight"})).await;
@@ -318,11 +309,7 @@ async fn a_listing_that_changes_is_followed_and_what_is_gone_stays_with_those_wh
         world.put(&format!("/v1/plans/{plan}/entitlements/sso"), json!({})).await;
         world.post(&format!("/v1/plans/{plan}/publish"), json!({})).await;
     }
-    act(
-        &world,
-        "123456789012",
-        Action::Purchase(Order::of(&insight.product_code).with("basic", 1)),
-    );
+    world.act("123456789012", Action::Purchase(Order::of(&insight.product_code).with("basic", 1)));
     world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": "123456789012"}})).await;
 
     let mut dimensions = insight.dimensions.clone();
@@ -389,7 +376,7 @@ async fn no_queue_policy_lets_every_seller_s_topics_write() {
 #[tokio::test]
 async fn the_documents_name_the_account_the_queue_and_the_products_topics() {
     let world = World::with_demo_catalog().await;
-    let code = product(&world, "Acme Insight").product_code;
+    let code = world.product("Acme Insight").product_code;
     let queue = world.cli_json(&["integration", "queue-policy"]).await.to_string();
     assert!(queue.contains(&format!("aws-mp-entitlement-notification-{code}")), "{queue}");
     for (format, word) in
@@ -418,7 +405,7 @@ async fn a_customer_may_come_before_the_purchase_and_old_knowledge_is_said_to_be
         ("MARKETD__RECONCILE__SWEEP_INTERVAL", "100ms"),
     ];
     let world = World::with_settings(&settings).await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let import = format!("/v1/listings/{}/import", insight.entity_id);
     world.post(&import, json!({"plans": {"basic": "basic"}})).await;
     for (feature, when_stale) in [("open", "allow"), ("closed", "deny")] {
@@ -433,11 +420,7 @@ async fn a_customer_may_come_before_the_purchase_and_old_knowledge_is_said_to_be
     assert_eq!(access(&ask("open").await), (false, "unknown_customer"));
     world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": "123456789012"}})).await;
     assert_eq!(access(&ask("open").await), (false, "no_subscription"));
-    act(
-        &world,
-        "123456789012",
-        Action::Purchase(Order::of(&insight.product_code).with("basic", 1)),
-    );
+    world.act("123456789012", Action::Purchase(Order::of(&insight.product_code).with("basic", 1)));
     eventually("the purchase", async || {
         (access(&ask("closed").await) == (true, "granted")).then_some(())
     })

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::support::world::{World, eventually};
-use super::{ACCOUNT, product, shown};
+use super::{ACCOUNT, shown};
 
 /// A daemon that has imported everything, is stopped, and hears nothing: what is known comes by sweeps, one at a time.
 struct Deaf {
@@ -20,7 +20,7 @@ impl Deaf {
         let mut world = World::with_imported_catalog(&[]).await;
         world.stop_daemon().await;
         world.sandbox().lose_notifications(true);
-        let stream = product(&world, "Acme Stream");
+        let stream = world.product("Acme Stream");
         Self { world, stream }
     }
 
@@ -156,7 +156,7 @@ async fn the_second_sweep_reads_one_page_of_changes() {
 #[tokio::test]
 async fn what_changed_unheard_is_found_by_a_listing_of_changes() {
     let mut deaf = Deaf::begin().await;
-    let insight = product(&deaf.world, "Acme Insight");
+    let insight = deaf.world.product("Acme Insight");
     let contract = Order::of(&insight.product_code);
     deaf.happens(ACCOUNT, 300, Action::Subscribe(deaf.order()));
     deaf.happens(&account(1), 300, Action::Subscribe(deaf.order()));

@@ -16,12 +16,8 @@ use support::world::{World, eventually};
 const ACCOUNT: &str = "123456789012";
 const OFTEN: (&str, &str) = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
 
-fn product(world: &World, title: &str) -> Product {
-    world.market(|market, _| market.products().find(|it| it.title == title).unwrap().clone())
-}
-
 fn act(world: &World, action: Action) -> ActionOutcome {
-    world.market(|market, now| market.act(now, ACCOUNT, action)).expect("AWS takes it")
+    world.act(ACCOUNT, action)
 }
 
 /// A world where only licences are sold: a contract, and pay as you go.
@@ -48,7 +44,7 @@ fn shown(subscription: &Value) -> String {
 #[tokio::test]
 async fn what_no_event_told_is_found_by_the_sweep() {
     let world = world(&[OFTEN]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     world.sandbox().lose_notifications(true);
     act(&world, Action::Subscribe(Order::of(&stream.product_code)));
     let held = eventually_held(&world, &["usage active"]).await;
@@ -67,7 +63,7 @@ async fn what_no_event_told_is_found_by_the_sweep() {
 #[tokio::test]
 async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
     let world = world(&[]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     world.sandbox().lose_notifications(true);
     act(&world, Action::Subscribe(Order::of(&stream.product_code)));
     eventually("the licence", async || {
@@ -87,7 +83,7 @@ async fn a_buyer_of_whom_nothing_was_told_is_asked_about_at_once() {
 #[tokio::test]
 async fn whoever_signs_up_is_asked_about_though_no_event_came() {
     let world = world(&[]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     world.sandbox().lose_notifications(true);
     let order = Order::of(&stream.product_code);
     act(&world, Action::Subscribe(order.clone()));
@@ -103,7 +99,7 @@ async fn whoever_signs_up_is_asked_about_though_no_event_came() {
 #[tokio::test]
 async fn whoever_is_refused_usage_is_asked_about() {
     let mut world = world(&[]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     let order = Order::of(&stream.product_code);
     let ago = |hours: i64| jiff::SignedDuration::from_hours(hours);
     let act = |world: &World, account: &str, action, hours| {
@@ -143,7 +139,7 @@ async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
     for names_previous in [true, false] {
         // What is left of a month's calls is what was left before, unless another month begins.
         let world = World::in_mid_month().await;
-        let insight = product(&world, "Acme Insight");
+        let insight = world.product("Acme Insight");
         grant_calls(&world, &insight, "basic").await;
         let order = Order::of(&insight.product_code).with("basic", 1);
         act(&world, Action::Purchase(order.clone()));
@@ -186,7 +182,7 @@ async fn a_renewal_by_a_new_licence_is_one_plan_all_the_way() {
 #[tokio::test]
 async fn a_legacy_contract_goes_on_when_its_product_moves_to_licences() {
     let world = world(&[OFTEN]).await;
-    let classic = product(&world, "Acme Classic");
+    let classic = world.product("Acme Classic");
     act(&world, Action::Purchase(Order::of(&classic.product_code).with("basic", 1)));
     let before = eventually_held(&world, &["basic active"]).await.remove(0);
     let name = before["buyer"]["customer_identifier"].as_str().unwrap().to_owned();
@@ -214,7 +210,7 @@ async fn a_legacy_contract_goes_on_when_its_product_moves_to_licences() {
 #[tokio::test]
 async fn agreements_of_one_buyer_live_side_by_side() {
     let world = world(&[OFTEN]).await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let order = Order::of(&insight.product_code);
     let first = act(&world, Action::Purchase(order.clone().with("basic", 1)));
     let second = act(&world, Action::Purchase(order.clone().with("pro", 1)));
@@ -229,7 +225,7 @@ async fn agreements_of_one_buyer_live_side_by_side() {
 #[tokio::test]
 async fn what_a_channel_partner_sold_lives_by_events_alone() {
     let world = world(&[OFTEN]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     let order = Order::of(&stream.product_code);
     act(
         &world,
@@ -263,7 +259,7 @@ fn partners_event(world: &World, id: &str, kind: &str, mut detail: Value) {
 #[tokio::test]
 async fn a_sale_that_outlives_its_end_untold_is_a_problem() {
     let world = world(&[]).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     let hours =
         |hours: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string();
     let agreement = |ends: &str| json!({"agreement": {"id": "agmt-1", "intent": "NEW", "startTime": hours(-48), "endTime": ends}});
@@ -317,7 +313,7 @@ async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
     let shown = world.get("/v1/integration").await["problems"].to_string();
     assert!(shown.contains("SearchAgreements"), "{shown}");
     // Events do without.
-    act(&world, Action::Subscribe(Order::of(product(&world, "Acme Stream").product_code)));
+    act(&world, Action::Subscribe(Order::of(world.product("Acme Stream").product_code)));
     eventually_held(&world, &["usage active"]).await;
     tokio::time::timeout(Duration::from_secs(60), world.stop()).await.unwrap();
 }
@@ -326,7 +322,7 @@ async fn a_role_that_may_not_search_is_shown_and_not_tried_again() {
 async fn what_a_buyer_of_two_products_uses_of_the_newer_is_sent_by_its_licence() {
     // What is used in the second in which its buyer leaves waits for an hour if that is the hour's first.
     let world = World::in_mid_month().await;
-    let (older, newer) = (product(&world, "Acme Classic"), product(&world, "Acme Insight"));
+    let (older, newer) = (world.product("Acme Classic"), world.product("Acme Insight"));
     let order = Order::of(&older.product_code).with("pro", 1);
     act(&world, Action::Purchase(order.clone()));
     eventually_held(&world, &["pro active"]).await;

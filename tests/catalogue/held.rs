@@ -4,7 +4,7 @@ use marketd::sandbox::market::{Action, Order, Product};
 use serde_json::{Value, json};
 
 use super::support::world::{World, eventually};
-use super::{paths_of, product, write};
+use super::{paths_of, write};
 
 const FILE: &str = r#"
 [products.insight]
@@ -39,7 +39,7 @@ impl Shop {
     /// The file applied, and `acme`, who bought `basic`.
     async fn open() -> Self {
         let world = World::with_nothing_imported().await;
-        let insight = product(&world, "Acme Insight");
+        let insight = world.product("Acme Insight");
         let shop = Self { world, insight };
         shop.apply(FILE, &[]).await;
         shop.buy("acme", "123456789012").await;
@@ -48,9 +48,7 @@ impl Shop {
 
     async fn buy(&self, customer: &str, account: &str) {
         let order = Order::of(&self.insight.product_code).with("basic", 1);
-        self.world.market(|market, now| {
-            market.act(now, account, Action::Purchase(order)).unwrap();
-        });
+        self.world.act(account, Action::Purchase(order));
         let aws = json!({"aws": {"account_id": account}});
         self.world.put(&format!("/v1/customers/{customer}?wait=5s"), aws).await;
         eventually("a subscription", async || {

@@ -11,13 +11,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::world::World;
 
-fn product(world: &World, title: &str) -> Product {
-    world.market(|market, _| market.products().find(|it| it.title == title).unwrap().clone())
-}
-
 /// The listing as product `insight`, with a plan of the same name for each of these dimensions.
 async fn import(world: &World, plans: Value) -> Product {
-    let insight = product(world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let path = format!("/v1/listings/{}/import", insight.entity_id);
     world.post(&path, json!({"plans": plans, "product_id": "insight"})).await;
     insight
@@ -98,7 +94,7 @@ async fn usage_of_what_is_not_metered_is_refused_and_the_rest_is_kept() {
 #[tokio::test]
 async fn ids_that_cannot_be_shown_are_refused_wherever_they_are_chosen() {
     let world = World::with_nothing_imported().await;
-    let entity = product(&world, "Acme Insight").entity_id;
+    let entity = world.product("Acme Insight").entity_id;
     let long = "x".repeat(129);
     let feature = json!({"name": "A", "type": "boolean"});
     for id in ["%20", "%00", "%0A", "a%7Fb", &long] {
@@ -267,7 +263,7 @@ fn write(world: &World, product: &Product, text: &str) -> String {
 #[tokio::test]
 async fn the_catalogue_is_what_a_reviewed_file_says() {
     let world = World::with_nothing_imported().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let write = |text: &str| write(&world, &insight, text);
     let first = CATALOGUE;
     let path = write(first);
@@ -308,7 +304,7 @@ async fn the_catalogue_is_what_a_reviewed_file_says() {
 #[tokio::test]
 async fn a_file_is_applied_whole_or_not_at_all() {
     let world = World::with_nothing_imported().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let write = |text: &str| write(&world, &insight, text);
     let first = CATALOGUE;
     world.cli_json(&["apply", "-f", &write(first)]).await;
@@ -354,7 +350,7 @@ async fn a_file_is_applied_whole_or_not_at_all() {
 #[tokio::test]
 async fn a_table_that_the_file_leaves_out_is_left_alone() {
     let world = World::with_nothing_imported().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let write = |text: &str| write(&world, &insight, text);
     world.cli_json(&["apply", "-f", &write(CATALOGUE)]).await;
     world.cli_json(&["plan", "archive", "basic"]).await;
@@ -386,7 +382,7 @@ async fn a_table_that_the_file_leaves_out_is_left_alone() {
 #[tokio::test]
 async fn what_is_exported_applies_elsewhere_and_is_the_same_there() {
     let world = World::with_nothing_imported().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     world.cli_json(&["apply", "-f", &write(&world, &insight, CATALOGUE)]).await;
     let enterprise = json!({"plans": {"enterprise": "enterprise"}});
     world.post(&format!("/v1/listings/{}/import", insight.entity_id), enterprise).await;
@@ -399,7 +395,7 @@ async fn what_is_exported_applies_elsewhere_and_is_the_same_there() {
     world.put("/v1/plans/never", json!({"name": "Never"})).await;
     world.put("/v1/plans/never/entitlements/sso", json!({})).await;
     world.post("/v1/plans/never/archive", json!({})).await;
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     world.post(&format!("/v1/listings/{}/import", stream.entity_id), json!({})).await;
     // A dimension goes from the listing: those who have it keep its plan, and no other daemon has ever heard of it.
     let take_out = |world: &World| {

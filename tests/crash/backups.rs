@@ -7,6 +7,7 @@ use marketd::sandbox::market::{Action, Order};
 use serde_json::{Value, json};
 
 use super::support::world::{World, eventually};
+use super::{billed, everything_billed};
 
 const ACCOUNT: &str = "123456789012";
 
@@ -16,11 +17,9 @@ fn mode(path: &Path) -> u32 {
 
 /// A buyer of a pay-as-you-go product, `acme`, and the product's id.
 async fn seller(world: &World) -> String {
-    let stream = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Stream").unwrap().clone()
-    });
+    let stream = world.product("Acme Stream");
     let order = Order::of(&stream.product_code);
-    world.market(|market, now| market.act(now, ACCOUNT, Action::Subscribe(order)).unwrap());
+    world.act(ACCOUNT, Action::Subscribe(order));
     provision(world).await;
     stream.entity_id
 }
@@ -49,26 +48,9 @@ async fn report(world: &World, events: &[Value]) {
 }
 
 fn leave(world: &World) {
-    let code = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Stream").unwrap().product_code.clone()
-    });
+    let code = world.product("Acme Stream").product_code;
     let order = Order::of(&code);
-    world.market(|market, now| market.act(now, ACCOUNT, Action::Cancel(order)).unwrap());
-}
-
-async fn everything_billed(world: &World) -> Value {
-    eventually("everything settled", async || {
-        let balance = world.get("/v1/metering/balance").await;
-        (balance["pending"] == "0" && balance["reported"] != "0").then_some(balance)
-    })
-    .await
-}
-
-fn billed(world: &World) -> u64 {
-    world.market(|market, _| {
-        let honoured = market.ledger().honoured().iter();
-        honoured.map(|it| it.quantity.normalize().to_string().parse::<u64>().unwrap()).sum()
-    })
+    world.act(ACCOUNT, Action::Cancel(order));
 }
 
 #[tokio::test]
@@ -118,9 +100,7 @@ async fn a_backup_of_before_an_import_takes_usage_again_once_it_is_imported() {
     let copy = world.file("copy.db");
     let copy = copy.to_str().unwrap();
     assert_eq!(world.cli(&["backup", copy]).await.0, 0);
-    let stream = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Stream").unwrap().entity_id.clone()
-    });
+    let stream = world.product("Acme Stream").entity_id;
     let import = format!("/v1/listings/{stream}/import");
     world.post(&import, json!({})).await;
     let product = seller(&world).await;

@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -23,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::application::Application;
 use crate::check_bill;
+use crate::support::receiver::Receiver;
 use crate::support::world::{World, eventually};
 
 const HOURS: u32 = 3;
@@ -135,11 +134,11 @@ impl Chaos {
             Some(disk) => tempfile::tempdir_in(&disk.0).unwrap(),
             None => tempfile::tempdir().unwrap(),
         };
-        let receiver = Receiver::start().await;
+        let receiver = Receiver::listening().await;
         let secret = folder.path().join("webhook-secret");
         std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let mut environment = vec![
-            ("MARKETD__WEBHOOK__URL".to_owned(), receiver.url.clone()),
+            ("MARKETD__WEBHOOK__URL".to_owned(), receiver.url()),
             ("MARKETD__WEBHOOK__SECRET_FILE".to_owned(), secret.to_str().unwrap().to_owned()),
             ("MARKETD__LOG__FILTER".to_owned(), "error".to_owned()),
         ];
@@ -212,7 +211,7 @@ impl Chaos {
                 drop(held);
             }
             Trouble::FailingReceiver => {
-                self.receiver.state.failing.store(self.rng.u64(1..4), Ordering::Relaxed);
+                self.receiver.fails(self.rng.u64(1..4));
             }
         }
     }
@@ -229,41 +228,6 @@ fn arm_aws(world: &World) {
         {
             world.arm(fault(operation, kind, Some(16)));
         }
-    }
-}
-
-/// Takes the daemon's events, as the seller's application does: once each, and badly at times.
-struct Receiver {
-    url: String,
-    state: Arc<ReceiverState>,
-}
-
-#[derive(Default)]
-struct ReceiverState {
-    /// How many deliveries fail from now on.
-    failing: AtomicU64,
-    heard: Mutex<BTreeSet<String>>,
-}
-
-impl Receiver {
-    async fn start() -> Self {
-        let state = Arc::new(ReceiverState::default());
-        let shared = Arc::clone(&state);
-        let take = move |headers: axum::http::HeaderMap| {
-            let failing = &shared.failing;
-            let fails = failing
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            if let (Err(_), Some(id)) = (fails, headers.get("webhook-id")) {
-                shared.heard.lock().unwrap().insert(id.to_str().unwrap().to_owned());
-                return std::future::ready(axum::http::StatusCode::NO_CONTENT);
-            }
-            std::future::ready(axum::http::StatusCode::INTERNAL_SERVER_ERROR)
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/events", listener.local_addr().unwrap());
-        let router = axum::Router::new().route("/events", axum::routing::post(take));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, state }
     }
 }
 
@@ -386,7 +350,7 @@ async fn check_events(world: &World, receiver: &Receiver) {
     }
     assert!(!told.is_empty());
     eventually("every event at the receiver", async || {
-        told.is_subset(&receiver.state.heard.lock().unwrap()).then_some(())
+        told.is_subset(&receiver.times().into_keys().collect()).then_some(())
     })
     .await;
 }

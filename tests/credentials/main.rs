@@ -68,9 +68,7 @@ async fn a_role_of_another_account_is_told_from_the_sellers() {
         asked.map(|it| it.count).sum()
     };
     let before = asked();
-    let insight = world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Insight").unwrap().clone()
-    });
+    let insight = world.product("Acme Insight");
     let order = Order::of(&insight.product_code).with("pro", 1);
     world.market(|market, now| market.act(now, "123456789012", Action::Purchase(order))).unwrap();
     eventually("a buyer whom nobody may ask about", async || {

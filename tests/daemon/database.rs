@@ -7,16 +7,15 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::support::world::{World, eventually};
-use super::{act, product};
 
 const ACCOUNT: &str = "123456789012";
 
 /// A customer who has subscribed, and of whom an access check was asked.
 async fn with_a_customer() -> World {
     let world = World::with_demo_catalog().await;
-    let (insight, stream) = (product(&world, "Acme Insight"), product(&world, "Acme Stream"));
-    act(&world, ACCOUNT, Action::Purchase(Order::of(&insight.product_code).with("basic", 1)));
-    act(&world, ACCOUNT, Action::Subscribe(Order::of(&stream.product_code)));
+    let (insight, stream) = (world.product("Acme Insight"), world.product("Acme Stream"));
+    world.act(ACCOUNT, Action::Purchase(Order::of(&insight.product_code).with("basic", 1)));
+    world.act(ACCOUNT, Action::Subscribe(Order::of(&stream.product_code)));
     active(&world, 2).await;
     world.put("/v1/customers/acme?wait=5s", json!({"aws": {"account_id": ACCOUNT}})).await;
     world.put("/v1/features/export", json!({"name": "Export", "type": "boolean"})).await;
@@ -35,7 +34,7 @@ async fn active(world: &World, count: usize) {
 }
 
 fn usage(world: &World, id: &str) -> Value {
-    let product_id = product(world, "Acme Stream").entity_id;
+    let product_id = world.product("Acme Stream").entity_id;
     let event = json!({
         "id": id, "customer_id": "acme", "product_id": product_id, "dimension": "gb", "quantity": 1,
     });
@@ -52,8 +51,8 @@ async fn database_is(world: &World, ok: bool) {
 
 /// While nothing can be written: writes are to be tried again, access checks go on, every loop has something to do.
 async fn goes_on_without_writing(world: &World) {
-    let stream = product(world, "Acme Stream");
-    act(world, "223456789012", Action::Subscribe(Order::of(&stream.product_code)));
+    let stream = world.product("Acme Stream");
+    world.act("223456789012", Action::Subscribe(Order::of(&stream.product_code)));
     let url = format!("{}/v1/usage", world.url());
     let answer = Client::new().post(url).json(&usage(world, "e-1")).send().await.unwrap();
     assert_eq!(answer.status(), 503);

@@ -7,7 +7,6 @@ use marketd::sandbox::{Fault, FaultKind};
 use serde_json::{Value, json};
 
 use super::support::world::{World, eventually};
-use super::{act, product};
 
 const FEW: (&str, &str) = ("MARKETD__RECONCILE__MAX_ENDINGS", "3");
 const OFTEN: (&str, &str) = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
@@ -28,10 +27,10 @@ async fn with_status(world: &World, status: &str) -> usize {
 
 /// So many buyers of a contract, all of whom are known.
 async fn sold(world: &World, buyers: usize) -> Product {
-    let insight = product(world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     for number in 0..buyers {
         let order = Order::of(&insight.product_code).with("pro", 1);
-        act(world, &account(number), Action::Purchase(order));
+        world.act(&account(number), Action::Purchase(order));
     }
     eventually("that all are active", async || {
         (with_status(world, "active").await == buyers && world.queue_is_empty()).then_some(())
@@ -89,7 +88,7 @@ async fn an_answer_that_lists_nobody_ends_nobody_until_a_person_says_so() {
     held(&world, &insight).await;
     // What is told ends all the same.
     let order = Order { immediate: true, ..Order::of(&insight.product_code) };
-    act(&world, &account(0), Action::Cancel(order));
+    world.act(&account(0), Action::Cancel(order));
     eventually("the end that was told", async || {
         (with_status(&world, "active").await == 5).then_some(())
     })
@@ -126,7 +125,7 @@ async fn looks_at_single_buyers_end_no_more_than_a_sweep_may() {
 #[tokio::test]
 async fn a_listing_that_has_lost_every_dimension_is_not_believed_at_once() {
     let world = World::with_imported_catalog(&[]).await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let live = |shown: &Value| {
         let dimensions = shown["dimensions"].as_array().unwrap().clone();
         dimensions.iter().filter(|it| it["removed_at"].is_null()).count()

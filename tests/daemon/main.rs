@@ -11,22 +11,10 @@ mod webhook;
 
 use std::time::Duration;
 
-use marketd::sandbox::market::{Action, Market, Order, Product};
+use marketd::sandbox::market::{Action, Order, Product};
 use marketd::sandbox::{Fault, FaultKind, RoleGrant};
 use serde_json::{Value, json};
 use support::world::{World, eventually};
-
-/// The demo product with this title.
-fn product(world: &World, title: &str) -> Product {
-    world.market(|market, _| {
-        let mut products = market.products();
-        products.find(|product| product.title == title).expect("a demo product").clone()
-    })
-}
-
-fn act(world: &World, account: &str, action: Action) -> marketd::sandbox::market::ActionOutcome {
-    world.market(|market: &mut Market, now| market.act(now, account, action)).expect("AWS takes it")
-}
 
 fn fault(operation: &str, kind: FaultKind, times: u32) -> Fault {
     Fault { operation: operation.into(), kind, times: Some(times), one_in: None, amount: None }
@@ -35,9 +23,9 @@ fn fault(operation: &str, kind: FaultKind, times: u32) -> Fault {
 #[tokio::test]
 async fn a_notification_is_a_changed_subscription_within_a_second() {
     let world = World::with_demo_catalog().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let bought = Order::of(&insight.product_code).with("basic", 1);
-    act(&world, "123456789012", Action::Purchase(bought));
+    world.act("123456789012", Action::Purchase(bought));
     let begun = tokio::time::Instant::now();
     let subscription = eventually("an active subscription", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
@@ -50,7 +38,7 @@ async fn a_notification_is_a_changed_subscription_within_a_second() {
     assert_eq!(subscription["buyer"]["account_id"], "123456789012");
 
     let upgrade = Order::of(&insight.product_code).with("pro", 1);
-    act(&world, "123456789012", Action::Upgrade(upgrade));
+    world.act("123456789012", Action::Upgrade(upgrade));
     let upgraded = eventually("the upgrade", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
         found["items"].get(0).filter(|it| it["plan_id"] == "pro").cloned()
@@ -66,7 +54,7 @@ async fn a_notification_is_a_changed_subscription_within_a_second() {
 #[tokio::test]
 async fn provisioning_before_and_after_the_notification_ends_the_same() {
     let world = World::with_demo_catalog().await;
-    let classic = product(&world, "Acme Classic");
+    let classic = world.product("Acme Classic");
     for (account, first) in [("111111111111", true), ("222222222222", false)] {
         let customer = format!("/v1/customers/seller-{account}");
         let body = json!({"name": "A buyer", "aws": {"account_id": account}});
@@ -74,7 +62,7 @@ async fn provisioning_before_and_after_the_notification_ends_the_same() {
             world.put(&customer, body.clone()).await;
         }
         let order = Order::of(&classic.product_code).with("pro", 3);
-        act(&world, account, Action::Purchase(order));
+        world.act(account, Action::Purchase(order));
         if !first {
             eventually("the buyer nobody provisioned", async || {
                 let found = world.get("/v1/customers").await;
@@ -188,11 +176,11 @@ async fn bills(world: &World) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn everything_reported_is_billed_once_under_faults() {
     let world = World::with_demo_catalog().await;
-    let (meter, stream) = (product(&world, "Acme Meter"), product(&world, "Acme Stream"));
+    let (meter, stream) = (world.product("Acme Meter"), world.product("Acme Stream"));
     let buyers = ["123456789012", "223456789012", "323456789012"];
     for account in buyers {
-        act(&world, account, Action::Subscribe(Order::of(&meter.product_code)));
-        act(&world, account, Action::Subscribe(Order::of(&stream.product_code)));
+        world.act(account, Action::Subscribe(Order::of(&meter.product_code)));
+        world.act(account, Action::Subscribe(Order::of(&stream.product_code)));
     }
     eventually("six subscriptions", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
@@ -225,7 +213,7 @@ async fn everything_reported_is_billed_once_under_faults() {
     // The buyers leave: the open hour is billed at once.
     for account in buyers {
         for product in [&meter, &stream] {
-            act(&world, account, Action::Cancel(Order::of(&product.product_code)));
+            world.act(account, Action::Cancel(Order::of(&product.product_code)));
         }
     }
     let balance = eventually("everything billed", async || {
@@ -265,9 +253,9 @@ async fn a_role_is_taken_up_without_a_restart_and_a_refused_one_says_why() {
         .await;
     assert_eq!(connected["state"], "connected", "{connected}");
     assert_eq!(connected["seller_account_id"], "111122223333");
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let order = Order::of(&insight.product_code).with("basic", 1);
-    act(&world, "123456789012", Action::Purchase(order));
+    world.act("123456789012", Action::Purchase(order));
     eventually("a call with the role's credentials", async || {
         let calls = world.sandbox().calls();
         calls
@@ -283,9 +271,9 @@ async fn a_role_is_taken_up_without_a_restart_and_a_refused_one_says_why() {
 async fn one_pass_does_everything_and_says_so() {
     let mut world = World::with_demo_catalog().await;
     world.stop_daemon().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let order = Order::of(&insight.product_code).with("basic", 1);
-    act(&world, "123456789012", Action::Purchase(order));
+    world.act("123456789012", Action::Purchase(order));
     let (code, summary) = world.run_once().await;
     assert_eq!(code, 0, "{summary}");
     assert_eq!(summary["ok"], true);
@@ -371,7 +359,7 @@ async fn ten_thousand_notifications_on_the_wire_end_at_what_aws_holds() {
 async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     let often = ("MARKETD__RECONCILE__SWEEP_INTERVAL", "200ms");
     let world = World::with_imported_catalog(&[often]).await;
-    let insight = product(&world, "Acme Insight").product_code;
+    let insight = world.product("Acme Insight").product_code;
     let bad = "210987654321";
     let file = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
     let refuse = format!(
@@ -381,7 +369,7 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     file.execute_batch(&refuse).unwrap();
     let buy = |account: &str| {
         let order = Order::of(&insight).with("basic", 1);
-        act(&world, account, Action::Purchase(order));
+        world.act(account, Action::Purchase(order));
     };
     let active = async |count| {
         eventually("those who can be taken over", async || {
@@ -410,9 +398,9 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
 async fn what_cannot_be_deleted_from_the_queue_shows_on_the_board() {
     let world = World::with_demo_catalog().await;
     world.arm(fault("DeleteMessageBatch", FaultKind::Deny, 1_000));
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let order = Order::of(&insight.product_code).with("basic", 1);
-    act(&world, "123456789012", Action::Purchase(order));
+    world.act("123456789012", Action::Purchase(order));
     let board = async |ok: bool| {
         eventually("the board to say so", async || {
             let parts = world.get("/readyz").await["parts"].clone();

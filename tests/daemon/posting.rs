@@ -36,7 +36,7 @@ async fn newest(world: &World) -> String {
 #[tokio::test]
 async fn a_cancellation_overtakes_what_only_counts() {
     let mut world = World::with_demo_catalog().await;
-    let stream = world.demo_product("Acme Stream").product_code;
+    let stream = world.product("Acme Stream").product_code;
     world.act(ACCOUNT, Action::Subscribe(Order::of(&stream)));
     eventually("the subscription", async || {
         let found = world.get("/v1/subscriptions?status=active").await;

@@ -3,7 +3,8 @@
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::support::world::{World, eventually, free_port, marketd};
+use super::Guarded;
+use super::support::world::{World, eventually};
 
 /// A request with these headers; the answer's status and what it says.
 async fn send(
@@ -101,24 +102,9 @@ async fn what_the_parts_say_is_for_the_sellers_own() {
 
 #[tokio::test]
 async fn with_a_token_strangers_see_which_parts_are_well_and_its_bearer_why() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
     let queue = "http://127.0.0.1:9/123456789012/marketd";
-    let mut daemon = marketd()
-        .arg("run")
-        .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
-        .env("MARKETD__HTTP__LISTEN", &address)
-        .env("MARKETD__HTTP__TOKEN", "let-me-in")
-        .env("MARKETD__QUEUE__URL", queue)
-        .env("MARKETD__LOG__FILTER", "error")
-        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let url = format!("http://{address}/readyz");
+    let mut daemon = Guarded::start(&[("MARKETD__QUEUE__URL", queue)]);
+    let url = format!("http://{}/readyz", daemon.address);
     let bearer = [("authorization", "Bearer let-me-in")];
     let told = eventually("the queue to fail", async || {
         let answer = Client::new().get(&url).header(bearer[0].0, bearer[0].1).send().await.ok()?;
@@ -133,7 +119,7 @@ async fn with_a_token_strangers_see_which_parts_are_well_and_its_bearer_why() {
         let text = ready.to_string();
         assert!(text.contains("\"ok\":false") && !text.contains("detail"), "{ready}");
     }
-    daemon.kill().await.unwrap();
+    daemon.process.kill().await.unwrap();
 }
 
 #[tokio::test]

@@ -11,21 +11,10 @@ mod support;
 
 use jiff::SignedDuration;
 use marketd::sandbox::RoleGrant;
-use marketd::sandbox::market::{Action, ActionOutcome, Order, Product};
+use marketd::sandbox::market::{Action, Order, Product};
 use reqwest::{Client, Method, header};
 use serde_json::{Value, json};
 use support::world::{World, eventually, free_port, marketd};
-
-fn product(world: &World, title: &str) -> Product {
-    world.market(|market, _| {
-        let mut products = market.products();
-        products.find(|product| product.title == title).expect("a demo product").clone()
-    })
-}
-
-fn act(world: &World, account: &str, action: Action) -> ActionOutcome {
-    world.market(|market, now| market.act(now, account, action)).expect("AWS takes it")
-}
 
 /// What is refused with which status and type, and a word that its detail must have.
 type Refusal<'a> = (Method, &'a str, Option<Value>, u16, &'a str, &'a str);
@@ -39,6 +28,35 @@ async fn check_refusals(world: &World, rows: Vec<Refusal<'_>>) {
         assert_eq!(problem["status"], status, "{row}: {problem}");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(word), "{row}: {word:?} is not in {detail:?}");
+    }
+}
+
+/// A daemon with the token `let-me-in`. Nothing listens where AWS should be: the API serves all the same.
+struct Guarded {
+    address: String,
+    process: tokio::process::Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = marketd()
+            .arg("run")
+            .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
+            .env("MARKETD__HTTP__LISTEN", &address)
+            .env("MARKETD__HTTP__TOKEN", "let-me-in")
+            .env("MARKETD__LOG__FILTER", "error")
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port()))
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .envs(settings.iter().copied())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { address, process, _folder: folder }
     }
 }
 
@@ -84,7 +102,7 @@ async fn what_is_not_there_or_not_offered_is_a_problem_that_names_it() {
 #[tokio::test]
 async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
     let world = World::with_demo_catalog().await;
-    let import = format!("/v1/listings/{}/import", product(&world, "Acme Insight").entity_id);
+    let import = format!("/v1/listings/{}/import", world.product("Acme Insight").entity_id);
     let put = |path, body, status, kind, word| (Method::PUT, path, Some(body), status, kind, word);
     let post =
         |path, body, status, kind, word| (Method::POST, path, Some(body), status, kind, word);
@@ -177,22 +195,8 @@ async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
 
 #[tokio::test]
 async fn only_the_token_opens_the_api_and_probes_need_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    // Nothing listens where AWS should be: the API serves all the same.
-    let mut daemon = marketd()
-        .arg("run")
-        .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
-        .env("MARKETD__HTTP__LISTEN", &address)
-        .env("MARKETD__HTTP__TOKEN", "let-me-in")
-        .env("MARKETD__LOG__FILTER", "error")
-        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port()))
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut daemon = Guarded::start(&[]);
+    let address = daemon.address.clone();
     let http = Client::new();
     let ready = eventually("readiness", async || {
         http.get(format!("http://{address}/readyz")).send().await.ok()
@@ -221,13 +225,13 @@ async fn only_the_token_opens_the_api_and_probes_need_none() {
     for given in ["Bearer let-me-in", "bearer let-me-in"] {
         assert_eq!(ask("/v1/customers", Some(given)).await.status(), 200, "{given}");
     }
-    daemon.kill().await.unwrap();
+    daemon.process.kill().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_listing_becomes_a_product_with_plans_once() {
     let world = World::with_demo_catalog().await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let path = format!("/v1/listings/{}", insight.entity_id);
     let listing = world.get(&path).await;
     assert_eq!(listing["imported"], true);
@@ -266,7 +270,7 @@ async fn a_listing_becomes_a_product_with_plans_once() {
     assert_eq!(ids(of("&status=published")).await, ["insight-basic"]);
     assert_eq!(ids("/v1/plans?product_id=none".into()).await, [""; 0]);
 
-    let stream = product(&world, "Acme Stream");
+    let stream = world.product("Acme Stream");
     let metered = world.get(&format!("/v1/products/{}", stream.entity_id)).await;
     assert_eq!(metered["usage_plan_id"], format!("{}-usage", stream.entity_id));
     let synced = world.post(&format!("/v1/products/{}/sync", stream.entity_id), json!({})).await;
@@ -306,8 +310,8 @@ async fn pages_hold_every_row_once() {
 async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_again() {
     let world = World::with_demo_catalog().await;
     let account = "123456789012";
-    let order = Order::of(&product(&world, "Acme Insight").product_code).with("basic", 1);
-    act(&world, account, Action::Purchase(order));
+    let order = Order::of(&world.product("Acme Insight").product_code).with("basic", 1);
+    world.act(account, Action::Purchase(order));
     let subscription = eventually("a subscription of a buyer nobody provisioned", async || {
         let found = world.get("/v1/subscriptions?status=active").await;
         found["items"].get(0).cloned()
@@ -379,14 +383,14 @@ async fn claiming_a_buyer_takes_over_what_was_known_and_nobody_can_claim_it_agai
 async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
     let world = World::with_demo_catalog().await;
     let (legacy, licensed) = ("111111111111", "222222222222");
-    let classic = product(&world, "Acme Classic");
-    let insight = product(&world, "Acme Insight");
+    let classic = world.product("Acme Classic");
+    let insight = world.product("Acme Insight");
     let order = |product: &Product| Order::of(&product.product_code).with("basic", 1);
-    act(&world, legacy, Action::Purchase(order(&classic)));
-    let bought = act(&world, licensed, Action::Purchase(order(&insight)));
+    world.act(legacy, Action::Purchase(order(&classic)));
+    let bought = world.act(licensed, Action::Purchase(order(&insight)));
     let token = |account: &str, product: &Product| {
         let order = Order::of(&product.product_code);
-        act(&world, account, Action::Register(order)).registration_token.unwrap()
+        world.act(account, Action::Register(order)).registration_token.unwrap()
     };
 
     let body = json!({"registration_token": token(licensed, &insight), "customer_id": "acme"});
@@ -425,10 +429,10 @@ async fn a_registration_token_proves_who_the_buyer_is_until_it_expires() {
 async fn a_move_to_licences_says_who_has_none_yet() {
     let world = World::with_demo_catalog().await;
     // Entitlements name the licence of a contract; nothing tells that of a legacy subscription.
-    let (classic, meter) = (product(&world, "Acme Classic"), product(&world, "Acme Meter"));
+    let (classic, meter) = (world.product("Acme Classic"), world.product("Acme Meter"));
     let order = Order::of(&classic.product_code).with("basic", 1);
-    act(&world, "111111111111", Action::Purchase(order));
-    act(&world, "222222222222", Action::Subscribe(Order::of(&meter.product_code)));
+    world.act("111111111111", Action::Purchase(order));
+    world.act("222222222222", Action::Subscribe(Order::of(&meter.product_code)));
     let path = |product: &Product| format!("/v1/products/{}/licensing", product.entity_id);
     let shown = eventually("the subscription", async || {
         Some(world.get(&path(&meter)).await).filter(|shown| shown["without_license"] == 1)
@@ -440,7 +444,7 @@ async fn a_move_to_licences_says_who_has_none_yet() {
         (world.get(&path(&classic)).await["ready"] == 1).then_some(())
     })
     .await;
-    let insight = product(&world, "Acme Insight").entity_id;
+    let insight = world.product("Acme Insight").entity_id;
     let licensed = world.get(&format!("/v1/products/{insight}/licensing")).await;
     assert_eq!((&licensed["without_license"], &licensed["buyers"]), (&json!(0), &json!([])));
     assert_eq!(world.call(Method::GET, "/v1/products/none/licensing", None).await.0, 404);
@@ -511,7 +515,7 @@ async fn roles_are_exchanged_while_the_daemon_runs() {
 #[tokio::test]
 async fn nothing_is_called_after_the_integration_was_removed_until_it_is_connected_again() {
     let mut world = World::with_demo_catalog().await;
-    let code = product(&world, "Acme Stream").product_code;
+    let code = world.product("Acme Stream").product_code;
     let role_arn = "arn:aws:iam::111122223333:role/first".to_owned();
     let external_id = Some("first-id".to_owned());
     let body = json!({"role_arn": role_arn, "external_id": external_id});
@@ -530,8 +534,8 @@ async fn nothing_is_called_after_the_integration_was_removed_until_it_is_connect
     eventually("the calls to end", async || {
         let before = calls();
         refused().await;
-        act(&world, "123456789012", Action::Subscribe(Order::of(&code)));
-        act(&world, "123456789012", Action::Cancel(Order::of(&code)));
+        world.act("123456789012", Action::Subscribe(Order::of(&code)));
+        world.act("123456789012", Action::Cancel(Order::of(&code)));
         refused().await;
         (calls() == before).then_some(())
     })

@@ -19,9 +19,7 @@ const PAGE: (&str, &str) =
 const BUYER: &str = "123456789012";
 
 fn insight(world: &World) -> Product {
-    world.market(|market, _| {
-        market.products().find(|it| it.title == "Acme Insight").unwrap().clone()
-    })
+    world.product("Acme Insight")
 }
 
 async fn import(world: &World) -> Product {
@@ -393,8 +391,7 @@ async fn a_token_is_neither_logged_nor_kept_and_visits_do_not_pile_up() {
 #[tokio::test]
 async fn a_legacy_buyer_who_registers_is_ready_for_licences() {
     let world = World::with_settings(&[PAGE]).await;
-    let meter = world
-        .market(|market, _| market.products().find(|it| it.title == "Acme Meter").unwrap().clone());
+    let meter = world.product("Acme Meter");
     let body = json!({"plans": {}, "product_id": "meter"});
     world.post(&format!("/v1/listings/{}/import", meter.entity_id), body).await;
     let order = || Order::of(&meter.product_code);

@@ -309,7 +309,7 @@ impl World {
     }
 
     /// Returns the demo product with this title.
-    pub(crate) fn demo_product(&self, title: &str) -> Product {
+    pub(crate) fn product(&self, title: &str) -> Product {
         self.market(|market, _| {
             market
                 .products()

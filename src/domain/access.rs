@@ -1,4 +1,4 @@
-//! May a customer use a feature, and how much of it?
+//! Access decisions: whether a customer may use a feature, and how much of it.
 //!
 //! Every subscription of the customer is judged by itself; the best verdict is the answer, and of equals the same
 //! one each time.
@@ -23,19 +23,19 @@ pub struct Candidate<'a> {
     pub plan_id: Option<&'a PlanId>,
     /// Where it was bought.
     pub source: Source,
-    /// Where it stands now.
+    /// Its status now.
     pub status: Status,
-    /// What its plan says of the feature.
+    /// Its plan's grant of the feature.
     pub grant: PlanGrant<'a>,
-    /// How many units of the plan were bought.
+    /// The number of units of the plan that were bought.
     pub units: Option<Quantity>,
-    /// What was used in the window that counts now.
+    /// The usage in the window that counts now.
     pub used: Quantity,
     /// When that window ends.
     pub resets_at: Option<Timestamp>,
 }
 
-/// What a subscription's plan says of a feature.
+/// The grant of a feature by a subscription's plan.
 #[derive(Clone, Copy, Debug)]
 pub enum PlanGrant<'a> {
     /// There is no plan.
@@ -48,7 +48,7 @@ pub enum PlanGrant<'a> {
     Included(&'a EntitlementTerms),
 }
 
-/// Why access is given or not.
+/// The reason why access is given or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -62,7 +62,7 @@ pub enum Reason {
     PlanNotPublished,
     /// No plan of the customer's has it.
     FeatureNotInPlan,
-    /// What the customer bought is not mapped to a plan.
+    /// The dimension that the customer bought is not mapped to a plan.
     DimensionNotMapped,
     /// Nothing that the customer bought is in force.
     NoSubscription,
@@ -72,29 +72,29 @@ pub enum Reason {
     UnknownFeature,
 }
 
-/// The answer.
+/// The answer to an access check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Access {
     /// The feature.
     pub feature_id: FeatureId,
-    /// What kind it is; none where there is no such feature.
+    /// The feature's kind; none where there is no such feature.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<FeatureKind>,
-    /// Whether it may be used, by as much as was asked for.
+    /// Set if it may be used, by as much as was asked for.
     pub has_access: bool,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// The limit.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub limit: Option<Quantity>,
-    /// Whether there is no limit.
+    /// Set if there is no limit.
     pub unlimited: bool,
-    /// What was used in the window that counts now; metered features only.
+    /// The usage in the window that counts now; metered features only.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub usage: Option<Quantity>,
-    /// What is left of the limit.
+    /// The part of the limit that is left.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub remaining: Option<Quantity>,
@@ -107,7 +107,7 @@ pub struct Access {
     /// The subscription that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_id: Option<SubscriptionId>,
-    /// Where it stands.
+    /// That subscription's status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_status: Option<Status>,
     /// Since when AWS could not be asked, where that is long.
@@ -115,22 +115,22 @@ pub struct Access {
     pub stale_since: Option<Timestamp>,
 }
 
-/// What is asked.
+/// The question of an access check.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The feature.
     pub feature_id: &'a FeatureId,
-    /// What kind it is.
+    /// The feature's kind.
     pub kind: FeatureKind,
-    /// What is answered on old knowledge.
+    /// The answer on old knowledge.
     pub when_stale: WhenStale,
-    /// How much is about to be used. A metered feature is asked for 1 if nothing is said.
+    /// The quantity that is about to be used. A metered feature is asked for 1 if nothing is said.
     pub requested: Option<Quantity>,
     /// Since when AWS could not be asked, where that is long.
     pub stale_since: Option<Timestamp>,
 }
 
-/// No, for a reason that has nothing to do with plans.
+/// Refuses, for a reason that has nothing to do with plans.
 pub fn refusal(feature_id: FeatureId, kind: Option<FeatureKind>, reason: Reason) -> Access {
     Access {
         feature_id,
@@ -164,13 +164,13 @@ pub fn decide(question: &Question<'_>, candidates: &[Candidate<'_>]) -> Access {
     access
 }
 
-/// What one subscription says.
+/// The verdict of one subscription.
 struct Verdict<'a> {
     candidate: Candidate<'a>,
     reason: Reason,
     /// The limit, where there is one.
     limit: Option<Quantity>,
-    /// Whether the limit may be exceeded.
+    /// Set if the limit may be exceeded.
     soft: bool,
     unlimited: bool,
 }
@@ -230,8 +230,8 @@ impl Verdict<'_> {
         self.limit.map(|limit| limit.saturating_sub(self.candidate.used))
     }
 
-    /// The least is the best: a yes before a no, the roomier before the tighter; then the one that lasts, and the
-    /// older subscription.
+    /// Returns the verdict's rank. The least is the best: a yes before a no, the roomier before the tighter; then the
+    /// one that lasts, and the older subscription.
     fn rank(&self) -> impl Ord + use<> {
         let reason = self.reason as u8;
         let room =

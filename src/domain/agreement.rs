@@ -29,18 +29,18 @@ pub struct SeenAgreement {
 }
 
 impl SeenAgreement {
-    /// Whether it is in force, or will be.
+    /// Reports whether it is in force, or will be.
     pub fn is_active(&self) -> bool {
         self.status == "ACTIVE"
     }
 
-    /// How it ended, if it did.
+    /// Returns the status with which it ended, if it did.
     pub fn ended(&self) -> Option<&str> {
         Some(self.status.as_str()).filter(|status| is_over(status))
     }
 }
 
-/// How a licence stands, by the Agreement API.
+/// The state of a licence, by the Agreement API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LicenseState {
     /// In force.
@@ -60,7 +60,7 @@ impl LicenseState {
     pub const ALL: [Self; 5] =
         [Self::Provisioned, Self::Scheduled, Self::Pending, Self::Failed, Self::Deprovisioned];
 
-    /// AWS's word.
+    /// Returns AWS's word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Provisioned => "PROVISIONED",
@@ -71,7 +71,7 @@ impl LicenseState {
         }
     }
 
-    /// The state that AWS's word names.
+    /// Reads the state that AWS's word names.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }

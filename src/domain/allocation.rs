@@ -16,35 +16,35 @@ pub type Tags = BTreeMap<String, String>;
 
 /// The most tags in one allocation. (AWS Marketplace Metering Service API reference, `UsageAllocation`.)
 pub const TAGS_MOST: usize = 5;
-/// The most allocations in one record. (The same, `UsageRecord`.)
+/// The most allocations in one record. (AWS Marketplace Metering Service API reference, `UsageRecord`.)
 pub const ALLOCATIONS_MOST: usize = 2_500;
-/// What the allocations of one record may take in a call, of AWS's 1 MB.
+/// The most bytes that the allocations of one record may take in a call, of AWS's 1 MB.
 const BYTES_MOST: usize = 800_000;
 
 /// A part of a quantity, under one set of tags; the part without tags is what nobody tagged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Allocation {
-    /// How much.
+    /// Its quantity.
     pub quantity: Quantity,
-    /// Whose.
+    /// Its tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: Tags,
 }
 
 impl Allocation {
-    /// About how many bytes it takes in a call.
+    /// Estimates how many bytes it takes in a call.
     fn bytes(&self) -> usize {
         let tags = self.tags.iter().map(|(key, value)| 24 + 2 * (key.len() + value.len()));
         48 + tags.sum::<usize>()
     }
 }
 
-/// About how many bytes a record's allocations take in a call.
+/// Estimates how many bytes a record's allocations take in a call.
 pub fn bytes(allocations: &[Allocation]) -> usize {
     allocations.iter().map(Allocation::bytes).sum()
 }
 
-/// What of a tagged quantity goes out with its hour, and what waits for a later one.
+/// The parts of a tagged quantity: what goes out with its hour, and what waits for a later one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Apportioned {
     /// Whole units, in sum what [`split`] sends; empty where nothing is tagged.
@@ -57,7 +57,7 @@ pub struct Apportioned {
 struct Share {
     tags: Tags,
     units: i64,
-    /// What waits, in millionths of a unit.
+    /// The part that waits, in millionths of a unit.
     part: i64,
 }
 
@@ -137,7 +137,7 @@ fn deal_units(shares: &mut [Share]) {
     }
 }
 
-/// What AWS does not take in one record waits, units of the largest share first.
+/// Holds back what AWS does not take in one record, units of the largest share first.
 fn hold_back(shares: &mut [Share], quantity: Quantity) {
     let mut excess = quantity.whole_units() - split(quantity).whole.whole_units();
     while excess > 0 {

@@ -1,4 +1,4 @@
-//! What of a metered feature's usage is billed, and what the plan includes.
+//! Billing of a metered feature: which part of its usage is billed, and what the plan includes.
 
 use super::Quantity;
 use super::terms::{Bill, EntitlementTerms};
@@ -9,37 +9,37 @@ use super::window::Window;
 pub struct Granted {
     /// The plan entitlement.
     pub terms: EntitlementTerms,
-    /// How many units of the plan were bought.
+    /// The number of units of the plan that were bought.
     pub units: Option<Quantity>,
-    /// How the windows lie that it is counted in.
+    /// The windows that it is counted in.
     pub window: Window,
 }
 
 impl Granted {
-    /// The limit of this subscription: as it stands in the plan, or that for each unit bought.
+    /// Returns the limit of this subscription: as it stands in the plan, or that for each unit bought.
     pub fn limit(&self) -> Option<Quantity> {
         self.terms.limit_for(self.units)
     }
 }
 
-/// What of a feature's usage is billed under one licence or buyer.
+/// The part of a feature's usage that is billed under one licence or buyer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Billing {
     /// All of it.
     All,
     /// None of it: the plan covers it.
     None,
-    /// What is beyond the included quantity, counted from zero in each window.
+    /// The part beyond the included quantity, counted from zero in each window.
     Overage {
-        /// What the plan includes.
+        /// The quantity that the plan includes.
         included: Quantity,
-        /// How the windows lie.
+        /// The windows that usage is counted in.
         window: Window,
     },
 }
 
 impl Billing {
-    /// What the plans under one licence or buyer come to. Usage that no plan speaks of is billed: the buyer
+    /// Combines the plans under one licence or buyer. Usage that no plan speaks of is billed: the buyer
     /// bought the dimension, and nothing says that it is included.
     ///
     /// Several included quantities add up; they count in the windows of the first.
@@ -59,8 +59,8 @@ impl Billing {
     }
 }
 
-/// What of a further quantity is beyond what is included, after so much was used. Summed over a window it is
-/// exactly what the window's usage exceeds, in whatever order the usage came.
+/// Returns the part of a further quantity that is beyond what is included, after so much was used. Summed over a window
+/// it is exactly what the window's usage exceeds, in whatever order the usage came.
 pub fn excess(used: Quantity, further: Quantity, included: Quantity) -> Quantity {
     let after = used.saturating_add(further);
     after.saturating_sub(included).saturating_sub(used.saturating_sub(included))

@@ -1,6 +1,6 @@
 //! The forms of AWS's own names, as far as a name of another form can never be right.
 
-/// Whether this is a region as AWS names them, as in us-gov-west-1.
+/// Reports whether this is a region as AWS names them, as in us-gov-west-1.
 pub fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let letters = |part: &&str| part.bytes().all(|it| it.is_ascii_lowercase()) && !part.is_empty();
@@ -13,7 +13,7 @@ pub fn is_region(text: &str) -> bool {
         && number.bytes().all(|it| it.is_ascii_digit())
 }
 
-/// Whether this is the ARN of an IAM role.
+/// Reports whether this is the ARN of an IAM role.
 pub fn is_role_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, role] = parts[..] else { return false };
@@ -24,7 +24,7 @@ pub fn is_role_arn(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether this is the ARN of an EventBridge rule, on the default bus or another.
+/// Reports whether this is the ARN of an EventBridge rule, on the default bus or another.
 pub fn is_rule_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "events", region, account, rule] = parts[..] else { return false };
@@ -36,12 +36,12 @@ pub fn is_rule_arn(text: &str) -> bool {
         && rule.strip_prefix("rule/").is_some_and(|names| names.split('/').all(is_name))
 }
 
-/// Whether this is the id of an AWS account.
+/// Reports whether this is the id of an AWS account.
 pub fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Whether a trust policy can ask for this external id, by the form that STS demands.
+/// Reports whether a trust policy can ask for this external id, by the form that STS demands.
 pub fn is_external_id(text: &str) -> bool {
     let takes = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@:/-_".contains(&byte);
     (2..=1_224).contains(&text.len()) && text.bytes().all(takes)

@@ -1,4 +1,4 @@
-//! Who a buyer is to AWS.
+//! Buyers as AWS identifies them.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum BuyerRef {
 }
 
 impl BuyerRef {
-    /// The kind, as the database and the API write it.
+    /// Returns the kind, as the database and the API write it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Account(_) => "account_id",
@@ -25,7 +25,7 @@ impl BuyerRef {
         }
     }
 
-    /// The id itself.
+    /// Returns the id itself.
     pub fn value(&self) -> &str {
         match self {
             Self::Account(id) => id.as_str(),
@@ -34,7 +34,7 @@ impl BuyerRef {
         }
     }
 
-    /// The reference that [`BuyerRef::kind`] and [`BuyerRef::value`] wrote.
+    /// Reads the reference that [`BuyerRef::kind`] and [`BuyerRef::value`] wrote.
     pub fn from_parts(kind: &str, value: String) -> Option<Self> {
         match kind {
             "account_id" => Some(Self::Account(AccountId::new(value))),
@@ -44,13 +44,13 @@ impl BuyerRef {
         }
     }
 
-    /// The buyer that a grant belongs to, by the id that names it best: a legacy name where AWS still
+    /// Returns the buyer that a grant belongs to, by the id that names it best: a legacy name where AWS still
     /// gives one, else the account, which joins its licences.
     pub fn of_grant(grant: &Grant) -> Option<Self> {
         Self::all_of_grant(grant).next()
     }
 
-    /// The buyer that a grant belongs to, by every id that it is listed for, the best first.
+    /// Returns the buyer that a grant belongs to, by every id that it is listed for, the best first.
     pub fn all_of_grant(grant: &Grant) -> impl Iterator<Item = Self> {
         let identifier = grant.customer_identifier.clone().map(Self::CustomerIdentifier);
         let account = grant.account_id.clone().map(Self::Account);
@@ -68,7 +68,7 @@ pub struct BuyerKey {
     pub buyer: BuyerRef,
 }
 
-/// What a subscription belongs to at AWS, and what its usage is metered against.
+/// The licence or buyer that a subscription belongs to at AWS, and that its usage is metered against.
 ///
 /// A licence where the product is of the new form: one account may hold several. The buyer where AWS
 /// still names one the legacy way, since there the licence may change beneath an unchanged subscription.
@@ -83,7 +83,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// The holder of a grant.
+    /// Returns the holder of a grant.
     pub fn of_grant(grant: &Grant) -> Option<Self> {
         if let Some(id) = &grant.customer_identifier {
             return Some(Self::Buyer(id.clone()));
@@ -94,12 +94,12 @@ impl Holder {
         grant.account_id.clone().map(Self::Account)
     }
 
-    /// Whether AWS names it by product code and buyer, not by licence.
+    /// Reports whether AWS names it by product code and buyer, not by licence.
     pub const fn is_legacy(&self) -> bool {
         !matches!(self, Self::License(_))
     }
 
-    /// The id itself.
+    /// Returns the id itself.
     pub fn value(&self) -> &str {
         match self {
             Self::License(arn) => arn.as_str(),
@@ -108,7 +108,7 @@ impl Holder {
         }
     }
 
-    /// The licence, if it is one.
+    /// Returns the licence, if it is one.
     pub fn into_license(self) -> Option<LicenseArn> {
         match self {
             Self::License(arn) => Some(arn),
@@ -116,7 +116,7 @@ impl Holder {
         }
     }
 
-    /// The holder that its `Display` wrote.
+    /// Reads the holder that its `Display` wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, value) = text.split_once(':')?;
         match kind {
@@ -138,7 +138,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What AWS calls a buyer, as far as one answer tells.
+/// The ids by which AWS calls a buyer, as far as one answer tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AwsIds {
     /// The AWS account.
@@ -150,7 +150,7 @@ pub struct AwsIds {
 }
 
 impl AwsIds {
-    /// The ids as references, the ones that name a buyer best first.
+    /// Returns the ids as references, the ones that name a buyer best first.
     pub fn references(&self) -> Vec<BuyerRef> {
         let identifier = self.customer_identifier.clone().map(BuyerRef::CustomerIdentifier);
         let account = self.account_id.clone().map(BuyerRef::Account);

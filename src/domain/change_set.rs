@@ -1,16 +1,16 @@
-//! What differs between two sets of grants, to be made of a third: a draft is such a set, and so is what a file changes
-//! for those who are held to an older version.
+//! Change sets: the differences between two sets of grants, to be made to a third. A draft is such a set, and so is
+//! what a file changes for those who are held to an older version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::FeatureId;
 
-/// Changes of grants, feature by feature; nothing is what is granted no more.
+/// Changes of grants, feature by feature; `None` for what is granted no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeSet<T>(BTreeMap<FeatureId, Option<T>>);
 
 impl<T: Clone + PartialEq> ChangeSet<T> {
-    /// Finds what leads from one set of grants to another.
+    /// Finds the changes that lead from one set of grants to another.
     pub fn between(before: &BTreeMap<FeatureId, T>, after: &BTreeMap<FeatureId, T>) -> Self {
         let features: BTreeSet<&FeatureId> = before.keys().chain(after.keys()).collect();
         let changed = features.into_iter().filter(|id| before.get(*id) != after.get(*id));

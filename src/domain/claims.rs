@@ -1,18 +1,18 @@
-//! What a buyer's browser posts beside the token. AWS has it post that, but a buyer can have it post anything: it is kept
-//! for the seller to see, nothing follows from it, and there is never more of it than this.
+//! Claims that a buyer's browser posts beside the token. AWS has it post those, but a buyer can have it post anything:
+//! they are kept for the seller to see, nothing follows from them, and there are never more of them than this.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// AWS's fields begin so.
+/// The prefix of AWS's fields.
 const PREFIX: &str = "x-amzn-marketplace-";
-/// How many fields are kept.
+/// The most fields that are kept.
 const FIELDS_MOST: usize = 20;
-/// How long a field's name and value may be together.
+/// The most bytes of a field's name and value together.
 const FIELD_LONGEST: usize = 1_024;
-/// How long all of them may be together.
+/// The most bytes of all of them together.
 const LONGEST: usize = 16 * 1_024;
 
 /// Fields that a browser claims AWS to have set, as `x-amzn-marketplace-offer-type`.
@@ -22,17 +22,17 @@ const LONGEST: usize = 16 * 1_024;
 pub struct BrowserClaims(BTreeMap<String, String>);
 
 impl BrowserClaims {
-    /// Whether nothing is claimed.
+    /// Reports whether nothing is claimed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The fields, in the order of their names.
+    /// Returns the fields, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// These and those of a later visit. What was claimed before stays unless it is claimed anew; what there is no room
+    /// Adds the claims of a later visit. What was claimed before stays unless it is claimed anew; what there is no room
     /// for is left out.
     #[must_use]
     pub fn and_later(mut self, later: Self) -> Self {

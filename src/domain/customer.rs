@@ -18,9 +18,9 @@ pub struct Customer {
     /// The mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Whether the seller provisioned it; otherwise it is known from AWS only.
+    /// Set if the seller provisioned it; otherwise it is known from AWS only.
     pub claimed: bool,
-    /// What AWS calls it.
+    /// The ids by which AWS knows it.
     #[serde(skip_serializing_if = "AwsIdentity::is_empty")]
     pub aws: AwsIdentity,
     /// Ids that led here before two customers turned out to be one.
@@ -49,7 +49,7 @@ pub struct AwsIdentity {
 }
 
 impl AwsIdentity {
-    /// Whether AWS does not know this customer.
+    /// Reports whether AWS does not know this customer.
     pub fn is_empty(&self) -> bool {
         self.account_id.is_none()
             && self.customer_identifier.is_none()

@@ -8,33 +8,33 @@ use utoipa::ToSchema;
 use super::word::Word;
 use super::{DimensionKey, FeatureId, ProductId};
 
-/// Something that the application gates.
+/// A feature that the application gates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Feature {
     /// Its id.
     pub id: FeatureId,
     /// Its name.
     pub name: String,
-    /// What kind it is.
+    /// Its kind.
     #[serde(rename = "type")]
     pub kind: FeatureKind,
-    /// What one of it is.
+    /// The unit in which it is counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// The metered dimension that its usage is billed to, product by product.
     pub dimensions: BTreeMap<ProductId, DimensionKey>,
-    /// What is answered while AWS could not be asked for long.
+    /// The answer while AWS could not be asked for long.
     pub when_stale: WhenStale,
 }
 
-/// What is answered about a plan bought on AWS while AWS could not be asked for long.
+/// The answer about a plan bought on AWS while AWS could not be asked for long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenStale {
-    /// What was true when AWS was last asked.
+    /// The answer that was true when AWS was last asked.
     #[default]
     Allow,
-    /// No.
+    /// A refusal.
     Deny,
 }
 

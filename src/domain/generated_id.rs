@@ -10,13 +10,13 @@ use sha2::Sha256;
 
 use super::{BuyerRef, CustomerId};
 
-/// How every generated id begins. The seller may not give out such ids.
+/// The prefix of every generated id. The seller may not give out such ids.
 const PREFIX: &str = "aws-";
 /// Bytes of the code that follows.
 const BYTES: usize = 10;
 
 impl CustomerId {
-    /// Tells whether the id is of those that only marketd makes.
+    /// Reports whether the id is of those that only marketd makes.
     pub fn is_reserved(&self) -> bool {
         self.as_str().starts_with(PREFIX)
     }

@@ -1,4 +1,4 @@
-//! What AWS says a buyer holds now.
+//! Grants: the entitlements that AWS says a buyer holds now.
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -10,7 +10,7 @@ use super::{AccountId, CustomerIdentifier, DimensionKey, LicenseArn, ProductCode
 pub struct Grant {
     /// The product.
     pub product_code: ProductCode,
-    /// What was bought.
+    /// The dimension that was bought.
     pub dimension: DimensionKey,
     /// The buyer's legacy name; products of the new form leave it out.
     pub customer_identifier: Option<CustomerIdentifier>,
@@ -18,7 +18,7 @@ pub struct Grant {
     pub account_id: Option<AccountId>,
     /// The licence.
     pub license_arn: Option<LicenseArn>,
-    /// How much of it.
+    /// The amount of it that was bought.
     pub value: GrantValue,
     /// The earliest date on which it may end. A buyer who will renew has one too.
     pub expires_at: Option<Timestamp>,
@@ -29,7 +29,7 @@ pub struct Grant {
 pub enum GrantValue {
     /// A count.
     Integer(i64),
-    /// Had or not had.
+    /// A switch: had or not had.
     Boolean(bool),
     /// A fractional count.
     Decimal(Decimal),

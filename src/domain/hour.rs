@@ -12,38 +12,38 @@ const SECONDS: i64 = 3_600;
 pub struct ClockHour(i64);
 
 impl ClockHour {
-    /// The hour that holds this moment.
+    /// Returns the hour that holds this moment.
     pub fn of(moment: Timestamp) -> Self {
         Self(moment.as_second().div_euclid(SECONDS))
     }
 
-    /// The hour with this number, counted from 1970; out of range falls to the nearest that exists.
+    /// Returns the hour with this number, counted from 1970; out of range falls to the nearest that exists.
     pub const fn from_number(hours_since_epoch: i64) -> Self {
         Self(hours_since_epoch)
     }
 
-    /// Hours since 1970, as the database keeps it.
+    /// Returns the hours since 1970, as the database keeps it.
     pub const fn number(self) -> i64 {
         self.0
     }
 
-    /// Its first moment.
+    /// Returns its first moment.
     pub fn start(self) -> Timestamp {
         Timestamp::from_second(self.0.saturating_mul(SECONDS)).unwrap_or(Timestamp::MAX)
     }
 
-    /// The first moment after it.
+    /// Returns the first moment after it.
     pub fn end(self) -> Timestamp {
         self.start().saturating_add(SignedDuration::from_secs(SECONDS)).unwrap_or(Timestamp::MAX)
     }
 
-    /// The hour after it.
+    /// Returns the hour after it.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The hour before it.
+    /// Returns the hour before it.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

@@ -19,18 +19,18 @@ impl<K> Id<K> {
         Self { text: text.into(), kind: PhantomData }
     }
 
-    /// The identifier if the text says something beyond blanks, which real messages carry around ids.
+    /// Makes an identifier if the text says something beyond blanks, which real messages carry around ids.
     pub fn from_trimmed(text: &str) -> Option<Self> {
         let trimmed = text.trim();
         (!trimmed.is_empty()).then(|| Self::new(trimmed))
     }
 
-    /// The identifier's text.
+    /// Returns the identifier's text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The identifier's text, owned.
+    /// Returns the identifier's text, owned.
     pub fn into_string(self) -> String {
         self.text
     }
@@ -108,7 +108,7 @@ pub const ID_LONGEST: usize = 128;
 pub mod kind {
     /// A kind of identifier.
     pub trait Kind {
-        /// Whether the seller chooses ids of this kind. AWS's are opaque, and taken as they come.
+        /// Set if the seller chooses ids of this kind. AWS's are opaque, and taken as they come.
         const CHOSEN: bool = false;
     }
 
@@ -154,7 +154,7 @@ pub mod kind {
     /// The catalog's name of a product, `prod-…`.
     #[derive(Debug)]
     pub enum Entity {}
-    /// Something that the application gates.
+    /// A feature that the application gates.
     #[derive(Debug)]
     pub enum Feature {}
     /// AWS's licence.

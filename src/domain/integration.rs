@@ -9,7 +9,7 @@ pub struct Role {
     pub external_id: Option<String>,
 }
 
-/// Whose credentials calls are made with.
+/// The identity whose credentials calls are made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The environment's own.

@@ -9,17 +9,17 @@ use jiff::{SignedDuration, Timestamp};
 use super::LicenseArn;
 use super::agreement::SeenAgreement;
 
-/// How often all agreements in force are listed: once a day. It is an hour less, so that of sweeps at even intervals the
-/// one a day later does it, however long each takes to get there.
+/// The interval at which all agreements in force are listed: once a day. It is an hour less, so that of sweeps at even
+/// intervals the one a day later does it, however long each takes to get there.
 pub const WHOLE_EVERY: SignedDuration = SignedDuration::from_hours(23);
 
-/// How far a listing of changes reaches back behind the newest change that was seen. AWS's search shows a change some
-/// time after it was made, an agreement's licences come about a minute after the agreement without another change of
-/// it, and "after" leaves out what changed at that very moment. So each change is listed once at least when it is an
+/// The time that a listing of changes reaches back behind the newest change that was seen. AWS's search shows a change
+/// some time after it was made, an agreement's licences come about a minute after the agreement without another change
+/// of it, and "after" leaves out what changed at that very moment. So each change is listed once at least when it is an
 /// hour old; what shows later still is found by the daily listing.
 pub const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 
-/// Which agreements of a product are listed.
+/// A listing of a product's agreements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// All that are in force.
@@ -56,7 +56,7 @@ pub struct HeldLicense {
     pub rests: bool,
 }
 
-/// How far the listings of a product's agreements have got.
+/// The progress of the listings of a product's agreements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The newest change that a finished listing showed, by AWS's time.
@@ -102,12 +102,12 @@ impl Reading {
         Self { listing, before, begun_at: now, refused: false, newest: None, has_read: false }
     }
 
-    /// Returns what is listed.
+    /// Returns which agreements are listed.
     pub const fn listing(&self) -> Listing {
         self.listing
     }
 
-    /// Whether all agreements in force are listed.
+    /// Reports whether all agreements in force are listed.
     pub const fn is_whole(&self) -> bool {
         matches!(self.listing, Listing::Whole { .. })
     }

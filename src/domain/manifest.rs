@@ -12,8 +12,8 @@ use super::terms::EntitlementTerms;
 use super::text::{line, optional_line};
 use super::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
 
-/// The file. What it does not name stays as it is; what it names becomes what it says. That holds inside of things
-/// too: a table that is left out is left alone, one that is there is all that there is.
+/// The catalogue file. What it does not name stays as it is; what it names becomes what it says. That holds inside of
+/// things too: a table that is left out is left alone, one that is there is all that there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalogue {
@@ -34,7 +34,7 @@ pub struct ProductEntry {
     /// The plan of those who pay as they go; as it is if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_plan: Option<PlanId>,
-    /// Which plan each entitled dimension means; one that the table does not name means none. As they are if the
+    /// The plan that each entitled dimension means; one that the table does not name means none. As they are if the
     /// table is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plans: Option<BTreeMap<DimensionKey, PlanId>>,
@@ -47,13 +47,13 @@ pub struct FeatureEntry {
     /// Its name.
     #[serde(deserialize_with = "line")]
     pub name: String,
-    /// What kind it is.
+    /// Its kind.
     #[serde(rename = "type")]
     pub kind: FeatureKind,
-    /// What one of it is; as it is if left out, nothing if empty.
+    /// The unit in which it is counted; as it is if left out, nothing if empty.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_line")]
     pub unit: Option<String>,
-    /// What is answered on old knowledge; as it is if left out.
+    /// The answer on old knowledge; as it is if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_stale: Option<WhenStale>,
     /// The metered dimension that its usage is billed to, product by product; to none of a product that the table
@@ -72,15 +72,15 @@ pub struct PlanEntry {
     /// The product that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<ProductId>,
-    /// Where it stands: what is published is what `entitlements` says.
+    /// Its status: what is published is what `entitlements` says.
     pub status: PlanStatus,
-    /// What it grants: nothing but what the table names. As it is if the table is left out.
+    /// The features that it grants: nothing but what the table names. As it is if the table is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entitlements: Option<BTreeMap<FeatureId, TermsEntry>>,
-    /// What a published plan will grant once its draft is published. As it is if the table is left out.
+    /// The features that a published plan will grant once its draft is published. As it is if the table is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<BTreeMap<FeatureId, TermsEntry>>,
-    /// Those who are held to an older version, by its number. For the reader: it is written, and never applied.
+    /// The older versions that customers are held to, by number. For the reader: they are written, and never applied.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held: BTreeMap<i64, HeldEntry>,
 }
@@ -89,9 +89,9 @@ pub struct PlanEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldEntry {
-    /// How many subscriptions there are.
+    /// The number of subscriptions that are held to it.
     pub subscriptions: i64,
-    /// What they have.
+    /// The features that they have.
     pub entitlements: BTreeMap<FeatureId, TermsEntry>,
 }
 
@@ -116,17 +116,17 @@ impl Serialize for TermsEntry {
 /// One difference between two catalogues.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
-    /// Where: the keys, with dots between.
+    /// The place: the keys, with dots between.
     pub path: String,
-    /// What was there.
+    /// The value that was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// What is there instead.
+    /// The value that is there instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
 
-/// What differs between two documents, place by place, in the order of the paths.
+/// Lists the differences between two documents, place by place, in the order of the paths.
 pub fn differences(before: &Value, after: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     compare("", Some(before), Some(after), &mut changes);

@@ -1,4 +1,4 @@
-//! By which name a sale is held and metered: its licence, or the buyer's legacy name.
+//! The name by which a sale is held and metered: its licence, or the buyer's legacy name.
 //!
 //! An hour that AWS is told of in both forms is billed twice, and one that it is told of in the wrong form is refused.
 //! What a buyer is called besides says nothing about it: a buyer of an older and a newer product has a legacy name, which
@@ -12,7 +12,7 @@
 
 use super::{CustomerIdentifier, Grant};
 
-/// In which forms AWS has named a product's buyers, apart from its rows.
+/// The forms in which AWS has named a product's buyers, apart from its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Naming {
     /// A message of a legacy topic, or a sign-up, named one by `CustomerIdentifier`.
@@ -24,12 +24,13 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// Whether the product was sold by licence from the first.
+    /// Reports whether the product was sold by licence from the first.
     pub const fn is_licensed(self) -> bool {
         self.by_license && !self.by_name
     }
 
-    /// The legacy name that the sale of a row is held by, if by any; `held` is the one by which its licence is held.
+    /// Returns the legacy name that the sale of a row is held by, if by any; `held` is the one by which its licence is
+    /// held.
     pub fn legacy_name(
         self,
         row: &Grant,

@@ -18,33 +18,33 @@ pub struct Plan {
     /// The product that it is sold with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_id: Option<ProductId>,
-    /// Whether AWS sells it.
+    /// The source: AWS Marketplace, or the seller's own site.
     pub source: Source,
-    /// As what AWS sells it.
+    /// The listings and dimensions as which AWS sells it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws: Vec<SoldAs>,
-    /// Whether customers may have it.
+    /// Its status, which says whether customers may have it.
     pub status: PlanStatus,
     /// The version that is published; none while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
     /// AWS owns the price; there is none here.
     pub pricing: &'static str,
-    /// What it grants; while it was never published, what it will grant.
+    /// The features that it grants; while it was never published, those that it will grant.
     pub entitlements: Vec<PlanEntitlement>,
-    /// What was changed and is not published yet.
+    /// The changes that are not published yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<PlanDraft>,
 }
 
 impl Plan {
-    /// What the newest version grants, published or not.
+    /// Returns what the newest version grants, published or not.
     pub fn newest(&self) -> &[PlanEntitlement] {
         self.draft.as_ref().map_or(&self.entitlements, |draft| &draft.entitlements)
     }
 }
 
-/// What stands for a plan in a listing.
+/// The listing, and the dimension in it, that stand for a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SoldAs {
     /// The listing.
@@ -59,16 +59,16 @@ pub struct SoldAs {
     pub removed_at: Option<Timestamp>,
 }
 
-/// A published plan as it will be.
+/// The draft of a published plan: the plan as it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlanDraft {
     /// Its version.
     pub version: i64,
-    /// What it will grant.
+    /// The features that it will grant.
     pub entitlements: Vec<PlanEntitlement>,
 }
 
-/// Where a plan stands.
+/// The status of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanStatus {
@@ -76,27 +76,27 @@ pub enum PlanStatus {
     Draft,
     /// For customers.
     Published,
-    /// For those who have it.
+    /// For the customers who have it.
     Archived,
 }
 
-/// Whom a new version of a plan is for.
+/// The customers whom a new version of a plan is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Audience {
     /// Everybody on the plan.
     #[default]
     All,
-    /// Those who come to the plan from now on; the others keep what they have.
+    /// Customers who come to the plan from now on; the others keep what they have.
     New,
 }
 
-/// What a plan grants of a feature.
+/// A plan's grant of a feature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlanEntitlement {
     /// The feature.
     pub feature_id: FeatureId,
-    /// How much.
+    /// The terms of the grant.
     #[serde(flatten)]
     pub terms: EntitlementTerms,
 }

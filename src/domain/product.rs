@@ -14,7 +14,7 @@ pub struct Dimension {
     pub key: DimensionKey,
     /// Its name.
     pub name: String,
-    /// What one of it is.
+    /// The unit in which it is counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// AWS's words: `Entitled`, `Metered`, `ExternallyMetered`.
@@ -28,12 +28,12 @@ pub struct Dimension {
 }
 
 impl Dimension {
-    /// Whether it is sold in contracts.
+    /// Reports whether it is sold in contracts.
     pub fn is_entitled(&self) -> bool {
         self.types.iter().any(|word| word == "Entitled")
     }
 
-    /// Whether it is billed by usage.
+    /// Reports whether it is billed by usage.
     pub fn is_metered(&self) -> bool {
         self.types.iter().any(|word| word == "Metered" || word == "ExternallyMetered")
     }
@@ -55,7 +55,7 @@ pub struct Product {
     /// The plan of those who pay as they go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_plan_id: Option<PlanId>,
-    /// From which hour on its legacy buyers are metered by licence.
+    /// The hour from which on its legacy buyers are metered by licence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub licensed_from: Option<ClockHour>,
     /// Its dimensions.
@@ -66,28 +66,28 @@ pub struct Product {
     pub imported_at: Timestamp,
     /// When it was last compared with the listing.
     pub synced_at: Timestamp,
-    /// What AWS's answers would end, and what is held back until a person lets it go.
+    /// Endings that follow from AWS's answers, and are held back until a person lets them go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_endings: Vec<HeldEndings>,
 }
 
-/// What AWS's answers would end of a product: too much at once to be believed.
+/// Endings that follow from AWS's answers about a product: too many at once to be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HeldEndings {
     /// `subscriptions` that AWS lists no more, or the `dimensions` of its listing.
     pub what: &'static str,
     /// Since when they are held back.
     pub since: Timestamp,
-    /// How many AWS lists no more.
+    /// The number that AWS lists no more.
     pub unlisted: u64,
-    /// How many there are, those included.
+    /// The number of all, those included.
     pub live: u64,
-    /// How many would have ended without a question.
+    /// The number that would have ended without a question.
     pub allowed: u64,
 }
 
 impl HeldEndings {
-    /// What has happened to which product, and what to do.
+    /// Describes what has happened to which product, and what to do.
     pub fn problem(&self, product: &ProductId) -> String {
         let Self { what, since, unlisted, live, .. } = self;
         format!(

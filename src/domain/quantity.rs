@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// How many decimal places AWS takes, and so do we.
+/// The most decimal places that AWS takes, and so do we.
 const PLACES: u32 = 6;
 const MILLIONTHS_PER_UNIT: i64 = 1_000_000;
 
@@ -18,7 +18,7 @@ const MILLIONTHS_PER_UNIT: i64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantity(i64);
 
-/// Why a text is not a [`Quantity`].
+/// The reason why a text is not a [`Quantity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not a decimal number.
@@ -36,40 +36,40 @@ pub enum QuantityError {
 }
 
 impl Quantity {
-    /// Nothing.
+    /// The quantity zero.
     pub const ZERO: Self = Self(0);
-    /// More than anything.
+    /// The largest quantity that can be held.
     pub const MAX: Self = Self(i64::MAX);
     /// The most that AWS takes in one metering record.
     pub const MAX_RECORD: Self = Self(2_147_483_647 * MILLIONTHS_PER_UNIT);
 
-    /// So many whole units.
+    /// Makes a quantity of so many whole units.
     pub const fn from_units(units: u32) -> Self {
         Self(units as i64 * MILLIONTHS_PER_UNIT)
     }
 
-    /// So many millionths, as the database keeps them; `None` below zero.
+    /// Makes a quantity of so many millionths, as the database keeps them; `None` below zero.
     pub const fn from_millionths(millionths: i64) -> Option<Self> {
         if millionths < 0 { None } else { Some(Self(millionths)) }
     }
 
-    /// The amount in millionths of a unit.
+    /// Returns the amount in millionths of a unit.
     pub const fn millionths(self) -> i64 {
         self.0
     }
 
-    /// Whole units, the remainder left out.
+    /// Returns the whole units, the remainder left out.
     pub const fn whole_units(self) -> i64 {
         self.0 / MILLIONTHS_PER_UNIT
     }
 
-    /// What is left beyond whole units.
+    /// Returns the fraction beyond the whole units.
     #[must_use]
     pub const fn fraction(self) -> Self {
         Self(self.0 % MILLIONTHS_PER_UNIT)
     }
 
-    /// The sum, or `None` if it cannot be held.
+    /// Returns the sum, or `None` if it cannot be held.
     pub const fn checked_add(self, other: Self) -> Option<Self> {
         match self.0.checked_add(other.0) {
             Some(sum) => Some(Self(sum)),
@@ -77,24 +77,24 @@ impl Quantity {
         }
     }
 
-    /// The sum, at most what can be held.
+    /// Returns the sum, at most what can be held.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, or `None` if it would be negative.
+    /// Returns the difference, or `None` if it would be negative.
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
         if other.0 > self.0 { None } else { Some(Self(self.0 - other.0)) }
     }
 
-    /// The difference, never below zero.
+    /// Returns the difference, never below zero.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         if other.0 > self.0 { Self::ZERO } else { Self(self.0 - other.0) }
     }
 
-    /// The product with a number of units, rounded down to a millionth; at most what can be held.
+    /// Returns the product with a number of units, rounded down to a millionth; at most what can be held.
     #[must_use]
     pub fn times(self, units: Self) -> Self {
         let product = i128::from(self.0) * i128::from(units.0) / i128::from(MILLIONTHS_PER_UNIT);

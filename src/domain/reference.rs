@@ -1,5 +1,5 @@
-//! What a new buyer's browser carries from AWS's redirect to the seller's sign-up page: the name of a registration,
-//! signed, so that it can be neither guessed nor made, and short-lived.
+//! References to registrations, which a new buyer's browser carries from AWS's redirect to the seller's sign-up page:
+//! signed, so that they can be neither guessed nor made, and short-lived.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 
-/// Why a reference is not taken.
+/// The reason why a reference is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// It was not made here, or not like this.
@@ -25,7 +25,7 @@ pub fn seal(key: &[u8], registration: &str, expires_at: Timestamp) -> String {
     format!("{claim}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
 }
 
-/// Reads which registration a reference names.
+/// Reads the registration that a reference names.
 pub fn open(key: &[u8], reference: &str, now: Timestamp) -> Result<String, ReferenceError> {
     let (claim, signature) = reference.rsplit_once('.').ok_or(ReferenceError::Forged)?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| ReferenceError::Forged)?;

@@ -1,8 +1,8 @@
-//! A registration: who came from AWS's redirect, as AWS names them.
+//! Registrations: buyers who came from AWS's redirect, as AWS names them.
 
 use super::{AccountId, AgreementId, CustomerIdentifier, LicenseArn, ProductCode};
 
-/// Who came from AWS's redirect.
+/// A buyer who came from AWS's redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// The product.

@@ -1,4 +1,4 @@
-//! What publishing a plan's draft would change, and for whom.
+//! Previews of publishing a plan's draft: what would change, and for whom.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use super::plan::PlanEntitlement;
 use super::terms::EntitlementTerms;
 use super::{CustomerId, FeatureId, PlanId, Quantity};
 
-/// What publishing would change.
+/// The changes that publishing a draft would make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Preview {
     /// The version that would be published.
     pub version: i64,
-    /// Those on the plan, by the version that they have.
+    /// The subscriptions on the plan, by the version that they have.
     pub groups: Vec<AffectedGroup>,
 }
 
@@ -24,15 +24,15 @@ pub struct AffectedGroup {
     /// The version that they have; none while none was published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// How many there are.
+    /// The number of subscriptions.
     pub subscriptions: u64,
     /// The first of their customers.
     pub customers: Vec<CustomerId>,
-    /// What they would have more of.
+    /// Features that they would have more of.
     pub gains: Vec<Difference>,
-    /// What they would have less of.
+    /// Features that they would have less of.
     pub loses: Vec<Difference>,
-    /// What would be counted or billed otherwise.
+    /// Features that would be counted or billed otherwise.
     pub changes: Vec<Difference>,
 }
 
@@ -51,15 +51,15 @@ pub struct Regranted {
     /// Its version; none of a plan that is not published, which grants nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_version: Option<i64>,
-    /// How many there are.
+    /// The number of subscriptions.
     pub subscriptions: u64,
     /// The first of their customers.
     pub customers: Vec<CustomerId>,
-    /// What they have more of.
+    /// Features that they have more of.
     pub gains: Vec<Difference>,
-    /// What they have less of.
+    /// Features that they have less of.
     pub loses: Vec<Difference>,
-    /// What is counted or billed otherwise.
+    /// Features that are counted or billed otherwise.
     pub changes: Vec<Difference>,
 }
 
@@ -68,10 +68,10 @@ pub struct Regranted {
 pub struct Difference {
     /// The feature.
     pub feature_id: FeatureId,
-    /// What the plan grants of it now; none if it does not have it.
+    /// The terms that the plan grants now; none if it does not have the feature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<EntitlementTerms>,
-    /// What it would grant.
+    /// The terms that it would grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<EntitlementTerms>,
 }
@@ -79,11 +79,11 @@ pub struct Difference {
 /// Gains, losses, and what is merely different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// What there is more of.
+    /// Features of which there is more.
     pub gains: Vec<Difference>,
-    /// What there is less of.
+    /// Features of which there is less.
     pub loses: Vec<Difference>,
-    /// What is counted or billed otherwise.
+    /// Features that are counted or billed otherwise.
     pub changes: Vec<Difference>,
 }
 
@@ -109,7 +109,7 @@ pub fn compare(before: &[PlanEntitlement], after: &[PlanEntitlement]) -> Differe
     differences
 }
 
-/// How much a customer may use: nothing, so much, or as much as they like. A limit that counts for each unit is
+/// Ranks how much a customer may use: nothing, so much, or as much as they like. A limit that counts for each unit is
 /// more than the same limit for all of them.
 fn allowance(terms: Option<&EntitlementTerms>) -> (bool, bool, Option<Quantity>, bool) {
     let Some(terms) = terms else { return (false, false, None, false) };

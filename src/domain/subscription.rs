@@ -11,7 +11,7 @@ use super::{
     PlanId, ProductCode, ProductId, Quantity, SubscriptionId,
 };
 
-/// Where a subscription stands.
+/// The status of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Bought, not yet in force.
@@ -42,7 +42,7 @@ impl Status {
         Self::Failed,
     ];
 
-    /// As the API writes it.
+    /// Returns the word that the API writes for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -55,12 +55,12 @@ impl Status {
         }
     }
 
-    /// The status that the word names.
+    /// Reads the status that the word names.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Where a direct subscription stands at a moment, by its dates.
+    /// Returns the status of a direct subscription at a moment, by its dates.
     #[must_use]
     pub fn at(
         self,
@@ -79,12 +79,12 @@ impl Status {
         }
     }
 
-    /// Whether it is over, or never began.
+    /// Reports whether it is over, or never began.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Canceled | Self::Expired | Self::Failed)
     }
 
-    /// Whether the plan may be used.
+    /// Reports whether the plan may be used.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Trialing | Self::Active | Self::Ending)
     }
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-/// Where a subscription was bought, or a plan is sold.
+/// The place where a subscription was bought, or a plan is sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -117,7 +117,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// As the API writes it.
+    /// Returns the word that the API writes for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Aws => "aws",
@@ -126,10 +126,10 @@ impl Source {
     }
 }
 
-/// What was bought and how it stands: the part of a subscription that AWS decides.
+/// The terms of what was bought, and how it stands: the part of a subscription that AWS decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// What it belongs to at AWS; none for direct ones.
+    /// The licence or buyer that it belongs to at AWS; none for direct ones.
     pub holder: Option<Holder>,
     /// The buyer's account, where known.
     pub account_id: Option<AccountId>,
@@ -141,24 +141,24 @@ pub struct Terms {
     pub dimension: Option<DimensionKey>,
     /// The plan that this means; none while the dimension is not mapped.
     pub plan_id: Option<PlanId>,
-    /// How much was bought.
+    /// The quantity that was bought.
     pub quantity: Option<Quantity>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// When it came into force.
     pub starts_at: Option<Timestamp>,
     /// The earliest date on which it may end.
     pub ends_at: Option<Timestamp>,
-    /// The first look at AWS that did not list it any more.
+    /// The time of the first answer of AWS that did not list it any more.
     pub missing_since: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// What it went on under when it ended: the licence of a renewal or replacement.
+    /// The licence of a renewal or replacement, or the other holder, that it went on under when it ended.
     pub renewed_by: Option<Holder>,
 }
 
 impl Terms {
-    /// The legacy name of the buyer, if it is held by that.
+    /// Returns the legacy name of the buyer, if it is held by that.
     pub fn customer_identifier(&self) -> Option<&CustomerIdentifier> {
         match &self.holder {
             Some(Holder::Buyer(id)) => Some(id),
@@ -172,15 +172,15 @@ impl Terms {
 pub struct Subscription {
     /// Its id, which stays through upgrades and renewals.
     pub id: SubscriptionId,
-    /// Whose it is.
+    /// The customer.
     pub customer_id: CustomerId,
-    /// Of which product; a plan of the seller's own may belong to none.
+    /// The product; a plan of the seller's own may belong to none.
     pub product_id: Option<ProductId>,
     /// The product's code, where it has one.
     pub product_code: Option<ProductCode>,
     /// Where it was bought.
     pub source: Source,
-    /// What was bought and how it stands.
+    /// The terms of what was bought, and how it stands.
     pub terms: Terms,
     /// When it was first known.
     pub created_at: Timestamp,
@@ -189,7 +189,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Where it stands at a moment.
+    /// Returns its status at a moment.
     pub fn status_at(&self, now: Timestamp) -> Status {
         match self.source {
             Source::Aws => self.terms.status,
@@ -199,14 +199,14 @@ impl Subscription {
 }
 
 impl Terms {
-    /// Where a direct subscription stands: its dates say so, and nobody has to tell. Those of one bought on AWS
-    /// say only when it may end.
+    /// Returns the status of a direct subscription: its dates say so, and nobody has to tell. Those of one bought on
+    /// AWS say only when it may end.
     pub fn direct_status_at(&self, now: Timestamp) -> Status {
         self.status.at(self.starts_at, self.ends_at, now)
     }
 }
 
-/// As the API shows it: what is unknown is left out.
+/// A subscription as the API shows it: what is unknown is left out.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Subscription)]
 #[expect(missing_docs, reason = "the fields are those of the subscription and its terms")]
@@ -243,7 +243,7 @@ pub struct SubscriptionView<'a> {
     pub renewed_by: Option<&'a str>,
 }
 
-/// What AWS calls the buyer of a subscription.
+/// AWS's ids of the buyer of a subscription.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Buyer)]
 pub struct BuyerView<'a> {

@@ -1,4 +1,4 @@
-//! What may be said of a plan entitlement, and what of it makes sense for which kind of feature.
+//! The terms of plan entitlements, and which of them make sense for which kind of feature.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -8,37 +8,37 @@ use super::quantity::as_number;
 use super::word::Word;
 use super::{FeatureId, Quantity};
 
-/// How much of a feature a plan grants.
+/// The terms on which a plan grants a feature: how much of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields, from = "SaidTerms")]
+#[serde(default, deny_unknown_fields, from = "WrittenTerms")]
 pub struct EntitlementTerms {
     /// The limit of a numeric or metered feature, which has this or `unlimited`. Null, if it is said, says that
     /// there is none.
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub limit: Option<Quantity>,
-    /// Whether there is no limit at all.
+    /// Set if there is no limit at all.
     pub unlimited: bool,
-    /// Whether the limit warns instead of denying.
+    /// Set if the limit warns instead of denying.
     pub soft: bool,
-    /// Whether the limit counts once for each unit bought.
+    /// Set if the limit counts once for each unit bought.
     pub per_unit: bool,
     /// When usage is counted from zero again; never if none.
     pub reset: Option<ResetPeriod>,
-    /// What the periods start from.
+    /// The start of the periods.
     pub anchor: Anchor,
-    /// Which usage is billed to the feature's dimension.
+    /// The usage that is billed to the feature's dimension.
     pub bill: Bill,
 }
 
 impl EntitlementTerms {
-    /// Whether nobody is ever denied for having used too much: there is no limit, or going beyond it is what the
-    /// plan warns of or bills.
+    /// Reports whether nobody is ever denied for having used too much: there is no limit, or going beyond it is what
+    /// the plan warns of or bills.
     pub fn never_denies(&self) -> bool {
         self.is_unlimited() || self.soft || self.bill == Bill::Overage
     }
 
-    /// The limit of somebody who bought so many units: as it stands, or that for each of them.
+    /// Returns the limit of somebody who bought so many units: as it stands, or that for each of them.
     pub fn limit_for(&self, units: Option<Quantity>) -> Option<Quantity> {
         let limit = self.limit?;
         match units.filter(|_| self.per_unit) {
@@ -47,13 +47,13 @@ impl EntitlementTerms {
         }
     }
 
-    /// Whether there is no limit.
+    /// Reports whether there is no limit.
     pub const fn is_unlimited(&self) -> bool {
         self.unlimited || self.limit.is_none()
     }
 }
 
-/// When usage is counted from zero again.
+/// The period after which usage is counted from zero again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetPeriod {
@@ -69,7 +69,7 @@ pub enum ResetPeriod {
     Year,
 }
 
-/// What a reset period starts from.
+/// The start of a reset period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
@@ -80,14 +80,14 @@ pub enum Anchor {
     Subscription,
 }
 
-/// Which usage of a metered feature is billed.
+/// The usage of a metered feature that is billed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bill {
     /// All of it.
     #[default]
     All,
-    /// What is beyond the limit.
+    /// The part beyond the limit.
     Overage,
     /// None of it.
     None,
@@ -102,8 +102,8 @@ impl Word for Bill {}
 /// Terms as they are written. A limit that is said to be none is not one that was left out.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct SaidTerms {
-    limit: SaidLimit,
+struct WrittenTerms {
+    limit: WrittenLimit,
     unlimited: bool,
     soft: bool,
     per_unit: bool,
@@ -113,7 +113,7 @@ struct SaidTerms {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum SaidLimit {
+enum WrittenLimit {
     #[default]
     LeftOut,
     /// `null`.
@@ -121,38 +121,42 @@ enum SaidLimit {
     Of(Quantity),
 }
 
-impl<'de> Deserialize<'de> for SaidLimit {
+impl<'de> Deserialize<'de> for WrittenLimit {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(from)?.map_or(Self::None, Self::Of))
     }
 }
 
-impl From<SaidTerms> for EntitlementTerms {
-    fn from(said: SaidTerms) -> Self {
-        let SaidTerms { limit, unlimited, soft, per_unit, reset, anchor, bill } = said;
+impl From<WrittenTerms> for EntitlementTerms {
+    fn from(written: WrittenTerms) -> Self {
+        let WrittenTerms { limit, unlimited, soft, per_unit, reset, anchor, bill } = written;
         // What is beyond a limit cannot be billed where there is said to be none.
-        let none = limit == SaidLimit::None && bill != Bill::Overage;
+        let none = limit == WrittenLimit::None && bill != Bill::Overage;
         let limit = match limit {
-            SaidLimit::LeftOut | SaidLimit::None => None,
-            SaidLimit::Of(limit) => Some(limit),
+            WrittenLimit::LeftOut | WrittenLimit::None => None,
+            WrittenLimit::Of(limit) => Some(limit),
         };
         Self { limit, unlimited: unlimited || none, soft, per_unit, reset, anchor, bill }
     }
 }
 
-/// What is wrong with a plan entitlement.
+/// A fault of a plan entitlement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {detail}")]
 pub struct TermsFault {
     /// The field.
     pub field: &'static str,
-    /// What is wrong with it, and what is allowed.
+    /// The fault, and what is allowed.
     pub detail: String,
 }
 
 impl EntitlementTerms {
-    /// The terms as they are kept, if they make sense for a feature of this kind.
-    pub fn settled(mut self, feature: &FeatureId, kind: FeatureKind) -> Result<Self, TermsFault> {
+    /// Returns the terms as they are kept, if they make sense for a feature of this kind.
+    pub fn checked_for(
+        mut self,
+        feature: &FeatureId,
+        kind: FeatureKind,
+    ) -> Result<Self, TermsFault> {
         let fault = |field, detail: &str| {
             Err(TermsFault {
                 field,
@@ -205,11 +209,11 @@ mod tests {
 
     use super::*;
 
-    /// The terms as they are kept, or the field that is refused.
-    fn settle(kind: FeatureKind, said: Value) -> Result<Value, &'static str> {
+    /// Returns the terms as they are kept, or the field that is refused.
+    fn check(kind: FeatureKind, said: Value) -> Result<Value, &'static str> {
         let terms: EntitlementTerms = serde_json::from_value(said).unwrap();
-        let settled = terms.settled(&FeatureId::new("f"), kind).map_err(|fault| fault.field)?;
-        let kept = serde_json::to_value(settled).unwrap();
+        let checked = terms.checked_for(&FeatureId::new("f"), kind).map_err(|fault| fault.field)?;
+        let kept = serde_json::to_value(checked).unwrap();
         let usual = serde_json::to_value(EntitlementTerms::default()).unwrap();
         let members = kept.as_object().unwrap().clone().into_iter();
         Ok(members.filter(|(key, value)| usual[key.as_str()] != *value).collect())
@@ -245,7 +249,7 @@ mod tests {
             ),
         ];
         for (kind, said, expected) in rows {
-            assert_eq!(settle(kind, said.clone()), expected, "{kind:?} {said}");
+            assert_eq!(check(kind, said.clone()), expected, "{kind:?} {said}");
         }
     }
 }

@@ -20,7 +20,7 @@ const EXACT: u64 = 1 << 53;
 pub struct Line(String);
 
 impl Line {
-    /// The text, owned.
+    /// Returns the text, owned.
     pub fn into_string(self) -> String {
         self.0
     }
@@ -43,21 +43,21 @@ pub(super) fn line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     Line::deserialize(deserializer).map(Line::into_string)
 }
 
-/// The same where it may be left out.
+/// Reads a line that may be left out.
 pub(super) fn optional_line<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
     Ok(Option::<Line>::deserialize(deserializer)?.map(Line::into_string))
 }
 
-/// What somebody keeps beside a customer for themselves.
+/// Data that the seller keeps with a customer for their own use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 #[schema(value_type = Object)]
 #[serde(transparent)]
 pub struct Metadata(Map<String, Value>);
 
 impl Metadata {
-    /// The members, owned.
+    /// Returns the members, owned.
     pub fn into_members(self) -> Map<String, Value> {
         self.0
     }
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// A number that was rounded when it was read, or would be by others.
+/// Finds a number that was rounded when it was read, or would be by others.
 fn inexact(value: &Value) -> Option<&serde_json::Number> {
     match value {
         Value::Number(number) => {

@@ -14,22 +14,22 @@ use super::{CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId, Quantity
 pub struct UsageEvent {
     /// The application's id of it: its idempotency key.
     pub id: String,
-    /// Who used something.
+    /// The customer who used it.
     pub customer_id: CustomerId,
-    /// What.
+    /// The feature or dimension that was used.
     pub subject: UsageSubject,
-    /// How much.
+    /// The quantity that was used.
     pub quantity: Quantity,
-    /// When; the time of receipt if left out.
+    /// The time of use; that of receipt if left out.
     pub timestamp: Option<Timestamp>,
-    /// Under which licence, where there are several.
+    /// The licence that it was used under, where there are several.
     pub license_arn: Option<LicenseArn>,
-    /// How it splits on the buyer's bill.
+    /// The tags by which it splits on the buyer's bill.
     pub tags: BTreeMap<String, String>,
 }
 
 impl UsageEvent {
-    /// The feature that was used, if it was named by that.
+    /// Returns the feature that was used, if it was named by that.
     pub const fn feature(&self) -> Option<&FeatureId> {
         match &self.subject {
             UsageSubject::Feature(feature) => Some(feature),
@@ -37,7 +37,7 @@ impl UsageEvent {
         }
     }
 
-    /// Returns what tells a repetition from another event under the same id.
+    /// Returns the fingerprint that tells a repetition from another event under the same id.
     ///
     /// Whose it is and when it was used have no part in it: a customer may have another id by the time of the
     /// repetition, and who repeats an event may have learnt to say when it was. Both are compared by themselves.
@@ -64,7 +64,8 @@ impl UsageEvent {
     }
 }
 
-/// So many that nobody finds a second content for one, whatever fields they may choose.
+/// The length of a fingerprint: so many bytes that nobody finds a second content for one, whatever fields they may
+/// choose.
 const FINGERPRINT_BYTES: usize = 16;
 
 /// A short name for an event's content: the same in every release, and equal for equal content only.
@@ -78,7 +79,8 @@ impl Fingerprint {
     }
 }
 
-/// Fields one after the other, each with its length before it, so that no two contents run together to the same bytes.
+/// A hash of fields one after the other, each with its length before it, so that no two contents run together to the
+/// same bytes.
 struct Content(Sha256);
 
 impl Content {
@@ -90,7 +92,7 @@ impl Content {
     }
 }
 
-/// What was used.
+/// The subject of usage: a feature or a dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UsageSubject {
     /// A metered feature, which knows its dimensions.
@@ -104,7 +106,7 @@ pub enum UsageSubject {
     },
 }
 
-/// Why an event is not taken.
+/// The reason why an event is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rejection {
     /// The event's id. Where none can be read it is the event's place: `#3`, counted from 0 in a list, or `line 7`.
@@ -115,12 +117,12 @@ pub struct Rejection {
     pub detail: String,
 }
 
-/// What became of a report.
+/// The outcome of a usage report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageReceipt {
     /// Events that are on disk now.
     pub accepted: usize,
-    /// Events that were before.
+    /// Events that were on disk before.
     pub duplicates: usize,
     /// Events that were not taken.
     pub rejected: Vec<Rejection>,

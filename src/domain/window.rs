@@ -6,7 +6,7 @@ use jiff::{Span, Timestamp, Zoned};
 
 use super::terms::{Anchor, EntitlementTerms, ResetPeriod};
 
-/// How usage is cut into windows. Each holds the usage whose own time lies in it.
+/// The rule by which usage is cut into windows. Each holds the usage whose own time lies in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// One that never ends.
@@ -27,7 +27,7 @@ pub struct WindowSpan {
 }
 
 impl Window {
-    /// The windows of a plan entitlement. A subscription whose start is not known counts by the calendar.
+    /// Returns the windows of a plan entitlement. A subscription whose start is not known counts by the calendar.
     pub fn of(terms: &EntitlementTerms, starts_at: Option<Timestamp>) -> Self {
         match (terms.reset, terms.anchor, starts_at) {
             (None, ..) => Self::Lifetime,
@@ -36,7 +36,7 @@ impl Window {
         }
     }
 
-    /// The window that holds a moment.
+    /// Returns the window that holds a moment.
     pub fn around(self, at: Timestamp) -> WindowSpan {
         match self {
             Self::Lifetime => WindowSpan { start: Timestamp::MIN, end: None },
@@ -46,7 +46,7 @@ impl Window {
     }
 }
 
-/// So many periods after a moment; none beyond the calendar.
+/// Returns the moment so many periods after another; none beyond the calendar.
 fn after(moment: &Zoned, period: ResetPeriod, times: i64) -> Option<Zoned> {
     let span = Span::new();
     let span = match period {
@@ -83,8 +83,8 @@ fn calendar(at: Timestamp, period: ResetPeriod) -> WindowSpan {
     WindowSpan { start: start.timestamp(), end }
 }
 
-/// The n-th period begins n periods after the anchor, counted from the anchor each time: what began on the 31st
-/// begins on the 28th of a February and on the 31st again in March.
+/// Returns the period that holds a moment. The n-th begins n periods after the anchor, counted from the anchor each
+/// time: what began on the 31st begins on the 28th of a February and on the 31st again in March.
 fn anchored(anchor: Timestamp, at: Timestamp, period: ResetPeriod) -> WindowSpan {
     let begin = |number: i64| {
         let beyond = if number < 0 { Timestamp::MIN } else { Timestamp::MAX };

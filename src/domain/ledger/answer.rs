@@ -1,8 +1,8 @@
-//! What AWS's answer makes of a record.
+//! AWS's answers to metering records, and what each makes of a record.
 
 use crate::domain::Quantity;
 
-/// What AWS, or the network, said to one attempt at one record.
+/// The answer of AWS, or of the network, to one attempt at one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Honoured, now or before.
@@ -37,7 +37,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// As the attempt's outcome is written.
+    /// Returns the word that the attempt's outcome is written as.
     pub const fn outcome(&self) -> &'static str {
         match self {
             Self::Success { .. } => "success",
@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-/// What becomes of a record.
+/// The outcome of an answer for its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// Billed.
@@ -64,7 +64,7 @@ pub enum Settlement {
     Retry {
         /// Why.
         error: String,
-        /// Whether AWS should be asked again what the buyer holds.
+        /// Set if AWS should be asked again what the buyer holds.
         ask_about_buyer: bool,
     },
     /// The attempt does not count, since AWS did not look at the record: it stays due.
@@ -78,7 +78,7 @@ pub enum Settlement {
         reason: String,
         /// Why, in AWS's words.
         error: String,
-        /// Whether AWS should be asked again what the buyer holds: access follows, and a subscription that turns
+        /// Set if AWS should be asked again what the buyer holds: access follows, and a subscription that turns
         /// out to live has the record sent again.
         ask_about_buyer: bool,
     },
@@ -90,8 +90,8 @@ pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
 /// The reason of records whose hour AWS was told of by something that the ledger never sent.
 pub const DUPLICATE_CONFLICT: &str = "duplicate_conflict";
 
-/// What `BatchMeterUsage` says of a record that it will never take. Any other refusal, as by what stands between us and
-/// AWS, says nothing of the record: it goes out again until its time is over.
+/// The codes with which `BatchMeterUsage` refuses a record that it will never take. Any other refusal, as by what
+/// stands between us and AWS, says nothing of the record: it goes out again until its time is over.
 const OF_THE_RECORD: [&str; 8] = [
     "InvalidCustomerIdentifier",
     "InvalidLicense",
@@ -103,18 +103,18 @@ const OF_THE_RECORD: [&str; 8] = [
     "Validation",
 ];
 
-/// How a record stands when an answer comes.
+/// The state of a record when an answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
     /// Its quantity, the same in every attempt.
     pub quantity: Quantity,
-    /// Whether AWS may have honoured an earlier attempt whose answer was lost.
+    /// Set if AWS may have honoured an earlier attempt whose answer was lost.
     pub maybe_honoured: bool,
-    /// How the subscription stands by our books.
+    /// The standing of the subscription by our books.
     pub standing: Standing,
 }
 
-/// How far a record's subscription is, by our books.
+/// The standing of a record's subscription, by our books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// In force.
@@ -136,7 +136,7 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
     }
 }
 
-/// What the refusal of a record leaves open, where an earlier answer was lost.
+/// The doubt that the refusal of a record leaves, where an earlier answer was lost.
 const MAYBE_BILLED: &str =
     "the answer to an earlier attempt was lost, so AWS may have billed the record all the same";
 
@@ -173,7 +173,7 @@ fn decided(answer: Answer, past: Past) -> Settlement {
     }
 }
 
-/// Both values, as far as AWS shows them.
+/// Describes a conflict with both values, as far as AWS shows them.
 fn conflict(honoured: Option<&str>, told: Option<Quantity>, ours: Quantity) -> String {
     let honoured = honoured.unwrap_or("a record that it does not name");
     match told.filter(|told| *told != ours) {

@@ -16,43 +16,43 @@ use super::tenure::Tenure;
 pub struct Candidate {
     /// Where it was bought.
     pub source: Source,
-    /// What it belongs to at AWS; none for a direct one.
+    /// The licence or buyer that it belongs to at AWS; none for a direct one.
     pub holder: Option<Holder>,
     /// Its licence, where known.
     pub license: Option<LicenseArn>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// When it came into force, where known.
     pub starts_at: Option<Timestamp>,
     /// When a direct one ends.
     pub ends_at: Option<Timestamp>,
-    /// How long it lasts.
+    /// Its tenure.
     pub tenure: Tenure,
-    /// What it went on as.
+    /// The holder that it went on as.
     pub renewed_by: Option<Holder>,
 }
 
-/// The times that decide.
+/// The times that attribution depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageTime {
     /// When the customer used it.
     pub at: Timestamp,
-    /// Whether a legacy product's buyers are metered by licence in the hour that it belongs to.
+    /// Set if a legacy product's buyers are metered by licence in the hour that it belongs to.
     pub licensed: bool,
-    /// The time of asking.
+    /// The time at which attribution is asked for.
     pub now: Timestamp,
 }
 
-/// What may bear usage.
+/// A holder that may bear usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
     /// The licence or legacy buyer.
     pub holder: Holder,
-    /// How long it lasts: it bears no hour that it does not cover.
+    /// Its tenure: it bears no hour that it does not cover.
     pub tenure: Tenure,
 }
 
-/// Where usage belongs.
+/// The attribution of usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribution {
     /// To the first of these that has an hour left for it.
@@ -63,18 +63,18 @@ pub enum Attribution {
     Counted,
 }
 
-/// Why usage belongs nowhere.
+/// The reason why usage belongs nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unattributed {
     /// The customer holds no licence of that name.
     UnknownLicense,
     /// Several may bear it, and none is named.
     Several(Vec<Holder>),
-    /// What could bear it ended then, and AWS takes no more usage of it.
+    /// The holder that could bear it ended then, and AWS takes no more usage of it.
     Ended(Timestamp),
 }
 
-/// Decides what bears usage, among a customer's subscriptions of one product and those that were bought directly.
+/// Decides which subscription bears usage, among a customer's of one product and those that were bought directly.
 pub fn attribute(
     candidates: &[&Candidate],
     named: Option<&LicenseArn>,
@@ -93,7 +93,7 @@ pub fn attribute(
     of_now(&Held::all_of(&named), &named, time, true)
 }
 
-/// By what was in force at the time of use, if anything was.
+/// Attributes usage by what was in force at the time of use, if anything was.
 fn of_its_own_time(
     held: &[Held],
     candidates: &[&Candidate],
@@ -123,7 +123,7 @@ fn of_its_own_time(
     })
 }
 
-/// By what is in force now, or may come, or has just ended.
+/// Attributes usage by what is in force now, or may come, or has just ended.
 fn of_now(
     held: &[Held],
     candidates: &[&Candidate],
@@ -157,7 +157,7 @@ fn of_now(
     }
 }
 
-/// The only one that it can be, and what it went on as where it has ended.
+/// Attributes usage to the only one that it can be, and to what that went on as where it has ended.
 fn only(found: &[&Held], held: &[Held], time: UsageTime) -> Result<Attribution, Unattributed> {
     let [it] = found else {
         let holders = found.iter().map(|it| it.holder.clone()).collect();
@@ -168,7 +168,7 @@ fn only(found: &[&Held], held: &[Held], time: UsageTime) -> Result<Attribution, 
     Ok(Attribution::Borne(bearers))
 }
 
-/// A buyer known in both forms, as around a move to licences: the hour says which one counts.
+/// Keeps one form of a buyer who is known in both, as around a move to licences: the hour says which one counts.
 fn in_one_form(found: &mut Vec<&Held>, licensed: bool) {
     let legacy = found.iter().filter(|it| it.holder.is_legacy()).count();
     if legacy > 0 && legacy < found.len() {
@@ -188,7 +188,7 @@ fn direct_in_force(candidates: &[&Candidate], at: Timestamp) -> bool {
 /// A holder with all of its subscriptions.
 struct Held {
     holder: Holder,
-    /// From when to when each was in force; none: no beginning or end is known.
+    /// The times from which and until which each was in force; none where no beginning or end is known.
     spans: Vec<(Option<Timestamp>, Option<Timestamp>)>,
     tenure: Tenure,
     live: bool,
@@ -236,7 +236,7 @@ impl Held {
         self.spans.iter().any(|(from, until)| began(*from) && until.is_none_or(|until| at < until))
     }
 
-    /// Whether AWS takes its usage still.
+    /// Reports whether AWS takes its usage still.
     fn takes(&self, now: Timestamp) -> bool {
         self.live || (self.tenure.ended_at().is_some() && self.tenure.is_taken_at(now))
     }
@@ -246,7 +246,7 @@ impl Held {
     }
 }
 
-/// What a holder that has ended went on as, one after the other.
+/// Iterates over the holders that one which has ended went on as, one after the other.
 fn followers<'a>(of: &Held, held: &'a [Held]) -> impl Iterator<Item = &'a Held> {
     let next = |it: &Held| {
         let ended = it.tenure.ended_at().and(it.renewed_by.as_ref())?;
@@ -262,7 +262,7 @@ fn followers<'a>(of: &Held, held: &'a [Held]) -> impl Iterator<Item = &'a Held> 
 pub struct Moments(Vec<Timestamp>);
 
 impl Moments {
-    /// Those of some subscriptions.
+    /// Collects the moments of some subscriptions.
     pub fn of<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Self {
         let times = candidates
             .into_iter()
@@ -273,7 +273,7 @@ impl Moments {
         Self(times)
     }
 
-    /// The last of them that is not after a time: usage of the same one is attributed alike.
+    /// Returns the last of them that is not after a time: usage of the same one is attributed alike.
     pub fn before(&self, at: Timestamp) -> Timestamp {
         let after = self.0.partition_point(|moment| *moment <= at);
         after.checked_sub(1).and_then(|last| self.0.get(last)).copied().unwrap_or(Timestamp::MIN)

@@ -1,4 +1,4 @@
-//! Who bears usage: the rule as a table, and what must hold of it whatever was told.
+//! Attribution: the rule as a table, and what must hold of it whatever was told.
 
 use jiff::SignedDuration;
 use proptest::prelude::*;

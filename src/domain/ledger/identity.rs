@@ -1,11 +1,11 @@
-//! By what a record names its buyer: the product's code, or a licence.
+//! The wire identity of a record: its buyer, named by the product's code or by a licence.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{AccountId, ClockHour, CustomerIdentifier, Holder, LicenseArn, ProductCode};
 
-/// By what a record names its buyer to AWS. Frozen with it: one buyer's hour in both forms is billed twice.
+/// The names by which a record gives AWS its buyer. Frozen with it: one buyer's hour in both forms is billed twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WireIdentity {
     /// The product, where the buyer is named the legacy way.
@@ -22,10 +22,10 @@ pub struct WireIdentity {
     pub license_arn: Option<LicenseArn>,
 }
 
-/// Who a record's buyer is, as far as we know.
+/// A record's buyer, as far as we know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeteredBuyer<'a> {
-    /// What the subscription belongs to at AWS.
+    /// The licence or buyer that the subscription belongs to at AWS.
     pub holder: &'a Holder,
     /// The product.
     pub product_code: &'a ProductCode,
@@ -35,7 +35,7 @@ pub struct MeteredBuyer<'a> {
     pub license_arn: Option<&'a LicenseArn>,
 }
 
-/// What is missing to name a buyer by its licence.
+/// A part that is missing to name a buyer by its licence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityGap {
     /// The licence.
@@ -45,7 +45,7 @@ pub enum IdentityGap {
 }
 
 impl IdentityGap {
-    /// As the record's reason is written.
+    /// Returns the word that the record's reason is written as.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::License => "license_unknown",
@@ -86,7 +86,7 @@ pub fn wire_identity(
     }
 }
 
-/// Whether a legacy product's buyers are metered by licence in this hour.
+/// Reports whether a legacy product's buyers are metered by licence in this hour.
 pub fn is_licensed(hour: ClockHour, licensed_from: Option<ClockHour>) -> bool {
     licensed_from.is_some_and(|from| from <= hour)
 }

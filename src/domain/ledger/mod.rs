@@ -26,9 +26,9 @@ pub use timing::{
 
 use super::{ClockHour, Quantity};
 
-/// The moment within its hour that a record is stamped with. AWS deduplicates by the hour, and takes nothing from before a
-/// subscription's start, be that its agreement's or a little later its licence's, and nothing from the future: so it is
-/// the hour's beginning, but in the hour in which the subscription began the last moment that is over.
+/// Returns the moment within its hour that a record is stamped with. AWS deduplicates by the hour, and takes nothing
+/// from before a subscription's start, be that its agreement's or a little later its licence's, and nothing from the
+/// future: so it is the hour's beginning, but in the hour in which the subscription began the last moment that is over.
 pub fn stamp(hour: ClockHour, starts_at: Option<Timestamp>, over: Timestamp) -> Timestamp {
     let begins_within = starts_at.is_some_and(|at| at > hour.start() && at < hour.end());
     if !begins_within {
@@ -38,7 +38,7 @@ pub fn stamp(hour: ClockHour, starts_at: Option<Timestamp>, over: Timestamp) -> 
     Timestamp::from_second(last.max(hour.start().as_second())).unwrap_or(hour.start())
 }
 
-/// What of a quantity goes out with its hour, and what is left for a later one.
+/// The parts of a quantity: what goes out with its hour, and what is left for a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     /// Whole units, at most what AWS takes in one record.

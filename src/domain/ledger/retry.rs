@@ -1,4 +1,4 @@
-//! When a record that was not settled goes out again.
+//! Retries: when a record that was not settled goes out again.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,8 +7,9 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
 /// The last wait before a deadline.
 const LAST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 
-/// When to try again after so many attempts, of which each doubles the wait. The times are common to all records, so that
-/// those which failed within a while go out again in full calls, not one by one. No wait reaches beyond the deadline.
+/// Returns when to try again after so many attempts, of which each doubles the wait. The times are common to all
+/// records, so that those which failed within a while go out again in full calls, not one by one. No wait reaches
+/// beyond the deadline.
 pub fn retry_at(attempts: u32, deadline: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let doubled = (FIRST_WAIT * 2_i32.pow(attempts.min(12))).min(LONGEST_WAIT);
     let left = deadline.map(|deadline| deadline.duration_since(now));

@@ -46,9 +46,9 @@ pub struct UnknownStretch {
     pub from: ClockHour,
     /// The last hour's end.
     pub until: ClockHour,
-    /// How it is known.
+    /// The evidence for it.
     pub cause: StretchCause,
-    /// Until when its hours stay open for usage that is reported again, as far as AWS's deadlines leave time.
+    /// The time until which its hours stay open for usage that is reported again, as far as AWS's deadlines leave time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_until: Option<Timestamp>,
     /// When it was noticed.
@@ -61,7 +61,7 @@ pub struct UnknownStretch {
 pub struct UnknownHours {
     /// The last hour; none where no backup was ever put back.
     pub through: Option<ClockHour>,
-    /// Until when they stay open for usage that is reported again.
+    /// The time until which they stay open for usage that is reported again.
     pub replay_until: Option<Timestamp>,
 }
 

@@ -1,11 +1,11 @@
-//! How long a subscription lasts, and which hours it covers.
+//! Tenure: the time for which a subscription lasts, and the hours that it covers.
 
 use jiff::Timestamp;
 
 use super::super::ClockHour;
 use crate::domain::aws_limits::FINAL_HOUR;
 
-/// How long what bears usage lasts.
+/// The tenure of what bears usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenure {
     /// No end is known.
@@ -17,12 +17,12 @@ pub enum Tenure {
 }
 
 impl Tenure {
-    /// Whether it is ending or has ended.
+    /// Reports whether it is ending or has ended.
     pub const fn is_leaving(self) -> bool {
         !matches!(self, Self::Lasting)
     }
 
-    /// When it ended, if it has.
+    /// Returns when it ended, if it has.
     pub const fn ended_at(self) -> Option<Timestamp> {
         match self {
             Self::Ended(at) => Some(at),
@@ -30,7 +30,7 @@ impl Tenure {
         }
     }
 
-    /// The end of the time in which AWS takes its usage, as far as that is known.
+    /// Returns the end of the time in which AWS takes its usage, as far as that is known.
     pub fn last_moment(self) -> Option<Timestamp> {
         match self {
             Self::Lasting => None,
@@ -39,12 +39,12 @@ impl Tenure {
         }
     }
 
-    /// Whether AWS still takes its usage at a moment.
+    /// Reports whether AWS still takes its usage at a moment.
     pub fn is_taken_at(self, now: Timestamp) -> bool {
         self.last_moment().is_none_or(|last| now < last)
     }
 
-    /// Whether it covers some part of an hour. AWS refuses usage of an hour that began after the end.
+    /// Reports whether it covers some part of an hour. AWS refuses usage of an hour that began after the end.
     pub fn covers(self, hour: ClockHour) -> bool {
         match self {
             Self::Ended(until) | Self::Ending(Some(until)) => hour.start() < until,
@@ -52,7 +52,7 @@ impl Tenure {
         }
     }
 
-    /// The longer of two, for a holder of several subscriptions.
+    /// Returns the longer of two, for a holder of several subscriptions.
     #[must_use]
     pub fn longer(self, other: Self) -> Self {
         let rank = |tenure| match tenure {

@@ -1,4 +1,4 @@
-//! When an hour freezes, until when AWS takes it, and which hour bears usage of a given age.
+//! Deadlines of clock hours: when an hour freezes, until when AWS takes it, and which hour bears usage of a given age.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -7,9 +7,9 @@ use super::super::ClockHour;
 use super::tenure::Tenure;
 use crate::domain::aws_limits::FINAL_HOUR;
 
-/// How far ahead of us the application's clock may be.
+/// The most that the application's clock may be ahead of ours.
 pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
-/// AWS refuses records of this age or older, and the whole call with them. (AWS Marketplace Metering Service API
+/// The age from which on AWS refuses records, and the whole call with them. (AWS Marketplace Metering Service API
 /// reference, `BatchMeterUsage`.)
 pub const AWS_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 /// The time that an hour is left for sending before its deadline, whatever grace it was given: a busy hour takes many
@@ -23,25 +23,25 @@ pub const INTERVAL_MOST: SignedDuration = SignedDuration::from_mins(30);
 /// The shortest `usage.max_age`: usage of an hour may be reported when the hour is over.
 pub const MAX_AGE_LEAST: SignedDuration = SignedDuration::from_hours(1);
 
-/// AWS takes the previous month's usage until this hour of the first.
+/// The hour on the first of a month until which AWS takes the previous month's usage.
 const MONTH_END_HOUR: i8 = 6;
 
-/// How long hours wait and how long they are worth sending, as the settings say.
+/// The settings for how long hours wait and how long they are worth sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long after its end an hour closes.
+    /// The time after its end at which an hour closes.
     pub grace: SignedDuration,
-    /// How long an hour is worth sending.
+    /// The time for which an hour is worth sending.
     pub window: SignedDuration,
 }
 
 impl Timing {
-    /// The longest grace that some hour can be given in full within a window.
+    /// Returns the longest grace that some hour can be given in full within a window.
     pub fn grace_most(window: SignedDuration) -> SignedDuration {
         window.saturating_sub(WINDOW_LEAST).max(SignedDuration::ZERO)
     }
 
-    /// The last hour that is frozen for everybody who stays. No hour after it is.
+    /// Returns the last hour that is frozen for everybody who stays. No hour after it is.
     pub fn last_frozen(self, now: Timestamp) -> ClockHour {
         let mut hour = ClockHour::of(now).previous();
         while freezes_at(hour, self, Tenure::Lasting) > now {
@@ -51,7 +51,7 @@ impl Timing {
     }
 }
 
-/// When AWS stops taking an hour: at the window's end, or at 06:00 UTC on the first of the next month,
+/// Returns when AWS stops taking an hour: at the window's end, or at 06:00 UTC on the first of the next month,
 /// whichever comes first. (AWS Marketplace Metering Service API reference, `BatchMeterUsage`.)
 pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     let by_window = hour.start().saturating_add(window).unwrap_or(Timestamp::MAX);
@@ -64,16 +64,16 @@ pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     by_window.min(by_month)
 }
 
-/// Whether AWS takes an hour no more.
+/// Reports whether AWS takes an hour no more.
 pub fn is_out_of_time(hour: ClockHour, window: SignedDuration, now: Timestamp) -> bool {
     // No deadline is sooner than this, and most that is asked about is of the last hours: theirs need no calendar.
     let surely = hour.start().saturating_add(window.min(SHORTEST)).unwrap_or(Timestamp::MAX);
     now >= surely && now >= deadline(hour, window)
 }
 
-/// When an hour freezes: at its end and the grace, or so long before its deadline that it can still be sent, whichever
-/// is first. The hour of a subscription that goes on is not frozen before it is over; that of one that leaves is, as
-/// soon as the end is known.
+/// Returns when an hour freezes: at its end and the grace, or so long before its deadline that it can still be sent,
+/// whichever is first. The hour of a subscription that goes on is not frozen before it is over; that of one that leaves
+/// is, as soon as the end is known.
 pub fn freezes_at(hour: ClockHour, timing: Timing, tenure: Tenure) -> Timestamp {
     let by_hour = deadline(hour, timing.window);
     match tenure {
@@ -91,7 +91,7 @@ fn sendable_from(hour: ClockHour, grace: SignedDuration, deadline: Timestamp) ->
     graced.min(deadline.saturating_sub(SENDING_RESERVE).unwrap_or(Timestamp::MIN))
 }
 
-/// How far an hour is on the way from its freezing to its deadline, where that is worth a warning.
+/// The stage of an hour on the way from its freezing to its deadline, where that is worth a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Half of the time has passed.
@@ -101,7 +101,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// As events, metrics and the database write it.
+    /// Returns the word that events, metrics and the database write for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Half => "half",
@@ -110,7 +110,8 @@ impl Stage {
     }
 }
 
-/// The last stage that an hour has reached without being settled. Its deadline is that of the hour, or of a last hour.
+/// Returns the last stage that an hour has reached without being settled. Its deadline is that of the hour, or of a
+/// last hour.
 pub fn stage(
     hour: ClockHour,
     grace: SignedDuration,
@@ -118,30 +119,30 @@ pub fn stage(
     now: Timestamp,
 ) -> Option<Stage> {
     let begins = sendable_from(hour, grace, deadline);
-    let way = deadline.duration_since(begins);
-    let gone = now.duration_since(begins);
-    if gone >= way / 5 * 4 {
+    let total = deadline.duration_since(begins);
+    let passed = now.duration_since(begins);
+    if passed >= total / 5 * 4 {
         Some(Stage::FourFifths)
-    } else if gone >= way / 2 {
+    } else if passed >= total / 2 {
         Some(Stage::Half)
     } else {
         None
     }
 }
 
-/// How old usage may be: to be billed to its own hour, and to be taken at all.
+/// The limits of the age of usage: to be billed to its own hour, and to be taken at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgeLimits {
-    /// How long an hour is worth sending.
+    /// The time for which an hour is worth sending.
     pub window: SignedDuration,
-    /// How long closing and sending an hour takes. Usage that is reported closer to its deadline is late.
+    /// The time that closing and sending an hour takes. Usage that is reported closer to its deadline is late.
     pub sending: SignedDuration,
     /// The age from which on usage is not taken.
     pub max_age: SignedDuration,
 }
 
 impl AgeLimits {
-    /// The limits where a pass is made every so often.
+    /// Makes the limits where a pass is made every so often.
     pub fn new(window: SignedDuration, interval: SignedDuration, max_age: SignedDuration) -> Self {
         // The pass that freezes an hour may have begun just before the report, and the next one must still be in time.
         let sending = SENDING_TIME.max(interval.saturating_mul(2));
@@ -150,13 +151,13 @@ impl AgeLimits {
 }
 
 impl Default for AgeLimits {
-    /// The limits of the default settings.
+    /// Returns the limits of the default settings.
     fn default() -> Self {
         Self::new(AWS_WINDOW, SignedDuration::from_mins(1), SignedDuration::from_hours(31 * 24))
     }
 }
 
-/// Where a usage event belongs by its own time.
+/// The placement of a usage event by its own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// In its own hour.
@@ -171,9 +172,9 @@ pub enum Placement {
     Nonsense,
 }
 
-/// From the start of a month's last hour to the time on the first until which AWS takes it.
+/// The time from the start of a month's last hour until AWS takes it no more, on the first.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(7);
-/// What is so close to its hour's deadline would not be closed and sent before it.
+/// The time before its hour's deadline within which usage would not be closed and sent any more.
 const SENDING_TIME: SignedDuration = SignedDuration::from_mins(5);
 /// 2000-01-01, in seconds since 1970.
 const CENTURY: i64 = 946_684_800;

@@ -1,4 +1,4 @@
-//! What a notification says, apart from how it was wrapped.
+//! Notifications: what they say, apart from how they were wrapped.
 
 pub mod wire;
 
@@ -11,7 +11,7 @@ use super::{AccountId, AgreementId, CustomerIdentifier, EntityId, LicenseArn, Pr
 pub struct Notification {
     /// The message's own id, by which repetitions are recognised.
     pub id: String,
-    /// How it came.
+    /// The wire format in which it came.
     pub format: Format,
     /// The action or detail-type, as AWS wrote it.
     pub kind: String,
@@ -19,7 +19,7 @@ pub struct Notification {
     pub at: Timestamp,
     /// The message as it was received.
     pub body: String,
-    /// What it says.
+    /// Its meaning.
     pub meaning: Meaning,
 }
 
@@ -35,7 +35,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As the database and the API write it.
+    /// Returns the word that the database and the API write for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sns => "sns",
@@ -45,7 +45,7 @@ impl Format {
     }
 }
 
-/// What a notification says.
+/// The meaning of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// A legacy buyer's subscription changed.
@@ -72,7 +72,7 @@ pub enum Meaning {
 pub struct TopicNews {
     /// The topic.
     pub topic_arn: String,
-    /// Whether it sends.
+    /// Set if it sends from now on.
     pub subscribed: bool,
 }
 
@@ -83,9 +83,9 @@ pub struct SubscriptionNews {
     pub product_code: ProductCode,
     /// The buyer.
     pub customer_identifier: CustomerIdentifier,
-    /// What happened.
+    /// The action that happened.
     pub action: SubscriptionAction,
-    /// Whether the offer has a free trial; only some actions say.
+    /// Set if the offer has a free trial; only some actions say.
     pub free_trial: Option<bool>,
     /// The offer; only some actions say.
     pub offer_id: Option<String>,
@@ -106,7 +106,7 @@ pub enum SubscriptionAction {
 }
 
 impl SubscriptionAction {
-    /// AWS's word for it.
+    /// Returns AWS's word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fail => "subscribe-fail",
@@ -116,12 +116,12 @@ impl SubscriptionAction {
         }
     }
 
-    /// Whether the buyer leaves, or has left.
+    /// Reports whether the buyer leaves, or has left.
     pub const fn is_end(self) -> bool {
         matches!(self, Self::UnsubscribePending | Self::UnsubscribeSuccess)
     }
 
-    /// The action that AWS's word names.
+    /// Reads the action that AWS's word names.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Fail, Self::Success, Self::UnsubscribePending, Self::UnsubscribeSuccess]
             .into_iter()
@@ -134,7 +134,7 @@ impl SubscriptionAction {
 pub struct LicenseNews {
     /// The licence.
     pub license_arn: LicenseArn,
-    /// What happened to it.
+    /// The change that happened to it.
     pub change: LicenseChange,
     /// The product's code; events carry it, though not every sample does.
     pub product_code: Option<ProductCode>,
@@ -146,7 +146,7 @@ pub struct LicenseNews {
     pub agreement_id: Option<AgreementId>,
 }
 
-/// What happened to a licence. Ordered like a life: at the same second, the end is taken as the newer.
+/// A change of a licence. Ordered like a life: at the same second, the end is taken as the newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LicenseChange {
     /// It is active, or changed while active.
@@ -156,7 +156,7 @@ pub enum LicenseChange {
 }
 
 impl LicenseChange {
-    /// As the database writes it.
+    /// Returns the word that the database writes for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Updated => "updated",
@@ -198,7 +198,7 @@ pub enum AgreedEnd {
 }
 
 impl AgreedEnd {
-    /// The time, if it has one.
+    /// Returns the time, if it has one.
     pub const fn at(self) -> Option<Timestamp> {
         match self {
             Self::At(time) => Some(time),
@@ -208,15 +208,15 @@ impl AgreedEnd {
 }
 
 /// The word for an end of which no status was told.
-pub const END_UNSAID: &str = "ENDED";
+pub const END_WITHOUT_STATUS: &str = "ENDED";
 
-/// Whether an agreement that ended with this status is a customer leaving. A renewed or replaced one
+/// Reports whether an agreement that ended with this status is a customer leaving. A renewed or replaced one
 /// goes on under another agreement.
 pub fn is_departure(ended_status: &str) -> bool {
     matches!(ended_status, "CANCELLED" | "EXPIRED" | "TERMINATED" | "ARCHIVED")
 }
 
-/// Whether a status says that the agreement is over. One that was rolled back or superseded is a revision of an
+/// Reports whether a status says that the agreement is over. One that was rolled back or superseded is a revision of an
 /// agreement that is in force by another; of a word that is missing or new nothing is concluded: what AWS says of the
 /// licence decides.
 pub fn is_over(status: &str) -> bool {
@@ -240,7 +240,7 @@ mod tests {
             ("ROLLED_BACK", false, false),
             ("SUPERSEDED", false, false),
             ("TERMINATED", true, true),
-            (END_UNSAID, false, false),
+            (END_WITHOUT_STATUS, false, false),
             ("A_WORD_OF_LATER_YEARS", false, false),
         ];
         for (word, over, leaves) in rows {

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    AgreedEnd, AgreementNews, END_UNSAID, Format, LicenseChange, LicenseNews, Meaning,
+    AgreedEnd, AgreementNews, END_WITHOUT_STATUS, Format, LicenseChange, LicenseNews, Meaning,
     Notification, SubscriptionAction, SubscriptionNews, TopicNews,
 };
 use crate::domain::{AgreementId, CustomerIdentifier, Id, ProductCode, fingerprint};
 
 /// The source of every agreement and licence event.
 const AGREEMENT_SOURCE: &str = "aws.agreement-marketplace";
-/// What EventBridge writes for an agreement without an end.
+/// The year that EventBridge writes as the end of an agreement without one.
 const OPEN_END_YEAR: i16 = 9999;
 
 /// A body as the transport handed it over.
@@ -29,13 +29,13 @@ pub struct Delivery<'a> {
     pub sent_at: Timestamp,
 }
 
-/// Why a body cannot be read, for a person.
+/// A body that cannot be read, and why, for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unreadable {
     /// An id by which repetitions of the same body are recognised.
     pub id: String,
-    /// What is wrong.
+    /// The fault.
     pub reason: String,
 }
 
@@ -58,12 +58,12 @@ pub fn read(delivery: Delivery<'_>) -> Result<Notification, Unreadable> {
     notification.map_err(|reason| Unreadable { id: content_id(delivery.body), reason })
 }
 
-/// Whether a body is an SNS envelope, which is signed.
+/// Reports whether a body is an SNS envelope, which is signed.
 pub(crate) fn is_sns_envelope(body: &str) -> bool {
     parse_object(body).is_ok_and(|document| is_envelope(&document))
 }
 
-/// An id for content that carries none: equal for equal bodies.
+/// Makes an id for content that carries none: equal for equal bodies.
 pub(crate) fn content_id(body: &str) -> String {
     format!("sha256-{}", fingerprint(body, 16))
 }
@@ -86,7 +86,7 @@ fn is_event(document: &Object) -> bool {
     document.contains_key("detail-type") && document.contains_key("source")
 }
 
-/// The first of these keys that holds a text beyond blanks.
+/// Returns the first of these keys that holds a text beyond blanks.
 fn text<'a>(object: &'a Object, keys: &[&str]) -> Option<&'a str> {
     keys.iter()
         .filter_map(|key| object.get(*key)?.as_str())
@@ -106,7 +106,7 @@ fn part<'a>(object: &'a Object, key: &str) -> Option<&'a Object> {
     object.get(key)?.as_object()
 }
 
-/// An SNS envelope.
+/// Reads an SNS envelope.
 fn envelope(document: &Object, delivery: Delivery<'_>) -> Result<Notification, String> {
     let kind = text(document, &["Type"]).ok_or("the SNS envelope's Type is no text")?;
     let at = time(document, &["Timestamp"]).unwrap_or(delivery.sent_at);
@@ -138,7 +138,7 @@ fn envelope(document: &Object, delivery: Delivery<'_>) -> Result<Notification, S
     Ok(notification(&kind, meaning))
 }
 
-/// What SNS's own messages say.
+/// Reads the meaning of SNS's own messages.
 fn subscription_of_topic(document: &Object, kind: &str) -> Meaning {
     let subscribed = match kind {
         "SubscriptionConfirmation" => true,
@@ -150,7 +150,7 @@ fn subscription_of_topic(document: &Object, kind: &str) -> Meaning {
     })
 }
 
-/// An SNS message delivered without its envelope.
+/// Reads an SNS message delivered without its envelope.
 fn raw(document: &Object, delivery: Delivery<'_>) -> Result<Notification, String> {
     let (kind, meaning) = action(document)?;
     Ok(Notification {
@@ -163,7 +163,7 @@ fn raw(document: &Object, delivery: Delivery<'_>) -> Result<Notification, String
     })
 }
 
-/// The body of AWS Marketplace's SNS messages.
+/// Reads the body of AWS Marketplace's SNS messages.
 fn action(message: &Object) -> Result<(String, Meaning), String> {
     let Some(word) = text(message, &["action", "Action"]) else {
         return Err("the SNS message has no action".into());
@@ -190,7 +190,7 @@ fn action(message: &Object) -> Result<(String, Meaning), String> {
     Ok((word.to_owned(), meaning))
 }
 
-/// AWS sends the text "true" or "false", not a boolean.
+/// Reads whether there is a free trial: AWS sends the text "true" or "false", not a boolean.
 fn free_trial(message: &Object) -> Option<bool> {
     match message.get("isFreeTrialTermPresent")? {
         Value::Bool(present) => Some(*present),
@@ -199,7 +199,7 @@ fn free_trial(message: &Object) -> Option<bool> {
     }
 }
 
-/// An EventBridge event.
+/// Reads an EventBridge event.
 fn event(document: &Object, delivery: Delivery<'_>) -> Result<Notification, String> {
     let kind = text(document, &["detail-type"]).ok_or("the event has no detail-type")?;
     let empty = Object::new();
@@ -229,7 +229,7 @@ fn event(document: &Object, delivery: Delivery<'_>) -> Result<Notification, Stri
     })
 }
 
-/// The agreement that an event is about: its resource, should the detail leave it out.
+/// Returns the agreement that an event is about: its resource, should the detail leave it out.
 fn agreement_of(event: &Object, detail: &Object) -> Option<AgreementId> {
     id(part(detail, "agreement"), &["id"]).or_else(|| {
         let resources = event.get("resources")?.as_array()?.iter().filter_map(Value::as_str);
@@ -266,7 +266,7 @@ fn agreement(event: &Object, detail: &Object, ended: bool) -> Result<Meaning, St
     let open = |end: &Timestamp| end.to_zoned(jiff::tz::TimeZone::UTC).year() >= OPEN_END_YEAR;
     Ok(Meaning::Agreement(AgreementNews {
         agreement_id,
-        ended: ended.then(|| field(&["status"]).unwrap_or_else(|| END_UNSAID.into())),
+        ended: ended.then(|| field(&["status"]).unwrap_or_else(|| END_WITHOUT_STATUS.into())),
         intent: field(&["intent"]),
         account_id: id(part(detail, "acceptor"), &["accountId"]),
         entity_id: id(part(detail, "product"), &["id"]),

@@ -5,17 +5,17 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// For how long an ending counts.
+/// The time for which an ending counts.
 pub const COUNTED_FOR: SignedDuration = SignedDuration::from_hours(24);
-/// A share is never less than this: of few subscriptions a few may well end on one day.
+/// The least that a share allows: of few subscriptions a few may well end on one day.
 const LEAST: u64 = 20;
 
-/// How many of a product's subscriptions may end within a day because AWS lists them no more.
+/// The most subscriptions of a product that may end within a day because AWS lists them no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxEndings {
-    /// So many in a hundred of those that live, and 20 at least.
+    /// A percentage of those that live, and 20 at least.
     Percent(u32),
-    /// So many.
+    /// A number of them.
     Count(u32),
 }
 
@@ -26,7 +26,7 @@ impl Default for MaxEndings {
 }
 
 impl MaxEndings {
-    /// How many that is of so many.
+    /// Returns how many may end of so many that live.
     pub fn of(self, live: u64) -> u64 {
         match self {
             Self::Percent(percent) => (live * u64::from(percent) / 100).max(LEAST),
@@ -35,7 +35,7 @@ impl MaxEndings {
     }
 }
 
-/// What AWS lists no more of a product.
+/// The subscriptions of a product that AWS lists no more, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unlisted {
     /// Subscriptions that live.
@@ -47,28 +47,28 @@ pub struct Unlisted {
 }
 
 impl Unlisted {
-    /// How many of these may end.
+    /// Returns how many of these may end.
     pub fn allowed(self, most: MaxEndings) -> u64 {
         most.of(self.live + self.ended)
     }
 
-    /// Whether that is too many to be believed.
+    /// Reports whether they are too many to be believed.
     pub fn is_too_many(self, most: MaxEndings) -> bool {
         self.unlisted + self.ended > self.allowed(most)
     }
 }
 
-/// Whether what AWS lists no more ends by a second look.
+/// The state of the brake: whether what AWS lists no more ends by a second look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Brake {
-    /// It does not: a person is waited for.
+    /// Set if it does not: a person is waited for.
     pub is_held: bool,
-    /// What was missing by then, a person has let go.
+    /// The time up to which a person has let go what was missing.
     pub confirmed_at: Option<Timestamp>,
 }
 
 impl Brake {
-    /// Whether a person has let go what has been missing since then.
+    /// Reports whether a person has let go what has been missing since then.
     pub fn is_confirmed(self, missing_since: Timestamp) -> bool {
         self.confirmed_at.is_some_and(|at| missing_since <= at)
     }

@@ -1,4 +1,4 @@
-//! How and when something ends that AWS does not list.
+//! Endings of what AWS does not list: whether, how and when it ends.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use super::{
 use crate::domain::notification::SubscriptionAction;
 use crate::domain::{Holder, Status, Subscription, Terms};
 
-/// AWS does not list what we hold.
+/// Decides about a subscription that we hold and AWS does not list.
 pub(super) fn end_missing(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -53,7 +53,7 @@ pub(super) fn end_missing(
     }
 }
 
-/// How and when something ended that AWS does not list, if that is certain.
+/// Finds how and when something ended that AWS does not list, if that is certain.
 pub(super) fn end_of_missing(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -69,7 +69,7 @@ pub(super) fn end_of_missing(
     (goes && is_second_look(situation, terms)).then_some((Status::Canceled, now))
 }
 
-/// How and when something ended by its date, or by what was told.
+/// Finds how and when something ended by its date, or by what was told.
 fn known_end(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -79,16 +79,16 @@ fn known_end(
     if let Some(end) = terms.ends_at.filter(|end| *end <= now) {
         return Some((Status::Expired, end));
     }
-    told_of_end(situation, holder, terms).map(|at| (Status::Canceled, at.min(now)))
+    notified_end(situation, holder, terms).map(|at| (Status::Canceled, at.min(now)))
 }
 
-/// Whether nothing but a second look ends this, and no person has let it go.
+/// Reports whether nothing but a second look ends this, and no person has let it go.
 fn is_by_second_look(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> bool {
     known_end(situation, holder, terms).is_none()
         && terms.missing_since.is_some_and(|since| !situation.brake.is_confirmed(since))
 }
 
-/// Whether an earlier look missed it too, long enough ago.
+/// Reports whether an earlier answer missed it too, long enough ago.
 fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
     terms.missing_since.is_some_and(|since| {
         let due = since.saturating_add(situation.patience.second_look).unwrap_or(Timestamp::MAX);
@@ -96,8 +96,8 @@ fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
     })
 }
 
-/// When a notification said that this ended, if one did.
-fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
+/// Returns when a notification said that this ended, if one did.
+fn notified_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
     let by_signal = situation
         .signals
         .get(holder)
@@ -108,7 +108,7 @@ fn told_of_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Opt
     by_signal.or(departure(situation, terms))
 }
 
-/// When the buyer of what AWS still lists was told to be leaving.
+/// Returns when the buyer of what AWS still lists was told to be leaving.
 pub(super) fn leaving_since(situation: &Situation<'_>, terms: &Terms) -> Option<Timestamp> {
     let signal = terms.holder.as_ref().and_then(|holder| situation.signals.get(holder));
     let by_signal = signal.filter(|signal| signal.action.is_end()).map(|signal| signal.at);
@@ -119,7 +119,7 @@ fn departure(situation: &Situation<'_>, terms: &Terms) -> Option<Timestamp> {
     situation.license(terms.license_arn.as_ref()?)?.departure(situation.now)
 }
 
-/// How something stands that AWS does not list, if it went on under another licence, or is about to.
+/// Returns the terms of something that AWS does not list, if it went on under another licence, or is about to.
 fn gone_on(
     situation: &Situation<'_>,
     facts: &LicenseFacts,
@@ -141,8 +141,8 @@ fn gone_on(
     })
 }
 
-/// That a licence's agreement goes on may be told after the licence's end. What ended with it then stands as if it had
-/// been told before; of each dimension that is what ended last.
+/// Decides anew about what ended with its licence. That a licence's agreement goes on may be told after the licence's
+/// end. What ended with it then stands as if it had been told before; of each dimension that is what ended last.
 pub(super) fn reconsider_ended(
     situation: &Situation<'_>,
     mut ended: Vec<&Subscription>,

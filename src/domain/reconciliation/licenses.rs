@@ -1,4 +1,4 @@
-//! What is known of a licence and its agreement, and which licence follows which.
+//! Facts about licences and their agreements, and which licence follows which.
 //!
 //! Events and the Agreement API tell of the same things. Each is kept with its own time; here they are weighed, so that
 //! losing, repeating or reordering events cannot change the outcome.
@@ -13,9 +13,9 @@ use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::notification::{LicenseChange, is_departure};
 use crate::domain::{AccountId, AgreementId, LicenseArn};
 
-/// An answer may be from before an event that it contradicts, unless it is younger by this much.
+/// The time by which an answer must be younger than an event that it contradicts, as it may else be from before it.
 pub const SETTLING: SignedDuration = SignedDuration::from_mins(5);
-/// How far apart an agreement that goes on and the first sign of a nameless follower may lie.
+/// The most time that may lie between an agreement that goes on and the first sign of a nameless follower.
 pub(super) const HANDOVER: SignedDuration = SignedDuration::from_hours(24);
 
 /// The newest facts about a licence and its agreement.
@@ -25,11 +25,11 @@ pub struct LicenseFacts {
     pub license_arn: LicenseArn,
     /// The buyer's account.
     pub account_id: Option<AccountId>,
-    /// What the newest licence event said, and when.
+    /// The change that the newest licence event told, and when.
     pub change: Option<(LicenseChange, Timestamp)>,
     /// When it was first told to be active.
     pub first_updated_at: Option<Timestamp>,
-    /// What the Agreement API last said otherwise than events, and when it was asked.
+    /// The state that the Agreement API last told otherwise than events, and when it was asked.
     pub observed: Option<(LicenseState, Timestamp)>,
     /// The agreement that it stands on.
     pub agreement: Option<AgreementFacts>,
@@ -42,23 +42,23 @@ pub struct AgreementFacts {
     pub agreement_id: AgreementId,
     /// The first of its chain, where the API has told.
     pub initial_agreement_id: Option<AgreementId>,
-    /// Those that it continues, the nearest first, where events have told.
+    /// The agreements that it continues, the nearest first, where events have told.
     pub ancestors: Vec<AgreementId>,
     /// NEW, RENEW, REPLACE or AMEND, where an event has told.
     pub intent: Option<String>,
-    /// Whether another agreement is known to continue it.
+    /// Set if another agreement is known to continue it.
     pub followed: bool,
     /// When it starts.
     pub starts_at: Option<Timestamp>,
     /// When it ends; none for an open end.
     pub ends_at: Option<Timestamp>,
-    /// How and when it ended.
+    /// The status with which it ended, and when.
     pub ended: Option<(String, Timestamp)>,
 }
 
-/// How a licence stands.
+/// The standing of a licence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stand {
+pub(super) enum Standing {
     /// In force.
     Live,
     /// Bought, not in force yet.
@@ -70,13 +70,13 @@ pub(super) enum Stand {
 }
 
 impl LicenseFacts {
-    /// How it stands, by the newest word; none while nobody has said a word.
-    pub(super) fn stand(&self) -> Option<Stand> {
+    /// Returns its standing by the newest word; none while nobody has said a word.
+    pub(super) fn standing(&self) -> Option<Standing> {
         let told = self.change.map(|(change, at)| match change {
-            LicenseChange::Updated => (Stand::Live, at),
-            LicenseChange::Deprovisioned => (Stand::Over(at), at),
+            LicenseChange::Updated => (Standing::Live, at),
+            LicenseChange::Deprovisioned => (Standing::Over(at), at),
         });
-        let seen = self.observed.map(|(state, at)| (self.stand_of(state, at), at));
+        let seen = self.observed.map(|(state, at)| (self.standing_of(state, at), at));
         match (told, seen) {
             (Some((told, told_at)), Some((_, seen_at))) if seen_at < later(told_at, SETTLING) => {
                 Some(told)
@@ -86,37 +86,37 @@ impl LicenseFacts {
         }
     }
 
-    /// Whether it is in force, by the newest word.
+    /// Reports whether it is in force, by the newest word.
     pub fn is_live(&self) -> bool {
-        self.stand() == Some(Stand::Live)
+        self.standing() == Some(Standing::Live)
     }
 
-    /// Whether anything but the Agreement API has told of it.
+    /// Reports whether anything but the Agreement API has told of it.
     pub(super) const fn is_told(&self) -> bool {
         self.change.is_some()
     }
 
-    /// Since when it has been in force, as far as is known.
+    /// Returns since when it has been in force, as far as is known.
     pub(super) fn live_since(&self) -> Option<Timestamp> {
         let started = self.agreement.as_ref().and_then(|agreement| agreement.starts_at);
         self.first_updated_at.or(started).or(self.observed.map(|(_, at)| at))
     }
 
-    /// Since when it has been over, if it is.
+    /// Returns since when it has been over, if it is.
     pub(super) fn over_at(&self) -> Option<Timestamp> {
-        match self.stand() {
-            Some(Stand::Over(at)) => Some(at),
+        match self.standing() {
+            Some(Standing::Over(at)) => Some(at),
             _ => None,
         }
     }
 
-    /// Whether its agreement goes on as another one, so that its end is not a buyer leaving.
+    /// Reports whether its agreement goes on as another one, so that its end is not a buyer leaving.
     pub(super) fn is_continued(&self) -> bool {
         self.agreement.as_ref().is_some_and(AgreementFacts::is_continued)
     }
 
-    /// When the buyer was told to be leaving, if so. A licence whose agreement goes on elsewhere is waited for: its
-    /// follower comes within AWS's last hour, or not at all.
+    /// Returns when the buyer was told to be leaving, if so. A licence whose agreement goes on elsewhere is waited for:
+    /// its follower comes within AWS's last hour, or not at all.
     pub(super) fn departure(&self, now: Timestamp) -> Option<Timestamp> {
         let over =
             self.over_at().filter(|at| !self.is_continued() || now >= later(*at, FINAL_HOUR));
@@ -124,38 +124,38 @@ impl LicenseFacts {
         over.into_iter().chain(ended).min()
     }
 
-    /// Since when it, or its agreement, has been over.
+    /// Returns since when it, or its agreement, has been over.
     pub(super) fn over_since(&self) -> Option<Timestamp> {
         let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
         self.over_at().or(ended.map(|(_, at)| *at))
     }
 
-    /// Until when it is kept although it is over, since its agreement goes on and its follower has not come.
+    /// Returns until when it is kept although it is over, since its agreement goes on and its follower has not come.
     pub(super) fn awaits_follower(&self, now: Timestamp) -> Option<Timestamp> {
         let until = later(self.over_since()?, FINAL_HOUR);
         (self.is_continued() && now < until).then_some(until)
     }
 
-    /// Whether it was told where it comes from: a purchase of its own, or an agreement that it continues.
+    /// Reports whether it was told where it comes from: a purchase of its own, or an agreement that it continues.
     pub(super) fn has_origin(&self) -> bool {
         self.agreement.as_ref().is_some_and(|it| it.intent.is_some() || it.is_placed())
     }
 
-    /// Whether this is how it stands by what is known already.
+    /// Reports whether this is its standing by what is known already.
     pub fn agrees_with(&self, state: LicenseState, at: Timestamp) -> bool {
-        let kind = |stand: Stand| std::mem::discriminant(&stand);
-        self.stand().map(kind) == Some(kind(self.stand_of(state, at)))
+        let kind = |standing: Standing| std::mem::discriminant(&standing);
+        self.standing().map(kind) == Some(kind(self.standing_of(state, at)))
     }
 
-    fn stand_of(&self, state: LicenseState, at: Timestamp) -> Stand {
+    fn standing_of(&self, state: LicenseState, at: Timestamp) -> Standing {
         match state {
-            LicenseState::Provisioned => Stand::Live,
-            LicenseState::Scheduled | LicenseState::Pending => Stand::Waiting,
-            LicenseState::Failed => Stand::Failed(at),
+            LicenseState::Provisioned => Standing::Live,
+            LicenseState::Scheduled | LicenseState::Pending => Standing::Waiting,
+            LicenseState::Failed => Standing::Failed(at),
             // The agreement's end dates it better than the answer that showed it.
             LicenseState::Deprovisioned => {
                 let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
-                Stand::Over(ended.map_or(at, |(_, ended_at)| at.min(*ended_at)))
+                Standing::Over(ended.map_or(at, |(_, ended_at)| at.min(*ended_at)))
             }
         }
     }
@@ -169,7 +169,7 @@ impl AgreementFacts {
         }
     }
 
-    /// When it ended for good.
+    /// Returns when it ended for good.
     pub(super) fn departed_at(&self) -> Option<Timestamp> {
         self.ended.as_ref().filter(|(status, _)| is_departure(status)).map(|(_, at)| *at)
     }
@@ -178,7 +178,7 @@ impl AgreementFacts {
         matches!(self.intent.as_deref(), Some("RENEW" | "REPLACE"))
     }
 
-    /// Whether it is known to belong to a chain, or to begin one.
+    /// Reports whether it is known to belong to a chain, or to begin one.
     fn is_placed(&self) -> bool {
         !self.ancestors.is_empty() || self.initial_agreement_id.is_some()
     }
@@ -188,7 +188,7 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// The licence that follows this one, where a renewal or replacement came with a new licence.
+/// Returns the licence that follows this one, where a renewal or replacement came with a new licence.
 pub(super) fn follower<'a>(
     licenses: &'a [LicenseFacts],
     of: &LicenseArn,
@@ -200,8 +200,8 @@ pub(super) fn follower<'a>(
     licenses.iter().find(|facts| facts.license_arn == next)
 }
 
-/// Which licence follows which. AWS's own pointers first; where it gives none, a buyer's agreement that was told to
-/// be a renewal follows the one that was told to go on, or else the one that lives.
+/// Maps each licence to the one that follows it. AWS's own pointers first; where it gives none, a buyer's agreement
+/// that was told to be a renewal follows the one that was told to go on, or else the one that lives.
 fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
     let mut followers: BTreeMap<LicenseArn, LicenseArn> = BTreeMap::new();
     let mut placed: Vec<&LicenseArn> = Vec::new();
@@ -233,7 +233,7 @@ fn followers(licenses: &[LicenseFacts]) -> BTreeMap<LicenseArn, LicenseArn> {
     followers
 }
 
-/// Whether one licence is followed by another, at however many removes: nothing follows what follows it.
+/// Reports whether one licence is followed by another, at however many removes: nothing follows what follows it.
 fn leads_to(
     followers: &BTreeMap<LicenseArn, LicenseArn>,
     from: &LicenseArn,
@@ -255,7 +255,7 @@ fn in_order(licenses: &[LicenseFacts]) -> Vec<&LicenseFacts> {
     ordered
 }
 
-/// How sure it is that one licence follows another; the least is the surest.
+/// The closeness of two licences: how sure it is that one follows the other; the least is the surest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Closeness {
     /// AWS says so, or as good as: steps or seconds between them.
@@ -304,7 +304,7 @@ impl<'a> Pair<'a> {
             return None;
         }
         let goes_on = self.from.is_continued();
-        let lives = self.from.ended.is_none() && self.old.stand() == Some(Stand::Live);
+        let lives = self.from.ended.is_none() && self.old.standing() == Some(Standing::Live);
         let gap = self.gap();
         match self.to.intent.as_deref() {
             Some(_) if !self.to.is_next() => None,
@@ -314,7 +314,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// Which of the agreements began first. A time that was not told is neither earlier nor later than another: the
+    /// Compares when the agreements began. A time that was not told is neither earlier nor later than another: the
     /// licences' own times tell then, or nothing does.
     fn order(&self) -> Option<Ordering> {
         let begun = self.from.starts_at.zip(self.to.starts_at);
@@ -322,7 +322,7 @@ impl<'a> Pair<'a> {
         begun.map(|(old, new)| old.cmp(&new))
     }
 
-    /// Seconds between the end of the one and the beginning of the other.
+    /// Returns the seconds between the end of the one and the beginning of the other.
     fn gap(&self) -> i64 {
         let end = self.from.ended.as_ref().map(|(_, at)| *at).or(self.from.ends_at);
         let start = self.to.starts_at.or(self.new.live_since());

@@ -1,4 +1,4 @@
-//! The diff at the heart: from what we hold, what AWS says and what notifications said, to what should be.
+//! The reconciliation decision: from what we hold, what AWS says and what notifications said, to what should be.
 //!
 //! Pure and order-free. Notifications enter as the newest fact of each kind, not as a sequence, so losing,
 //! repeating or reordering them cannot change the outcome. Access ends for four reasons only: AWS no longer
@@ -29,42 +29,42 @@ use super::{
     Subscription, SubscriptionId, Terms,
 };
 
-/// How often AWS is asked again about a grant whose date has passed: a renewal may show a little late.
+/// The interval at which AWS is asked again about a grant whose date has passed: a renewal may show a little late.
 const RENEWAL_CHECK: SignedDuration = SignedDuration::from_mins(5);
 
-/// For how long after it was told a purchase may show in AWS's answer.
+/// The time after it was told within which a purchase may show in AWS's answer.
 const PROVISIONING: SignedDuration = SignedDuration::from_hours(24);
 
-/// However seldom AWS is asked again about what does not show, it is asked so often.
+/// The longest wait until AWS is asked again about what does not show.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 
-/// How patient to be with AWS's answers.
+/// The patience with AWS's answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// How long after an answer that misses a grant AWS is asked again before access ends.
+    /// The time from an answer that misses a grant until AWS is asked again, before access ends.
     pub second_look: SignedDuration,
-    /// How long a grant that AWS still lists is kept beyond its date.
+    /// The time for which a grant that AWS still lists is kept beyond its date.
     pub expiry_grace: SignedDuration,
-    /// How many subscriptions of a product may end within a day because AWS lists them no more.
+    /// The most subscriptions of a product that may end within a day because AWS lists them no more.
     pub max_endings: MaxEndings,
 }
 
-/// What the product's dimensions mean.
+/// The meaning of a product's dimensions.
 #[derive(Clone, Debug, Default)]
 pub struct ProductTerms {
     /// The entitled dimensions and the plans that they are mapped to.
     pub entitled: BTreeMap<DimensionKey, Option<PlanId>>,
     /// The plan of those who pay as they go.
     pub usage_plan: Option<PlanId>,
-    /// Whether AWS has given none of its buyers a legacy name. Where it has, a licence that only the Agreement API tells
+    /// Set if AWS has given none of its buyers a legacy name. Where it has, a licence that only the Agreement API tells
     /// of may be that of a buyer whom we hold by the other name.
     pub by_license: bool,
-    /// From which hour on they are metered by licence all the same, where the seller has set one.
+    /// The hour from which on they are metered by licence all the same, where the seller has set one.
     pub licensed_from: Option<ClockHour>,
 }
 
 impl ProductTerms {
-    /// Whether contracts are sold, so that `GetEntitlements` tells who holds what.
+    /// Reports whether contracts are sold, so that `GetEntitlements` tells who holds what.
     pub fn has_contracts(&self) -> bool {
         !self.entitled.is_empty()
     }
@@ -75,9 +75,9 @@ impl ProductTerms {
 pub struct Situation<'a> {
     /// The time.
     pub now: Timestamp,
-    /// How patient to be.
+    /// The patience with AWS's answers.
     pub patience: Patience,
-    /// What the product's dimensions mean.
+    /// The meaning of the product's dimensions.
     pub product: &'a ProductTerms,
     /// The subscriptions that we hold for this buyer and product, ended ones included.
     pub held: &'a [Subscription],
@@ -85,15 +85,15 @@ pub struct Situation<'a> {
     pub answer: Option<&'a [Grant]>,
     /// The legacy names of this buyer, where no API tells what is held under them.
     pub names: &'a BTreeSet<CustomerIdentifier>,
-    /// Whether the seller has named the buyer: whom they know by account has what the account bought.
+    /// Set if the seller has named the buyer: whom they know by account has what the account bought.
     pub claimed: bool,
-    /// What was told of subscriptions, by legacy buyer.
+    /// The signals of subscriptions, by legacy buyer.
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
     pub licenses: &'a [LicenseFacts],
     /// When a notification last said that a legacy buyer's entitlements changed.
     pub told_at: Option<Timestamp>,
-    /// Whether what AWS lists no more ends by that.
+    /// The brake, which says whether what AWS lists no more ends by that.
     pub brake: Brake,
 }
 
@@ -102,20 +102,20 @@ impl Situation<'_> {
         self.licenses.iter().find(|facts| facts.license_arn == *arn)
     }
 
-    /// Whether the product is sold by licence alone by now.
+    /// Reports whether the product is sold by licence alone by now.
     fn is_by_license(&self) -> bool {
         self.product.by_license || is_licensed(ClockHour::of(self.now), self.product.licensed_from)
     }
 }
 
-/// What should be.
+/// The decision: what should be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Subscriptions to write, only those that differ from what is held.
     pub changes: Vec<Change>,
     /// When AWS should be asked again without being told to.
     pub look_again_at: Option<Timestamp>,
-    /// How many end by nothing but that AWS lists them no more, and that no person has let go.
+    /// The number of endings by nothing but that AWS lists something no more, and that no person has let go.
     pub unlisted_endings: usize,
 }
 
@@ -124,7 +124,7 @@ pub struct Decision {
 pub struct Change {
     /// The subscription that changes; none for a new one.
     pub id: Option<SubscriptionId>,
-    /// How it should stand.
+    /// The terms that it should have.
     pub terms: Terms,
 }
 
@@ -139,7 +139,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             desired.entry(holder).or_default().push(terms);
         }
     }
-    go_over(situation, &mut desired);
+    move_to_listed_holder(situation, &mut desired);
     let mut holders: BTreeSet<Holder> = desired.keys().cloned().collect();
     holders.extend(situation.held.iter().filter_map(|held| held.terms.holder.clone()));
 
@@ -151,15 +151,15 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             .iter()
             .filter(|held| held.terms.holder.as_ref() == Some(&holder))
             .collect();
-        settle_holder(situation, &holder, wanted, &held, &mut decision);
+        match_holder(situation, &holder, wanted, &held, &mut decision);
     }
     await_provisioning(situation, &mut decision);
     decision
 }
 
-/// One licence is one sale. What AWS lists under another name than we hold it by goes over to that name: it has neither
-/// ended nor been bought again.
-fn go_over(situation: &Situation<'_>, desired: &mut BTreeMap<Holder, Vec<Terms>>) {
+/// Moves a sale that AWS lists under another name than we hold it by to that name. One licence is one sale: it has
+/// neither ended nor been bought again.
+fn move_to_listed_holder(situation: &Situation<'_>, desired: &mut BTreeMap<Holder, Vec<Terms>>) {
     if !situation.product.has_contracts() {
         return;
     }
@@ -192,9 +192,9 @@ fn go_over(situation: &Situation<'_>, desired: &mut BTreeMap<Holder, Vec<Terms>>
     }
 }
 
-/// Whether AWS lists a licence of which nobody has told where it comes from, while one that we hold has just gone
-/// missing. It may be the other's renewal, which would be two plans at once: what is told of it will say, or else the
-/// second look at the missing one, which keeps its plan until then.
+/// Reports whether AWS lists a licence of which nobody has told where it comes from, while one that we hold has just
+/// gone missing. It may be the other's renewal, which would be two plans at once: what is told of it will say, or else
+/// the second look at the missing one, which keeps its plan until then.
 fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
     let (Some(arn), Some(grants)) = (&terms.license_arn, situation.answer) else { return false };
     let holder = terms.holder.as_ref();
@@ -219,7 +219,7 @@ fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
     situation.held.iter().any(is_missing)
 }
 
-/// A purchase may be told before AWS lists it: then AWS is asked again, ever more seldom.
+/// Plans to ask AWS again, ever more seldom, about a purchase that was told before AWS lists it.
 fn await_provisioning(situation: &Situation<'_>, decision: &mut Decision) {
     let Some(grants) = situation.answer.filter(|_| situation.product.has_contracts()) else {
         return;
@@ -239,7 +239,7 @@ fn await_provisioning(situation: &Situation<'_>, decision: &mut Decision) {
 }
 
 /// Pairs what one holder should have with what is held, and ends what is left.
-fn settle_holder(
+fn match_holder(
     situation: &Situation<'_>,
     holder: &Holder,
     mut wanted: Vec<Terms>,
@@ -280,7 +280,7 @@ fn settle_holder(
     }
 }
 
-/// The same dimension is the same subscription.
+/// Pairs what is wanted with what is held of the same dimension, which is the same subscription.
 fn pair_by_dimension<'a>(
     wanted: &mut Vec<Terms>,
     pool: &mut Vec<&'a Subscription>,
@@ -334,7 +334,7 @@ fn propose(
     }
 }
 
-/// How long to wait until AWS is asked again about what was told so long ago and does not show.
+/// Returns how long to wait until AWS is asked again about what was told so long ago and does not show.
 fn ever_more_seldom(age: SignedDuration, shortest: SignedDuration) -> SignedDuration {
     (age / 2).clamp(shortest.min(LONGEST_WAIT), LONGEST_WAIT)
 }

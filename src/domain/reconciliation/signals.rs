@@ -1,37 +1,37 @@
-//! What SNS messages about a legacy buyer's subscription say together.
+//! Signals: what SNS messages about a legacy buyer's subscription say together.
 
 use jiff::Timestamp;
 
 use crate::domain::notification::SubscriptionAction;
 
-/// One such message.
+/// An SNS message about a legacy buyer's subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionMessage {
-    /// What it said.
+    /// The action that it told.
     pub action: SubscriptionAction,
     /// Its own time.
     pub at: Timestamp,
-    /// Whether a free trial applies; not every message says.
+    /// Set if a free trial applies; not every message says.
     pub free_trial: Option<bool>,
     /// The private offer that it is about; the public one is not named.
     pub offer_id: Option<String>,
 }
 
-/// How the subscription stands by all of them.
+/// The state of the subscription by all of its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSignal {
-    /// What the newest said.
+    /// The action that the newest told.
     pub action: SubscriptionAction,
     /// The newest's own time.
     pub at: Timestamp,
-    /// Whether the newest word on it was that a free trial applies.
+    /// Set if the newest word on it was that a free trial applies.
     pub free_trial: bool,
     /// When the buyer was first told to be subscribed, since an earlier subscription ended.
     pub begun_at: Option<Timestamp>,
 }
 
 impl SubscriptionSignal {
-    /// What they say, whatever order they came in; nothing if there are none.
+    /// Combines the messages, whatever order they came in; nothing if there are none.
     pub fn of(mut messages: Vec<SubscriptionMessage>) -> Option<Self> {
         messages.sort_by(|a, b| (a.at, a.action, &a.offer_id).cmp(&(b.at, b.action, &b.offer_id)));
         let messages = about_one_subscription(messages);
@@ -55,8 +55,8 @@ impl SubscriptionSignal {
     }
 }
 
-/// The messages without those that tell of another offer's failure. Who is subscribed and tries an offer in vain keeps
-/// what they have: only a failure of the very offer that is in force takes it away.
+/// Returns the messages without those that tell of another offer's failure. Who is subscribed and tries an offer in
+/// vain keeps what they have: only a failure of the very offer that is in force takes it away.
 fn about_one_subscription(messages: Vec<SubscriptionMessage>) -> Vec<SubscriptionMessage> {
     let mut in_force: Option<Option<String>> = None;
     let is_about_it = |message: &SubscriptionMessage| {

@@ -1,11 +1,11 @@
-//! What each holder should have, by AWS's rows where it lists them, else by the newest notifications.
+//! The terms that each holder should have, by AWS's rows where it lists them, else by the newest notifications.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rust_decimal::prelude::ToPrimitive;
 
-use super::licenses::{Stand, follower};
+use super::licenses::{Standing, follower};
 use super::{AgreementFacts, LicenseFacts, Situation, SubscriptionSignal};
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::notification::SubscriptionAction;
@@ -19,8 +19,8 @@ pub(super) fn desired_terms(situation: &Situation<'_>) -> Vec<Terms> {
     }
 }
 
-/// The follower of a licence, once it has come into force. That it has ended since brings nothing back: the buyer left
-/// under the follower.
+/// Finds the follower of a licence, once it has come into force. That it has ended since brings nothing back: the buyer
+/// left under the follower.
 pub(super) fn follower_that_came<'a>(
     situation: &'a Situation<'_>,
     facts: &LicenseFacts,
@@ -36,10 +36,10 @@ fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
             grant.license_arn.as_ref() == Some(&facts.license_arn) && holds_something(&grant.value)
         });
     }
-    facts.stand() == Some(Stand::Live) && !begins_later(facts, situation.now)
+    facts.standing() == Some(Standing::Live) && !begins_later(facts, situation.now)
 }
 
-/// Whether it was held, or is over after it had begun.
+/// Reports whether it was held, or is over after it had begun.
 fn has_been_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
     let held = situation.product.has_contracts() && is_held(situation, facts);
     held || facts.over_at().is_some_and(|at| !begins_later(facts, at))
@@ -49,7 +49,8 @@ fn begins_later(facts: &LicenseFacts, now: Timestamp) -> bool {
     facts.agreement.as_ref().and_then(|it| it.starts_at).is_some_and(|start| start > now)
 }
 
-/// What has gone over to the licence that follows: over itself, so that nobody has two plans at once.
+/// Returns the terms of what has gone over to the licence that follows: over itself, so that nobody has two plans at
+/// once.
 pub(super) fn handed_over(
     terms: Terms,
     old: Option<&LicenseFacts>,
@@ -67,7 +68,8 @@ pub(super) fn handed_over(
     }
 }
 
-/// Pay as you go: the newest words about legacy buyers and licences. One sale may be told in both forms.
+/// Returns the terms of pay-as-you-go sales: the newest words about legacy buyers and licences. One sale may be told in
+/// both forms.
 fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
     let counts = |facts: &LicenseFacts| {
         facts.is_told()
@@ -85,7 +87,7 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
         let mut terms = signalled_terms(situation, holder, signal);
         if let Some(facts) = license_behind(situation) {
             let known = by_name(situation, facts, holder, &mut licensed, &mut all);
-            terms = told_twice(terms, signal, facts, known);
+            terms = merged_terms(terms, signal, facts, known);
         }
         all.push(terms);
     }
@@ -94,14 +96,14 @@ fn usage_terms(situation: &Situation<'_>) -> Vec<Terms> {
         all.extend(known.map(|it| Terms { holder: Some(holder), ..it }));
     }
     all.extend(licensed.into_values());
-    let settled: Vec<Holder> = all.iter().filter_map(|terms| terms.holder.clone()).collect();
-    let untold = untold.into_iter().filter_map(|facts| taken_back(situation, facts));
-    all.extend(untold.filter(|it| it.holder.as_ref().is_none_or(|it| !settled.contains(it))));
+    let named: Vec<Holder> = all.iter().filter_map(|terms| terms.holder.clone()).collect();
+    let untold = untold.into_iter().filter_map(|facts| withdrawn_terms(situation, facts));
+    all.extend(untold.filter(|it| it.holder.as_ref().is_none_or(|it| !named.contains(it))));
     all
 }
 
-/// What is known of a sale by its licence. What was taken for a sale by licence goes on under the buyer's name: it never
-/// was another one.
+/// Returns what is known of a sale by its licence. What was taken for a sale by licence goes on under the buyer's name:
+/// it never was another one.
 fn by_name<'a>(
     situation: &Situation<'_>,
     facts: &'a LicenseFacts,
@@ -123,8 +125,8 @@ fn by_name<'a>(
     Some(known)
 }
 
-/// The sale to a legacy buyer of whom no message has come, and of whose licence only the Agreement API tells. It keeps
-/// the name when more is told.
+/// Finds the sale to a legacy buyer of whom no message has come, and of whose licence only the Agreement API tells. It
+/// keeps the name when more is told.
 fn sale_by_name<'a>(
     situation: &'a Situation<'_>,
     untold: &[&LicenseFacts],
@@ -139,10 +141,10 @@ fn sale_by_name<'a>(
     (held || untold.contains(&facts)).then_some((holder, facts))
 }
 
-/// Until AWS gave a buyer a legacy name, a product may have been one that is sold by licence. What was opened then for
-/// a licence that only the Agreement API tells of may be held by a legacy name as well: two subscriptions for one sale,
-/// metered in both forms.
-fn taken_back(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
+/// Ends the subscription of a licence that only the Agreement API tells of, as the sale may be held by a legacy name as
+/// well: two subscriptions for one sale, metered in both forms. Until AWS gave a buyer a legacy name, the product may
+/// have been one that is sold by licence.
+fn withdrawn_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
     let holder = Holder::License(facts.license_arn.clone());
     let held = situation
         .held
@@ -159,15 +161,16 @@ fn taken_back(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> 
     }))
 }
 
-/// Whether a subscription of its own stands on this licence.
+/// Reports whether a subscription of its own stands on this licence.
 fn is_held(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
     let holder = Holder::License(facts.license_arn.clone());
     situation.held.iter().any(|held| held.terms.holder.as_ref() == Some(&holder))
 }
 
-/// The licence of a legacy buyer's sale: of those of the account, the first that lives, else the one that ended last.
+/// Finds the licence of a legacy buyer's sale: of those of the account, the first that lives, else the one that ended
+/// last.
 fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> {
-    let sold = situation.licenses.iter().filter(|facts| facts.stand().is_some());
+    let sold = situation.licenses.iter().filter(|facts| facts.standing().is_some());
     let sold = sold.filter(|facts| follower_that_came(situation, facts).is_none());
     sold.min_by_key(|facts| {
         // Also where only the agreement's end is known, as the Agreement API tells it.
@@ -176,8 +179,9 @@ fn license_behind<'a>(situation: &'a Situation<'_>) -> Option<&'a LicenseFacts> 
     })
 }
 
-/// One sale, told by SNS and by licence: the newest word on its end counts, or on its coming back.
-fn told_twice(
+/// Merges the terms of one sale that is told by SNS and by licence: the newest word on its end counts, or on its coming
+/// back.
+fn merged_terms(
     by_signal: Terms,
     signal: &SubscriptionSignal,
     facts: &LicenseFacts,
@@ -206,7 +210,7 @@ fn told_twice(
     terms
 }
 
-/// Contract products: AWS's rows, merged by holder and dimension.
+/// Returns the terms of contract products: AWS's rows, merged by holder and dimension.
 fn contract_terms(situation: &Situation<'_>) -> Vec<Terms> {
     let mut merged: BTreeMap<(Holder, DimensionKey), &Grant> = BTreeMap::new();
     for grant in situation.answer.unwrap_or_default() {
@@ -298,8 +302,9 @@ fn granted_terms(situation: &Situation<'_>, holder: Holder, grant: &Grant) -> Te
     }
 }
 
-/// Whether the newest message about a buyer's subscription is the end of an earlier one: from before what is held now
-/// began, or before all of it ended; or nothing is held, and AWS lists it well after an end should have come true.
+/// Reports whether the newest message about a buyer's subscription is the end of an earlier one: from before what is
+/// held now began, or before all of it ended; or nothing is held, and AWS lists it well after an end should have come
+/// true.
 fn is_of_earlier(situation: &Situation<'_>, holder: &Holder, signal: &SubscriptionSignal) -> bool {
     if !signal.action.is_end() {
         return false;
@@ -314,13 +319,13 @@ fn is_of_earlier(situation: &Situation<'_>, holder: &Holder, signal: &Subscripti
     }
 }
 
-/// When a buyer who holds nothing any more was told to hold something again.
+/// Returns when a buyer who holds nothing any more was told to hold something again.
 fn told_anew(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
     let left_at = left_at(situation, holder)?;
     situation.told_at.filter(|at| *at > left_at && *at <= situation.now)
 }
 
-/// When the last of what a holder held ended; none while something lives.
+/// Returns when the last of what a holder held ended; none while something lives.
 fn left_at(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
     let ends = held_by(situation, holder).map(|terms| terms.ended_at);
     ends.collect::<Option<Vec<_>>>()?.into_iter().max()
@@ -334,13 +339,13 @@ fn held_by<'a>(
     held.filter(move |terms| terms.holder.as_ref() == Some(holder))
 }
 
-/// When an end that was announced should have come true, whether that was told or not.
+/// Returns when an end that was announced should have come true, whether that was told or not.
 fn overdue(situation: &Situation<'_>, signal: &SubscriptionSignal) -> Timestamp {
     let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX)
 }
 
-/// Legacy pay-as-you-go: no API can tell, so the newest message by its own time does.
+/// Returns the terms of a legacy pay-as-you-go sale: no API can tell, so the newest message by its own time does.
 fn signalled_terms(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -376,7 +381,8 @@ fn signalled_terms(
     }
 }
 
-/// Licensed pay-as-you-go: the newest word on the licence decides, the agreement's end announces it.
+/// Returns the terms of a licensed pay-as-you-go sale: the newest word on the licence decides, the agreement's end
+/// announces it.
 fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Terms> {
     let now = situation.now;
     let agreement = facts.agreement.as_ref();
@@ -384,14 +390,14 @@ fn licensed_terms(situation: &Situation<'_>, facts: &LicenseFacts) -> Option<Ter
     let by_date = ended.is_some_and(|(status, _)| status == "EXPIRED");
     let over = if by_date || facts.is_continued() { Status::Expired } else { Status::Canceled };
     let agreed_end = agreement.and_then(|agreement| agreement.ends_at);
-    let (status, ends_at, ended_at) = match facts.stand()? {
-        Stand::Failed(at) => (Status::Failed, None, Some(at)),
-        Stand::Waiting => (Status::Pending, agreed_end, None),
-        Stand::Over(at) => match facts.awaits_follower(now) {
+    let (status, ends_at, ended_at) = match facts.standing()? {
+        Standing::Failed(at) => (Status::Failed, None, Some(at)),
+        Standing::Waiting => (Status::Pending, agreed_end, None),
+        Standing::Over(at) => match facts.awaits_follower(now) {
             Some(until) => (Status::Ending, Some(until), None),
             None => (over, None, Some(at)),
         },
-        Stand::Live => match agreement.and_then(AgreementFacts::departed_at) {
+        Standing::Live => match agreement.and_then(AgreementFacts::departed_at) {
             Some(at) => {
                 let last_moment = at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
                 if now < last_moment {

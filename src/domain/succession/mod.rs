@@ -1,4 +1,4 @@
-//! Which of a customer's licences and legacy names count together.
+//! Successions: which of a customer's licences and legacy names count together.
 //!
 //! What a plan includes in a window, and what a hard limit counts, belongs to the customer and the product, whatever
 //! bears it at AWS. So usage is counted by holder, and summed over the holders that succeed one another: a renewal, a
@@ -30,7 +30,7 @@ pub struct Tenure {
     pub subscription: SubscriptionId,
     /// The product.
     pub product: ProductId,
-    /// What it belongs to at AWS.
+    /// The licence or buyer that it belongs to at AWS.
     pub holder: Holder,
     /// The licence, where it is known beside a legacy name.
     pub license: Option<LicenseArn>,
@@ -40,11 +40,11 @@ pub struct Tenure {
     pub starts_at: Option<Timestamp>,
     /// When it ended, or is to end; none while nothing says so.
     pub until: Option<Timestamp>,
-    /// What it went on under.
+    /// The holder that it went on under.
     pub renewed_by: Option<Holder>,
-    /// Whether it is not in force yet.
+    /// Set if it is not in force yet.
     pub pending: bool,
-    /// Whether it never came into force.
+    /// Set if it never came into force.
     pub failed: bool,
 }
 
@@ -76,8 +76,8 @@ impl Tenure {
     }
 }
 
-/// Whether something begins when what has ended is over. Within the last hour, for which AWS takes usage of what was
-/// cancelled, the buyer has left already.
+/// Reports whether something begins when what has ended is over. Within the last hour, for which AWS takes usage of
+/// what was cancelled, the buyer has left already.
 fn follows(since: Timestamp, until: Option<Timestamp>) -> bool {
     until.is_some_and(|until| since >= until.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN))
 }
@@ -89,7 +89,7 @@ pub struct Successions {
     chains: Vec<Chain>,
 }
 
-/// Holders of one product that succeed one another.
+/// A chain of holders of one product that succeed one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The product.
@@ -99,7 +99,7 @@ pub struct Chain {
 }
 
 impl Successions {
-    /// Finds what succeeds what among the tenures of one customer.
+    /// Finds which tenures of one customer succeed which.
     pub fn of(mut tenures: Vec<Tenure>) -> Self {
         tenures.sort_by(|one, other| {
             let key = |it: &Tenure| (it.since, it.until.unwrap_or(Timestamp::MAX));
@@ -167,8 +167,8 @@ impl Successions {
         }
     }
 
-    /// The place of what was taken over: of the earlier ones of the chain, that which ended last. What is held beside
-    /// it under the same holder is no predecessor.
+    /// Finds the tenure that was taken over: of the earlier ones of the chain, that which ended last. What is held
+    /// beside it under the same holder is no predecessor.
     fn predecessor(&self, place: usize) -> Option<usize> {
         let tenure = &self.tenures[place];
         let chain = self.chain_of(&tenure.product, &tenure.holder)?;
@@ -194,10 +194,10 @@ struct Unit<'a> {
     tenures: Vec<&'a Tenure>,
 }
 
-/// From the first beginning to the last end; `MAX` while there is none.
+/// The time from the first beginning to the last end; `MAX` while there is none.
 type Span = (Timestamp, Timestamp);
 
-/// The end of a span, if there is one.
+/// Returns the end of a span, if there is one.
 fn over(until: Timestamp) -> Option<Timestamp> {
     (until < Timestamp::MAX).then_some(until)
 }
@@ -216,7 +216,7 @@ impl Unit<'_> {
         !follows(since, over(others_until)) && !follows(others_since, over(until))
     }
 
-    /// Whether both are the same purchase, or this one goes on as the other.
+    /// Reports whether both are the same purchase, or this one goes on as the other.
     fn goes_on_as(&self, other: &Self) -> bool {
         let renewed = |it: &&Tenure| it.renewed_by.as_ref() == Some(other.holder);
         // A customer is one legacy buyer, by whatever name.
@@ -259,7 +259,7 @@ impl<'a> Purchase<'a> {
     }
 }
 
-/// Puts together what belongs together by more than its dates.
+/// Groups the holders that belong together by more than their dates.
 fn purchases(units: Vec<Unit<'_>>) -> Vec<Purchase<'_>> {
     let mut groups: Vec<usize> = (0..units.len()).collect();
     let join = |groups: &mut Vec<usize>, one: usize, other: usize| {

@@ -156,6 +156,6 @@ pub(crate) fn settled_in(
     let Some(feature) = feature_in(connection, &feature_id)? else {
         return Err(PlanError::UnknownFeature(feature_id));
     };
-    let terms = entitlement.terms.clone().settled(&feature_id, feature.kind)?;
+    let terms = entitlement.terms.clone().checked_for(&feature_id, feature.kind)?;
     Ok(PlanEntitlement { feature_id, terms })
 }

@@ -1,4 +1,4 @@
-//! What AWS lists no more, while a product's endings are held back.
+//! Subscriptions that AWS lists no more, while a product's endings are held back.
 
 use super::*;
 

@@ -103,7 +103,7 @@ fn what_aws_still_lists_after_its_date_is_kept_for_the_grace() {
     assert_eq!(world.shown(), ["sub-1 plan-basic x1 expired"]);
 }
 
-/// What was told of a buyer who subscribed long ago and left.
+/// Returns what was told of a buyer who subscribed long ago and left.
 fn gone(offset: &str) -> BTreeMap<Holder, SubscriptionSignal> {
     let signal = SubscriptionSignal {
         action: SubscriptionAction::UnsubscribeSuccess,

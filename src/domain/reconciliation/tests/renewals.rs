@@ -4,7 +4,7 @@ use super::licenses::{License, facts, named};
 use super::*;
 use crate::domain::agreement::LicenseState;
 
-/// How pay-as-you-go licences stand, as `licence status`, and what each went on under.
+/// Returns how pay-as-you-go licences stand, as `licence status`, and what each went on under.
 fn standing(licenses: Vec<License>) -> Vec<String> {
     let mut world = World::default();
     world.look(&pay_as_you_go(), None, &BTreeMap::new(), &facts(licenses), "0s");

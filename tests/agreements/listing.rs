@@ -285,6 +285,30 @@ async fn what_no_listing_of_changes_shows_is_found_by_the_daily_one() {
 }
 
 #[tokio::test]
+async fn a_listing_that_shows_nothing_ends_nobody() {
+    let deaf = Deaf::begin().await;
+    deaf.buyers_subscribe(30, 300);
+    deaf.sweep().await;
+    let empty = Fault {
+        operation: "SearchAgreements".into(),
+        kind: FaultKind::Empty,
+        times: None,
+        one_in: None,
+        amount: None,
+    };
+    deaf.world.arm(empty);
+    for _ in 0..2 {
+        deaf.sweep().await;
+        assert_eq!(deaf.live(), 30);
+        deaf.a_day_passes();
+    }
+    deaf.happens(&account(0), 200, Action::Cancel(deaf.order()));
+    deaf.world.sandbox().disarm();
+    deaf.sweep().await;
+    assert_eq!(deaf.live(), 29, "and what ended meanwhile is found at once");
+}
+
+#[tokio::test]
 async fn a_crash_between_listing_and_commit_loses_nothing() {
     let deaf = Deaf::begin().await;
     deaf.buyers_subscribe(60, 180);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod brakes;
+mod listing;
 #[path = "../support/mod.rs"]
 mod support;
 

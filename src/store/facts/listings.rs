@@ -94,7 +94,8 @@ impl Store {
         .await
     }
 
-    /// Writes down that AWS lists nothing of a licence, so that it is not asked about again for a while.
+    /// Writes down that AWS lists nothing of a licence, so that it is not asked about again for a while. One that AWS has
+    /// listed before is the seller's to see, and goes on being asked about.
     pub async fn rest_license(
         &self,
         arn: LicenseArn,
@@ -110,6 +111,17 @@ fn rest_in(
     asked_at: Timestamp,
 ) -> Result<(), StoreError> {
     let during = "let a hidden licence rest";
+    // Events do not tell an agreement's first one.
+    let was_listed = connection
+        .prepare_cached(
+            "SELECT 1 FROM licenses JOIN agreements USING (agreement_id)
+             WHERE license_arn = ?1 AND initial_agreement_id IS NOT NULL",
+        )
+        .and_then(|mut select| select.exists([arn.as_str()]))
+        .during(during)?;
+    if was_listed {
+        return Ok(());
+    }
     let times: Option<u32> = connection
         .prepare_cached("SELECT times FROM hidden_licenses WHERE license_arn = ?1")
         .and_then(|mut select| select.query_row([arn.as_str()], |row| row.get(0)).optional())

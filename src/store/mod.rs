@@ -50,6 +50,7 @@ pub use engine::changes::{Changes, News, Used};
 pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
 pub use engine::lock::{DatabaseLock, LockError};
+pub use engine::statements::{Scan, note_statements, scans};
 pub use facts::agreements::{AgreementLook, TakenOver};
 pub use facts::inbox::{Incoming, NotificationRow, Recorded};
 pub use facts::record::PRODUCT_NOT_IMPORTED;

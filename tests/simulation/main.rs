@@ -12,6 +12,7 @@ mod acts;
 mod checks;
 mod restores;
 mod seller;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -30,7 +31,7 @@ use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
 use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine};
 use marketd::sandbox::market::{IdenticalRetry, Market, Options, Product};
-use marketd::store::{Closing, Store, StoreError};
+use marketd::store::{Closing, Store, StoreError, note_statements};
 use restores::{Backup, Lost};
 use support::aws::Aws;
 use support::seller::Message;
@@ -288,6 +289,7 @@ impl Simulation {
         self.assert_nothing_was_frozen_beyond_an_end().await;
         self.assert_everybody_has_what_aws_says().await;
         self.assert_included_once().await;
+        statements::assert_that_none_reads_a_growing_table(&self.folder.path().join("marketd.db"));
         for record in self.records().await {
             let settled = ["accepted", "parked", "written_off"].contains(&record.state.as_str());
             // Less than a unit waits for more.
@@ -342,6 +344,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn the_bill_adds_up_whatever_happens() {
+    note_statements();
     if let Some(seed) = number("MARKETD_SEED") {
         return play(seed);
     }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::error::{During, StoreError};
 use super::private_files::{make_folder, make_new, shut_out_others, with_suffix};
 use super::secrets::make_secrets_in;
+use super::statements::note_those_of;
 
 /// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
 /// Append only: an entry that was released is never edited or removed.
@@ -39,7 +40,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     make_private(path)?;
     let mut connection = Connection::open(path)
         .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    prepare(&connection, path)?;
+    prepare(&mut connection, path)?;
     let opened = |source| StoreError::Open { path: path.to_owned(), source };
     // FULL: a commit that was answered for must survive a power cut; NORMAL in WAL may lose the last ones.
     connection
@@ -74,15 +75,16 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 /// Opens a connection that can only read.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)
+    let mut connection = Connection::open_with_flags(path, flags)
         .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    prepare(&connection, path)?;
+    prepare(&mut connection, path)?;
     Ok(connection)
 }
 
-fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let opened = |source| StoreError::Open { path: path.to_owned(), source };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
+    note_those_of(connection).map_err(opened)?;
     connection.set_prepared_statement_cache_capacity(256);
     // Plans depend on the statement alone. Without this SQLite looks at bound values, and prepares some statements
     // anew for each of them.

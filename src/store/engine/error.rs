@@ -97,6 +97,11 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A read panicked, which is a fault of this program's. The database is as it was.
+    #[error(
+        "marketd failed in reading its database: please report it, with the panic that its log shows before this"
+    )]
+    Panicked,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -130,7 +135,7 @@ impl StoreError {
                 matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             }),
             // One row is not the database.
-            Self::Corrupt { .. } => false,
+            Self::Corrupt { .. } | Self::Panicked => false,
         }
     }
 

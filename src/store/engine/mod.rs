@@ -15,5 +15,6 @@ pub(super) mod lock;
 pub(super) mod private_files;
 pub(super) mod readers;
 pub(super) mod secrets;
+pub(super) mod statements;
 pub(super) mod trouble;
 pub(super) mod writer;

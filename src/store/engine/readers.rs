@@ -1,5 +1,6 @@
 //! Connections that can only read, beside the one that writes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -59,14 +60,42 @@ impl Readers {
                 .ok()
                 .and_then(|mut list| list.as_mut()?.pop())
                 .ok_or(StoreError::Closed)?;
-            let outcome = work(&connection);
+            // A read that panics has changed nothing; its connection serves the next one.
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&connection)));
             if let Ok(mut list) = idle.lock()
                 && let Some(list) = list.as_mut()
             {
                 list.push(connection);
             }
-            outcome
+            outcome.unwrap_or_else(|_panicked| Err(StoreError::Panicked.into()))
         });
-        done.await.unwrap_or_else(|_panicked| Err(StoreError::Closed.into()))
+        done.await.unwrap_or_else(|_cut_off| Err(StoreError::Closed.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::connection::open_writer;
+
+    #[tokio::test]
+    async fn a_read_that_panics_costs_no_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        drop(open_writer(&path).unwrap());
+        let readers = Readers::open(&path).unwrap();
+        for _ in 0..=READERS {
+            let read: Result<(), StoreError> =
+                readers.run(|_| panic!("a fault of this test's own")).await;
+            assert!(matches!(read, Err(StoreError::Panicked)), "{read:?}");
+        }
+        // As many at once as there are connections.
+        let together = (0..READERS).map(|_| {
+            let readers = readers.clone();
+            tokio::spawn(async move { readers.run(|_| Ok::<_, StoreError>(())).await })
+        });
+        for read in together.collect::<Vec<_>>() {
+            read.await.unwrap().unwrap();
+        }
     }
 }

@@ -92,6 +92,7 @@ CREATE INDEX metering_records_waiting ON metering_records (hour, id) WHERE state
 CREATE INDEX metering_records_beside ON metering_records (id) WHERE state = 'open' AND beside > 0;
 CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE state IN ('ready', 'sending');
 CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
+CREATE INDEX metering_records_conflicts ON metering_records (id) WHERE state = 'parked' AND reason = 'duplicate_conflict';
 CREATE INDEX metering_records_written_off ON metering_records (id) WHERE state = 'written_off';
 CREATE INDEX metering_records_hastened ON metering_records (id) WHERE hastened = 1 AND state IN ('ready', 'sending');
 

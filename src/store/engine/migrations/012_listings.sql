@@ -12,6 +12,7 @@ CREATE TABLE hidden_licenses (
     times INTEGER NOT NULL,             -- how often in a row
     rests_until_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX hidden_licenses_by_rest ON hidden_licenses (rests_until_ms);
 
 -- Those that no word tells to be in force, nor that they are over.
 CREATE INDEX licenses_unsettled ON licenses (product_code)

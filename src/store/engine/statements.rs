@@ -1,0 +1,89 @@
+//! The statements that a process ran, and which of them read a whole table.
+//!
+//! SQLite plans here by the statement alone, never by what a table holds, so a plan that reads no table whole on an empty
+//! database reads none on one of millions of rows. Tests note every statement of all that they do, and ask afterwards.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rusqlite::Connection;
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
+
+use super::connection::open_reader;
+use super::error::{During, StoreError};
+
+static NOTED: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
+
+/// Notes the statements of every connection that this process opens from now on. For tests: each statement costs a lock.
+pub fn note_statements() {
+    NOTED.get_or_init(Mutex::default);
+}
+
+/// Has a connection's statements noted, if that was asked for.
+pub(super) fn note_those_of(connection: &mut Connection) -> rusqlite::Result<()> {
+    let Some(noted) = NOTED.get() else { return Ok(()) };
+    connection.trace_v2(
+        TraceEventCodes::SQLITE_TRACE_STMT,
+        Some(move |event: TraceEvent<'_>| {
+            if let TraceEvent::Stmt(_, statement) = event {
+                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                if !noted.contains(statement) {
+                    noted.insert(statement.to_owned());
+                }
+            }
+        }),
+    )
+}
+
+/// A statement that reads a whole table or index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The statement.
+    pub statement: String,
+    /// The step of its plan, in SQLite's words.
+    pub step: String,
+}
+
+/// Returns the noted statements that read one of these tables whole, by their plans on this database. A step that reads a
+/// partial index is none: the index holds only what it is for.
+pub fn scans(path: &Path, tables: &[&str]) -> Result<Vec<Scan>, StoreError> {
+    let connection = open_reader(path)?;
+    let partial: BTreeSet<String> = connection
+        .prepare(
+            "SELECT i.name FROM sqlite_schema s, pragma_index_list(s.name) i WHERE s.type = 'table' AND i.partial",
+        )
+        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+        .during("list the partial indexes")?;
+    let noted = NOTED.get().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let mut found = Vec::new();
+    for statement in noted.unwrap_or_default() {
+        let explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"));
+        // What changes the schema or the connection has no plan.
+        let Ok(mut explained) = explained else { continue };
+        let steps: Vec<String> = explained
+            .raw_query()
+            .mapped(|row| row.get("detail"))
+            .collect::<Result<_, _>>()
+            .during("explain a statement")?;
+        let is_scan = |step: &&String| {
+            let mut words = step.split(' ');
+            words.next() == Some("SCAN")
+                && words.next().is_some_and(|of| is_one_of(tables, of, &statement))
+                && !partial.iter().any(|index| step.ends_with(index))
+        };
+        let step = steps.iter().find(is_scan).cloned();
+        found.extend(step.map(|step| Scan { statement: statement.clone(), step }));
+    }
+    Ok(found)
+}
+
+/// Reports whether a name in a plan is one of these tables, by its own name or by the one that the statement gives it.
+fn is_one_of(tables: &[&str], name: &str, statement: &str) -> bool {
+    let words: Vec<&str> = statement
+        .split(|it: char| it.is_whitespace() || "(),;".contains(it))
+        .filter(|word| !word.is_empty() && *word != "AS")
+        .collect();
+    tables.contains(&name)
+        || words.windows(2).any(|pair| tables.contains(&pair[0]) && pair[1] == name)
+}

@@ -29,7 +29,7 @@ fn serve(bound: Bound, limits: Limits) -> Serving {
     };
     let never = async || std::future::pending::<&str>().await;
     let read = async |request: Request| read_body(request, &(), 1024).await.map(|_| "read");
-    let visited = async |visit: Visit| match visit.work().await {
+    let public = async |incoming: PublicRequest| match incoming.acquire_permit().await {
         Ok(_work) => std::future::pending().await,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
@@ -41,7 +41,7 @@ fn serve(bound: Bound, limits: Limits) -> Serving {
         .route("/never", get(never))
         .route("/read", post(read))
         .route("/endless", get(endless))
-        .route("/aws/never", get(visited))
+        .route("/aws/never", get(public))
         .route("/healthz", get(async || "well"));
     let stop = CancellationToken::new();
     (tokio::spawn(bound.serve_within(limits, Api::of(router), stop.clone())), stop)

@@ -1,4 +1,4 @@
-//! What access checks are answered from: the catalogue, and one customer's subscriptions with what was used.
+//! The facts that access checks are answered from: the catalogue, and one customer's subscriptions and usage.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ pub struct CatalogueFacts {
 pub struct FeatureFacts {
     /// The feature.
     pub id: FeatureId,
-    /// What kind it is.
+    /// The kind of feature.
     pub kind: FeatureKind,
-    /// What is answered on old knowledge.
+    /// The answer where AWS has not been asked for too long.
     pub when_stale: WhenStale,
 }
 
@@ -53,7 +53,7 @@ struct PlanFacts {
 pub struct PlanVersion {
     /// The plan.
     pub id: PlanId,
-    /// What it grants; none while the plan was never published.
+    /// The features that it grants; none while the plan was never published.
     pub grants: Option<HashMap<FeatureId, EntitlementTerms>>,
 }
 
@@ -62,9 +62,9 @@ pub struct PlanVersion {
 pub struct CustomerFacts {
     /// Its id, whatever alias was asked for.
     pub id: CustomerId,
-    /// What it is subscribed to; where nothing is or will be in force, what was last.
+    /// The plans that it is subscribed to; where none is or will be in force, the last ones.
     pub held: Box<[HeldPlan]>,
-    /// What it has used of metered features, subscription by subscription.
+    /// Its usage of metered features, subscription by subscription.
     pub meters: Box<[Meter]>,
 }
 
@@ -87,18 +87,18 @@ pub struct HeldPlan {
     pub starts_at: Option<Timestamp>,
     /// When it ends, or may end.
     pub ends_at: Option<Timestamp>,
-    /// How many units were bought.
+    /// The number of units bought.
     pub units: Option<Quantity>,
 }
 
-/// What was used in one window of a metered feature under one subscription.
+/// The usage of a metered feature in one window, under one subscription.
 #[derive(Debug)]
 pub struct Meter {
     /// The place of the subscription in the customer's list.
     pub held: usize,
     /// The feature.
     pub feature: Arc<FeatureFacts>,
-    /// How usage is cut into windows.
+    /// The rule by which usage is cut into windows.
     pub window: Window,
     /// The window's start, in milliseconds since 1970.
     pub from_ms: i64,
@@ -109,8 +109,8 @@ pub struct Meter {
 }
 
 impl HeldPlan {
-    /// Whether usage under a holder counts against this: what is billed under it and what is billed nowhere. What was
-    /// sold on the seller's own site has no name in usage, so all of the customer's usage counts against it.
+    /// Reports whether usage under a holder counts against this: what is billed under it and what is billed nowhere.
+    /// What was sold on the seller's own site has no name in usage, so all of the customer's usage counts against it.
     pub fn counts(&self, holder: &str) -> bool {
         self.source == Source::Direct || self.counting().any(|it| it == holder)
     }

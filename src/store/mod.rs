@@ -108,7 +108,8 @@ impl Store {
         })
     }
 
-    /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is refused.
+    /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is
+    /// refused.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         let readers = Readers::open(path)?;
         Ok(Self {
@@ -120,7 +121,7 @@ impl Store {
         })
     }
 
-    /// Who waits for changes.
+    /// Returns the wake-ups of those who wait for changes.
     pub fn nudges(&self) -> &Nudges {
         &self.nudges
     }

@@ -7,12 +7,12 @@ use rusqlite::Connection;
 
 use crate::store::{Store, StoreError};
 
-/// What writing several came to.
+/// The result of writing several.
 #[derive(Debug)]
 pub(crate) struct Apart<I, T> {
-    /// What was written came to this, in one piece or in several.
+    /// The results of those that were written, in one piece or in several.
     pub(crate) done: Vec<T>,
-    /// What the database refused, of which nothing remains.
+    /// Those that the database refused; nothing of them remains.
     pub(crate) refused: Vec<(I, StoreError)>,
 }
 

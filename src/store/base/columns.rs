@@ -19,7 +19,7 @@ pub(crate) fn optional_timestamp(millis: Option<i64>) -> Option<Timestamp> {
     millis.map(timestamp)
 }
 
-/// What a quantity column holds.
+/// Returns the quantity that a column of millionths holds.
 pub(crate) fn quantity(millionths: i64) -> Quantity {
     Quantity::from_millionths(millionths).unwrap_or_default()
 }

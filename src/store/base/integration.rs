@@ -18,14 +18,14 @@ pub struct IntegrationRow {
     pub seller_account_id: Option<String>,
     /// `none`, `connected` or `removed`.
     pub state: String,
-    /// What was tried, as JSON.
+    /// The checks that were made, as JSON.
     pub checks: String,
     /// When it last changed.
     pub updated_at: Timestamp,
 }
 
 impl IntegrationRow {
-    /// Whose credentials calls are made with.
+    /// Returns the identity that calls are made with.
     pub fn into_identity(self) -> Identity {
         match self.role_arn {
             Some(arn) => Identity::Role(Role { arn, external_id: Some(self.external_id) }),

@@ -1,4 +1,4 @@
-//! What every room stands on: columns and conditions, pages, the outbox of events, aliases of customers.
+//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers.
 //!
 //! It imports the engine alone.
 //!

@@ -19,7 +19,7 @@ pub struct Event {
     pub seq: i64,
     /// Its id, the same in the feed and in the webhook.
     pub id: String,
-    /// What happened, as `subject.verb`.
+    /// The kind of event, as `subject.verb`.
     #[serde(rename = "type")]
     pub kind: String,
     /// When.

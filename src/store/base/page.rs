@@ -5,6 +5,6 @@
 pub struct Page {
     /// The last key of the page before; none for the first.
     pub after: Option<String>,
-    /// How many rows.
+    /// The most rows of a page.
     pub limit: u32,
 }

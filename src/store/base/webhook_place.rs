@@ -14,7 +14,7 @@ use crate::store::{During, Store, StoreError};
 pub struct WebhookPlace {
     /// The last event of those.
     pub cursor: i64,
-    /// How often somebody set it to another place.
+    /// The number of times that somebody set it to another place.
     pub turn: i64,
 }
 
@@ -23,7 +23,7 @@ pub struct WebhookPlace {
 pub struct PassedOver {
     /// The cursor after which they are.
     pub after: i64,
-    /// How many.
+    /// The number of events.
     pub events: usize,
     /// Since when the settings named no webhook.
     pub since: Timestamp,

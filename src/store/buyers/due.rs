@@ -15,7 +15,7 @@ use crate::store::{During, Store, StoreError};
 pub struct DueBuyer {
     /// The row.
     pub id: i64,
-    /// Who it is.
+    /// The buyer.
     pub key: BuyerKey,
     /// The mark that a look which begins now will settle.
     pub marks: i64,
@@ -31,7 +31,7 @@ impl DueBuyer {
 /// A buyer whose look failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsettled {
-    /// Who it is.
+    /// The buyer.
     pub key: BuyerKey,
     /// The mark that the look began with; none for a sweep, which nobody asked for.
     pub marks: Option<i64>,
@@ -181,7 +181,7 @@ impl Store {
         .await
     }
 
-    /// How many buyers are due.
+    /// Counts the buyers that are due.
     pub async fn buyer_counts(&self, now: Timestamp) -> Result<BuyerCounts, StoreError> {
         self.read(move |connection| {
             connection

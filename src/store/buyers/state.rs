@@ -7,7 +7,7 @@ use crate::domain::BuyerKey;
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::{During, StoreError};
 
-/// How a buyer stands when a look at it is taken over.
+/// A buyer's state in the queue when an observation is applied.
 pub(crate) struct Standing {
     id: i64,
     /// When it was last looked at.
@@ -16,13 +16,13 @@ pub(crate) struct Standing {
     pub(crate) told_at: Option<Timestamp>,
 }
 
-/// What a look says of its buyer besides what is held.
+/// The outcome of an observation for the queue.
 pub(crate) struct Settling {
     /// When the question was put.
     pub(crate) observed_at: Timestamp,
     /// When to ask again without being told to.
     pub(crate) next: Option<Timestamp>,
-    /// Whether anything changed.
+    /// True if anything changed.
     pub(crate) changed: bool,
     /// The mark that the look began with; none for a sweep, which nobody asked for.
     pub(crate) marks: Option<i64>,

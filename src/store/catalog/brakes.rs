@@ -11,7 +11,7 @@ use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
-/// What is held back.
+/// The kind of change that is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     /// Subscriptions that AWS lists no more.
@@ -61,13 +61,13 @@ impl Store {
         Ok(held)
     }
 
-    /// What is held back.
+    /// The kind of change that is held back.
     pub async fn held_endings(&self) -> Result<Vec<(ProductId, HeldEndings)>, StoreError> {
         self.read(held_in).await
     }
 }
 
-/// How the brake of a product stands.
+/// Returns the state of a product's brake.
 pub(crate) fn brake_in(
     connection: &Connection,
     product: &ProductId,
@@ -90,7 +90,7 @@ pub(crate) fn brake_in(
         .during("read a brake")
 }
 
-/// What AWS lists no more of a product, but for what a person has let go.
+/// Counts the endings of a product that AWS only lists no more, without those that a person confirmed.
 pub(crate) fn unlisted_in(
     connection: &Connection,
     product: &ProductId,
@@ -294,7 +294,7 @@ fn held_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(ProductId, HeldEndings
     Ok((ProductId::new(row.get::<_, String>(0)?), held))
 }
 
-/// What is held back of one product.
+/// Returns the endings that are held back of a product.
 pub(crate) fn held_of(
     connection: &Connection,
     product: &ProductId,

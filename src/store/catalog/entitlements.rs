@@ -1,4 +1,4 @@
-//! What plans grant, version by version. Only a draft is ever changed.
+//! Entitlements of plans, version by version. Only a draft is ever changed.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};

@@ -14,20 +14,20 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// What is said of a feature; what is left out stays as it is.
+/// A change of a feature; a field that is left out stays as it is.
 #[derive(Clone, Debug)]
 pub struct FeatureChange {
     /// Its id.
     pub id: FeatureId,
     /// Its name.
     pub name: String,
-    /// What kind it is.
+    /// The kind of feature.
     pub kind: FeatureKind,
-    /// What one of it is; nothing if empty.
+    /// The name of one unit; none if empty.
     pub unit: Option<String>,
     /// The metered dimensions that its usage is billed to; they replace those that it has.
     pub dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
-    /// What is answered on old knowledge.
+    /// The answer where AWS has not been asked for too long.
     pub when_stale: Option<WhenStale>,
 }
 
@@ -39,7 +39,7 @@ impl From<Feature> for FeatureChange {
     }
 }
 
-/// What the outbox is told of a feature that changed.
+/// The data of the event `feature.updated`.
 #[derive(Serialize)]
 struct Updated<'a> {
     #[serde(flatten)]

@@ -19,7 +19,7 @@ use crate::store::facts::listings::list_whole_in;
 use crate::store::facts::release::release_in;
 use crate::store::{During, Store, StoreError};
 
-/// How to import a listing.
+/// A request to import a listing.
 #[derive(Clone, Debug)]
 pub struct ImportProduct {
     /// Our id; the catalog's where none is chosen.
@@ -155,7 +155,7 @@ pub(crate) fn import_in(
     Ok(product)
 }
 
-/// What a product's dimensions mean.
+/// The mapping of a product's dimensions to plans.
 pub(crate) struct Mapping<'a> {
     /// The plan of each entitled dimension.
     pub(crate) plans: &'a BTreeMap<DimensionKey, PlanId>,

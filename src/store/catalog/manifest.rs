@@ -31,10 +31,10 @@ pub struct Applying {
     pub file: Catalogue,
     /// The listings of products that are not imported yet.
     pub listings: BTreeMap<EntityId, Listing>,
-    /// Whom changes to published plans are for. If nothing is said, each change is for everybody, and those who are held
+    /// The audience of changes to published plans. Without one, each change is for everybody, and those who are held
     /// to an older version stay held to the rest of it.
     pub audience: Option<Audience>,
-    /// Whether everything is undone again.
+    /// True if everything is to be undone again.
     pub dry_run: bool,
 }
 

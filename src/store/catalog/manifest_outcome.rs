@@ -1,4 +1,4 @@
-//! What applying a manifest came to, or why it could not be applied.
+//! The outcome of applying a manifest: the changes, or the reason why it could not be applied.
 
 use super::features::FeatureError;
 use super::import::ImportError;
@@ -8,12 +8,12 @@ use crate::domain::rollout::Regranted;
 use crate::domain::{EntityId, FeatureId, PlanId, ProductId};
 use crate::store::StoreError;
 
-/// What applying a file comes to.
+/// The changes that applying a manifest makes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
-    /// What becomes otherwise in the catalogue.
+    /// The changes to products, plans and features.
     pub changes: Vec<Change>,
-    /// Who comes to have other features.
+    /// The customers whose features change.
     pub regranted: Vec<Regranted>,
 }
 
@@ -27,7 +27,7 @@ pub enum CatalogueError {
         product: ProductId,
         /// Its listing.
         held: EntityId,
-        /// What the file says.
+        /// The listing that the file names.
         said: EntityId,
     },
     /// Customers have the plan.
@@ -44,7 +44,7 @@ pub enum CatalogueError {
     DraftContradicts {
         /// The plan.
         plan: PlanId,
-        /// What both change.
+        /// The features that both change.
         features: Vec<FeatureId>,
     },
     /// A listing could not be imported or mapped.
@@ -56,12 +56,12 @@ pub enum CatalogueError {
     /// A plan could not be written.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// What is wrong is in this place of the file.
+    /// An error with its place in the file.
     #[error("{}: {source}", place.join("."))]
     At {
         /// The keys that lead there.
         place: Vec<String>,
-        /// What is wrong.
+        /// The error.
         source: Box<Self>,
     },
     /// Nothing is wrong: these changes were undone, as was asked.

@@ -18,7 +18,7 @@ use crate::domain::plan::{Audience, Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{FeatureId, PlanId};
 use crate::store::{During, StoreError};
 
-/// What a table of the file grants.
+/// The entitlements of a table of the file.
 type Grants = BTreeMap<FeatureId, TermsEntry>;
 
 pub(crate) fn apply_plan(
@@ -150,7 +150,7 @@ fn change_held(
     Ok(())
 }
 
-/// What a table of the file grants, as it is kept.
+/// Returns the entitlements of a table of the file as they are kept.
 fn settled(
     connection: &Connection,
     table: &str,

@@ -41,7 +41,7 @@ pub enum PlanError {
     InUse {
         /// The plan.
         id: PlanId,
-        /// What refers to it.
+        /// The reference that stands in the way.
         reason: &'static str,
     },
     /// The store failed.
@@ -141,7 +141,7 @@ fn sold_as_in(connection: &Connection, id: &PlanId) -> Result<Vec<SoldAs>, Store
         .during("read as what a plan is sold")
 }
 
-/// What a version of a plan grants.
+/// Reads the entitlements of a plan's version.
 pub(crate) fn entitlements_in(
     connection: &Connection,
     id: &PlanId,

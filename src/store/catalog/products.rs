@@ -29,7 +29,7 @@ pub struct Listing {
     pub visibility: String,
     /// The dimensions, unmapped.
     pub dimensions: Vec<Dimension>,
-    /// What the document lacks.
+    /// The faults of the listing's document.
     pub problems: Vec<String>,
     /// The document as it came.
     pub document: Value,

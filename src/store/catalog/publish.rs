@@ -14,21 +14,21 @@ use crate::domain::word::Word;
 use crate::domain::{CustomerId, PlanId};
 use crate::store::{During, Store, StoreError};
 
-/// How many customers of a group a preview names.
+/// The most customers of a group that a preview names.
 const NAMED: u32 = 100;
 
-/// How a plan is published.
+/// The options of publishing a plan.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Publishing {
-    /// Whom the new version is for.
+    /// The audience of the new version.
     pub to: Audience,
-    /// What becomes of a plan that is archived.
+    /// The treatment of a plan that is archived.
     pub archived: IfArchived,
-    /// What becomes of those who are held to an older version, where it is for all.
+    /// The treatment of those who are held to an older version, where the new one is for all.
     pub held: IfHeld,
 }
 
-/// What publishing for all does with those who are held to an older version.
+/// The treatment of those who are held to an older version when a plan is published for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfHeld {
     /// They come to the new version.
@@ -38,7 +38,7 @@ pub enum IfHeld {
     Keep,
 }
 
-/// What publishing does with a plan that is archived.
+/// The treatment of an archived plan when it is published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfArchived {
     /// It is refused: it would sell again what was taken off the shelf.
@@ -84,7 +84,7 @@ impl Store {
         Ok(plan)
     }
 
-    /// What publishing a plan's newest version would change, and for whom.
+    /// Previews the changes of publishing a plan's newest version, and the customers whom they concern.
     pub async fn preview_plan(&self, id: PlanId) -> Result<Preview, PlanError> {
         self.read(move |connection| preview_in(connection, &id)).await
     }

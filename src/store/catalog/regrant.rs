@@ -1,4 +1,4 @@
-//! Who comes to have other features by what is applied, however it comes about: by a plan's version, or by a mapping that
+//! Customers whose features change by what is applied, by whatever way: by a plan's version, or by a mapping that
 //! leads to another plan.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,13 +11,13 @@ use crate::domain::rollout::{Regranted, compare};
 use crate::domain::{CustomerId, PlanId};
 use crate::store::{During, StoreError};
 
-/// How many customers of a group are named.
+/// The most customers of a group that are named.
 const NAMED: usize = 100;
 
 /// A plan's version; none of a plan that is not published, which grants nothing, and no plan where none is mapped.
 type Granting = (Option<PlanId>, Option<i64>);
 
-/// What everybody's subscriptions grant.
+/// The features that every subscription grants.
 pub(crate) struct Standings {
     /// By the subscriptions' rows.
     subscriptions: HashMap<i64, (CustomerId, Granting)>,
@@ -70,7 +70,7 @@ impl Standings {
         self.grants.get(granting).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Who has other features than before, group by group.
+    /// Returns the customers whose features differ from before, group by group.
     pub(crate) fn since(&self, before: &Self) -> Vec<Regranted> {
         let mut groups: BTreeMap<(&Granting, &Granting), Vec<&CustomerId>> = BTreeMap::new();
         for (row, (customer, now)) in &self.subscriptions {

@@ -20,7 +20,7 @@ pub(crate) fn note_owner_in(connection: &Connection, listing: &Listing) -> Resul
 }
 
 impl Store {
-    /// What is wrong with acting as this account, if anything: to another one AWS says that nobody has bought.
+    /// Returns the trouble with acting as this account, if any: AWS tells another account that nobody has bought.
     pub async fn account_trouble(&self, account: AccountId) -> Result<Option<String>, StoreError> {
         let others = self.products_not_of(account.clone()).await?;
         Ok(others.first().map(|(product, owner)| {

@@ -20,7 +20,7 @@ use crate::store::{During, Store, StoreError};
 /// For how long a person's word lets a listing's dimensions go.
 const CONFIRMED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// What differs between a listing and what was imported.
+/// The differences between a listing and its import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ProductChanges {
     /// Dimensions that are new.
@@ -31,7 +31,7 @@ pub struct ProductChanges {
     pub removed: Vec<Dimension>,
 }
 
-/// What comparing a product with its listing came to.
+/// The result of comparing a product with its listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Synced {
     /// This was taken over.

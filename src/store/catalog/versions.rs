@@ -19,9 +19,9 @@ pub struct PlanVersionRow {
     pub version: i64,
     /// Where it stands.
     pub state: VersionState,
-    /// How many subscriptions that are not over have it.
+    /// The number of subscriptions that have it and are not over.
     pub subscriptions: i64,
-    /// What it grants.
+    /// The entitlements.
     pub entitlements: Vec<PlanEntitlement>,
 }
 
@@ -31,7 +31,7 @@ pub struct PlanVersionRow {
 pub enum VersionState {
     /// Nobody's yet.
     Draft,
-    /// What customers have who are not held to an older one.
+    /// The version of customers who are not held to an older one.
     Published,
     /// Only for those who are held to it.
     Superseded,

@@ -26,7 +26,7 @@ pub struct MappingLine {
     pub account_id: AccountId,
 }
 
-/// What a file came to.
+/// The result of a mapping file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Mapped {
     /// Customers who were known by one of the two ids, and are by both now.
@@ -94,7 +94,8 @@ impl Store {
     }
 }
 
-/// The lines that contradict another one, each with that: a legacy buyer is one account, and an account one legacy buyer.
+/// The lines that contradict another one, each with that: a legacy buyer is one account, and an account one legacy
+/// buyer.
 fn contradictions(lines: &[MappingLine]) -> BTreeMap<u64, &MappingLine> {
     let mut of_name: BTreeMap<&CustomerIdentifier, Vec<&MappingLine>> = BTreeMap::new();
     let mut of_account: BTreeMap<&AccountId, Vec<&MappingLine>> = BTreeMap::new();
@@ -188,8 +189,8 @@ fn take_over(
     Ok(())
 }
 
-/// Keeps a line for when its buyer turns up: legacy buyers of pay-as-you-go products do with their first message. Whether
-/// an earlier file said otherwise of the name or of the account, which counts no more then.
+/// Keeps a line for when its buyer turns up: legacy buyers of pay-as-you-go products do with their first message.
+/// Whether an earlier file said otherwise of the name or of the account, which counts no more then.
 fn keep_in(connection: &Connection, line: &MappingLine) -> Result<bool, StoreError> {
     let ids = (line.customer_identifier.as_str(), line.account_id.as_str());
     let replaced = connection

@@ -1,4 +1,5 @@
-//! What AWS's answers show to be one buyer, where what is known shows two. Nothing is joined; a person is told once.
+//! Identity conflicts: AWS's answers show one buyer where the known ids show two. Nothing is merged; a person is told
+//! once.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -15,14 +16,14 @@ use crate::store::{During, Store, StoreError};
 pub(crate) struct Contradiction {
     /// The customer that has one already.
     pub(crate) customer: CustomerId,
-    /// What AWS calls it.
+    /// The id that the customer has.
     pub(crate) held: BuyerRef,
-    /// What it would be called besides.
+    /// The id that it would have besides.
     pub(crate) given: BuyerRef,
 }
 
 impl Store {
-    /// What contradicts what, for people; the newest hundred.
+    /// Lists the newest hundred conflicts, in words for people.
     pub async fn contradictions(&self) -> Result<Vec<String>, StoreError> {
         self.read(|connection| {
             connection
@@ -34,7 +35,7 @@ impl Store {
     }
 }
 
-/// Whether these customers and ids cannot be one buyer: one is one account and one legacy buyer at most.
+/// Finds a conflict that keeps these customers and ids from being one buyer: one account and one legacy buyer at most.
 pub(crate) fn contradiction_in(
     connection: &Connection,
     customers: &[CustomerId],

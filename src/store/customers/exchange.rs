@@ -17,7 +17,7 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::facts::registered_licenses::{ids_of, note_registration_in};
 use crate::store::{During, Store, StoreError};
 
-/// What the seller says of a buyer who registers.
+/// The seller's data of a buyer who registers.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
     /// As which customer to take them; without one they stay unclaimed, or who they were.

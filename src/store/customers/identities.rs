@@ -1,4 +1,4 @@
-//! What AWS calls customers, and how two who turn out to be one buyer become one customer.
+//! Identities: the ids that AWS knows customers by. A customer has one account and one legacy name at most.
 //!
 //! A customer is one AWS account and one legacy buyer at most. What would make it two of a kind is a contradiction:
 //! nothing is joined then, and a person is told.

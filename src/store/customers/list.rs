@@ -15,7 +15,7 @@ pub struct CustomerFilter {
     pub customer_identifier: Option<CustomerIdentifier>,
     /// Of this licence, by its identity or by what was bought under it.
     pub license_arn: Option<LicenseArn>,
-    /// Whether the seller has named them.
+    /// Only those that the seller has named, or only the others.
     pub claimed: Option<bool>,
 }
 

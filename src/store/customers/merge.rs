@@ -11,7 +11,7 @@ use crate::store::metering::merge::join_records_in;
 use crate::store::metering::rerate::{Counted, rate_anew_in};
 use crate::store::{During, StoreError};
 
-/// What names its customer and cannot collide by changing hands. Usage events and the outbox are history and
+/// The columns that name a customer and cannot collide when it changes. Usage events and the outbox are history and
 /// grow without bound: they keep the id they were written with, which goes on leading here as an alias.
 const MOVES: &[&str] = &[
     "UPDATE subscriptions SET customer_id = ?2 WHERE customer_id = ?1",
@@ -58,7 +58,7 @@ pub(crate) fn merge_customers_in(
     append_event_in(connection, "customer.merged", Some(into), &data, now)
 }
 
-/// What the seller said of both is kept; where it differs, what was said of `into` counts. Returns what does not.
+/// Merges the seller's data of both; where they differ, that of `into` counts. Returns the data that does not count.
 fn join_words_in(
     connection: &Connection,
     from: &CustomerId,

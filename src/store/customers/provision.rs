@@ -1,4 +1,4 @@
-//! What the seller says of customers: making them, and claiming what was bought under AWS's ids.
+//! Provisioning: the seller makes customers, and claims purchases by AWS's ids.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
@@ -18,7 +18,7 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::buyers::due::{imported_codes_in, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
-/// What the seller says of a customer; what is left out stays as it is.
+/// The seller's data of a customer; a field that is left out stays as it is.
 #[derive(Clone, Debug)]
 pub struct ProvisionCustomer {
     /// The seller's id.
@@ -27,7 +27,7 @@ pub struct ProvisionCustomer {
     pub name: Option<String>,
     /// The mail address.
     pub email: Option<String>,
-    /// What AWS calls it.
+    /// The ids that AWS knows it by.
     pub aws: AwsIds,
     /// The seller's own notes; replaced whole.
     pub metadata: Option<Map<String, Value>>,
@@ -43,7 +43,7 @@ pub enum ProvisionError {
         kind: &'static str,
         /// Its value.
         value: String,
-        /// Who holds it.
+        /// The customer that has it.
         holder: CustomerId,
     },
     /// The customer has another AWS account already.
@@ -65,9 +65,9 @@ pub enum ProvisionError {
     SecondBuyer {
         /// The customer.
         customer: CustomerId,
-        /// What AWS calls it.
+        /// The ids that AWS knows it by.
         held: CustomerIdentifier,
-        /// What it would be called besides.
+        /// The name that it would have besides.
         given: CustomerIdentifier,
     },
     /// Such ids are made by marketd alone, and whoever writes by one must know whose it is.
@@ -160,8 +160,8 @@ pub(crate) fn provision_in(
 
 /// Finds the customer that a request is for: the one of its id, or a new one.
 ///
-/// An id that leads to a buyer of AWS's without anybody having chosen it for that buyer, be it generated or an alias, may
-/// have become known to others. It is taken only together with an AWS id of that customer.
+/// An id that leads to a buyer of AWS's without anybody having chosen it for that buyer, be it generated or an alias,
+/// may have become known to others. It is taken only together with an AWS id of that customer.
 fn target_in(
     connection: &Connection,
     request: &ProvisionCustomer,
@@ -212,7 +212,7 @@ pub(crate) fn introduce_in(
     told_in(connection, &id, before.as_ref(), now)
 }
 
-/// What was bought under these ids is looked up at once, whatever the product.
+/// Marks the buyers of these ids as due, for every product.
 pub(crate) fn mark_in(
     connection: &Connection,
     ids: &AwsIds,

@@ -37,18 +37,18 @@ pub struct RegistrationRow {
     /// The agreement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement_id: Option<AgreementId>,
-    /// What else the browser posted, as `x-amzn-marketplace-offer-type`: `free-trial`. AWS has it post that, but a buyer
-    /// can have it post anything.
+    /// The other fields that the browser posted, as `x-amzn-marketplace-offer-type`: `free-trial`. AWS has it post
+    /// that, but a buyer can have it post anything.
     pub claimed_by_browser: BrowserClaims,
     /// When they came.
     pub at: Timestamp,
-    /// Whom the seller took them for; none until the reference is exchanged.
+    /// The customer that the seller took them for; none until the reference is exchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<CustomerId>,
     /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchanged_at: Option<Timestamp>,
-    /// Whether the seller named the customer.
+    /// True if the seller named the customer.
     #[serde(skip)]
     pub named: bool,
 }
@@ -57,7 +57,7 @@ pub struct RegistrationRow {
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl RegistrationRow {
-    /// What AWS told.
+    /// Returns the registration as AWS told it.
     pub fn told(&self) -> Registration {
         Registration {
             product_code: self.product_code.clone(),

@@ -21,7 +21,7 @@ impl Store {
         .await
     }
 
-    /// Whether no look at AWS is outstanding for a customer.
+    /// Reports whether no look at AWS is outstanding for a customer.
     pub async fn customer_is_settled(
         &self,
         id: CustomerId,
@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-/// Whether the seller has named a customer.
+/// Reports whether the seller has named a customer.
 pub(crate) fn is_claimed_in(connection: &Connection, id: &CustomerId) -> Result<bool, StoreError> {
     connection
         .prepare_cached("SELECT 1 FROM customers WHERE id = ?1 AND claimed = 1")

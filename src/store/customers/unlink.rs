@@ -41,8 +41,8 @@ pub enum UnlinkError {
 
 impl Store {
     /// Separates a customer from its AWS buyer. The buyer's subscriptions, and the usage and metering records that are
-    /// billed to them, go to a customer whom nobody has provisioned, who can be claimed anew; name, mail, metadata, direct
-    /// subscriptions and usage that is billed to nobody at AWS stay.
+    /// billed to them, go to a customer whom nobody has provisioned, who can be claimed anew; name, mail, metadata,
+    /// direct subscriptions and usage that is billed to nobody at AWS stay.
     pub async fn unlink_customer(
         &self,
         id: CustomerId,
@@ -55,7 +55,8 @@ impl Store {
     }
 }
 
-/// What belongs to the buyer: all that is held under AWS's names. Usage events keep the id that they were reported with.
+/// The columns that go with the buyer: all that is held under AWS's names. Usage events keep the id they were reported
+/// with.
 const MOVES: &[&str] = &[
     "UPDATE subscriptions SET customer_id = ?2 WHERE customer_id = ?1 AND source = 'aws'",
     "UPDATE metering_records SET customer_id = ?2 WHERE customer_id = ?1 AND holder <> ''",

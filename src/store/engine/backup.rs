@@ -12,7 +12,7 @@ use super::connection::{is_database, open_reader};
 use super::error::{During, StoreError};
 use super::private_files::Draft;
 
-/// How soon a database that somebody locked is tried again.
+/// The pause before a locked database is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a database could not be copied.
@@ -29,7 +29,7 @@ pub enum BackupError {
     Write {
         /// Where.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The database could not be read.

@@ -1,4 +1,4 @@
-//! What a commit changed, for whoever keeps some of the database in memory.
+//! Change capture: the changes of a commit, for whoever keeps some of the database in memory.
 //!
 //! Triggers of the writing connection note it, so that no statement can forget to. Who watches is told before the
 //! commit that it comes, since readers see it from that moment on, and after it is on disk and before any caller is
@@ -11,7 +11,7 @@ use rusqlite::functions::{Context, FunctionFlags};
 
 use crate::domain::{CustomerId, FeatureId};
 
-/// What a commit changed.
+/// The changes of a commit.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Plans or features.
@@ -25,7 +25,7 @@ pub struct Changes {
 /// Usage that was counted.
 #[derive(Debug)]
 pub struct Used {
-    /// Whose.
+    /// The customer.
     pub customer_id: CustomerId,
     /// Of which feature.
     pub feature_id: FeatureId,
@@ -33,11 +33,11 @@ pub struct Used {
     pub holder: String,
     /// From when on it counts, in milliseconds since 1970.
     pub from_ms: i64,
-    /// How many millionths; taken back if negative.
+    /// The quantity in millionths; negative if it was taken back.
     pub millionths: i64,
 }
 
-/// What is told of a commit's changes.
+/// A notice of a commit's changes.
 #[derive(Clone, Copy, Debug)]
 pub enum News<'a> {
     /// Readers may see them from now on.
@@ -48,7 +48,7 @@ pub enum News<'a> {
     Undone(&'a Changes),
 }
 
-/// Who is told.
+/// The watcher that is told.
 pub(crate) type Watcher = Arc<OnceLock<Watch>>;
 type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
 
@@ -65,13 +65,13 @@ pub(crate) struct Notepad {
     watcher: Watcher,
 }
 
-/// How far the notes had come.
+/// A place in the notes.
 pub(crate) struct Mark {
     customers: usize,
     used: usize,
 }
 
-/// What is about to be committed.
+/// The changes that are about to be committed.
 #[must_use]
 pub(crate) struct Announced<'a> {
     watcher: Option<&'a Watch>,

@@ -99,7 +99,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         .map_err(opened)
 }
 
-/// Whether a database has a table.
+/// Reports whether a database has a table.
 pub(crate) fn is_database(connection: &Connection, with: &str) -> Result<bool, StoreError> {
     connection
         .query_row(

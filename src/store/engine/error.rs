@@ -14,7 +14,7 @@ pub enum StoreError {
     CreateFolder {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The database could not be opened.
@@ -22,7 +22,7 @@ pub enum StoreError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The schema could not be brought up to date.
@@ -30,7 +30,7 @@ pub enum StoreError {
     Migrate {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// Somebody else has locked the file.
@@ -64,27 +64,27 @@ pub enum StoreError {
     Mode {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The writer's thread could not be started.
     #[error("could not start the store's thread")]
     Thread {
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A statement failed.
     #[error("the database refused: {operation}")]
     Sql {
-        /// What was being done.
+        /// The operation.
         operation: &'static str,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The transaction that held the write could not be committed; nothing of it remains.
     #[error("the database could not commit: {reason}")]
     Commit {
-        /// What SQLite said.
+        /// SQLite's error.
         reason: String,
         /// SQLite's kind of it, where it has one.
         code: Option<ErrorCode>,
@@ -94,7 +94,7 @@ pub enum StoreError {
     Corrupt {
         /// Which row.
         what: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         detail: String,
     },
     /// A read panicked, which is a fault of this program's. The database is as it was.
@@ -108,18 +108,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the database refused what was to be written, rather than failing to write.
+    /// Reports whether the database refused what was to be written, rather than failing to write.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Sql { source, .. } = self else { return false };
         source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
     }
 
-    /// Whether this passes by itself, or when a person makes room: a lock, a full disk.
+    /// Reports whether this passes by itself, or when a person makes room: a lock, a full disk.
     pub(crate) fn is_passing(&self) -> bool {
         self.code().is_some_and(trouble::is_passing)
     }
 
-    /// Whether this database can be used no more: waiting does not help, and neither does trying again.
+    /// Reports whether this database can be used no more: waiting does not help, and neither does trying again.
     pub(crate) fn is_broken(&self) -> bool {
         match self {
             Self::Closed
@@ -139,7 +139,7 @@ impl StoreError {
         }
     }
 
-    /// Whether somebody else had the database locked.
+    /// Reports whether somebody else had the database locked.
     pub(crate) fn is_locked(&self) -> bool {
         let code = match self {
             Self::Open { source, .. } | Self::Migrate { source, .. } => source.sqlite_error_code(),
@@ -163,7 +163,7 @@ impl StoreError {
         }
     }
 
-    /// What happened, with what SQLite said of it.
+    /// Returns the error's text with SQLite's own.
     pub(crate) fn in_full(&self) -> String {
         match self {
             Self::Sql { source, .. } => format!("{self}: {source}"),

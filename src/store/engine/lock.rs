@@ -1,4 +1,4 @@
-//! Who has the database: an advisory lock on a file beside it, so that no backup is put back under a running daemon.
+//! The database's lock: an advisory lock on a file beside it, so that no backup is put back under a running daemon.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -17,7 +17,7 @@ pub enum LockError {
     Held {
         /// The database.
         database: PathBuf,
-        /// Who has it.
+        /// The process that has it.
         holder: Holder,
     },
     /// The lock file cannot be used.
@@ -25,12 +25,12 @@ pub enum LockError {
     File {
         /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Who has the database, by their own words in the lock file.
+/// The process that has the database, by its own words in the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder(String);
 

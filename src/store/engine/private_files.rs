@@ -1,4 +1,5 @@
-//! Files that only their owner reads, whatever the umask: the database holds the key of references and its buyers' names.
+//! Files that only their owner reads, whatever the umask: the database holds the key of references and its buyers'
+//! names.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, set_permissions};
 use std::io;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 const FILE: u32 = 0o600;
 const FOLDER: u32 = 0o700;
-/// What everybody else on the machine may do.
+/// The permission bits of everybody else on the machine.
 const OTHERS: u32 = 0o007;
 
 /// Makes a folder and the missing ones above it, each for its owner alone.

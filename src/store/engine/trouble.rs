@@ -5,7 +5,7 @@ use std::error::Error;
 use rusqlite::ErrorCode;
 use tokio::sync::watch;
 
-/// Whether SQLite may do later what it could not do now.
+/// Reports whether SQLite may do later what it could not do now.
 pub(crate) const fn is_passing(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -22,7 +22,7 @@ pub(crate) const fn is_passing(code: ErrorCode) -> bool {
     )
 }
 
-/// What could not be done, by SQLite's kind of it.
+/// The reason why SQLite could not do something, by its code.
 #[derive(Clone, Debug)]
 pub(crate) struct Why {
     pub(crate) code: ErrorCode,
@@ -48,7 +48,7 @@ pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<Why> {
     None
 }
 
-/// Whether there is trouble; clones share it.
+/// The present trouble, if there is any; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble(watch::Sender<Option<String>>);
 

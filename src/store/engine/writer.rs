@@ -21,9 +21,9 @@ use super::trouble::{self, Trouble, Why};
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
-/// How long a stop waits for whoever reads the database.
+/// The time that a stop waits for readers.
 const FOLD_WITHIN: Duration = Duration::from_secs(1);
-/// How soon somebody else's writes are noticed.
+/// The interval at which another process's writes are noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
 const QUEUED_JOBS: usize = 4_096;
@@ -36,7 +36,7 @@ trait Write: Send {
     fn answer(self: Box<Self>, ended: Result<(), Undone>);
 }
 
-/// How a write went.
+/// The outcome of a write.
 enum Ran {
     Well,
     /// It was refused, by what it was to write; others may go well.
@@ -112,7 +112,7 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: mpsc::SyncSender<Job>,
-    /// How many more writes are taken before a rehearsed crash; beyond counting where none is rehearsed.
+    /// The number of writes that are taken before a rehearsed crash; beyond counting where none is rehearsed.
     fuse: Arc<AtomicU64>,
     watcher: Watcher,
     trouble: Trouble,
@@ -135,7 +135,7 @@ impl Writer {
         Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }, thread))
     }
 
-    /// Whether the database can be used.
+    /// Returns the database's trouble, if it has any.
     pub(crate) const fn trouble(&self) -> &Trouble {
         &self.trouble
     }
@@ -277,8 +277,8 @@ fn write_together(
     }
 }
 
-/// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other; where
-/// the database can write nothing, none of them is tried again.
+/// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other;
+/// where the database can write nothing, none of them is tried again.
 fn write_all(
     connection: &mut Connection,
     notepad: &Notepad,
@@ -303,7 +303,7 @@ fn write_all(
     Ok(ended?)
 }
 
-/// Whether all went well; none is run after one that did not.
+/// Runs writes until one fails, and reports whether all went well.
 fn run_all(connection: &Connection, writes: &mut [Box<dyn Write>]) -> Result<bool, Undone> {
     for write in writes {
         match write.run(connection) {

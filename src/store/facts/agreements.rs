@@ -1,4 +1,4 @@
-//! What the Agreement API showed: taken over as facts beside those of events, and the buyers concerned marked.
+//! Answers of the Agreement API: recorded as facts beside those of events, with a mark on each buyer concerned.
 //!
 //! It only ever adds. A channel partner's agreements are not shown to the seller, so what is missing proves nothing.
 
@@ -20,7 +20,7 @@ use crate::store::base::columns::millis;
 use crate::store::buyers::due::mark_buyer_in;
 use crate::store::{During, Store, StoreError};
 
-/// What a product's agreements showed.
+/// An observation of a product's agreements.
 #[derive(Clone, Debug)]
 pub struct AgreementLook {
     /// The product.
@@ -29,7 +29,7 @@ pub struct AgreementLook {
     pub observed_at: Timestamp,
     /// The agreements.
     pub agreements: Vec<SeenAgreement>,
-    /// How those licences stand that AWS was asked about one by one.
+    /// The states of the licences that AWS was asked about one by one.
     pub states: BTreeMap<LicenseArn, LicenseState>,
 }
 
@@ -41,7 +41,7 @@ impl AgreementLook {
     }
 }
 
-/// What taking over a look came to.
+/// The result of recording an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TakenOver {
     /// Buyers of whom it told something new.
@@ -149,7 +149,8 @@ impl Store {
         .await
     }
 
-    /// Of which of these accounts nobody has told how a licence of the product stands. A sign-up tells the licence alone.
+    /// Of which of these accounts nobody has told how a licence of the product stands. A sign-up tells the licence
+    /// alone.
     pub async fn accounts_without_license(
         &self,
         product_code: ProductCode,
@@ -175,7 +176,7 @@ impl Store {
     }
 }
 
-/// What all agreements of a look have in common.
+/// The part that all agreements of an observation have in common.
 struct Shown {
     product_code: ProductCode,
     observed_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Whose facts a decision about one buyer rests on.
+//! The names of one buyer, whose facts a decision rests on.
 
 use std::collections::BTreeSet;
 

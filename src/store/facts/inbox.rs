@@ -14,7 +14,7 @@ use crate::store::base::filter::Conditions;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// What came in, read or not.
+/// A message that came in, read or not.
 #[derive(Clone, Debug)]
 pub enum Incoming {
     /// A notification.
@@ -43,7 +43,7 @@ pub enum Incoming {
 /// news.
 const UNTRUSTED: &str = "untrusted";
 
-/// How a batch of incoming messages was recorded.
+/// The result of recording a batch of incoming messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Seen for the first time and readable.
@@ -67,7 +67,7 @@ impl Recorded {
 pub struct NotificationRow {
     /// Its id.
     pub id: String,
-    /// How it came.
+    /// The wire format.
     pub format: String,
     /// The action or detail-type.
     pub kind: String,
@@ -83,7 +83,7 @@ pub struct NotificationRow {
     pub at: Timestamp,
     /// When it was first received.
     pub received_at: Timestamp,
-    /// How often it was received.
+    /// The number of times that it was received.
     pub copies: i64,
     /// The message as it came: JSON where it is, else text.
     pub body: Value,
@@ -92,7 +92,7 @@ pub struct NotificationRow {
 }
 
 impl NotificationRow {
-    /// Whether it is quarantined because nobody knows it to be AWS's.
+    /// Reports whether it is quarantined because nobody knows it to be AWS's.
     pub(crate) fn is_untrusted(&self) -> bool {
         self.format == UNTRUSTED
     }
@@ -175,7 +175,7 @@ impl Store {
         .await
     }
 
-    /// How many notifications are in each state.
+    /// Counts the notifications in each state.
     pub async fn notification_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
         self.read(|connection| {
             let mut statement = connection
@@ -229,7 +229,7 @@ impl Store {
     }
 }
 
-/// Whether taking this over appends an event at once; most news lead to events when AWS was asked.
+/// Reports whether taking this over appends an event at once; most news lead to events when AWS was asked.
 fn tells(incoming: &Incoming) -> bool {
     matches!(incoming, Incoming::Notification(it) if matches!(it.meaning, Meaning::Topic(_)))
 }

@@ -13,7 +13,7 @@ use crate::domain::{
 use crate::store::buyers::due::mark_buyer_in;
 use crate::store::{During, Store, StoreError};
 
-/// Whether AWS named a buyer of product `?1` the legacy way, in a message or at a sign-up.
+/// Reports whether AWS named a buyer of product `?1` the legacy way, in a message or at a sign-up.
 macro_rules! told_by_name {
     () => {
         "(EXISTS (SELECT 1 FROM subscription_signals WHERE product_code = ?1)
@@ -162,7 +162,7 @@ fn name_in(
         .during("find a licence's legacy buyer")
 }
 
-/// Whether AWS has given any buyer of the product a legacy name.
+/// Reports whether AWS has given any buyer of the product a legacy name.
 pub(crate) fn has_legacy_buyers_in(
     connection: &Connection,
     product_code: &ProductCode,
@@ -178,7 +178,7 @@ pub(crate) fn has_legacy_buyers_in(
         .during("see how a product's buyers are named")
 }
 
-/// Whether only the Agreement API tells of a licence.
+/// Reports whether only the Agreement API tells of a licence.
 pub(crate) fn is_untold_in(connection: &Connection, arn: &LicenseArn) -> Result<bool, StoreError> {
     connection
         .prepare_cached("SELECT 1 FROM licenses WHERE license_arn = ?1 AND change IS NULL")

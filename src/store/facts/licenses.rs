@@ -13,7 +13,7 @@ use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, Prod
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::{During, StoreError};
 
-/// How far a chain of agreements is followed back.
+/// The most agreements of a chain that are followed back.
 const CHAIN_MAX: usize = 20;
 
 /// The account that a licence is told to be, if not by its own event then by its agreement's.
@@ -219,7 +219,7 @@ pub(crate) fn licenses_of(
     Ok(arns)
 }
 
-/// What is known of a licence.
+/// Reads the facts of a licence.
 pub(crate) fn license_facts_in(
     connection: &Connection,
     arn: &LicenseArn,

@@ -1,4 +1,4 @@
-//! How far the listings of a product's agreements have got, and which licences AWS lists nothing of.
+//! The progress of the listings of a product's agreements, and the licences that AWS lists nothing of.
 
 use std::collections::BTreeMap;
 
@@ -94,8 +94,8 @@ impl Store {
         .await
     }
 
-    /// Writes down that AWS lists nothing of a licence, so that it is not asked about again for a while. One that AWS has
-    /// listed before is the seller's to see, and goes on being asked about.
+    /// Writes down that AWS lists nothing of a licence, so that it is not asked about again for a while. One that AWS
+    /// has listed before is the seller's to see, and goes on being asked about.
     pub async fn rest_license(
         &self,
         arn: LicenseArn,

@@ -1,4 +1,4 @@
-//! What AWS told: notifications, licences, agreements, topics, and the legacy names of buyers.
+//! Facts told by AWS: notifications, licences, agreements, topics, and the legacy names of buyers.
 //!
 //! It imports the buyers' queue and the rooms below it. Nothing here decides what a customer has.
 //!

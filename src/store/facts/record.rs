@@ -1,4 +1,4 @@
-//! What a notification says, taken over: the facts that it tells, and the mark on its buyer.
+//! Recording a notification: the facts that it tells, and the mark on its buyer.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};

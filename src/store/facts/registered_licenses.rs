@@ -1,4 +1,4 @@
-//! What `ResolveCustomer` tells of a licence: whose it is, and on which agreement it stands. It says nothing of
+//! Facts of a licence from `ResolveCustomer`: its buyer, and the agreement that it stands on. It says nothing of
 //! whether the licence is in force.
 
 use jiff::Timestamp;
@@ -54,7 +54,7 @@ fn note_license_in(
     Ok(())
 }
 
-/// What AWS calls the buyer. A licence names what was bought, not who bought it.
+/// Returns the buyer's ids. A licence names what was bought, not who bought it.
 pub(crate) fn ids_of(told: &Registration) -> AwsIds {
     AwsIds {
         account_id: told.account_id.clone(),

@@ -1,7 +1,7 @@
-//! What waits for a product's import, let go: within the import itself, and once more at each start.
+//! The release of what waits for a product's import: within the import itself, and once more at each start.
 //!
-//! Buyers who were told of before are due at no time, and events that name their product by its catalog id alone belong to
-//! nobody. An import that stands and has not let go of them would strand them, since nothing tells of them again.
+//! Buyers who were told of before are due at no time, and events that name their product by its catalog id alone belong
+//! to nobody. An import that stands and has not let go of them would strand them, since nothing tells of them again.
 
 use jiff::Timestamp;
 use rusqlite::Connection;

@@ -1,4 +1,4 @@
-//! What SNS messages told: written as they come, read for every decision.
+//! Facts from SNS messages: written as they come, read for every decision.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub(crate) fn write_subscription_signal(
     Ok(())
 }
 
-/// What was told of the subscriptions of these buyers.
+/// Reads the signals about the subscriptions of these buyers.
 pub(crate) fn signals_in(
     connection: &Connection,
     product_code: &ProductCode,

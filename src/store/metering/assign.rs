@@ -84,7 +84,7 @@ struct Waiting {
     tags: Option<String>,
 }
 
-/// What keeps usage from being billed.
+/// The reason why usage cannot be billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lack {
     /// No subscription has turned up.
@@ -103,7 +103,7 @@ struct Way {
     lane: RefCell<Lane>,
 }
 
-/// What usage of a record has in common that goes the same way: its feature, and the stretch of time of its use.
+/// The part that usage of a record has in common which is attributed alike: its feature, and the stretch of its use.
 type Kind = (Option<FeatureId>, Timestamp);
 
 /// Where a waiting record's usage goes.
@@ -113,7 +113,7 @@ struct Assigner<'a> {
     now: Timestamp,
     holdings: Holdings,
     ways: HashMap<Kind, Result<Rc<Way>, Lack>>,
-    /// What leaves the record.
+    /// The quantity that leaves the record.
     moved: Quantity,
     /// Why what stays does.
     lack: Option<Lack>,
@@ -137,7 +137,7 @@ impl<'a> Assigner<'a> {
         })
     }
 
-    /// Whether anything may have found its subscription: who has none at all costs no more than this.
+    /// Reports whether anything may have found its subscription: who has none at all costs no more than this.
     fn may_bill(&mut self) -> bool {
         if self.holdings.is_empty() {
             self.lack = Some(Lack::Subscription);

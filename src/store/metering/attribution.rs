@@ -24,11 +24,11 @@ use crate::store::{During, StoreError};
 /// Where usage goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// What is billed; none where usage is only counted.
+    /// The bearer that is billed; none where usage is only counted.
     pub(crate) bears: Option<Bears>,
     /// The first hour that AWS takes, where it has told one.
     pub(crate) first_hour: Option<ClockHour>,
-    /// What of it is billed.
+    /// The part of it that is billed.
     pub(crate) billing: Billing,
     /// The windows that it counts in, those of every subscription of the customer's.
     pub(crate) windows: Vec<Window>,
@@ -36,7 +36,7 @@ pub(crate) struct Route {
     pub(crate) counts_with: Rc<[String]>,
 }
 
-/// What is asked of a route.
+/// A question of attribution: usage of a customer's in an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question {
     pub(crate) customer: CustomerId,
@@ -148,7 +148,7 @@ pub(crate) fn route_to(
 
 pub(crate) type Borne = Result<Option<Bears>, RouteError>;
 
-/// What bears usage: none where it is only counted, and nobody yet where it waits for a subscription.
+/// Finds the bearer of usage: none where it is only counted, and nobody yet where it waits for a subscription.
 pub(crate) fn bears_in(
     connection: &Connection,
     question: &Question,
@@ -256,7 +256,7 @@ fn dimensions_of(
         .during("read a feature's dimensions")
 }
 
-/// What bears a customer's usage of one product: the first of those that it belongs to which has an hour left for it.
+/// Chooses the bearer of a customer's usage of one product: the first to which it belongs that has an hour left for it.
 pub(crate) fn choose_in(
     connection: &Connection,
     question: &Question,
@@ -343,7 +343,7 @@ fn check_dimension(
     Ok(Err(RouteError::UnknownDimension { product: product.clone(), dimension: dimension.clone() }))
 }
 
-/// What bears usage, among a customer's subscriptions of one product.
+/// The bearer of usage among a customer's subscriptions of one product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// This holder.

@@ -26,12 +26,13 @@ pub struct Balance {
     pub written_off: Quantity,
     /// Covered by plans: taken from the application, and not part of what is billed.
     pub included: Quantity,
-    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost. Not part of the sum.
+    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost. Not part of the
+    /// sum.
     pub uncertain: Quantity,
 }
 
 impl Balance {
-    /// Whether every reported unit is somewhere, and nothing else is.
+    /// Reports whether every reported unit is somewhere, and nothing else is.
     pub fn adds_up(&self) -> bool {
         let parts = [self.accepted, self.pending, self.parked, self.written_off];
         self.reported == parts.into_iter().sum()

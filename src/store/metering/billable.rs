@@ -11,7 +11,7 @@ use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::subscriptions::holdings::tenure;
 use crate::store::{During, StoreError};
 
-/// How far back frozen hours are looked for, beyond any window that AWS gives.
+/// The number of hours back in which frozen records are looked for, beyond any window that AWS gives.
 const FROZEN_HOURS: i64 = 30;
 
 /// A record, and the subscription that bears it.
@@ -23,15 +23,15 @@ pub(crate) struct Borne {
     pub(crate) license_arn: Option<LicenseArn>,
     pub(crate) licensed_from: Option<ClockHour>,
     pub(crate) starts_at: Option<Timestamp>,
-    /// Whether its deadline is that of a last hour.
+    /// True if its deadline is that of a last hour.
     pub(crate) hastened: bool,
-    /// Whether the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
+    /// True if the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
     pub(crate) pending: bool,
-    /// Whether it is of somebody who pays as they go, and has not gone on under another name.
+    /// True if it is of somebody who pays as they go, and has not gone on under another name.
     pub(crate) alone: bool,
-    /// How long the subscription lasts.
+    /// The tenure of the subscription.
     pub(crate) tenure: Tenure,
-    /// What it went on as when it ended.
+    /// The holder that it went on as when it ended.
     pub(crate) renewed_by: Option<Holder>,
 }
 
@@ -54,9 +54,9 @@ impl Borne {
 }
 
 /// Joins what names a subscription `s` of product `p` by licence. A legacy buyer's may have become a licence, which is
-/// known by subscriptions of its own, of which `l` is one; or, where there are none, by `k`, what was told of the licence
-/// itself. Either names it only if it is the one licence that it can be: to bill another is worse than to wait. What was
-/// told is asked only where hours may be metered so.
+/// known by subscriptions of its own, of which `l` is one; or, where there are none, by `k`, what was told of the
+/// licence itself. Either names it only if it is the one licence that it can be: to bill another is worse than to wait.
+/// What was told is asked only where hours may be metered so.
 ///
 /// When to look is said within what is looked for: SQLite finds the row first, and only then asks what else must hold.
 macro_rules! naming {

@@ -46,7 +46,7 @@ impl Store {
     }
 }
 
-/// What changes which records there are to freeze, and the last hours, which cannot wait.
+/// Makes the changes that decide which records there are to freeze, and freezes last hours, which cannot wait.
 fn prepare(
     connection: &Connection,
     closing: &Closing,

@@ -14,7 +14,7 @@ use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
-/// What of a product's usage is not billed yet, hour by hour.
+/// The usage of a product in one hour that is not billed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DueHour {
     /// The product.
@@ -36,16 +36,16 @@ pub struct DueHour {
 /// A warning: an hour has come close to its deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeadlineWarning {
-    /// How close, `half` or `four_fifths` of the way.
+    /// The stage of the way to the deadline, `half` or `four_fifths`.
     pub stage: &'static str,
-    /// What is at stake.
+    /// The usage at stake.
     #[serde(flatten)]
     pub due: DueHour,
-    /// How long it has.
+    /// The seconds until the deadline.
     pub seconds_left: i64,
 }
 
-/// What is due, and what was said about it for the first time.
+/// The hours that are due, and the warnings that are new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
     /// Hours that are over and not billed.

@@ -147,16 +147,16 @@ impl Freezer<'_> {
         self.write(record, &identity, &dealt, &outcome)
     }
 
-    /// Whether AWS is told of an hour of zero: only where the seller wants every hour reported, and not what it would
-    /// refuse.
+    /// Reports whether AWS is told of an hour of zero: only where the seller wants every hour reported, and not what it
+    /// would refuse.
     fn is_wanted_at_zero(&self, borne: &Borne) -> bool {
         self.closing.zero_usage
             && borne.tenure.covers(borne.record.hour)
             && !is_out_of_time(borne.record.hour, self.closing.window, self.now)
     }
 
-    /// Whether the time of its hour has passed without its being frozen, as where nothing ran, and the hour that is open
-    /// now can bear it.
+    /// Reports whether the time of its hour has passed without its being frozen, as where nothing ran, and the hour
+    /// that is open now can bear it.
     fn has_missed_its_time(&self, borne: &Borne) -> bool {
         is_out_of_time(borne.record.hour, self.closing.window, self.now)
             && borne.tenure.covers(ClockHour::of(self.now))
@@ -174,7 +174,7 @@ impl Freezer<'_> {
         self.leave_behind(borne, borne.record.hour, lack)
     }
 
-    /// What no hour of the subscription can bear is borne by what it went on as, from an hour on; else a person decides.
+    /// Moves usage that no hour of the subscription can bear to what it went on as, from an hour on, or parks it.
     fn leave_behind(
         &mut self,
         borne: &Borne,
@@ -206,9 +206,9 @@ impl Freezer<'_> {
             .during("see what a subscription went on as")
     }
 
-    /// Whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it come to
-    /// that; but what is frozen is sent, and an hour in both forms is billed twice. Only a product that is known in
-    /// both forms costs the look.
+    /// Reports whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it
+    /// come to that; but what is frozen is sent, and an hour in both forms is billed twice. Only a product that is
+    /// known in both forms costs the look.
     fn in_both_forms(&mut self, record: &OpenRecord) -> Result<bool, StoreError> {
         let mixed = if let Some(mixed) = self.mixed.get(&record.product_id) {
             *mixed
@@ -228,8 +228,8 @@ impl Freezer<'_> {
         Ok(rivals.iter().any(|rival| rival.state != "open"))
     }
 
-    /// Whether the bearer is a licence that only the Agreement API tells of, and so may be that of a legacy buyer, whose
-    /// hours are metered by name.
+    /// Reports whether the bearer is a licence that only the Agreement API tells of, and so may be that of a legacy
+    /// buyer, whose hours are metered by name.
     fn may_have_a_name(&mut self, borne: &Borne, holder: &Holder) -> Result<bool, StoreError> {
         let Holder::License(arn) = holder else { return Ok(false) };
         if !borne.alone || is_licensed(borne.record.hour, borne.licensed_from) {
@@ -252,7 +252,7 @@ impl Freezer<'_> {
         if next <= self.last_frozen { ClockHour::of(self.now) } else { next }
     }
 
-    /// What the record holds by now; nothing if it was put off.
+    /// Returns the quantity that the record holds by now; none if it was put off.
     fn held(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
         if !self.touched.contains(&record.id) {
             return Ok(Some(quantity(record.quantity)));
@@ -295,8 +295,8 @@ impl Freezer<'_> {
         carry_into(self.connection, target.id, rest, &dealt.waits)
     }
 
-    /// Whether the next hour goes on with what is less than a unit, as it did in a ledger that was lost. Beyond the hours
-    /// that are unknown it would be billed a second time if it was billed before.
+    /// Reports whether the next hour goes on with what is less than a unit, as it did in a ledger that was lost. Beyond
+    /// the hours that are unknown it would be billed a second time if it was billed before.
     fn goes_on_in(&self, record: &OpenRecord) -> Result<bool, StoreError> {
         let next = record.hour.next();
         let key = record.key(record.holder.clone(), next);
@@ -389,7 +389,7 @@ const WRITE: &str =
          allocations = ?10, frozen_at_ms = ?11, next_attempt_at_ms = ?11, deadline_ms = ?12, hastened = ?13
      WHERE id = ?1";
 
-/// What freezing makes of a record.
+/// The frozen form of a record.
 struct Outcome {
     state: &'static str,
     reason: Option<&'static str>,

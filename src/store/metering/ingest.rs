@@ -44,7 +44,7 @@ struct Report<'a> {
     now: Timestamp,
     /// Of which AWS may know more than we do.
     unknown: UnknownHours,
-    /// What AWS refused since something else had metered it; read when late usage asks for it.
+    /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
     conflicts: Option<HashSet<Conflict>>,
     accounts: HashMap<CustomerId, Option<Rc<Account>>>,
     insert: CachedStatement<'a>,
@@ -94,7 +94,7 @@ const INSERT: &str =
 type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
 /// Why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
-/// Whose an event is and the hour that it belongs to; whether that is not its own because it is late.
+/// An event's account and the hour that it belongs to, and true if that is not its own because it is late.
 type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
 
 impl<'a> Report<'a> {
@@ -206,8 +206,8 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Whether AWS was told of an event's hour by something that this ledger never sent: what comes late for it may be a
-    /// part of that, and is never moved.
+    /// Reports whether AWS was told of an event's hour by something that this ledger never sent: what comes late for it
+    /// may be a part of that, and is never moved.
     fn is_in_conflict(
         &mut self,
         account: &Account,
@@ -251,8 +251,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Says whether an event is the one that is held under its id: of the same customer by whatever id of theirs, and of
-    /// the same time where both say when.
+    /// Says whether an event is the one that is held under its id: of the same customer by whatever id of theirs, and
+    /// of the same time where both say when.
     fn repeats(
         &self,
         event: &UsageEvent,
@@ -331,7 +331,7 @@ impl<'a> Report<'a> {
         Ok(way)
     }
 
-    /// Whether the event is new; if its id is taken, nothing is written.
+    /// Reports whether the event is new; if its id is taken, nothing is written.
     fn insert(
         &mut self,
         event: &UsageEvent,

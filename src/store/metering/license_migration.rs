@@ -50,7 +50,7 @@ pub enum LicensingError {
     Store(#[from] StoreError),
 }
 
-/// What a product's move to licences would meet.
+/// The state of a product's move to licences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LicensingView {
     /// From which hour on its legacy buyers are metered by licence; none while no move is set.
@@ -76,12 +76,12 @@ pub struct Unlicensed {
     /// The legacy name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_identifier: Option<CustomerIdentifier>,
-    /// What is missing: `license_unknown` or `account_unknown`, as their usage would be parked.
+    /// The missing id: `license_unknown` or `account_unknown`, as their usage would be parked.
     pub missing: String,
 }
 
 impl Store {
-    /// What a product's move to licences would meet now; none if there is no such product.
+    /// Returns the state of a product's move to licences; none if there is no such product.
     pub async fn licensing(&self, product: ProductId) -> Result<Option<LicensingView>, StoreError> {
         self.read(move |connection| view_in(connection, &product)).await
     }
@@ -100,7 +100,7 @@ impl Store {
     }
 }
 
-/// How many buyers are named.
+/// The most buyers that are named.
 const NAMED: u32 = 500;
 
 /// A product's live legacy subscriptions, with the licence and account that freezing would name them by.
@@ -170,7 +170,7 @@ fn view_in(
     Ok(Some(LicensingView { licensed_from, ready, without_license, without_account, buyers }))
 }
 
-/// Whether the product was sold by licence from the first.
+/// Reports whether the product was sold by licence from the first.
 fn is_sold_by_license_in(
     connection: &Connection,
     product: &ProductId,

@@ -104,7 +104,7 @@ pub(crate) fn add_tagged_in(
     Ok(())
 }
 
-/// How an open record splits by tags.
+/// Reads the split of an open record by tags.
 pub(crate) fn tagged_in(
     connection: &Connection,
     record: i64,

@@ -7,13 +7,13 @@ use crate::domain::ledger::Timing;
 /// When and how hours close.
 #[derive(Clone, Debug)]
 pub struct Closing {
-    /// How long after its end an hour closes, as long as that leaves time to send it.
+    /// The time after its end when an hour closes, as long as that leaves time to send it.
     pub grace: SignedDuration,
-    /// How long an hour is worth sending.
+    /// The time from its start for which an hour is worth sending.
     pub window: SignedDuration,
     /// Where usage is metered.
     pub region: String,
-    /// Whether an hour without usage gets a record of zero.
+    /// True if an hour without usage gets a record of zero.
     pub zero_usage: bool,
 }
 
@@ -24,7 +24,7 @@ impl Closing {
     }
 }
 
-/// What closing came to.
+/// The result of closing hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
     /// Records frozen.

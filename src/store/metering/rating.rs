@@ -40,7 +40,7 @@ pub(crate) struct Use<'a> {
 pub(crate) struct Billed {
     /// The record that bears it; none where nothing of it is billed.
     pub(crate) record: Option<i64>,
-    /// How much of it is billed.
+    /// The part of it that is billed.
     pub(crate) quantity: Quantity,
     /// Why it is billed to another hour than its own.
     pub(crate) moved: Option<&'static str>,
@@ -89,16 +89,16 @@ pub(crate) struct Biller<'a> {
     records: HashMap<RecordKey, (i64, ClockHour)>,
     /// Records that were made here and that nothing was added to yet.
     empty: HashSet<i64>,
-    /// What is added, record by record.
+    /// The quantities that are added, record by record.
     added: HashMap<i64, i64>,
     tagged: HashMap<(i64, String), i64>,
-    /// What is counted, hour by hour.
+    /// The usage that is counted, hour by hour.
     used: HashMap<(Rc<Counter>, i64), Amount>,
-    /// What is used so far in the windows that bill overage, by the first of the holders that count together.
+    /// The usage so far in the windows that bill overage, by the first of the holders that count together.
     windows: HashMap<(Rc<Counter>, i64), i64>,
-    /// What is reported and what is included, product by product.
+    /// The reported and the included quantities, product by product.
     totals: HashMap<ProductId, (i64, i64)>,
-    /// What was reported and included before.
+    /// The quantities that were reported and included before.
     before: HashMap<ProductId, i64>,
 }
 
@@ -167,7 +167,7 @@ impl<'a> Biller<'a> {
         Ok(Billed { record: Some(record), quantity, moved, included_under: None })
     }
 
-    /// Whether the books can hold so much more of a product.
+    /// Reports whether the books can hold so much more of a product.
     pub(crate) fn can_hold(
         &mut self,
         product: &ProductId,
@@ -250,7 +250,7 @@ impl<'a> Biller<'a> {
         so_far.billed = so_far.billed.saturating_add(amount.billed);
     }
 
-    /// What was used in the window around a moment under those holders that count together, this report included.
+    /// Sums the usage in the window around a moment under the holders that count together, this report's included.
     fn used_in_window(
         &mut self,
         first: Rc<Counter>,

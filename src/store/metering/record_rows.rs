@@ -30,18 +30,18 @@ pub struct RecordRow {
     pub dimension: DimensionKey,
     /// The hour's start.
     pub hour: ClockHour,
-    /// How much; final once the state has left `open`.
+    /// The quantity; final once the state has left `open`.
     pub quantity: Quantity,
-    /// How much of it came from an earlier hour.
+    /// The part of it that came from an earlier hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub carried_in: Quantity,
-    /// How much of its usage went on to a later hour when it was frozen: AWS takes whole units.
+    /// The part of its usage that went on to a later hour when it was frozen: AWS takes whole units.
     #[serde(skip_serializing_if = "is_zero")]
     pub remainder: Quantity,
-    /// How much of it a person moved on to a later hour.
+    /// The part of it that a person moved on to a later hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub carried_out: Quantity,
-    /// How it splits by tags.
+    /// The split by tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allocations: Vec<Allocation>,
     /// `open`, `ready`, `sending`, `accepted`, `parked` or `written_off`.
@@ -49,8 +49,8 @@ pub struct RecordRow {
     /// Why it is in that state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Set where AWS may have billed a record that is parked or written off: the answer to an attempt was lost, and none
-    /// has told since. It is never billed with another hour; a retry repeats it as it is.
+    /// Set where AWS may have billed a record that is parked or written off: the answer to an attempt was lost, and
+    /// none has told since. It is never billed with another hour; a retry repeats it as it is.
     #[serde(skip_serializing_if = "is_not")]
     pub uncertain: bool,
     /// AWS's id of it.
@@ -68,15 +68,15 @@ pub struct RecordRow {
     /// When it was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_at: Option<Timestamp>,
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: i64,
-    /// What went wrong last.
+    /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Until when AWS takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// What a person noted when deciding on it.
+    /// The note of the person who decided on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -98,7 +98,7 @@ pub struct AttemptRow {
     pub attempt: i64,
     /// When.
     pub at: Timestamp,
-    /// What came of it; `unknown` where no answer came.
+    /// The outcome; `unknown` where no answer came.
     pub outcome: String,
     /// AWS's words, or its id of the record.
     #[serde(skip_serializing_if = "Option::is_none")]

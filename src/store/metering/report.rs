@@ -21,7 +21,7 @@ pub struct ReportFilter {
     pub customer_id: Option<CustomerId>,
 }
 
-/// What a customer used of a dimension in those hours, by where it is. The hours are those that are billed:
+/// A customer's usage of a dimension in those hours, by its state. The hours are those that are billed:
 /// usage that went on to a later hour counts there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReportRow {
@@ -45,7 +45,7 @@ pub struct ReportRow {
     pub written_off: Quantity,
     /// Of all this, what came from earlier hours.
     pub carried_in: Quantity,
-    /// What a person moved on to a later hour; not part of the sum.
+    /// The part that a person moved on to a later hour; not part of the sum.
     pub carried_out: Quantity,
     /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost.
     pub uncertain: Quantity,

@@ -1,5 +1,5 @@
-//! What AWS refused for want of a subscription, of which our books hold one: whom to ask about, and what is sent again
-//! since the subscription turned out to live.
+//! Records that AWS refused for want of a subscription which our books hold: the buyers to ask about, and the records
+//! sent again since the subscription turned out to live.
 
 use std::collections::BTreeMap;
 

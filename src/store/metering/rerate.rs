@@ -1,8 +1,8 @@
 //! Rating anew what was used under holders that turn out to count together.
 //!
-//! Two customers are joined, an end or a renewal is told late: what had been counted apart counts together from then on,
-//! and each part had what the plan includes to itself. What was included twice is owed. It is billed where that can be
-//! done: to its own hour if that is open, else to the open one, and says so. What was billed stays billed.
+//! Two customers are joined, an end or a renewal is told late: what had been counted apart counts together from then
+//! on, and each part had what the plan includes to itself. What was included twice is owed. It is billed where that can
+//! be done: to its own hour if that is open, else to the open one, and says so. What was billed stays billed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,14 +27,14 @@ use crate::store::subscriptions::grants::{granted_in, successions_in};
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, StoreError};
 
-/// How long after its end a window is rated anew: as long as AWS takes usage of its hours.
+/// The time after its end for which a window is rated anew: as long as AWS takes usage of its hours.
 const RATED_ANEW: SignedDuration = SignedDuration::from_hours(24);
-/// How many events are rated anew one by one; what more there is is billed as a sum.
+/// The most events that are rated anew one by one; the rest is billed as a sum.
 const EVENTS_MOST: u32 = 10_000;
 /// Why usage that was included is billed to another hour than its own.
 const MOVED: &str = "rated_anew";
 
-/// What counted together before something was learnt.
+/// The chains of holders that counted together before something was learnt.
 #[derive(Default)]
 pub(crate) struct Counted(Vec<Chain>);
 
@@ -311,7 +311,8 @@ impl Rater<'_> {
         Ok((found.0, (found.1 != own).then_some(MOVED)))
     }
 
-    /// What bears usage of this hour as far as it is known now, if it is one of those that have come together.
+    /// Returns the bearer of usage of this hour as far as it is known now, if it is one of those that have come
+    /// together.
     fn bears_now(&self, hour: ClockHour) -> Result<Option<Bears>, StoreError> {
         let holdings = holdings_in(self.connection, self.customer)?;
         let question = Question {

@@ -1,4 +1,4 @@
-//! What a person decides about a parked record.
+//! A person's decision about a parked record.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -14,7 +14,7 @@ use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::{During, Store, StoreError};
 
-/// What a person decides about a parked record.
+/// A person's decision about a parked record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// Send it again as it is.

@@ -19,7 +19,7 @@ use crate::store::engine::private_files::{
 use crate::store::facts::listings::list_whole_in;
 use crate::store::{During, Store, StoreError};
 
-/// How long hours stay open after a backup came back, for usage that is reported again.
+/// The time for which hours stay open after a restore, for usage that is reported again.
 pub const REPLAY_TIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why a backup could not be put back. The database is then as it was.
@@ -45,17 +45,17 @@ pub enum RestoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         detail: String,
     },
     /// A file could not be written or moved.
     #[error("could not {operation} {}", path.display())]
     File {
-        /// What was to be done with it.
+        /// The operation.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The database failed.
@@ -63,7 +63,7 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
-/// What putting a backup back came to.
+/// The result of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The last moment that the backup knows of; none if it is empty.
@@ -214,7 +214,7 @@ fn mark_in(
     Ok(Restored { last_commit, stretch, frozen, parked, kept: None })
 }
 
-/// What was frozen may have been sent since: as after an answer that was lost, the same is sent again, and AWS's word
+/// Marks frozen records as perhaps sent: as after an answer that was lost, the same is sent again, and AWS's word
 /// that it has it counts for it. What was parked may have been tried again, as long as AWS took its hour.
 fn doubt_what_was_frozen(
     connection: &Connection,

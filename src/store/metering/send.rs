@@ -45,13 +45,13 @@ pub struct SendableRecord {
     pub stamp: Timestamp,
     /// Whole units.
     pub quantity: Quantity,
-    /// How they split by tags; none where nothing is tagged.
+    /// The split by tags; none where nothing is tagged.
     pub allocations: Vec<Allocation>,
     /// Where it is metered, from the first attempt to the last: AWS deduplicates by region.
     pub region: String,
 }
 
-/// What became of a batch of records.
+/// The outcome of a batch of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// Billed.
@@ -63,8 +63,8 @@ pub struct Settled {
 }
 
 impl Store {
-    /// The frozen records that are due, nearest deadline first, and with them what is almost due. Those whose time has surely
-    /// passed are parked.
+    /// The frozen records that are due, nearest deadline first, and with them what is almost due. Those whose time has
+    /// surely passed are parked.
     pub async fn take_sendable(
         &self,
         window: SignedDuration,
@@ -258,7 +258,7 @@ fn write_attempt(
     Ok(())
 }
 
-/// Whose record it is, and what of it is still open.
+/// The record that an answer is about.
 struct Subject {
     attempts: u32,
     deadline: Option<Timestamp>,
@@ -316,8 +316,8 @@ fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subj
     })
 }
 
-/// Whether a duplicate may be of what a ledger that was lost has sent for the hour, however often this one tried: unless
-/// the record is that ledger's own.
+/// Reports whether a duplicate may be of what a ledger that was lost has sent for the hour, however often this one
+/// tried: unless the record is that ledger's own.
 fn may_be_anothers(connection: &Connection, record: i64) -> Result<bool, StoreError> {
     let Some(last) = unknown_hours_in(connection)?.through else { return Ok(false) };
     connection

@@ -6,7 +6,7 @@ use crate::domain::ledger::DUPLICATE_CONFLICT;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 use crate::store::{During, StoreError};
 
-/// What names a record.
+/// The key of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordKey {
     pub(crate) bears: Bears,
@@ -20,11 +20,11 @@ pub(crate) struct Found {
     pub(crate) id: i64,
     /// Its hour, the one asked for or a later one.
     pub(crate) hour: ClockHour,
-    /// Whether it was made just now.
+    /// True if it was made just now.
     pub(crate) new: bool,
 }
 
-/// What stands where a record would be.
+/// The state of a record's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// A record that takes more.
@@ -37,7 +37,7 @@ pub(crate) enum Slot {
     Free,
 }
 
-/// What stands in an hour of a key.
+/// Finds the state of a key's place in an hour.
 pub(crate) fn slot_in(
     connection: &Connection,
     key: &RecordKey,
@@ -98,7 +98,7 @@ fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
     })
 }
 
-/// Whether a record's holder is another than this one, where one of both is legacy.
+/// Reports whether a record's holder is another than this one, where one of both is legacy.
 macro_rules! other_form {
     ($theirs:literal, $ours:literal) => {
         concat!(
@@ -123,12 +123,12 @@ pub(crate) struct Rival {
     pub(crate) id: i64,
     pub(crate) holder: Option<Holder>,
     pub(crate) state: String,
-    /// Whether it was ever sent.
+    /// True if it was ever sent.
     pub(crate) tried: bool,
 }
 
 impl Rival {
-    /// Whether it was sent, or will be.
+    /// Reports whether it was sent, or will be.
     pub(crate) fn is_sent(&self) -> bool {
         matches!(self.state.as_str(), "ready" | "sending" | "accepted")
     }
@@ -174,7 +174,7 @@ pub(crate) fn in_other_form(
         .during("look for the other form")
 }
 
-/// Whether a product has buyers by licence and buyers by product code.
+/// Reports whether a product has buyers by licence and buyers by product code.
 pub(crate) fn is_known_in_both_forms(
     connection: &Connection,
     product: &ProductId,
@@ -192,7 +192,7 @@ pub(crate) fn is_known_in_both_forms(
         .during("look for the other form")
 }
 
-/// What bears the usage.
+/// The bearer of usage: product, dimension and holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Bears {
     pub(crate) product_id: ProductId,

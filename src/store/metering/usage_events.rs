@@ -22,14 +22,14 @@ pub struct UsageRow {
     pub seq: i64,
     /// The application's id of it.
     pub id: String,
-    /// Who used something.
+    /// The customer.
     pub customer_id: CustomerId,
     /// The feature, if it was named by that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_id: Option<FeatureId>,
-    /// How much.
+    /// The quantity.
     pub quantity: Quantity,
-    /// How much of it is billed; the rest is included in the plan, or not billed by AWS.
+    /// The part of it that is billed; the rest is included in the plan, or not billed by AWS.
     pub billed: Quantity,
     /// When it was used.
     pub timestamp: Timestamp,

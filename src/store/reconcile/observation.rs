@@ -48,7 +48,7 @@ pub struct LookEntry {
     pub answer: Option<Vec<Grant>>,
 }
 
-/// What a look changed.
+/// The result of applying an observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Buyers taken over.
@@ -66,12 +66,12 @@ pub struct Applied {
 pub struct Refused {
     /// The buyer, with the mark that the look began with.
     pub buyer: Unsettled,
-    /// What the database said.
+    /// The database's error.
     pub error: String,
 }
 
 impl Store {
-    /// What an imported product's dimensions mean; none while it is not imported.
+    /// Reads the meaning of an imported product's dimensions; none while it is not imported.
     pub async fn product_terms(
         &self,
         product_code: ProductCode,
@@ -194,7 +194,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
     Ok(Some(Product { id, code: code.clone(), terms, brake }))
 }
 
-/// What all entries of a look have in common.
+/// The part that all entries of an observation have in common.
 struct Looking<'a> {
     product: &'a Product,
     naming: Naming,

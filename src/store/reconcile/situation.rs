@@ -1,4 +1,4 @@
-//! What is known of a buyer when a look at it is taken over: who it is, what it holds, how its licences stand.
+//! The situation of a buyer when an observation is applied: its identity, its subscriptions, the state of its licences.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +25,11 @@ pub(crate) struct Known {
     pub(crate) circle: Circle,
     pub(crate) held: Vec<Subscription>,
     pub(crate) licenses: Vec<LicenseFacts>,
-    /// Whether the seller has named the buyer.
+    /// True if the seller has named the buyer.
     pub(crate) claimed: bool,
 }
 
-/// What a look at AWS showed of one buyer.
+/// The answer of AWS about one buyer.
 pub(crate) struct Shown<'a> {
     /// The rows as AWS wrote them, which say who is who.
     pub(crate) rows: &'a [Grant],
@@ -78,7 +78,7 @@ pub(crate) struct Customers {
 }
 
 impl Customers {
-    /// Whose this is.
+    /// Returns the customer of a holder.
     pub(crate) fn of(&self, holder: Option<&Holder>) -> &CustomerId {
         holder.and_then(|holder| self.by_holder.get(holder)).unwrap_or(&self.asked)
     }
@@ -187,7 +187,7 @@ fn license_account_in(
         .during("read a licence's account")
 }
 
-/// What we hold for this buyer: by every name of it, by its licences, and by every holder that the rows name.
+/// Reads the subscriptions of a buyer: by each of its names, by its licences, and by each holder that the rows name.
 fn held_in(
     connection: &Connection,
     product: &Product,

@@ -14,18 +14,18 @@ use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::catalog::plan_rows::plan_in;
 use crate::store::{During, Store, StoreError};
 
-/// What the seller sold.
+/// A sale of the seller's own.
 #[derive(Clone, Debug)]
 pub struct DirectSubscription {
     /// The seller's id of it.
     pub id: SubscriptionId,
-    /// Whose it is.
+    /// The customer.
     pub customer_id: CustomerId,
     /// The plan.
     pub plan_id: PlanId,
-    /// How many units of it.
+    /// The number of units.
     pub quantity: Option<Quantity>,
-    /// Whether it is a trial.
+    /// True for a trial.
     pub trial: bool,
     /// When it begins; at once if left out.
     pub starts_at: Option<Timestamp>,
@@ -61,7 +61,7 @@ pub enum DirectError {
     OtherCustomer {
         /// The subscription.
         id: SubscriptionId,
-        /// Whose it is.
+        /// The customer.
         holder: CustomerId,
     },
     /// It is over.

@@ -1,4 +1,5 @@
-//! What a customer's plans grant of a feature, in which windows that counts, and together with what.
+//! Grants: a customer's entitlements to a feature, the windows in which usage counts, and the holders that count
+//! together.
 
 use std::rc::Rc;
 
@@ -17,12 +18,12 @@ use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::catalog::plan_rows::entitlement_row;
 use crate::store::{During, StoreError};
 
-/// What a customer's plans grant of a feature.
+/// The grants of a feature by a customer's plans.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     /// Each grant, and under what it is held; direct ones under nothing.
     pub(crate) held: Vec<(Option<Holder>, Granted)>,
-    /// What counts together. Empty where no grant asks for it.
+    /// The holders that count together. Empty where no grant asks for it.
     pub(crate) successions: Successions,
 }
 

@@ -1,4 +1,4 @@
-//! What a customer holds and held, as far as it can bear usage.
+//! Holdings: the subscriptions that a customer holds and held, as far as they can bear usage.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -24,7 +24,7 @@ impl Holdings {
         self.all.iter().filter(serves).map(|(_, candidate)| candidate)
     }
 
-    /// Whether there is none, and never was.
+    /// Reports whether there is none, and never was.
     pub(crate) const fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -74,8 +74,8 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Option<ProductId>, Candidat
     Ok((row.get::<_, Option<String>>(0)?.map(ProductId::new), candidate))
 }
 
-/// How long a subscription lasts. Of one that is ending only that of somebody who pays as they go has an end that was
-/// announced; the date of a contract may be moved on.
+/// Returns the tenure of a subscription. Of one that is ending only that of somebody who pays as they go has an end
+/// that was announced; the date of a contract may be moved on.
 pub(crate) fn tenure(
     status: Status,
     pays_as_they_go: bool,

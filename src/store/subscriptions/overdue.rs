@@ -11,7 +11,7 @@ use crate::store::{During, Store, StoreError};
 /// Pay-as-you-go subscriptions whose agreement should be over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overdue {
-    /// How many there are.
+    /// The number of them.
     pub count: i64,
     /// The one that is so for the longest time.
     pub first: SubscriptionId,
@@ -20,8 +20,9 @@ pub struct Overdue {
 }
 
 impl Store {
-    /// What lives on though its agreement's end has passed by more than an hour and nobody told what came of it. The
-    /// licence is told to be in force, which may be by a renewal: a date alone ends no access, but a person has to know.
+    /// Finds subscriptions that live on though their agreement's end has passed by over an hour and nobody told why.
+    /// The licence is told to be in force, which may be by a renewal: a date alone ends no access, but a person has to
+    /// know.
     pub async fn overdue(&self, now: Timestamp) -> Result<Option<Overdue>, StoreError> {
         let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
         self.read(move |connection| overdue_in(connection, last)).await

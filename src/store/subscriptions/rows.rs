@@ -215,7 +215,7 @@ fn note_earlier_in(
     Ok(())
 }
 
-/// Whose it is and what it belongs to at AWS stays as it is.
+/// Updates a subscription; its customer and its holder at AWS stay as they are.
 fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
     let terms = &subscription.terms;
     connection

@@ -31,7 +31,7 @@ use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
 use marketd::http::{Api, ApiParts, ApiState, Bound};
-use marketd::intake::sns::{HttpsFetch, SnsDoor};
+use marketd::intake::sns::{HttpsFetch, SnsEndpoint};
 use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -189,7 +189,7 @@ async fn api(store: Store) -> Api {
         access,
         clock: clock.clone(),
         health,
-        sns: SnsDoor::new(
+        sns: SnsEndpoint::new(
             store.clone(),
             clock.clone(),
             std::sync::Arc::new(HttpsFetch::new().unwrap()),

@@ -22,17 +22,17 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands still until [`Clock::set`] moves it.
+    /// Makes a clock that stands still until [`Clock::set`] moves it.
     pub fn manual(now: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(now.as_millisecond()))))
     }
 
-    /// A clock that shows what another one shows, as the sandbox's; `moves` changes whenever that one is moved.
+    /// Makes a clock that shows what another one shows, as the sandbox's; `moves` changes whenever that one is moved.
     pub fn following(
         other: impl Fn() -> Timestamp + Send + Sync + 'static,
         moves: watch::Receiver<u64>,
@@ -40,7 +40,7 @@ impl Clock {
         Self(Source::Other(Arc::new(other), moves))
     }
 
-    /// An alarm by this clock, armed from now on.
+    /// Makes an alarm by this clock, armed from now on.
     pub fn alarm(&self) -> Alarm {
         let moves = match &self.0 {
             Source::Other(_, moves) => {
@@ -53,7 +53,7 @@ impl Clock {
         Alarm { clock: self.clone(), moves }
     }
 
-    /// The current time, to the millisecond.
+    /// Returns the current time, to the millisecond.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => {
@@ -74,11 +74,11 @@ impl Clock {
     }
 }
 
-/// Wakes a part that rests between two looks: after a while, or as soon as the clock is moved beyond it.
+/// An alarm that wakes a part which rests: after a while, or as soon as the clock is moved beyond it.
 #[derive(Debug)]
 pub struct Alarm {
     clock: Clock,
-    /// None where nobody moves the clock.
+    /// The moves of the clock; none where nobody moves it.
     moves: Option<watch::Receiver<u64>>,
 }
 

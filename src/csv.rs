@@ -19,7 +19,7 @@ pub const USAGE_COLUMNS: [&str; 8] = [
 ];
 const TAG: &str = "tag:";
 
-/// Why a file is not usage.
+/// The reason why a file is not usage.
 #[derive(Debug, thiserror::Error)]
 pub enum CsvError {
     /// The file is not CSV.
@@ -53,12 +53,12 @@ pub struct UsageLine {
 pub struct BadLine {
     /// The event's id, where that can be read.
     pub id: Option<String>,
-    /// What is wrong.
+    /// The fault.
     pub detail: String,
 }
 
-/// Usage events as the API takes them, one a row; an empty cell is a field left out. A bad row does not hold up the
-/// others.
+/// Reads usage events as the API takes them, one a row; an empty cell is a field left out. A bad row does not hold up
+/// the others.
 pub fn read_usage(bytes: &[u8]) -> Result<Vec<UsageLine>, CsvError> {
     let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(bytes);
     let columns = reader.headers()?.clone();
@@ -123,7 +123,7 @@ fn usage_event(columns: &StringRecord, row: &ByteRecord) -> Result<Value, BadLin
     Ok(event.into())
 }
 
-/// AWS's mapping of legacy buyers to accounts. Its columns are known by their names, however they are written.
+/// Reads AWS's mapping of legacy buyers to accounts. Its columns are known by their names, however they are written.
 pub fn read_mapping(bytes: &[u8]) -> Result<Vec<MappingLine>, CsvError> {
     let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
     let plain = |column: &str| -> String {
@@ -156,8 +156,8 @@ pub fn mapping_line(line: u64, identifier: &str, account: &str) -> Option<Mappin
     })
 }
 
-/// Counts lines as people do. The reader's own number takes blank lines before a row for a part of it, and is the same
-/// for all rows where lines end in a mere carriage return.
+/// A counter of lines as people count them. The reader's own number takes blank lines before a row for a part of it,
+/// and is the same for all rows where lines end in a mere carriage return.
 struct Place<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -165,7 +165,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The line of the row that the reader found from this byte on; rows are asked for in their order.
+    /// Returns the line of the row that the reader found from this byte on; rows are asked for in their order.
     fn line_of(&mut self, byte: u64) -> u64 {
         let start = usize::try_from(byte).unwrap_or(usize::MAX);
         while let Some(byte) = self.bytes.get(self.at) {
@@ -183,7 +183,7 @@ impl Place<'_> {
     }
 }
 
-/// A dot leads into an object.
+/// The columns of metering records; a dot leads into an object.
 const RECORD_COLUMNS: [&str; 24] = [
     "id",
     "product_id",
@@ -211,7 +211,7 @@ const RECORD_COLUMNS: [&str; 24] = [
     "uncertain",
 ];
 
-/// Metering records as CSV, with the line of column names or without.
+/// Writes metering records as CSV, with the line of column names or without.
 pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, ::csv::Error> {
     write(&RECORD_COLUMNS, rows, with_columns)
 }
@@ -231,12 +231,12 @@ const REPORT_COLUMNS: [&str; 12] = [
     "uncertain",
 ];
 
-/// A month's report as CSV.
+/// Writes a month's report as CSV.
 pub fn write_report(rows: &[ReportRow]) -> Result<Vec<u8>, ::csv::Error> {
     write(&REPORT_COLUMNS, rows, true)
 }
 
-/// The columns are the API's own fields.
+/// Writes rows as CSV; the columns are the API's own fields.
 fn write<T: serde::Serialize>(
     columns: &[&str],
     rows: &[T],
@@ -262,7 +262,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Spreadsheets run a cell that begins like a formula; ids and notes come from outside.
+/// Makes a cell inert: spreadsheets run one that begins like a formula, and ids and notes come from outside.
 fn inert(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{text}")

@@ -1,4 +1,4 @@
-//! How the parts stand: one board that the log, the metrics, `/readyz` and the console read.
+//! The health of the parts: one board that the log, the metrics, `/readyz` and the console read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,22 +7,22 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How one part stands.
+/// The health of one part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PartHealth {
-    /// Whether its last attempt went well.
+    /// Set if its last attempt went well.
     pub ok: bool,
-    /// Since when it has been so.
+    /// The time since when it has been so.
     pub since: Timestamp,
     /// The last time that it went well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_ok: Option<Timestamp>,
-    /// What is wrong.
+    /// The fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// The board; clones share it.
+/// The health board; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<&'static str, PartHealth>>>,
@@ -47,19 +47,19 @@ impl Health {
         parts.insert(part, PartHealth { ok, since, last_ok, detail });
     }
 
-    /// When a part last went well, if it ever did.
+    /// Returns when a part last went well, if it ever did.
     pub fn last_ok(&self, part: &str) -> Option<Timestamp> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.get(part).and_then(|health| health.last_ok)
     }
 
-    /// If a part is failing, when it last went well; the inner none if it never did.
+    /// Returns when a part last went well, if it is failing; the inner none if it never did.
     pub fn failing(&self, part: &str) -> Option<Option<Timestamp>> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.get(part).filter(|health| !health.ok).map(|health| health.last_ok)
     }
 
-    /// Every part that has reported.
+    /// Returns every part that has reported.
     pub fn parts(&self) -> BTreeMap<&'static str, PartHealth> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

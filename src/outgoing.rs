@@ -10,28 +10,28 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use reqwest::{ClientBuilder, Url};
 
-/// What to do about a machine without the certificates of authorities.
+/// The advice for a machine without the certificates of authorities.
 pub const NO_AUTHORITIES: &str = "this machine has no CA certificates, so nothing is reached over HTTPS: install the package \
      ca-certificates, or name a file of them in SSL_CERT_FILE";
 
-/// Whether this machine trusts any authority, without which nothing is reached over HTTPS.
+/// Reports whether this machine trusts any authority, without which nothing is reached over HTTPS.
 pub fn has_authorities() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| !rustls_native_certs::load_native_certs().certs.is_empty())
 }
 
-/// A client for anything on the network.
+/// Builds a client for anything on the network.
 pub fn client() -> ClientBuilder {
     let builder = reqwest::Client::builder();
     if has_authorities() { builder } else { builder.tls_certs_only([]) }
 }
 
-/// A client for what is on this machine: it trusts nobody's certificate and asks no proxy.
+/// Builds a client for what is on this machine: it trusts nobody's certificate and asks no proxy.
 pub fn local_client() -> ClientBuilder {
     reqwest::Client::builder().no_proxy().tls_certs_only([])
 }
 
-/// A client for this address.
+/// Builds a client for this address.
 pub fn client_to(url: &Url) -> ClientBuilder {
     match (is_local(url), url.scheme()) {
         (true, "http") => local_client(),
@@ -40,7 +40,7 @@ pub fn client_to(url: &Url) -> ClientBuilder {
     }
 }
 
-/// Whether an address leads to this machine and nowhere else.
+/// Reports whether an address leads to this machine and nowhere else.
 pub fn is_local(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -48,7 +48,7 @@ pub fn is_local(url: &Url) -> bool {
     named || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A client for AWS's SDK where its own would not do: it has to have some authority.
+/// Builds a client for AWS's SDK where its own would not do: it has to have some authority.
 pub fn sdk_client() -> Option<SharedHttpClient> {
     if has_authorities() {
         return None;

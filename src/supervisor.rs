@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
 
-/// Runs the parts of the daemon.
+/// The supervisor, which runs the parts of the daemon.
 #[derive(Debug)]
 pub struct Supervisor {
     shutdown: CancellationToken,
     parts: JoinSet<(&'static str, Result<(), String>)>,
 }
 
-/// Why the daemon has to stop although nobody asked it to.
+/// The reason why the daemon has to stop although nobody asked it to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{part} stopped by itself: {reason}")]
 pub struct PartEnded {
@@ -29,12 +29,12 @@ pub struct PartEnded {
 }
 
 impl Supervisor {
-    /// A supervisor whose parts stop with this token.
+    /// Makes a supervisor whose parts stop with this token.
     pub fn new(shutdown: CancellationToken) -> Self {
         Self { shutdown, parts: JoinSet::new() }
     }
 
-    /// What tells this supervisor's parts to stop.
+    /// Returns the token that tells this supervisor's parts to stop.
     pub fn token(&self) -> CancellationToken {
         self.shutdown.clone()
     }
@@ -80,8 +80,8 @@ fn early(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinErro
     }
 }
 
-/// What a part does about a database that cannot be used: it waits, and tries again. Only one that is broken ends the part,
-/// and the process with it.
+/// The retries of a part whose database cannot be used: it waits, and tries again. Only one that is broken ends the
+/// part, and the process with it.
 #[derive(Debug)]
 pub struct Endurance {
     part: &'static str,
@@ -89,11 +89,11 @@ pub struct Endurance {
     failed_at: Option<Instant>,
 }
 
-/// Whoever has worked for so long since the last failure begins anew.
+/// The time since the last failure after which retries begin anew.
 const CALM: Duration = Duration::from_secs(60);
 
 impl Endurance {
-    /// Begins for a part.
+    /// Makes the retries of a part.
     pub fn of(part: &'static str) -> Self {
         Self { part, waits: waits(), failed_at: None }
     }

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::metric_families;
 use crate::settings::{LogFormat, LogSettings};
 
-/// Why telemetry could not be set up.
+/// The reason why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log is set up already.
@@ -54,11 +54,11 @@ pub fn start_metrics() -> Result<PrometheusHandle, TelemetryError> {
     Ok(handle)
 }
 
-/// Masks account ids in whatever is written, so that no line of ours or of a library's shows one.
+/// A writer that masks account ids in whatever is written, so that no line of ours or of a library's shows one.
 struct Masking<W>(W);
 
 impl<W: Write> Write for Masking<W> {
-    /// The log hands over a line at a time, so no id is cut in two.
+    /// Writes a line with its ids masked. The log hands over a line at a time, so no id is cut in two.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let masked = Masked(&String::from_utf8_lossy(line)).to_string();
         self.0.write_all(masked.as_bytes())?;

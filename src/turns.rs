@@ -1,4 +1,4 @@
-//! Whose turn it is, where strangers wait for something of which there is little: calls to AWS, mostly.
+//! Fair queueing of strangers who wait for something of which there is little: calls to AWS, mostly.
 //!
 //! Whoever floods such a place must not keep others out, and cannot be told from them by what they send. So nobody is
 //! refused for coming late: of those who wait, the next is one of a network that has not wasted turns lately, of the source
@@ -14,14 +14,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How many of one source may wait at once, where sources are told apart.
+/// The most of one source that may wait at once, where sources are told apart.
 const EACH: usize = 5;
-/// How long it takes until half of what a network has wasted is forgotten.
+/// The time until half of what a network has wasted is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(60);
-/// How many networks are remembered for what they have wasted.
+/// The most networks that are remembered for what they have wasted.
 const NETWORKS: usize = 4_096;
 
-/// Where somebody comes from: an address and the network around it, either of which one person may have for themselves.
+/// The source of a request: an address and the network around it, either of which one person may have for themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// One machine's, or one subscriber's: an IPv4 address, or an IPv6 /64.
@@ -31,10 +31,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// Those who cannot be told apart, and are not held to what others of them waste.
+    /// The source of those who cannot be told apart, and are not held to what others of them waste.
     pub const UNKNOWN: Self = Self { address: None, network: None };
 
-    /// The source that an address is of.
+    /// Returns the source that an address is of.
     pub fn of(address: IpAddr) -> Self {
         let (narrow, wide) = match address.to_canonical() {
             IpAddr::V4(it) => {
@@ -89,7 +89,7 @@ impl Wasted {
     }
 }
 
-/// What was wasted, how many of the source wait, who came last: the lowest goes first.
+/// The rank of one who waits: what was wasted, how many of the source wait, who came last. The lowest goes first.
 type Rank = (u32, usize, Reverse<u64>);
 
 /// A turn, which the next one has when it is dropped.
@@ -105,7 +105,7 @@ impl Drop for Turn {
 }
 
 impl Line {
-    /// A line for so many turns at once, in which so many may wait.
+    /// Makes a line for so many turns at once, in which so many may wait.
     pub fn new(turns: usize, waiting: usize) -> Self {
         let state = State { free: turns, ..State::default() };
         Self(Arc::new(Shared { waiting_most: waiting, state: Mutex::new(state) }))
@@ -185,12 +185,12 @@ impl State {
         }
     }
 
-    /// Who is next.
+    /// Returns the place of the one who is next.
     fn best(&self) -> Option<usize> {
         self.ranked().into_iter().min().map(|(_, at)| at)
     }
 
-    /// The rank of each who waits, the lowest first, and their place.
+    /// Returns the rank of each who waits, of which the lowest goes first, and their place.
     fn ranked(&self) -> Vec<(Rank, usize)> {
         let now = Instant::now();
         let mut company: HashMap<Option<IpAddr>, usize> = HashMap::new();
@@ -222,7 +222,7 @@ mod tests {
         Source::of(text.parse().unwrap())
     }
 
-    /// Somebody who waits, or has a turn already.
+    /// Has a caller begin to wait.
     fn come<'a>(line: &'a Line, from: &str) -> Coming<'a> {
         let source = source(from);
         let mut coming: Coming<'_> = Box::pin(line.turn(source));
@@ -230,7 +230,7 @@ mod tests {
         coming
     }
 
-    /// Whether somebody has got a turn (kept), was sent away, or waits.
+    /// Reports whether a caller has got a turn (kept), was sent away, or waits.
     fn stands(coming: &mut Coming<'_>, kept: &mut Vec<Turn>) -> &'static str {
         match coming.as_mut().now_or_never() {
             Some(Some(turn)) => {

@@ -16,19 +16,19 @@ use super::customer::Known;
 use crate::domain::CustomerId;
 use crate::store::Used;
 
-/// Enough that those who write and those who ask seldom meet.
+/// The number of shards: enough that those who write and those who ask seldom meet.
 const SHARDS: usize = 64;
 
 pub(super) struct Cache {
     shards: Vec<RwLock<Shard>>,
-    /// Counts the catalogues; what was read with an older one is read anew.
+    /// The number of catalogues so far; what was read with an older one is read anew.
     generation: AtomicU64,
 }
 
 #[derive(Default)]
 struct Shard {
     customers: HashMap<CustomerId, Entry>,
-    /// Counts what it was told.
+    /// The number of times that it was told something.
     told: u64,
     /// Usage that may be seen in the database and was not told yet.
     coming: usize,
@@ -39,7 +39,7 @@ enum Entry {
     Alias(CustomerId),
 }
 
-/// What a look into the cache finds.
+/// The outcome of finding a customer in the cache.
 pub(super) enum Found<T> {
     Answer(T),
     /// The id leads to this customer.
@@ -48,7 +48,7 @@ pub(super) enum Found<T> {
     Nothing,
 }
 
-/// What each shard had been told before a customer was read.
+/// The marks of what each shard had been told before a customer was read.
 pub(super) struct Marks(Vec<u64>);
 
 impl Default for Cache {
@@ -86,7 +86,7 @@ impl Cache {
         }
     }
 
-    /// What has been told so far, to compare when the customer was read.
+    /// Returns what has been told so far, to compare when the customer was read.
     pub(super) fn marks(&self) -> Marks {
         Marks(self.shards.iter().map(|shard| lock_read(shard).told).collect())
     }
@@ -113,14 +113,14 @@ impl Cache {
         shard.customers.remove(id);
     }
 
-    /// Usage is about to be seen in the database: each is added, or expected no more.
+    /// Expects usage that is about to be seen in the database: each is added, or expected no more.
     pub(super) fn expect(&self, coming: &[Used]) {
         for used in coming {
             self.write(&used.customer_id).coming += 1;
         }
     }
 
-    /// It was undone.
+    /// Expects usage no more, as it was undone.
     pub(super) fn expect_no_more(&self, undone: &[Used]) {
         for used in undone {
             self.write(&used.customer_id).coming -= 1;

@@ -18,8 +18,8 @@ impl Known {
         Self { facts, generation }
     }
 
-    /// Whether a window lies ahead of the time, as after a clock was set back: what was used in the one before it
-    /// is not known here.
+    /// Reports whether a window lies ahead of the time, as after a clock was set back: what was used in the one before
+    /// it is not known here.
     pub(super) fn is_ahead_of(&self, now: Timestamp) -> bool {
         let now = now.as_millisecond();
         self.facts.meters.iter().any(|meter| now < meter.from_ms)
@@ -92,7 +92,7 @@ fn status(held: &HeldPlan, now: Timestamp) -> Status {
     }
 }
 
-/// What a meter shows at a moment: nothing was used yet in a window that has begun since usage was last counted.
+/// Reads a meter at a moment: nothing was used yet in a window that has begun since usage was last counted.
 fn reading(meter: &Meter, now: Timestamp) -> (i64, Option<Timestamp>) {
     if now.as_millisecond() < meter.until_ms {
         let end = (meter.until_ms != i64::MAX)

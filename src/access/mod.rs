@@ -1,4 +1,4 @@
-//! What customers may use, answered from memory.
+//! Access checks: what customers may use, answered from memory.
 //!
 //! A customer is read from the database when first asked for and kept; the store tells of every commit that
 //! touches one, before whoever made it is answered, so nobody is told less than they know. Usage is added to what
@@ -19,20 +19,20 @@ use crate::health::Health;
 use crate::store::{CatalogueFacts, FeatureFacts, News, Store, StoreError};
 use cache::{Cache, Found};
 
-/// Answers access checks; clones share what is kept.
+/// The access checks; clones share what is kept.
 #[derive(Clone)]
 pub struct AccessChecks {
     store: Store,
     clock: Clock,
     health: Health,
     kept: Arc<Kept>,
-    /// For how long AWS may be out of reach before answers say so.
+    /// The time for which AWS may be out of reach before answers say so.
     stale_after: SignedDuration,
-    /// When AWS was last asked with success before this process began.
+    /// The time at which AWS was last asked with success before this process began.
     asked_before: Option<Timestamp>,
 }
 
-/// What is kept in memory.
+/// The catalogue and the customers that are kept in memory.
 #[derive(Default)]
 struct Kept {
     catalogue: RwLock<Option<Arc<Catalogue>>>,
@@ -45,12 +45,12 @@ struct Catalogue {
     facts: Arc<CatalogueFacts>,
 }
 
-/// One check.
+/// The details of one check.
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// How much is about to be used.
+    /// The quantity that is about to be used.
     pub requested: Option<Quantity>,
-    /// Only what is held under this licence.
+    /// The licence, if only what is held under it counts.
     pub license_arn: Option<LicenseArn>,
 }
 
@@ -69,7 +69,7 @@ impl AccessChecks {
         Ok(Self { store, clock, health, kept, stale_after, asked_before })
     }
 
-    /// May a customer use a feature?
+    /// Decides whether a customer may use a feature.
     pub async fn check(
         &self,
         customer: &CustomerId,
@@ -84,7 +84,8 @@ impl AccessChecks {
         answers.pop().ok_or(StoreError::Closed)
     }
 
-    /// What a customer may use of these features; every feature if none is named.
+    /// Lists what a customer may use, feature by feature in the order of their ids: so many at most, after the one that
+    /// is named.
     pub async fn list(
         &self,
         customer: &CustomerId,
@@ -169,8 +170,8 @@ impl AccessChecks {
         }
     }
 
-    /// Since when what is known may be old, where that is longer than it may be. Entitlements that cannot be asked for
-    /// make it old; a queue that cannot be read does only where nothing else has asked AWS since.
+    /// Returns since when what is known may be old, where that is longer than it may be. Entitlements that cannot be
+    /// asked for make it old; a queue that cannot be read does only where nothing else has asked AWS since.
     fn stale_since(&self, now: Timestamp) -> Option<Timestamp> {
         let asked = if self.health.failing("entitlements").is_some() {
             self.health.last_ok("entitlements")

@@ -13,7 +13,7 @@ const LOCKED_FOR: Duration = Duration::from_secs(60);
 /// Each try has waited some seconds by itself, unless SQLite knew at once.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a start has been locked out of its database.
+/// The wait of a start that is locked out of its database.
 #[derive(Debug)]
 pub(super) struct LockedOut<'a> {
     path: &'a Path,

@@ -22,7 +22,7 @@ use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, RegistrationRedirect, Seller};
-use crate::intake::sns::{HttpsFetch, SnsDoor};
+use crate::intake::sns::{HttpsFetch, SnsEndpoint};
 use crate::intake::{Intake, IntakeError};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
@@ -186,7 +186,7 @@ impl Daemon {
         let mut doors = Supervisor::new(shutdown);
         let mut workers = Supervisor::new(CancellationToken::new());
         let access = self.access_checks().await?;
-        let sns = self.sns_door()?;
+        let sns = self.sns_endpoint()?;
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
         let api = Api::new(self.api_state(access, sns, doors.token()));
@@ -275,16 +275,16 @@ impl Daemon {
         AccessChecks::start(store, clock, self.health.clone(), stale_after).await
     }
 
-    fn sns_door(&self) -> Result<SnsDoor, DaemonError> {
+    fn sns_endpoint(&self) -> Result<SnsEndpoint, DaemonError> {
         let fetch = HttpsFetch::new().map_err(|source| DaemonError::Https { source })?;
         let topics = self.settings.sns.topics.clone();
-        Ok(SnsDoor::new(self.store.clone(), self.clock.clone(), Arc::new(fetch), topics))
+        Ok(SnsEndpoint::new(self.store.clone(), self.clock.clone(), Arc::new(fetch), topics))
     }
 
     fn api_state(
         &self,
         access: AccessChecks,
-        sns: SnsDoor,
+        sns: SnsEndpoint,
         stopping: CancellationToken,
     ) -> ApiState {
         let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
@@ -318,7 +318,7 @@ impl Daemon {
         })
     }
 
-    fn intake(&self, sns: &SnsDoor) -> Option<Intake> {
+    fn intake(&self, sns: &SnsEndpoint) -> Option<Intake> {
         let queue = self.settings.queue.as_ref()?;
         Some(Intake {
             store: self.store.clone(),

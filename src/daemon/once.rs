@@ -17,7 +17,7 @@ impl Daemon {
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
         let webhook = self.webhook()?;
-        if let Some(intake) = self.intake(&self.sns_door()?) {
+        if let Some(intake) = self.intake(&self.sns_endpoint()?) {
             match intake.drain().await {
                 Ok(Drained { recorded, left, why }) => {
                     summary.notifications.new = recorded.new;

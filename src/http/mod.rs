@@ -56,7 +56,7 @@ use crate::aws;
 use crate::clock::Clock;
 use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
-use crate::intake::sns::SnsDoor;
+use crate::intake::sns::SnsEndpoint;
 use crate::store::Store;
 
 use browser::Hosts;
@@ -101,7 +101,7 @@ pub struct ApiParts {
     /// The health of the daemon's parts.
     pub health: Health,
     /// The endpoint that takes in SNS messages.
-    pub sns: SnsDoor,
+    pub sns: SnsEndpoint,
     /// The redirect of buyers whom AWS sends; none where it is not set up.
     pub registration_redirect: Option<RegistrationRedirect>,
     /// The state of arriving buyers, at the redirect and by the API.

@@ -8,7 +8,7 @@ use crate::store::Incoming;
 
 pub use poller::{Drained, Intake, IntakeError};
 
-/// A body as it is recorded: what it says, or whole, where it cannot be read.
+/// Reads a body as it is recorded: what it says, or whole, where it cannot be read.
 fn incoming(delivery: wire::Delivery<'_>) -> Incoming {
     let body = delivery.body;
     match wire::read(delivery) {

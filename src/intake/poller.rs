@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::incoming as read;
-use super::sns::{Arrived, Refusal, SnsDoor, SnsError};
+use super::sns::{Arrived, Refusal, SnsEndpoint, SnsError};
 use crate::aws::{self, AwsClients};
 use crate::clock::Clock;
 use crate::domain::notification::Format;
@@ -31,28 +31,28 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// Long enough that SQS asks all its servers, short enough for a one-shot.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Reads one queue into the store.
+/// The intake, which reads one queue into the store.
 #[derive(Clone)]
 pub struct Intake {
-    /// Where notifications are recorded.
+    /// The store in which notifications are recorded.
     pub store: Store,
     /// The AWS clients.
     pub aws: aws::Connection,
     /// The time.
     pub clock: Clock,
-    /// The board.
+    /// The health board.
     pub health: Health,
     /// The queue.
     pub queue_url: String,
-    /// How long one receive waits for messages.
+    /// The time for which one receive waits for messages.
     pub wait: Duration,
-    /// How long a message that was received stays invisible to others.
+    /// The time for which a message that was received stays invisible to others.
     pub visibility_timeout: Duration,
-    /// What verifies the signatures of SNS messages; none where that is not asked for.
-    pub verify: Option<SnsDoor>,
+    /// The endpoint that verifies the signatures of SNS messages; none where that is not asked for.
+    pub verify: Option<SnsEndpoint>,
 }
 
-/// Why a batch could not be taken in.
+/// The reason why a batch could not be taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The queue could not be read.
@@ -60,7 +60,7 @@ pub enum IntakeError {
     Receive {
         /// The queue.
         queue_url: String,
-        /// What AWS said.
+        /// AWS's answer.
         detail: String,
     },
     /// The database could not hold the batch; it stays in the queue and comes back.
@@ -69,7 +69,7 @@ pub enum IntakeError {
 }
 
 impl IntakeError {
-    /// What happened, with what the database said of it.
+    /// Describes what happened, with what the database said of it.
     fn in_full(&self) -> String {
         match self {
             Self::Record(error) => format!("{self}: {}", error.in_full()),
@@ -78,14 +78,14 @@ impl IntakeError {
     }
 }
 
-/// What came of the messages that were received.
+/// The outcome of the messages that were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// What was recorded, and left the queue.
+    /// The numbers of those that were recorded, and left the queue.
     pub recorded: Recorded,
     /// The ids of those that stay in the queue, since it could not be found out whether they are AWS's.
     pub left: HashSet<String>,
-    /// Why that could not be found out.
+    /// The reason why that could not be found out.
     pub why: Option<String>,
 }
 
@@ -188,8 +188,8 @@ impl Intake {
         }
     }
 
-    /// A message as it is recorded. Where signatures are to be verified, what is not AWS's is quarantined; if AWS's
-    /// certificate cannot be had, the message stays in the queue.
+    /// Checks a message and returns it as it is recorded. Where signatures are to be verified, what is not AWS's is
+    /// quarantined; if AWS's certificate cannot be had, the message stays in the queue.
     async fn checked(&self, message: &Message, now: Timestamp) -> Result<Checked, StoreError> {
         let body = message.body().unwrap_or_default();
         let Some(sns) = &self.verify else { return Ok(Checked::Taken(incoming(message, now))) };
@@ -282,7 +282,7 @@ impl Intake {
 #[derive(Default)]
 struct Batches {
     under_way: JoinSet<Result<Drained, IntakeError>>,
-    /// How many have ended well.
+    /// The number of those that have ended well.
     finished: usize,
     drained: Drained,
 }
@@ -356,7 +356,7 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
     read(Delivery { body, transport_id, sent_at })
 }
 
-/// Quarantined, since nothing of it can be believed.
+/// Quarantines a message, since nothing of it can be believed.
 fn untrusted(body: &str, reason: String) -> Incoming {
     tracing::warn!(reason, "a message in the queue is not known to be AWS's and is quarantined");
     Incoming::Untrusted { id: wire::content_id(body), body: body.to_owned(), reason }

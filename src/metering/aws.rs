@@ -10,7 +10,7 @@ use crate::domain::ledger::Answer;
 use crate::domain::{Id, Quantity};
 use crate::store::SendableRecord;
 
-/// `BatchMeterUsage`.
+/// AWS's metering API, by `BatchMeterUsage`.
 #[derive(Clone)]
 pub struct AwsMetering(pub Connection);
 

@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// So many calls in a row without an answer are not those calls' own fault.
+/// The number of calls in a row without an answer that are not those calls' own fault.
 const IN_A_ROW: u32 = 3;
-/// AWS is asked again after this part of the time that it has been away.
+/// The part of the time that AWS has been away after which it is asked again.
 const PART_OF_OUTAGE: i32 = 8;
 const SHORTEST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
-/// What a person has to mend is noticed soon after.
+/// The longest wait for what a person has to mend, so that it is noticed soon after.
 const LONGEST_WAIT_FOR_PERSON: SignedDuration = SignedDuration::from_secs(5);
 /// Records that a later question is put with: their outcome is unknown already.
 const SUSPECTS: usize = 25;
 
-/// Why calls come to nothing.
+/// The reason why calls come to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// AWS does not answer, or throttles whatever is asked.
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     Blocked,
 }
 
-/// What a failed call changed.
+/// The change that a failed call made to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opened {
     /// It has just opened, or opened for another reason than before.
@@ -37,14 +37,14 @@ pub(super) enum Opened {
     No,
 }
 
-/// Whether calls may go out.
+/// The breaker's decision on whether calls may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// They may.
     Closed,
     /// One may, to see whether AWS answers.
     Ask {
-        /// What the last one failed of.
+        /// The failure of the last one.
         failure: Failure,
         /// A record to ask with, of those that failed.
         suspect: Option<i64>,
@@ -74,7 +74,7 @@ struct Open {
 }
 
 impl Open {
-    /// When AWS is to be asked again: before half of the time to the nearest deadline has passed.
+    /// Returns when AWS is to be asked again: before half of the time to the nearest deadline has passed.
     fn next(self, nearest_deadline: Option<Timestamp>) -> Timestamp {
         let longest = match self.failure {
             Failure::Unanswered => LONGEST_WAIT,
@@ -90,12 +90,12 @@ impl Open {
 }
 
 impl Breaker {
-    /// Whether calls are held back.
+    /// Reports whether calls are held back.
     pub(super) fn is_open(&self) -> bool {
         self.state().open.is_some()
     }
 
-    /// Whether calls may go out now. Whoever is told to ask, does.
+    /// Decides whether calls may go out now. Whoever is told to ask, does.
     pub(super) fn gate(&self, nearest_deadline: Option<Timestamp>, now: Timestamp) -> Gate {
         let mut state = self.state();
         let Some(open) = &mut state.open else { return Gate::Closed };
@@ -110,7 +110,7 @@ impl Breaker {
         Gate::Ask { failure, suspect: state.suspects.pop_front() }
     }
 
-    /// When AWS is asked next, where calls are held back.
+    /// Returns when AWS is asked next, where calls are held back.
     pub(super) fn next(&self, nearest_deadline: Option<Timestamp>) -> Option<Timestamp> {
         self.state().open.map(|open| open.next(nearest_deadline))
     }
@@ -139,7 +139,7 @@ impl Breaker {
         }
     }
 
-    /// Notes a call that AWS answered, whatever it said; why calls were held back until now, if they were.
+    /// Notes a call that AWS answered, whatever it said; returns why calls were held back until now, if they were.
     pub(super) fn answered(&self) -> Option<Failure> {
         let mut state = self.state();
         state.failed_in_a_row = 0;

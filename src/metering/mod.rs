@@ -28,28 +28,28 @@ use crate::health::Health;
 use crate::store::{Closing, Store, StoreError};
 use crate::supervisor::Endurance;
 
-/// Closes hours and sends records.
+/// The engine that closes hours and sends records.
 #[derive(Clone)]
 pub struct MeteringEngine<A> {
     /// The ledger.
     pub store: Store,
-    /// AWS.
+    /// The metering API.
     pub api: A,
     /// The time.
     pub clock: Clock,
-    /// The board.
+    /// The health board.
     pub health: Health,
     /// When and how hours close.
     pub closing: Closing,
-    /// How often a pass is made.
+    /// The interval between passes.
     pub interval: Duration,
-    /// How many calls may be under way at once; AWS's rate is kept besides.
+    /// The most calls that may be under way at once; AWS's rate is kept besides.
     pub concurrency: usize,
-    /// What holds calls back while AWS answers none.
+    /// The breaker, which holds calls back while AWS answers none.
     pub breaker: Breaker,
 }
 
-/// What one pass came to.
+/// The outcome of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PassSummary {
     /// Records frozen.
@@ -62,10 +62,11 @@ pub struct PassSummary {
     pub parked: usize,
     /// Records to be sent again.
     pub waiting: usize,
-    /// Why nothing more is sent until a person acts.
+    /// The reason why nothing more is sent until a person acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
-    /// Why the last call came to nothing, where none of the last try was answered. It is tried again by itself.
+    /// The reason why the last call came to nothing, where none of the last try was answered. It is tried again by
+    /// itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<String>,
 }
@@ -121,7 +122,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.pass(&CancellationToken::new()).await
     }
 
-    /// A pass goes on for as long as there is something to send, be it hours: how it goes is told meanwhile.
+    /// Makes a pass, which goes on for as long as there is something to send, be it hours: how it goes is told
+    /// meanwhile.
     async fn pass(&self, shutdown: &CancellationToken) -> Result<PassSummary, StoreError> {
         let mut summary = PassSummary::default();
         let mut progress = Progress::begin();
@@ -134,8 +136,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
         Ok(summary)
     }
 
-    /// Closes what is over and sends a batch of what is due; whether there may be more. Hours are closed anew before
-    /// each batch: who leaves while a long backlog goes out has an hour, not the time that the backlog takes.
+    /// Closes what is over and sends a batch of what is due; returns whether there may be more. Hours are closed anew
+    /// before each batch: who leaves while a long backlog goes out has an hour, not the time that the backlog takes.
     async fn step(
         &self,
         summary: &mut PassSummary,

@@ -1,4 +1,4 @@
-//! How metering goes, told as time goes by: on the board, in the log, the metrics and the events.
+//! Reports of how metering goes, as time goes by: on the board, in the log, the metrics and the events.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::sender::{MeteringApi, Tried};
 use super::{MeteringEngine, PassSummary};
 use crate::store::StoreError;
 
-/// A pass that takes longer tells how far it is.
+/// The interval at which a pass that takes longer tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 
-/// What of a pass has been told.
+/// The part of a pass that has been told.
 pub(super) struct Progress {
     since: Instant,
     told: PassSummary,
@@ -60,7 +60,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.gauge_balance().await
     }
 
-    /// Metering is well if AWS answered something of the last try.
+    /// Reports metering's health: it is well if AWS answered something of the last try.
     pub(super) fn report_health(&self, tried: &Tried) {
         let outcome = match &tried.failed {
             _ if tried.calls == 0 => return,
@@ -71,7 +71,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.health.report("metering", outcome, self.clock.now());
     }
 
-    /// AWS answered a call. If none was answered before, all that waits is due.
+    /// Notes that AWS answered a call. If none was answered before, all that waits is due.
     pub(super) async fn note_answer(&self, tried: &mut Tried) -> Result<(), StoreError> {
         tried.answered += 1;
         let Some(failure) = self.breaker.answered() else { return Ok(()) };
@@ -84,7 +84,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.store.tell(kind, json!({}), now).await
     }
 
-    /// A call came to nothing. A sender that stops for it is said in the log, the metrics and the events, once for each time.
+    /// Notes that a call came to nothing. A sender that stops for it is said in the log, the metrics and the events,
+    /// once for each time.
     pub(super) async fn note_failure(
         &self,
         failure: Failure,
@@ -106,7 +107,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.store.tell(kind, said, now).await
     }
 
-    /// Usage that nears the end of its time is money: said in the log, the metrics and the events.
+    /// Warns of usage that nears the end of its time, which is money: in the log, the metrics and the events.
     #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
     async fn watch_deadlines(&self) -> Result<(), StoreError> {
         let now = self.clock.now();

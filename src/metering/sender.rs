@@ -14,17 +14,17 @@ use crate::store::{SendableRecord, Settled, StoreError};
 const RECORDS_PER_CALL: usize = 25;
 /// Bytes that the records of a call may take. AWS takes less than 1 MB; the rest is for what surrounds them.
 const BYTES_PER_CALL: usize = 900_000;
-/// What a record takes besides its allocations, at most.
+/// The most bytes that a record takes besides its allocations.
 const BYTES_PER_RECORD: usize = 1_000;
 /// Records taken in one go: at AWS's rate, what takes a quarter of a minute.
 const TAKE: u32 = 2_000;
-/// A call that was throttled so often in a row makes room for others.
+/// The throttled answers in a row after which a call makes room for others.
 const THROTTLED: u32 = 4;
 
 /// One call: records of one product in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrozenCall {
-    /// Where they are metered.
+    /// The region in which they are metered.
     pub region: String,
     /// The account that sells the product, where the catalog has told.
     pub seller: Option<AccountId>,
@@ -34,7 +34,7 @@ pub struct FrozenCall {
     pub records: Vec<SendableRecord>,
 }
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallAnswer {
     /// An answer for each record, in their order.
@@ -50,24 +50,24 @@ pub enum CallAnswer {
     Failed(Answer),
 }
 
-/// Who bills: AWS, or what a test puts in its place.
+/// The metering API: AWS, or what a test puts in its place.
 pub trait MeteringApi: Clone + Send + Sync + 'static {
     /// Sends one call once. No retries beneath this: the ledger counts attempts.
     fn send(&self, call: &FrozenCall) -> impl Future<Output = CallAnswer> + Send;
 }
 
-/// What trying to send something came to.
+/// The outcome of trying to send something.
 #[derive(Debug, Default)]
 pub(super) struct Tried {
     /// Calls made.
     pub(super) calls: usize,
     /// Calls that AWS answered, whatever it said.
     pub(super) answered: usize,
-    /// What became of the records.
+    /// The numbers of records, by what became of them.
     pub(super) settled: Settled,
-    /// Why a call came to nothing.
+    /// The reason why a call came to nothing.
     pub(super) failed: Option<(Failure, String)>,
-    /// Whether there may be more that can be sent now.
+    /// Set if there may be more that can be sent now.
     pub(super) more: bool,
 }
 
@@ -95,18 +95,19 @@ impl<A: MeteringApi> MeteringEngine<A> {
             Gate::Closed => self.send_batch(due, shutdown).await,
             Gate::Wait(_) => Ok(Tried::default()),
             Gate::Ask { failure, suspect } => {
-                let call = self.question(due, failure, suspect).await?;
+                let call = self.probe(due, failure, suspect).await?;
                 let Some(call) = call else { return Ok(Tried::default()) };
-                let mut tried = self.send_call(call, Going::ToAsk, shutdown).await?;
+                let mut tried = self.send_call(call, Purpose::Probe, shutdown).await?;
                 tried.more = !self.breaker.is_open();
                 Ok(tried)
             }
         }
     }
 
-    /// The call that asks whether AWS answers. Its outcome may stay unknown, so it is of one record, and rather of one whose
-    /// outcome is unknown already. Where nothing leaves the house there is no such danger, and it may be of use.
-    async fn question(
+    /// Builds the probe: the call that asks whether AWS answers. Its outcome may stay unknown, so it is of one record,
+    /// and rather of one whose outcome is unknown already. Where nothing leaves the house there is no such danger, and
+    /// it may be of use.
+    async fn probe(
         &self,
         due: Vec<SendableRecord>,
         failure: Failure,
@@ -137,7 +138,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         // Where the database fails, no more calls begin, and the answers to those under way are waited for.
         let stop = shutdown.child_token();
         let mut calls = stream::iter(fill_calls(due, more))
-            .map(|call| self.send_call(call, Going::WithOthers, &stop))
+            .map(|call| self.send_call(call, Purpose::Batch, &stop))
             .buffer_unordered(self.concurrency);
         let mut failed = Ok(());
         while let Some(sent) = calls.next().await {
@@ -158,13 +159,13 @@ impl<A: MeteringApi> MeteringEngine<A> {
     async fn send_call(
         &self,
         call: FrozenCall,
-        going: Going,
+        purpose: Purpose,
         shutdown: &CancellationToken,
     ) -> Result<Tried, StoreError> {
         let mut tried = Tried::default();
         let mut waiting = vec![call];
         while let Some(mut call) = waiting.pop() {
-            let held_back = going == Going::WithOthers && self.breaker.is_open();
+            let held_back = purpose == Purpose::Batch && self.breaker.is_open();
             if held_back || shutdown.is_cancelled() {
                 break;
             }
@@ -175,7 +176,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
             if ids.is_empty() {
                 continue;
             }
-            let answer = self.ask(&call, &mut tried, shutdown).await;
+            let answer = self.make_call(&call, &mut tried, shutdown).await;
             let answers = match answer {
                 CallAnswer::Answered(answers) => answers,
                 CallAnswer::Failed(answer) => vec![answer; ids.len()],
@@ -205,7 +206,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
     }
 
     /// Makes a call. One that was throttled was not done, and is made again as it is, when the pace allows.
-    async fn ask(
+    async fn make_call(
         &self,
         call: &FrozenCall,
         tried: &mut Tried,
@@ -224,14 +225,14 @@ impl<A: MeteringApi> MeteringEngine<A> {
     }
 }
 
-/// Whether a call goes out because everything does, or to see whether AWS answers.
+/// The purpose of a call: to send what is due, or to see whether AWS answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Going {
-    WithOthers,
-    ToAsk,
+enum Purpose {
+    Batch,
+    Probe,
 }
 
-/// Why a call came to nothing, where AWS said nothing about any of its records.
+/// Returns why a call came to nothing, where AWS said nothing about any of its records.
 fn failure(answers: &[Answer]) -> Option<(Failure, String)> {
     let of = |answer: &Answer| match answer {
         Answer::Blocked(reason) => Some((Failure::Blocked, reason.clone())),

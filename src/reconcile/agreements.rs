@@ -1,4 +1,4 @@
-//! Asking the Agreement API for what no event told: licences that were never heard of, ends that were missed.
+//! Searches of the Agreement API for what no event told: licences that were never heard of, ends that were missed.
 //!
 //! Once a day all agreements in force are listed, in between those that changed. Where the role may not ask, events are
 //! all there is: that is shown, and tried again now and then. A channel partner's agreements are the partner's to
@@ -20,17 +20,17 @@ use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
 use crate::store::AgreementLook;
 use crate::telemetry::Masked;
 
-/// What follows from a refusal, and what ends it.
+/// The consequence of a refusal, and what ends it.
 const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) only events tell of licences; each sweep tries again";
 
-/// What searching agreements came to.
+/// The outcome of searching agreements.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Searched {
     /// Agreements compared.
     pub(super) agreements: usize,
     /// Agreements that could not be taken over.
     refused: usize,
-    /// Whether all agreements in force were listed.
+    /// Set if all agreements in force were listed.
     pub(super) is_whole: bool,
     /// The licences that were listed.
     licenses: BTreeSet<LicenseArn>,
@@ -122,7 +122,7 @@ impl Reconciler {
         Ok(found)
     }
 
-    /// What one buyer has bought of a product.
+    /// Searches for what one buyer has bought of a product.
     pub(super) async fn search_buyer(
         &self,
         product_code: &ProductCode,
@@ -174,7 +174,8 @@ impl Reconciler {
         }
     }
 
-    /// How those licences stand that no event told to be in force: an agreement may be in force before its licence is.
+    /// Finds the states of those licences that no event told to be in force: an agreement may be in force before its
+    /// licence is.
     async fn confirm(
         &self,
         clients: &AwsClients,
@@ -198,7 +199,7 @@ impl Reconciler {
         Ok(states)
     }
 
-    /// Whether the role may search at all, as far as is known.
+    /// Reports whether the role may search at all, as far as is known.
     pub(super) fn may_search(&self) -> bool {
         !self.aws.clients().is_refused(SEARCH_AGREEMENTS)
     }

@@ -1,4 +1,4 @@
-//! What is held back since AWS's answers would end too much at once: said aloud, and let go once AWS lists it again.
+//! Brakes on what AWS's answers would end too much of at once: said aloud, and let go once AWS lists it again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::Reconciler;
 use crate::domain::ProductId;
 use crate::store::StoreError;
 
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const REVIEW_EVERY: Duration = Duration::from_secs(2);
 
 impl Reconciler {
-    /// Looks at what is held back, until told to stop.
+    /// Reviews what is held back, until told to stop.
     pub async fn run_brakes(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut told = BTreeSet::new();
         while !shutdown.is_cancelled() {
@@ -20,7 +20,7 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(REVIEW_EVERY) => {}
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::supervisor::Endurance;
 
 impl Reconciler {
-    /// Writes down where direct subscriptions stand as their dates pass, until told to stop.
+    /// Writes the status of direct subscriptions as their dates pass, until told to stop.
     pub async fn run_direct(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut endurance = Endurance::of("direct");
         while let Err(error) = self.follow_dates(&shutdown).await {

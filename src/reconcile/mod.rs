@@ -1,12 +1,12 @@
 //! Asks AWS what each dirty buyer holds and makes the database agree.
 //!
-//! Two loops with one way of taking over an answer: [`Reconciler`] looks at buyers who are due, its sweeps
+//! Two loops with one way of taking over an answer: [`Reconciler`] asks about buyers who are due, its sweeps
 //! list whole products and so heal what no notification told.
 
 mod agreements;
 mod brakes;
 mod direct;
-mod looker;
+mod question;
 mod sweep;
 
 use std::collections::{BTreeMap, HashSet};
@@ -27,42 +27,43 @@ use crate::supervisor::Endurance;
 
 pub use sweep::Swept;
 
-/// One question may name this many buyers; each answers with few rows, so the pages stay few.
-const BUYERS_PER_LOOK: usize = 20;
-/// How many due buyers are read for each question that may be put: some of several products, whose questions differ.
-const READ_PER_LOOK: usize = 4 * BUYERS_PER_LOOK;
-/// Nobody waits longer than this for a retry.
+/// The most buyers that one question may name; each answers with few rows, so the pages stay few.
+const BUYERS_PER_QUESTION: usize = 20;
+/// The due buyers that are read for each question that may be put: some are of several products, whose questions
+/// differ.
+const READ_PER_QUESTION: usize = 4 * BUYERS_PER_QUESTION;
+/// The longest wait for a retry.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
 /// A fallback beside nudges and due times, should the clock be moved.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// Looks at AWS for buyers who are due.
+/// The reconciler, which asks AWS about buyers who are due.
 #[derive(Clone)]
 pub struct Reconciler {
-    /// What is held, and who is due.
+    /// The store, which knows what is held, and who is due.
     pub store: Store,
     /// The AWS clients.
     pub aws: aws::Connection,
     /// The time.
     pub clock: Clock,
-    /// The board.
+    /// The health board.
     pub health: Health,
-    /// How patient to be with AWS's answers.
+    /// The patience with AWS's answers.
     pub patience: Patience,
-    /// How many questions may be under way at once.
+    /// The most questions that may be under way at once.
     pub concurrency: usize,
-    /// How often whole products are listed.
+    /// The interval at which whole products are listed.
     pub sweep_interval: Duration,
 }
 
-/// What one pass over everything due came to.
+/// The outcome of one pass over everything due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Buyers taken over.
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
-    /// Buyers whose look failed; they are tried again later.
+    /// Buyers about whom asking failed; they are tried again later.
     pub failed: usize,
 }
 
@@ -81,7 +82,7 @@ struct Group {
 }
 
 impl Reconciler {
-    /// Looks at whoever is due, until told to stop; looks under way are finished.
+    /// Asks about whoever is due, until told to stop; questions under way are finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut endurance = Endurance::of("reconcile");
         while let Err(error) = self.work(&shutdown).await {
@@ -92,42 +93,42 @@ impl Reconciler {
 
     async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let this = Arc::new(self.clone());
-        let mut looks: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
-        let mut looking: HashSet<i64> = HashSet::new();
+        let mut questions: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
+        let mut asking: HashSet<i64> = HashSet::new();
         let mut alarm = this.clock.alarm();
         while !shutdown.is_cancelled() {
             // Armed before the query, so that a nudge between the two is not lost.
             let nudged = this.store.nudges().buyers.notified();
             let now = this.clock.now();
-            let free = this.concurrency.saturating_sub(looks.len());
-            for group in this.due_groups(now, free, &looking).await? {
+            let free = this.concurrency.saturating_sub(questions.len());
+            for group in this.due_groups(now, free, &asking).await? {
                 let ids: Vec<i64> = group.buyers.iter().map(|buyer| buyer.id).collect();
-                looking.extend(&ids);
+                asking.extend(&ids);
                 let this = Arc::clone(&this);
-                looks.spawn(async move { (ids, this.look(group).await) });
+                questions.spawn(async move { (ids, this.ask_about(group).await) });
             }
-            let sleep = this.until_next(now, looks.len()).await?;
+            let sleep = this.until_next(now, questions.len()).await?;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                Some(done) = looks.join_next() => {
-                    settle(done, &mut looking)?;
-                    // One commit ends several looks, and who is due is read once for all that may begin.
-                    while let Some(done) = looks.try_join_next() {
-                        settle(done, &mut looking)?;
+                Some(done) = questions.join_next() => {
+                    finish(done, &mut asking)?;
+                    // One commit ends several questions, and who is due is read once for all that may begin.
+                    while let Some(done) = questions.try_join_next() {
+                        finish(done, &mut asking)?;
                     }
                 }
-                () = nudged, if looks.len() < this.concurrency => {}
+                () = nudged, if questions.len() < this.concurrency => {}
                 () = alarm.rest(now, sleep) => {}
             }
         }
-        while let Some(done) = looks.join_next().await {
-            settle(done, &mut looking)?;
+        while let Some(done) = questions.join_next().await {
+            finish(done, &mut asking)?;
         }
         Ok(())
     }
 
-    /// Looks at everybody who is due now, and at those who become due by a second look meanwhile.
+    /// Asks about everybody who is due now, and about those who become due by a second look meanwhile.
     pub async fn run_once(&self) -> Result<Reconciled, StoreError> {
         let this = Arc::new(self.clone());
         let mut total = Reconciled::default();
@@ -145,43 +146,43 @@ impl Reconciler {
                     _ => return Ok(total),
                 }
             }
-            let mut looks = JoinSet::new();
+            let mut questions = JoinSet::new();
             for group in groups {
-                if looks.len() >= self.concurrency
-                    && let Some(done) = looks.join_next().await
+                if questions.len() >= self.concurrency
+                    && let Some(done) = questions.join_next().await
                 {
                     total.add(joined(done)?);
                 }
                 let this = Arc::clone(&this);
-                looks.spawn(async move { this.look(group).await });
+                questions.spawn(async move { this.ask_about(group).await });
             }
-            while let Some(done) = looks.join_next().await {
+            while let Some(done) = questions.join_next().await {
                 total.add(joined(done)?);
             }
         }
     }
 
-    /// So many groups of those who wait longest, without those who are being looked at.
+    /// Returns so many groups of those who wait longest, without those who are being asked about.
     async fn due_groups(
         &self,
         now: Timestamp,
         most: usize,
-        looking: &HashSet<i64>,
+        asking: &HashSet<i64>,
     ) -> Result<Vec<Group>, StoreError> {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let due = self.store.take_due_buyers(now, most * READ_PER_LOOK + looking.len()).await?;
+        let due = self.store.take_due_buyers(now, most * READ_PER_QUESTION + asking.len()).await?;
         // Groups in the order of whoever waits longest in each: no product has to wait for another's buyers.
         let mut groups: Vec<Group> = Vec::new();
         let mut filling: BTreeMap<(ProductCode, &'static str), usize> = BTreeMap::new();
         for buyer in due {
-            if looking.contains(&buyer.id) {
+            if asking.contains(&buyer.id) {
                 continue;
             }
             let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
             let open = filling.get(&question).and_then(|place| groups.get_mut(*place));
-            if let Some(group) = open.filter(|group| group.buyers.len() < BUYERS_PER_LOOK) {
+            if let Some(group) = open.filter(|group| group.buyers.len() < BUYERS_PER_QUESTION) {
                 group.buyers.push(buyer);
             } else {
                 filling.insert(question, groups.len());
@@ -193,9 +194,9 @@ impl Reconciler {
         Ok(groups)
     }
 
-    async fn until_next(&self, now: Timestamp, looking: usize) -> Result<Duration, StoreError> {
-        if looking > 0 {
-            // The next step comes from a look that ends.
+    async fn until_next(&self, now: Timestamp, asking: usize) -> Result<Duration, StoreError> {
+        if asking > 0 {
+            // The next step comes from a question that ends.
             return Ok(LONGEST_SLEEP);
         }
         let next = self.store.next_due_buyer().await?;
@@ -207,14 +208,14 @@ fn wait_until(next: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-fn settle(
+fn finish(
     done: Result<(Vec<i64>, Result<Reconciled, StoreError>), tokio::task::JoinError>,
-    looking: &mut HashSet<i64>,
+    asking: &mut HashSet<i64>,
 ) -> Result<(), StoreError> {
     match done {
         Ok((ids, outcome)) => {
             for id in ids {
-                looking.remove(&id);
+                asking.remove(&id);
             }
             outcome.map(drop)
         }
@@ -228,7 +229,7 @@ fn joined(
     done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
-/// How long to wait after so many failed looks: doubling from a second, jittered so that many buyers who
+/// Returns how long to wait after so many failures: doubling from a second, jittered so that many buyers who
 /// failed together do not come back together.
 fn retry_wait(attempts: u32, jitter: u32) -> SignedDuration {
     let doubled = SignedDuration::from_secs(1) * 2_i32.pow(attempts.min(12));

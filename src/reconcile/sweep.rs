@@ -13,7 +13,7 @@ use crate::supervisor::Endurance;
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
 const BUYERS_PER_TRANSACTION: usize = 200;
 
-/// What a sweep over every product came to.
+/// The outcome of a sweep over every product.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Products listed.
@@ -30,7 +30,7 @@ pub struct Swept {
     pub failed: Vec<(ProductCode, String)>,
 }
 
-/// Why one product could not be swept.
+/// The reason why one product could not be swept.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SweepError {
     #[error(transparent)]
@@ -122,7 +122,7 @@ impl Reconciler {
         Ok(swept)
     }
 
-    /// Sees that the credentials are those of the account that sells what was imported: with others AWS refuses
+    /// Checks that the credentials are those of the account that sells what was imported: with others AWS refuses
     /// everything, or answers as if nobody had bought anything.
     async fn check_account(&self) -> Result<(), StoreError> {
         let outcome = match caller_account(&self.aws.clients()).await {
@@ -167,8 +167,8 @@ impl Reconciler {
     }
 }
 
-/// The rows of each buyer: of those who hold something, and of whoever a row names best. Each has all that AWS would list
-/// if asked for it, though a row may name another better: what is left out would be taken for ended.
+/// Groups the rows by buyer: by those who hold something, and by whoever a row names best. Each has all that AWS would
+/// list if asked for it, though a row may name another better: what is left out would be taken for ended.
 fn by_buyer(held: Vec<BuyerRef>, grants: Vec<Grant>) -> BTreeMap<BuyerRef, Vec<Grant>> {
     let mut by_buyer: BTreeMap<BuyerRef, Vec<Grant>> = held
         .into_iter()

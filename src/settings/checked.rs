@@ -13,7 +13,7 @@ use super::value::SettingValue;
 use crate::domain::{is_external_id, is_region, is_role_arn};
 use crate::intake::sns::is_topic;
 
-/// The least that a signing key may have, as Standard Webhooks asks for.
+/// The fewest bytes that a signing key may have, as Standard Webhooks asks for.
 const KEY_BYTES_MIN: usize = 24;
 
 /// A text whose form was checked.
@@ -24,7 +24,7 @@ macro_rules! checked_text {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -59,7 +59,7 @@ checked_text! {
 }
 
 checked_text! {
-    /// Which log lines are written.
+    /// The filter of the log lines that are written.
     LogFilter,
     "a filter such as info or marketd=debug,info",
     |text| !text.is_empty() && EnvFilter::try_new(text).is_ok()
@@ -106,7 +106,7 @@ impl SettingValue for Topics {
 pub struct SigningKey(Arc<SecretSlice<u8>>);
 
 impl SigningKey {
-    /// The key itself.
+    /// Returns the key itself.
     pub fn bytes(&self) -> &[u8] {
         self.0.expose_secret()
     }

@@ -12,10 +12,10 @@ use super::{DEFAULT_FILE, SecretFiles, Sources};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "MARKETD__";
-/// Where systemd puts the credentials of a service, in a path that a setting names.
+/// The variable that says where systemd puts the credentials of a service, in a path that a setting names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Built in.
@@ -93,7 +93,7 @@ impl Layers {
         })
     }
 
-    /// A value that the defaults always have.
+    /// Returns a value that the defaults always have.
     pub(super) fn required<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
         let value = self.optional(key);
         if value.is_none() && !self.values.contains_key(key) {
@@ -102,7 +102,7 @@ impl Layers {
         value
     }
 
-    /// A value that may be left out.
+    /// Returns a value that may be left out.
     pub(super) fn optional<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
         self.asked.insert(key);
         let (text, origin) = self.values.get(key)?;
@@ -114,12 +114,12 @@ impl Layers {
         value
     }
 
-    /// Whether a key has a value, whatever it is.
+    /// Reports whether a key has a value, whatever it is.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// A secret kept in a file that the key names, if this command reads it.
+    /// Reads a secret kept in a file that the key names, if this command reads it.
     pub(super) fn secret_file<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
         let named: PathBuf = self.optional(key)?;
         if !self.secret_files.reads(key) {
@@ -156,7 +156,7 @@ impl Layers {
         }
     }
 
-    /// A path that may begin with the folder of the service's credentials.
+    /// Resolves a path that may begin with the folder of the service's credentials.
     fn in_credentials(&self, path: &Path) -> Result<PathBuf, String> {
         let mut parts = path.components();
         let first = parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned());
@@ -174,7 +174,7 @@ impl Layers {
         Ok(folder.join(parts.as_path()))
     }
 
-    /// A secret that this process does not get at: a fault, unless it only checks for the one that will.
+    /// Notes a secret that this process does not get at: a fault, unless it only checks for the one that will.
     fn unreadable(&mut self, key: &str, what: &str, others_may: bool) {
         if self.secret_files == SecretFiles::Readable && others_may {
             self.notes.push(format!("{key} was not checked: it {what}"));
@@ -183,14 +183,14 @@ impl Layers {
         }
     }
 
-    /// Notes what is wrong with a key.
+    /// Notes a fault of a key.
     pub(super) fn fault(&mut self, key: &str, what: &str) {
         let origin =
             self.values.get(key).map_or("nowhere".into(), |(_, origin)| origin.to_string());
         self.faults.push(format!("{key} (from {origin}): {what}"));
     }
 
-    /// Every key that nobody asked for is a mistake, mostly of spelling.
+    /// Refuses every key that nobody asked for: it is a mistake, mostly of spelling.
     pub(super) fn refuse_unknown(&mut self) {
         let unknown: Vec<String> = self
             .values
@@ -217,7 +217,7 @@ impl Layers {
         self.faults.extend(unknown);
     }
 
-    /// Every key that was asked for, with its value and origin.
+    /// Returns every key that was asked for, with its value and origin.
     pub(super) fn shown(&self) -> Vec<(String, String, Origin)> {
         self.asked
             .iter()
@@ -228,18 +228,18 @@ impl Layers {
             .collect()
     }
 
-    /// What is wrong, and what could not be checked.
+    /// Returns the faults, and what could not be checked.
     pub(super) fn into_faults_and_notes(self) -> (Vec<String>, Vec<String>) {
         (self.faults, self.notes)
     }
 }
 
-/// Keys whose value is not to be seen, a wrong one neither.
+/// Reports whether a key's value is not to be seen, a wrong one neither.
 fn is_secret(key: &str) -> bool {
     matches!(key, "http.token" | "integration.external_id" | "webhook.url")
 }
 
-/// Keys that guard something; empty, they would guard nothing.
+/// Reports whether a key guards something; empty, it would guard nothing.
 fn guards(key: &str) -> bool {
     matches!(
         key,
@@ -247,7 +247,7 @@ fn guards(key: &str) -> bool {
     )
 }
 
-/// A value as it may be shown. An address shows where it leads, and not what lets in there.
+/// Masks a value as it may be shown. An address shows where it leads, and not what lets in there.
 fn masked(key: &str, value: &str) -> String {
     match key {
         "webhook.url" => match Url::parse(value.trim()) {

@@ -28,7 +28,7 @@ pub(super) fn read(layers: &mut Layers) -> Option<MeteringSettings> {
     })
 }
 
-/// What would have AWS refuse records, or no time to send them, is refused here.
+/// Refuses what would have AWS refuse records, or leave no time to send them.
 fn check_times(layers: &mut Layers, grace: Duration, interval: Duration, window: Duration) {
     let (least, most) = (WINDOW_LEAST.unsigned_abs(), AWS_WINDOW.unsigned_abs());
     let allowed = format!("{} to {} is allowed", shown(least), shown(most));

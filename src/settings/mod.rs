@@ -22,7 +22,7 @@ pub use layers::Origin;
 use value::{Addresses, Connections, Count, SocketMode};
 pub use value::{Listen, LogFormat};
 
-/// Where the file is looked for when none is named.
+/// The path at which the file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/marketd/marketd.toml";
 
 /// Every setting.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// Where the data is.
+/// The location of the data.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     /// The SQLite file.
@@ -68,15 +68,15 @@ pub struct DatabaseSettings {
 /// The API and console.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Where they listen.
+    /// The address on which they listen.
     pub listen: Listen,
     /// The bearer token; none for a command that serves no API, even if a file holds one.
     pub token: Option<SecretString>,
     /// Proxies whose `X-Forwarded-For` says whom they speak for.
     pub trusted_proxies: Vec<IpAddr>,
-    /// How many connections there may be.
+    /// The most connections that there may be.
     pub connections: usize,
-    /// Whom a socket lets in.
+    /// The mode of a socket, which says whom it lets in.
     pub socket_mode: u32,
 }
 
@@ -85,13 +85,13 @@ pub struct HttpSettings {
 pub struct QueueSettings {
     /// Its address.
     pub url: QueueUrl,
-    /// How many receive at the same time.
+    /// The number of pollers that receive at the same time.
     pub pollers: u32,
-    /// How long a receive waits for messages.
+    /// The time for which a receive waits for messages.
     pub wait: Duration,
-    /// How long a received message stays invisible.
+    /// The time for which a received message stays invisible.
     pub visibility_timeout: Duration,
-    /// Whether the signatures of SNS messages are verified.
+    /// Set if the signatures of SNS messages are verified.
     pub verify_signatures: bool,
 }
 
@@ -107,34 +107,34 @@ pub struct IntegrationSettings {
 /// Asking AWS what buyers hold.
 #[derive(Clone, Debug)]
 pub struct ReconcileSettings {
-    /// How often whole products are listed.
+    /// The interval at which whole products are listed.
     pub sweep_interval: Duration,
     /// Questions under way at once.
     pub concurrency: u32,
     /// Calls a second.
     pub rate: u32,
-    /// How soon after an answer that misses a grant AWS is asked again.
+    /// The time from an answer that misses a grant until AWS is asked again.
     pub second_look: Duration,
-    /// How long a grant that AWS still lists is kept beyond its date.
+    /// The time for which a grant that AWS still lists is kept beyond its date.
     pub expiry_grace: Duration,
-    /// How many subscriptions of a product may end within a day because AWS lists them no more.
+    /// The most subscriptions of a product that may end within a day because AWS lists them no more.
     pub max_endings: MaxEndings,
 }
 
 /// Billing usage.
 #[derive(Clone, Debug)]
 pub struct MeteringSettings {
-    /// How long after its end an hour closes.
+    /// The time after its end at which an hour closes.
     pub grace: Duration,
-    /// How often hours are closed and records sent.
+    /// The interval at which hours are closed and records sent.
     pub interval: Duration,
     /// Calls a second.
     pub rate: u32,
-    /// How long a record is worth sending.
+    /// The time for which a record is worth sending.
     pub window: Duration,
-    /// Whether hours without usage get a record of zero.
+    /// Set if hours without usage get a record of zero.
     pub zero_usage: bool,
-    /// Where usage is metered.
+    /// The region in which usage is metered.
     pub region: Region,
 }
 
@@ -157,16 +157,16 @@ pub struct SnsSettings {
 pub struct RegistrationSettings {
     /// The seller's sign-up page.
     pub redirect_url: Url,
-    /// For how long the reference that they carry there is good.
+    /// The time for which the reference that they carry there is good.
     pub reference_lifetime: Duration,
 }
 
-/// What buyers at the door are told, and how often AWS is asked about them.
+/// The seller, as buyers who come from AWS's redirect are told, and how often AWS is asked about those buyers.
 #[derive(Clone, Debug)]
 pub struct SellerSettings {
     /// The seller's name.
     pub name: Option<String>,
-    /// Where buyers find help.
+    /// The page where buyers find help.
     pub support_url: Option<Url>,
     /// Calls to AWS a second.
     pub rate: u32,
@@ -175,32 +175,32 @@ pub struct SellerSettings {
 /// Keeping products in step with their listings.
 #[derive(Clone, Debug)]
 pub struct CatalogSettings {
-    /// How often each is compared.
+    /// The interval at which each is compared.
     pub sync_interval: Duration,
 }
 
 /// Answering what customers may use.
 #[derive(Clone, Debug)]
 pub struct AccessSettings {
-    /// For how long AWS may be out of reach before answers say so.
+    /// The time for which AWS may be out of reach before answers say so.
     pub stale_after: Duration,
 }
 
 /// Outgoing events.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
-    /// Where to.
+    /// The address that they are posted to.
     pub url: Url,
-    /// What signs them.
+    /// The key that signs them.
     pub key: SigningKey,
 }
 
 /// The log.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// How lines look.
+    /// The format of its lines.
     pub format: LogFormat,
-    /// Which lines are written.
+    /// The filter of the lines that are written.
     pub filter: LogFilter,
 }
 
@@ -221,11 +221,11 @@ pub struct Loaded {
     pub settings: Settings,
     /// Key, value (secrets masked) and origin, in the order of the keys.
     pub keys: Vec<(String, String, Origin)>,
-    /// What could not be checked, a line each.
+    /// The things that could not be checked, a line each.
     pub notes: Vec<String>,
 }
 
-/// Which of the files that hold secrets are read: a command must not fail over one that it does not use.
+/// The files with secrets that are read: a command must not fail over one that it does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecretFiles {
     /// Every one, as the daemon needs them.
@@ -249,20 +249,20 @@ impl SecretFiles {
     }
 }
 
-/// Where settings come from, besides the built-in defaults; what is further down wins.
+/// The sources of settings, besides the built-in defaults; what is further down wins.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Other defaults than the built-in ones, by their dotted keys.
     pub defaults: Vec<(&'static str, String)>,
     /// The file; it must exist.
     pub file: Option<PathBuf>,
-    /// Whether [`DEFAULT_FILE`] is read where no file is named, if it is there.
+    /// Set if [`DEFAULT_FILE`] is read where no file is named, if it is there.
     pub default_file: bool,
     /// Variables; those that do not begin with `MARKETD__` are none of ours.
     pub environment: Vec<(String, String)>,
-    /// What the command says, by dotted keys.
+    /// The values that the command sets, by dotted keys.
     pub fixed: Vec<(&'static str, String)>,
-    /// Which secrets are read from the files that hold them.
+    /// The secrets that are read from the files that hold them.
     pub secret_files: SecretFiles,
 }
 

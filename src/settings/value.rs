@@ -12,7 +12,7 @@ use crate::domain::reconciliation::MaxEndings;
 
 /// A value that a setting can have, read from its text.
 pub(super) trait SettingValue: Sized {
-    /// What is allowed, to end the sentence "… is not".
+    /// The values that are allowed, to end the sentence "… is not".
     const ALLOWED: &'static str;
 
     fn parse(text: &str) -> Option<Self>;
@@ -89,7 +89,7 @@ impl SettingValue for Count {
     }
 }
 
-/// How many connections there may be: enough that each kind has its share.
+/// The most connections that there may be: enough that each kind has its share.
 pub(super) struct Connections(pub(super) usize);
 
 impl SettingValue for Connections {
@@ -100,7 +100,7 @@ impl SettingValue for Connections {
     }
 }
 
-/// Whom a socket lets in: its owner, or its group too.
+/// The mode of a socket, which lets in its owner, or its group too.
 pub(super) struct SocketMode(pub(super) u32);
 
 impl SettingValue for SocketMode {
@@ -149,10 +149,10 @@ impl SettingValue for MaxEndings {
 }
 
 const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
-/// What the system takes as the path of a socket.
+/// The most bytes that the system takes as the path of a socket.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// A duration as settings write it.
+/// Writes a duration as settings do.
 pub(super) fn shown(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
@@ -168,7 +168,7 @@ pub(super) fn shown(duration: Duration) -> String {
     }
 }
 
-/// Where the API listens.
+/// The address on which the API listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// An address and port.
@@ -178,7 +178,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Whether only this machine's users can reach it.
+    /// Reports whether only this machine's users can reach it.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -211,7 +211,7 @@ impl SettingValue for Listen {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.

@@ -3,8 +3,8 @@
 //! Several are posted at once, each customer's in their order. Up to where all were posted is kept, and which were posted
 //! beyond that, a few times a second: what was posted since then is posted again after a crash, under the same id.
 
-mod lanes;
 mod posting;
+mod queues;
 mod receiver;
 
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::health::Health;
 use crate::settings::WebhookSettings;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Endurance;
-use lanes::Lane;
 use posting::Posting;
+use queues::QueueKey;
 use receiver::Receiver;
 
 /// Events read in one go.
@@ -30,11 +30,11 @@ const HELD: usize = 10_000;
 const AHEAD: usize = 100_000;
 /// Posts under way at once.
 const AT_ONCE: usize = 4;
-/// How long posts under way may take once the daemon stops. Whoever is cut off is posted to again.
+/// The time that posts under way may take once the daemon stops. Whoever is cut off is posted to again.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Posts events.
+/// The webhook, which posts events.
 pub struct Webhook {
     receiver: Arc<Receiver>,
     store: Store,
@@ -42,7 +42,7 @@ pub struct Webhook {
     health: Health,
 }
 
-/// What posting came to.
+/// The outcome of posting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Posted {
     /// Events that were taken.
@@ -52,7 +52,7 @@ pub struct Posted {
 }
 
 impl Webhook {
-    /// A webhook that posts what the store's outbox holds.
+    /// Makes a webhook that posts what the store's outbox holds.
     pub fn new(
         settings: WebhookSettings,
         store: Store,
@@ -129,7 +129,7 @@ impl Webhook {
             let wake = [next, posting.note_at(), cut_at].into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled(), if !is_stopping => {}
-                Some((lane, outcome)) = posting.ended() => self.heed(posting, &lane, outcome),
+                Some((key, outcome)) = posting.ended() => self.note_outcome(posting, &key, outcome),
                 _ = changes.changed(), if !is_stopping => {}
                 () = tokio::time::sleep_until(wake.unwrap_or(now + LONGEST_SLEEP)) => {}
             }
@@ -139,24 +139,24 @@ impl Webhook {
     /// Begins as many posts as may be under way at once.
     fn post(&self, posting: &mut Posting) {
         let now = Instant::now();
-        while let Some((lane, event)) = posting.next(now) {
+        while let Some((key, event)) = posting.next(now) {
             let (receiver, at) = (Arc::clone(&self.receiver), self.clock.now().as_second());
-            posting.begin(async move { (lane, receiver.post(&event, at).await) });
+            posting.begin(async move { (key, receiver.post(&event, at).await) });
         }
     }
 
-    /// Heeds what became of a post.
-    fn heed(&self, posting: &mut Posting, lane: &Lane, outcome: Result<(), String>) {
+    /// Notes the outcome of a post.
+    fn note_outcome(&self, posting: &mut Posting, key: &QueueKey, outcome: Result<(), String>) {
         let now = self.clock.now();
         match outcome {
             Ok(()) => {
-                posting.taken(lane);
+                posting.taken(key);
                 if !posting.has_refused() {
                     self.health.report("webhook", Ok(()), now);
                 }
             }
             Err(reason) => {
-                posting.refused(lane);
+                posting.refused(key);
                 self.health.report("webhook", Err(&reason), now);
             }
         }

@@ -1,29 +1,29 @@
-//! Where posting stands: what waits, what is under way, and what was posted and is not noted yet. It outlives trouble with
-//! the database, so that nothing is posted again over that.
+//! The state of posting: what waits, what is under way, and what was posted and is not noted yet. It outlives trouble
+//! with the database, so that nothing is posted again over that.
 
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::lanes::{Lane, Lanes};
+use super::queues::{EventQueues, QueueKey};
 use super::{AHEAD, AT_ONCE, HELD, READ};
 use crate::store::{Event, Store, StoreError, WebhookPlace};
 
-/// How long it may take until what was posted is noted.
+/// The longest time until what was posted is noted.
 const NOTE_WITHIN: Duration = Duration::from_millis(250);
 /// Posted events that are noted at once, however soon that is: no more than these and those under way are posted again after
 /// a crash.
 const NOTE_AT: usize = 100;
 
-/// What became of a post to whom.
-pub(super) type Ended = (Lane, Result<(), String>);
+/// The outcome of a post, by the queue of its event.
+pub(super) type Ended = (QueueKey, Result<(), String>);
 
 #[derive(Default)]
 pub(super) struct Posting {
-    /// None until it is read.
+    /// The place in the outbox; none until it is read.
     place: Option<WebhookPlace>,
-    lanes: Lanes,
+    queues: EventQueues,
     posts: JoinSet<Ended>,
     unnoted: Vec<i64>,
     note_at: Option<Instant>,
@@ -43,17 +43,17 @@ impl Posting {
 
     /// Returns how many wait.
     pub(super) fn left(&self) -> usize {
-        self.lanes.waiting()
+        self.queues.waiting()
     }
 
-    /// Returns whether nothing is under way.
+    /// Reports whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.posts.is_empty()
     }
 
-    /// Returns whether some are put off since they were refused.
+    /// Reports whether some are put off since they were refused.
     pub(super) fn has_refused(&self) -> bool {
-        self.lanes.has_refused()
+        self.queues.has_refused()
     }
 
     /// Returns when what was posted is to be noted.
@@ -67,7 +67,7 @@ impl Posting {
 
     /// Returns when one may be posted that may not now; none while a post has to end first.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
-        self.lanes.next_at(now).filter(|_| self.posts.len() < AT_ONCE)
+        self.queues.next_at(now).filter(|_| self.posts.len() < AT_ONCE)
     }
 
     /// Follows a place that was set by somebody else, once nothing is under way; returns whether that is awaited.
@@ -82,28 +82,28 @@ impl Posting {
         self.note(store).await?;
         // The place first: what is noted between the two is ahead of it, or behind.
         let place = store.webhook_place().await?;
-        self.lanes = Lanes::after(place.cursor, store.posted_ahead().await?);
+        self.queues = EventQueues::after(place.cursor, store.posted_ahead().await?);
         self.place = Some(place);
         Ok(false)
     }
 
     /// Reads what there is to post.
     pub(super) async fn read(&mut self, store: &Store) -> Result<(), StoreError> {
-        while self.lanes.waiting() < HELD && self.lanes.ahead() < AHEAD {
-            let events = store.events_after(self.lanes.read_to(), READ).await?;
+        while self.queues.waiting() < HELD && self.queues.ahead() < AHEAD {
+            let events = store.events_after(self.queues.read_to(), READ).await?;
             if events.is_empty() {
                 break;
             }
             for event in events {
-                self.lanes.add(event);
+                self.queues.add(event);
             }
         }
         Ok(())
     }
 
     /// Returns the next to post, if one may be posted now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Lane, Event)> {
-        if self.posts.len() < AT_ONCE { self.lanes.next(now) } else { None }
+    pub(super) fn next(&mut self, now: Instant) -> Option<(QueueKey, Event)> {
+        if self.posts.len() < AT_ONCE { self.queues.next(now) } else { None }
     }
 
     pub(super) fn begin(&mut self, post: impl Future<Output = Ended> + Send + 'static) {
@@ -116,16 +116,16 @@ impl Posting {
         Some(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
     }
 
-    pub(super) fn taken(&mut self, lane: &Lane) {
+    pub(super) fn taken(&mut self, key: &QueueKey) {
         let now = Instant::now();
-        let Some(seq) = self.lanes.taken(lane, now) else { return };
+        let Some(seq) = self.queues.taken(key, now) else { return };
         self.posted += 1;
         self.unnoted.push(seq);
         self.note_at.get_or_insert(now + NOTE_WITHIN);
     }
 
-    pub(super) fn refused(&mut self, lane: &Lane) {
-        self.lanes.refused(lane, Instant::now());
+    pub(super) fn refused(&mut self, key: &QueueKey) {
+        self.queues.refused(key, Instant::now());
     }
 
     /// Notes what was posted.
@@ -133,7 +133,7 @@ impl Posting {
         if let Some(place) = &mut self.place
             && !self.unnoted.is_empty()
         {
-            let to = self.lanes.posted_to();
+            let to = self.queues.posted_to();
             if store.note_posted(place.turn, to, self.unnoted.clone()).await? {
                 place.cursor = to;
             }

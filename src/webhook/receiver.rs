@@ -14,7 +14,7 @@ use crate::outgoing;
 use crate::settings::{SigningKey, WebhookSettings};
 use crate::store::Event;
 
-/// How long the application may take to answer.
+/// The time that the application may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The seller's application.
@@ -65,12 +65,12 @@ impl Receiver {
     }
 }
 
-/// Whether others than this machine's can read what is posted there.
+/// Reports whether others than this machine's can read what is posted there.
 fn is_readable_on_the_way(url: &Url) -> bool {
     url.scheme() == "http" && !outgoing::is_local(url)
 }
 
-/// `v1,` and the HMAC-SHA256 of id, timestamp and body, as Standard Webhooks has it.
+/// Signs a post: `v1,` and the HMAC-SHA256 of id, timestamp and body, as Standard Webhooks has it.
 fn sign(key: &[u8], id: &str, timestamp: i64, body: &str) -> Result<String, String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());

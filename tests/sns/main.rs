@@ -22,9 +22,9 @@ use support::world::{World, eventually};
 #[tokio::test]
 async fn both_signature_versions_hold_and_a_repetition_changes_nothing() {
     let scene = scene().await;
-    let first = scene.door.take_in(fixture!("notification-v1.json")).await.unwrap();
+    let first = scene.endpoint.take_in(fixture!("notification-v1.json")).await.unwrap();
     assert_eq!((first.new, first.duplicates), (1, 0));
-    let again = scene.door.take_in(fixture!("notification-v2.json")).await.unwrap();
+    let again = scene.endpoint.take_in(fixture!("notification-v2.json")).await.unwrap();
     assert_eq!((again.new, again.duplicates), (0, 1), "the same message, signed anew");
     assert_eq!(scene.hosts.asked(), [CERTIFICATE], "the certificate is fetched once");
     assert_eq!(scene.notifications().await[0].kind, "subscribe-success");
@@ -32,9 +32,9 @@ async fn both_signature_versions_hold_and_a_repetition_changes_nothing() {
     // A message that nobody can read: signed, so it is kept.
     let mut odd = notification(TOPIC, NOW);
     odd["Message"] = json!("no JSON");
-    let odd = scene.door.take_in(&sign(odd).to_string()).await.unwrap();
+    let odd = scene.endpoint.take_in(&sign(odd).to_string()).await.unwrap();
     assert_eq!(odd.quarantined, 1);
-    assert_eq!(scene.door.refused().count, 0);
+    assert_eq!(scene.endpoint.refused().count, 0);
 }
 
 /// The certificate as AWS serves it: alone, and issued by an authority that is not in the file.
@@ -45,7 +45,7 @@ async fn what_aws_itself_signed_is_believed() {
     scene.hosts.lies(lies, fixture!("aws-signer.pem"));
     scene.clock.set("2026-03-06T20:03:00Z".parse().unwrap());
     for message in [fixture!("aws-notification-v1.json"), fixture!("aws-unsubscribe-v2.json")] {
-        let taken = scene.door.take_in(message).await.unwrap();
+        let taken = scene.endpoint.take_in(message).await.unwrap();
         assert_eq!(taken.new + taken.quarantined, 1, "{message}");
     }
     assert_eq!(scene.hosts.asked(), [lies], "an end is not taken back");
@@ -79,7 +79,7 @@ async fn a_changed_field_breaks_the_signature() {
         message.as_object_mut().unwrap().remove("Subject");
         assert!(matches!(scene.refusal(&message).await, Refusal::Forged(_)));
     }
-    assert_eq!(scene.door.refused().count, 16);
+    assert_eq!(scene.endpoint.refused().count, 16);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn what_stands_beside_the_signed_fields_says_nothing() {
         },
     });
     message.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
-    assert_eq!(scene.door.take_in(&message.to_string()).await.unwrap().new, 1);
+    assert_eq!(scene.endpoint.take_in(&message.to_string()).await.unwrap().new, 1);
     let recorded = scene.notifications().await;
     assert_eq!((&*recorded[0].format, &*recorded[0].kind), ("sns", "subscribe-success"));
     assert_eq!(
@@ -158,7 +158,7 @@ async fn nothing_is_fetched_for_what_is_foreign() {
     for text in
         ["", "[]", "{}", "{\"Type\":\"Other\"}", "{\"Type\":\"Notification\",\"Message\":{}}"]
     {
-        let refused = scene.door.take_in(text).await;
+        let refused = scene.endpoint.take_in(text).await;
         assert!(matches!(refused, Err(SnsError::Refused(Refusal::Unreadable(_)))), "{text}");
     }
     let old = sign(notification(TOPIC, "2027-03-10T07:00:00Z"));
@@ -168,7 +168,7 @@ async fn nothing_is_fetched_for_what_is_foreign() {
     }
     assert!(scene.hosts.asked().is_empty());
     // In the queue a message may lie for days.
-    scene.door.verify(&old.to_string(), Arrived::ThroughQueue).await.unwrap();
+    scene.endpoint.verify(&old.to_string(), Arrived::ThroughQueue).await.unwrap();
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn a_certificate_is_sns_s_in_force_and_signed_by_an_authority() {
         scene.hosts.lies(CERTIFICATE, fixture!("signer-alone.pem"));
         scene.later(11);
         let good = sign(notification(TOPIC, NOW));
-        assert_eq!(scene.door.take_in(&good.to_string()).await.unwrap().new, 1);
+        assert_eq!(scene.endpoint.take_in(&good.to_string()).await.unwrap().new, 1);
     }
     let scene = scene().await;
     let later: Timestamp = "2200-01-01T00:00:00Z".parse().unwrap();
@@ -211,7 +211,7 @@ async fn a_certificate_that_is_not_there_is_a_forgery_and_a_silent_host_is_not()
     assert!(matches!(refusal, Refusal::Unreachable(_)), "SNS tries again: {refusal:?}");
     scene.hosts.are_down(false);
     scene.later(11);
-    assert_eq!(scene.door.take_in(&message.to_string()).await.unwrap().new, 1);
+    assert_eq!(scene.endpoint.take_in(&message.to_string()).await.unwrap().new, 1);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_subscription_is_confirmed_at_aws_and_nowhere_else() {
         |url: &str, topic: &str| sign(confirmation("SubscriptionConfirmation", url, topic, NOW));
     scene.hosts.lies(&confirm, "<ConfirmSubscriptionResponse/>");
     let message = confirmation(&confirm, TOPIC).to_string();
-    assert_eq!(scene.door.take_in(&message).await.unwrap().new, 1);
+    assert_eq!(scene.endpoint.take_in(&message).await.unwrap().new, 1);
     assert_eq!(scene.hosts.asked(), [CERTIFICATE, &confirm]);
 
     for host in ["169.254.169.254", "sns.us-west-2.amazonaws.com", "sns.s3.amazonaws.com"] {
@@ -246,7 +246,7 @@ async fn a_topic_that_was_told_to_stop_is_told_of_until_it_is_told_to_go_on() {
     scene.hosts.lies(&confirm, "<ConfirmSubscriptionResponse/>");
     let told = async |kind: &str, at: &str| {
         let message = sign(confirmation(kind, &confirm, TOPIC, at)).to_string();
-        scene.door.take_in(&message).await.unwrap();
+        scene.endpoint.take_in(&message).await.unwrap();
         let deaf = scene.store.unsubscribed_topics(Timestamp::UNIX_EPOCH).await.unwrap();
         let events = scene.store.events_after(0, 100).await.unwrap();
         let events = events.iter().filter(|it| it.kind == "topic.unsubscribed").count();
@@ -269,7 +269,7 @@ async fn a_topic_that_was_told_to_stop_is_told_of_until_it_is_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn the_door_answers_as_sns_expects_and_shows_what_it_refused() {
+async fn the_endpoint_answers_as_sns_expects_and_shows_what_it_refused() {
     let world = World::with_demo_catalog().await;
     let fresh = Timestamp::now().to_string();
     let rows = [
@@ -306,7 +306,7 @@ async fn a_key_is_used_until_its_certificate_expires() {
         let at = NOW.parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes);
         scene.clock.set(at);
         let message = sign(notification(TOPIC, &at.to_string()));
-        assert_eq!(scene.door.take_in(&message.to_string()).await.unwrap().new, 1);
+        assert_eq!(scene.endpoint.take_in(&message.to_string()).await.unwrap().new, 1);
     }
     assert_eq!(scene.hosts.asked().len(), 1);
 }
@@ -315,7 +315,7 @@ async fn a_key_is_used_until_its_certificate_expires() {
 async fn however_many_ask_an_address_is_fetched_once_and_a_bad_one_not_again_at_once() {
     let scene = scene().await;
     let message = sign(notification(TOPIC, NOW)).to_string();
-    let at_once = (0..50).map(|_| scene.door.take_in(&message));
+    let at_once = (0..50).map(|_| scene.endpoint.take_in(&message));
     for taken in futures::future::join_all(at_once).await {
         assert_eq!(taken.unwrap().quarantined, 0);
     }
@@ -339,7 +339,7 @@ async fn a_key_in_use_outlives_made_up_addresses_and_the_oldest_other_keys() {
     let signed_at = async |number: usize| {
         let mut message = notification(TOPIC, NOW);
         message["SigningCertURL"] = json!(format!("{HOST}/SimpleNotificationService-{number}.pem"));
-        scene.door.verify(&sign(message).to_string(), Arrived::ThroughQueue).await.is_ok()
+        scene.endpoint.verify(&sign(message).to_string(), Arrived::ThroughQueue).await.is_ok()
     };
     assert!(signed_at(1).await);
     for number in 100..140 {
@@ -395,15 +395,15 @@ async fn aws_s_own_message_does_not_wait_behind_made_up_addresses() {
         sign(message).to_string()
     };
     // One is known to waste turns already.
-    scene.door.take_in_from(stranger, &made_up(99)).await.unwrap_err();
+    scene.endpoint.take_in_from(stranger, &made_up(99)).await.unwrap_err();
     scene.hosts.asked();
     scene.hosts.keep_waiting(true);
     let [first, before, after]: [Vec<String>; 3] =
         [100..104, 110..130, 140..160].map(|numbers| numbers.map(made_up).collect());
     let flood = |messages: Vec<String>| {
-        let door = scene.door.clone();
+        let endpoint = scene.endpoint.clone();
         async move {
-            let taken = messages.iter().map(|message| door.take_in_from(stranger, message));
+            let taken = messages.iter().map(|message| endpoint.take_in_from(stranger, message));
             futures::future::join_all(taken).await
         }
     };
@@ -413,11 +413,12 @@ async fn aws_s_own_message_does_not_wait_behind_made_up_addresses() {
     })
     .await;
     let genuine = sign(notification(TOPIC, NOW)).to_string();
-    let genuine = scene.door.take_in_from(Source::of("198.51.100.1".parse().unwrap()), &genuine);
+    let genuine =
+        scene.endpoint.take_in_from(Source::of("198.51.100.1".parse().unwrap()), &genuine);
     let release = async {
         // Of the forty that come five may wait, and the others are sent away.
         eventually("everybody to have come", async || {
-            (scene.door.refused().count == 1 + 35).then_some(())
+            (scene.endpoint.refused().count == 1 + 35).then_some(())
         })
         .await;
         scene.hosts.keep_waiting(false);
@@ -438,5 +439,5 @@ async fn a_topic_of_the_seller_s_own_is_listened_to_if_it_is_set() {
     scene.hosts.lies(extra, fixture!("signer.pem"));
     let mut message = notification(EXTRA, NOW);
     message["SigningCertURL"] = json!(extra);
-    assert_eq!(scene.door.take_in(&sign(message).to_string()).await.unwrap().new, 1);
+    assert_eq!(scene.endpoint.take_in(&sign(message).to_string()).await.unwrap().new, 1);
 }

@@ -36,7 +36,7 @@ async fn intake(scene: &Scene) -> (Intake, Sandbox) {
         queue_url: sandbox.queue_url(),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(1),
-        verify: Some(scene.door.clone()),
+        verify: Some(scene.endpoint.clone()),
     };
     (intake, sandbox)
 }
@@ -74,7 +74,7 @@ async fn only_aws_marketplace_s_topics_are_believed_imported_or_not() {
     }
     let drained = intake.drain().await.unwrap();
     assert_eq!((drained.recorded.quarantined, drained.recorded.new), (foreign.len(), 2));
-    assert_eq!(scene.door.refused().count, foreign.len() as u64);
+    assert_eq!(scene.endpoint.refused().count, foreign.len() as u64);
     let rows = scene.notifications().await;
     let waits = rows.iter().find(|row| row.product_code.as_deref() == Some("code2")).unwrap();
     assert_eq!((&*waits.state, waits.reason.as_deref()), ("pending", Some("product_not_imported")));
@@ -124,7 +124,7 @@ async fn a_message_whose_certificate_cannot_be_had_stays_and_the_others_go_on() 
     let scene = scene().await;
     let (intake, sandbox) = intake(&scene).await;
     // Its key is known before the hosts fall silent.
-    scene.door.take_in(&sign(notification(TOPIC, NOW)).to_string()).await.unwrap();
+    scene.endpoint.take_in(&sign(notification(TOPIC, NOW)).to_string()).await.unwrap();
     scene.hosts.are_down(true);
     for number in [1, 2, 1, 3] {
         sandbox.inject(with_certificate(number).to_string());
@@ -166,7 +166,7 @@ async fn a_message_that_was_not_trusted_is_applied_only_once_it_holds() {
     assert_eq!(intake.drain().await.unwrap().recorded.quarantined, 2);
     let rows = scene.notifications().await;
     for row in &rows {
-        let refused = scene.door.replay(&row.id).await;
+        let refused = scene.endpoint.replay(&row.id).await;
         assert!(matches!(refused, Err(SnsError::Refused(_))), "{refused:?}");
     }
     let still = scene.notifications().await;
@@ -175,10 +175,10 @@ async fn a_message_that_was_not_trusted_is_applied_only_once_it_holds() {
     // A certificate that was not there a while ago.
     scene.hosts.lies(&format!("{HOST}/SimpleNotificationService-2.pem"), fixture!("signer.pem"));
     scene.later(11);
-    let held = scene.door.replay(&rows[1].id).await.unwrap().unwrap();
+    let held = scene.endpoint.replay(&rows[1].id).await.unwrap().unwrap();
     assert_eq!((&*held.state, &*held.format, &*held.kind), ("pending", "sns", "subscribe-success"));
-    assert!(scene.door.replay(&rows[0].id).await.is_err());
-    assert!(scene.door.replay("nobody's").await.unwrap().is_none());
+    assert!(scene.endpoint.replay(&rows[0].id).await.is_err());
+    assert!(scene.endpoint.replay("nobody's").await.unwrap().is_none());
     sandbox.stop().await;
 }
 
@@ -207,6 +207,9 @@ async fn the_daemon_verifies_what_the_queue_holds_where_it_is_asked_for() {
         );
     }
     let shown = world.get("/v1/integration").await;
-    assert_eq!(shown["refused_sns"]["count"], 1, "what the queue's door refused shows: {shown}");
+    assert_eq!(
+        shown["refused_sns"]["count"], 1,
+        "what the queue's endpoint refused shows: {shown}"
+    );
     world.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A door with an imported product, AWS's hosts, and a signer.
+//! An endpoint with an imported product, AWS's hosts, and a signer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use marketd::clock::Clock;
 use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, ProductCode};
-use marketd::intake::sns::{Fetch, FetchError, Fetched, Refusal, SnsDoor, SnsError};
+use marketd::intake::sns::{Fetch, FetchError, Fetched, Refusal, SnsEndpoint, SnsError};
 use marketd::store::{ImportProduct, Listing, NotificationRow, Page, Store};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -87,14 +87,14 @@ impl Fetch for Hosts {
 }
 
 pub(crate) struct Scene {
-    pub(crate) door: SnsDoor,
+    pub(crate) endpoint: SnsEndpoint,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     _folder: tempfile::TempDir,
 }
 
-/// A door that listens to the topics of one imported product, and the signer's certificate at AWS.
+/// An endpoint that listens to the topics of one imported product, and the signer's certificate at AWS.
 pub(crate) async fn scene() -> Scene {
     let clock = Clock::manual(NOW.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -128,8 +128,8 @@ pub(crate) async fn scene() -> Scene {
     let hosts = Arc::new(Hosts::default());
     hosts.lies(CERTIFICATE, fixture!("signer.pem"));
     let fetch: Arc<dyn Fetch> = Arc::clone(&hosts) as _;
-    let door = SnsDoor::new(store.clone(), clock.clone(), fetch, vec![EXTRA.into()]);
-    Scene { door, hosts, clock, store, _folder: folder }
+    let endpoint = SnsEndpoint::new(store.clone(), clock.clone(), fetch, vec![EXTRA.into()]);
+    Scene { endpoint, hosts, clock, store, _folder: folder }
 }
 
 impl Scene {
@@ -140,7 +140,7 @@ impl Scene {
     /// Why a message is refused; it then changes nothing.
     pub(crate) async fn refusal(&self, message: &Value) -> Refusal {
         let before = self.notifications().await.len();
-        let refused = self.door.take_in(&message.to_string()).await;
+        let refused = self.endpoint.take_in(&message.to_string()).await;
         assert_eq!(self.notifications().await.len(), before, "{message}");
         match refused {
             Err(SnsError::Refused(refusal)) => refusal,

@@ -21,12 +21,12 @@ use crate::domain::is_region;
 #[derive(Debug)]
 pub struct Host<'a> {
     region: &'a str,
-    /// What the names of AWS's hosts end with in the topic's partition.
+    /// The suffix of the names of AWS's hosts in the topic's partition.
     domain: &'static str,
 }
 
 impl<'a> Host<'a> {
-    /// The host of a topic, by its ARN.
+    /// Returns the host of a topic, by its ARN.
     pub fn of_topic(topic: &'a str) -> Result<Self, Refusal> {
         let parts: Vec<&str> = topic.split(':').collect();
         if let ["arn", partition, "sns", region, _account, _name] = parts[..]
@@ -42,7 +42,8 @@ impl<'a> Host<'a> {
         format!("sns.{}.{}", self.region, self.domain)
     }
 
-    /// What follows this host in an address. Compared as text: whatever a parser of addresses would forgive is foreign.
+    /// Returns the path that follows this host in an address. Compared as text: whatever a parser of addresses would
+    /// forgive is foreign.
     fn path<'t>(&self, address: &'t str) -> Result<&'t str, Refusal> {
         let path =
             address.strip_prefix("https://").and_then(|rest| rest.strip_prefix(&*self.name()));
@@ -54,14 +55,14 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// An address at this host: over HTTPS, on its usual port, without a name before it.
+    /// Returns an address at this host: over HTTPS, on its usual port, without a name before it.
     pub fn address(&self, text: &str) -> Result<Url, Refusal> {
         self.path(text)?;
         Url::parse(text)
             .map_err(|error| Refusal::Foreign(format!("{text:?} is no address: {error}")))
     }
 
-    /// Where a signing certificate lies.
+    /// Returns the address of a signing certificate.
     pub fn certificate(&self, text: &str) -> Result<Url, Refusal> {
         let serial = self
             .path(text)?
@@ -75,7 +76,7 @@ impl<'a> Host<'a> {
         Err(Refusal::Foreign(format!("{text:?} is no certificate of SNS's")))
     }
 
-    /// Whether a certificate's name is SNS's: one for most regions, and newer or closed ones have their own.
+    /// Reports whether a certificate's name is SNS's: one for most regions, and newer or closed ones have their own.
     fn is_signer(&self, name: &str) -> bool {
         let Self { region, domain } = self;
         name == "sns.amazonaws.com"
@@ -93,7 +94,7 @@ fn domain(partition: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether this is the ARN of a topic of SNS.
+/// Reports whether this is the ARN of a topic of SNS.
 pub fn is_topic(text: &str) -> bool {
     Host::of_topic(text).is_ok()
 }
@@ -107,8 +108,8 @@ pub struct SigningKey {
     pub good_until: Timestamp,
 }
 
-/// The key of a certificate file: the first certificate is SNS's, and each further one is an authority that has signed
-/// the one before it; all are in force.
+/// Returns the key of a certificate file: the first certificate is SNS's, and each further one is an authority that has
+/// signed the one before it; all are in force.
 pub fn signing_key(file: &[u8], host: &Host<'_>, now: Timestamp) -> Result<SigningKey, Refusal> {
     let bad = |what: &str| Refusal::Forged(format!("its certificate {what}"));
     let pems: Vec<Pem> =
@@ -155,14 +156,14 @@ fn names_signer(certificate: &X509Certificate<'_>, host: &Host<'_>) -> bool {
             .any(|name| matches!(name, GeneralName::DNSName(name) if host.is_signer(name)))
 }
 
-/// Whether this is an authority's certificate, which says so, and may sign others if it says what it is for.
+/// Reports whether this is an authority's certificate, which says so, and may sign others if it says what it is for.
 fn may_issue(certificate: &X509Certificate<'_>) -> bool {
     let usage = certificate.key_usage();
     certificate.is_ca()
         && usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
 }
 
-/// AWS's authorities sign with RSA and SHA-256.
+/// Reports whether one certificate has signed another. AWS's authorities sign with RSA and SHA-256.
 fn has_signed(issuer: &X509Certificate<'_>, issued: &X509Certificate<'_>) -> bool {
     use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
     let key = &issuer.public_key().subject_public_key.data;

@@ -7,16 +7,16 @@ use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect};
 
 use crate::outgoing;
 
-/// What is fetched from AWS's hosts; an address that reaches it was checked.
+/// A fetcher from AWS's hosts; an address that reaches it was checked.
 pub trait Fetch: Send + Sync {
-    /// The content of an address.
+    /// Fetches the content of an address.
     fn fetch<'a>(&'a self, url: &'a Url) -> Fetched<'a>;
 }
 
-/// What comes of a fetch.
+/// The outcome of a fetch.
 pub type Fetched<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, FetchError>> + Send + 'a>>;
 
-/// Why nothing was fetched.
+/// The reason why nothing was fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The host answered, and what was asked for is not there.
@@ -28,16 +28,16 @@ pub enum FetchError {
     Unreachable(String),
 }
 
-/// Certificates and confirmations are small.
+/// The most bytes that are fetched: certificates and confirmations are small.
 const LARGEST: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Fetches over HTTPS, and follows nothing.
+/// A fetcher over HTTPS, which follows no redirect.
 #[derive(Debug)]
 pub struct HttpsFetch(Client);
 
 impl HttpsFetch {
-    /// Ready to fetch.
+    /// Makes a fetcher.
     pub fn new() -> Result<Self, reqwest::Error> {
         Self::of(outgoing::client().https_only(true), TIMEOUT)
     }

@@ -13,16 +13,16 @@ use super::certificate::{Host, SigningKey, signing_key};
 use super::fetch::Fetch;
 use crate::turns::{Line, Source};
 
-/// Keys that are kept; AWS changes its own once in years.
+/// The most keys that are kept; AWS changes its own once in years.
 const KEYS: usize = 16;
-/// Fetches under way at once.
+/// The most fetches under way at once.
 const FETCHES: usize = 4;
-/// How many may wait for one.
+/// The most callers that may wait for one.
 const WAITING: usize = 16;
-/// For how long an address that gave no key is not asked again.
+/// The time for which an address that gave no key is not asked again.
 const BAD_FOR: SignedDuration = SignedDuration::from_secs(10);
 
-/// What an address gave.
+/// The outcome of fetching the key at an address.
 type Held = Option<Result<SigningKey, (Refusal, Timestamp)>>;
 
 /// An address, and the turn of the one who asks it; others wait for what comes of that.
@@ -40,7 +40,7 @@ impl Slot {
 pub(super) struct Keys {
     fetch: Arc<dyn Fetch>,
     fetches: Line,
-    /// The oldest first.
+    /// The slots, the oldest first.
     slots: Mutex<VecDeque<Arc<Slot>>>,
 }
 
@@ -49,7 +49,7 @@ impl Keys {
         Self { fetch, fetches: Line::new(FETCHES, WAITING), slots: Mutex::default() }
     }
 
-    /// The key that lies at an address.
+    /// Returns the key that lies at an address.
     pub(super) async fn key(
         &self,
         url: &Url,

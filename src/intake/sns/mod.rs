@@ -1,6 +1,6 @@
-//! Which SNS messages are believed. Whoever can reach `/aws/sns` can knock, and whoever may write to the queue can write
-//! anything: a message is believed if its topic is one that is listened to and its signature is AWS's; at the door it
-//! must be fresh too. What is believed is read from what the signature covers and nothing else.
+//! Verification of SNS messages. Whoever can reach `/aws/sns` can send to it, and whoever may write to the queue can
+//! write anything: a message is believed if its topic is one that is listened to and its signature is AWS's; at the
+//! endpoint it must be fresh too. What is believed is read from what the signature covers and nothing else.
 
 pub mod certificate;
 mod fetch;
@@ -25,14 +25,15 @@ pub use certificate::is_topic;
 pub use fetch::{Fetch, FetchError, Fetched, HttpsFetch};
 use keys::Keys;
 
-/// SNS tries for an hour to deliver a message; what is older is somebody's repetition.
+/// The age of the oldest message that is taken: SNS tries for an hour to deliver a message; what is older is somebody's
+/// repetition.
 const OLDEST: SignedDuration = SignedDuration::from_mins(75);
-/// How far a clock may be behind AWS's.
+/// The most that a clock may be behind AWS's.
 const AHEAD: SignedDuration = SignedDuration::from_mins(15);
-/// A reason quotes what somebody sent, and is shown and kept: it ends here.
+/// The most characters of a reason: it quotes what somebody sent, and is shown and kept.
 const REASON: usize = 200;
 
-/// Why a message is not taken.
+/// The reason why a message is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no SNS message.
@@ -62,31 +63,31 @@ impl From<FetchError> for Refusal {
     }
 }
 
-/// How a message arrived.
+/// The way by which a message arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
-    /// At the door, where anybody may knock.
+    /// At the endpoint, to which anybody may send.
     OverHttps,
     /// Through the queue, whose policy says who may write to it, and where it may have lain for days.
     ThroughQueue,
 }
 
-/// What was refused, for whoever looks.
+/// The messages that were refused, for whoever looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Refused {
-    /// How many since the start.
+    /// The number since the start.
     pub count: u64,
     /// When the last was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Timestamp>,
-    /// Why.
+    /// The reason of the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reason: Option<String>,
 }
 
-/// The door for SNS; clones share it.
+/// The endpoint for SNS; clones share it.
 #[derive(Clone)]
-pub struct SnsDoor {
+pub struct SnsEndpoint {
     store: Store,
     clock: Clock,
     fetch: Arc<dyn Fetch>,
@@ -96,9 +97,9 @@ pub struct SnsDoor {
     refused: Arc<Mutex<Refused>>,
 }
 
-impl fmt::Debug for SnsDoor {
+impl fmt::Debug for SnsEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnsDoor").field("topics", &self.topics).finish_non_exhaustive()
+        f.debug_struct("SnsEndpoint").field("topics", &self.topics).finish_non_exhaustive()
     }
 }
 
@@ -113,8 +114,8 @@ pub enum SnsError {
     Store(#[from] StoreError),
 }
 
-impl SnsDoor {
-    /// A door that fetches what it needs by `fetch`.
+impl SnsEndpoint {
+    /// Makes an endpoint that fetches what it needs by `fetch`.
     pub fn new(store: Store, clock: Clock, fetch: Arc<dyn Fetch>, topics: Vec<String>) -> Self {
         let keys = Arc::new(Keys::new(Arc::clone(&fetch)));
         Self { store, clock, fetch, keys, topics: topics.into(), refused: Arc::default() }
@@ -125,13 +126,13 @@ impl SnsDoor {
         self.take_in_from(Source::UNKNOWN, body).await
     }
 
-    /// Takes in a message that somebody brings.
+    /// Takes in a message from a source.
     pub async fn take_in_from(&self, source: Source, body: &str) -> Result<Recorded, SnsError> {
         let taken = self.believe(source, body).await;
         self.noted(taken)
     }
 
-    /// Whether a message is AWS's.
+    /// Verifies that a message is AWS's.
     pub async fn verify(&self, body: &str, arrived: Arrived) -> Result<(), SnsError> {
         let checked = self.check(body, arrived, Source::UNKNOWN).await;
         self.noted(checked).map(drop)
@@ -147,7 +148,7 @@ impl SnsDoor {
         Ok(self.store.replay_notification(id.to_owned(), self.clock.now()).await?)
     }
 
-    /// What was refused so far.
+    /// Returns what was refused so far.
     pub fn refused(&self) -> Refused {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -191,8 +192,8 @@ impl SnsDoor {
         Ok(message)
     }
 
-    /// AWS signs whatever anybody's topic sends, so that the signature alone says nothing. The queue takes what the
-    /// topic of any product says: one that is not imported yet waits for its import.
+    /// Checks that a topic is listened to. AWS signs whatever anybody's topic sends, so that the signature alone says
+    /// nothing. The queue takes what the topic of any product says: one that is not imported yet waits for its import.
     async fn check_topic(&self, topic: &str, arrived: Arrived) -> Result<(), SnsError> {
         if self.topics.iter().any(|known| known == topic) {
             return Ok(());
@@ -230,7 +231,7 @@ impl SnsDoor {
         };
         metrics::counter!("marketd_sns_refused_total", "reason" => reason).increment(1);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        // Anybody may knock: the log says it once in a while, the count is exact.
+        // Anybody may send: the log says it once in a while, the count is exact.
         if refused.count.is_power_of_two() || refused.count == 0 {
             tracing::warn!(reason, detail = %refusal, count = refused.count + 1, "an SNS message was refused");
         }

@@ -1,4 +1,4 @@
-//! What an SNS message's signature covers, and whether it holds.
+//! Signatures of SNS messages: what they cover, and whether they hold.
 
 use std::ops::RangeInclusive;
 
@@ -16,12 +16,12 @@ const NOTIFICATION: &[&str] = &["Message", "MessageId", "Subject", "Timestamp", 
 const CONFIRMATION: &[&str] =
     &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
 
-/// What may hold lines of its own. In two fields they would let a signed text be cut into other values than those that
-/// were signed; AWS allows none in a subject either.
+/// The field that may hold lines of its own. In two fields they would let a signed text be cut into other values than
+/// those that were signed; AWS allows none in a subject either.
 const FREE: &str = "Message";
 
-/// The text that is signed: names and values in the order of the names, a line each. A notification's subject counts
-/// only if it has one.
+/// Returns the text that is signed: names and values in the order of the names, a line each. A notification's subject
+/// counts only if it has one.
 pub fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
     let Some(kind) = message.get("Type").and_then(Value::as_str) else {
         return Err(Refusal::Unreadable("it has no Type, so it is no signed SNS message".into()));
@@ -52,16 +52,16 @@ pub fn signed_text(message: &Map<String, Value>) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// How long an RSA signature is, of keys of 2,048 to 8,192 bits.
+/// The lengths of an RSA signature, of keys of 2,048 to 8,192 bits.
 const LENGTHS: RangeInclusive<usize> = 256..=1_024;
 
-/// What a message claims to be its signature.
+/// The signature that a message claims.
 pub struct Claim {
     parameters: &'static RsaParameters,
     signature: Vec<u8>,
 }
 
-/// The signature that a message carries, if it could be one.
+/// Reads the signature that a message carries, if it could be one.
 pub fn claim(message: &Map<String, Value>) -> Result<Claim, Refusal> {
     let field = |name: &str| message.get(name).and_then(Value::as_str);
     let parameters: &'static RsaParameters = match field("SignatureVersion") {
@@ -79,7 +79,7 @@ pub fn claim(message: &Map<String, Value>) -> Result<Claim, Refusal> {
     Ok(Claim { parameters, signature })
 }
 
-/// Whether the message is signed by the key.
+/// Verifies that the message is signed by the key.
 pub fn verify(message: &Map<String, Value>, public_key: &[u8]) -> Result<(), Refusal> {
     let Claim { parameters, signature } = claim(message)?;
     let text = signed_text(message)?;

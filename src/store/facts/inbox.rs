@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// Reads a kept notification once more, as if it had just come; none if there is no such one. Whether one that is
-    /// not trusted may be read is for the SNS door to find out.
+    /// not trusted may be read is for the SNS endpoint to find out.
     pub(crate) async fn replay_notification(
         &self,
         id: String,

@@ -1,42 +1,42 @@
-//! One question to AWS about a few buyers of one product, and what becomes of the answer.
+//! Questions to AWS about a few buyers of one product, and what is made of the answers.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use super::sweep::SweepError;
-use super::{BUYERS_PER_LOOK, Group, Reconciled, Reconciler, retry_wait};
+use super::{BUYERS_PER_QUESTION, Group, Reconciled, Reconciler, retry_wait};
 use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
 use crate::domain::{AccountId, BuyerRef, CustomerIdentifier, EntityId, Grant, ProductCode};
 use crate::store::{Applied, DueBuyer, Look, LookEntry, Refused, StoreError, Unsettled};
 
 impl Reconciler {
-    /// Looks at a group, and keeps what failed for later.
-    pub(super) async fn look(&self, group: Group) -> Result<Reconciled, StoreError> {
+    /// Asks about a group, and keeps what failed for later.
+    pub(super) async fn ask_about(&self, group: Group) -> Result<Reconciled, StoreError> {
         let Some(terms) = self.store.product_terms(group.product_code.clone()).await? else {
             return Ok(Reconciled::default());
         };
         if !terms.has_contracts() {
-            return self.look_at_facts(group).await;
+            return self.decide_by_facts(group).await;
         }
         let observed_at = self.clock.now();
         match self.ask(&group.product_code, &group.buyers).await {
             Ok(Some(entries)) => self.apply(group.product_code, observed_at, entries).await,
-            Ok(None) => self.look_one_by_one(group).await,
+            Ok(None) => self.ask_one_by_one(group).await,
             Err(SweepError::Store(error)) => Err(error),
             Err(SweepError::Aws(error)) if group.buyers.len() > 1 && !error.is_retryable() => {
                 // One buyer that AWS does not take must not hold up the others.
                 tracing::debug!(%error, "asking for each buyer alone");
-                self.look_one_by_one(group).await
+                self.ask_one_by_one(group).await
             }
             Err(SweepError::Aws(error)) => self.postpone(group.buyers, &error).await,
         }
     }
 
-    /// Where no entitlements tell, what is known of licences does. An account of which nothing was told, as one that
-    /// has just signed up, is asked about first, and so is one whose usage AWS refuses although it is held to be
+    /// Decides by what is known of licences, where no entitlements tell. An account of which nothing was told, as one
+    /// that has just signed up, is asked about first, and so is one whose usage AWS refuses although it is held to be
     /// subscribed: its end may have been missed.
-    async fn look_at_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
+    async fn decide_by_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
         let mut total = Reconciled::default();
         let mut entries = Vec::new();
         let questions = self.questions(&group).await?;
@@ -61,7 +61,8 @@ impl Reconciler {
         Ok(total)
     }
 
-    /// Which buyers of a group the Agreement API is asked about: by the product's id in the catalog, and the account.
+    /// Finds the buyers of a group whom the Agreement API is asked about: by the product's id in the catalog, and the
+    /// account.
     async fn questions(
         &self,
         group: &Group,
@@ -86,7 +87,7 @@ impl Reconciler {
         Ok(asked.into_iter().map(|(buyer, account)| (buyer, (entity.clone(), account))).collect())
     }
 
-    async fn look_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {
+    async fn ask_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {
         let mut total = Reconciled::default();
         for buyer in group.buyers {
             let observed_at = self.clock.now();
@@ -103,7 +104,7 @@ impl Reconciler {
         Ok(total)
     }
 
-    /// AWS's rows, each with the buyer it belongs to; `None` if a row belongs to nobody who was asked for.
+    /// Returns AWS's rows, each with the buyer it belongs to; `None` if a row belongs to nobody who was asked for.
     async fn ask(
         &self,
         product_code: &ProductCode,
@@ -127,7 +128,7 @@ impl Reconciler {
         Ok(Some(entries))
     }
 
-    /// A legacy buyer of whom AWS lists nothing may be listed by licence alone by now.
+    /// Asks by licence about legacy buyers of whom AWS lists nothing: they may be listed by licence alone by now.
     async fn ask_by_license(
         &self,
         product_code: &ProductCode,
@@ -143,7 +144,7 @@ impl Reconciler {
             return Ok(());
         }
         let licenses = self.store.licenses_by_name(product_code.clone(), unlisted).await?;
-        for some in licenses.chunks(BUYERS_PER_LOOK) {
+        for some in licenses.chunks(BUYERS_PER_QUESTION) {
             let grants =
                 self.list(product_code, EntitlementFilter::Licenses(some.to_vec())).await?;
             for grant in grants {
@@ -156,7 +157,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// What AWS lists, asked as the account that sells the product: to another nobody has bought it.
+    /// Lists AWS's entitlements, asked as the account that sells the product: to another nobody has bought it.
     pub(super) async fn list(
         &self,
         product_code: &ProductCode,
@@ -237,7 +238,7 @@ fn entry(buyer: &DueBuyer, answer: Option<Vec<Grant>>) -> LookEntry {
     LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer }
 }
 
-/// The buyers of a group are all of one kind.
+/// Builds the filter for a group, whose buyers are all of one kind.
 fn filter_of(buyers: &[DueBuyer]) -> EntitlementFilter {
     let mut accounts = Vec::new();
     let mut identifiers = Vec::new();
@@ -266,8 +267,8 @@ fn names(grant: &Grant, buyer: &BuyerRef) -> bool {
     }
 }
 
-/// A row that leaves out the id it was asked by belongs to it all the same: AWS selected it. But what a licence names
-/// is not sold by a legacy name, though AWS may find it by one: it stays the licence's.
+/// Completes a row that leaves out the id it was asked by: it belongs to it all the same, as AWS selected it. But what
+/// a licence names is not sold by a legacy name, though AWS may find it by one: it stays the licence's.
 fn complete(grant: &mut Grant, buyer: &BuyerRef) {
     match buyer {
         BuyerRef::Account(id) => {

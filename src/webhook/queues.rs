@@ -1,4 +1,4 @@
-//! Which event is posted next: each customer's in their order, and what somebody waits for before what only counts.
+//! Queues of events to post: each customer's in their order, and what somebody waits for before what only counts.
 //!
 //! Pure but for the clock of its pauses.
 
@@ -12,18 +12,18 @@ use crate::store::Event;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
-/// Told for every record of every hour: the one kind that comes by the hundred.
+/// The one kind that comes by the hundred: it is told for every record of every hour.
 const BULK: &str = "metering.accepted";
 
-/// Whose events go one after another; those of nobody go together.
-pub(super) type Lane = Option<CustomerId>;
+/// The key of a queue: the customer whose events go one after another; those of nobody go together.
+pub(super) type QueueKey = Option<CustomerId>;
 
 /// Events that are to be posted.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
-    queues: BTreeMap<Lane, Queue>,
+pub(super) struct EventQueues {
+    queues: BTreeMap<QueueKey, Queue>,
     waiting: BTreeSet<i64>,
-    /// Those that were posted beyond the first that waits.
+    /// Events that were posted beyond the first that waits.
     ahead: BTreeSet<i64>,
     read_to: i64,
     paused: Pause,
@@ -55,33 +55,33 @@ impl Pause {
     }
 }
 
-impl Lanes {
-    /// Makes lanes for the events after this place of the outbox, but for those that were posted already.
+impl EventQueues {
+    /// Makes queues for the events after this place of the outbox, but for those that were posted already.
     pub(super) fn after(cursor: i64, ahead: BTreeSet<i64>) -> Self {
         Self { read_to: cursor, ahead, ..Self::default() }
     }
 
-    /// How far the outbox was read.
+    /// Returns how far the outbox was read.
     pub(super) fn read_to(&self) -> i64 {
         self.read_to
     }
 
-    /// Up to where everything was posted.
+    /// Returns up to where everything was posted.
     pub(super) fn posted_to(&self) -> i64 {
         self.waiting.first().map_or(self.read_to, |first| first - 1)
     }
 
-    /// How many wait.
+    /// Returns how many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many were posted beyond the first that waits.
+    /// Returns how many were posted beyond the first that waits.
     pub(super) fn ahead(&self) -> usize {
         self.ahead.len()
     }
 
-    /// Whether some are put off since they were refused.
+    /// Reports whether some are put off since they were refused.
     pub(super) fn has_refused(&self) -> bool {
         self.queues.values().any(|queue| queue.pause.until.is_some())
     }
@@ -98,33 +98,33 @@ impl Lanes {
         queue.events.push_back(event);
     }
 
-    /// The next to post, if one may be posted now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Lane, Event)> {
+    /// Returns the next to post, if one may be posted now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(QueueKey, Event)> {
         if !self.paused.is_over(now) {
             return None;
         }
         // After a refusal those go first that were not refused: there may be as many others as can be under way at once.
         let is_doubtful = self.paused.until.is_some();
         let free = self.queues.iter_mut().filter(|(_, it)| !it.is_busy && it.pause.is_over(now));
-        let (lane, queue) = free.min_by_key(|(_, queue)| {
+        let (key, queue) = free.min_by_key(|(_, queue)| {
             let was_refused = is_doubtful && queue.pause.until.is_some();
             (was_refused, queue.urgent == 0, queue.events.front().map(|event| event.seq))
         })?;
         queue.is_busy = true;
-        queue.events.front().map(|event| (lane.clone(), event.clone()))
+        queue.events.front().map(|event| (key.clone(), event.clone()))
     }
 
-    /// Notes that the first of a lane was taken; returns its place.
-    pub(super) fn taken(&mut self, lane: &Lane, now: Instant) -> Option<i64> {
+    /// Notes that the first of a queue was taken; returns its place.
+    pub(super) fn taken(&mut self, key: &QueueKey, now: Instant) -> Option<i64> {
         self.paused = Pause::default();
         self.taken_at = Some(now);
-        let queue = self.queues.get_mut(lane)?;
+        let queue = self.queues.get_mut(key)?;
         queue.is_busy = false;
         queue.pause = Pause::default();
         let event = queue.events.pop_front()?;
         queue.urgent -= usize::from(event.kind != BULK);
         if queue.events.is_empty() {
-            self.queues.remove(lane);
+            self.queues.remove(key);
         }
         self.waiting.remove(&event.seq);
         self.ahead.insert(event.seq);
@@ -140,20 +140,21 @@ impl Lanes {
         }
     }
 
-    /// The first of a lane was not: those behind it wait for it, and all others a moment, should nobody be there.
-    pub(super) fn refused(&mut self, lane: &Lane, now: Instant) {
+    /// Notes that the first of a queue was refused: those behind it wait for it, and all others a moment, should nobody
+    /// be there.
+    pub(super) fn refused(&mut self, key: &QueueKey, now: Instant) {
         // Somebody is there who took one a moment ago. And all that were under way together count as one.
         let is_there = self.taken_at.is_some_and(|at| now < at + FIRST_WAIT);
         if !is_there && self.paused.is_over(now) {
             self.paused.lengthen(now);
         }
-        if let Some(queue) = self.queues.get_mut(lane) {
+        if let Some(queue) = self.queues.get_mut(key) {
             queue.is_busy = false;
             queue.pause.lengthen(now);
         }
     }
 
-    /// When one may be posted that may not now.
+    /// Returns when one may be posted that may not now.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         let free = self.queues.values().filter(|queue| !queue.is_busy);
         let next = free.map(|queue| queue.pause.until.unwrap_or(now)).min()?;
@@ -180,63 +181,63 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_somebody_waits_for_goes_first_but_not_before_the_customers_own() {
-        let mut lanes = Lanes::after(0, BTreeSet::new());
+        let mut queues = EventQueues::after(0, BTreeSet::new());
         for seq in 1..=600 {
-            lanes.add(event(seq, BULK, &format!("c-{}", seq % 100)));
+            queues.add(event(seq, BULK, &format!("c-{}", seq % 100)));
         }
-        lanes.add(event(601, "subscription.canceled", "c-7"));
+        queues.add(event(601, "subscription.canceled", "c-7"));
         let mut order = Vec::new();
-        while let Some((lane, event)) = lanes.next(Instant::now()) {
+        while let Some((key, event)) = queues.next(Instant::now()) {
             order.push(event.seq);
-            lanes.taken(&lane, Instant::now());
+            queues.taken(&key, Instant::now());
         }
         assert_eq!(order[..7], [7, 107, 207, 307, 407, 507, 601]);
-        assert_eq!((order.len(), lanes.posted_to(), lanes.waiting()), (601, 601, 0));
+        assert_eq!((order.len(), queues.posted_to(), queues.waiting()), (601, 601, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_refused_hold_up_their_own_customers_only() {
-        let mut lanes = Lanes::after(0, BTreeSet::new());
+        let mut queues = EventQueues::after(0, BTreeSet::new());
         // As many as are under way at once are refused whenever they are posted.
         for seq in 1..=8 {
-            lanes.add(event(seq, "x", &format!("refused-{}", seq % 4)));
+            queues.add(event(seq, "x", &format!("refused-{}", seq % 4)));
         }
         for seq in 9..=20 {
-            lanes.add(event(seq, "x", &format!("taken-{}", seq % 2)));
+            queues.add(event(seq, "x", &format!("taken-{}", seq % 2)));
         }
         let begun = Instant::now();
         let mut taken = Vec::new();
         while taken.len() < 12 {
             let now = Instant::now();
-            let posts: Vec<_> = std::iter::from_fn(|| lanes.next(now)).take(4).collect();
-            for (lane, event) in &posts {
+            let posts: Vec<_> = std::iter::from_fn(|| queues.next(now)).take(4).collect();
+            for (key, event) in &posts {
                 if event.seq <= 8 {
-                    lanes.refused(lane, now);
+                    queues.refused(key, now);
                 } else {
-                    taken.extend(lanes.taken(lane, now));
+                    taken.extend(queues.taken(key, now));
                 }
             }
             if posts.is_empty() {
-                tokio::time::sleep_until(lanes.next_at(now).unwrap()).await;
+                tokio::time::sleep_until(queues.next_at(now).unwrap()).await;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "after a minute: {taken:?}");
         }
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert_eq!(taken, (9..=20).collect::<Vec<_>>());
-        assert_eq!((lanes.posted_to(), lanes.ahead()), (0, 12), "the refused ones still wait");
+        assert_eq!((queues.posted_to(), queues.ahead()), (0, 12), "the refused ones still wait");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_posted_before_a_crash_is_not_posted_again() {
-        let mut lanes = Lanes::after(10, BTreeSet::from([12, 13]));
+        let mut queues = EventQueues::after(10, BTreeSet::from([12, 13]));
         for (seq, customer) in [(11, "a"), (12, "b"), (13, "b"), (14, "b")] {
-            lanes.add(event(seq, "x", customer));
+            queues.add(event(seq, "x", customer));
         }
         let mut order = Vec::new();
-        while let Some((lane, event)) = lanes.next(Instant::now()) {
+        while let Some((key, event)) = queues.next(Instant::now()) {
             order.push(event.seq);
-            assert_eq!(lanes.taken(&lane, Instant::now()), Some(event.seq));
+            assert_eq!(queues.taken(&key, Instant::now()), Some(event.seq));
         }
-        assert_eq!((order, lanes.posted_to(), lanes.ahead()), (vec![11, 14], 14, 0));
+        assert_eq!((order, queues.posted_to(), queues.ahead()), (vec![11, 14], 14, 0));
     }
 }

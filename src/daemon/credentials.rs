@@ -1,4 +1,4 @@
-//! How AWS takes us: watched, said, and tried again until it does.
+//! The watch over AWS's credentials: it says how they stand, and asks again until AWS takes them.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{Store, StoreError};
 
-/// A fallback beside what is told.
+/// The longest sleep: a fallback beside what is told.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// Says that AWS refuses the credentials, and has AWS asked again until it takes them.
+/// The watch, which says that AWS refuses the credentials, and has AWS asked again until it takes them.
 pub(super) struct CredentialWatch {
     pub(super) store: Store,
     pub(super) aws: Connection,

@@ -42,16 +42,16 @@ pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSw
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
 const METERING_CONCURRENCY: usize = 8;
-/// How often a database that cannot be used is tried.
+/// The interval at which a database that cannot be used is tried.
 const TRY_DATABASE_EVERY: Duration = Duration::from_secs(1);
-/// How long requests and messages under way may take before a stop leaves them behind.
-const DOORS_GRACE: Duration = Duration::from_secs(4);
-/// How long looks, calls and posts under way may take besides.
+/// The time that requests and messages under way may take before a stop leaves them behind.
+const INPUTS_GRACE: Duration = Duration::from_secs(4);
+/// The time that questions, calls and posts under way may take besides.
 const WORKERS_GRACE: Duration = Duration::from_secs(3);
-/// How long what was handed to the database may take to reach the disk.
+/// The time that what was handed to the database may take to reach the disk.
 const STORE_GRACE: Duration = Duration::from_secs(2);
 
-/// Why the daemon could not start, or had to stop.
+/// The reason why the daemon could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// Another daemon has the database, or a backup is being put back.
@@ -63,15 +63,15 @@ pub enum DaemonError {
     /// The address could not be bound.
     #[error("could not listen on {listen}")]
     Listen {
-        /// Where.
+        /// The address.
         listen: Listen,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Nothing can be fetched over HTTPS.
     #[error("could not prepare to fetch over HTTPS")]
     Https {
-        /// What is wrong.
+        /// The fault.
         source: reqwest::Error,
     },
     /// A part stopped by itself.
@@ -82,20 +82,20 @@ pub enum DaemonError {
     Intake(#[from] IntakeError),
 }
 
-/// What the daemon takes from whoever starts it.
+/// The surroundings that the daemon takes from whoever starts it.
 #[derive(Default)]
 pub struct Surroundings {
     /// The time; the machine's if left out.
     pub clock: Option<Clock>,
-    /// What `/metrics` renders.
+    /// The metrics that `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
     /// A sandbox to speak to instead of AWS.
     pub sandbox_url: Option<String>,
-    /// What it is built for.
+    /// The purpose that it is built for.
     pub purpose: Purpose,
 }
 
-/// What a daemon is built for.
+/// The purpose that a daemon is built for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
     /// To run: it has the database for itself.
@@ -166,7 +166,7 @@ impl Daemon {
         Ok(Self { settings, store, aws, clock, health: Health::default(), metrics, _lock: lock })
     }
 
-    /// The database, for those who run the daemon inside their own process.
+    /// Returns the database, for those who run the daemon inside their own process.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -183,26 +183,26 @@ impl Daemon {
     pub async fn run(self, bound: Bound, shutdown: CancellationToken) -> Result<(), DaemonError> {
         let address = bound.address();
         // Two groups, so that a stop takes in nothing more before the work that is left is finished.
-        let mut doors = Supervisor::new(shutdown);
+        let mut inputs = Supervisor::new(shutdown);
         let mut workers = Supervisor::new(CancellationToken::new());
         let access = self.access_checks().await?;
         let sns = self.sns_endpoint()?;
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
-        let api = Api::new(self.api_state(access, sns, doors.token()));
+        let api = Api::new(self.api_state(access, sns, inputs.token()));
         let connections = self.settings.http.connections;
-        doors.start("http", bound.serve(api, connections, doors.token()));
+        inputs.start("http", bound.serve(api, connections, inputs.token()));
         if let Some(intake) = intake {
             let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
             for _ in 0..pollers {
-                doors.start("intake", intake.clone().run(doors.token()));
+                inputs.start("intake", intake.clone().run(inputs.token()));
             }
         } else {
             tracing::warn!("queue.url is not set: only the sweep brings news from AWS");
         }
-        doors.start("catalog", self.catalog_schedule().run(doors.token()));
+        inputs.start("catalog", self.catalog_schedule().run(inputs.token()));
         let reconciler = self.reconciler();
-        doors.start("sweep", reconciler.clone().run_sweeps(doors.token()));
+        inputs.start("sweep", reconciler.clone().run_sweeps(inputs.token()));
         workers.start("direct", reconciler.clone().run_direct(workers.token()));
         workers.start("brakes", reconciler.clone().run_brakes(workers.token()));
         workers.start("reconcile", reconciler.run(workers.token()));
@@ -220,12 +220,12 @@ impl Daemon {
         }
 
         let watched = tokio::select! {
-            watched = doors.watch() => watched,
+            watched = inputs.watch() => watched,
             watched = workers.watch() => watched,
         };
         notify(&[NotifyState::Stopping]);
         tracing::info!("stopping");
-        let stopped = in_time(DOORS_GRACE, "taking in", doors.stop()).await;
+        let stopped = in_time(INPUTS_GRACE, "taking in", inputs.stop()).await;
         let stopped = stopped.and(in_time(WORKERS_GRACE, "working", workers.stop()).await);
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close());
@@ -465,7 +465,7 @@ async fn in_time(
     })
 }
 
-/// The identity that was set, or was connected before.
+/// Returns the identity that was set, or was connected before.
 async fn identity(
     settings: &Settings,
     store: &Store,
@@ -522,7 +522,7 @@ mod tests {
     #[test]
     fn the_service_manager_waits_longer_than_a_stop_takes() {
         // Threads that hang are left behind after half a second more.
-        let longest = DOORS_GRACE + WORKERS_GRACE + STORE_GRACE + Duration::from_millis(500);
+        let longest = INPUTS_GRACE + WORKERS_GRACE + STORE_GRACE + Duration::from_millis(500);
         assert!(longest <= Duration::from_secs(10), "{longest:?}");
         let unit = include_str!("../../systemd/marketd.service");
         let set = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();

@@ -9,11 +9,11 @@ use crate::intake::{Drained, IntakeError};
 use crate::metering::PassSummary;
 use crate::webhook::Posted;
 
-/// For how long a pass posts events.
+/// The time for which a pass posts events.
 const POSTED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Daemon {
-    /// One pass over everything: the queue, every product, every due buyer, due metering.
+    /// Makes one pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
         let webhook = self.webhook()?;
@@ -81,26 +81,26 @@ impl Daemon {
     }
 }
 
-/// What a single pass came to.
+/// The outcome of a single pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnceSummary {
-    /// Whether everything could be done.
+    /// Set if everything could be done.
     pub ok: bool,
-    /// What came from the queue.
+    /// The messages that came from the queue.
     pub notifications: OnceNotifications,
-    /// What listing whole products showed.
+    /// The outcome of listing whole products.
     pub sweep: OnceSweep,
-    /// What looking at due buyers showed.
+    /// The outcome of asking about due buyers.
     pub reconcile: OnceReconcile,
-    /// What was billed.
+    /// The outcome of billing.
     pub metering: PassSummary,
-    /// What the webhook was told.
+    /// The events that the webhook was told.
     pub events: OnceEvents,
-    /// What could not be done.
+    /// The things that could not be done.
     pub errors: Vec<String>,
 }
 
-/// What the webhook was told.
+/// The events that the webhook was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnceEvents {
     /// Events that it took.
@@ -109,7 +109,7 @@ pub struct OnceEvents {
     pub left: usize,
 }
 
-/// What came from the queue.
+/// The messages that came from the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnceNotifications {
     /// Seen for the first time.
@@ -120,7 +120,7 @@ pub struct OnceNotifications {
     pub quarantined: usize,
 }
 
-/// What listing whole products showed.
+/// The outcome of listing whole products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnceSweep {
     /// Products listed.
@@ -133,13 +133,13 @@ pub struct OnceSweep {
     pub agreements: usize,
 }
 
-/// What looking at due buyers showed.
+/// The outcome of asking about due buyers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnceReconcile {
     /// Buyers taken over.
     pub buyers: usize,
     /// Subscriptions created or changed.
     pub changes: usize,
-    /// Buyers whose look failed.
+    /// Buyers about whom asking failed.
     pub failing: usize,
 }

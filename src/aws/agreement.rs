@@ -8,7 +8,7 @@ use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
 use super::error::next_page;
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, Place};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Listing;
 use crate::domain::{AccountId, AgreementId, EntityId, Id, LicenseArn};
@@ -95,8 +95,9 @@ pub async fn search_agreements(
         .set_sort(search.sort())
         .max_results(PAGE)
         .set_next_token(from.clone());
-    let page =
-        clients.paced(&clients.rates.agreements, SEARCH_AGREEMENTS, || call.clone().send()).await?;
+    let page = clients
+        .call(Place::Last(&clients.rates.agreements), SEARCH_AGREEMENTS, || call.clone().send())
+        .await?;
     let agreements = page.agreement_view_summaries.unwrap_or_default();
     Ok(AgreementPage {
         agreements: agreements.into_iter().filter_map(seen).collect(),
@@ -118,9 +119,11 @@ pub async fn agreement_licenses(
             .agreement_id(agreement.as_str())
             .set_next_token(token.clone());
         let page = clients
-            .paced(&clients.rates.agreement_licenses, GET_AGREEMENT_ENTITLEMENTS, || {
-                call.clone().send()
-            })
+            .call(
+                Place::Last(&clients.rates.agreement_licenses),
+                GET_AGREEMENT_ENTITLEMENTS,
+                || call.clone().send(),
+            )
             .await?;
         for row in page.agreement_entitlements.unwrap_or_default() {
             let arn = row.license_arn.as_deref().and_then(Id::from_trimmed);

@@ -17,8 +17,8 @@ use super::refusals::{Admission, Standing};
 use super::{AwsClients, AwsError, AwsErrorKind, RateLimit, Turn};
 
 /// Where a call stands in the turns of its operation.
-#[derive(Clone, Copy)]
-enum Place<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
     /// There are none: whoever calls sees to it that AWS is not asked too often.
     Apart,
     /// Its turn has come.
@@ -31,51 +31,8 @@ enum Place<'a> {
 const YOUNG: Duration = Duration::from_secs(60);
 
 impl AwsClients {
-    /// Makes a call in its turn, and notes how it went.
-    pub(super) async fn paced<T, E, F>(
-        &self,
-        rate: &RateLimit,
-        operation: &'static str,
-        send: impl Fn() -> F + Send + Sync,
-    ) -> Result<T, AwsError>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    {
-        self.make(Place::Last(rate), operation, send).await
-    }
-
-    /// Makes a call whose turn has come, and notes how it went.
-    pub(super) async fn in_turn<T, E, F>(
-        &self,
-        turn: Turn<'_>,
-        operation: &'static str,
-        send: impl Fn() -> F + Send + Sync,
-    ) -> Result<T, AwsError>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    {
-        self.make(Place::First(turn), operation, send).await
-    }
-
-    /// Makes a call at once, and notes how it went; for those who use a client of the SDK themselves.
+    /// Makes a call when it may be made, and notes how it went.
     pub async fn call<T, E, F>(
-        &self,
-        operation: &'static str,
-        send: impl Fn() -> F + Send + Sync,
-    ) -> Result<T, AwsError>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    {
-        self.make(Place::Apart, operation, send).await
-    }
-
-    async fn make<T, E, F>(
         &self,
         place: Place<'_>,
         operation: &'static str,
@@ -168,7 +125,8 @@ impl AwsClients {
     fn unloaded(&self, operation: &'static str, error: &LoadError) -> AwsError {
         let error = AwsError::of_load(operation, error);
         self.calls.failed(&error);
-        if error.is_of_identity() {
+        // Whoever has nothing to sign with finds out no sooner for asking at each call.
+        if error.is_of_identity() || error.kind == AwsErrorKind::Unsent {
             self.refusals.refuse(error.clone());
         }
         error

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::error::{AwsErrorKind, next_page};
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, Place};
 use crate::domain::{AccountId, EntityId};
 
 /// AWS's largest page.
@@ -44,8 +44,9 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
             .entity_type("SaaSProduct")
             .max_results(PAGE)
             .set_next_token(token.clone());
-        let page =
-            clients.paced(&clients.rates.entities, OPERATION, || call.clone().send()).await?;
+        let page = clients
+            .call(Place::Last(&clients.rates.entities), OPERATION, || call.clone().send())
+            .await?;
         for entity in page.entity_summary_list.unwrap_or_default() {
             let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
             else {
@@ -72,7 +73,8 @@ pub async fn describe_product(
     const OPERATION: &str = "DescribeEntity";
     let call =
         clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id.as_str());
-    let entity = clients.paced(&clients.rates.entity, OPERATION, || call.clone().send()).await?;
+    let entity =
+        clients.call(Place::Last(&clients.rates.entity), OPERATION, || call.clone().send()).await?;
     let unreadable = |detail: String| AwsError {
         operation: OPERATION,
         kind: AwsErrorKind::Refused,

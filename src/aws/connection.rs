@@ -19,7 +19,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Calls};
@@ -179,7 +180,9 @@ impl Rates {
 pub struct Connection {
     base: Arc<Base>,
     current: Arc<RwLock<Arc<AwsClients>>>,
-    switched: Arc<Notify>,
+    /// Held by whoever changes the identity.
+    changing: Arc<tokio::sync::Mutex<()>>,
+    switches: Arc<watch::Sender<()>>,
     retries: Arc<watch::Sender<()>>,
 }
 
@@ -204,8 +207,13 @@ impl Connection {
         let base = Base { config, options, rates, calls };
         let clients = Arc::new(base.clients(identity));
         let current = Arc::new(RwLock::new(clients));
-        let retries = Arc::default();
-        Self { base: Arc::new(base), current, switched: Arc::default(), retries }
+        Self {
+            base: Arc::new(base),
+            current,
+            changing: Arc::default(),
+            switches: Arc::default(),
+            retries: Arc::default(),
+        }
     }
 
     /// The clients as they are now; held for one piece of work, not longer.
@@ -223,10 +231,32 @@ impl Connection {
         self.base.clients(identity)
     }
 
-    /// Makes these the clients that everybody uses from now on.
-    pub fn switch(&self, clients: AwsClients) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
-        self.switched.notify_waiters();
+    /// Makes these the clients that everybody uses, once it is kept whose they are.
+    ///
+    /// Changes happen one after the other, and whole, even if whoever asked for one waits no more: what is used is what was
+    /// kept last.
+    pub async fn change<E: Send + 'static>(
+        &self,
+        clients: AwsClients,
+        kept: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) -> Result<(), E> {
+        let connection = self.clone();
+        let changing = tokio::spawn(async move {
+            let _one = connection.changing.lock().await;
+            kept.await?;
+            let mut current = connection.current.write().unwrap_or_else(PoisonError::into_inner);
+            *current = Arc::new(clients);
+            drop(current);
+            connection.switches.send_replace(());
+            connection.retry();
+            Ok(())
+        });
+        match changing.await.map_err(JoinError::try_into_panic) {
+            Ok(changed) => changed,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and whoever waits with it.
+            Err(Err(_cancelled)) => std::future::pending().await,
+        }
     }
 
     /// Tells when AWS may take again what it refused because of who we are; for those who wait to try again.
@@ -239,9 +269,9 @@ impl Connection {
         self.retries.send_replace(());
     }
 
-    /// Waits until other clients are to be used; for those who hold a call open for long.
-    pub async fn switched(&self) {
-        self.switched.notified().await;
+    /// Tells when other clients are to be used; for those who hold a call open for long.
+    pub fn switches(&self) -> watch::Receiver<()> {
+        self.switches.subscribe()
     }
 }
 
@@ -373,7 +403,70 @@ fn region_of_queue(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::region_of_queue;
+    use super::*;
+
+    async fn connection() -> Connection {
+        let options = ConnectionOptions {
+            metering_region: MARKETPLACE_REGION.into(),
+            queue_url: None,
+            reconcile_rate: 10,
+            metering_rate: 10,
+            registration_rate: 10,
+            clock: Clock::system(),
+            sandbox_url: Some("http://127.0.0.1:9".into()),
+        };
+        Connection::open(options, Identity::Environment).await
+    }
+
+    fn role(name: &str) -> Identity {
+        let arn = format!("arn:aws:iam::111122223333:role/{name}");
+        Identity::Role(Role { arn, external_id: None })
+    }
+
+    fn is_of(connection: &Connection, name: &str) -> bool {
+        format!("{:?}", connection.clients().credentials).contains(&format!("role/{name}\""))
+    }
+
+    #[tokio::test]
+    async fn what_is_used_is_what_was_kept_last() {
+        let connection = connection().await;
+        let (slow, kept) =
+            (connection.try_identity(role("slow")), Arc::new(Mutex::new(Vec::new())));
+        let keep = |name: &'static str, pause| {
+            let kept = Arc::clone(&kept);
+            async move {
+                kept.lock().unwrap().push(name);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                Ok::<_, ()>(())
+            }
+        };
+        let fast = connection.try_identity(role("fast"));
+        let both = tokio::join!(
+            connection.change(slow, keep("slow", 50)),
+            connection.change(fast, keep("fast", 0)),
+        );
+        assert_eq!(both, (Ok(()), Ok(())));
+        let last = *kept.lock().unwrap().last().unwrap();
+        assert!(is_of(&connection, last), "{last} was kept last: {kept:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_whole_though_nobody_waits_for_it_and_none_where_it_is_not_kept() {
+        let connection = connection().await;
+        let mut switches = connection.switches();
+        let refused = connection.change(connection.try_identity(role("lost")), async { Err(()) });
+        assert_eq!(refused.await, Err(()));
+        assert!(!is_of(&connection, "lost") && !switches.has_changed().unwrap());
+        let (keep, kept) = tokio::sync::oneshot::channel::<()>();
+        let clients = connection.try_identity(role("found"));
+        let change = connection.change(clients, async move { kept.await.map_err(drop) });
+        // Whoever asked for it hangs up while it is kept.
+        tokio::time::timeout(Duration::from_millis(50), change).await.unwrap_err();
+        assert!(!is_of(&connection, "found"));
+        keep.send(()).unwrap();
+        switches.changed().await.unwrap();
+        assert!(is_of(&connection, "found"));
+    }
 
     #[test]
     fn a_queue_names_its_region_only_on_aws() {

@@ -10,12 +10,13 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 
 use super::error::next_page;
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, Place};
 use crate::domain::{
     AccountId, CustomerIdentifier, DimensionKey, Grant, GrantValue, Id, LicenseArn, ProductCode,
 };
 
-const OPERATION: &str = "GetEntitlements";
+/// The operation.
+pub(super) const GET_ENTITLEMENTS: &str = "GetEntitlements";
 /// AWS's largest page.
 const PAGE: i32 = 25;
 
@@ -67,12 +68,15 @@ pub async fn get_entitlements(
             .set_filter(filter.clone())
             .max_results(PAGE)
             .set_next_token(token.clone());
-        let page =
-            clients.paced(&clients.rates.entitlements, OPERATION, || call.clone().send()).await?;
+        let page = clients
+            .call(Place::Last(&clients.rates.entitlements), GET_ENTITLEMENTS, || {
+                call.clone().send()
+            })
+            .await?;
         for row in page.entitlements.unwrap_or_default() {
             grants.push(grant(row, product_code)?);
         }
-        token = next_page(OPERATION, token.as_deref(), page.next_token)?;
+        token = next_page(GET_ENTITLEMENTS, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(grants);
         }
@@ -80,7 +84,7 @@ pub async fn get_entitlements(
 }
 
 fn unreadable(detail: &str) -> AwsError {
-    AwsError::unreadable(OPERATION, detail)
+    AwsError::unreadable(GET_ENTITLEMENTS, detail)
 }
 
 fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {

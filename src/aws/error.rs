@@ -285,7 +285,14 @@ fn kind_without_answer(message: &str) -> AwsErrorKind {
         AwsErrorKind::Unanswered
     } else if says(&["ExpiredToken"]) {
         AwsErrorKind::Credentials(CredentialsTrouble::Expired)
-    } else if says(&["InvalidClientTokenId", "UnrecognizedClient", "SignatureDoesNotMatch"]) {
+    } else if says(&[
+        "InvalidClientTokenId",
+        "UnrecognizedClient",
+        "SignatureDoesNotMatch",
+        // Of a web identity's token.
+        "InvalidIdentityToken",
+        "IDPRejectedClaim",
+    ]) {
         AwsErrorKind::Credentials(CredentialsTrouble::Rejected)
     } else if says(&["AccessDenied", "sts:AssumeRole", "AssumeRole"]) {
         AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused)
@@ -334,6 +341,10 @@ mod tests {
             ),
             (
                 "an error occurred while loading credentials: InvalidClientTokenId: The security token included in the request is invalid",
+                AwsErrorKind::Credentials(Rejected),
+            ),
+            (
+                "an error occurred while loading credentials: InvalidIdentityToken: No OpenIDConnect provider found in your account",
                 AwsErrorKind::Credentials(Rejected),
             ),
             (

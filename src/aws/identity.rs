@@ -11,10 +11,13 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::agreement::{probe_agreement_licenses, probe_search};
+use super::agreement::{
+    GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS, probe_agreement_licenses, probe_search,
+};
 use super::connection::ActsIn;
-use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble};
-use crate::domain::AccountId;
+use super::entitlement::{EntitlementFilter, GET_ENTITLEMENTS, get_entitlements};
+use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble, Place};
+use crate::domain::{AccountId, ProductCode};
 
 /// Whether one action is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -42,7 +45,7 @@ pub struct Caller {
 /// Who these clients are to AWS, asked anew.
 pub async fn caller(clients: &AwsClients) -> Result<Caller, AwsError> {
     let send = || clients.sts.get_caller_identity().send();
-    let told = clients.call(GET_CALLER_IDENTITY, send).await;
+    let told = clients.call(Place::Apart, GET_CALLER_IDENTITY, send).await;
     remember(clients, told)
 }
 
@@ -143,6 +146,23 @@ fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
         _ => format!("{UNTRIED}: {}", error.message),
     });
     Check { action: action.to_owned(), ok: detail.is_none(), detail }
+}
+
+/// Asks one of the operations that are called by schedules alone, and of much at once, by a call that can do nothing. What
+/// comes of it is noted where it matters.
+pub async fn ask_operation(clients: &AwsClients, operation: &str) {
+    let asked = match operation {
+        GET_ENTITLEMENTS => {
+            let none = ProductCode::new(NO_PRODUCT);
+            get_entitlements(clients, &none, EntitlementFilter::Everything).await.map(drop)
+        }
+        SEARCH_AGREEMENTS => probe_search(clients).await,
+        GET_AGREEMENT_ENTITLEMENTS => probe_agreement_licenses(clients).await,
+        _ => return,
+    };
+    if let Err(error) = asked {
+        tracing::debug!(%error, "an operation that refuses us was asked again");
+    }
 }
 
 /// How the detail of a check begins that could not be made.

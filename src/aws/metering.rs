@@ -8,7 +8,7 @@ use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 
 use super::error::AwsErrorKind;
-use super::{AwsClients, AwsError};
+use super::{AwsClients, AwsError, Place};
 use crate::domain::ClockHour;
 
 const OPERATION: &str = "BatchMeterUsage";
@@ -84,7 +84,7 @@ pub async fn batch_meter_usage(
         let region = Builder::new().region(Region::new(call.region.clone()));
         request.clone().customize().config_override(region).send()
     };
-    let answer = clients.paced(&clients.rates.metering, OPERATION, send).await?;
+    let answer = clients.call(Place::Last(&clients.rates.metering), OPERATION, send).await?;
     let mut statuses = vec![RecordStatus::Unmentioned; call.records.len()];
     let mut note = |record: &UsageRecord, status: RecordStatus| {
         let place = call.records.iter().zip(&statuses).position(|(sent, status)| {

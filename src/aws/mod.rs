@@ -25,13 +25,14 @@ pub use agreement::{
     AgreementPage, AgreementSearch, GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS,
     agreement_licenses, search_agreements,
 };
+pub use calling::Place;
 pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
 pub use connection::{AwsClients, Connection, ConnectionOptions};
 pub use entitlement::{EntitlementFilter, get_entitlements};
 pub use error::{AwsError, AwsErrorKind, CredentialsTrouble};
 pub use identity::{
-    Caller, Check, UNTRIED, caller, caller_account, check_seller, probe_permissions,
+    Caller, Check, UNTRIED, ask_operation, caller, caller_account, check_seller, probe_permissions,
 };
 pub use metering::{MeteringCall, MeteringOutcome, RecordStatus, WireRecord, batch_meter_usage};
 pub use policies::{Topics, TrustedBy, iam_policy, queue_arn, queue_policy, trust_policy};

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AwsClients, AwsError, RateLimit, Turn};
+use super::{AwsClients, AwsError, Place, RateLimit, Turn};
 use crate::domain::Id;
 use crate::domain::Registration;
 
@@ -119,7 +119,7 @@ async fn ask(
             }
         }
     };
-    let resolved = clients.in_turn(turn, OPERATION, send).await??;
+    let resolved = clients.call(Place::First(turn), OPERATION, send).await??;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,

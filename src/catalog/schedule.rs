@@ -43,6 +43,7 @@ impl Schedule {
         let every = Duration::try_from(self.interval).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         let mut alarm = self.clock.alarm();
         while !shutdown.is_cancelled() {
+            let nudged = self.store.nudges().catalog.notified();
             let begun = self.clock.now();
             tokio::select! {
                 biased;
@@ -52,6 +53,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
+                () = nudged => {}
                 () = alarm.rest(begun, every.max(Duration::from_millis(100))) => {}
             }
         }

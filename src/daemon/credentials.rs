@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::{AwsError, Connection, Standing};
+use crate::aws::{AwsClients, AwsError, Connection, Standing, ask_operation};
 use crate::clock::Clock;
 use crate::health::Health;
+use crate::metering::Breaker;
 use crate::store::{Store, StoreError};
 
 /// The longest sleep: a fallback beside what is told.
@@ -19,11 +21,22 @@ pub(super) struct CredentialWatch {
     pub(super) aws: Connection,
     pub(super) clock: Clock,
     pub(super) health: Health,
+    pub(super) breaker: Breaker,
+}
+
+/// Who tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// Those who failed.
+    Failing,
+    /// Everybody.
+    All,
 }
 
 impl CredentialWatch {
     /// Runs until told to stop.
     pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut switches = self.aws.switches();
         let mut before = Standing::default();
         while !shutdown.is_cancelled() {
             let clients = self.aws.clients();
@@ -31,29 +44,38 @@ impl CredentialWatch {
             changes.mark_unchanged();
             let standing = clients.standing();
             self.say(&before, &standing).await;
-            let now = tokio::time::Instant::now();
-            let next = standing.next.map_or(now + LONGEST_SLEEP, |next| next.max(now));
-            let whole = standing.refused.is_some();
+            let next = standing.next;
             before = standing;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = self.aws.switched() => {}
+                // Others may do what the former could not.
+                _ = switches.changed() => self.wake(Woken::All).await,
                 _ = changes.changed() => {}
-                () = tokio::time::sleep_until(next) => {
-                    if whole {
-                        // Its outcome is how we stand next.
-                        clients.ask_again().await.ok();
-                    } else if before.next.is_some() {
-                        self.aws.retry();
-                        self.store.nudges().metering.notify_one();
-                        // Whoever tries moves the time for the next; where nobody has anything to ask, this goes on.
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                () = self.ask_on_time(&clients, &before, next) => {}
             }
         }
         Ok(())
+    }
+
+    /// Has AWS asked again when it is time; the outcome is how we stand next.
+    async fn ask_on_time(&self, clients: &AwsClients, standing: &Standing, next: Option<Instant>) {
+        let now = Instant::now();
+        tokio::time::sleep_until(next.map_or(now + LONGEST_SLEEP, |next| next.max(now))).await;
+        if standing.refused.is_some() {
+            clients.ask_again().await.ok();
+        } else if !standing.operations.is_empty() {
+            for refused in &standing.operations {
+                ask_operation(clients, refused.operation).await;
+            }
+            // Pollers, listings and metering ask by what they have to do.
+            self.aws.retry();
+            self.breaker.doubt();
+            self.store.nudges().metering.notify_one();
+            self.store.nudges().catalog.notify_one();
+            // Whoever tries moves the time for the next; where nobody has anything to ask, this goes on.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Says what has changed, and wakes who waits for it.
@@ -77,21 +99,28 @@ impl CredentialWatch {
         let freed = before.refused.is_some() && standing.refused.is_none()
             || before.operations.len() > standing.operations.len();
         if freed {
-            self.wake().await;
+            self.wake(Woken::Failing).await;
         }
     }
 
     /// Has everybody try again what could not be asked meanwhile.
-    async fn wake(&self) {
+    async fn wake(&self, woken: Woken) {
         self.aws.retry();
+        self.breaker.doubt();
         let (nudges, now) = (self.store.nudges(), self.clock.now());
         if let Err(error) = self.store.make_all_due(now).await {
             tracing::warn!(%error, "metering records that were held wait for their time");
         }
         nudges.metering.notify_one();
-        // A sweep that failed would wait for its next turn.
-        if ["entitlements", "agreements"].iter().any(|part| self.health.failing(part).is_some()) {
+        // What failed would wait for its next turn.
+        let is_due = |parts: &[&str]| {
+            woken == Woken::All || parts.iter().any(|part| self.health.failing(part).is_some())
+        };
+        if is_due(&["entitlements", "agreements"]) {
             nudges.sweep.notify_one();
+        }
+        if is_due(&["catalog"]) {
+            nudges.catalog.notify_one();
         }
         if let Err(error) = self.store.hasten_buyers(now).await {
             tracing::warn!(%error, "buyers who were put off wait for their time");

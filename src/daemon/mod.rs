@@ -206,11 +206,12 @@ impl Daemon {
         workers.start("direct", reconciler.clone().run_direct(workers.token()));
         workers.start("brakes", reconciler.clone().run_brakes(workers.token()));
         workers.start("reconcile", reconciler.run(workers.token()));
-        workers.start("metering", self.metering().run(workers.token()));
+        let breaker = Breaker::default();
+        workers.start("metering", self.metering(breaker.clone()).run(workers.token()));
         if let Some(webhook) = self.webhook()? {
             workers.start("webhook", webhook.run(workers.token()));
         }
-        workers.start("credentials", self.credential_watch().run(workers.token()));
+        workers.start("credentials", self.credential_watch(breaker).run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
         workers.start("database", self.watch_database(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
@@ -369,7 +370,7 @@ impl Daemon {
         }
     }
 
-    fn metering(&self) -> MeteringEngine<AwsMetering> {
+    fn metering(&self, breaker: Breaker) -> MeteringEngine<AwsMetering> {
         let settings = &self.settings.metering;
         MeteringEngine {
             store: self.store.clone(),
@@ -379,16 +380,17 @@ impl Daemon {
             closing: self.closing(),
             interval: settings.interval,
             concurrency: METERING_CONCURRENCY,
-            breaker: Breaker::default(),
+            breaker,
         }
     }
 
-    fn credential_watch(&self) -> CredentialWatch {
+    fn credential_watch(&self, breaker: Breaker) -> CredentialWatch {
         CredentialWatch {
             store: self.store.clone(),
             aws: self.aws.clone(),
             clock: self.clock.clone(),
             health: self.health.clone(),
+            breaker,
         }
     }
 
@@ -476,16 +478,25 @@ async fn identity(
         return Ok(held.map_or(Identity::Environment, IntegrationRow::into_identity));
     };
     let external_id = settings.integration.external_id.as_ref().map(ToString::to_string);
+    let role = Role { arn: arn.clone(), external_id: external_id.clone() };
+    // What was tried of this role, and when, is worth keeping; of another it says nothing.
+    let of_this = held.as_ref().is_some_and(|row| row.role_arn.as_ref() == Some(&arn));
+    let made = held.map(|row| row.external_id).unwrap_or_default();
+    let is_kept = external_id.as_ref().is_none_or(|id| *id == made);
+    if of_this && is_kept {
+        return Ok(Identity::Role(role));
+    }
     let row = IntegrationRow {
-        role_arn: Some(arn.clone()),
-        external_id: external_id.clone().unwrap_or_default(),
+        // One that was made stands in a trust policy somewhere.
+        external_id: external_id.unwrap_or(made),
         seller_account_id: arn.split(':').nth(4).map(str::to_owned),
+        role_arn: Some(arn),
         state: "connected".into(),
-        checks: held.map_or_else(|| "[]".into(), |row| row.checks),
+        checks: "[]".into(),
         updated_at: clock.now(),
     };
-    store.save_integration(row).await?;
-    Ok(Identity::Role(Role { arn, external_id }))
+    store.connect(row, clock.now()).await?;
+    Ok(Identity::Role(role))
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Daemon, DaemonError};
 use crate::intake::{Drained, IntakeError};
-use crate::metering::PassSummary;
+use crate::metering::{Breaker, PassSummary};
 use crate::webhook::Posted;
 
 /// The time for which a pass posts events.
@@ -59,7 +59,7 @@ impl Daemon {
         for (product, held) in self.store.review_brakes(most, self.clock.now()).await? {
             summary.errors.push(held.problem(&product));
         }
-        summary.metering = self.metering().run_pass().await?;
+        summary.metering = self.metering(Breaker::default()).run_pass().await?;
         if let Some(reason) = &summary.metering.blocked {
             summary.errors.push(format!("metering is blocked: {reason}"));
         } else if let Some(reason) = &summary.metering.unanswered {

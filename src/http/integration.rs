@@ -22,7 +22,7 @@ use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
-use crate::store::{IntegrationRow, Overdue};
+use crate::store::{IntegrationRow, Overdue, StoreError};
 
 /// Returns the connection to the seller's AWS account.
 ///
@@ -227,14 +227,15 @@ pub(super) async fn connect(
         checks: json!(checks).to_string(),
         updated_at: state.clock.now(),
     };
-    state.store.save_integration(row.clone()).await?;
-    state.aws.switch(clients);
-    let outcome = trouble.as_deref().map_or(Ok(()), Err);
-    state.health.report("credentials", outcome, state.clock.now());
-    // Those whose turn was put off while nothing could be asked.
-    state.store.hasten_buyers(state.clock.now()).await?;
-    state.store.nudges().sweep.notify_one();
-    state.store.nudges().metering.notify_one();
+    let (keeping, kept) = (state.clone(), row.clone());
+    let keep = async move {
+        let now = keeping.clock.now();
+        keeping.store.connect(kept, now).await?;
+        let outcome = trouble.as_deref().map_or(Ok(()), Err);
+        keeping.health.report("credentials", outcome, now);
+        Ok::<_, StoreError>(())
+    };
+    state.aws.change(clients, keep).await?;
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
@@ -268,27 +269,16 @@ pub(super) async fn remove(
         checks: "[]".into(),
         updated_at: state.clock.now(),
     };
-    state.store.save_integration(row.clone()).await?;
-    state.aws.switch(state.aws.try_identity(Identity::Removed));
+    let (store, kept) = (state.store.clone(), row.clone());
+    let keep = async move { store.disconnect(kept).await };
+    state.aws.change(state.aws.try_identity(Identity::Removed), keep).await?;
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
 /// Returns the external id, made on first use and kept: it is written into a trust policy elsewhere.
 async fn external_id(state: &ApiState) -> Result<String, Problem> {
-    if let Some(row) = state.store.integration().await? {
-        return Ok(row.external_id);
-    }
     let made = uuid::Uuid::new_v4().simple().to_string();
-    let row = IntegrationRow {
-        role_arn: None,
-        external_id: made.clone(),
-        seller_account_id: None,
-        state: "none".into(),
-        checks: "[]".into(),
-        updated_at: state.clock.now(),
-    };
-    state.store.save_integration(row).await?;
-    Ok(made)
+    Ok(state.store.external_id(made, state.clock.now()).await?)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::incoming as read;
 use super::sns::{Arrived, Refusal, SnsEndpoint, SnsError};
-use crate::aws::{self, AwsClients};
+use crate::aws::{self, AwsClients, Place};
 use crate::clock::Clock;
 use crate::domain::notification::Format;
 use crate::domain::notification::wire::{self, Delivery};
@@ -100,6 +100,7 @@ impl Intake {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut batches = Batches::default();
         let mut waits = backoff();
+        let mut switches = self.aws.switches();
         loop {
             // Subscribed before the call, so that what ends its refusal meanwhile is not missed.
             let mut takes_us = self.aws.retries();
@@ -110,7 +111,7 @@ impl Intake {
                     biased;
                     () = shutdown.cancelled() => break,
                     // What a poll has on its way then is visible again soon, to whoever polls next.
-                    () = self.aws.switched() => continue,
+                    _ = switches.changed() => continue,
                     // From here on the batch is finished whatever happens.
                     received = self.receive(self.wait) => {
                         received.map(|messages| batches.begin(&self, messages))
@@ -179,7 +180,7 @@ impl Intake {
             .wait_time_seconds(seconds(wait))
             .visibility_timeout(seconds(self.visibility_timeout))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
-        match clients.call("ReceiveMessage", || call.clone().send()).await {
+        match clients.call(Place::Apart, "ReceiveMessage", || call.clone().send()).await {
             Ok(answer) => Ok(answer.messages.unwrap_or_default()),
             Err(error) => Err(IntakeError::Receive {
                 queue_url: self.queue_url.clone(),
@@ -383,7 +384,7 @@ async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) -> 
     });
     let call = clients.sqs.delete_message_batch().queue_url(queue_url);
     let call = call.set_entries(Some(entries.collect()));
-    let answer = clients.call("DeleteMessageBatch", || call.clone().send()).await;
+    let answer = clients.call(Place::Apart, "DeleteMessageBatch", || call.clone().send()).await;
     // What could not be deleted comes back after its visibility timeout and is deleted as a repetition.
     let (left, why) = match answer {
         Ok(answer) => {
@@ -416,7 +417,9 @@ async fn extend(clients: &AwsClients, queue_url: &str, messages: &[Message], tim
     });
     let call = clients.sqs.change_message_visibility_batch().queue_url(queue_url);
     let call = call.set_entries(Some(entries.collect()));
-    if let Err(error) = clients.call("ChangeMessageVisibilityBatch", || call.clone().send()).await {
+    if let Err(error) =
+        clients.call(Place::Apart, "ChangeMessageVisibilityBatch", || call.clone().send()).await
+    {
         tracing::warn!(%error, "could not keep messages invisible");
     }
 }

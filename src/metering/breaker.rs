@@ -71,11 +71,16 @@ struct Open {
     failure: Failure,
     since: Timestamp,
     asked_at: Timestamp,
+    /// Somebody has reason to think that calls come to something again.
+    is_doubted: bool,
 }
 
 impl Open {
     /// Returns when AWS is to be asked again: before half of the time to the nearest deadline has passed.
     fn next(self, nearest_deadline: Option<Timestamp>) -> Timestamp {
+        if self.is_doubted {
+            return self.asked_at;
+        }
         let longest = match self.failure {
             Failure::Unanswered => LONGEST_WAIT,
             Failure::Blocked => LONGEST_WAIT_FOR_PERSON,
@@ -105,6 +110,7 @@ impl Breaker {
             return Gate::Wait(next);
         }
         open.asked_at = now;
+        open.is_doubted = false;
         open.since = open.since.min(now);
         let failure = open.failure;
         Gate::Ask { failure, suspect: state.suspects.pop_front() }
@@ -113,6 +119,13 @@ impl Breaker {
     /// Returns when AWS is asked next, where calls are held back.
     pub(super) fn next(&self, nearest_deadline: Option<Timestamp>) -> Option<Timestamp> {
         self.state().open.map(|open| open.next(nearest_deadline))
+    }
+
+    /// Has the next call ask at once, where nothing was sent until now: what kept it may be mended.
+    pub fn doubt(&self) {
+        if let Some(open) = self.state().open.as_mut().filter(|it| it.failure == Failure::Blocked) {
+            open.is_doubted = true;
+        }
     }
 
     /// Notes a call that AWS did not answer, and the records that it held.
@@ -132,7 +145,7 @@ impl Breaker {
                 Opened::Now
             }
             None if enough => {
-                state.open = Some(Open { failure, since: now, asked_at: now });
+                state.open = Some(Open { failure, since: now, asked_at: now, is_doubted: false });
                 Opened::Now
             }
             None => Opened::No,
@@ -182,6 +195,27 @@ mod tests {
         assert_eq!(breaker.answered(), Some(Failure::Unanswered));
         assert_eq!(breaker.gate(None, at(6)), Gate::Closed);
         assert_eq!(breaker.failed(Failure::Blocked, &[1], at(7)), Opened::Now, "at once");
+    }
+
+    #[test]
+    fn what_may_be_mended_is_asked_about_at_once_and_only_once() {
+        let breaker = Breaker::default();
+        breaker.failed(Failure::Blocked, &[1], at(0));
+        let ask = Gate::Ask { failure: Failure::Blocked, suspect: Some(1) };
+        assert_eq!(breaker.gate(None, at(60)), ask);
+        breaker.failed(Failure::Blocked, &[1], at(60));
+        assert_eq!(breaker.gate(None, at(61)), Gate::Wait(at(65)));
+        breaker.doubt();
+        assert_eq!(breaker.next(None), Some(at(60)), "whoever waits for it is late already");
+        assert!(matches!(breaker.gate(None, at(61)), Gate::Ask { .. }));
+        assert!(matches!(breaker.gate(None, at(61)), Gate::Wait(_)), "and then as before");
+        // That AWS does not answer is no trouble that a person could have mended.
+        let silent = Breaker::default();
+        for _ in 0..IN_A_ROW {
+            silent.failed(Failure::Unanswered, &[1], at(0));
+        }
+        silent.doubt();
+        assert!(matches!(silent.gate(None, at(0)), Gate::Wait(_)));
     }
 
     #[test]

@@ -203,7 +203,7 @@ async fn perform(
     call: &Call,
     fault: Option<&Fault>,
 ) -> Result<Value, ApiError> {
-    parts.trust.check(signer, call.target)?;
+    parts.trust.check(signer, call)?;
     parts.sts.allow(&signer.access_key, &call.action())?;
     match call.target {
         Target::Sqs => parts.queues.call(&call.operation, &call.input).await,

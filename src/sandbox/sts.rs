@@ -121,7 +121,7 @@ impl Sts {
         input: &Value,
     ) -> Result<Value, ApiError> {
         match operation {
-            "AssumeRole" => self.assume(access_key, input),
+            "AssumeRole" | "AssumeRoleWithWebIdentity" => self.assume(access_key, input),
             "GetCallerIdentity" => Ok(self.identity(access_key)),
             _ => Err(bad_request("InvalidAction", format!("STS has no {operation} here"))),
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::refusal;
 use super::locked;
 use super::market::ApiError;
-use super::wire::{Signer, Target};
+use super::wire::{Call, Signer, Target};
 use crate::clock::Clock;
 
 /// How far the time of a signature may be from AWS's.
@@ -21,9 +21,13 @@ const SIGNED_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Demands {
-    /// The only keys that are taken besides those of sessions; every key is where there is no list.
+    /// The only keys, and tokens of web identities, that are taken besides those of sessions; every one is where there is no
+    /// list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_keys: Option<Vec<String>>,
+    /// Keys that are expired from now on, whoever gave them out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_keys: Option<Vec<String>>,
     /// Ends every session that was given out until now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_sessions: Option<SessionEnd>,
@@ -67,6 +71,8 @@ impl Trust {
         if let Some(keys) = demands.accept_keys {
             state.accepted = Some(keys.into_iter().collect());
         }
+        let expired = demands.expire_keys.into_iter().flatten();
+        state.ended.extend(expired.map(|key| (key, SessionEnd::Expired)));
         if let Some(end) = demands.end_sessions {
             state.ended.extend(sessions.into_iter().map(|key| (key, end)));
         }
@@ -87,12 +93,14 @@ impl Trust {
     }
 
     /// Whether a caller is taken for who they say they are.
-    pub(super) fn check(&self, signer: &Signer, target: Target) -> Result<(), ApiError> {
-        if let Some(date) = self.date() {
+    pub(super) fn check(&self, signer: &Signer, call: &Call) -> Result<(), ApiError> {
+        let target = call.target;
+        let token = call.web_identity();
+        if let Some(date) = self.date().filter(|_| token.is_none()) {
             signed_about(signer, date)?;
         }
         let state = locked(&self.state);
-        let key = &signer.access_key;
+        let key = token.unwrap_or(&signer.access_key);
         let invalid = "The security token included in the request is invalid";
         match state.ended.get(key) {
             Some(SessionEnd::Expired) => {
@@ -110,6 +118,7 @@ impl Trust {
         let is_session = key.starts_with("ASIA");
         if !is_session && state.accepted.as_ref().is_some_and(|keys| !keys.contains(key)) {
             let code = match target {
+                Target::Sts if token.is_some() => "InvalidIdentityToken",
                 Target::Sts | Target::Sqs => "InvalidClientTokenId",
                 Target::Market(_) => "UnrecognizedClientException",
             };

@@ -40,6 +40,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// The token that says who calls, in the one call that nobody signs.
+    pub(super) fn web_identity(&self) -> Option<&str> {
+        let is_by_token = self.operation == "AssumeRoleWithWebIdentity";
+        is_by_token.then(|| self.input["WebIdentityToken"].as_str().unwrap_or_default())
+    }
+
     /// The IAM action that allows it.
     pub(super) fn action(&self) -> String {
         match self.target {

@@ -77,6 +77,8 @@ pub struct Nudges {
     pub buyers: Notify,
     /// A product should be swept now.
     pub sweep: Notify,
+    /// Listings that could not be asked about may be.
+    pub catalog: Notify,
     /// A date of a subscription of the seller's own may have become the next.
     pub direct: Notify,
     /// A metering record may have become due for closing or sending.

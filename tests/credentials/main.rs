@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod healing;
 mod renewal;
+mod sources;
 mod trusting;
 
 use marketd::sandbox::market::{Action, Order};

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::support::world::{World, eventually};
 
-const ROLE: (&str, &str) =
+pub(crate) const ROLE: (&str, &str) =
     ("MARKETD__INTEGRATION__ROLE_ARN", "arn:aws:iam::111122223333:role/marketd");
-const PROMPTLY: Duration = Duration::from_secs(10);
+pub(crate) const PROMPTLY: Duration = Duration::from_secs(10);
 
 /// Calls that AWS refused because of who called.
-fn doomed(world: &World) -> u64 {
+pub(crate) fn doomed(world: &World) -> u64 {
     let of_identity = |it: &CallSummary| {
         ["Expired", "Unrecognized", "InvalidClient", "SignatureDoes", "AccessDenied"]
             .iter()
@@ -26,7 +26,7 @@ fn doomed(world: &World) -> u64 {
 }
 
 /// Somebody buys, and uses something in an hour that is over, so that queue, entitlements and metering are called.
-async fn buy_and_use(world: &World, account: &str) {
+pub(crate) async fn buy_and_use(world: &World, account: &str) {
     let now = Timestamp::now();
     let earlier = now - SignedDuration::from_hours(3);
     let metered = world.market(|market, _| {
@@ -51,7 +51,7 @@ async fn buy_and_use(world: &World, account: &str) {
 }
 
 /// Waits until all that somebody used is billed, and tells how many attempts that took.
-async fn billed(world: &World, account: &str) -> i64 {
+pub(crate) async fn billed(world: &World, account: &str) -> i64 {
     eventually("the bill", async || {
         let path = format!("/v1/metering/records?customer_id=c-{account}");
         let records = world.get(&path).await;
@@ -61,19 +61,19 @@ async fn billed(world: &World, account: &str) -> i64 {
     .await
 }
 
-fn demand(world: &World, demands: Demands) {
+pub(crate) fn demand(world: &World, demands: Demands) {
     world.sandbox().demand(demands);
 }
 
-fn end_sessions(world: &World, how: SessionEnd) {
+pub(crate) fn end_sessions(world: &World, how: SessionEnd) {
     demand(world, Demands { end_sessions: Some(how), ..Demands::default() });
 }
 
-fn accept(world: &World, key: &str) {
+pub(crate) fn accept(world: &World, key: &str) {
     demand(world, Demands { accept_keys: Some(vec![key.to_owned()]), ..Demands::default() });
 }
 
-async fn credentials_part(world: &World) -> (bool, String) {
+pub(crate) async fn credentials_part(world: &World) -> (bool, String) {
     let part = world.get("/v1/integration").await["parts"]["credentials"].clone();
     (part["ok"] != false, part["detail"].as_str().unwrap_or_default().to_owned())
 }
@@ -100,7 +100,7 @@ async fn a_session_that_ends_before_its_time_is_replaced_at_once() {
 }
 
 /// A shared credentials file with a key, and the settings that have a daemon read it.
-fn shared_file(key: &str) -> (PathBuf, Vec<(&'static str, &'static str)>) {
+pub(crate) fn shared_file(key: &str) -> (PathBuf, Vec<(&'static str, &'static str)>) {
     let folder = tempfile::tempdir().unwrap().keep();
     let path = folder.join("credentials");
     write_key(&path, key);
@@ -114,7 +114,7 @@ fn shared_file(key: &str) -> (PathBuf, Vec<(&'static str, &'static str)>) {
     (path, settings)
 }
 
-fn write_key(path: &std::path::Path, key: &str) {
+pub(crate) fn write_key(path: &std::path::Path, key: &str) {
     let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n");
     std::fs::write(path, text).unwrap();
 }

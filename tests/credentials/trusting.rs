@@ -98,3 +98,24 @@ async fn whom_to_trust_can_be_named_and_is_asked_for_where_aws_tells_nobody() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_role_of_the_settings_keeps_the_external_id_that_was_made_and_what_was_tried() {
+    let mut world = World::with_nothing_imported().await;
+    let external_id = async |world: &World| {
+        trusted(&world.cli_json(&["integration", "trust-policy"]).await).1.unwrap()
+    };
+    let made = external_id(&world).await;
+    world.stop_daemon().await;
+    world.set(&[("MARKETD__INTEGRATION__ROLE_ARN", "arn:aws:iam::111122223333:role/marketd")]);
+    world.start_daemon().await;
+    assert_eq!(external_id(&world).await, made, "it stands in a trust policy");
+    let role = json!({"role_arn": "arn:aws:iam::111122223333:role/marketd"});
+    let checks = world.put("/v1/integration", role).await["checks"].clone();
+    assert!(checks.as_array().is_some_and(|checks| !checks.is_empty()), "{checks}");
+    world.stop_daemon().await;
+    world.start_daemon().await;
+    let shown = world.get("/v1/integration").await;
+    assert_eq!((&shown["checks"], &shown["external_id"]), (&checks, &json!(made)), "{shown}");
+    world.stop().await;
+}

@@ -1,10 +1,12 @@
 //! The connection to the seller's AWS account, as it was made.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::columns::{millis, timestamp};
 use crate::domain::integration::{Identity, Role};
+use crate::store::buyers::due::hasten_in;
+use crate::store::metering::waiting::make_all_due_in;
 use crate::store::{During, Store, StoreError};
 
 /// The connection as it is kept.
@@ -28,7 +30,10 @@ impl IntegrationRow {
     /// Returns the identity that calls are made with.
     pub fn into_identity(self) -> Identity {
         match self.role_arn {
-            Some(arn) => Identity::Role(Role { arn, external_id: Some(self.external_id) }),
+            Some(arn) => {
+                let external_id = Some(self.external_id).filter(|id| !id.is_empty());
+                Identity::Role(Role { arn, external_id })
+            }
             None if self.state == "removed" => Identity::Removed,
             None => Identity::Environment,
         }
@@ -60,28 +65,124 @@ impl Store {
         .await
     }
 
-    /// Keeps the connection.
-    pub async fn save_integration(&self, row: IntegrationRow) -> Result<(), StoreError> {
+    /// Keeps that there is no connection any more.
+    pub async fn disconnect(&self, row: IntegrationRow) -> Result<(), StoreError> {
+        self.write(move |connection| save_in(connection, &row)).await
+    }
+
+    /// Keeps a connection, and has asked and sent at once what was put off while AWS could not be called as this one may.
+    /// Nobody is told of it yet: the connection is not in use.
+    pub async fn connect(&self, row: IntegrationRow, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO integration
-                         (id, role_arn, external_id, seller_account_id, state, checks, updated_at_ms)
-                     VALUES (1, :role, :external, :account, :state, :checks, :at)
-                     ON CONFLICT DO UPDATE SET role_arn = :role, external_id = :external,
-                         seller_account_id = :account, state = :state, checks = :checks,
-                         updated_at_ms = :at",
-                )
-                .and_then(|mut upsert| {
-                    upsert.execute(named_params! {
-                        ":role": row.role_arn, ":external": row.external_id,
-                        ":account": row.seller_account_id, ":state": row.state,
-                        ":checks": row.checks, ":at": millis(row.updated_at),
-                    })
-                })
-                .during("save the integration")?;
+            save_in(connection, &row)?;
+            hasten_in(connection, now)?;
+            make_all_due_in(connection, now)?;
             Ok(())
         })
         .await
+    }
+
+    /// The external id; this one from now on, where there is none.
+    pub async fn external_id(&self, made: String, now: Timestamp) -> Result<String, StoreError> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO integration (id, external_id, state, checks, updated_at_ms)
+                     VALUES (1, :made, 'none', '[]', :at)
+                     ON CONFLICT DO UPDATE SET
+                         external_id = coalesce(nullif(external_id, ''), :made)
+                     RETURNING external_id",
+                )
+                .and_then(|mut upsert| {
+                    upsert.query_row(named_params! {":made": made, ":at": millis(now)}, |row| {
+                        row.get(0)
+                    })
+                })
+                .during("keep the external id")
+        })
+        .await
+    }
+}
+
+fn save_in(connection: &Connection, row: &IntegrationRow) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO integration
+                 (id, role_arn, external_id, seller_account_id, state, checks, updated_at_ms)
+             VALUES (1, :role, :external, :account, :state, :checks, :at)
+             ON CONFLICT DO UPDATE SET role_arn = :role, external_id = :external,
+                 seller_account_id = :account, state = :state, checks = :checks,
+                 updated_at_ms = :at",
+        )
+        .and_then(|mut upsert| {
+            upsert.execute(named_params! {
+                ":role": row.role_arn, ":external": row.external_id,
+                ":account": row.seller_account_id, ":state": row.state,
+                ":checks": row.checks, ":at": millis(row.updated_at),
+            })
+        })
+        .during("save the integration")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(role: &str, now: Timestamp) -> IntegrationRow {
+        IntegrationRow {
+            role_arn: Some(format!("arn:aws:iam::111122223333:role/{role}")),
+            external_id: "theirs".into(),
+            seller_account_id: None,
+            state: "connected".into(),
+            checks: "[]".into(),
+            updated_at: now,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_external_id_is_made_once_and_changes_no_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let made = (0..8).map(|number| store.external_id(format!("made-{number}"), now));
+        let made: Vec<String> = futures::future::try_join_all(made).await.unwrap();
+        assert!(made.iter().all(|id| *id == made[0]), "{made:?}");
+        let connected = row("marketd", now);
+        store.connect(connected.clone(), now).await.unwrap();
+        assert_eq!(store.external_id("late".into(), now).await.unwrap(), "theirs");
+        assert_eq!(store.integration().await.unwrap(), Some(connected.clone()));
+        // As it was kept for a role of the settings that asks for none.
+        let without = IntegrationRow { external_id: String::new(), ..connected };
+        store.connect(without.clone(), now).await.unwrap();
+        let Identity::Role(role) = without.into_identity() else { panic!() };
+        assert_eq!(role.external_id, None, "STS takes no empty one");
+        assert_eq!(store.external_id("late".into(), now).await.unwrap(), "late");
+    }
+
+    #[tokio::test]
+    async fn what_was_put_off_is_due_by_the_same_commit_that_keeps_the_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.db");
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let later = millis(now) + 3_600_000;
+        let store = Store::open(&path).unwrap();
+        let put_off = move |connection: &Connection| {
+            let insert = format!(
+                "INSERT INTO buyers (product_code, kind, value, due_at_ms, attempts, last_error)
+                 VALUES ('abc', 'account_id', '1', {later}, 9, 'no role'),
+                        ('abc', 'account_id', '2', {later}, 0, NULL)"
+            );
+            connection.execute_batch(&insert).during("put off")
+        };
+        store.write(put_off).await.unwrap();
+        store.connect(row("marketd", now), now).await.unwrap();
+        let due = |connection: &Connection| {
+            let mut select = connection.prepare("SELECT due_at_ms FROM buyers ORDER BY value");
+            let due = select.as_mut().unwrap().query_map([], |row| row.get(0)).unwrap();
+            due.collect::<Result<Vec<i64>, _>>().during("look")
+        };
+        assert_eq!(store.read(due).await.unwrap(), [millis(now), later]);
+        store.close();
     }
 }

@@ -215,17 +215,7 @@ impl Store {
 
     /// Has AWS asked at once about those whose look failed and was put off.
     pub async fn hasten_buyers(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "UPDATE buyers SET due_at_ms = ?1, attempts = 0
-                     WHERE due_at_ms > ?1 AND last_error IS NOT NULL",
-                )
-                .and_then(|mut update| update.execute([millis(now)]))
-                .during("hasten buyers")?;
-            Ok::<_, StoreError>(())
-        })
-        .await?;
+        self.write(move |connection| hasten_in(connection, now)).await?;
         self.nudges().buyers.notify_one();
         Ok(())
     }
@@ -234,6 +224,18 @@ impl Store {
     pub async fn imported_codes(&self) -> Result<Vec<ProductCode>, StoreError> {
         self.read(imported_codes_in).await
     }
+}
+
+/// Has those be due whose look failed and was put off.
+pub(in crate::store) fn hasten_in(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE buyers SET due_at_ms = ?1, attempts = 0
+             WHERE due_at_ms > ?1 AND last_error IS NOT NULL",
+        )
+        .and_then(|mut update| update.execute([millis(now)]))
+        .during("hasten buyers")?;
+    Ok(())
 }
 
 /// The imported products' codes.

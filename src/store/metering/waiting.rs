@@ -10,16 +10,7 @@ use crate::store::{During, Store, StoreError};
 impl Store {
     /// Has everything that waits be due, since AWS answers again.
     pub async fn make_all_due(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "UPDATE metering_records SET next_attempt_at_ms = ?1
-                     WHERE state IN ('ready', 'sending') AND next_attempt_at_ms > ?1",
-                )
-                .and_then(|mut update| update.execute([millis(now)]))
-                .during("have what waits be due")
-        })
-        .await
+        self.write(move |connection| make_all_due_in(connection, now)).await
     }
 
     /// A frozen record that is not settled, whether it is due or not.
@@ -53,4 +44,17 @@ fn unsettled_in(connection: &Connection, id: i64) -> Result<Option<SendableRecor
         )
         .and_then(|mut select| select.query_row([id], sendable_row).optional())
         .during("read a record that is not settled")
+}
+
+pub(in crate::store) fn make_all_due_in(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET next_attempt_at_ms = ?1
+             WHERE state IN ('ready', 'sending') AND next_attempt_at_ms > ?1",
+        )
+        .and_then(|mut update| update.execute([millis(now)]))
+        .during("have what waits be due")
 }

@@ -169,6 +169,9 @@ impl From<ImportError> for Problem {
             ImportError::ImportedAs { .. } => {
                 Self::new(StatusCode::CONFLICT, "already-imported", error.to_string())
             }
+            ImportError::Held { .. } => {
+                Self::new(StatusCode::CONFLICT, "endings-held", error.to_string())
+            }
             ImportError::SoldDirectly(_) => {
                 Self::new(StatusCode::CONFLICT, "sold-directly", error.to_string())
             }

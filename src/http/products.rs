@@ -65,7 +65,8 @@ pub(super) struct Import {
 /// Imports a listing, or changes its mapping.
 ///
 /// `plans` maps entitled dimensions to plans. Plans that are new begin as drafts. What AWS told of the product's buyers
-/// before is applied.
+/// before is applied. A listing that shows none of the dimensions that were imported before is refused with 409
+/// `endings-held` until `/v1/products/{id}/confirm-endings` says that it is right.
 #[utoipa::path(post, path = "/v1/listings/{entity_id}/import", tag = "listings", operation_id = "importListing", params(("entity_id" = String, Path)), request_body = Import, responses((status = 200, body = Product), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,

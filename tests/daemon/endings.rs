@@ -148,6 +148,11 @@ async fn a_listing_that_has_lost_every_dimension_is_not_believed_at_once() {
         assert_eq!(live(&shown(&world, &insight).await), before);
         assert_eq!(held(&world, &insight).await["what"], "dimensions");
     }
+    // Nor is it when somebody imports it by hand.
+    let import = ["listing", "import", &insight.entity_id, "--plan", "pro=elsewhere"];
+    let (code, _, complaint) = world.cli(&import).await;
+    assert!(code == 1 && complaint.contains(&format!("confirm-endings {id}")), "{complaint}");
+    assert_eq!(live(&shown(&world, &insight).await), before);
     assert_eq!(told(&world, "product.endings_held").await, 1);
     // The listing is whole again, but for one: that is believed.
     relist(before - 1);
@@ -159,5 +164,36 @@ async fn a_listing_that_has_lost_every_dimension_is_not_believed_at_once() {
     assert_eq!(code, 1);
     world.cli_json(&["product", "confirm-endings", &id]).await;
     assert_eq!(live(&shown(&world, &insight).await), 0);
+    // What is to be mapped anew is imported by hand.
+    relist(before);
+    let import = ["listing", "import", &insight.entity_id, "--plan", "pro=pro"];
+    world.cli_json(&import).await;
+    assert_eq!(live(&shown(&world, &insight).await), before);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_import_by_hand_alone_is_held_back_and_let_go_too() {
+    let world = World::with_imported_catalog(&[]).await;
+    let insight = product(&world, "Acme Insight");
+    let id = shown(&world, &insight).await["id"].as_str().unwrap().to_owned();
+    let none = ListingChange { dimensions: Some(Vec::new()), ..ListingChange::default() };
+    world.market(|market, now| {
+        market.change_listing(&insight.entity_id, none, now).unwrap();
+    });
+    let path = format!("/v1/listings/{}/import", insight.entity_id);
+    let import =
+        async || world.call(reqwest::Method::POST, &path, Some(json!({"plans": {}}))).await;
+    let (status, problem) = import().await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (409, &json!("urn:marketd:problem:endings-held")),
+        "{problem}"
+    );
+    assert_eq!(held(&world, &insight).await["what"], "dimensions");
+    world.post(&format!("/v1/products/{id}/confirm-endings"), json!({})).await;
+    let (status, imported) = import().await;
+    assert_eq!(status, 200, "{imported}");
+    assert!(imported["held_endings"].is_null(), "{imported}");
     world.stop().await;
 }

@@ -10,6 +10,7 @@ use super::plan_rows::PlanError;
 use super::plans::{settle_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
+use super::sync::hold_import_in;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::product::{Dimension, Product};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
@@ -77,6 +78,18 @@ pub enum ImportError {
         "plan {0} has customers who bought it on your own site; map the dimension to a plan of its own"
     )]
     SoldDirectly(PlanId),
+    /// The listing lacks all that was imported, which is not believed without a person's word.
+    #[error(
+        "listing {entity} shows none of the {dimensions} dimensions of product {product} any more: nothing was imported. If it is right, `marketd product confirm-endings {product}` takes it over; then import it again"
+    )]
+    Held {
+        /// The listing.
+        entity: EntityId,
+        /// Its product.
+        product: ProductId,
+        /// How many dimensions are gone.
+        dimensions: usize,
+    },
     /// Only usage is billed by a feature.
     #[error("dimension {0} is not metered: no feature's usage is billed by it")]
     NotMetered(DimensionKey),
@@ -98,17 +111,26 @@ impl Store {
         import: ImportProduct,
         now: Timestamp,
     ) -> Result<Product, ImportError> {
-        let product = self
+        let imported = self
             .write(move |connection| {
+                let entity = &import.listing.entity_id;
+                if let Some(held) = product_of_entity(connection, entity)?
+                    && let Some(dimensions) =
+                        hold_import_in(connection, &held, &import.listing, now)?
+                {
+                    // That it is held back is kept, so that a person can let it go.
+                    let (entity, product) = (entity.clone(), held.id);
+                    return Ok(Err(ImportError::Held { entity, product, dimensions }));
+                }
                 let product = import_in(connection, &import, now)?;
                 list_whole_in(connection, Some(&product.id))?;
                 release_in(connection, &product.product_code, now)?;
-                Ok::<_, ImportError>(product)
+                Ok::<_, ImportError>(Ok(product))
             })
             .await?;
         self.nudge_released();
         self.nudge_events();
-        Ok(product)
+        imported
     }
 }
 

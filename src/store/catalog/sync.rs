@@ -131,6 +131,18 @@ impl Store {
     }
 }
 
+/// Holds an import back that would leave no dimension of those that were imported before; how many are gone.
+pub(super) fn hold_import_in(
+    connection: &Connection,
+    product: &Product,
+    listing: &Listing,
+    now: Timestamp,
+) -> Result<Option<usize>, StoreError> {
+    let changes = compare(product, listing);
+    let held = hold_dimensions_in(connection, product, &changes, now)?;
+    Ok(held.then_some(changes.removed.len()))
+}
+
 /// Holds a comparison back that leaves no dimension of those that were imported: listings do not lose all at once, but
 /// documents may come without them.
 fn hold_dimensions_in(

@@ -31,9 +31,11 @@ pub struct EntityDocument {
     pub document: Value,
 }
 
+pub(super) const LIST_ENTITIES: &str = "ListEntities";
+pub(super) const DESCRIBE_ENTITY: &str = "DescribeEntity";
+
 /// Every SaaS product of the account.
 pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, AwsError> {
-    const OPERATION: &str = "ListEntities";
     let mut products = Vec::new();
     let mut token: Option<String> = None;
     loop {
@@ -45,7 +47,7 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
             .max_results(PAGE)
             .set_next_token(token.clone());
         let page = clients
-            .call(Place::Last(&clients.rates.entities), OPERATION, || call.clone().send())
+            .call(Place::Last(&clients.rates.entities), LIST_ENTITIES, || call.clone().send())
             .await?;
         for entity in page.entity_summary_list.unwrap_or_default() {
             let Some(entity_id) = entity.entity_id.as_deref().and_then(EntityId::from_trimmed)
@@ -58,7 +60,7 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
                 visibility: entity.visibility,
             });
         }
-        token = next_page(OPERATION, token.as_deref(), page.next_token)?;
+        token = next_page(LIST_ENTITIES, token.as_deref(), page.next_token)?;
         if token.is_none() {
             return Ok(products);
         }
@@ -70,13 +72,13 @@ pub async fn describe_product(
     clients: &AwsClients,
     entity_id: &EntityId,
 ) -> Result<EntityDocument, AwsError> {
-    const OPERATION: &str = "DescribeEntity";
     let call =
         clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id.as_str());
-    let entity =
-        clients.call(Place::Last(&clients.rates.entity), OPERATION, || call.clone().send()).await?;
+    let entity = clients
+        .call(Place::Last(&clients.rates.entity), DESCRIBE_ENTITY, || call.clone().send())
+        .await?;
     let unreadable = |detail: String| AwsError {
-        operation: OPERATION,
+        operation: DESCRIBE_ENTITY,
         kind: AwsErrorKind::Refused,
         code: None,
         message: format!("the document of {entity_id} cannot be read: {detail}"),

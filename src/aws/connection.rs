@@ -4,38 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use aws_config::environment::region::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-
-use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Calls};
-use super::credentials::{Cached, CredentialCache, LoadError, Origin, Outcome, Source};
-use super::described::REMOVED;
+use super::chain::{Chain, loader};
+use super::credentials::{Cached, CredentialCache};
 use super::refusals::Refusals;
 use super::{AwsError, AwsErrorKind, RateLimit, Turn};
 use crate::clock::Clock;
 use crate::domain::AccountId;
-use crate::domain::integration::{Identity, Role};
-use crate::outgoing;
+use crate::domain::integration::Identity;
 
 /// Entitlements, the catalog and agreements exist here only.
-const MARKETPLACE_REGION: &str = "us-east-1";
-const SESSION: Duration = Duration::from_secs(3_600);
+pub(super) const MARKETPLACE_REGION: &str = "us-east-1";
 /// What was denied is tried again after this long: a permission may have been granted meanwhile.
 const DENIED_FOR: Duration = Duration::from_secs(15 * 60);
 
@@ -275,87 +264,6 @@ impl Connection {
     }
 }
 
-/// AWS's standard environment, read anew by whoever loads it.
-fn loader(options: &ConnectionOptions) -> ConfigLoader {
-    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-    if let Some(url) = &options.sandbox_url {
-        let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
-        loader = loader.endpoint_url(url).credentials_provider(credentials);
-    }
-    if let Some(http) = outgoing::sdk_client() {
-        loader = loader.http_client(http);
-    }
-    loader
-        .region(
-            // The instance is not asked for its region, since nobody should wait for it where there is none: the
-            // queue's address and the settings name the regions that matter.
-            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-                .or_else(ProfileFileRegionProvider::new())
-                .or_else(MARKETPLACE_REGION),
-        )
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(5))
-                // Above the longest long poll.
-                .operation_attempt_timeout(Duration::from_secs(30))
-                .build(),
-        )
-}
-
-/// Loads an identity's credentials: the environment's own, and those of a role on top of them.
-#[derive(Debug)]
-struct Chain {
-    identity: Identity,
-    options: ConnectionOptions,
-    config: SdkConfig,
-}
-
-impl Source for Chain {
-    fn load(&self) -> BoxFuture<'_, Outcome> {
-        Box::pin(async {
-            match &self.identity {
-                Identity::Environment => self.own().await,
-                Identity::Role(role) => self.assume(role).await,
-                Identity::Removed => {
-                    Err(LoadError::of(&CredentialsError::provider_error(REMOVED), None))
-                }
-            }
-        })
-    }
-}
-
-impl Chain {
-    async fn own(&self) -> Outcome {
-        let mut loader = loader(&self.options);
-        if let Some(http) = self.config.http_client() {
-            loader = loader.http_client(http);
-        }
-        let provider = loader.load().await.credentials_provider();
-        let provider = provider.ok_or_else(|| {
-            LoadError::of(&CredentialsError::not_loaded("there is no credential provider"), None)
-        })?;
-        let credentials = provider.provide_credentials().await;
-        let credentials = credentials.map_err(|error| LoadError::of(&error, None))?;
-        let origin = Origin::of(&credentials);
-        Ok((credentials, origin))
-    }
-
-    async fn assume(&self, role: &Role) -> Outcome {
-        let (own, origin) = self.own().await?;
-        let mut provider = AssumeRoleProvider::builder(&role.arn)
-            .session_name("marketd")
-            .session_length(SESSION)
-            .configure(&self.config);
-        if let Some(id) = &role.external_id {
-            provider = provider.external_id(id);
-        }
-        let session = provider.build_from_provider(own).await.provide_credentials().await;
-        let session = session.map_err(|error| LoadError::of(&error, Some(origin)))?;
-        Ok((session, Origin::role(&role.arn)))
-    }
-}
-
 impl Base {
     fn clients(&self, identity: Identity) -> AwsClients {
         let options = self.options.clone();
@@ -403,7 +311,9 @@ fn region_of_queue(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::caller_account;
     use super::*;
+    use crate::domain::integration::Role;
 
     async fn connection() -> Connection {
         let options = ConnectionOptions {
@@ -448,6 +358,15 @@ mod tests {
         assert_eq!(both, (Ok(()), Ok(())));
         let last = *kept.lock().unwrap().last().unwrap();
         assert!(is_of(&connection, last), "{last} was kept last: {kept:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_has_nothing_to_sign_with_backs_off_as_whoever_is_refused() {
+        // STS does not answer.
+        let clients = connection().await.try_identity(role("unreachable"));
+        let error = caller_account(&clients).await.unwrap_err();
+        assert_eq!(error.kind, AwsErrorKind::Unsent, "{error}");
+        assert!(clients.standing().refused.is_some() && clients.standing().next.is_some());
     }
 
     #[tokio::test]

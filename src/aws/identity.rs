@@ -2,7 +2,10 @@
 
 use std::sync::PoisonError;
 
+use aws_sdk_marketplacecatalog::operation::describe_entity::builders::DescribeEntityFluentBuilder;
+use aws_sdk_marketplacecatalog::operation::list_entities::builders::ListEntitiesFluentBuilder;
 use aws_sdk_marketplacemetering::operation::resolve_customer::ResolveCustomerError;
+use aws_sdk_marketplacemetering::operation::resolve_customer::builders::ResolveCustomerFluentBuilder;
 use aws_sdk_sts::operation::get_caller_identity::{
     GetCallerIdentityError, GetCallerIdentityOutput,
 };
@@ -14,8 +17,10 @@ use utoipa::ToSchema;
 use super::agreement::{
     GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS, probe_agreement_licenses, probe_search,
 };
+use super::catalog::{DESCRIBE_ENTITY, LIST_ENTITIES};
 use super::connection::ActsIn;
 use super::entitlement::{EntitlementFilter, GET_ENTITLEMENTS, get_entitlements};
+use super::registration::RESOLVE_CUSTOMER;
 use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble, Place};
 use crate::domain::{AccountId, ProductCode};
 
@@ -148,8 +153,8 @@ fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
     Check { action: action.to_owned(), ok: detail.is_none(), detail }
 }
 
-/// Asks one of the operations that are called by schedules alone, and of much at once, by a call that can do nothing. What
-/// comes of it is noted where it matters.
+/// Asks an operation that is not called unless somebody wants something whether it takes us again, by a call that can do
+/// nothing. What comes of it is noted where it matters; pollers and metering ask by themselves.
 pub async fn ask_operation(clients: &AwsClients, operation: &str) {
     let asked = match operation {
         GET_ENTITLEMENTS => {
@@ -158,10 +163,25 @@ pub async fn ask_operation(clients: &AwsClients, operation: &str) {
         }
         SEARCH_AGREEMENTS => probe_search(clients).await,
         GET_AGREEMENT_ENTITLEMENTS => probe_agreement_licenses(clients).await,
+        LIST_ENTITIES => {
+            let call = first_listing(clients);
+            let send = || call.clone().send();
+            clients.call(Place::Apart, LIST_ENTITIES, send).await.map(drop)
+        }
+        DESCRIBE_ENTITY => {
+            let call = entity(clients, NO_ENTITY);
+            let send = || call.clone().send();
+            clients.call(Place::Apart, DESCRIBE_ENTITY, send).await.map(drop)
+        }
+        RESOLVE_CUSTOMER => {
+            let call = registration(clients);
+            let send = || call.clone().send();
+            clients.call(Place::Apart, RESOLVE_CUSTOMER, send).await.map(drop)
+        }
         _ => return,
     };
     if let Err(error) = asked {
-        tracing::debug!(%error, "an operation that refuses us was asked again");
+        tracing::debug!(%error, "an operation that refused us was asked again");
     }
 }
 
@@ -170,6 +190,8 @@ pub const UNTRIED: &str = "it could not be tried";
 
 /// A product code of the right shape that no product has.
 const NO_PRODUCT: &str = "0000000000000000000000000";
+/// A listing that nobody has.
+const NO_ENTITY: &str = "prod-none";
 
 async fn probe_entitlements(clients: &AwsClients) -> Result<(), AwsError> {
     let call = clients.entitlement.get_entitlements().product_code(NO_PRODUCT).max_results(1);
@@ -185,8 +207,12 @@ async fn probe_metering(clients: &AwsClients) -> Result<(), AwsError> {
     call.send().await.map(drop).map_err(|error| AwsError::of("BatchMeterUsage", error))
 }
 
+fn registration(clients: &AwsClients) -> ResolveCustomerFluentBuilder {
+    clients.metering.resolve_customer().registration_token("probe")
+}
+
 async fn probe_registration(clients: &AwsClients) -> Result<(), AwsError> {
-    let outcome = clients.metering.resolve_customer().registration_token("probe").send().await;
+    let outcome = registration(clients).send().await;
     match outcome {
         Ok(_) => Ok(()),
         Err(error)
@@ -200,26 +226,27 @@ async fn probe_registration(clients: &AwsClients) -> Result<(), AwsError> {
         {
             Ok(())
         }
-        Err(error) => Err(AwsError::of("ResolveCustomer", error)),
+        Err(error) => Err(AwsError::of(RESOLVE_CUSTOMER, error)),
     }
+}
+
+fn first_listing(clients: &AwsClients) -> ListEntitiesFluentBuilder {
+    let call = clients.catalog.list_entities().catalog("AWSMarketplace").entity_type("SaaSProduct");
+    call.max_results(1)
 }
 
 /// The first listing, if there is one.
 async fn probe_catalog(clients: &AwsClients) -> Result<Option<String>, AwsError> {
-    let call = clients
-        .catalog
-        .list_entities()
-        .catalog("AWSMarketplace")
-        .entity_type("SaaSProduct")
-        .max_results(1);
-    let page = call.send().await.map_err(|error| AwsError::of("ListEntities", error))?;
+    let page = first_listing(clients).send().await;
+    let page = page.map_err(|error| AwsError::of(LIST_ENTITIES, error))?;
     Ok(page.entity_summary_list.unwrap_or_default().into_iter().find_map(|it| it.entity_id))
 }
 
 /// Describes a listing. The permission is for SaaS products, and of one that nobody has AWS may know no more than that it
 /// is none: that it is denied says nothing.
 async fn check_entity(clients: &AwsClients, listing: Option<&str>) -> Check {
-    let outcome = probe_entity(clients, listing.unwrap_or("prod-none")).await;
+    let outcome = entity(clients, listing.unwrap_or(NO_ENTITY)).send().await.map(drop);
+    let outcome = outcome.map_err(|error| AwsError::of(DESCRIBE_ENTITY, error));
     let outcome = outcome.map_err(|error| match (listing, error.kind) {
         (None, AwsErrorKind::AccessDenied) => AwsError {
             kind: AwsErrorKind::Unanswered,
@@ -231,9 +258,8 @@ async fn check_entity(clients: &AwsClients, listing: Option<&str>) -> Check {
     check("aws-marketplace:DescribeEntity", outcome)
 }
 
-async fn probe_entity(clients: &AwsClients, entity_id: &str) -> Result<(), AwsError> {
-    let call = clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id);
-    call.send().await.map(drop).map_err(|error| AwsError::of("DescribeEntity", error))
+fn entity(clients: &AwsClients, entity_id: &str) -> DescribeEntityFluentBuilder {
+    clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id)
 }
 
 /// What it receives is visible again at once.

@@ -7,6 +7,7 @@ mod agreement;
 mod calling;
 mod calls;
 mod catalog;
+mod chain;
 mod connection;
 mod credentials;
 mod described;

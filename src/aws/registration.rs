@@ -14,7 +14,7 @@ use super::{AwsClients, AwsError, Place, RateLimit, Turn};
 use crate::domain::Id;
 use crate::domain::Registration;
 
-const OPERATION: &str = "ResolveCustomer";
+pub(super) const RESOLVE_CUSTOMER: &str = "ResolveCustomer";
 
 /// Why a token could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ async fn ask(
             }
         }
     };
-    let resolved = clients.call(Place::First(turn), OPERATION, send).await??;
+    let resolved = clients.call(Place::First(turn), RESOLVE_CUSTOMER, send).await??;
     let product_code = resolved.product_code.as_deref().and_then(Id::from_trimmed);
     Ok(Registration {
         product_code: product_code.ok_or(RegistrationError::Unknown)?,

@@ -68,11 +68,10 @@ impl CredentialWatch {
             for refused in &standing.operations {
                 ask_operation(clients, refused.operation).await;
             }
-            // Pollers, listings and metering ask by what they have to do.
+            // Pollers and metering ask by what they have to do.
             self.aws.retry();
             self.breaker.doubt();
             self.store.nudges().metering.notify_one();
-            self.store.nudges().catalog.notify_one();
             // Whoever tries moves the time for the next; where nobody has anything to ask, this goes on.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

@@ -78,6 +78,13 @@ pub(crate) async fn credentials_part(world: &World) -> (bool, String) {
     (part["ok"] != false, part["detail"].as_str().unwrap_or_default().to_owned())
 }
 
+/// How often it was told that AWS refuses the credentials, and that it takes them again.
+async fn told(world: &World) -> (usize, usize) {
+    let events = world.get("/v1/events?limit=500").await["items"].as_array().unwrap().clone();
+    let told = |kind: &str| events.iter().filter(|it| it["type"] == kind).count();
+    (told("credentials.refused"), told("credentials.accepted"))
+}
+
 #[tokio::test]
 async fn a_session_that_ends_before_its_time_is_replaced_at_once() {
     let world = World::with_imported_catalog(&[ROLE]).await;
@@ -144,9 +151,7 @@ async fn keys_that_are_replaced_in_the_shared_file_are_taken_as_soon_as_aws_take
         let replaced = Instant::now();
         assert_eq!(billed(&world, "700000000001").await, 1, "what is not sent is no attempt");
         assert!(replaced.elapsed() < PROMPTLY, "{role:?}: {:?}", replaced.elapsed());
-        let events = world.get("/v1/events?limit=500").await["items"].as_array().unwrap().clone();
-        let told = |kind: &str| events.iter().filter(|it| it["type"] == kind).count();
-        assert_eq!((told("credentials.refused"), told("credentials.accepted")), (1, 1));
+        assert_eq!(told(&world).await, (1, 1));
         eventually("that nothing is wrong", async || {
             credentials_part(&world).await.0.then_some(())
         })
@@ -199,5 +204,6 @@ async fn an_operation_that_alone_refuses_us_stops_no_other() {
     .await;
     eventually("that nothing is wrong", async || credentials_part(&world).await.0.then_some(()))
         .await;
+    assert_eq!(told(&world).await, (1, 1), "the identity itself was never refused, and lifted");
     world.stop().await;
 }

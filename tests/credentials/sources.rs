@@ -127,7 +127,7 @@ async fn a_container_s_agent_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_away_is_missed_no_longer_than_keys_are() {
+async fn a_token_s_file_that_was_away_is_missed_no_longer_than_keys_are() {
     let Source { mut settings, replace } = web_identity();
     replace("first");
     let file = settings[0].1.clone();

@@ -227,7 +227,10 @@ impl Store {
 }
 
 /// Has those be due whose look failed and was put off.
-pub(in crate::store) fn hasten_in(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+pub(in crate::store) fn hasten_in(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "UPDATE buyers SET due_at_ms = ?1, attempts = 0

@@ -14,18 +14,19 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use futures::future::BoxFuture;
 
-use super::connection::{ConnectionOptions, MARKETPLACE_REGION};
 use super::credentials::{LoadError, Origin, Outcome, Source};
 use super::described::REMOVED;
 use crate::domain::integration::{Identity, Role};
 use crate::outgoing;
 
+/// Entitlements, the catalog and agreements exist here only.
+pub(super) const MARKETPLACE_REGION: &str = "us-east-1";
 const SESSION: Duration = Duration::from_secs(3_600);
 
 /// AWS's standard environment, read anew by whoever loads it.
-pub(super) fn loader(options: &ConnectionOptions) -> ConfigLoader {
+pub(super) fn loader(sandbox_url: Option<&str>) -> ConfigLoader {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-    if let Some(url) = &options.sandbox_url {
+    if let Some(url) = sandbox_url {
         let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
         loader = loader.endpoint_url(url).credentials_provider(credentials);
     }
@@ -54,7 +55,8 @@ pub(super) fn loader(options: &ConnectionOptions) -> ConfigLoader {
 #[derive(Debug)]
 pub(super) struct Chain {
     pub(super) identity: Identity,
-    pub(super) options: ConnectionOptions,
+    /// A sandbox to speak to instead of AWS.
+    pub(super) sandbox_url: Option<String>,
     pub(super) config: SdkConfig,
 }
 
@@ -74,7 +76,7 @@ impl Source for Chain {
 
 impl Chain {
     async fn own(&self) -> Outcome {
-        let mut loader = loader(&self.options);
+        let mut loader = loader(self.sandbox_url.as_deref());
         if let Some(http) = self.config.http_client() {
             loader = loader.http_client(http);
         }

@@ -15,7 +15,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Calls};
-use super::chain::{Chain, loader};
+use super::chain::{Chain, MARKETPLACE_REGION, loader};
 use super::credentials::{Cached, CredentialCache};
 use super::refusals::Refusals;
 use super::{AwsError, AwsErrorKind, RateLimit, Turn};
@@ -23,8 +23,6 @@ use crate::clock::Clock;
 use crate::domain::AccountId;
 use crate::domain::integration::Identity;
 
-/// Entitlements, the catalog and agreements exist here only.
-pub(super) const MARKETPLACE_REGION: &str = "us-east-1";
 /// What was denied is tried again after this long: a permission may have been granted meanwhile.
 const DENIED_FOR: Duration = Duration::from_secs(15 * 60);
 
@@ -186,7 +184,7 @@ impl Connection {
     /// Reads AWS's standard environment and connects as this identity.
     pub async fn open(options: ConnectionOptions, identity: Identity) -> Self {
         // Each identity's credentials are kept with its clients, and the SDK keeps none besides.
-        let config = loader(&options)
+        let config = loader(options.sandbox_url.as_deref())
             .no_credentials()
             .identity_cache(aws_config::identity::IdentityCache::no_cache())
             .load()
@@ -266,8 +264,8 @@ impl Connection {
 
 impl Base {
     fn clients(&self, identity: Identity) -> AwsClients {
-        let options = self.options.clone();
-        let chain = Chain { identity, options, config: self.config.clone() };
+        let sandbox_url = self.options.sandbox_url.clone();
+        let chain = Chain { identity, sandbox_url, config: self.config.clone() };
         // The machine's time: that of a sandbox may be moved, and STS's sessions do not follow it.
         let credentials = Arc::new(CredentialCache::new(Box::new(chain), Clock::system()));
         let provider = SharedCredentialsProvider::new(Cached(Arc::clone(&credentials)));

@@ -38,7 +38,7 @@ pub struct Check {
 
 pub(super) const GET_CALLER_IDENTITY: &str = "GetCallerIdentity";
 
-/// Who AWS takes somebody for.
+/// The user or the role's session that AWS takes a caller for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The account.
@@ -47,7 +47,7 @@ pub struct Caller {
     pub arn: String,
 }
 
-/// Who these clients are to AWS, asked anew.
+/// Asks AWS anew who these clients are.
 pub async fn caller(clients: &AwsClients) -> Result<Caller, AwsError> {
     let send = || clients.sts.get_caller_identity().send();
     let told = clients.call(Place::Apart, GET_CALLER_IDENTITY, send).await;

@@ -175,7 +175,7 @@ async fn a_listing_that_has_lost_every_dimension_is_not_believed_at_once() {
 #[tokio::test]
 async fn an_import_by_hand_alone_is_held_back_and_let_go_too() {
     let world = World::with_imported_catalog(&[]).await;
-    let insight = product(&world, "Acme Insight");
+    let insight = world.product("Acme Insight");
     let id = shown(&world, &insight).await["id"].as_str().unwrap().to_owned();
     let none = ListingChange { dimensions: Some(Vec::new()), ..ListingChange::default() };
     world.market(|market, now| {

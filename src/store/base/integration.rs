@@ -5,8 +5,6 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::columns::{millis, timestamp};
 use crate::domain::integration::{Identity, Role};
-use crate::store::buyers::due::hasten_in;
-use crate::store::metering::waiting::make_all_due_in;
 use crate::store::{During, Store, StoreError};
 
 /// The connection as it is kept.
@@ -70,19 +68,7 @@ impl Store {
         self.write(move |connection| save_in(connection, &row)).await
     }
 
-    /// Keeps a connection, and has asked and sent at once what was put off while AWS could not be called as this one may.
-    /// Nobody is told of it yet: the connection is not in use.
-    pub async fn connect(&self, row: IntegrationRow, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            save_in(connection, &row)?;
-            hasten_in(connection, now)?;
-            make_all_due_in(connection, now)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// The external id; this one from now on, where there is none.
+    /// Returns the external id, which is this one from now on where there was none.
     pub async fn external_id(&self, made: String, now: Timestamp) -> Result<String, StoreError> {
         self.write(move |connection| {
             connection
@@ -104,7 +90,10 @@ impl Store {
     }
 }
 
-fn save_in(connection: &Connection, row: &IntegrationRow) -> Result<(), StoreError> {
+pub(in crate::store) fn save_in(
+    connection: &Connection,
+    row: &IntegrationRow,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO integration
@@ -158,31 +147,5 @@ mod tests {
         let Identity::Role(role) = without.into_identity() else { panic!() };
         assert_eq!(role.external_id, None, "STS takes no empty one");
         assert_eq!(store.external_id("late".into(), now).await.unwrap(), "late");
-    }
-
-    #[tokio::test]
-    async fn what_was_put_off_is_due_by_the_same_commit_that_keeps_the_connection() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.db");
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let later = millis(now) + 3_600_000;
-        let store = Store::open(&path).unwrap();
-        let put_off = move |connection: &Connection| {
-            let insert = format!(
-                "INSERT INTO buyers (product_code, kind, value, due_at_ms, attempts, last_error)
-                 VALUES ('abc', 'account_id', '1', {later}, 9, 'no role'),
-                        ('abc', 'account_id', '2', {later}, 0, NULL)"
-            );
-            connection.execute_batch(&insert).during("put off")
-        };
-        store.write(put_off).await.unwrap();
-        store.connect(row("marketd", now), now).await.unwrap();
-        let due = |connection: &Connection| {
-            let mut select = connection.prepare("SELECT due_at_ms FROM buyers ORDER BY value");
-            let due = select.as_mut().unwrap().query_map([], |row| row.get(0)).unwrap();
-            due.collect::<Result<Vec<i64>, _>>().during("look")
-        };
-        assert_eq!(store.read(due).await.unwrap(), [millis(now), later]);
-        store.close();
     }
 }

@@ -226,7 +226,7 @@ impl Store {
     }
 }
 
-/// Has those be due whose look failed and was put off.
+/// Makes the buyers due whose look failed and was put off.
 pub(in crate::store) fn hasten_in(
     connection: &Connection,
     now: Timestamp,

@@ -5,5 +5,6 @@
 //! - What an observation changes is decided by `domain::reconciliation` alone.
 //! - An answer of AWS that is older than the last one changes nothing.
 
+pub(super) mod connect;
 pub(super) mod observation;
 pub(super) mod situation;

@@ -12,8 +12,8 @@ use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
-    AccountId, AgreementId, CustomerId, DimensionKey, FeatureId, LicenseArn, ProductCode,
-    ProductId, Quantity,
+    AccountId, AgreementId, ClockHour, CustomerId, DimensionKey, FeatureId, LicenseArn,
+    ProductCode, ProductId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order, Product};
 use marketd::store::{AgreementLook, ProvisionCustomer};
@@ -435,4 +435,34 @@ async fn usage_that_is_too_old_is_refused_and_what_was_taken_before_stays_taken(
     assert_eq!((again.duplicates, again.rejected.len()), (1, 0), "{again:?}");
     books.run_pass().await;
     books.balance().await;
+}
+
+#[tokio::test]
+async fn what_is_due_shows_its_hour_its_units_and_what_it_waits_for() {
+    let mut books = Books::open(47, STREAM, 2).await;
+    for customer in books.customers().await {
+        books.report(&customer, "gb", "3", books.now()).await;
+    }
+    let stranger = provision(&books, 77).await;
+    books.report(&stranger, "gb", "7", books.now()).await;
+    let hour = ClockHour::of(books.now());
+    let due = async |books: &Books| {
+        let due = books.store.due_hours(books.closing.timing(), books.now()).await.unwrap();
+        due.into_iter()
+            .map(|it| {
+                assert_eq!((it.product_id, it.hour), (books.product_id(), hour));
+                let day = it.deadline.duration_since(hour.start());
+                (it.records, it.units.to_string(), it.waits_for, day.as_hours())
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(due(&books).await, [], "the hour is not over");
+    books.pass_minutes(62);
+    books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
+    let waits = (1, "7".to_owned(), Some("subscription"), 24);
+    let mut shown = due(&books).await;
+    shown.sort_by_key(|row| row.2);
+    assert_eq!(shown, [(2, "6".to_owned(), None, 24), waits.clone()]);
+    books.run_pass().await;
+    assert_eq!(due(&books).await, [waits], "what is billed is due no more");
 }

@@ -134,3 +134,36 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folders_and_files_are_their_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        make_folder(&deep).unwrap();
+        for made in ["a", "a/b"] {
+            assert_eq!(mode(&folder.path().join(made)), 0o700, "{made}");
+        }
+        // One that is there already is somebody's, who said for whom it is.
+        set_permissions(&deep, Permissions::from_mode(0o750)).unwrap();
+        make_folder(&deep).unwrap();
+        assert_eq!(mode(&deep), 0o750);
+
+        let file = deep.join("marketd.db");
+        drop(make_new(&file).unwrap());
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(make_new(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        for (held, kept) in [(0o644, 0o600), (0o604, 0o600), (0o640, 0o640), (0o600, 0o600)] {
+            set_permissions(&file, Permissions::from_mode(held)).unwrap();
+            shut_out_others(&file).unwrap();
+            assert_eq!(mode(&file), kept, "{held:o}");
+        }
+    }
+}

@@ -51,6 +51,25 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
+/// Looks until nothing is left. A heap takes as long as the machine takes for it: the patience begins anew whenever less is
+/// left than ever before.
+pub(crate) async fn until_none_is_left(what: &str, mut left: impl AsyncFnMut() -> u64) {
+    let mut least = u64::MAX;
+    let mut deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let count = left().await;
+        if count == 0 {
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        if count < least {
+            (least, deadline) = (count, now + PATIENCE);
+        }
+        assert!(now < deadline, "{count} {what} are left, as {PATIENCE:?} ago");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 pub(crate) struct World {
     sandbox: Sandbox,
     daemon: Option<Child>,
@@ -333,7 +352,12 @@ impl World {
     }
 
     pub(crate) fn queue_is_empty(&self) -> bool {
-        self.sandbox.queued() == 0
+        self.queued() == 0
+    }
+
+    /// The messages that the queue still has.
+    pub(crate) fn queued(&self) -> u64 {
+        self.sandbox.queued()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

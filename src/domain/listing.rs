@@ -137,7 +137,11 @@ impl Reading {
     pub fn progress(&self) -> Progress {
         match self.listing {
             Listing::Whole { newest_first } => Progress {
-                changed_until: self.newest.filter(|_| newest_first),
+                // What ended since the older mark is shown by the next listing of changes alone.
+                changed_until: self
+                    .newest
+                    .filter(|_| newest_first)
+                    .map(|newest| self.before.changed_until.map_or(newest, |it| it.min(newest))),
                 whole_at: Some(self.begun_at),
                 refused_at: if self.refused {
                     Some(self.begun_at)
@@ -256,13 +260,16 @@ mod tests {
             refused_at: refused.map(at),
         };
         // (progress, pages, progress after a listing at hour 100)
-        let rows: [(Progress, Pages<'_>, Progress); 9] = [
+        let rows: [(Progress, Pages<'_>, Progress); 11] = [
             (Progress::default(), &[&[90, 60], &[50]], held(Some(90), 100, None)),
             // What changed meanwhile may hide another change.
             (Progress::default(), &[&[], &[90], &[100, 60]], held(Some(90), 100, None)),
             (Progress::default(), &[&[]], held(None, 100, None)),
-            // Of a whole listing the word counts, though it be older: AWS may have been set up anew.
+            // What ended since the older mark is not in a whole listing.
+            (held(Some(80), 70, None), &[&[90]], held(Some(80), 100, None)),
+            // The older word counts: AWS may have been set up anew.
             (held(Some(95), 70, None), &[&[90]], held(Some(90), 100, None)),
+            (held(Some(95), 70, None), &[&[]], held(None, 100, None)),
             (held(Some(95), 70, Some(70)), &[&[90]], held(Some(90), 100, None)),
             (held(Some(80), 90, None), &[&[79, 80], &[99]], held(Some(99), 90, None)),
             (held(Some(80), 90, None), &[&[]], held(Some(80), 90, None)),

@@ -42,7 +42,9 @@ fn is_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
 /// Reports whether it was held, or is over after it had begun.
 fn has_been_in_force(situation: &Situation<'_>, facts: &LicenseFacts) -> bool {
     let held = situation.product.has_contracts() && is_held(situation, facts);
-    held || facts.over_at().is_some_and(|at| !begins_later(facts, at))
+    // Of the licence of an agreement that came and went unheard nothing may have been told.
+    let over = if facts.standing().is_none() { facts.over_since() } else { facts.over_at() };
+    held || over.is_some_and(|at| !begins_later(facts, at))
 }
 
 fn begins_later(facts: &LicenseFacts, now: Timestamp) -> bool {

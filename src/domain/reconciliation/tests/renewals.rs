@@ -174,6 +174,27 @@ fn whoever_leaves_under_the_new_licence_does_not_come_back_under_the_old_one() {
         },
         &["l-1 active", "l-2 canceled"],
     );
+    let unheard = |starts| License::untold("l-2").on("a-2", starts).initial("a-1");
+    let held = || License::updated("l-1", "-8760h").on("a-1", "-8760h").ended("RENEWED", "-12h");
+    check(
+        "the new one came and went, and only the Agreement API told",
+        || vec![held(), unheard("-12h").ended("CANCELLED", "-11h")],
+        &["l-1 expired -> l-2"],
+    );
+    check(
+        "it went on as a third one",
+        || {
+            let third = License::updated("l-3", "-10h").on("a-3", "-10h").initial("a-1");
+            vec![held(), unheard("-12h").ended("RENEWED", "-10h"), third]
+        },
+        &["l-1 expired -> l-2", "l-3 active"],
+    );
+    check(
+        "it ended before it began",
+        || vec![held(), unheard("24h").ended("CANCELLED", "-11h")],
+        &["l-1 active"],
+    );
+    check("it has not ended", || vec![held(), unheard("-12h")], &["l-1 active"]);
     let mut world = World::default();
     let rows = [licensed_grant("l-1", "basic"), licensed_grant("l-2", "basic")];
     let looks: [(&[Grant], Vec<License>, &str); 3] = [

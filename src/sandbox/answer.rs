@@ -1,4 +1,4 @@
-//! Refusals that the sandbox itself gives, in AWS's words.
+//! Refusals that the sandbox itself gives, with AWS's codes and messages.
 
 use super::market::ApiError;
 

@@ -1,4 +1,4 @@
-//! Who called what, and how it went.
+//! A log of the calls that the sandbox answered: operation, caller and outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -9,35 +9,35 @@ use serde_json::Value;
 
 use super::locked;
 
-/// How many calls are remembered one by one.
+/// The number of calls that are remembered one by one.
 const REMEMBERED: usize = 10_000;
 
 /// One call.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallRecord {
-    /// The operation.
+    /// The called operation.
     pub operation: String,
     /// The caller's access key.
     pub access_key: String,
-    /// When it was answered.
+    /// The time at which it was answered.
     pub at: Timestamp,
-    /// `ok`, AWS's error code, or the fault that was met.
+    /// The outcome: `ok`, AWS's error code, or the fault that was met.
     pub outcome: String,
-    /// What was asked for, where the operation filters and sorts: `filters` and `sort` as they came.
+    /// The `filters` and `sort` of the request as they came, where the operation filters and sorts.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub asked: Value,
 }
 
-/// How often an operation was called, by whom, and how it went.
+/// The number of calls by operation, caller and outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CallSummary {
-    /// The operation.
+    /// The called operation.
     pub operation: String,
     /// The caller's access key.
     pub access_key: String,
-    /// `ok`, AWS's error code, or the fault that was met.
+    /// The outcome: `ok`, AWS's error code, or the fault that was met.
     pub outcome: String,
-    /// How often.
+    /// The number of these calls.
     pub count: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Between CBOR and JSON: the market thinks in JSON, current SDKs speak CBOR to some services.
+//! Conversion between CBOR and JSON: the market works in JSON, current SDKs speak CBOR to some services.
 
 use ciborium::Value as Cbor;
 use serde_json::{Map, Number, Value};
 
-/// Fields that are points in time: numbers of seconds here, tagged numbers there.
+/// The fields that are timestamps: numbers of seconds in JSON, tagged numbers in CBOR.
 const TIMES: [&str; 6] = [
     "ExpirationDate",
     "acceptanceTime",
@@ -12,7 +12,7 @@ const TIMES: [&str; 6] = [
     "lastUpdateTime",
     "freeTrialEndTime",
 ];
-/// RFC 8949: seconds since 1970.
+/// The tag of a timestamp in seconds since 1970 (RFC 8949).
 const EPOCH_TAG: u64 = 1;
 
 /// Reads a body; `None` if it is not CBOR.

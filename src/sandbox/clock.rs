@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 
-/// The time that everything in one sandbox shares.
+/// The clock that everything in one sandbox shares.
 #[derive(Clone, Debug)]
 pub struct SandboxClock(Arc<Inner>);
 
@@ -34,7 +34,7 @@ enum Setting {
 pub struct ClockOutOfRange;
 
 impl SandboxClock {
-    /// A clock that runs with the machine's until it is moved.
+    /// Makes a clock that runs with the machine's until it is moved.
     pub fn new() -> Self {
         Self(Arc::new(Inner {
             machine: Clock::system(),
@@ -43,13 +43,13 @@ impl SandboxClock {
         }))
     }
 
-    /// The sandbox's current time, to the millisecond.
+    /// Returns the sandbox's current time, to the millisecond.
     pub fn now(&self) -> Timestamp {
         let setting = *self.setting();
         self.read(setting)
     }
 
-    /// Whether the clock stands still.
+    /// Reports whether the clock stands still.
     pub fn is_frozen(&self) -> bool {
         matches!(*self.setting(), Setting::Frozen(_))
     }
@@ -81,19 +81,19 @@ impl SandboxClock {
         self.wake();
     }
 
-    /// Runs with the machine's clock again.
+    /// Lets the clock run with the machine's again.
     pub fn reset(&self) {
         *self.setting() = Setting::Offset(SignedDuration::ZERO);
         self.wake();
     }
 
-    /// This clock for others to read, and to be woken by when it is moved.
+    /// Returns this clock for others to read, and to be woken by when it is moved.
     pub fn shared(&self) -> Clock {
         let clock = self.clone();
         Clock::following(move || clock.now(), self.moves())
     }
 
-    /// Returns once the clock has reached a time.
+    /// Waits until the clock has reached a time.
     pub async fn sleep_until(&self, at: Timestamp) {
         let mut moves = self.0.moves.subscribe();
         loop {
@@ -111,7 +111,7 @@ impl SandboxClock {
         }
     }
 
-    /// Returns when the clock is moved, frozen or released.
+    /// Returns a receiver that changes when the clock is moved, frozen or released.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.0.moves.subscribe()
     }

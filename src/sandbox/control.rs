@@ -1,4 +1,4 @@
-//! The sandbox's control API: what sellers and buyers do by hand at AWS, over HTTP.
+//! The sandbox's control API: actions that sellers and buyers do by hand at AWS, over HTTP.
 //!
 //! Everything lives under `/_sandbox`. Answers give the ids that were made; refusals are
 //! `{"error": "…"}` with 400, 404 or 409.
@@ -16,7 +16,7 @@ use super::market::{
 };
 use super::shared::SharedMarket;
 
-/// The routes under `/_sandbox` that act on the market.
+/// Returns the routes under `/_sandbox` that act on the market.
 pub fn router(market: SharedMarket) -> Router {
     Router::new()
         .route("/_sandbox/products", get(list_products).post(add_product))
@@ -156,7 +156,7 @@ async fn show_options(State(market): State<SharedMarket>) -> Json<Value> {
     Json(market.with(|market, _| json!(market.options())))
 }
 
-/// Changes the options that are named and leaves the others.
+/// Changes the options that the body names and leaves the others.
 async fn change_options(State(market): State<SharedMarket>, body: axum::body::Bytes) -> Answer {
     let changes: serde_json::Map<String, Value> = read(&body)?;
     market.with(|market, _| {

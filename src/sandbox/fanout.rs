@@ -1,4 +1,4 @@
-//! From AWS's topics and event bus to queues: envelopes, repetition and disorder as they really come.
+//! Delivery from AWS's topics and event bus to queues: envelopes, repetition and disorder as they really come.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,17 +13,17 @@ use super::market::{Channel, Outgoing};
 use super::sqs::random_uuid;
 use super::{Parts, locked};
 
-/// How notifications are delivered.
+/// The way notifications are delivered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Delivery {
-    /// One message in so many comes twice.
+    /// Delivers one message in this many twice.
     pub(super) repeat_one_in: Option<u32>,
-    /// SNS messages come without their envelope.
+    /// Delivers SNS messages without their envelope.
     pub(super) raw: bool,
-    /// Nothing is delivered, now or later.
+    /// Drops every notification, now and later.
     pub(super) lose: bool,
-    /// Nothing is delivered until this is taken back; then all of it in any order.
+    /// Holds every notification back until this is taken back; then delivers all of them in any order.
     pub(super) hold: bool,
 }
 
@@ -32,7 +32,8 @@ pub(super) struct FanOut {
     queue: String,
     seed: u64,
     state: Arc<Mutex<State>>,
-    /// Held from taking news from the market until it is delivered, so that none of it outlives a reset.
+    /// A lock held from taking notifications from the market until they are delivered, so that none of them outlives a
+    /// reset.
     turn: Arc<Mutex<()>>,
 }
 
@@ -55,18 +56,18 @@ impl FanOut {
         Self { queue, seed, state, turn: Arc::default() }
     }
 
-    /// Delivers as usual again; what is held back is forgotten.
+    /// Resets delivery to the usual way, and drops what is held back.
     pub(super) fn reset(&self) {
         *locked(&self.state) = State::new(self.seed);
     }
 
-    /// Does something while nothing is on its way from the market to a queue.
+    /// Runs a closure while no notification is on its way from the market to a queue.
     pub(super) fn between_deliveries<R>(&self, act: impl FnOnce() -> R) -> R {
         let _turn = locked(&self.turn);
         act()
     }
 
-    /// Delivers what is due; when the next is.
+    /// Delivers what is due, and returns when the next is due.
     fn deliver_due(&self, parts: &Parts) -> Option<Timestamp> {
         self.between_deliveries(|| {
             let (due, next) = parts.market.peek(|market, now| {
@@ -105,7 +106,7 @@ impl FanOut {
         locked(&self.state).held.len()
     }
 
-    /// Puts a second copy beside one in so many of the messages that are held back.
+    /// Puts a second copy beside one in this many of the messages that are held back.
     pub(super) fn repeat_held(&self, one_in: u32) {
         let mut state = locked(&self.state);
         let State { held, random, .. } = &mut *state;
@@ -144,7 +145,7 @@ impl State {
         }
     }
 
-    /// What SNS wraps around a message on its way to a queue.
+    /// Wraps a message in SNS's envelope, as on its way to a queue.
     fn envelope(&mut self, topic_arn: &str, message: &str, at: Timestamp) -> String {
         let host = "https://sns.us-east-1.amazonaws.com";
         let random: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..)).take(256).collect();

@@ -1,4 +1,4 @@
-//! Faults on request: what networks and busy services do, when a test or a demo asks for it.
+//! Fault injection: failures of networks and busy services, when a test or a demo asks for them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,38 +11,38 @@ use super::locked;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The operation, or `*` for every one.
+    /// The operation that fails, or `*` for every one.
     pub operation: String,
-    /// What goes wrong.
+    /// The kind of the fault.
     pub kind: FaultKind,
-    /// How often; until taken back if left out.
+    /// The number of calls that meet it; until taken back if left out.
     #[serde(default)]
     pub times: Option<u32>,
-    /// One call in so many; every one if left out.
+    /// The share of calls that meet it, one in this many; every one if left out.
     #[serde(default)]
     pub one_in: Option<u32>,
-    /// How slow, in milliseconds, for `slow`; how many records, for `unprocessed`.
+    /// The delay in milliseconds, for `slow`; the number of records, for `unprocessed`.
     #[serde(default)]
     pub amount: Option<u32>,
 }
 
-/// What goes wrong.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// AWS says that calls come too fast.
+    /// AWS throttles the call.
     Throttle,
-    /// AWS fails inside.
+    /// AWS fails with an internal error.
     Error500,
-    /// The connection is cut; nothing was done.
+    /// The connection is cut before anything was done.
     CutBefore,
-    /// The work is done; the connection is cut before the answer.
+    /// The connection is cut after the work is done, before the answer.
     CutAfter,
-    /// The answer takes its time.
+    /// The answer is delayed.
     Slow,
     /// Metering leaves records unprocessed.
     Unprocessed,
-    /// The work is done; the answer is rubbish.
+    /// The answer is malformed after the work is done.
     Garble,
     /// The answer is well formed and lists nothing.
     Empty,
@@ -55,7 +55,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// How long a slow answer takes.
+    /// Returns the delay of a slow answer.
     pub(super) fn delay(self, amount: Option<u32>) -> Duration {
         match self {
             Self::Slow => Duration::from_millis(amount.unwrap_or(1_000).into()),
@@ -95,7 +95,7 @@ impl Faults {
         locked(&self.state).armed.clear();
     }
 
-    /// Takes back every fault, and throws the same dice again.
+    /// Disarms every fault, and seeds the random generator again.
     pub(super) fn reset(&self) {
         *locked(&self.state) = State::new(self.seed);
     }
@@ -104,7 +104,7 @@ impl Faults {
         locked(&self.state).armed.clone()
     }
 
-    /// The fault that this call meets, if any; each is spent as it is met.
+    /// Returns the fault that this call meets, if any; each is spent as it is met.
     pub(super) fn strike(&self, operation: &str) -> Option<Fault> {
         let mut state = locked(&self.state);
         let State { armed, random } = &mut *state;

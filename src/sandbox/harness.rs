@@ -1,4 +1,4 @@
-//! The control API's other half: faults, the clock, calls, roles, queues and how messages are delivered.
+//! The control API's other half: faults, the clock, calls, roles, queues and the delivery of messages.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;

@@ -44,28 +44,28 @@ pub use clock::SandboxClock;
 use fanout::FanOut;
 use faults::Faults;
 use market::Market;
-use reset::Company;
+use reset::CompanionSlot;
 use shared::SharedMarket;
 use sqs::Queues;
 use sts::Sts;
 use trust::Trust;
 
-/// The queue that everything AWS publishes comes to.
+/// The name of the queue to which everything that AWS publishes comes.
 const QUEUE: &str = "marketd";
 const DEAD_LETTERS: &str = "marketd-dead";
-/// A message that was received this often and never deleted is a dead letter.
+/// The number of receives after which an undeleted message is a dead letter.
 const RECEIVES_MOST: u32 = 50;
 
-/// How to start a sandbox.
+/// The options of a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct SandboxOptions {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What its ids are made from: the same seed, the same ids.
+    /// The seed of its ids: the same seed, the same ids.
     pub seed: u64,
 }
 
-/// A sandbox that serves.
+/// A running sandbox.
 pub struct Sandbox {
     address: SocketAddr,
     parts: Parts,
@@ -73,7 +73,7 @@ pub struct Sandbox {
     tasks: TaskTracker,
 }
 
-/// What the sandbox's handlers share.
+/// The parts that the sandbox's handlers share.
 #[derive(Clone)]
 pub(crate) struct Parts {
     market: SharedMarket,
@@ -82,12 +82,12 @@ pub(crate) struct Parts {
     faults: Faults,
     calls: Calls,
     fanout: FanOut,
-    company: Company,
+    companion: CompanionSlot,
     trust: Trust,
 }
 
 impl Sandbox {
-    /// Starts serving.
+    /// Starts a sandbox.
     pub async fn start(options: SandboxOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
@@ -105,7 +105,7 @@ impl Sandbox {
             calls: Calls::default(),
             market,
             queues,
-            company: Company::default(),
+            companion: CompanionSlot::default(),
             trust: Trust::new(crate::clock::Clock::system()),
         };
         let shutdown = CancellationToken::new();
@@ -115,32 +115,32 @@ impl Sandbox {
         Ok(Self { address, parts, shutdown, tasks })
     }
 
-    /// Its address, as `AWS_ENDPOINT_URL` takes it.
+    /// Returns its address, as `AWS_ENDPOINT_URL` takes it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The address of the queue that everything is published to.
+    /// Returns the URL of the queue that everything is published to.
     pub fn queue_url(&self) -> String {
         self.parts.queues.url(QUEUE)
     }
 
-    /// The market, to act on and to look into.
+    /// Returns the market, to act on and to look into.
     pub fn market(&self) -> &SharedMarket {
         &self.parts.market
     }
 
-    /// The clock.
+    /// Returns the clock.
     pub fn clock(&self) -> &SandboxClock {
         self.parts.market.clock()
     }
 
-    /// Makes a role that can be assumed.
+    /// Adds a role that can be assumed.
     pub fn add_role(&self, role: RoleGrant) {
         self.parts.sts.add_role(role);
     }
 
-    /// Demands something else of those who sign.
+    /// Changes the demands on signatures.
     pub fn demand(&self, demands: Demands) {
         self.parts.trust.demand(demands, self.parts.sts.session_keys());
     }
@@ -150,7 +150,7 @@ impl Sandbox {
         self.parts.faults.arm(fault);
     }
 
-    /// Takes back every fault.
+    /// Disarms every fault.
     pub fn disarm(&self) {
         self.parts.faults.clear();
     }
@@ -169,12 +169,12 @@ impl Sandbox {
         self.parts.fanout.set_delivery(&self.parts, delivery);
     }
 
-    /// How many notifications are held back.
+    /// Returns the number of notifications that are held back.
     pub fn held(&self) -> usize {
         self.parts.fanout.held()
     }
 
-    /// Delivers what was held back in any order, and one in so many of it twice.
+    /// Delivers what was held back in any order, and one in `one_in` of it twice.
     pub fn release_shuffled_and_repeated(&self, one_in: u32) {
         self.parts.fanout.repeat_held(one_in);
         self.hold_notifications(false);
@@ -187,12 +187,12 @@ impl Sandbox {
         self.parts.fanout.set_delivery(&self.parts, delivery);
     }
 
-    /// Every call by operation, caller and outcome.
+    /// Returns every call by operation, caller and outcome.
     pub fn calls(&self) -> Vec<CallSummary> {
         self.parts.calls.summary()
     }
 
-    /// The latest calls of an operation, the newest first.
+    /// Returns the latest calls of an operation, the newest first.
     pub fn recent_calls(&self, operation: &str, limit: usize) -> Vec<CallRecord> {
         self.parts.calls.recent(Some(operation), limit)
     }
@@ -202,7 +202,7 @@ impl Sandbox {
         self.parts.queues.deliver(QUEUE, body.into());
     }
 
-    /// How many messages the queue holds, received and not deleted ones included.
+    /// Returns the number of messages that the queue holds, received and not deleted ones included.
     pub fn queued(&self) -> u64 {
         let summary = self.parts.queues.summary();
         let queues = summary["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -211,7 +211,7 @@ impl Sandbox {
         count("visible") + count("in_flight") + count("delayed")
     }
 
-    /// The environment that any AWS SDK, and marketd, needs to talk to it.
+    /// Returns the environment that any AWS SDK, and marketd, needs to talk to it.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL", self.url()),
@@ -224,20 +224,20 @@ impl Sandbox {
         ]
     }
 
-    /// Begins anew, but for what is to be kept.
+    /// Resets the sandbox, except for the parts to keep.
     pub async fn reset(&self, keep: Vec<Part>) -> Result<(), String> {
         self.parts.reset(keep).await
     }
 
-    /// Takes on somebody who begins anew together with the sandbox.
+    /// Registers a companion that resets together with the sandbox.
     pub fn accompany(
         &self,
         companion: impl Fn(Resetting) -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     ) {
-        self.parts.company.join(companion);
+        self.parts.companion.register(companion);
     }
 
-    /// Stops serving.
+    /// Stops the sandbox.
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.tasks.close();
@@ -245,7 +245,7 @@ impl Sandbox {
     }
 }
 
-/// The queue that everything comes to, and the one for what nobody deletes.
+/// Creates the queue that everything comes to, and the dead-letter queue.
 fn begin_queues(queues: &Queues) {
     queues.create(DEAD_LETTERS, BTreeMap::new());
     let redrive = json!({

@@ -1,4 +1,4 @@
-//! Beginning anew: everything that a test may have changed, or all of it but what is to be kept.
+//! Resets: everything that a test may have changed, or all of it but the parts to keep.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,14 +14,14 @@ use super::{Parts, begin_queues};
 pub enum Part {
     /// Products, buyers, agreements, registrations and the ledger.
     Market,
-    /// How the market behaves where AWS's own behaviour varies.
+    /// The options for the market's behaviour where AWS's own varies.
     Options,
     /// Every queue and its messages.
     #[serde(alias = "queues")]
     Queue,
     /// The faults that are armed.
     Faults,
-    /// How notifications are delivered, and those that are held back.
+    /// The way notifications are delivered, and those that are held back.
     #[serde(alias = "delivery")]
     Holds,
     /// The clock.
@@ -30,7 +30,7 @@ pub enum Part {
     Roles,
     /// The sessions of roles.
     Sessions,
-    /// What is demanded of those who sign.
+    /// The demands on signatures.
     Trust,
     /// The calls that were counted.
     Calls,
@@ -38,26 +38,26 @@ pub enum Part {
     Daemon,
 }
 
-/// The part of a reset that is the sandbox's own.
+/// The sandbox's own part of a reset.
 pub struct Resetting(Box<dyn FnOnce() + Send>);
 
 impl Resetting {
-    /// Resets the sandbox.
+    /// Resets the sandbox now.
     pub fn now(self) {
         (self.0)();
     }
 }
 
-/// Somebody who begins anew together with the sandbox: it gets ready, has the sandbox reset, and goes on.
+/// A companion that resets together with the sandbox: it gets ready, has the sandbox reset, and goes on.
 type Companion = Box<dyn Fn(Resetting) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The companion of a sandbox that has one.
 #[derive(Clone, Default)]
-pub(super) struct Company(Arc<OnceLock<Companion>>);
+pub(super) struct CompanionSlot(Arc<OnceLock<Companion>>);
 
-impl Company {
-    /// Takes on a companion; the first stays.
-    pub(super) fn join(
+impl CompanionSlot {
+    /// Registers a companion; the first stays.
+    pub(super) fn register(
         &self,
         companion: impl Fn(Resetting) -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     ) {
@@ -66,9 +66,9 @@ impl Company {
 }
 
 impl Parts {
-    /// Begins anew, but for what is to be kept.
+    /// Resets the sandbox, except for the parts to keep.
     pub(super) async fn reset(&self, keep: Vec<Part>) -> Result<(), String> {
-        let companion = self.company.0.get().filter(|_| !keep.contains(&Part::Daemon));
+        let companion = self.companion.0.get().filter(|_| !keep.contains(&Part::Daemon));
         let parts = self.clone();
         let own = Resetting(Box::new(move || parts.reset_own(&keep)));
         if let Some(companion) = companion {

@@ -1,4 +1,4 @@
-//! Serving calls: who calls, what fault they meet, what comes of it, and connections that are cut.
+//! The server: identifies callers, applies faults, answers calls, and cuts connections.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,11 +26,11 @@ use super::wire::{self, Call, Signer, Target};
 use super::{Parts, harness};
 use crate::http::browser::{self, Hosts};
 
-/// Marks a response whose connection is cut instead of answered.
+/// A marker on a response whose connection is cut instead of answered.
 #[derive(Clone, Copy)]
-struct Cut;
+struct CutConnection;
 
-/// Accepts until told to stop.
+/// Accepts connections until told to stop.
 pub(super) async fn serve(
     listener: TcpListener,
     parts: Parts,
@@ -64,7 +64,9 @@ async fn connection(stream: TcpStream, router: Router, hosts: Hosts, shutdown: C
             }
             let answer: Result<Response, Infallible> = router.oneshot(request.map(Body::new)).await;
             match answer {
-                Ok(response) if response.extensions().get::<Cut>().is_none() => Ok(response),
+                Ok(response) if response.extensions().get::<CutConnection>().is_none() => {
+                    Ok(response)
+                }
                 // hyper closes the connection of a service that fails, without a word.
                 _ => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             }
@@ -79,7 +81,7 @@ async fn connection(stream: TcpStream, router: Router, hosts: Hosts, shutdown: C
     }
 }
 
-/// What is answered to a request that a web page may have sent to the control API, which moves the clock and money.
+/// Returns the refusal of a request that a web page may have sent to the control API, which moves the clock and money.
 fn refusal_of_page<B>(hosts: Hosts, request: &hyper::Request<B>) -> Option<Response> {
     if !request.uri().path().starts_with("/_sandbox") {
         return None;
@@ -120,7 +122,7 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
             access_key: signer.access_key.clone(),
             at: parts.market.clock().now(),
             outcome: outcome.to_owned(),
-            asked: asked(&call.input),
+            asked: search_of(&call.input),
         });
     };
     if let Some(fault) = &fault {
@@ -155,8 +157,8 @@ async fn answer(parts: &Parts, signer: &Signer, call: Call) -> Response {
     }
 }
 
-/// The part of an input that says what is searched for.
-fn asked(input: &Value) -> Value {
+/// Returns the part of an input that says what is searched for.
+fn search_of(input: &Value) -> Value {
     let part = |name: &str| Some((name.to_owned(), input.get(name)?.clone()));
     let parts: serde_json::Map<String, Value> =
         ["filters", "sort"].into_iter().filter_map(part).collect();
@@ -165,7 +167,7 @@ fn asked(input: &Value) -> Value {
 
 fn cut() -> Response {
     let mut response = Response::new(Body::empty());
-    response.extensions_mut().insert(Cut);
+    response.extensions_mut().insert(CutConnection);
     response
 }
 

@@ -1,4 +1,4 @@
-//! The market as the sandbox's parts share it: behind a lock, with the clock, waking the fan-out.
+//! The market behind a lock, with the clock, as the sandbox's parts share it; changes wake the fan-out.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,12 +17,12 @@ pub struct SharedMarket {
 }
 
 impl SharedMarket {
-    /// Shares a market whose time is the clock's.
+    /// Shares a market that takes its time from the clock.
     pub fn new(market: Market, clock: SandboxClock) -> Self {
         Self { market: Arc::new(Mutex::new(market)), clock, acted: Arc::new(Notify::new()) }
     }
 
-    /// Acts on the market at the clock's current time, then lets the fan-out look for news.
+    /// Acts on the market at the clock's current time, then wakes the fan-out.
     pub fn with<R>(&self, act: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
         let result = self.peek(act);
         self.acted.notify_one();
@@ -35,17 +35,17 @@ impl SharedMarket {
         act(&mut self.lock(), now)
     }
 
-    /// The market itself, for tests that look inside.
+    /// Returns the market itself, for tests that look inside.
     pub fn market(&self) -> Arc<Mutex<Market>> {
         Arc::clone(&self.market)
     }
 
-    /// The clock whose time the market is told.
+    /// Returns the clock whose time the market is told.
     pub fn clock(&self) -> &SandboxClock {
         &self.clock
     }
 
-    /// Returns once something was done with the market since the last call.
+    /// Waits until something was done with the market since the last call.
     pub(super) async fn acted(&self) {
         self.acted.notified().await;
     }

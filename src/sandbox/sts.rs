@@ -1,4 +1,4 @@
-//! STS: roles that can be assumed, and the credentials that come of it.
+//! STS: roles that can be assumed, and their sessions' credentials.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,20 +12,20 @@ use super::locked;
 use super::market::{ApiError, SELLER_ACCOUNT};
 use crate::clock::Clock;
 
-/// A role, and whom it trusts with what.
+/// A role with its trust policy and its permissions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleGrant {
-    /// Its ARN.
+    /// The role's ARN.
     pub role_arn: String,
     /// The external id that its trust policy asks for; any will do without one.
     #[serde(default)]
     pub external_id: Option<String>,
-    /// What the ARN of whoever assumes it has to match, as `aws:PrincipalArn` of its trust policy has it; anybody's does
-    /// without a list.
+    /// The patterns for the ARN of whoever assumes it, as `aws:PrincipalArn` of its trust policy has it; any ARN will
+    /// do without a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal_arns: Option<Vec<String>>,
-    /// The actions that it allows; all without a list.
+    /// The actions that it allows; all of them without a list.
     #[serde(default)]
     pub permissions: Option<Vec<String>>,
 }
@@ -63,19 +63,19 @@ impl Sts {
         Self { machine, seed, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Forgets every role but the one that is there from the beginning.
+    /// Removes every role but the one that is there from the beginning.
     pub(super) fn reset_roles(&self) {
         locked(&self.state).roles = usual_roles();
     }
 
-    /// Forgets every session, and gives out the same keys again.
+    /// Removes every session, and gives out the same keys again.
     pub(super) fn reset_sessions(&self) {
         let mut state = locked(&self.state);
         state.sessions.clear();
         state.random = fastrand::Rng::with_seed(self.seed);
     }
 
-    /// Every role, by its ARN.
+    /// Returns every role, by its ARN.
     pub(super) fn roles(&self) -> Vec<RoleGrant> {
         let mut roles: Vec<RoleGrant> = locked(&self.state).roles.values().cloned().collect();
         roles.sort_by(|one, other| one.role_arn.cmp(&other.role_arn));
@@ -86,12 +86,12 @@ impl Sts {
         locked(&self.state).roles.insert(role.role_arn.clone(), role);
     }
 
-    /// The keys of every session that was given out.
+    /// Returns the keys of every session that was given out.
     pub(super) fn session_keys(&self) -> Vec<String> {
         locked(&self.state).sessions.keys().cloned().collect()
     }
 
-    /// Whether a caller may do this. Keys that STS did not give out are the seller's own.
+    /// Checks that a caller may perform an action. Keys that STS did not give out are the seller's own.
     pub(super) fn allow(&self, access_key: &str, action: &str) -> Result<(), ApiError> {
         let state = locked(&self.state);
         let Some(session) = state.sessions.get(access_key) else {
@@ -192,7 +192,7 @@ impl Sts {
 }
 
 impl State {
-    /// Whoever calls, as policies name them: the role itself where it is a session.
+    /// Returns the caller's principal, as policies name it: the role itself where it is a session.
     fn principal(&self, access_key: &str) -> String {
         let session = self.sessions.get(access_key);
         session.map_or_else(
@@ -202,7 +202,8 @@ impl State {
     }
 }
 
-/// Whether an ARN matches a pattern, as `ArnLike` has it: part by part, `*` for any number of characters and `?` for one.
+/// Reports whether an ARN matches a pattern, as `ArnLike` does: part by part, `*` for any number of characters and
+/// `?` for one.
 fn arn_like(pattern: &str, arn: &str) -> bool {
     let (patterns, parts): (Vec<_>, Vec<_>) =
         (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());

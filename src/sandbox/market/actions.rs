@@ -1,4 +1,4 @@
-//! What buyers do: subscribe, purchase, upgrade, renew, cancel and the rest.
+//! Actions of buyers: subscribe, purchase, upgrade, renew, cancel and the rest.
 
 use jiff::{Span, Timestamp};
 
@@ -9,7 +9,7 @@ use super::orders::{Action, ActionError, ActionOutcome, Order, OrderTerm};
 use super::{Agreement, Market, Protocol};
 
 impl Market {
-    /// Does what a buyer does, and publishes exactly what AWS would.
+    /// Performs a buyer's action, and publishes exactly what AWS would.
     ///
     /// A buyer that does not exist yet is added by subscribe, purchase and fail.
     pub fn act(
@@ -55,7 +55,7 @@ impl Market {
         }
         self.admit(account_id, &code)?;
         let position = self.create(now, account_id, &code, order, &Origin::NEW)?;
-        self.bought(now, position)
+        self.publish_purchase(now, position)
     }
 
     fn purchase(
@@ -71,11 +71,15 @@ impl Market {
         self.check_dimensions(&code, &order.dimensions)?;
         self.admit(account_id, &code)?;
         let position = self.create(now, account_id, &code, order, &Origin::NEW)?;
-        self.bought(now, position)
+        self.publish_purchase(now, position)
     }
 
-    /// Publishes a new purchase of a legacy product and answers with its token.
-    fn bought(&mut self, now: Timestamp, position: usize) -> Result<ActionOutcome, ActionError> {
+    /// Publishes a new purchase of a legacy product and returns its token.
+    fn publish_purchase(
+        &mut self,
+        now: Timestamp,
+        position: usize,
+    ) -> Result<ActionOutcome, ActionError> {
         let agreement = self.agreements.get(position).clone();
         let product = &self.products[&agreement.product_code];
         let (protocol, pricing) = (product.protocol, product.pricing);
@@ -136,7 +140,7 @@ impl Market {
         }
         self.check_dimensions(&code, &order.dimensions)?;
         if order.replace {
-            return self.succeed(now, position, order, Intent::Replace);
+            return self.create_successor(now, position, order, Intent::Replace);
         }
         let dimensions = order.dimensions.clone();
         self.agreements.update(position, now, |it| it.dimensions = dimensions);
@@ -154,21 +158,21 @@ impl Market {
         if !order.dimensions.is_empty() {
             self.check_dimensions(&code, &order.dimensions)?;
         }
-        self.succeed(now, position, order, Intent::Renew)
+        self.create_successor(now, position, order, Intent::Renew)
     }
 
     /// Renews an agreement whose term is over by itself, keeping its licence.
     pub(super) fn auto_renew(&mut self, position: usize, at: Timestamp) {
         let code = self.agreements.get(position).product_code.clone();
-        let renewed = self.succeed(at, position, &Order::of(code), Intent::Renew);
+        let renewed = self.create_successor(at, position, &Order::of(code), Intent::Renew);
         if renewed.is_err() {
             // A term that leads past the calendar's end cannot renew.
             self.end(position, AgreementStatus::Expired, false, at);
         }
     }
 
-    /// Lets a new agreement follow an active one.
-    fn succeed(
+    /// Replaces an active agreement by a new one, which renews or changes it.
+    fn create_successor(
         &mut self,
         now: Timestamp,
         position: usize,
@@ -239,7 +243,7 @@ impl Market {
         Ok(self.outcome_of(position))
     }
 
-    /// Tells the seller that an agreement is not what it was.
+    /// Publishes the change of an agreement to the seller.
     fn publish_change(&mut self, now: Timestamp, position: usize) {
         let agreement = self.agreements.get(position).clone();
         let product = &self.products[&agreement.product_code];
@@ -283,7 +287,7 @@ impl Market {
         Ok(self.outcome(account_id, &code, None))
     }
 
-    /// The agreement that an order is about, and its product.
+    /// Finds the agreement that an order is about, and its product.
     fn active(&self, account_id: &str, order: &Order) -> Result<(usize, String), ActionError> {
         let code = self.code_of(&order.product)?;
         self.known_buyer(account_id)?;

@@ -17,7 +17,7 @@ fn validation(message: impl Into<String>) -> ApiError {
     ApiError::bad_request("ValidationException", message)
 }
 
-/// A search's filters: one value each.
+/// The filters of a search: one value each.
 #[derive(Debug)]
 struct Search {
     filters: BTreeMap<String, String>,
@@ -123,7 +123,7 @@ impl Search {
     }
 }
 
-/// The order of a search, and whether it goes up.
+/// Reads the order of a search, and whether it ascends.
 fn read_sort(input: &Value) -> Result<(SortBy, bool), ApiError> {
     let sort = input.get("sort").unwrap_or(&Value::Null);
     let by = match text(sort, "sortBy") {
@@ -139,18 +139,18 @@ fn read_sort(input: &Value) -> Result<(SortBy, bool), ApiError> {
     }
 }
 
-/// The place of an agreement in an order.
-type Place = (Timestamp, usize);
+/// The position of an agreement in an order.
+type Position = (Timestamp, usize);
 
-fn read_place(input: &Value) -> Result<Option<Place>, ApiError> {
+fn read_position(input: &Value) -> Result<Option<Position>, ApiError> {
     let Some(token) = text(input, "nextToken") else {
         return Ok(None);
     };
-    let place = decode_token(token).and_then(|place| {
-        let (at, position) = place.split_once(' ')?;
+    let after = decode_token(token).and_then(|text| {
+        let (at, position) = text.split_once(' ')?;
         Some((at.parse().ok()?, position.parse().ok()?))
     });
-    place.map(Some).ok_or_else(|| validation("nextToken is invalid"))
+    after.map(Some).ok_or_else(|| validation("nextToken is invalid"))
 }
 
 impl Market {
@@ -159,10 +159,10 @@ impl Market {
         let search = Search::read(input)?;
         let page = page_size(input, "maxResults", PAGE, validation)?;
         let (by, ascending) = read_sort(input)?;
-        let place = read_place(input)?;
+        let after = read_position(input)?;
         let mut found = Vec::new();
         let mut more = false;
-        for (key, position) in self.in_order(&search, by, ascending, place) {
+        for (key, position) in self.in_order(&search, by, ascending, after) {
             let agreement = self.agreements.get(position);
             if search.matches(agreement, &self.products[&agreement.product_code].entity_id) {
                 if found.len() == page {
@@ -183,7 +183,7 @@ impl Market {
         Ok(answer)
     }
 
-    /// Refuses what this AWS is set up not to support.
+    /// Refuses filters and orders that this AWS is set up not to support.
     fn check_support(&self, input: &Value) -> Result<(), ApiError> {
         let filters = input.get("filters").and_then(Value::as_array).into_iter().flatten();
         let names = filters.filter_map(|filter| text(filter, "name"));
@@ -194,14 +194,14 @@ impl Market {
         }
     }
 
-    /// Agreements in order after a place, through the narrowest index.
+    /// Returns agreements in order after a position, through the narrowest index.
     fn in_order<'a>(
         &'a self,
         search: &Search,
         by: SortBy,
         ascending: bool,
-        place: Option<Place>,
-    ) -> Box<dyn Iterator<Item = Place> + 'a> {
+        after: Option<Position>,
+    ) -> Box<dyn Iterator<Item = Position> + 'a> {
         let narrow = match (search.value("LicenseArn"), search.value("AcceptorAccountId")) {
             (Some(license), _) => Some(self.agreements.of_license(license)),
             (None, Some(account)) => Some(self.agreements.of_buyer(account)),
@@ -209,15 +209,15 @@ impl Market {
         };
         if let Some(narrow) = narrow {
             let keyed = narrow.iter().map(|at| (self.agreements.get(*at).sort_key(by), *at));
-            let mut places: Vec<Place> = keyed.collect();
-            places.sort_unstable();
+            let mut positions: Vec<Position> = keyed.collect();
+            positions.sort_unstable();
             if !ascending {
-                places.reverse();
+                positions.reverse();
             }
-            places.retain(|it| {
-                place.is_none_or(|place| if ascending { *it > place } else { *it < place })
+            positions.retain(|it| {
+                after.is_none_or(|after| if ascending { *it > after } else { *it < after })
             });
-            return Box::new(places.into_iter());
+            return Box::new(positions.into_iter());
         }
         let name = match by {
             SortBy::EndTime => "AfterEndTime",
@@ -226,13 +226,13 @@ impl Market {
         };
         let least = search.after.get(name).map_or(Bound::Unbounded, |at| Bound::Included((*at, 0)));
         let sorted = self.agreements.sorted(by);
-        match (place, ascending) {
-            (Some(place), true) => {
-                Box::new(sorted.range((Bound::Excluded(place), Bound::Unbounded)).copied())
+        match (after, ascending) {
+            (Some(after), true) => {
+                Box::new(sorted.range((Bound::Excluded(after), Bound::Unbounded)).copied())
             }
             (None, true) => Box::new(sorted.range((least, Bound::Unbounded)).copied()),
-            (Some(place), false) => {
-                Box::new(sorted.range((Bound::Unbounded, Bound::Excluded(place))).rev().copied())
+            (Some(after), false) => {
+                Box::new(sorted.range((Bound::Unbounded, Bound::Excluded(after))).rev().copied())
             }
             (None, false) => Box::new(sorted.iter().rev().copied()),
         }

@@ -9,22 +9,22 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AgreementStatus {
-    /// In force.
+    /// The agreement is in force.
     Active,
-    /// Ended by the buyer.
+    /// The buyer ended it.
     Cancelled,
     /// Its term ran out.
     Expired,
     /// Followed by a renewal.
     Renewed,
-    /// Replaced by another agreement.
+    /// Another agreement replaced it.
     Replaced,
-    /// Ended by AWS, for instance for a failed payment.
+    /// AWS ended it, for instance for a failed payment.
     Terminated,
 }
 
 impl AgreementStatus {
-    /// AWS's word.
+    /// Returns AWS's word for the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -36,7 +36,7 @@ impl AgreementStatus {
         }
     }
 
-    /// Whether another agreement takes over.
+    /// Reports whether another agreement takes over.
     pub(super) fn has_successor(self) -> bool {
         matches!(self, Self::Renewed | Self::Replaced)
     }
@@ -46,50 +46,50 @@ impl AgreementStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LicenseState {
-    /// Bought, not yet active.
+    /// The licence was bought and is not yet active.
     Pending,
-    /// Active.
+    /// The licence is active.
     Provisioned,
-    /// Never became active.
+    /// The licence never became active.
     Failed,
-    /// Over.
+    /// The licence ended.
     Deprovisioned,
 }
 
 /// One buyer's agreement for one product.
 #[derive(Debug, Clone, Serialize)]
 pub struct Agreement {
-    /// `agmt-…`.
+    /// The agreement's id, `agmt-…`.
     pub agreement_id: String,
-    /// The buyer.
+    /// The buyer's account.
     pub account_id: String,
-    /// The product.
+    /// The product's code.
     pub product_code: String,
-    /// The licence that it grants.
+    /// The ARN of the licence that it grants.
     pub license_arn: String,
     /// The accepted offer.
     pub offer_id: String,
-    /// Its status.
+    /// The agreement's status.
     pub status: AgreementStatus,
     /// The licence's state.
     pub license_state: LicenseState,
-    /// What was bought; empty for pay-as-you-go.
+    /// The quantities bought, by dimension; empty for pay-as-you-go.
     pub dimensions: BTreeMap<String, u64>,
-    /// When the buyer accepted it.
+    /// The time at which the buyer accepted it.
     pub accepted_at: Timestamp,
-    /// When it began.
+    /// The time at which it began.
     pub starts_at: Timestamp,
-    /// Since when its usage is accepted: a renewal that keeps the licence keeps this too.
+    /// The time from which its usage is accepted: a renewal that keeps the licence keeps this too.
     pub metered_from: Timestamp,
-    /// When it ends; none for pay-as-you-go.
+    /// The time at which it ends; none for pay-as-you-go.
     pub ends_at: Option<Timestamp>,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Timestamp,
-    /// When its entitlement rows appear.
+    /// The time at which its entitlement rows appear.
     pub entitled_from: Timestamp,
-    /// When it was cancelled, expired, was terminated or went on as another one.
+    /// The time at which it was cancelled, expired, was terminated or went on as another one.
     pub ended_at: Option<Timestamp>,
-    /// After its end, how long usage is accepted.
+    /// The time until which usage is accepted after its end.
     pub metering_until: Option<Timestamp>,
     /// The first agreement of a chain of renewals; its own id when there is none.
     pub initial_agreement_id: String,
@@ -97,20 +97,20 @@ pub struct Agreement {
     pub auto_renew: bool,
     /// The end of a free trial.
     pub free_trial_ends_at: Option<Timestamp>,
-    /// A channel partner that proposed it; none when the seller did.
+    /// The channel partner that proposed it; none when the seller did.
     pub channel_partner: Option<String>,
-    /// How long it lasts, and so its renewal.
+    /// The length of its term, and so of its renewal's.
     #[serde(skip)]
     pub(super) term: Span,
 }
 
 impl Agreement {
-    /// Whether it is in force.
+    /// Reports whether it is in force.
     pub fn is_active(&self) -> bool {
         self.status == AgreementStatus::Active
     }
 
-    /// Whether usage is accepted now.
+    /// Reports whether usage is accepted now.
     pub fn accepts_usage(&self, now: Timestamp) -> bool {
         match self.license_state {
             LicenseState::Pending | LicenseState::Failed => false,
@@ -123,7 +123,7 @@ impl Agreement {
         self.is_active() && !self.dimensions.is_empty()
     }
 
-    /// The value that a search is sorted by.
+    /// Returns the value that a search is sorted by.
     pub(super) fn sort_key(&self, order: SortBy) -> Timestamp {
         match order {
             SortBy::EndTime => self.ends_at.unwrap_or(Timestamp::MAX),
@@ -133,7 +133,7 @@ impl Agreement {
     }
 }
 
-/// What a search of agreements is sorted by.
+/// The sort keys of a search.
 #[expect(clippy::enum_variant_names, reason = "AWS's own words")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SortBy {
@@ -151,7 +151,7 @@ pub(super) struct Agreements {
     by_id: HashMap<String, usize>,
     by_license: HashMap<String, Vec<usize>>,
     by_buyer: HashMap<String, Vec<usize>>,
-    /// Agreements with entitlement rows, per product.
+    /// The positions of agreements with entitlement rows, per product.
     entitled: HashMap<String, BTreeSet<usize>>,
     sorted: [BTreeSet<(Timestamp, usize)>; 3],
 }
@@ -208,17 +208,17 @@ impl Agreements {
         self.by_id.get(agreement_id).copied()
     }
 
-    /// The agreements that share a licence, oldest first.
+    /// Returns the agreements that share a licence, oldest first.
     pub(super) fn of_license(&self, license_arn: &str) -> &[usize] {
         self.by_license.get(license_arn).map_or(&[], Vec::as_slice)
     }
 
-    /// All agreements of a buyer, oldest first.
+    /// Returns all agreements of a buyer, oldest first.
     pub(super) fn of_buyer(&self, account_id: &str) -> &[usize] {
         self.by_buyer.get(account_id).map_or(&[], Vec::as_slice)
     }
 
-    /// A buyer's agreements for one product, oldest first.
+    /// Returns a buyer's agreements for one product, oldest first.
     pub(super) fn of_buyer_and_product<'a>(
         &'a self,
         account_id: &str,
@@ -228,13 +228,13 @@ impl Agreements {
         of_buyer.filter(move |position| self.all[*position].product_code == product_code)
     }
 
-    /// Whether a buyer has an agreement in force for a product.
+    /// Reports whether a buyer has an agreement in force for a product.
     pub(super) fn has_active(&self, account_id: &str, product_code: &str) -> bool {
         self.of_buyer_and_product(account_id, product_code)
             .any(|position| self.all[position].is_active())
     }
 
-    /// A product's agreements with entitlement rows, from a position on.
+    /// Returns a product's agreements with entitlement rows, from a position on.
     pub(super) fn entitled_from(
         &self,
         product_code: &str,

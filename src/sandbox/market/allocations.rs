@@ -14,7 +14,7 @@ const TAGS_MAX: usize = 5;
 /// A set of tags.
 type Tags = BTreeMap<String, String>;
 
-/// Quantity by tag set; comparable, so that a repeat is recognised whatever its order.
+/// Quantities by tag set; comparable, so that a repeat is recognised whatever its order.
 pub(super) type Allocations = BTreeMap<Tags, Decimal>;
 
 fn invalid_allocations(message: impl Into<String>) -> ApiError {

@@ -15,7 +15,7 @@ fn not_found(message: impl Into<String>) -> ApiError {
     ApiError { status: 404, code: "ResourceNotFoundException", message: message.into() }
 }
 
-/// Query parameters and bodies spell members differently.
+/// Returns a member by its spelling in bodies or in query parameters, which differ.
 fn member<'a>(input: &'a Value, upper: &str, lower: &str) -> Option<&'a str> {
     text(input, upper).or_else(|| text(input, lower))
 }
@@ -106,7 +106,7 @@ impl Market {
     }
 }
 
-/// The value filters of products.
+/// Reports whether a product matches the value filters.
 fn matches_filters(product: &Product, input: &Value) -> bool {
     let filters = input.pointer("/EntityTypeFilters/SaaSProductFilters");
     let Some(filters) = filters else { return true };
@@ -120,7 +120,7 @@ fn matches_filters(product: &Product, input: &Value) -> bool {
         && holds("Visibility", visibility.as_str().unwrap_or_default())
 }
 
-/// The document of a product; drafts have little more than a description.
+/// Returns the document of a product; drafts have little more than a description.
 fn details(product: &Product) -> Value {
     let mut details = json!({
         "Description": {

@@ -1,4 +1,4 @@
-//! How an agreement comes about: who may buy what, and the agreement with its licence.
+//! Creation of agreements: the checks of who may buy what, and the agreement with its licence.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::notices::Intent;
 use super::orders::{ActionError, Order};
 use super::{Agreement, Market, Protocol};
 
-/// Where a new agreement comes from.
+/// The origin of a new agreement.
 pub(super) struct Origin<'a> {
     pub(super) intent: Intent,
     /// The agreement that it follows.
@@ -26,7 +26,7 @@ impl Origin<'_> {
 }
 
 impl Market {
-    /// Makes an agreement, and for licensed products publishes it.
+    /// Creates an agreement, and for licensed products publishes it.
     pub(super) fn create(
         &mut self,
         now: Timestamp,
@@ -107,7 +107,7 @@ impl Market {
         Ok(self.agreements.insert(agreement))
     }
 
-    /// Lets a buyer in who may buy this product now.
+    /// Admits a buyer, unless an agreement in force keeps it from buying this product again.
     pub(super) fn admit(
         &mut self,
         account_id: &str,

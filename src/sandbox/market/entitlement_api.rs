@@ -1,4 +1,4 @@
-//! `GetEntitlements`.
+//! `GetEntitlements` of the entitlement service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ impl Filter {
     }
 }
 
-/// Where the next page begins: an agreement and one of its dimensions.
+/// The position at which the next page begins: an agreement and one of its dimensions.
 type Position = (usize, String);
 
 fn read_token(input: &Value) -> Result<Option<Position>, ApiError> {
@@ -117,7 +117,7 @@ impl Market {
         Ok(answer)
     }
 
-    /// The agreements that can hold rows, from a position on, by the narrowest index.
+    /// Returns the agreements that can hold rows, from a position on, by the narrowest index.
     fn candidates(
         &self,
         product: &Product,

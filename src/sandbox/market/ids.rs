@@ -33,7 +33,7 @@ impl Ids {
         self.text("offer-", LOWER, 13)
     }
 
-    /// The owner account is AWS's own and the region is empty, as on real licences.
+    /// Makes a licence's ARN. The owner account is AWS's own and the region is empty, as on real licences.
     pub(super) fn license_arn(&mut self) -> String {
         self.text("arn:aws:license-manager::294406891311:license:l-", HEX, 32)
     }

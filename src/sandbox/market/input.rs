@@ -1,4 +1,4 @@
-//! Reading API inputs and writing answers: small helpers over JSON values.
+//! Reading of API inputs and writing of answers: small helpers over JSON values.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,12 +7,12 @@ use serde_json::{Number, Value};
 
 use super::ApiError;
 
-/// A member's text; an absent, null or empty member is `None`, as the SDKs send `""` for unset.
+/// Returns a member's text; an absent, null or empty member is `None`, as the SDKs send `""` for unset.
 pub(super) fn text<'a>(input: &'a Value, name: &str) -> Option<&'a str> {
     input.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// `MaxResults`, or the default.
+/// Returns `MaxResults`, or the default.
 pub(super) fn page_size(
     input: &Value,
     name: &str,
@@ -29,18 +29,18 @@ pub(super) fn page_size(
     }
 }
 
-/// An opaque paging token for a position.
+/// Encodes a position as an opaque paging token.
 pub(super) fn encode_token(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
 }
 
-/// The position inside a paging token; `None` when it is not one of ours.
+/// Decodes the position in a paging token; `None` when it is not one of ours.
 pub(super) fn decode_token(token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     String::from_utf8(bytes).ok()
 }
 
-/// A timestamp in any of the forms that SDKs send: epoch seconds or RFC 3339.
+/// Reads a timestamp in any of the forms that SDKs send: epoch seconds or RFC 3339.
 pub(super) fn timestamp(value: &Value) -> Option<Timestamp> {
     match value {
         Value::Number(number) => {
@@ -57,7 +57,7 @@ pub(super) fn timestamp(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// Epoch seconds as AWS writes them, with milliseconds where there are any.
+/// Writes a timestamp as epoch seconds as AWS does, with milliseconds where there are any.
 pub(super) fn epoch(at: Timestamp) -> Value {
     if at.as_millisecond() % 1000 == 0 {
         return Value::from(at.as_second());

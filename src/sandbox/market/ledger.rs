@@ -1,4 +1,4 @@
-//! The metering ledger: what AWS honoured and what it refused, to compare a seller's books with.
+//! The metering ledger: records that AWS honoured and refused, to compare a seller's books with.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 
 use super::allocations::Allocations;
 
-/// Refusals kept; older ones only count.
+/// The number of refusals kept; older ones only count.
 const REFUSED_MAX: usize = 10_000;
 
-/// By which identity a record was metered.
+/// The identity by which a record was metered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MeteringForm {
@@ -24,7 +24,7 @@ pub enum MeteringForm {
 /// A usage record that AWS bills.
 #[derive(Debug, Clone, Serialize)]
 pub struct HonouredRecord {
-    /// The product.
+    /// The product's code.
     pub product_code: String,
     /// The legacy identity, when it was metered by that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct HonouredRecord {
     /// The licence, when it was metered by that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license_arn: Option<String>,
-    /// By which identity.
+    /// The identity by which it was metered.
     pub form: MeteringForm,
     /// The region that it was metered in.
     pub region: String,
@@ -42,16 +42,16 @@ pub struct HonouredRecord {
     pub dimension: String,
     /// The start of the clock hour.
     pub hour: Timestamp,
-    /// What is billed.
+    /// The quantity that is billed.
     #[serde(serialize_with = "plain_decimal")]
     pub quantity: Decimal,
     /// AWS's id of it.
     pub metering_record_id: String,
-    /// How often this very record was sent.
+    /// The number of times that this very record was sent.
     pub sends: u64,
-    /// The same usage was also billed in the other form or in another region.
+    /// Whether the same usage was also billed in the other form or in another region.
     pub billed_twice: bool,
-    /// When it was first honoured.
+    /// The time at which it was first honoured.
     pub honoured_at: Timestamp,
     #[serde(skip)]
     pub(super) allocations: Allocations,
@@ -64,17 +64,17 @@ fn plain_decimal<S: Serializer>(quantity: &Decimal, serializer: S) -> Result<S::
 /// A usage record, or a whole call, that AWS did not bill.
 #[derive(Debug, Clone, Serialize)]
 pub struct RefusedRecord {
-    /// When.
+    /// The time of the refusal.
     pub at: Timestamp,
     /// The status or exception.
     pub reason: String,
-    /// What AWS said about it.
+    /// AWS's message about it.
     pub detail: String,
-    /// How many records it concerns.
+    /// The number of records that it concerns.
     pub records: usize,
 }
 
-/// What the same usage would be deduplicated by.
+/// The key by which usage is deduplicated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LedgerKey {
     pub(super) region: String,
@@ -84,7 +84,7 @@ pub(super) struct LedgerKey {
     pub(super) hour: Timestamp,
 }
 
-/// What happened to a record offered to the ledger.
+/// The result of offering a record to the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry {
     New(String),
@@ -97,29 +97,29 @@ pub(super) enum Entry {
 pub struct Ledger {
     honoured: Vec<HonouredRecord>,
     by_key: HashMap<LedgerKey, usize>,
-    /// Records of one buyer, product, dimension and hour: where double billing shows.
+    /// The records of one buyer, product, dimension and hour: double billing shows there.
     by_usage: HashMap<(String, String, String, Timestamp), Vec<usize>>,
     refused: VecDeque<RefusedRecord>,
     refused_counts: BTreeMap<String, u64>,
 }
 
 impl Ledger {
-    /// Honoured records, in order.
+    /// Returns the honoured records, in order.
     pub fn honoured(&self) -> &[HonouredRecord] {
         &self.honoured
     }
 
-    /// The latest refusals, oldest first.
+    /// Returns the latest refusals, oldest first.
     pub fn refused(&self) -> impl Iterator<Item = &RefusedRecord> {
         self.refused.iter()
     }
 
-    /// How many records were ever refused, by reason.
+    /// Returns the number of records ever refused, by reason.
     pub fn refused_counts(&self) -> &BTreeMap<String, u64> {
         &self.refused_counts
     }
 
-    /// Sums of what is billed, by product and dimension.
+    /// Returns the sums of what is billed, by product and dimension.
     pub fn totals(&self) -> BTreeMap<String, BTreeMap<String, Decimal>> {
         let mut totals: BTreeMap<String, BTreeMap<String, Decimal>> = BTreeMap::new();
         for record in &self.honoured {

@@ -1,4 +1,4 @@
-//! What happens by time alone, and how an agreement begins and ends.
+//! The lifecycle of agreements: beginnings, ends, and changes by time alone.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,26 +6,26 @@ use super::agreements::{AgreementStatus, LicenseState};
 use super::notices::Topic;
 use super::{Agreement, Market, Protocol};
 
-/// Something to happen to an agreement at a set time.
+/// A timer: an event that happens to an agreement at a set time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
     /// The licence becomes active.
     Provision(usize),
     /// The term runs out; the end it was set for is checked, as it may have moved.
     End(usize),
-    /// The licence of an ended agreement goes.
+    /// The licence of an ended agreement is deprovisioned.
     Deprovision(usize),
     /// The legacy hour after `unsubscribe-pending` is over.
     UnsubscribeSuccess(usize),
 }
 
-/// Adds a delay; a time beyond the calendar stays where it was.
+/// Adds a delay to a time; a time beyond the calendar stays where it was.
 pub(super) fn later(at: Timestamp, delay: SignedDuration) -> Timestamp {
     at.checked_add(delay).unwrap_or(at)
 }
 
 impl Market {
-    /// Does what is due by `now`, in order of time.
+    /// Performs what is due by `now`, in order of time.
     pub fn tick(&mut self, now: Timestamp) {
         while let Some(entry) = self.timers.first_entry() {
             let (at, _) = *entry.key();
@@ -92,7 +92,7 @@ impl Market {
         }
     }
 
-    /// Ends an agreement and tells the seller; `immediate` skips AWS's final hour.
+    /// Ends an agreement and publishes it to the seller; `immediate` skips AWS's final hour.
     pub(super) fn end(
         &mut self,
         position: usize,

@@ -1,4 +1,4 @@
-//! `BatchMeterUsage`.
+//! `BatchMeterUsage` of the metering service.
 //!
 //! A call is checked whole before anything is done: one bad record sinks all of them. The checks
 //! run in a fixed order: form, product, identity, dimension, time.
@@ -14,18 +14,18 @@ use super::{ApiError, CallContext, IdenticalRetry, Market, Protocol};
 
 const RECORDS_MAX: usize = 25;
 const CALL_BYTES_MAX: usize = 1_000_000;
-/// Records of this age or older are refused.
+/// The age from which records are refused.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24);
-/// On the 1st of a month, until when the previous month's records are accepted.
+/// The time on the 1st of a month until which the previous month's records are accepted.
 const MONTH_END_GRACE: SignedDuration = SignedDuration::from_hours(6);
 
-/// A record with what its identity stands for.
+/// A record with its resolved identity.
 struct Identified {
     record: UsageRecord,
     form: MeteringForm,
     product_code: String,
     account_id: String,
-    /// The agreements it may belong to, oldest first.
+    /// The agreements that it may belong to, oldest first.
     agreements: Vec<usize>,
 }
 
@@ -41,13 +41,13 @@ fn invalid_license(message: &str) -> ApiError {
     ApiError::bad_request("InvalidLicenseException", message)
 }
 
-/// The start of the clock hour.
+/// Returns the start of the clock hour.
 pub(super) fn hour_of(at: Timestamp) -> Timestamp {
     let down = TimestampRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc);
     at.round(down).unwrap_or(at)
 }
 
-/// Whether AWS still takes a record of this time, subscriptions aside.
+/// Checks that AWS still takes a record of this time, subscriptions aside.
 fn check_window(at: Timestamp, now: Timestamp) -> Result<(), ApiError> {
     if at > now {
         return Err(out_of_bounds("The timestamp is in the future."));
@@ -150,7 +150,7 @@ impl Market {
         Ok(identified)
     }
 
-    /// Finds out whose usage a record is.
+    /// Resolves the buyer and the agreements that a record belongs to.
     fn identify(
         &self,
         record: UsageRecord,

@@ -43,7 +43,7 @@ use ids::Ids;
 use lifecycle::Timer;
 use registration::Registration;
 
-/// The seller's AWS account unless another is chosen.
+/// The seller's AWS account, unless another is chosen.
 pub const SELLER_ACCOUNT: &str = "111122223333";
 
 /// The AWS services that the market answers for.
@@ -59,14 +59,14 @@ pub enum Service {
     Agreement,
 }
 
-/// What surrounds one API call.
+/// The context of an API call.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    /// When the call is made.
+    /// The time at which the call is made.
     pub now: Timestamp,
     /// The region of the signature's scope; metering deduplicates per region.
     pub region: String,
-    /// A fault: leave this many usage records unprocessed.
+    /// The number of usage records to leave unprocessed, as a fault.
     pub unprocessed: Option<usize>,
 }
 
@@ -74,11 +74,11 @@ pub struct CallContext {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The exception's name, e.g. `TimestampOutOfBoundsException`.
     pub code: &'static str,
-    /// What AWS says about it.
+    /// AWS's message about it.
     pub message: String,
 }
 
@@ -91,20 +91,20 @@ impl ApiError {
 /// A notification to deliver once the clock reaches `at`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    /// When AWS publishes it.
+    /// The time at which AWS publishes it.
     pub at: Timestamp,
-    /// Where it is published.
+    /// The channel on which it is published.
     pub channel: Channel,
 }
 
-/// Where a notification is published.
+/// The channels on which notifications are published.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Channel {
     /// An SNS topic of AWS Marketplace's.
     Sns {
-        /// The product's subscription or entitlement topic.
+        /// The ARN of the product's subscription or entitlement topic.
         topic_arn: String,
-        /// JSON text.
+        /// The message as JSON text.
         message: String,
     },
     /// The default event bus.
@@ -161,13 +161,13 @@ impl Market {
         market
     }
 
-    /// Forgets everything and starts again from the same seed; the seller's account stays.
+    /// Resets the market to its beginning with the same seed; the seller's account stays.
     pub fn reset(&mut self) {
         let seller_account = std::mem::take(&mut self.seller_account);
         *self = Self { seller_account, ..Self::new(self.seed) };
     }
 
-    /// The account that owns the products.
+    /// Returns the account that owns the products.
     pub fn seller_account(&self) -> &str {
         &self.seller_account
     }
@@ -177,12 +177,12 @@ impl Market {
         self.seller_account = account_id.into();
     }
 
-    /// How the market behaves where AWS's own behaviour varies.
+    /// Returns the options for the market's behaviour where AWS's own varies.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Changes how the market behaves from now on.
+    /// Changes the options from now on.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
     }
@@ -215,7 +215,7 @@ impl Market {
         }
     }
 
-    /// Hands over the notifications that are due, oldest first.
+    /// Takes the notifications that are due, oldest first.
     pub fn take_outgoing(&mut self, now: Timestamp) -> Vec<Outgoing> {
         self.tick(now);
         let later = self.outgoing.split_off(&(now, u64::MAX));
@@ -223,19 +223,19 @@ impl Market {
         due.into_iter().map(|((at, _), channel)| Outgoing { at, channel }).collect()
     }
 
-    /// When something happens next without anyone asking.
+    /// Returns the time at which something happens next without anyone asking.
     pub fn next_due(&self) -> Option<Timestamp> {
         let timer = self.timers.keys().next().map(|(at, _)| *at);
         let outgoing = self.outgoing.keys().next().map(|(at, _)| *at);
         timer.into_iter().chain(outgoing).min()
     }
 
-    /// What was metered: honoured and refused.
+    /// Returns the ledger of metered records: honoured and refused.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// All agreements, in order of acceptance.
+    /// Returns all agreements, in order of acceptance.
     pub fn agreements(&self) -> &[Agreement] {
         self.agreements.all()
     }

@@ -1,4 +1,4 @@
-//! Products, buyers and options: what exists before anyone buys.
+//! Products, buyers and options: the state before anyone buys.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionError, Market};
 
-/// How AWS tells the seller about a product's buyers.
+/// The protocols by which AWS tells the seller about a product's buyers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -17,7 +17,7 @@ pub enum Protocol {
     Licensed,
 }
 
-/// How a product is sold; follows from its dimensions.
+/// The pricing models of a product, which follow from its dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pricing {
@@ -30,38 +30,38 @@ pub enum Pricing {
 }
 
 impl Pricing {
-    /// Whether something is bought up front.
+    /// Reports whether something is bought up front.
     pub fn has_contract(self) -> bool {
         self != Self::PayAsYouGo
     }
 
-    /// Whether usage is metered.
+    /// Reports whether usage is metered.
     pub fn has_usage(self) -> bool {
         self != Self::Contract
     }
 }
 
-/// Who can see a product.
+/// The visibilities of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Visibility {
-    /// Not published; dimensions and versions may be missing.
+    /// The product is not published; dimensions and versions may be missing.
     Draft,
-    /// Chosen accounts.
+    /// Chosen accounts can see it.
     Limited,
-    /// Everyone.
+    /// Everyone can see it.
     Public,
-    /// Existing buyers only.
+    /// Only existing buyers can see it.
     Restricted,
 }
 
-/// What a dimension can be used for.
+/// The uses of a dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DimensionType {
-    /// Bought in a contract.
+    /// The dimension is bought in a contract.
     Entitled,
-    /// Billed by usage; accompanies `ExternallyMetered`.
+    /// The dimension is billed by usage; accompanies `ExternallyMetered`.
     Metered,
-    /// Billed by usage that the seller reports.
+    /// The dimension is billed by usage that the seller reports.
     ExternallyMetered,
 }
 
@@ -74,13 +74,13 @@ pub struct Dimension {
     /// The name that buyers see.
     #[serde(default)]
     pub name: String,
-    /// What it means.
+    /// The description.
     #[serde(default)]
     pub description: String,
-    /// `Units`, `Users`, `GB`, ….
+    /// The unit: `Units`, `Users`, `GB`, ….
     #[serde(default = "default_unit")]
     pub unit: String,
-    /// What it can be used for.
+    /// The uses of the dimension.
     pub types: BTreeSet<DimensionType>,
 }
 
@@ -89,12 +89,12 @@ fn default_unit() -> String {
 }
 
 impl Dimension {
-    /// A tier or quantity bought in a contract.
+    /// Makes a tier or quantity bought in a contract.
     pub fn entitled(key: &str, name: &str) -> Self {
         Self::of(key, name, &[DimensionType::Entitled])
     }
 
-    /// Usage that the seller reports.
+    /// Makes a dimension for usage that the seller reports.
     pub fn metered(key: &str, name: &str) -> Self {
         Self::of(key, name, &[DimensionType::Metered, DimensionType::ExternallyMetered])
     }
@@ -125,12 +125,12 @@ impl Dimension {
 pub struct NewProduct {
     /// The listing's title.
     pub title: String,
-    /// How AWS tells about its buyers.
+    /// The protocol by which AWS tells about its buyers.
     pub protocol: Protocol,
-    /// Who can see it.
+    /// The product's visibility.
     #[serde(default = "default_visibility")]
     pub visibility: Visibility,
-    /// Its priced units.
+    /// The priced units.
     pub dimensions: Vec<Dimension>,
     /// A chosen product code.
     #[serde(default)]
@@ -140,15 +140,15 @@ pub struct NewProduct {
     pub entity_id: Option<String>,
 }
 
-/// What changes in a listing.
+/// A change of a listing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListingChange {
-    /// The title.
+    /// The new title.
     pub title: Option<String>,
-    /// Who can see it.
+    /// The new visibility.
     pub visibility: Option<Visibility>,
-    /// Every dimension that it has from now on.
+    /// All dimensions that the listing has from now on.
     pub dimensions: Option<Vec<Dimension>>,
 }
 
@@ -159,33 +159,33 @@ fn default_visibility() -> Visibility {
 /// A product of the seller.
 #[derive(Debug, Clone, Serialize)]
 pub struct Product {
-    /// `prod-…`: the catalog's and agreements' name for it.
+    /// The entity id, `prod-…`: the catalog's and agreements' name for the product.
     pub entity_id: String,
-    /// 25 lower-case alphanumerics: metering's and entitlements' name for it.
+    /// The product code, 25 lower-case alphanumerics: metering's and entitlements' name for the product.
     pub product_code: String,
     /// The listing's title.
     pub title: String,
-    /// How AWS tells about its buyers.
+    /// The protocol by which AWS tells about its buyers.
     pub protocol: Protocol,
-    /// How it is sold.
+    /// The pricing model.
     pub pricing: Pricing,
-    /// Who can see it.
+    /// The product's visibility.
     pub visibility: Visibility,
-    /// Its priced units.
+    /// The priced units.
     pub dimensions: Vec<Dimension>,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Timestamp,
-    /// The public offer.
+    /// The id of the public offer.
     pub offer_id: String,
 }
 
 impl Product {
-    /// Whether usage can be metered on this dimension.
+    /// Reports whether usage can be metered on this dimension.
     pub fn meters(&self, dimension: &str) -> bool {
         self.dimensions.iter().any(|it| it.key == dimension && it.is_metered())
     }
 
-    /// Whether this dimension can be bought in a contract.
+    /// Reports whether this dimension can be bought in a contract.
     pub fn entitles(&self, dimension: &str) -> bool {
         self.dimensions.iter().any(|it| it.key == dimension && it.is_entitled())
     }
@@ -194,15 +194,15 @@ impl Product {
 /// An AWS account that buys.
 #[derive(Debug, Clone, Serialize)]
 pub struct Buyer {
-    /// 12 digits.
+    /// The account's id, 12 digits.
     pub account_id: String,
     /// The legacy identity, one per buyer and seller.
     pub customer_identifier: String,
-    /// AWS suspended the account: its usage is refused.
+    /// Whether AWS suspended the account: its usage is then refused.
     pub suspended: bool,
 }
 
-/// How an identical usage record sent again is answered; AWS's sources disagree.
+/// The answers to an identical usage record that is sent again; AWS's sources disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdenticalRetry {
@@ -212,29 +212,29 @@ pub enum IdenticalRetry {
     Duplicate,
 }
 
-/// How the market behaves where AWS's own behaviour varies.
+/// The options for the market's behaviour where AWS's own varies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// An empty entitlement answer is `{}` instead of an empty list.
+    /// Answers empty entitlements with `{}` instead of an empty list.
     pub bare_empty: bool,
-    /// `GetEntitlements` first answers an empty page with a `NextToken`.
+    /// Answers `GetEntitlements` first with an empty page and a `NextToken`.
     pub sparse_pages: bool,
-    /// Entitlement rows of products that are sold by licence have the buyer's legacy name too.
+    /// Gives entitlement rows of products that are sold by licence the buyer's legacy name too.
     pub names_licensed_buyers: bool,
-    /// Entitlement rows appear this long after a purchase.
+    /// The time after a purchase until entitlement rows appear.
     pub provisioning_delay: SignedDuration,
-    /// `License Updated` comes this long after `Purchase Agreement Created`.
+    /// The time from `Purchase Agreement Created` to `License Updated`.
     pub license_delay: SignedDuration,
-    /// `License Deprovisioned` comes this long after `Purchase Agreement Ended`.
+    /// The time from `Purchase Agreement Ended` to `License Deprovisioned`.
     pub deprovision_delay: SignedDuration,
-    /// How long usage is accepted after an end.
+    /// The time after an end for which usage is accepted.
     pub final_metering: SignedDuration,
-    /// An auto-renewal happens this long after the old term's end.
+    /// The time from the old term's end to an auto-renewal.
     pub auto_renew_delay: SignedDuration,
-    /// How an identical record sent again is answered.
+    /// The answer to an identical record that is sent again.
     pub identical_retry: IdenticalRetry,
-    /// Filters and orders of `SearchAgreements` that AWS does not take, by their names.
+    /// The filters and orders of `SearchAgreements` that AWS does not take, by their names.
     pub unsupported_searches: Vec<String>,
 }
 
@@ -313,7 +313,7 @@ impl Market {
         Ok(product)
     }
 
-    /// All products, by product code.
+    /// Returns all products, by product code.
     pub fn products(&self) -> impl Iterator<Item = &Product> {
         self.products.values()
     }
@@ -332,7 +332,7 @@ impl Market {
         })
     }
 
-    /// Adds a buyer, or gives back the one already there; ids are made where none are given.
+    /// Adds a buyer, or returns the one already there; ids are made where none are given.
     pub fn add_buyer(
         &mut self,
         account_id: Option<String>,
@@ -358,7 +358,7 @@ impl Market {
         Ok(&self.buyers[&account_id])
     }
 
-    /// All buyers, by account.
+    /// Returns all buyers, by account.
     pub fn buyers(&self) -> impl Iterator<Item = &Buyer> {
         self.buyers.values()
     }

@@ -1,4 +1,4 @@
-//! What AWS publishes: the bodies of SNS messages and `EventBridge` events.
+//! Notifications that AWS publishes: the bodies of SNS messages and `EventBridge` events.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ pub(super) enum Topic {
     Entitlement,
 }
 
-/// Why an agreement was created.
+/// The intents with which an agreement is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intent {
     New,
@@ -42,7 +42,7 @@ fn to_milliseconds(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// The topic's ARN for a product.
+/// Returns the topic's ARN for a product.
 pub(super) fn topic_arn(topic: Topic, product_code: &str) -> String {
     let name = match topic {
         Topic::Subscription => "subscription",

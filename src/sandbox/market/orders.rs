@@ -1,11 +1,11 @@
-//! What buyers may do, and what comes of it.
+//! Actions that buyers may take, and their outcomes.
 
 use std::collections::BTreeMap;
 
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// What a buyer does.
+/// An action of a buyer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Subscribes to a pay-as-you-go product, again if need be.
@@ -35,41 +35,41 @@ pub enum Action {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Order {
-    /// Product code or entity id.
+    /// The product code or entity id.
     pub product: String,
-    /// Which of several agreements; the latest active one without it.
+    /// The agreement, of several; the latest active one if left out.
     pub agreement_id: Option<String>,
-    /// What is bought: dimension to quantity.
+    /// The quantities bought, by dimension.
     pub dimensions: BTreeMap<String, u64>,
-    /// How long a contract lasts (`1y`, `1mo`, `30d`); a year without it.
+    /// The length of a contract (`1y`, `1mo`, `30d`); a year if left out.
     pub term: Option<OrderTerm>,
     /// An exact end instead of a term.
     pub ends_at: Option<Timestamp>,
     /// Whether the contract renews itself.
     pub auto_renew: Option<bool>,
-    /// Starts with a free trial of 30 days; a contract is then the trial alone.
+    /// Whether to start with a free trial of 30 days; a contract is then the trial alone.
     pub free_trial: bool,
-    /// Upgrade by a new agreement with intent REPLACE.
+    /// Whether to upgrade by a new agreement with intent REPLACE.
     pub replace: bool,
-    /// The new agreement of a renewal or replacement gets a new licence.
+    /// Whether the new agreement of a renewal or replacement gets a new licence.
     pub new_license: bool,
-    /// Whether a renewal's event names the previous agreement; yes without it.
+    /// Whether a renewal's event names the previous agreement; yes if left out.
     pub previous_agreement_id: Option<bool>,
-    /// Cancel without AWS's final hour.
+    /// Whether to cancel without AWS's final hour.
     pub immediate: bool,
     /// The account of a channel partner that sells it.
     pub channel_partner: Option<String>,
-    /// Suspend (the default) or lift a suspension.
+    /// Whether to suspend (the default) or to lift a suspension.
     pub suspended: Option<bool>,
 }
 
 impl Order {
-    /// An order for a product, nothing more.
+    /// Makes an order for a product, with nothing else.
     pub fn of(product: impl Into<String>) -> Self {
         Self { product: product.into(), ..Self::default() }
     }
 
-    /// With a quantity of a dimension.
+    /// Adds a quantity of a dimension.
     #[must_use]
     pub fn with(mut self, dimension: &str, quantity: u64) -> Self {
         self.dimensions.insert(dimension.to_owned(), quantity);
@@ -91,17 +91,17 @@ impl PartialEq for OrderTerm {
 /// The ids that an action made or touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ActionOutcome {
-    /// The buyer.
+    /// The buyer's account.
     pub account_id: String,
     /// The buyer's legacy identity; only for legacy products.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_identifier: Option<String>,
-    /// The product.
+    /// The product's code.
     pub product_code: String,
-    /// The agreement.
+    /// The agreement's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement_id: Option<String>,
-    /// Its licence.
+    /// The licence's ARN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license_arn: Option<String>,
     /// A registration token, good for four hours.
@@ -109,7 +109,7 @@ pub struct ActionOutcome {
     pub registration_token: Option<String>,
 }
 
-/// Why an action or an addition cannot be done.
+/// The reason why an action or an addition cannot be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says it")]
 pub enum ActionError {
@@ -140,7 +140,7 @@ pub enum ActionError {
 }
 
 impl ActionError {
-    /// Whether something named does not exist, as against not being possible.
+    /// Reports whether something named does not exist, as against not being possible.
     pub fn is_unknown(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Reading quantities as AWS does.
+//! Reading of quantities as AWS does.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -11,7 +11,7 @@ pub(super) fn validation(message: impl Into<String>) -> ApiError {
     ApiError::bad_request("ValidationException", message)
 }
 
-/// A quantity given as an integer or as a decimal's text, never both.
+/// Reads a quantity given as an integer or as a decimal's text, never both.
 pub(super) fn read_quantity(
     record: &Value,
     integer: &str,
@@ -37,7 +37,7 @@ pub(super) fn read_quantity(
     }
 }
 
-/// AWS's pattern: up to 10 digits without a leading zero, up to 6 decimals.
+/// Reports whether a text matches AWS's pattern: up to 10 digits without a leading zero, up to 6 decimals.
 fn is_decimal(text: &str) -> bool {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, Some(fraction)),

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::input::text;
 use super::{ActionError, ApiError, CallContext, Market, Protocol};
 
-/// How long a token resolves.
+/// The time for which a token resolves.
 const TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(4);
 
-/// What a registration token stands for.
+/// The buyer and product that a registration token stands for.
 #[derive(Debug, Clone)]
 pub(super) struct Registration {
     account_id: String,

@@ -1,4 +1,4 @@
-//! The batch forms: each entry succeeds or fails for itself, the batch as a whole rarely fails.
+//! The batch operations: each entry succeeds or fails for itself, the batch as a whole rarely fails.
 
 use std::collections::HashSet;
 

@@ -36,7 +36,7 @@ struct Inner {
 struct State {
     queues: BTreeMap<String, Queue>,
     random: fastrand::Rng,
-    /// Where the receipts of a new queue begin.
+    /// The sequence at which the receipts of a new queue begin.
     next_sequence: u64,
 }
 
@@ -67,12 +67,12 @@ impl Queues {
         self.0.arrived.notify_waiters();
     }
 
-    /// The address under which a queue is known.
+    /// Returns the URL of a queue.
     pub(super) fn url(&self, name: &str) -> String {
         format!("{}/{SELLER_ACCOUNT}/{name}", self.0.base_url)
     }
 
-    /// Creates a queue; what is there already stays.
+    /// Creates a queue; one that exists stays.
     pub(super) fn create(&self, name: &str, attributes: BTreeMap<String, String>) {
         let now = self.0.clock.now();
         let mut state = self.lock();
@@ -103,13 +103,13 @@ impl Queues {
         Some(message_id)
     }
 
-    /// The name of a queue, if the address is one of ours.
+    /// Returns the name of a queue, if the URL is one of ours.
     pub(super) fn name_of(&self, url: &str) -> Option<String> {
         let name = url.rsplit('/').next()?;
         self.lock().queues.get(name).map(|queue| queue.name.clone())
     }
 
-    /// How many messages every queue holds, for the control API.
+    /// Returns how many messages every queue holds, for the control API.
     pub(super) fn summary(&self) -> Value {
         let now = self.0.clock.now();
         let mut state = self.lock();
@@ -141,7 +141,7 @@ impl Queues {
         }
     }
 
-    /// Long polling: looks, then waits for an arrival, a reveal, a move of the clock or the end.
+    /// Receives messages by long polling: looks, then waits for an arrival, a reveal, a move of the clock or the end.
     async fn receive(&self, input: &Value) -> Result<Value, ApiError> {
         let request = self.read_receive(input)?;
         let end = tokio::time::Instant::now() + request.wait;
@@ -175,7 +175,7 @@ impl Queues {
     }
 }
 
-/// What a receive asks for.
+/// The parameters of a receive.
 struct ReceiveRequest {
     queue: String,
     most: usize,
@@ -213,7 +213,7 @@ fn text<'a>(input: &'a Value, name: &str) -> Result<&'a str, ApiError> {
     }
 }
 
-/// A whole number within limits; absent is `None`.
+/// Reads a whole number within limits; absent is `None`.
 fn number(input: &Value, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
     match input.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -270,7 +270,7 @@ fn read_receipt(queue: &str, input: &Value) -> Result<Receipt, ApiError> {
         })
 }
 
-/// A random identifier in the form AWS gives its messages.
+/// Returns a random identifier in the form AWS gives its messages.
 pub(super) fn random_uuid(random: &mut fastrand::Rng) -> String {
     uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid().to_string()
 }

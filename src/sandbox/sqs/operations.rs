@@ -1,4 +1,4 @@
-//! The SQS operations on one queue or one message.
+//! SQS operations on one queue or one message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -165,7 +165,7 @@ impl Queues {
 }
 
 impl State {
-    /// `request` names the queue; `entry` is the request itself or one entry of a batch.
+    /// Sends a message. `request` names the queue; `entry` is the request itself or one entry of a batch.
     pub(super) fn send(
         &mut self,
         request: &Value,
@@ -308,7 +308,7 @@ fn names(input: &Value, member: &str) -> Vec<String> {
     names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// The characters that SQS takes in a message body.
+/// Reports whether SQS takes a character in a message body.
 fn is_allowed(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }

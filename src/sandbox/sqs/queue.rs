@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// One message and what happened to it so far.
+/// A message and its deliveries so far.
 #[expect(clippy::struct_field_names, reason = "AWS's own word for it")]
 #[derive(Debug, Clone)]
 pub(super) struct Message {
@@ -43,21 +43,21 @@ impl Message {
     }
 }
 
-/// Which delivery of which message a receipt handle stands for.
+/// The message and the delivery that a receipt handle stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Receipt {
     pub(super) sequence: u64,
     pub(super) delivery: u32,
 }
 
-/// Where messages go that were received too often.
+/// The redrive policy: the queue for messages that were received too often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Redrive {
     pub(super) dead_letter_queue: String,
     pub(super) max_receive_count: u32,
 }
 
-/// How many messages are in which state.
+/// The number of messages by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) visible: usize,
@@ -65,15 +65,15 @@ pub(super) struct Counts {
     pub(super) delayed: usize,
 }
 
-/// What a receive gives.
+/// The result of a receive.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) messages: Vec<(Receipt, Message)>,
-    /// Received too often: they belong into the dead-letter queue.
+    /// The messages that were received too often and belong into the dead-letter queue.
     pub(super) dead: Vec<Message>,
 }
 
-/// Why a message's visibility cannot be changed.
+/// The reason why a message's visibility cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotChangeable {
     Gone,
@@ -90,13 +90,13 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// No messages yet; their receipts begin after those that were given out before, so that a receipt of an earlier
+    /// Makes an empty queue; its receipts begin after those that were given out before, so that a receipt of an earlier
     /// queue of the same name stands for nothing.
     pub(super) fn after(sequence: u64) -> Self {
         Self { next_sequence: sequence, ..Self::default() }
     }
 
-    /// What the next message will be.
+    /// Returns the sequence that the next message gets.
     pub(super) const fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
@@ -153,7 +153,7 @@ impl Messages {
         received
     }
 
-    /// Deletes what the receipt stands for; a receipt of an earlier delivery deletes nothing.
+    /// Deletes the message of a receipt; a receipt of an earlier delivery deletes nothing.
     pub(super) fn delete(&mut self, receipt: Receipt) {
         let Some(message) = self.by_sequence.get(&receipt.sequence) else {
             return;
@@ -212,7 +212,7 @@ impl Messages {
         }
     }
 
-    /// When the next hidden message comes back.
+    /// Returns the time at which the next hidden message comes back.
     pub(super) fn next_reveal(&self) -> Option<Timestamp> {
         self.hidden.first().map(|(until, _)| *until)
     }
@@ -231,7 +231,7 @@ impl Messages {
     }
 }
 
-/// A queue: its messages, its attributes and where it stands.
+/// A queue: its messages, attributes and times.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) name: String,
@@ -243,7 +243,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A whole-number attribute in seconds, or AWS's default for it.
+    /// Returns a whole-number attribute in seconds, or AWS's default for it.
     pub(super) fn seconds(&self, attribute: &str, default: i64) -> i64 {
         self.attributes.get(attribute).and_then(|text| text.parse().ok()).unwrap_or(default)
     }

@@ -1,4 +1,4 @@
-//! The catalog and the Agreement API.
+//! Tests of the catalog and the Agreement API.
 
 use serde_json::{Value, json};
 

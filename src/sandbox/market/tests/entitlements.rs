@@ -1,4 +1,4 @@
-//! `GetEntitlements`.
+//! Tests of `GetEntitlements`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{BUYER, HOUR, act, at, code, entitlements, order};
 
 const MAY: &str = "2026-05-01T10:00:00Z";
 
-/// A legacy contract market with some buyers.
+/// Makes a legacy contract market with some buyers.
 fn with_buyers(count: usize) -> (Market, String) {
     let mut market = Market::with_demo_catalog(7);
     let code = code(&market, Protocol::Legacy, true);

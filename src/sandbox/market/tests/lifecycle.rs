@@ -1,4 +1,4 @@
-//! What each action publishes, and when.
+//! Tests of what each action publishes, and when.
 
 use super::super::{Action, Channel, Market, Options, Order, Protocol};
 use super::{HOUR, act, at, entitlements, order, published};

@@ -1,11 +1,11 @@
-//! `BatchMeterUsage`.
+//! Tests of `BatchMeterUsage`.
 
 use serde_json::{Value, json};
 
 use super::super::{Action, CallContext, IdenticalRetry, Market, Options, Protocol, Service};
 use super::{BUYER, act, at, code, context, legacy_record, meter, order};
 
-/// A market whose buyer has been on legacy pay-as-you-go since a time.
+/// Makes a market whose buyer has been on legacy pay-as-you-go since a time.
 fn subscribed(since: &str) -> (Market, String) {
     let mut market = Market::with_demo_catalog(7);
     let code = code(&market, Protocol::Legacy, false);
@@ -14,7 +14,7 @@ fn subscribed(since: &str) -> (Market, String) {
     (market, code)
 }
 
-/// A market whose buyer has a licence on pay-as-you-go.
+/// Makes a market whose buyer has a licence on pay-as-you-go.
 fn licensed(since: &str) -> (Market, String, String) {
     let mut market = Market::with_demo_catalog(7);
     let order = order(&market, Protocol::Licensed, false);

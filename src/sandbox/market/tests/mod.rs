@@ -23,7 +23,7 @@ pub(super) fn context(now: Timestamp) -> CallContext {
     CallContext { now, region: "us-east-1".to_owned(), unprocessed: None }
 }
 
-/// The demo product of a kind.
+/// Returns the code of the demo product of a kind.
 pub(super) fn code(market: &Market, protocol: Protocol, has_contract: bool) -> String {
     let mut products = market.products();
     let found = products
@@ -36,7 +36,7 @@ pub(super) fn act(market: &mut Market, now: &str, action: Action) -> ActionOutco
     market.act(at(now), BUYER, action).expect("the action is possible")
 }
 
-/// What has been published, one short line each.
+/// Returns what has been published, one short line each.
 pub(super) fn published(market: &mut Market, now: &str) -> Vec<String> {
     market.take_outgoing(at(now)).into_iter().map(|it| line(&it.channel)).collect()
 }
@@ -69,7 +69,7 @@ pub(super) fn entitlements(
     market.call(&context(at(now)), Service::Entitlement, "GetEntitlements", input)
 }
 
-/// `BatchMeterUsage` with one legacy record; the status, or the exception.
+/// Calls `BatchMeterUsage` with one legacy record, and returns the status, or the exception.
 pub(super) fn meter(market: &mut Market, now: &str, request: &Value) -> String {
     let call = market.call(&context(at(now)), Service::Metering, "BatchMeterUsage", request);
     match call {
@@ -78,7 +78,7 @@ pub(super) fn meter(market: &mut Market, now: &str, request: &Value) -> String {
     }
 }
 
-/// A legacy request of one record for the test's buyer.
+/// Makes a legacy request of one record for the test's buyer.
 pub(super) fn legacy_record(code: &str, when: &str, quantity: u64) -> Value {
     json!({"ProductCode": code, "UsageRecords": [{
         "Timestamp": at(when).as_second(),

@@ -1,4 +1,4 @@
-//! `ResolveCustomer`.
+//! Tests of `ResolveCustomer`.
 
 use serde_json::{Value, json};
 

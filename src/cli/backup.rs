@@ -1,4 +1,4 @@
-//! `marketd backup` and `marketd restore`: the database out and back in.
+//! `marketd backup` and `marketd restore`: copies of the database.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::store::{LockError, REPLAY_TIME, RestoreError, Restored, back_up, rest
 /// FILE appears once it is complete: one file, for its owner alone. `marketd restore` puts it back.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
-    /// The copy; it must not exist yet.
+    /// The file for the copy; it must not exist yet.
     file: PathBuf,
 }
 
@@ -37,7 +37,7 @@ impl Backup {
     }
 }
 
-/// Puts a backup in the place of the database, which is kept under another name.
+/// Replaces the database by a backup; the database is kept under another name.
 ///
 /// Stop the daemon first: beside a running one it is refused. AWS may have been told of usage that the backup does not
 /// know. So the hours from the backup's last commit until now are marked as unknown: usage from before this moment is
@@ -49,9 +49,9 @@ impl Backup {
 /// timestamp of its own: it would count as used now.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// The backup; any complete copy of a database of marketd.
+    /// The backup: any complete copy of a database of marketd.
     file: PathBuf,
-    /// How long the unknown hours stay open for usage that is reported again, as 1h; 0s closes them at once.
+    /// The time for which the unknown hours stay open for usage that is reported again, as 1h; 0s closes them at once.
     #[arg(long, value_name = "DURATION", value_parser = replay_time)]
     replay: Option<SignedDuration>,
 }

@@ -1,4 +1,4 @@
-//! Speaking to a running daemon.
+//! The client of a running daemon's API.
 
 use std::env;
 
@@ -11,7 +11,7 @@ use crate::outgoing;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8480";
 
-/// The daemon at `MARKETD_URL`, spoken to with `MARKETD_TOKEN`.
+/// A client of the daemon at `MARKETD_URL`, with the token `MARKETD_TOKEN`.
 pub(super) struct Daemon {
     url: String,
     token: Option<String>,
@@ -62,7 +62,7 @@ impl Daemon {
         self.call(Method::DELETE, path, None).await
     }
 
-    /// What a path answers to a query; what is none is left out.
+    /// Sends a GET with a query; parameters that are none are left out.
     pub(super) async fn query(
         &self,
         path: &str,
@@ -71,7 +71,7 @@ impl Daemon {
         self.get(&with_query(path, query)).await
     }
 
-    /// A file as it comes, part by part.
+    /// Downloads a file, part by part as it comes.
     pub(super) async fn download(
         &self,
         path: &str,
@@ -89,7 +89,7 @@ impl Daemon {
         Ok(into.flush()?)
     }
 
-    /// A file of this kind.
+    /// Posts a file of this content type.
     pub(super) async fn post_file(
         &self,
         path: &str,
@@ -144,16 +144,16 @@ fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
     format!("{path}?{}", text.join("&"))
 }
 
-/// What marketd refused, for a person.
+/// A refusal by marketd, for a person.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Refused {
     message: String,
-    /// The keys that lead to what is wrong, where it is in a document that was sent.
+    /// The keys that lead to what is wrong in a document that was sent.
     pub(super) at: Vec<String>,
 }
 
-/// What a refusal says.
+/// Reads a refusal from an answer.
 async fn refusal(answer: reqwest::Response) -> anyhow::Error {
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
@@ -174,7 +174,7 @@ async fn refusal(answer: reqwest::Response) -> anyhow::Error {
     Refused { message: format!("{message} ({status})"), at }.into()
 }
 
-/// Percent-encodes what may not stand in a path segment or query value.
+/// Percent-encodes the characters that may not stand in a path segment or query value.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -10,10 +10,10 @@ use super::output::{Column, Output, print_json, say, warn};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Integration {
-    /// Shows the connection, the last message and calls, and what is wrong.
+    /// Shows the connection, the last message and calls, and the problems.
     #[command(visible_alias = "status")]
     Show,
-    /// Prints the trust policy of the role, with the external id that marketd made.
+    /// Prints the role's trust policy, with the external id that marketd made.
     ///
     /// It trusts the role or the user that marketd runs as, which AWS is asked for. Where AWS tells none, as for an
     /// account's root, every user and role of the account that may assume roles is trusted.
@@ -21,23 +21,23 @@ pub(super) enum Integration {
         #[command(flatten)]
         account: Account,
     },
-    /// Prints the least permissions that the role needs.
+    /// Prints the IAM policy with the least permissions that the role needs.
     IamPolicy,
     /// Prints the queue's policy, which lets the products' topics and EventBridge write to it.
     QueuePolicy {
         #[command(flatten)]
         products: Products,
-        /// The EventBridge rule that writes to the queue; any of the queue's account if left out.
+        /// The ARN of the EventBridge rule that writes to the queue; any rule of the queue's account if left out.
         #[arg(long = "rule-arn", value_name = "ARN")]
         rule: Option<String>,
     },
-    /// Prints all of it as one template to deploy: role, queue, topics, events and alarms.
+    /// Prints one template with everything to deploy: role, queue, topics, events and alarms.
     ///
     /// Deploy it in us-east-1. A seller who has not imported a listing yet names its product code, or deploys the
     /// template again after the import: it then subscribes to the product's topics. Products that AWS tells of by
     /// EventBridge alone need none.
     Template {
-        /// The tool that deploys it.
+        /// The tool that deploys the template.
         #[arg(long, value_parser = ["cloudformation", "terraform"], default_value = "cloudformation")]
         format: String,
         #[command(flatten)]
@@ -45,9 +45,9 @@ pub(super) enum Integration {
         #[command(flatten)]
         products: Products,
     },
-    /// Connects to the seller's account by a role, and says which permission is missing.
+    /// Connects to the seller's account with a role, and names missing permissions.
     ///
-    /// It exits with 1 if one is: the role is taken all the same, and does what it may.
+    /// It exits with 1 if a permission is missing: the role is taken all the same, and does what it may.
     Connect {
         /// The role's ARN.
         #[arg(long)]
@@ -58,7 +58,7 @@ pub(super) enum Integration {
     },
     /// Stops every call to AWS, polling too; the history stays, and connecting again takes it up.
     Remove {
-        /// Says that you mean it.
+        /// Confirms the removal.
         #[arg(long)]
         yes: bool,
     },
@@ -66,7 +66,7 @@ pub(super) enum Integration {
 
 #[derive(Debug, Args)]
 pub(super) struct Account {
-    /// The role or the user that marketd runs as, and nobody else; AWS is asked if left out.
+    /// The ARN of the role or the user that marketd runs as, to trust nobody else; AWS is asked for it if left out.
     #[arg(long, value_name = "ARN")]
     principal_arn: Option<String>,
     /// The account that marketd runs in, to trust whoever it lets assume roles.
@@ -76,15 +76,15 @@ pub(super) struct Account {
 
 #[derive(Debug, Args)]
 pub(super) struct Products {
-    /// A product whose topics write to the queue; those imported if none is named.
+    /// The code of a product whose topics write to the queue; those of imported products if none is named.
     #[arg(long = "product-code", value_name = "CODE")]
     product_codes: Vec<String>,
 }
 
-/// What a trust policy without a principal means.
+/// The warning about a trust policy without a principal.
 const TRUSTS_ACCOUNT: &str = "this trusts every user and role of the account that may assume roles and knows the external id: name the one that marketd runs as (--principal-arn)";
 
-/// What a queue's policy without a rule means.
+/// The warning about a queue's policy without a rule.
 const TAKES_ANY_RULE: &str = "this lets every EventBridge rule of the queue's account write to it: name the one for AWS Marketplace's events (--rule-arn)";
 
 impl Products {
@@ -153,14 +153,15 @@ impl Integration {
     }
 }
 
-/// That the role is another account's than what was imported.
+/// Returns an error if the role is another account's than what was imported.
 fn foreign(connected: &Value) -> Option<anyhow::Error> {
     let credentials = &connected["parts"]["credentials"];
     let detail = credentials["detail"].as_str().filter(|_| credentials["ok"] == false)?;
     Some(anyhow!("{detail}; until then AWS is asked nothing about its buyers and billed nothing"))
 }
 
-/// What the role may not do, to be told last: whoever runs this in a script reads no table.
+/// Returns an error that names the calls the role may not make, to be told last: whoever runs this in a script reads no
+/// table.
 fn missing(connected: &Value) -> Option<anyhow::Error> {
     let checks = connected["checks"].as_array().into_iter().flatten();
     let lines: Vec<String> = checks
@@ -178,7 +179,7 @@ fn missing(connected: &Value) -> Option<anyhow::Error> {
     })
 }
 
-/// Prints the connection: what it is, what was checked, how calls and parts have gone, and what is wrong.
+/// Prints the connection: its settings, its checks, the state of calls and parts, and the problems.
 fn show(output: Output, mut view: Value) -> anyhow::Result<()> {
     if output == Output::Json {
         return print_json(&view);
@@ -219,7 +220,7 @@ fn show(output: Output, mut view: Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table of named things.
+/// Prints a table of named things.
 fn section(output: Output, things: &Value, columns: &[Column]) -> anyhow::Result<()> {
     let Some(things) = things.as_object().filter(|things| !things.is_empty()) else {
         return Ok(());

@@ -25,33 +25,33 @@ const PRODUCTS: &[Column] = &[
 ];
 #[derive(Debug, Subcommand)]
 pub(super) enum Listing {
-    /// Lists the account's SaaS products, those imported marked.
+    /// Lists the account's SaaS products, and marks those imported.
     List(Limit),
     /// Shows a listing as the catalog describes it now, and what its document lacks.
     Show {
-        /// The listing: prod-…
+        /// The listing's entity id: prod-…
         entity_id: String,
     },
     /// Imports a listing: each entitled dimension becomes a plan.
     Import {
-        /// The listing, as `listing list` names it: prod-…
+        /// The listing's entity id, as `listing list` shows it: prod-…
         entity_id: String,
-        /// Our id for it; the listing's if left out. One that is imported keeps the id that it has.
+        /// The product's id; the listing's if left out. A listing that is imported keeps the id that it has.
         #[arg(long)]
         product_id: Option<String>,
-        /// Which plan a dimension means; plans are made as drafts.
+        /// The plan that a dimension maps to; plans are made as drafts.
         #[arg(long = "plan", value_name = "DIMENSION=PLAN", value_parser = key_value)]
         plans: Vec<(String, String)>,
-        /// The plan of those who pay as they go.
+        /// The plan of buyers who pay as they go.
         #[arg(long)]
         usage_plan: Option<String>,
-        /// Which feature's usage a metered dimension bills; made if there is none.
+        /// The feature whose usage a metered dimension bills; made if there is none.
         #[arg(long = "feature", value_name = "DIMENSION=FEATURE", value_parser = key_value)]
         features: Vec<(String, String)>,
     },
-    /// Takes over what changed in an imported product's listing.
+    /// Applies the changes in an imported product's listing.
     Sync {
-        /// The product.
+        /// The product's id.
         product: String,
     },
 }
@@ -93,33 +93,33 @@ pub(super) enum Product {
     List(Limit),
     /// Shows a product with its dimensions and plans.
     Show {
-        /// The product.
+        /// The product's id.
         id: String,
     },
-    /// Sets from which hour on a legacy product's buyers are metered by licence.
+    /// Sets the hour from which a legacy product's buyers are metered by licence.
     ///
     /// Hours before it are metered by product code, and no hour in both forms: that would bill it twice. Set it to
     /// the hour in which the product is moved at AWS. A move that lies ahead can be taken back, one that has
     /// happened cannot.
     License {
-        /// The product.
+        /// The product's id.
         id: String,
         /// The start of an hour that has not begun, as 2026-12-01T00:00:00Z.
         #[arg(long, required_unless_present_any = ["cancel", "dry_run"])]
         from: Option<String>,
-        /// Shows which legacy buyers have no licence yet, and changes nothing.
+        /// Shows the legacy buyers that have no licence yet, and changes nothing.
         #[arg(long, conflicts_with = "cancel")]
         dry_run: bool,
-        /// Takes back a move that lies ahead.
+        /// Cancels a move that lies ahead.
         #[arg(long, conflicts_with = "from")]
         cancel: bool,
     },
-    /// Lets end what AWS's answers would end, and what is held back since it is so much at once.
+    /// Confirms endings that were held back because AWS's answers would end so much at once.
     ///
-    /// `product show` says what is held back. AWS is asked once more before anything ends, so that what it lists again goes
-    /// on.
+    /// `product show` shows what is held back. AWS is asked once more before anything ends, so that what it lists again
+    /// goes on.
     ConfirmEndings {
-        /// The product.
+        /// The product's id.
         id: String,
     },
 }

@@ -11,7 +11,7 @@ use super::client::{Daemon, Refused};
 use super::output::{Output, print_json, say};
 use crate::domain::manifest::Catalogue;
 
-/// Makes products' mappings, features, plans and what they grant what a file says, whole or not at all.
+/// Applies a catalogue file: products' mappings, features, plans and their entitlements, whole or not at all.
 ///
 /// `marketd export` writes such a file. What it does not name stays as it is, within things too: a plan without
 /// `entitlements` keeps what it grants, a product without `plans` its mapping, a feature without `dimensions` what
@@ -22,15 +22,15 @@ use crate::domain::manifest::Catalogue;
 /// is published in the file, what it grants there is published.
 #[derive(Debug, Args)]
 pub(super) struct Apply {
-    /// The file, in TOML; - reads standard input.
+    /// The catalogue file, in TOML; - reads standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: PathBuf,
     /// Shows what would change, and changes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Whom changes to published plans are for: `all` brings everybody to the new version, those who were held to an older
-    /// one included; `new` holds those who are there to what they have. Left out, what changes does so for everybody, and
-    /// those who were held to an older version keep the rest of it.
+    /// The subscribers that changes to published plans apply to: `all` brings everybody to the new version, those who
+    /// were held to an older one included; `new` holds present subscribers to what they have. If left out, a change
+    /// applies to everybody, and those who were held to an older version keep the rest of it.
     #[arg(long, value_parser = ["all", "new"])]
     to: Option<String>,
 }
@@ -97,7 +97,8 @@ impl Apply {
     }
 }
 
-/// Whether the file has the form of a catalogue; if not, the keys that lead to what is wrong, and what that is.
+/// Checks that the file has the form of a catalogue; if not, returns the keys that lead to what is wrong, and what that
+/// is.
 fn check(file: &Value) -> Result<(), (Vec<String>, serde_json::Error)> {
     use serde_path_to_error::Segment;
     serde_path_to_error::deserialize::<_, Catalogue>(file).map(drop).map_err(|error| {
@@ -109,7 +110,7 @@ fn check(file: &Value) -> Result<(), (Vec<String>, serde_json::Error)> {
     })
 }
 
-/// The line of the file on which the last of these keys stands that are there.
+/// Finds the line of the file on which the last of these keys stands that are there.
 fn line_of(text: &str, keys: &[String]) -> Option<usize> {
     let document = toml::de::DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
@@ -127,7 +128,7 @@ fn line_of(text: &str, keys: &[String]) -> Option<usize> {
     Some(text.get(..found?)?.matches('\n').count() + 1)
 }
 
-/// `+` for what comes, `-` for what goes, `~` for what changes.
+/// Renders a change: `+` for an addition, `-` for a removal, `~` for another value.
 fn line(change: &Value) -> String {
     let path = change["path"].as_str().unwrap_or_default();
     match (change.get("before"), change.get("after")) {
@@ -140,7 +141,7 @@ fn line(change: &Value) -> String {
     }
 }
 
-/// Who comes to have other features, a line for what they lose, gain, and have otherwise.
+/// Renders the customers whose features change: a line for what they lose, gain, and have otherwise.
 fn regranted(group: &Value) -> Vec<String> {
     let plan = |id: &str, version: &str| {
         let Some(id) = group[id].as_str() else { return "no plan".to_owned() };
@@ -168,7 +169,7 @@ fn regranted(group: &Value) -> Vec<String> {
     lines
 }
 
-/// How many customers of a group are named on the terminal.
+/// The number of customers of a group that are named on the terminal.
 const NAMED: usize = 10;
 
 /// Writes the catalogue as a file that `marketd apply` takes.

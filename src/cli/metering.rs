@@ -47,19 +47,19 @@ const REPORT: &[Column] = &[
     ("UNCERTAIN", "uncertain"),
 ];
 
-/// Whose records.
+/// The product and the customer of records.
 #[derive(Debug, Args)]
 pub(super) struct Whose {
-    /// Of this product.
+    /// Only records of this product.
     #[arg(long)]
     product: Option<String>,
-    /// Of this customer.
+    /// Only records of this customer.
     #[arg(long)]
     customer: Option<String>,
 }
 
 impl Whose {
-    /// As the API's parameters, with others beside them.
+    /// Returns the API's parameters, with others beside them.
     fn with<const N: usize>(
         self,
         others: [(&'static str, Option<String>); N],
@@ -73,7 +73,7 @@ impl Whose {
 pub(super) enum Metering {
     /// Lists metering records.
     List {
-        /// In this state.
+        /// Only records in this state.
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
@@ -81,25 +81,25 @@ pub(super) enum Metering {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Shows a record and every attempt at it.
+    /// Shows a metering record and every attempt at sending it.
     Show {
-        /// The record.
+        /// The record's id.
         id: String,
     },
-    /// Decides on a parked record.
+    /// Resolves a parked record.
     Resolve {
-        /// The record.
+        /// The record's id.
         id: String,
-        /// What to do.
+        /// The action to take.
         #[arg(long, value_parser = ["retry", "carry_forward", "write_off"])]
         action: String,
-        /// Why, for whoever reads the books later.
+        /// The reason, for whoever reads the books later.
         #[arg(long)]
         note: String,
     },
-    /// Lists hours that are over and not billed yet, with their units and the time that AWS still gives them.
+    /// Lists hours that are over and not billed yet, with their units and the time for which AWS still accepts them.
     Due,
-    /// Shows where every reported unit is; exits with 1 if they do not add up.
+    /// Shows the balance of all reported units; exits with 1 if they do not add up.
     Balance,
     /// Sums a month by product, customer and dimension, for closing the books.
     Report {
@@ -108,26 +108,26 @@ pub(super) enum Metering {
         month: String,
         #[command(flatten)]
         whose: Whose,
-        /// Prints CSV, as spreadsheets take it.
+        /// Prints CSV for spreadsheets.
         #[arg(long)]
         csv: bool,
     },
     /// Writes every metering record to a file, or to standard output.
     Export {
-        /// The file.
+        /// The file to write; standard output if left out.
         file: Option<PathBuf>,
-        /// What to write.
+        /// The format to write.
         #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
         format: ExportFormat,
-        /// In this state.
+        /// Only records in this state.
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
         whose: Whose,
-        /// Of hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
+        /// Only hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
         #[arg(long)]
         from: Option<String>,
-        /// Of hours before this one.
+        /// Only hours before this one.
         #[arg(long)]
         before: Option<String>,
     },
@@ -135,9 +135,9 @@ pub(super) enum Metering {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ExportFormat {
-    /// A line of column names, then a line for each record.
+    /// CSV: a line of column names, then a line for each record.
     Csv,
-    /// A JSON object a line.
+    /// NDJSON: a JSON object on each line.
     Ndjson,
 }
 

@@ -1,4 +1,4 @@
-//! The commands: one file a group, speaking to a running daemon over its HTTP API.
+//! The command line: one file for each group of commands; most speak to a running daemon over its HTTP API.
 
 mod backup;
 mod client;
@@ -37,10 +37,10 @@ use output::{Output, inert_lines};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Arguments {
-    /// The settings file; /etc/marketd/marketd.toml is read if it is there and none is named.
+    /// The settings file; if left out, /etc/marketd/marketd.toml is read if it exists.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How answers are printed.
+    /// The format in which answers are printed.
     #[arg(long, global = true, value_enum, default_value = "table")]
     output: Output,
     #[command(subcommand)]
@@ -71,10 +71,10 @@ enum Command {
     /// Imported listings.
     #[command(subcommand)]
     Product(listings::Product),
-    /// Plans: what customers are on.
+    /// Plans that customers subscribe to.
     #[command(subcommand)]
     Plan(plans::Plan),
-    /// Features: what the application gates.
+    /// Features that the application gates.
     #[command(subcommand)]
     Feature(plans::Feature),
     Apply(manifest::Apply),
@@ -82,33 +82,33 @@ enum Command {
     /// Customers.
     #[command(subcommand)]
     Customer(people::Customer),
-    /// Subscriptions: customers on plans.
+    /// Customers' subscriptions to plans.
     #[command(subcommand)]
     Subscription(subscriptions::Subscription),
-    /// Usage: what customers used.
+    /// Reported usage.
     #[command(subcommand)]
     Usage(usage::Usage),
-    /// The metering ledger: what was billed to AWS.
+    /// The metering ledger: usage that was billed to AWS.
     #[command(subcommand)]
     Metering(metering::Metering),
     /// Notifications from AWS, as they came.
     #[command(subcommand)]
     Notification(people::Notification),
-    /// Events, as the application is told of them.
+    /// Events for the application.
     #[command(subcommand)]
     Event(people::Event),
-    /// Where events are posted.
+    /// The webhook that events are posted to.
     #[command(subcommand)]
     Webhook(people::Webhook),
 }
 
-/// Why a command did not do what it should.
+/// The reason why a command failed.
 enum Failure {
     /// The settings are wrong: exit code 2, as for wrong usage.
     Settings(SettingsError),
     /// Anything else: exit code 1.
     Other(anyhow::Error),
-    /// It has been said already.
+    /// The failure has been printed already: exit code 1.
     Said,
 }
 
@@ -122,10 +122,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// How long threads are waited for once all is done.
+/// The time that threads are waited for once all is done.
 const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     // clap prints what is wrong with the usage and exits with 2.
     let arguments = Arguments::parse();
@@ -193,7 +193,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `KEY=VALUE` on the command line.
+/// Parses `KEY=VALUE` from the command line.
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !value.is_empty() => {
@@ -203,7 +203,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A JSON object of what was given.
+/// Makes a JSON object of the values that were given.
 fn object(
     members: impl IntoIterator<Item = (&'static str, Option<serde_json::Value>)>,
 ) -> serde_json::Value {

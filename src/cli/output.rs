@@ -1,11 +1,11 @@
-//! What commands print: tables for people, the API's own JSON for programs.
+//! The output of commands: tables for people, the API's own JSON for programs.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use serde_json::Value;
 
-/// How answers are printed.
+/// The format in which answers are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// Aligned columns.
@@ -28,7 +28,7 @@ impl Output {
         table.end()
     }
 
-    /// Prints one thing, a key a line.
+    /// Prints one item, a key on each line.
     pub(super) fn one(self, answer: &Value) -> anyhow::Result<()> {
         if self == Self::Json {
             return print_json(answer);
@@ -47,7 +47,7 @@ impl Output {
 /// A table that is printed part by part; its columns are as wide as what has come so far.
 pub(super) struct Table<'a> {
     columns: &'a [Column],
-    /// None while nothing is printed.
+    /// The columns' widths; none while nothing is printed.
     widths: Option<Vec<usize>>,
     empty: bool,
 }
@@ -113,7 +113,7 @@ pub(super) fn say(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a terminal acts on a character instead of showing it: controls, and what turns the direction of text.
+/// Reports whether a terminal acts on a character instead of showing it: controls, and marks of text direction.
 fn acts(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -122,7 +122,7 @@ fn acts(character: char) -> bool {
         )
 }
 
-/// Others' text as it can be shown on a line: nothing in it moves the cursor, sets a colour or hides what follows.
+/// Escapes foreign text for a line of output: nothing in it moves the cursor, sets a colour or hides what follows.
 fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -135,18 +135,18 @@ fn inert(text: &str) -> String {
     shown
 }
 
-/// The same for text of several lines.
+/// Escapes foreign text of several lines.
 pub(super) fn inert_lines(text: &str) -> String {
     text.split('\n').map(inert).collect::<Vec<_>>().join("\n")
 }
 
-/// Standard output for a whole file: as it is into a file or a pipe, with nothing that a terminal acts on to a terminal.
+/// Returns standard output for a whole file: unchanged into a file or a pipe, escaped for a terminal.
 pub(super) fn file_out() -> Box<dyn io::Write> {
     let out = io::stdout();
     if out.is_terminal() { Box::new(Inert { out, held: false }) } else { Box::new(out) }
 }
 
-/// Writes what a terminal would act on by its number.
+/// A writer that escapes what a terminal would act on.
 struct Inert<W> {
     out: W,
     /// Whether the byte before was the first half of a character that may be a control.
@@ -183,7 +183,7 @@ impl<W: io::Write> io::Write for Inert<W> {
     }
 }
 
-/// Tells of something beside a command's answer.
+/// Prints a warning beside a command's answer.
 pub(super) fn warn(line: &str) {
     // Nobody is left to tell if standard error is closed.
     writeln!(io::stderr(), "marketd: {}", inert_lines(line)).ok();

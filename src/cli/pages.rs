@@ -1,17 +1,17 @@
-//! Lists, page by page until their end.
+//! Printing of paged lists until their end.
 
 use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::output::{Column, Output, Table, print_json};
 
-/// The most that the API answers at once.
+/// The most items that the API answers at once.
 const PAGE_MOST: usize = 500;
 
-/// How much of a list is printed.
+/// The number of rows of a list that are printed.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Limit {
-    /// How many rows to print at most; all of them if left out.
+    /// The most rows to print; all of them if left out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -22,7 +22,7 @@ impl Limit {
     }
 }
 
-/// Prints what a list of the API's holds. A table comes page by page, so that it begins at once however long it is.
+/// Prints a list of the API's. A table comes page by page, so that it begins at once however long it is.
 pub(super) async fn print_list(
     daemon: &Daemon,
     output: Output,
@@ -47,7 +47,7 @@ pub(super) async fn print_list(
     }
 }
 
-/// Prints the events after a cursor. Where they end is printed with them as JSON: the next call goes on there.
+/// Prints the events after a cursor. As JSON the cursor of their end is printed with them: the next call goes on there.
 pub(super) async fn print_events(
     daemon: &Daemon,
     output: Output,
@@ -77,10 +77,10 @@ pub(super) async fn print_events(
     }
 }
 
-/// A list as far as it is printed.
+/// The part of a list that is printed so far.
 enum Printed {
     Rows(Table<'static>),
-    /// JSON is one document, and printed at the end.
+    /// The items for JSON, which is one document and printed at the end.
     Items(Vec<Value>),
 }
 
@@ -92,7 +92,7 @@ impl Printed {
         }
     }
 
-    /// How many rows the page has.
+    /// Prints a page, and returns the number of its rows.
     fn page(&mut self, page: &Value) -> anyhow::Result<usize> {
         let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         match self {

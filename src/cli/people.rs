@@ -1,4 +1,4 @@
-//! `marketd customer`, `notification` and `event`.
+//! `marketd customer`, `notification`, `event` and `webhook`.
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -44,16 +44,16 @@ const EVENTS: &[Column] =
 pub(super) enum Customer {
     /// Lists the customers.
     List {
-        /// Of this AWS account.
+        /// Only customers of this AWS account.
         #[arg(long, value_name = "12 DIGITS")]
         aws_account_id: Option<String>,
-        /// Of this legacy CustomerIdentifier.
+        /// Only customers of this legacy CustomerIdentifier.
         #[arg(long)]
         aws_customer_identifier: Option<String>,
-        /// Of this licence.
+        /// Only customers of this licence.
         #[arg(long)]
         aws_license_arn: Option<String>,
-        /// Those whom you have provisioned, or those of whom AWS alone has told.
+        /// Only customers that you have provisioned (true), or that only AWS has told of (false).
         #[arg(long, value_name = "true|false")]
         claimed: Option<bool>,
         #[command(flatten)]
@@ -61,17 +61,17 @@ pub(super) enum Customer {
     },
     /// Shows a customer.
     Show {
-        /// The customer.
+        /// The customer's id.
         id: String,
     },
-    /// Makes or changes a customer; AWS ids claim what was bought under them.
+    /// Creates or changes a customer; AWS ids claim what was bought under them.
     Provision {
-        /// Your own id of it.
+        /// Your own id of the customer.
         id: String,
-        /// Its name.
+        /// The customer's name.
         #[arg(long)]
         name: Option<String>,
-        /// Its mail address.
+        /// The customer's mail address.
         #[arg(long)]
         email: Option<String>,
         /// The buyer's AWS account.
@@ -80,52 +80,52 @@ pub(super) enum Customer {
         /// The buyer's legacy CustomerIdentifier.
         #[arg(long)]
         aws_customer_identifier: Option<String>,
-        /// A licence of the buyer's.
+        /// The ARN of a licence of the buyer's.
         #[arg(long)]
         aws_license_arn: Option<String>,
-        /// How long to wait for its subscriptions.
+        /// The time to wait for the customer's subscriptions, as 500ms or 5s; at most 1m.
         #[arg(long, default_value = "5s")]
         wait: String,
     },
     /// Separates a customer from the AWS buyer that was claimed for it by mistake.
     ///
-    /// The buyer's subscriptions, and what is billed to them, go to a customer whom nobody has claimed; name, mail, metadata
-    /// and direct subscriptions stay. Both can be claimed and provisioned anew.
+    /// The buyer's subscriptions, and what is billed to them, go to a customer that nobody has claimed; name, mail,
+    /// metadata and direct subscriptions stay. Both can be claimed and provisioned anew.
     Unlink {
-        /// The customer.
+        /// The customer's id.
         id: String,
     },
     /// Lists a customer's subscriptions.
     Subscriptions {
-        /// The customer.
+        /// The customer's id.
         id: String,
         #[command(flatten)]
         limit: Limit,
     },
-    /// Takes over AWS's file of which legacy buyer is which account, for a product that moves to licences.
+    /// Imports AWS's mapping of legacy buyers to accounts, for a product that moves to licences.
     ///
-    /// Its first line names the columns: CustomerIdentifier and CustomerAWSAccountId. Two customers that it shows to
-    /// be one become one; a line that contradicts what is known, or another line, is refused and shown. A line about
-    /// somebody who is no customer yet is kept, and counts once they turn up.
+    /// The file's first line names the columns: CustomerIdentifier and CustomerAWSAccountId. Two customers that it
+    /// shows to be the same become one; a line that contradicts what is known, or another line, is refused and shown. A
+    /// line about somebody who is no customer yet is kept, and counts once they turn up.
     ImportMapping {
-        /// The file, as CSV.
+        /// The mapping file, as CSV.
         file: std::path::PathBuf,
         /// Shows what would change, and changes nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Says whether a customer may use a feature, and how much of it; without a feature, of each.
+    /// Checks whether a customer may use a feature, and how much of it; without a feature, of each.
     ///
-    /// This is the question that the application asks. It exits with 0 whatever the answer is.
+    /// This is the check that the application makes. It exits with 0 whatever the answer is.
     Access {
-        /// The customer.
+        /// The customer's id.
         id: String,
-        /// The feature.
+        /// The feature's id.
         feature: Option<String>,
-        /// How much is about to be used; 1 of a metered feature if left out.
+        /// The quantity about to be used; 1 of a metered feature if left out.
         #[arg(long, requires = "feature")]
         requested: Option<String>,
-        /// Only what is held under this licence.
+        /// Only entitlements under this licence.
         #[arg(long, requires = "feature")]
         license_arn: Option<String>,
     },
@@ -204,7 +204,7 @@ impl Customer {
 pub(super) enum Notification {
     /// Lists notifications.
     List {
-        /// In this state.
+        /// Only notifications in this state.
         #[arg(long, value_parser = ["applied", "pending", "quarantined"])]
         state: Option<String>,
         #[command(flatten)]
@@ -212,12 +212,12 @@ pub(super) enum Notification {
     },
     /// Shows a notification as it came.
     Show {
-        /// The notification.
+        /// The notification's id.
         id: String,
     },
-    /// Reads a kept notification once more.
+    /// Processes a kept notification again.
     Replay {
-        /// The notification.
+        /// The notification's id.
         id: String,
     },
 }
@@ -244,10 +244,10 @@ impl Notification {
 pub(super) enum Event {
     /// Lists events after a cursor.
     List {
-        /// Where the last answer ended.
+        /// The cursor at which the last answer ended.
         #[arg(long, default_value = "0")]
         after: String,
-        /// How long to wait for one if there is none.
+        /// The time to wait for an event if there is none.
         #[arg(long, default_value = "0s")]
         wait: String,
         #[command(flatten)]
@@ -266,10 +266,10 @@ impl Event {
 /// `marketd webhook`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Webhook {
-    /// Has events posted again, under the ids that they have.
+    /// Posts events again, under the ids that they have.
     ///
     /// A webhook that is new, or that the daemon has run without, is told what happens from then on; this tells it what
-    /// happened before. The end of the feed as the cursor skips what waits.
+    /// happened before. With the end of the feed as the cursor, waiting events are skipped.
     Replay {
         /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
         #[arg(long, value_name = "CURSOR")]

@@ -27,10 +27,10 @@ const VERSIONS: &[Column] =
 pub(super) enum Plan {
     /// Lists the plans.
     List {
-        /// In this status.
+        /// Only plans in this status.
         #[arg(long, value_parser = ["draft", "published", "archived"])]
         status: Option<String>,
-        /// Of this product.
+        /// Only plans of this product.
         #[arg(long)]
         product: Option<String>,
         #[command(flatten)]
@@ -40,103 +40,103 @@ pub(super) enum Plan {
     ///
     /// `version` is the published one, whose entitlements are shown; `draft.version` is what is not published yet.
     Show {
-        /// The plan.
+        /// The plan's id.
         id: String,
     },
     /// Lists a plan's versions and how many subscriptions have each; with a number, shows what that one grants.
     Versions {
-        /// The plan.
+        /// The plan's id.
         id: String,
-        /// The version.
+        /// The version's number.
         number: Option<i64>,
     },
-    /// Makes a plan that AWS does not sell, or renames one.
+    /// Creates a plan that AWS does not sell, or renames one.
     Create {
-        /// Its id.
+        /// The plan's id.
         id: String,
-        /// Its name.
+        /// The plan's name.
         #[arg(long)]
         name: String,
         /// The product that it belongs to.
         #[arg(long)]
         product: Option<String>,
     },
-    /// Gives customers what the plan's draft grants.
+    /// Publishes the plan's draft, so that customers get what it grants.
     ///
-    /// Changes to a published plan are kept as a draft until they are published. `plan preview` shows who would
-    /// gain and who would lose by it.
+    /// Changes to a published plan are kept as a draft until they are published. `plan preview` shows which customers
+    /// would gain and which would lose by it.
     ///
-    /// An archived plan is not published by accident: --reopen sells it again, and --to all gives those who have it
+    /// An archived plan is not published by accident: --reopen sells it again, and --to all gives its subscribers
     /// the new version and keeps it archived.
     Publish {
-        /// The plan.
+        /// The plan's id.
         id: String,
-        /// Everybody on the plan, as if left out, or only those who come to it from now on; the others then keep
-        /// what they have.
+        /// The subscribers who get the new version: everybody on the plan, as if left out, or only those who subscribe
+        /// from now on; the others then keep what they have.
         #[arg(long, value_parser = ["all", "new"])]
         to: Option<String>,
         /// Sells an archived plan again.
         #[arg(long)]
         reopen: bool,
     },
-    /// Shows what publishing the draft would change, and for whom.
+    /// Previews what publishing the draft would change, and for which customers.
     Preview {
-        /// The plan.
+        /// The plan's id.
         id: String,
     },
-    /// Drops what was changed and not published.
+    /// Discards the plan's draft: changes that were not published.
     Discard {
-        /// The plan.
+        /// The plan's id.
         id: String,
     },
-    /// Keeps the plan for those who have it; nobody can be subscribed to it anew.
+    /// Archives the plan: its subscribers keep it, and nobody can be subscribed to it anew.
     ///
     /// `plan publish --reopen` opens it again. Whoever buys its dimension on AWS gets it all the same: AWS has sold it, so
     /// take the dimension out of the listing.
     Archive {
-        /// The plan.
+        /// The plan's id.
         id: String,
     },
-    /// Removes a plan that was never published, that no dimension means and nobody was subscribed to.
+    /// Deletes a plan that was never published, that no dimension maps to and nobody was subscribed to.
     Remove {
-        /// The plan.
+        /// The plan's id.
         id: String,
     },
-    /// Takes a feature out of the plan's draft.
+    /// Removes a feature from the plan's draft.
     Unentitle {
-        /// The plan.
+        /// The plan's id.
         plan: String,
-        /// The feature.
+        /// The feature's id.
         feature: String,
     },
     /// Grants a feature, in the plan's draft; the terms replace those that it has.
     ///
-    /// A boolean feature takes none of the options. A numeric or metered one takes --limit or --unlimited, and what
-    /// is said of --reset and --bill is for metered ones.
+    /// A boolean feature takes none of the options. A numeric or metered one takes --limit or --unlimited; --reset and
+    /// --bill are for metered ones.
     Entitle {
-        /// The plan.
+        /// The plan's id.
         plan: String,
-        /// The feature.
+        /// The feature's id.
         feature: String,
         /// The limit.
         #[arg(long, conflicts_with = "unlimited")]
         limit: Option<String>,
-        /// No limit at all.
+        /// Grants the feature without a limit.
         #[arg(long)]
         unlimited: bool,
-        /// The limit warns instead of denying.
+        /// Has the limit warn instead of deny.
         #[arg(long)]
         soft: bool,
-        /// The limit counts once for each unit bought.
+        /// Multiplies the limit by the units bought.
         #[arg(long)]
         per_unit: bool,
-        /// When usage is counted from zero again.
+        /// The period after which usage is counted from zero again.
         #[arg(long, value_parser = ["hour", "day", "week", "month", "year"])]
         reset: Option<String>,
-        /// What the periods start from.
+        /// The start of the periods.
         #[arg(long, value_parser = ["calendar", "subscription"])]
         anchor: Option<String>,
-        /// Which usage is billed to the feature's dimension.
+        /// The usage that is billed to the feature's dimension.
         #[arg(long, value_parser = ["all", "overage", "none"])]
         bill: Option<String>,
     },
@@ -217,30 +217,30 @@ pub(super) enum Feature {
     List(Limit),
     /// Shows a feature.
     Show {
-        /// The feature.
+        /// The feature's id.
         id: String,
     },
-    /// Makes or changes a feature; options that are left out keep what is there.
+    /// Creates or changes a feature; options that are left out keep what is there.
     Set {
-        /// Its id.
+        /// The feature's id.
         id: String,
-        /// Its name.
+        /// The feature's name.
         #[arg(long)]
         name: String,
-        /// What kind it is.
+        /// The feature's type.
         #[arg(long = "type", value_parser = ["boolean", "numeric", "metered"])]
         kind: String,
-        /// What one of it is; nothing if empty.
+        /// The name of one unit; none if empty.
         #[arg(long)]
         unit: Option<String>,
-        /// The metered dimension that its usage is billed to. Those given are all that it has.
+        /// The metered dimension that the feature's usage is billed to. Those given are all that it has.
         #[arg(long = "dimension", value_name = "PRODUCT=DIMENSION", value_parser = key_value)]
         dimensions: Vec<(String, String)>,
-        /// Its usage is billed to no dimension.
+        /// Bills the feature's usage to no dimension.
         #[arg(long, conflicts_with = "dimensions")]
         no_dimension: bool,
-        /// What is answered to buyers on AWS while AWS could not be asked for long (access.stale_after); allow for
-        /// a new feature.
+        /// The answer about buyers on AWS when AWS has not been reached for long (access.stale_after); allow for a new
+        /// feature.
         #[arg(long, value_parser = ["allow", "deny"])]
         when_stale: Option<String>,
     },

@@ -1,4 +1,4 @@
-//! A sandbox and a daemon in one process and on one clock: moving it closes hours and bills.
+//! A sandbox and a daemon in one process and on one clock: moving the clock closes hours and bills.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::settings::{self, Listen, Settings, Sources};
 use crate::store::Store;
 use crate::telemetry;
 
-/// What the daemon's settings are, where nobody says otherwise: nothing is worth waiting for that a test waits for.
+/// The daemon's settings, unless somebody says otherwise: nothing is worth waiting for that a test waits for.
 const DEFAULTS: &[(&str, &str)] = &[
     ("queue.wait", "1s"),
     ("reconcile.rate", "1000"),
@@ -29,16 +29,16 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("log.filter", "warn"),
 ];
 
-/// How the daemon beside a sandbox is to be.
+/// The options of the daemon beside a sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
-    /// A settings file. The one of this machine's own daemon is not read: what it names is real.
+    /// The settings file. The one of this machine's own daemon is not read: what it names is real.
     pub(super) config: Option<PathBuf>,
-    /// Variables that change settings.
+    /// The variables that change settings.
     pub(super) environment: Vec<(String, String)>,
-    /// Where its API listens; else where the settings say.
+    /// The address of its API; else the settings' own.
     pub(super) listen: Option<String>,
-    /// Its database, which must not exist yet; else one in a temporary folder.
+    /// The path of its database, which must not exist yet; else one in a temporary folder.
     pub(super) database: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Rehearsal {
     _folder: Option<TempDir>,
 }
 
-/// Who starts and stops the daemon.
+/// The starter and stopper of the daemon.
 struct Host {
     clock: Clock,
     sandbox_url: String,
@@ -119,12 +119,12 @@ impl Rehearsal {
         Ok(Self { sandbox, host, failures, _folder: folder })
     }
 
-    /// The sandbox.
+    /// Returns the sandbox.
     pub(super) const fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
 
-    /// Where the daemon's API is, as `MARKETD_URL` takes it.
+    /// Returns the URL of the daemon's API, as `MARKETD_URL` takes it.
     pub(super) fn url(&self) -> String {
         match &self.host.settings.http.listen {
             Listen::Tcp(address) => format!("http://{address}"),
@@ -132,7 +132,7 @@ impl Rehearsal {
         }
     }
 
-    /// What somebody who speaks to either of them needs in the environment.
+    /// Returns the environment that a client of either of them needs.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = self.sandbox.environment();
         environment.push(("MARKETD_URL", self.url()));
@@ -142,13 +142,13 @@ impl Rehearsal {
         environment
     }
 
-    /// The daemon's database, as long as nothing is reset.
+    /// Returns the daemon's database, as long as nothing is reset.
     pub(super) async fn store(&self) -> anyhow::Result<Store> {
         let running = self.host.running.lock().await;
         Ok(running.as_ref().context("the daemon does not run")?.store.clone())
     }
 
-    /// Returns once the daemon has ended by itself.
+    /// Waits until the daemon has ended by itself.
     pub(super) async fn failed(&mut self) -> anyhow::Error {
         match self.failures.recv().await {
             Some(error) => error.into(),
@@ -156,7 +156,7 @@ impl Rehearsal {
         }
     }
 
-    /// Stops both.
+    /// Stops the daemon and the sandbox.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let running = self.host.running.lock().await.take();
         if let Some(running) = running {

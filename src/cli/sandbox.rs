@@ -14,7 +14,7 @@ use super::output::{Output, say};
 use super::rehearsal::{Beside, Rehearsal};
 use crate::sandbox::SandboxOptions;
 
-/// How often it is looked whether the parent is still there.
+/// The interval at which the parent process is looked for.
 const PARENT_LOOK: Duration = Duration::from_millis(200);
 
 /// Runs a local AWS Marketplace: SQS, STS, entitlements, metering, catalog and agreements on one port.
@@ -36,22 +36,23 @@ const PARENT_LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Sandbox {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4580")]
     listen: SocketAddr,
-    /// What its ids are made from: the same seed, the same ids.
+    /// The seed of its ids: the same seed, the same ids.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Runs a marketd beside it, on the same clock.
     #[arg(long)]
     with_daemon: bool,
-    /// Where the daemon's API listens; http.listen if left out, and port 0 takes a free one.
+    /// The address on which the daemon's API listens; http.listen if left out, and port 0 takes a free one.
     #[arg(long, value_name = "ADDR", requires = "with_daemon")]
     daemon_listen: Option<String>,
-    /// The daemon's database, a new file, which a reset empties; one in a temporary folder if left out.
+    /// The file of the daemon's database, which must be new, and which a reset empties; one in a temporary folder if
+    /// left out.
     #[arg(long, value_name = "FILE", requires = "with_daemon")]
     database: Option<PathBuf>,
-    /// Ends when the process that started it does, however that ends.
+    /// Exits when the process that started it does, however that ends.
     #[arg(long)]
     exit_with_parent: bool,
 }
@@ -116,7 +117,7 @@ fn print(environment: &[(&'static str, String)], output: Output) -> anyhow::Resu
     Ok(())
 }
 
-/// A word as a shell reads it back.
+/// Quotes a word so that a shell reads it back.
 fn quoted(value: &str) -> String {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_./:@%+=,".contains(character);
@@ -126,7 +127,7 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "'\\''"))
 }
 
-/// Returns once another process has become the parent, as happens when the one that started this ends.
+/// Waits until another process has become the parent, as happens when the one that started this ends.
 async fn until_orphaned(parent: u32) {
     while std::os::unix::process::parent_id() == parent {
         tokio::time::sleep(PARENT_LOOK).await;

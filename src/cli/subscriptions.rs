@@ -21,19 +21,19 @@ pub(super) const SUBSCRIPTIONS: &[Column] = &[
 pub(super) enum Subscription {
     /// Lists subscriptions.
     List {
-        /// Of this customer.
+        /// Only subscriptions of this customer.
         #[arg(long)]
         customer: Option<String>,
-        /// Of this product.
+        /// Only subscriptions of this product.
         #[arg(long)]
         product: Option<String>,
-        /// On this plan.
+        /// Only subscriptions to this plan.
         #[arg(long)]
         plan: Option<String>,
-        /// In this status.
+        /// Only subscriptions in this status.
         #[arg(long)]
         status: Option<String>,
-        /// Bought there.
+        /// Only subscriptions from this source.
         #[arg(long, value_parser = ["aws", "direct"])]
         source: Option<String>,
         #[command(flatten)]
@@ -41,37 +41,37 @@ pub(super) enum Subscription {
     },
     /// Shows a subscription.
     Show {
-        /// The subscription.
+        /// The subscription's id.
         id: String,
     },
-    /// Subscribes a customer to a plan that you sell yourself, or changes what was subscribed.
+    /// Subscribes a customer to a plan that you sell yourself, or changes the subscription.
     Set {
         /// Your own id of the subscription.
         id: String,
-        /// The customer.
+        /// The customer's id.
         #[arg(long)]
         customer: String,
-        /// The plan; one that AWS sells is bought there.
+        /// The plan's id; one that AWS sells is bought there.
         #[arg(long)]
         plan: String,
-        /// How many units of the plan.
+        /// The units of the plan.
         #[arg(long)]
         quantity: Option<String>,
-        /// It is a trial.
+        /// Makes it a trial.
         #[arg(long)]
         trial: bool,
-        /// When it begins, as 2026-12-01T00:00:00Z; at once if left out.
+        /// The time at which it begins, as 2026-12-01T00:00:00Z; at once if left out.
         #[arg(long)]
         starts_at: Option<String>,
-        /// When it ends; it goes on until it is cancelled if left out.
+        /// The time at which it ends; it goes on until it is cancelled if left out.
         #[arg(long)]
         ends_at: Option<String>,
     },
     /// Ends a subscription that you sold yourself.
     Cancel {
-        /// The subscription.
+        /// The subscription's id.
         id: String,
-        /// Until when it holds, as 2026-12-01T00:00:00Z; it ends at once if left out.
+        /// The time at which it ends, as 2026-12-01T00:00:00Z; at once if left out.
         #[arg(long)]
         at: Option<String>,
     },

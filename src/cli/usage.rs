@@ -25,38 +25,38 @@ const EVENTS: &[Column] = &[
     ("MOVED", "moved"),
 ];
 
-/// Events sent in one report.
+/// The most events sent in one report.
 const EVENTS_PER_REPORT: usize = 5_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Usage {
     /// Reports one usage event.
     Report {
-        /// Who used something.
+        /// The id of the customer.
         #[arg(long)]
         customer: String,
-        /// The feature that was used.
+        /// The id of the feature that was used.
         #[arg(long, conflicts_with_all = ["product", "dimension"], required_unless_present = "dimension")]
         feature: Option<String>,
-        /// The product whose dimension was used.
+        /// The id of the product whose dimension was used.
         #[arg(long, requires = "dimension")]
         product: Option<String>,
-        /// The dimension that was used.
+        /// The key of the dimension that was used.
         #[arg(long, requires = "product")]
         dimension: Option<String>,
-        /// How much.
+        /// The quantity that was used.
         #[arg(long, allow_negative_numbers = true)]
         quantity: String,
         /// The event's id: the same id again is the same event. Made up if left out.
         #[arg(long)]
         id: Option<String>,
-        /// When, as 2026-11-23T12:00:00Z; now if left out.
+        /// The time of the usage, as 2026-11-23T12:00:00Z; now if left out.
         #[arg(long)]
         timestamp: Option<String>,
-        /// Under which licence, where there are several.
+        /// The licence under which it was used, where there are several.
         #[arg(long)]
         license_arn: Option<String>,
-        /// How it splits on the buyer's bill, as KEY=VALUE; up to five.
+        /// A tag that splits the usage on the buyer's bill, as KEY=VALUE; up to five.
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_value)]
         tags: Vec<(String, String)>,
     },
@@ -66,18 +66,18 @@ pub(super) enum Usage {
     /// quantity, timestamp, license_arn, and tag:KEY for tags. An event's id is its idempotency key: the same file
     /// again changes nothing.
     Import {
-        /// The file; one that ends in .csv is read as CSV.
+        /// The file to import; one that ends in .csv is read as CSV.
         file: PathBuf,
     },
     /// Lists usage events, in the order in which they were reported, and where each is billed.
     List {
-        /// Of this customer.
+        /// Only usage of this customer.
         #[arg(long)]
         customer: Option<String>,
-        /// Of this feature.
+        /// Only usage of this feature.
         #[arg(long)]
         feature: Option<String>,
-        /// Billed by this metering record.
+        /// Only usage that this metering record bills.
         #[arg(long)]
         record: Option<String>,
         #[command(flatten)]
@@ -85,7 +85,7 @@ pub(super) enum Usage {
     },
     /// Shows a usage event, where it is billed, and why there.
     Show {
-        /// The event.
+        /// The event's id.
         id: String,
     },
 }
@@ -150,13 +150,13 @@ fn tags_object(tags: Vec<(String, String)>) -> Value {
     tags.into_iter().map(|(key, value)| (key, json!(value))).collect::<Map<_, _>>().into()
 }
 
-/// A line of a file: one event.
+/// An event as a line of a file.
 struct Line {
     number: u64,
     text: Vec<u8>,
 }
 
-/// A file's events, one JSON object each. What is no event by the file's own form is said in the total.
+/// Reads a file's events, one JSON object each. Rejects lines that are no event by the file's own form into the total.
 fn lines_of(file: &Path, total: &mut Value) -> anyhow::Result<Vec<Line>> {
     let bytes =
         std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
@@ -181,7 +181,7 @@ fn lines_of(file: &Path, total: &mut Value) -> anyhow::Result<Vec<Line>> {
     Ok(full.map(|(number, text)| Line { number, text: text.to_vec() }).collect())
 }
 
-/// The daemon counts the lines of the part that it was sent; people count those of the file.
+/// Renumbers rejected lines: the daemon counts the lines of the part that it was sent, people those of the file.
 fn name_lines(receipt: &mut Value, part: &[Line]) {
     for rejection in receipt["rejected"].as_array_mut().into_iter().flatten() {
         let place = rejection["id"].as_str().and_then(|id| id.strip_prefix("line ")?.parse().ok());

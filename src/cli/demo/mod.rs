@@ -18,10 +18,10 @@ use stage::Stage;
 /// that adds up to AWS's, and then stays up so that you can look around with the other commands and curl.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Leaves at the end instead of staying up.
+    /// Exits at the end instead of staying up.
     #[arg(long)]
     exit: bool,
-    /// Where the daemon's API listens; a free port if left out.
+    /// The address on which the daemon's API listens; a free port if left out.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: String,
 }

@@ -1,5 +1,5 @@
-//! What the seller does: connects, gives plans their features, sells on a site of its own, and asks what a customer
-//! may use.
+//! The seller's side of the demo: connects, gives plans their features, sells on a site of its own, and checks
+//! customers' entitlements.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::sandbox::RoleGrant;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/marketd-demo";
 
-/// The role of the printed policies, and the connection by it.
+/// Creates the role of the printed policies, and connects with it.
 pub(super) async fn connect(stage: &Stage) -> anyhow::Result<()> {
     let trust = stage.get("/v1/integration/trust-policy").await?;
     let id = trust.pointer("/Statement/0/Condition/StringEquals/sts:ExternalId");
@@ -25,7 +25,7 @@ pub(super) async fn connect(stage: &Stage) -> anyhow::Result<()> {
     stage.tell("marketd", &format!("has tried all {checks} permissions that it needs"))
 }
 
-/// What the plans grant: single sign-on from pro on, and jobs on the seller's own site.
+/// Publishes the plans' entitlements: single sign-on from pro on, and jobs on the seller's own site.
 pub(super) async fn publish(stage: &Stage) -> anyhow::Result<()> {
     stage.tell("seller", "gives the plans their features, and publishes them")?;
     let granted =
@@ -50,7 +50,7 @@ pub(super) async fn publish(stage: &Stage) -> anyhow::Result<()> {
     say("")
 }
 
-/// Asks as the application does, and tells the answer.
+/// Checks an entitlement as the application does, and tells the answer.
 pub(super) async fn ask(stage: &Stage, customer: &str, feature: &str) -> anyhow::Result<()> {
     let path = format!("/v1/customers/{customer}/entitlements/{feature}");
     let answer = stage.get(&path).await?;
@@ -60,7 +60,7 @@ pub(super) async fn ask(stage: &Stage, customer: &str, feature: &str) -> anyhow:
     stage.tell("app", &question)
 }
 
-/// A customer who never went to AWS.
+/// Sells to a customer who never went to AWS.
 pub(super) async fn sell_directly(stage: &mut Stage) -> anyhow::Result<()> {
     stage.call("wonka", "Wonka");
     stage.tell("buyer", "Wonka buys the plan starter on the seller's own site")?;

@@ -1,4 +1,4 @@
-//! What the demo plays on: a sandbox, a daemon in the same process that shares its clock, and a narrator.
+//! The demo's stage: a sandbox, a daemon in the same process that shares its clock, and a narrator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// The first day of the month that is played.
 const OPENING: &str = "2026-09-01T08:00:00Z";
-/// Longer than any step takes; a demo that waits longer has failed.
+/// The time to wait for a step, longer than any takes; a demo that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Stage {
@@ -75,7 +75,7 @@ impl Stage {
         self.rehearsal.stop().await
     }
 
-    /// A demo product by its title.
+    /// Finds a demo product by its title.
     pub(super) fn product(&self, title: &str) -> anyhow::Result<Product> {
         self.sandbox()
             .market()
@@ -83,12 +83,12 @@ impl Stage {
             .with_context(|| format!("the sandbox has no product {title}"))
     }
 
-    /// Lets a buyer do something at AWS.
+    /// Performs a buyer's action at AWS.
     pub(super) fn act(&self, account: &str, action: Action) -> anyhow::Result<ActionOutcome> {
         Ok(self.sandbox().market().with(|market, now| market.act(now, account, action))?)
     }
 
-    /// Remembers what to call a customer in the story.
+    /// Sets the name of a customer in the story.
     pub(super) fn call(&mut self, customer: &str, name: &str) {
         self.names.insert(customer.to_owned(), name.to_owned());
     }
@@ -99,13 +99,13 @@ impl Stage {
         self.billed().await.map(drop)
     }
 
-    /// Says something, with the date on which it happens.
+    /// Tells what somebody does, with the date on which it happens.
     pub(super) fn tell(&self, who: &str, what: &str) -> anyhow::Result<()> {
         let at = self.sandbox().clock().now().strftime("%b %d %H:%M").to_string();
         say(&format!("{at}  {who:<8} {what}"))
     }
 
-    /// Waits until every notification was taken in and every buyer looked at, then tells what came of it.
+    /// Waits until every notification was taken in and every buyer looked at, then tells the results.
     pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
         let begun = tokio::time::Instant::now();
         loop {
@@ -220,7 +220,7 @@ impl Stage {
         }
     }
 
-    /// The licence of a customer's first subscription: with several, usage names one.
+    /// Returns the licence of a customer's first subscription: with several, usage names one.
     pub(super) async fn license_of(&self, customer: &str) -> anyhow::Result<Value> {
         let found = self.get(&format!("/v1/customers/{customer}/subscriptions")).await?;
         Ok(found["items"][0]["license_arn"].clone())
@@ -238,7 +238,7 @@ impl Stage {
         answered(self.http.put(format!("{}{path}", self.url)).json(&body)).await
     }
 
-    /// An order for a product.
+    /// Makes an order for a product.
     pub(super) fn order(&self, title: &str) -> anyhow::Result<Order> {
         Ok(Order::of(self.product(title)?.product_code))
     }
@@ -263,7 +263,7 @@ async fn answered(request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
     Ok(body)
 }
 
-/// The day of a time, which is all that a story needs.
+/// Returns the day of a time, which is all that a story needs.
 fn date(at: &str) -> &str {
     at.split('T').next().unwrap_or(at)
 }

@@ -1,4 +1,4 @@
-//! The month itself.
+//! The story of the demo's month.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const HOOLI: &str = "210000000003";
 const UMBRELLA: &str = "210000000004";
 const VANDELAY: &str = "210000000005";
 
-/// Plays it from the first to the last day.
+/// Plays the month from the first to the last day.
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     say(
         "A seller's month with marketd. AWS Marketplace is played by the built-in sandbox, on real wire protocols.",
@@ -77,7 +77,7 @@ async fn import(stage: &mut Stage) -> anyhow::Result<()> {
     stage.settle().await
 }
 
-/// A customer provisions itself by AWS's redirect, as the seller's sign-up page passes it on.
+/// Provisions a customer by AWS's redirect, as the seller's sign-up page passes it on.
 async fn register(
     stage: &mut Stage,
     token: Option<String>,
@@ -221,7 +221,7 @@ async fn expiry(stage: &mut Stage) -> anyhow::Result<()> {
     say("")
 }
 
-/// What the seller's application reports, day by day.
+/// The usage that the seller's application reports, day by day.
 #[derive(Default)]
 struct Usage {
     events: u64,
@@ -229,7 +229,7 @@ struct Usage {
 }
 
 impl Usage {
-    /// Some days: usage every six hours, billed once its hour is over.
+    /// Plays some days: usage every six hours, billed once its hour is over.
     async fn days(&mut self, stage: &mut Stage, days: u32) -> anyhow::Result<()> {
         let before = stage.get("/v1/metering/balance").await?;
         for _ in 0..days * 4 {
@@ -247,7 +247,7 @@ impl Usage {
         stage.tell("marketd", &told)
     }
 
-    /// One report.
+    /// Reports an hour's usage.
     async fn hour(&mut self, stage: &Stage) -> anyhow::Result<()> {
         let meters = [
             ("globex", "insight", "api_calls", 250),
@@ -304,7 +304,7 @@ async fn books(stage: &mut Stage) -> anyhow::Result<()> {
     say("Every unit was billed, once. The ledger adds up to AWS's, to the unit.")
 }
 
-/// What AWS itself has billed, by our product ids.
+/// Returns what AWS itself has billed, by our product ids.
 fn aws_ledger(stage: &Stage) -> anyhow::Result<BTreeMap<String, Decimal>> {
     let mut ledger = BTreeMap::new();
     for title in ["Acme Insight", "Acme Stream", "Acme Classic", "Acme Meter"] {

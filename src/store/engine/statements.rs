@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rusqlite::Connection;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
+use rusqlite::{Connection, OpenFlags};
 
-use super::connection::open_reader;
 use super::error::{During, StoreError};
 
 static NOTED: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
@@ -48,7 +47,8 @@ pub struct Scan {
 /// Returns the noted statements that read one of these tables whole, by their plans on this database. A step that reads a
 /// partial index is none: the index holds only what it is for.
 pub fn scans(path: &Path, tables: &[&str]) -> Result<Vec<Scan>, StoreError> {
-    let connection = open_reader(path)?;
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     let partial: BTreeSet<String> = connection
         .prepare(
             "SELECT i.name FROM sqlite_schema s, pragma_index_list(s.name) i WHERE s.type = 'table' AND i.partial",

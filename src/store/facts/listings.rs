@@ -15,7 +15,7 @@ use crate::store::{During, Store, StoreError};
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The licences under which a product's subscriptions live and of which no end was told, and those that have not come
-/// into force. Whether they are settled follows `LicenseFacts::stand`.
+/// into force. Whether they are settled follows `LicenseFacts::standing`.
 const HELD_LICENSES: &str =
     "SELECT s.license_arn, (s.status = 'pending' OR ifnull(s.ends_at_ms <= :now, FALSE)
              OR ifnull(a.ends_at_ms <= :now, FALSE)) AS unsettled,

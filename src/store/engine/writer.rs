@@ -409,10 +409,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_is_trouble_that_passes_alone_and_in_company() {
-        let folder = tempfile::tempdir().unwrap();
-        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
-        let heard = writer.trouble().heard();
         for at_once in [1_u32, 30] {
+            // A database of its own: pages that an earlier one had freed would have room for some of these.
+            let folder = tempfile::tempdir().unwrap();
+            let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+            let heard = writer.trouble().heard();
             writer.run(|connection| pages(connection, 1)).await.unwrap();
             let full = futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await;
             for error in full.into_iter().map(Result::unwrap_err) {
@@ -433,9 +434,9 @@ mod tests {
                     .map_err(|source| StoreError::Sql { operation: "test", source })
             };
             assert_eq!(writer.run(emptied).await.unwrap(), at_once as usize, "and nothing twice");
+            writer.close();
+            thread.join().unwrap();
         }
-        writer.close();
-        thread.join().unwrap();
     }
 
     #[test]

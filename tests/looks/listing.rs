@@ -5,20 +5,6 @@ use marketd::store::{REPLAY_TIME, back_up, restore};
 
 use super::*;
 
-fn seen(seller: &Seller, arn: &str) -> SeenAgreement {
-    SeenAgreement {
-        agreement_id: AgreementId::new(format!("of-{arn}")),
-        initial_agreement_id: None,
-        account_id: Some(AccountId::new(ACCOUNT)),
-        offer_id: None,
-        status: "ACTIVE".into(),
-        starts_at: Some(seller.now),
-        ends_at: None,
-        updated_at: Some(seller.now),
-        licenses: vec![LicenseArn::new(arn)],
-    }
-}
-
 impl Seller {
     fn code() -> ProductCode {
         ProductCode::new(CODE)

@@ -292,11 +292,9 @@ async fn a_notification_that_the_database_refuses_is_quarantined() {
     assert!(set_aside[0].reason.as_ref().unwrap().contains("refused"), "{set_aside:?}");
 }
 
-#[tokio::test]
-async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
-    let seller = Seller::of_usage().await;
-    refuse(&seller, "licenses");
-    let seen = |arn: &str| SeenAgreement {
+/// An agreement in force, as AWS lists it.
+fn seen(seller: &Seller, arn: &str) -> SeenAgreement {
+    SeenAgreement {
         agreement_id: AgreementId::new(format!("of-{arn}")),
         initial_agreement_id: None,
         account_id: Some(AccountId::new(ACCOUNT)),
@@ -306,11 +304,17 @@ async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
         ends_at: None,
         updated_at: Some(seller.now),
         licenses: vec![LicenseArn::new(arn)],
-    };
+    }
+}
+
+#[tokio::test]
+async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
+    let seller = Seller::of_usage().await;
+    refuse(&seller, "licenses");
     let look = AgreementLook {
         product_code: ProductCode::new(CODE),
         observed_at: seller.now,
-        agreements: ["l-1", "l-bad", "l-3"].map(seen).into(),
+        agreements: ["l-1", "l-bad", "l-3"].map(|arn| seen(&seller, arn)).into(),
         states: ["l-1", "l-3"].map(|arn| (LicenseArn::new(arn), LicenseState::Provisioned)).into(),
     };
     seller.store.record_agreements(look, seller.now).await.unwrap();

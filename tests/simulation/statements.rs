@@ -1,8 +1,6 @@
 //! Of all that a seller's days bring, no statement reads a table that grows with customers, usage or time.
 
-use std::path::Path;
-
-use marketd::store::scans;
+use marketd::store::{Store, scans};
 
 /// The tables that grow.
 const GROWING: [&str; 20] = [
@@ -39,8 +37,12 @@ const ALLOWED: [(&str, &str); 4] = [
     ("-- What was quarantined for its signature", "a migration"),
 ];
 
-pub(super) fn assert_that_none_reads_a_growing_table(path: &Path) {
-    for scan in scans(path, &GROWING).unwrap() {
+/// Explains every statement that was run, on a database without rows: plans do not depend on them.
+pub(super) fn assert_that_none_reads_a_growing_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marketd.db");
+    Store::open(&path).unwrap().close();
+    for scan in scans(&path, &GROWING).unwrap() {
         let words: Vec<&str> = scan.statement.split_whitespace().collect();
         let text = words.join(" ");
         let is_allowed = ALLOWED.iter().any(|(begins, _)| text.starts_with(begins));

@@ -36,6 +36,19 @@ impl IntegrationRow {
             None => Identity::Environment,
         }
     }
+
+    /// Returns a connection by the role of this name, with an external id of the seller's.
+    #[cfg(test)]
+    pub(crate) fn of_role(name: &str, now: Timestamp) -> Self {
+        Self {
+            role_arn: Some(format!("arn:aws:iam::111122223333:role/{name}")),
+            external_id: "theirs".into(),
+            seller_account_id: None,
+            state: "connected".into(),
+            checks: "[]".into(),
+            updated_at: now,
+        }
+    }
 }
 
 impl Store {
@@ -118,17 +131,6 @@ pub(in crate::store) fn save_in(
 mod tests {
     use super::*;
 
-    fn row(role: &str, now: Timestamp) -> IntegrationRow {
-        IntegrationRow {
-            role_arn: Some(format!("arn:aws:iam::111122223333:role/{role}")),
-            external_id: "theirs".into(),
-            seller_account_id: None,
-            state: "connected".into(),
-            checks: "[]".into(),
-            updated_at: now,
-        }
-    }
-
     #[tokio::test]
     async fn the_external_id_is_made_once_and_changes_no_connection() {
         let folder = tempfile::tempdir().unwrap();
@@ -137,7 +139,7 @@ mod tests {
         let made = (0..8).map(|number| store.external_id(format!("made-{number}"), now));
         let made: Vec<String> = futures::future::try_join_all(made).await.unwrap();
         assert!(made.iter().all(|id| *id == made[0]), "{made:?}");
-        let connected = row("marketd", now);
+        let connected = IntegrationRow::of_role("marketd", now);
         store.connect(connected.clone(), now).await.unwrap();
         assert_eq!(store.external_id("late".into(), now).await.unwrap(), "theirs");
         assert_eq!(store.integration().await.unwrap(), Some(connected.clone()));

@@ -29,17 +29,6 @@ mod tests {
     use crate::store::During;
     use crate::store::base::columns::millis;
 
-    fn row(role: &str, now: Timestamp) -> IntegrationRow {
-        IntegrationRow {
-            role_arn: Some(format!("arn:aws:iam::111122223333:role/{role}")),
-            external_id: "theirs".into(),
-            seller_account_id: None,
-            state: "connected".into(),
-            checks: "[]".into(),
-            updated_at: now,
-        }
-    }
-
     #[tokio::test]
     async fn what_was_put_off_is_due_by_the_same_commit_that_keeps_the_connection() {
         let folder = tempfile::tempdir().unwrap();
@@ -56,7 +45,7 @@ mod tests {
             connection.execute_batch(&insert).during("put off")
         };
         store.write(put_off).await.unwrap();
-        store.connect(row("marketd", now), now).await.unwrap();
+        store.connect(IntegrationRow::of_role("marketd", now), now).await.unwrap();
         let due = |connection: &Connection| {
             let mut select = connection.prepare("SELECT due_at_ms FROM buyers ORDER BY value");
             let due = select.as_mut().unwrap().query_map([], |row| row.get(0)).unwrap();

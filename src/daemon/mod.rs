@@ -3,8 +3,8 @@
 mod credentials;
 mod locked_out;
 mod once;
+mod start;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::access::AccessChecks;
 use crate::aws::{Connection, ConnectionOptions};
 use crate::catalog::Schedule;
 use crate::clock::Clock;
-use crate::domain::integration::{Identity, Role};
+use crate::domain::integration::Identity;
 use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
@@ -28,9 +28,7 @@ use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
-use crate::store::{
-    Closing, DatabaseLock, IntegrationRow, LockError, PassedOver, Restored, Store, StoreError,
-};
+use crate::store::{Closing, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
@@ -38,6 +36,7 @@ use crate::webhook::Webhook;
 use credentials::CredentialWatch;
 use locked_out::LockedOut;
 pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
+use start::{open, take_up};
 
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
@@ -402,59 +401,6 @@ impl Daemon {
     }
 }
 
-/// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
-async fn open(path: &Path) -> Result<Store, StoreError> {
-    let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
-    opened.unwrap_or(Err(StoreError::Closed))
-}
-
-/// Takes up a database that was left: all of it may be done again.
-async fn take_up(
-    settings: &Settings,
-    store: &Store,
-    clock: &Clock,
-    purpose: Purpose,
-) -> Result<Identity, StoreError> {
-    notice_copy(store, clock).await?;
-    store.release_waiting(clock.now()).await?;
-    match (&settings.webhook, purpose) {
-        (Some(_), _) => begin_webhook(store).await?,
-        (None, Purpose::Run) => store.leave_webhook(clock.now()).await?,
-        // A pass may be made with other settings than the daemon's.
-        (None, Purpose::Pass) => {}
-    }
-    identity(settings, store, clock).await
-}
-
-/// Says aloud that the database is a backup that was put back by hand.
-async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
-    if let Some(Restored { stretch, .. }) = store.settle_copy(clock.now()).await? {
-        tracing::warn!(
-            stretch.from = %stretch.from,
-            stretch.until = %stretch.until,
-            "this database is a backup that was put back by hand: AWS may know more of these hours, so their usage is \
-             billed to its own hour only; `marketd restore` says more"
-        );
-    }
-    Ok(())
-}
-
-/// Has the webhook told all that happens from here on, if it is new or was left out of the settings for a while.
-async fn begin_webhook(store: &Store) -> Result<(), StoreError> {
-    if let Some(PassedOver { after, events, since }) = store.begin_webhook().await?
-        && events > 0
-    {
-        tracing::warn!(
-            webhook.passed_over = events,
-            webhook.left_at = %since,
-            "the settings named no webhook for a while: what happened meanwhile is not posted; \
-             `marketd webhook replay --from {after}` has it posted"
-        );
-    }
-    Ok(())
-}
-
 /// Waits for parts to stop, but not for ever: what they leave is taken up at the next start.
 async fn in_time(
     grace: Duration,
@@ -465,38 +411,6 @@ async fn in_time(
         tracing::warn!("what was {what} took longer than {grace:?} to stop and was left");
         Ok(())
     })
-}
-
-/// Returns the identity that was set, or was connected before.
-async fn identity(
-    settings: &Settings,
-    store: &Store,
-    clock: &Clock,
-) -> Result<Identity, StoreError> {
-    let held = store.integration().await?;
-    let Some(arn) = settings.integration.role_arn.as_ref().map(ToString::to_string) else {
-        return Ok(held.map_or(Identity::Environment, IntegrationRow::into_identity));
-    };
-    let external_id = settings.integration.external_id.as_ref().map(ToString::to_string);
-    let role = Role { arn: arn.clone(), external_id: external_id.clone() };
-    // What was tried of this role, and when, is worth keeping; of another it says nothing.
-    let of_this = held.as_ref().is_some_and(|row| row.role_arn.as_ref() == Some(&arn));
-    let made = held.map(|row| row.external_id).unwrap_or_default();
-    let is_kept = external_id.as_ref().is_none_or(|id| *id == made);
-    if of_this && is_kept {
-        return Ok(Identity::Role(role));
-    }
-    let row = IntegrationRow {
-        // One that was made stands in a trust policy somewhere.
-        external_id: external_id.unwrap_or(made),
-        seller_account_id: arn.split(':').nth(4).map(str::to_owned),
-        role_arn: Some(arn),
-        state: "connected".into(),
-        checks: "[]".into(),
-        updated_at: clock.now(),
-    };
-    store.connect(row, clock.now()).await?;
-    Ok(Identity::Role(role))
 }
 
 fn signed(duration: Duration) -> SignedDuration {

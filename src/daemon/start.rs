@@ -1,0 +1,94 @@
+//! The first steps of a start: the database is opened, and what an earlier life left is taken up.
+
+use std::path::Path;
+
+use super::Purpose;
+use crate::clock::Clock;
+use crate::domain::integration::{Identity, Role};
+use crate::settings::Settings;
+use crate::store::{IntegrationRow, PassedOver, Restored, Store, StoreError};
+
+/// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
+pub(super) async fn open(path: &Path) -> Result<Store, StoreError> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+    opened.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Takes up a database that was left: all of it may be done again.
+pub(super) async fn take_up(
+    settings: &Settings,
+    store: &Store,
+    clock: &Clock,
+    purpose: Purpose,
+) -> Result<Identity, StoreError> {
+    notice_copy(store, clock).await?;
+    store.release_waiting(clock.now()).await?;
+    match (&settings.webhook, purpose) {
+        (Some(_), _) => begin_webhook(store).await?,
+        (None, Purpose::Run) => store.leave_webhook(clock.now()).await?,
+        // A pass may be made with other settings than the daemon's.
+        (None, Purpose::Pass) => {}
+    }
+    identity(settings, store, clock).await
+}
+
+/// Says aloud that the database is a backup that was put back by hand.
+async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
+    if let Some(Restored { stretch, .. }) = store.settle_copy(clock.now()).await? {
+        tracing::warn!(
+            stretch.from = %stretch.from,
+            stretch.until = %stretch.until,
+            "this database is a backup that was put back by hand: AWS may know more of these hours, so their usage is \
+             billed to its own hour only; `marketd restore` says more"
+        );
+    }
+    Ok(())
+}
+
+/// Has the webhook told all that happens from here on, if it is new or was left out of the settings for a while.
+async fn begin_webhook(store: &Store) -> Result<(), StoreError> {
+    if let Some(PassedOver { after, events, since }) = store.begin_webhook().await?
+        && events > 0
+    {
+        tracing::warn!(
+            webhook.passed_over = events,
+            webhook.left_at = %since,
+            "the settings named no webhook for a while: what happened meanwhile is not posted; \
+             `marketd webhook replay --from {after}` has it posted"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the identity that was set, or was connected before.
+async fn identity(
+    settings: &Settings,
+    store: &Store,
+    clock: &Clock,
+) -> Result<Identity, StoreError> {
+    let held = store.integration().await?;
+    let Some(arn) = settings.integration.role_arn.as_ref().map(ToString::to_string) else {
+        return Ok(held.map_or(Identity::Environment, IntegrationRow::into_identity));
+    };
+    let external_id = settings.integration.external_id.as_ref().map(ToString::to_string);
+    let role = Role { arn: arn.clone(), external_id: external_id.clone() };
+    // What was tried of this role, and when, is worth keeping; of another it says nothing.
+    let of_this = held.as_ref().is_some_and(|row| row.role_arn.as_ref() == Some(&arn));
+    let made = held.map(|row| row.external_id).unwrap_or_default();
+    let is_kept = external_id.as_ref().is_none_or(|id| *id == made);
+    if of_this && is_kept {
+        return Ok(Identity::Role(role));
+    }
+    let row = IntegrationRow {
+        // One that was made stands in a trust policy somewhere.
+        external_id: external_id.unwrap_or(made),
+        seller_account_id: arn.split(':').nth(4).map(str::to_owned),
+        role_arn: Some(arn),
+        state: "connected".into(),
+        checks: "[]".into(),
+        updated_at: clock.now(),
+    };
+    store.connect(row, clock.now()).await?;
+    Ok(Identity::Role(role))
+}

@@ -1,4 +1,4 @@
-//! What `/metrics` says of each family. `tests/tidy.rs` sees to it that every metric is here.
+//! The help texts of `/metrics`, one for each family. `tests/tidy` sees to it that every metric is here.
 
 /// The kind of a family.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! How a call to AWS is made: in its turn, with credentials that AWS takes.
+//! Calls to AWS: each in its turn, with credentials that AWS takes.
 //!
 //! What AWS refuses because of who we are was not done. So credentials are loaded anew and the very same call is made once
 //! more at once; if those are refused too, the identity backs off (`refusals`), and AWS is asked now and then whether it
@@ -67,8 +67,8 @@ impl AwsClients {
         }
     }
 
-    /// Whether other credentials may be taken where these were not. AWS ends the sessions of a role that somebody revokes
-    /// by denying everything to those from before that moment.
+    /// Reports whether other credentials may be taken where these were not. AWS ends the sessions of a role that
+    /// somebody revokes by denying everything to those from before that moment.
     fn may_mend(&self, error: &AwsError, loaded: &Loaded) -> bool {
         let denied = error.kind == AwsErrorKind::AccessDenied
             && loaded.origin.is_session
@@ -97,7 +97,7 @@ impl AwsClients {
         self.refusals.closed(operation).map_or(Ok(()), Err)
     }
 
-    /// What a call is signed with, unless none may be sent now.
+    /// Returns the credentials that a call is signed with, unless none may be sent now.
     async fn admitted(&self, operation: &'static str) -> Result<Loaded, AwsError> {
         match self.refusals.admit(operation) {
             Admission::Closed(error) => return Err(error),
@@ -209,7 +209,7 @@ impl AwsClients {
         caller_of(self, self.sts.get_caller_identity().send().await).map(drop)
     }
 
-    /// How AWS takes this identity.
+    /// Returns the standing of this identity with AWS.
     pub fn standing(&self) -> Standing {
         self.refusals.standing()
     }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::AwsError;
 use crate::clock::Clock;
 
-/// How the calls of one operation went.
+/// The outcomes of the calls of one operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CallState {
     /// The last success.
@@ -19,7 +19,7 @@ pub struct CallState {
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_at: Option<Timestamp>,
-    /// What it said.
+    /// The text of the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }

@@ -23,10 +23,10 @@ use crate::clock::Clock;
 use crate::domain::AccountId;
 use crate::domain::integration::Identity;
 
-/// What was denied is tried again after this long: a permission may have been granted meanwhile.
+/// The time after which a denied operation is tried again: a permission may have been granted meanwhile.
 const DENIED_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// What the clients are built from, apart from the environment.
+/// The options that clients are built from, apart from the environment.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
     /// Where usage is metered; a record keeps its region for life, since AWS deduplicates per region.
@@ -60,7 +60,7 @@ pub struct AwsClients {
     pub(super) refusals: Refusals,
     /// Held by whoever asks AWS whether it knows us.
     pub(super) asking: tokio::sync::Mutex<()>,
-    /// What this identity was told that it may not do, and when.
+    /// The operations that this identity was denied, and when.
     denied: Mutex<BTreeMap<&'static str, Instant>>,
     /// The account that these clients act in.
     pub(super) caller: Mutex<ActsIn>,
@@ -77,7 +77,7 @@ pub(super) enum ActsIn {
 }
 
 impl AwsClients {
-    /// Whether AWS has told this identity of late that it may not use an operation.
+    /// Reports whether AWS has told this identity of late that it may not use an operation.
     pub fn is_refused(&self, operation: &str) -> bool {
         self.denied().get(operation).is_some_and(|at| at.elapsed() < DENIED_FOR)
     }
@@ -145,7 +145,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// What the settings say; elsewhere about half of what AWS allows, since others may share the account.
+    /// Takes the rates of the settings; without them about half of what AWS allows, since others may share the account.
     fn of(options: &ConnectionOptions) -> Self {
         Self {
             entitlements: RateLimit::per_second(options.reconcile_rate).documented(20),
@@ -208,7 +208,7 @@ impl Connection {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How the calls of each operation went.
+    /// Returns the outcomes of the calls of each operation.
     pub fn calls(&self) -> BTreeMap<&'static str, CallState> {
         self.base.calls.states()
     }

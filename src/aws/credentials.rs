@@ -22,19 +22,19 @@ use crate::clock::Clock;
 
 /// Credentials are renewed this long before they expire, so that no call meets the moment.
 const RENEW_EARLY: Duration = Duration::from_secs(5 * 60);
-/// What was just loaded is not loaded again before this, whatever a wrong clock says of its expiry.
+/// The shortest time between two loads, whatever a wrong clock says of the credentials' expiry.
 const SOONEST: Duration = Duration::from_secs(60);
 /// Long enough for a process that asks elsewhere.
 const LOADED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Whose credentials these are, in words for whoever has to mend them.
+/// The origin of credentials, in words for whoever has to mend them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     /// As in "these are …".
     pub(super) whose: String,
-    /// What to do if AWS refuses them.
+    /// The remedy if AWS refuses them.
     pub(super) remedy: &'static str,
-    /// Whether STS gave them for a role: such a session can be ended by itself.
+    /// Set if STS gave them for a role: such a session can be ended by itself.
     pub(super) is_session: bool,
 }
 
@@ -124,9 +124,9 @@ impl Loaded {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{detail}")]
 pub(super) struct LoadError {
-    /// What was said, its causes included.
+    /// The error's text, its causes included.
     pub(super) detail: String,
-    /// Whose credentials were at fault.
+    /// The origin of the credentials at fault.
     pub(super) origin: Arc<Origin>,
 }
 
@@ -137,7 +137,7 @@ impl LoadError {
     }
 }
 
-/// What was loaded, and whose it is.
+/// The outcome of a load: credentials and their origin.
 pub(super) type Outcome = Result<(Credentials, Origin), LoadError>;
 
 /// Where an identity's credentials come from. Nothing of an earlier load is used again.
@@ -173,7 +173,7 @@ impl CredentialCache {
         Self { source, clock, held: Mutex::default() }
     }
 
-    /// What calls are signed with now.
+    /// Returns the credentials that calls are signed with now.
     pub(super) async fn current(&self) -> Result<Loaded, LoadError> {
         let asked = Instant::now();
         let mut held = self.held.lock().await;

@@ -1,12 +1,12 @@
-//! What errors say, in words.
+//! The words of errors.
 
 use aws_smithy_types::error::ErrorMetadata;
 
-/// What every call ends with once the integration was removed.
+/// The error of every call once the integration was removed.
 pub(super) const REMOVED: &str =
     "the integration was removed; `marketd integration connect` takes it up again";
 
-/// What an error says, its causes included: the SDK's own words for where it was are left out.
+/// Returns an error's text, its causes included: the SDK's own words for where it was are left out.
 pub(super) fn described(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut cause = Some(error);

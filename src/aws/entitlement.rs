@@ -20,7 +20,7 @@ pub(super) const GET_ENTITLEMENTS: &str = "GetEntitlements";
 /// AWS's largest page.
 const PAGE: i32 = 25;
 
-/// Whose entitlements are asked for.
+/// The buyer whose entitlements are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntitlementFilter {
     /// Legacy buyers.

@@ -17,15 +17,15 @@ use crate::clock::Clock;
 pub struct AwsError {
     /// The operation.
     pub operation: &'static str,
-    /// What to do about it.
+    /// The kind, by the remedy.
     pub kind: AwsErrorKind,
     /// AWS's code, where it answered with one.
     pub code: Option<String>,
-    /// What AWS or the network said.
+    /// The message of AWS or the network.
     pub message: String,
 }
 
-/// What to do about an error.
+/// The kinds of errors, told apart by their remedies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AwsErrorKind {
     /// Too fast: slow down and try again.
@@ -43,7 +43,7 @@ pub enum AwsErrorKind {
     Refused,
 }
 
-/// What is wrong with credentials.
+/// The faults of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialsTrouble {
     /// There are none.
@@ -61,7 +61,7 @@ pub enum CredentialsTrouble {
 }
 
 impl CredentialsTrouble {
-    /// What happened and what to do, for a person.
+    /// Returns what happened and what to do, for a person.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Missing => {
@@ -104,7 +104,7 @@ impl AwsErrorKind {
 }
 
 impl AwsError {
-    /// Whether the same call may succeed later by itself.
+    /// Reports whether the same call may succeed later by itself.
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self.kind,
@@ -112,7 +112,7 @@ impl AwsError {
         )
     }
 
-    /// Whether AWS does not take us for who we say we are, or we have nothing to say it with. Nothing was done.
+    /// Reports whether AWS refused the identity, or there are no credentials to show. Nothing was done.
     pub(super) const fn is_of_identity(&self) -> bool {
         matches!(
             self.kind,
@@ -201,7 +201,7 @@ fn advised(kind: AwsErrorKind, said: String) -> String {
     }
 }
 
-/// What to say of this machine's clock, where AWS's is far from it: AWS refuses what is signed for another time.
+/// Describes this machine's clock where AWS's is far from it: AWS refuses what is signed for another time.
 fn clock_off(answer: &HttpResponse) -> String {
     let date =
         answer.headers().get("date").and_then(|date| DateTime::from_str(date, HttpDate).ok());
@@ -273,7 +273,7 @@ fn kind_of_code(code: &str, status: u16) -> AwsErrorKind {
     }
 }
 
-/// What a call that was never sent failed of: the credentials for it could not be had, or the way to AWS. All that the
+/// Finds why a call was never sent: the credentials for it could not be had, or the way to AWS. All that the
 /// SDK tells of the first is its causes' words, AWS's codes among them.
 fn kind_without_answer(message: &str) -> AwsErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// What the SDK says when credentials cannot be had, as it was seen.
+    /// The SDK's words when credentials cannot be had, as they were seen.
     #[test]
     fn troubles_with_credentials_are_told_apart() {
         use CredentialsTrouble::{Expired, Missing, Rejected, RoleRefused};

@@ -1,4 +1,4 @@
-//! Who we are to AWS, and what we may do.
+//! The identity with which AWS is called, and its permissions.
 
 use std::sync::PoisonError;
 
@@ -24,14 +24,14 @@ use super::registration::RESOLVE_CUSTOMER;
 use super::{AwsClients, AwsError, AwsErrorKind, CredentialsTrouble, Place};
 use crate::domain::{AccountId, ProductCode};
 
-/// Whether one action is allowed.
+/// The result of trying one action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
     /// The IAM action.
     pub action: String,
-    /// Whether it may be used.
+    /// Set if it may be used.
     pub ok: bool,
-    /// What AWS said otherwise.
+    /// AWS's words otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -185,7 +185,7 @@ pub async fn ask_operation(clients: &AwsClients, operation: &str) {
     }
 }
 
-/// How the detail of a check begins that could not be made.
+/// The beginning of the detail of a check that could not be made.
 pub const UNTRIED: &str = "it could not be tried";
 
 /// A product code of the right shape that no product has.
@@ -262,7 +262,7 @@ fn entity(clients: &AwsClients, entity_id: &str) -> DescribeEntityFluentBuilder 
     clients.catalog.describe_entity().catalog("AWSMarketplace").entity_id(entity_id)
 }
 
-/// What it receives is visible again at once.
+/// Tries to receive messages, which are visible again at once.
 async fn probe_receive(clients: &AwsClients, queue_url: &str) -> Result<(), AwsError> {
     let call = clients.sqs.receive_message().queue_url(queue_url).visibility_timeout(0);
     let call = call.wait_time_seconds(0).max_number_of_messages(1);

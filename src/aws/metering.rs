@@ -28,7 +28,7 @@ pub struct WireRecord {
     pub account_id: Option<String>,
     /// The licence.
     pub license_arn: Option<String>,
-    /// How the quantity splits by tags: each part's units and its tags.
+    /// The split of the quantity by tags: each part's units and its tags.
     pub allocations: Vec<(i32, Vec<(String, String)>)>,
 }
 
@@ -43,7 +43,7 @@ pub struct MeteringCall {
     pub records: Vec<WireRecord>,
 }
 
-/// What AWS said of one record.
+/// AWS's answer about one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordStatus {
     /// Honoured, now or before.

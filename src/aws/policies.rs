@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::principal::Principal;
 
-/// What the daemon asks of AWS Marketplace where IAM knows neither a resource nor a condition.
+/// The actions of AWS Marketplace for which IAM knows neither a resource nor a condition.
 pub(super) const MARKETPLACE_ACTIONS: [&str; 4] = [
     "aws-marketplace:BatchMeterUsage",
     "aws-marketplace:GetEntitlements",
@@ -12,14 +12,14 @@ pub(super) const MARKETPLACE_ACTIONS: [&str; 4] = [
     "aws-marketplace:ResolveCustomer",
 ];
 
-/// What it asks of listings, which are resources.
+/// The action on listings, which are resources.
 pub(super) const DESCRIBE_ENTITY: &str = "aws-marketplace:DescribeEntity";
-/// What it asks of agreements, which are none. IAM tells these by their type, and a search by the side that the account
-/// is on.
+/// The actions on agreements, which are no resources. IAM tells these by their type, and a search by the side that the
+/// account is on.
 pub(super) const SEARCH_AGREEMENTS: &str = "aws-marketplace:SearchAgreements";
 pub(super) const GET_AGREEMENT_ENTITLEMENTS: &str = "aws-marketplace:GetAgreementEntitlements";
 
-/// What it asks of the queue.
+/// The actions on the queue.
 pub(super) const QUEUE_ACTIONS: [&str; 4] = [
     "sqs:ChangeMessageVisibility",
     "sqs:DeleteMessage",
@@ -33,9 +33,9 @@ const TOPICS_OWNER: &str = "287250355862";
 /// The two topics of a product, by its code: subscriptions and entitlements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
-    /// What is told of subscriptions.
+    /// The topic of subscriptions.
     pub subscription: String,
-    /// What is told of entitlements.
+    /// The topic of entitlements.
     pub entitlement: String,
 }
 
@@ -59,12 +59,13 @@ impl Topics {
     }
 }
 
-/// Who may assume the role, and with which external id.
+/// The principals that may assume the role, and their external id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedBy {
     /// The account that marketd runs in.
     pub account: String,
-    /// Whom it runs as there, as patterns of ARNs; whoever that account lets assume roles, where there are none.
+    /// The identities that it runs as there, as patterns of ARNs; whoever that account lets assume roles, where there
+    /// are none.
     pub principals: Vec<String>,
     /// The external id, which keeps others from having marketd assume this role for them.
     pub external_id: String,
@@ -134,8 +135,8 @@ pub fn iam_policy(queue_arn: Option<&str>) -> Value {
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
-/// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else. Where the rule is not
-/// known, any of the queue's account may.
+/// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else. Where the rule
+/// is not known, any of the queue's account may.
 pub fn queue_policy(queue_arn: &str, product_codes: &[String], rule: Option<&str>) -> Value {
     let topics: Vec<String> = product_codes
         .iter()
@@ -244,8 +245,9 @@ mod tests {
         }
     }
 
-    /// By the actions that it allows: on what, and under which condition. As the Service Authorization Reference has it,
-    /// DescribeEntity is of an entity; agreements are no resources, and of these two actions the search alone knows PartyType.
+    /// By the actions that it allows: on what, and under which condition. As the Service Authorization Reference has
+    /// it, DescribeEntity is of an entity; agreements are no resources, and of these two actions the search alone knows
+    /// PartyType.
     #[test]
     fn nothing_is_allowed_on_more_than_iam_can_narrow_it_to() {
         let policy = iam_policy(Some("arn:aws:sqs:us-east-1:111122223333:q"));

@@ -1,4 +1,4 @@
-//! Whom a trust policy names: the user or the role behind what GetCallerIdentity tells.
+//! The principal that a trust policy names: the user or the role behind the answer of GetCallerIdentity.
 
 use crate::domain::is_account;
 

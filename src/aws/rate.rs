@@ -22,7 +22,7 @@ const RUN: u64 = 6;
 pub struct RateLimit {
     /// The fastest pace.
     most: u64,
-    /// What AWS documents as its limit.
+    /// The limit that AWS documents.
     documented: u64,
     /// Whoever waits here is let through in order, one at a time: so a change of pace holds for all who wait.
     queue: tokio::sync::Mutex<()>,
@@ -37,7 +37,7 @@ struct State {
     pace: u64,
     /// Where AWS throttled last.
     limit: u64,
-    /// How often the pace was lowered.
+    /// The number of times that the pace was lowered.
     lowered: u64,
     /// Calls that AWS has answered since.
     answered: u64,
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// How many calls it took to have so many answered by AWS, eight at once, and how long.
+    /// Counts the calls that it takes to have so many answered by AWS, eight at once, and their time.
     async fn have_answered(rate: RateLimit, bucket: Bucket, calls: u32) -> (u32, Duration) {
         let (rate, bucket) = (Arc::new(rate), Arc::new(bucket));
         let left = Arc::new(AtomicU32::new(calls));

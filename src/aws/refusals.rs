@@ -21,10 +21,10 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(7),
 ];
 
-/// How often a new session may show whether a denial was of the old one only.
+/// The interval at which a new session may show whether a denial was of the old one only.
 const DENIAL_DOUBTED_EVERY: Duration = Duration::from_secs(60);
 
-/// Whether a call may be sent.
+/// The decision whether a call may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// It may.
@@ -37,18 +37,18 @@ pub(super) enum Admission {
     Closed(AwsError),
 }
 
-/// How an identity stands with AWS.
+/// The standing of an identity with AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// What AWS says, while it refuses the identity.
+    /// AWS's refusal, while it refuses the identity.
     pub refused: Option<AwsError>,
-    /// What it says where only some operations refuse it.
+    /// Its refusals where only some operations refuse the identity.
     pub operations: Vec<AwsError>,
     /// When to ask again.
     pub next: Option<Instant>,
 }
 
-/// What is refused now.
+/// The refusals in force.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     state: Mutex<State>,
@@ -80,7 +80,7 @@ impl Refusal {
 }
 
 impl Refusals {
-    /// What AWS said, if calls of an operation may not be sent now.
+    /// Returns AWS's refusal, if calls of an operation may not be sent now.
     pub(super) fn closed(&self, operation: &'static str) -> Option<AwsError> {
         let state = self.state();
         let refusal = state.whole.as_ref();
@@ -89,7 +89,7 @@ impl Refusals {
         is_closed.then(|| AwsError { operation, ..refusal.error.clone() })
     }
 
-    /// Whether a call may be sent now. Whoever is told to probe has to.
+    /// Decides whether a call may be sent now. Whoever is told to probe has to.
     pub(super) fn admit(&self, operation: &'static str) -> Admission {
         if let Some(error) = self.closed(operation) {
             return Admission::Closed(error);
@@ -140,7 +140,8 @@ impl Refusals {
         self.changes.send_replace(());
     }
 
-    /// Whether a denial may be doubted, which takes a new session: one that holds for new ones too is not, again and again.
+    /// Decides whether a denial may be doubted, which takes a new session: one that holds for new ones too is not,
+    /// again and again.
     pub(super) fn doubt_denial(&self) -> bool {
         let mut state = self.state();
         let may = state.doubted.is_none_or(|at| at.elapsed() > DENIAL_DOUBTED_EVERY);
@@ -159,7 +160,7 @@ impl Refusals {
         self.changes.send_replace(());
     }
 
-    /// Whether AWS has answered to these credentials, or to later ones.
+    /// Reports whether AWS has answered to these credentials, or to later ones.
     pub(super) fn has_answered(&self, generation: u64) -> bool {
         self.state().known >= generation
     }

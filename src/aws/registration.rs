@@ -11,8 +11,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{AwsClients, AwsError, Place, RateLimit, Turn};
-use crate::domain::Id;
-use crate::domain::Registration;
+use crate::domain::{Id, Registration};
 
 pub(super) const RESOLVE_CUSTOMER: &str = "ResolveCustomer";
 
@@ -36,15 +35,15 @@ pub enum RegistrationError {
 /// The longest token that AWS is asked about; its own are some hundred characters long.
 const LONGEST: usize = 4 * 1_024;
 
-/// How often AWS is asked before the buyer is told to come back.
+/// The number of times that AWS is asked before the buyer is told to come back.
 const TRIES: u32 = 3;
 /// The pause before the second try; the next is longer.
 const PAUSE: Duration = Duration::from_millis(250);
 /// AWS answers within a moment; who waits longer is gone.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Who asks. Anybody may knock at the door; the API's callers are the seller's own. Each has turns of its own, so that
-/// neither a flood at the door nor AWS's answer to it holds up the API.
+/// The one who asks. Anybody may come to the redirect; the API's callers are the seller's own. Each has turns of its
+/// own, so that neither a flood at the door nor AWS's answer to it holds up the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asking {
     /// A browser at the door.
@@ -93,7 +92,7 @@ pub async fn resolve_customer(
     }
 }
 
-/// Whether AWS need be asked about a token. Its own are letters, digits and signs, without a blank.
+/// Reports whether AWS need be asked about a token. Its own are letters, digits and signs, without a blank.
 pub fn is_possible_token(token: &SecretString) -> bool {
     let token = token.expose_secret();
     !token.is_empty() && token.len() <= LONGEST && token.bytes().all(|it| it.is_ascii_graphic())
@@ -134,7 +133,7 @@ async fn ask(
     })
 }
 
-/// What an error says of the token, where it is about that.
+/// Returns the fault of the token, where an error is about that.
 fn about_token(error: &SdkError<ResolveCustomerError, HttpResponse>) -> Option<RegistrationError> {
     let error = error.as_service_error()?;
     // Our own credentials expire under the same name.

@@ -30,10 +30,10 @@ pub struct ListingView {
     pub product_code: Option<ProductCode>,
     /// The dimensions, mapped where they were imported.
     pub dimensions: Vec<Dimension>,
-    /// What its document lacks.
+    /// The faults of its document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
-    /// Whether it was imported.
+    /// Set if it was imported.
     pub imported: bool,
     /// As what.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub enum CatalogError {
     Held {
         /// The listing.
         entity_id: EntityId,
-        /// How many dimensions are gone.
+        /// The number of dimensions that are gone.
         dimensions: usize,
     },
 }

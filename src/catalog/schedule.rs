@@ -12,12 +12,12 @@ use crate::health::Health;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Endurance;
 
-/// How often the schedule looks whose turn it is; also how soon a product that failed is tried again.
+/// The interval at which the schedule looks whose turn it is; also the pause before a product that failed is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// Compares each product with its listing once an interval.
 pub struct Schedule {
-    /// What is held.
+    /// The store.
     pub store: Store,
     /// AWS.
     pub aws: aws::Connection,

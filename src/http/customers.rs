@@ -9,9 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
 use super::{ApiState, Problem, Problems};
-use crate::domain::AwsIds;
 use crate::domain::{
-    AccountId, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
+    AccountId, AwsIds, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
 };
 use crate::store::{CustomerFilter, ProvisionCustomer};
 

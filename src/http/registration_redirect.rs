@@ -19,8 +19,7 @@ use super::token_resolver::{
     Refused, Via, count_missing_redirect_url, count_missing_token, resolve,
 };
 use super::{ApiState, Problems};
-use crate::domain::Registration;
-use crate::domain::{BrowserClaims, reference};
+use crate::domain::{BrowserClaims, Registration, reference};
 use crate::store::{RegistrationRow, StoreError};
 
 /// The form field that holds the token.

@@ -13,11 +13,10 @@ use super::customers::settle;
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
 use super::token_resolver::{Refused, Via, resolve};
 use super::{ApiState, Problem, Problems};
-use crate::domain::Registration;
 use crate::domain::reference::{self, ReferenceError};
 use crate::domain::{
     AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,
-    Subscription,
+    Registration, Subscription,
 };
 use crate::store::{Page, RegistrationRow, Said, SubscriptionFilter};
 

@@ -14,8 +14,7 @@ use super::ApiState;
 use super::admission;
 use super::refused_tokens::{RefusedTokens, Verdict};
 use crate::aws::{Asking, AwsError, RegistrationError, is_possible_token, resolve_customer};
-use crate::domain::ProductCode;
-use crate::domain::Registration;
+use crate::domain::{ProductCode, Registration};
 use crate::store::StoreError;
 use crate::turns::{Line, Source};
 

@@ -1,4 +1,4 @@
-//! Whom AWS takes for who they say they are: keys that were replaced, sessions that were ended, clocks that are off.
+//! Authentication of callers: keys that were replaced, sessions that were ended, clocks that are off.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use super::market::ApiError;
 use super::wire::{Call, Signer, Target};
 use crate::clock::Clock;
 
-/// How far the time of a signature may be from AWS's.
+/// The most that the time of a signature may be from AWS's.
 const SIGNED_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
-/// What is asked of those who sign; what is left out stays as it is.
+/// The demands on those who sign; a field that is left out stays as it is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Demands {
-    /// The only keys, and tokens of web identities, that are taken besides those of sessions; every one is where there is no
-    /// list.
+    /// The only keys, and tokens of web identities, that are taken besides those of sessions; every one is where there
+    /// is no list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_keys: Option<Vec<String>>,
     /// Keys that are expired from now on, whoever gave them out.
@@ -31,12 +31,12 @@ pub struct Demands {
     /// Ends every session that was given out until now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_sessions: Option<SessionEnd>,
-    /// How far AWS's clock is ahead of the machine's. Signatures of another time are refused.
+    /// The time by which AWS's clock is ahead of the machine's. Signatures of another time are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead: Option<SignedDuration>,
 }
 
-/// How a session ends early.
+/// The way in which a session ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
@@ -46,7 +46,7 @@ pub enum SessionEnd {
     Denied,
 }
 
-/// Whom AWS takes.
+/// The callers that AWS takes.
 #[derive(Clone)]
 pub(super) struct Trust {
     machine: Clock,
@@ -92,7 +92,7 @@ impl Trust {
         (!ahead.is_zero()).then(|| self.machine.now() + ahead)
     }
 
-    /// Whether a caller is taken for who they say they are.
+    /// Refuses a caller who is not taken for who they say they are.
     pub(super) fn check(&self, signer: &Signer, call: &Call) -> Result<(), ApiError> {
         let target = call.target;
         let token = call.web_identity();

@@ -22,7 +22,7 @@ pub(super) enum Protocol {
     Query,
 }
 
-/// Whom a call is for.
+/// The service that a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Sqs,
@@ -60,7 +60,7 @@ impl Call {
     }
 }
 
-/// Who signed a request, and for which region. The signature itself is taken on trust.
+/// The signer of a request, and its region. The signature itself is taken on trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signer {
     pub(super) access_key: String,

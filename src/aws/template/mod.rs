@@ -16,10 +16,10 @@ pub enum Format {
     Terraform,
 }
 
-/// What a template is made for.
+/// The inputs of a template.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// Who may assume the role.
+    /// The principals that may assume the role.
     pub trusted: TrustedBy,
     /// The products whose topics are subscribed to.
     pub product_codes: Vec<String>,
@@ -86,7 +86,7 @@ impl Template {
 }
 
 impl Template {
-    /// Whom the role trusts, as the default of a variable that is a list: what any user or role of the account matches,
+    /// Returns the default of the variable that lists the trusted principals: what any user or role of the account matches,
     /// where nobody is known.
     fn principals(&self, format: Format) -> String {
         let TrustedBy { account, principals, .. } = &self.trusted;

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::features::feature_in;
-use super::plan_rows::PlanError;
-use super::plan_rows::{changed_plan, known_plan};
+use super::plan_rows::{PlanError, changed_plan, known_plan};
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;

@@ -87,7 +87,7 @@ pub enum ImportError {
         entity: EntityId,
         /// Its product.
         product: ProductId,
-        /// How many dimensions are gone.
+        /// The number of dimensions that are gone.
         dimensions: usize,
     },
     /// Only usage is billed by a feature.

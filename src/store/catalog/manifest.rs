@@ -7,15 +7,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::features::FeatureChange;
-use super::features::{feature_in, put_feature_in};
-use super::import::{ImportError, ImportProduct};
-use super::import::{Mapping, import_in, map_in, unmap_in};
+use super::features::{FeatureChange, feature_in, put_feature_in};
+use super::import::{ImportError, ImportProduct, Mapping, import_in, map_in, unmap_in};
 use super::manifest_export::{export_in, removed_dimensions_in};
 use super::manifest_outcome::{Applied, CatalogueError};
 use super::manifest_plan::apply_plan;
-use super::products::Listing;
-use super::products::product_in;
+use super::products::{Listing, product_in};
 use super::regrant::Standings;
 use crate::domain::manifest::{Catalogue, Change, FeatureEntry, ProductEntry, differences};
 use crate::domain::plan::Audience;

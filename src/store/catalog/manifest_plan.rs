@@ -10,8 +10,9 @@ use super::manifest_export::{held_in, listed};
 use super::manifest_outcome::CatalogueError;
 use super::plan_rows::{known_plan, plan_in};
 use super::plans::put_plan_in;
-use super::publish::{IfArchived, Publishing};
-use super::publish::{IfHeld, archive_in, discard_in, free_held_in, publish_in};
+use super::publish::{
+    IfArchived, IfHeld, Publishing, archive_in, discard_in, free_held_in, publish_in,
+};
 use crate::domain::change_set::ChangeSet;
 use crate::domain::manifest::{PlanEntry, TermsEntry};
 use crate::domain::plan::{Audience, Plan, PlanEntitlement, PlanStatus};

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::plan_rows::PlanError;
-use super::plan_rows::{changed_plan, exists, plan_in};
+use super::plan_rows::{PlanError, changed_plan, exists, plan_in};
 use crate::domain::plan::{Plan, PlanStatus};
 use crate::domain::word::Word;
 use crate::domain::{PlanId, ProductId, Source};

@@ -6,8 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::plan_rows::PlanError;
-use super::plan_rows::{changed_plan, entitlements_in, known_plan};
+use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::{AffectedGroup, Preview, compare};
 use crate::domain::word::Word;

@@ -5,8 +5,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::plan_rows::PlanError;
-use super::plan_rows::{entitlements_in, exists, known_plan};
+use super::plan_rows::{PlanError, entitlements_in, exists, known_plan};
 use crate::domain::PlanId;
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::store::base::outbox::append_event_in;

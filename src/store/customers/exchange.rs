@@ -9,8 +9,7 @@ use super::provision::{ProvisionCustomer, ProvisionError, introduce_in, provisio
 use super::registrations::{RegistrationRow, registration_in};
 use super::resolve::join_known_in;
 use super::rows::customer_in;
-use crate::domain::Registration;
-use crate::domain::{Customer, CustomerId};
+use crate::domain::{Customer, CustomerId, Registration};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::domain::Registration;
 use crate::domain::{
     AccountId, AgreementId, BrowserClaims, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
+    Registration,
 };
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;

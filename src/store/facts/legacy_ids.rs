@@ -4,11 +4,11 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::domain::Registration;
 use crate::domain::ledger::is_licensed;
 use crate::domain::naming::Naming;
 use crate::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, Grant, LicenseArn, ProductCode,
+    Registration,
 };
 use crate::store::buyers::due::mark_buyer_in;
 use crate::store::{During, Store, StoreError};

@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::legacy_ids::note_sign_up_in;
-use crate::domain::Registration;
-use crate::domain::{AccountId, AgreementId, AwsIds, BuyerKey};
+use crate::domain::{AccountId, AgreementId, AwsIds, BuyerKey, Registration};
 use crate::store::buyers::due::mark_buyer_in;
 use crate::store::{During, StoreError};
 

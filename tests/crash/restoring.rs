@@ -325,7 +325,7 @@ async fn an_hour_whose_time_is_over_when_the_backup_comes_back_is_parked() {
 }
 
 #[tokio::test]
-async fn less_than_a_unit_goes_on_within_the_unknown_hours_and_not_out_of_them() {
+async fn less_than_a_unit_stays_in_its_hour_after_a_restore() {
     let mut scene = Scene::open(9).await;
     scene.use_ago("0.4", 0).await;
     scene.back_up("copy.db").await;
@@ -344,11 +344,35 @@ async fn less_than_a_unit_goes_on_within_the_unknown_hours_and_not_out_of_them()
     assert_eq!(
         shown,
         [
-            "10 gb 1 accepted remainder_carried",
-            "11 gb 1 accepted remainder_carried",
-            "13 gb 0.4 parked fraction"
+            "09 gb 0.4 parked fraction",
+            "10 gb 1 accepted",
+            "11 gb 0.8 parked fraction",
+            "12 gb 0.2 parked fraction"
         ]
     );
+    scene.books.balance().await;
+}
+
+/// What the lost ledger billed with the hour comes again without the rest of it, and a later hour would make it whole.
+#[tokio::test]
+async fn less_than_a_unit_that_a_lost_ledger_billed_with_its_hour_is_not_billed_with_a_later_one() {
+    let mut scene = Scene::open(13).await;
+    scene.back_up("copy.db").await;
+    for quantity in ["0.7", "0.6"] {
+        scene.use_ago(quantity, 0).await;
+    }
+    scene.pass(60).await;
+    scene.use_ago("0.5", 0).await;
+    scene.pass(62).await;
+    assert_eq!(scene.books.billed(), ["09 gb 1 licence"], "and 0.8 of 10:00 wait");
+    scene.restore("copy.db", 0);
+    let again = [scene.reported[0].clone(), scene.reported[2].clone()];
+    scene.report_again(again.to_vec()).await;
+    scene.pass(62).await;
+    scene.pass(62).await;
+    let shown = scene.books.shown().await;
+    assert_eq!(shown, ["09 gb 0.7 parked fraction", "10 gb 0.5 parked fraction"]);
+    assert_eq!(scene.billed(), 1);
     scene.books.balance().await;
 }
 

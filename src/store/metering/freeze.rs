@@ -11,9 +11,9 @@ use super::open_records::{OpenRecord, carry_into, tagged_in};
 use super::parking::park;
 use super::policy::{Closed, Closing};
 use super::records::open_record_in;
-use super::roll_forward::{move_to_in, put_off_in};
+use super::roll_forward::put_off_in;
 use super::side_records::{park_unknown_in, record_beside_in};
-use super::slots::{Slot, in_other_form, is_known_in_both_forms, slot_in};
+use super::slots::{in_other_form, is_known_in_both_forms};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
@@ -274,15 +274,11 @@ impl Freezer<'_> {
         parts: Split,
         dealt: &Apportioned,
     ) -> Result<(), StoreError> {
-        let key = record.key(record.holder.clone(), record.hour.next());
-        let target = if !self.unknown.hold(record.hour) || self.goes_on_in(record)? {
-            open_record_in(self.connection, &key)?
+        let target = if self.unknown.hold(record.hour) {
+            let key = record.key(record.holder.clone(), record.hour);
+            record_beside_in(self.connection, &key, "fraction")?
         } else {
-            record_beside_in(
-                self.connection,
-                &record.key(record.holder.clone(), record.hour),
-                "fraction",
-            )?
+            open_record_in(self.connection, &record.key(record.holder.clone(), record.hour.next()))?
         };
         self.touched.insert(target.id);
         let rest = parts.rest.millionths();
@@ -295,26 +291,13 @@ impl Freezer<'_> {
         carry_into(self.connection, target.id, rest, &dealt.waits)
     }
 
-    /// Reports whether the next hour goes on with what is less than a unit, as it did in a ledger that was lost. Beyond
-    /// the hours that are unknown it would be billed a second time if it was billed before.
-    fn goes_on_in(&self, record: &OpenRecord) -> Result<bool, StoreError> {
-        let next = record.hour.next();
-        let key = record.key(record.holder.clone(), next);
-        let free = matches!(slot_in(self.connection, &key, next)?, Slot::Free | Slot::Open(_));
-        Ok(free && self.unknown.hold(next))
-    }
-
+    /// Moves less than a unit to a later hour. In an hour that is unknown it stays: a ledger that was lost may have
+    /// billed it with usage of this hour that did not come again.
     fn put_fraction_off(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
-        if !self.unknown.hold(record.hour) {
-            return self.put_off(record, self.later(record), "fraction");
-        }
-        if !self.goes_on_in(record)? {
+        if self.unknown.hold(record.hour) {
             return self.park_unknown(record, "fraction");
         }
-        let key = record.key(record.holder.clone(), record.hour.next());
-        let bears = move_to_in(self.connection, record.id, &key, "fraction")?;
-        self.touched.extend([record.id, bears]);
-        Ok(())
+        self.put_off(record, self.later(record), "fraction")
     }
 
     fn park_unknown(&mut self, record: &OpenRecord, why: &'static str) -> Result<(), StoreError> {

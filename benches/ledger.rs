@@ -20,7 +20,7 @@ use marketd::domain::ledger::AgeLimits;
 use marketd::domain::product::Dimension;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity};
-use marketd::store::{Closing, ImportProduct, Listing, ProvisionCustomer, Store};
+use marketd::store::{ClosingPolicy, ImportProduct, Listing, ProvisionCustomer, Store};
 use rusqlite::Connection;
 
 const BATCH: usize = 1_000;
@@ -222,7 +222,7 @@ async fn closing() {
         }
     }
     together.commit().unwrap();
-    let closing = Closing {
+    let closing = ClosingPolicy {
         grace: SignedDuration::ZERO,
         window: WINDOW,
         region: "us-east-1".into(),

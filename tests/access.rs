@@ -310,7 +310,7 @@ async fn two_who_become_one_have_what_both_had_in_the_next_answer() {
         license_arn: None,
         agreement_id: None,
     };
-    let said = marketd::store::Said::default();
+    let said = marketd::store::RegistrationDetails::default();
     let one = books.store.register_buyer(told, said, books.now()).await.unwrap();
     for id in [one.id.as_str(), "acme", "abel"] {
         let jobs = ask(&checks, id, "jobs", "").await;

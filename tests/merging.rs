@@ -17,7 +17,9 @@ use marketd::domain::{
     AccountId, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, FeatureId,
     PlanId, ProductCode, Quantity,
 };
-use marketd::store::{Look, LookEntry, MappingLine, ProvisionCustomer, ProvisionError, Said};
+use marketd::store::{
+    MappingLine, Observation, ObservedBuyer, ProvisionCustomer, ProvisionError, RegistrationDetails,
+};
 use serde_json::{Value, json};
 use support::books::{Books, account};
 use support::seller::patience;
@@ -90,13 +92,13 @@ async fn a_line_of_aws_s_file_counts_for_who_turns_up_later() {
             buyers.reverse();
         }
         for buyer in buyers {
-            let entry = LookEntry { buyer, settles: None, answer: None };
-            let look = Look {
+            let entry = ObservedBuyer { buyer, settles: None, answer: None };
+            let look = Observation {
                 product_code: ProductCode::new(&books.product.product_code),
                 observed_at: books.now(),
                 entries: vec![entry],
             };
-            books.store.apply_look(look, patience(), books.now()).await.unwrap();
+            books.store.apply_observation(look, patience(), books.now()).await.unwrap();
         }
         assert_eq!(books.customers().await.len(), 1, "they are one from the first");
     }
@@ -127,8 +129,11 @@ async fn lines_that_contradict_each_other_are_all_refused_and_a_later_file_repla
     }
     let turns_up = async |name: &str| {
         let told = resolved(&books, Some(name), None);
-        let customer =
-            books.store.register_buyer(told, Said::default(), books.now()).await.unwrap();
+        let customer = books
+            .store
+            .register_buyer(told, RegistrationDetails::default(), books.now())
+            .await
+            .unwrap();
         customer.aws.account_id
     };
     assert_eq!(turns_up("X1").await, None, "neither line is taken");
@@ -413,7 +418,7 @@ async fn a_claim_cannot_bring_a_second_account() {
     let (store, now) = (&books.store, books.now());
     store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
     let told = resolved(&books, Some("XB"), Some(2));
-    let other = store.register_buyer(told, Said::default(), now).await.unwrap();
+    let other = store.register_buyer(told, RegistrationDetails::default(), now).await.unwrap();
     assert!(!other.claimed);
     let refused = store.provision_customer(named("acme", legacy("XB")), now).await;
     assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
@@ -444,13 +449,20 @@ async fn what_aws_says_against_what_is_known_joins_nobody_and_is_told_once() {
     let (store, now) = (&books.store, books.now());
     store.provision_customer(named("acme", of_account(1)), now).await.unwrap();
     let first = resolved(&books, Some("XB"), Some(2));
-    let other = store.register_buyer(first.clone(), Said::default(), now).await.unwrap();
+    let other =
+        store.register_buyer(first.clone(), RegistrationDetails::default(), now).await.unwrap();
     let against = resolved(&books, Some("XB"), Some(1));
     for _ in 0..2 {
-        let taken_for = store.register_buyer(against.clone(), Said::default(), now).await.unwrap();
+        let taken_for = store
+            .register_buyer(against.clone(), RegistrationDetails::default(), now)
+            .await
+            .unwrap();
         assert_eq!(taken_for.id, other.id, "the name that names best counts alone");
     }
-    let named = Said { customer_id: Some(CustomerId::new("acme")), ..Said::default() };
+    let named = RegistrationDetails {
+        customer_id: Some(CustomerId::new("acme")),
+        ..RegistrationDetails::default()
+    };
     let refused = store.register_buyer(against.clone(), named, now).await;
     assert!(matches!(refused, Err(ProvisionError::SecondAccount { .. })), "{refused:?}");
     let problems = store.contradictions().await.unwrap();
@@ -478,7 +490,10 @@ async fn two_claimed_customers_that_aws_joins() {
 
     // AWS names both as one buyer, whom the seller takes for the newer one.
     let told = resolved(&books, Some("X"), Some(1));
-    let as_new = Said { customer_id: Some(CustomerId::new("new")), ..Said::default() };
+    let as_new = RegistrationDetails {
+        customer_id: Some(CustomerId::new("new")),
+        ..RegistrationDetails::default()
+    };
     let one = books.store.register_buyer(told, as_new, books.now()).await.unwrap();
     assert_eq!(one.id, CustomerId::new("old"), "the oldest of the seller's ids stays");
     assert_eq!(one.aliases, [CustomerId::new("new")]);
@@ -510,13 +525,21 @@ async fn an_id_that_is_somebodys_is_never_given_to_a_buyer() {
         connection.execute(insert, [CustomerId::generate(&key, &buyer, others).as_str()]).unwrap();
     }
     let told = resolved(&books, Some("X"), None);
-    let found = books.store.register_buyer(told, Said::default(), books.now()).await.unwrap();
+    let found = books
+        .store
+        .register_buyer(told, RegistrationDetails::default(), books.now())
+        .await
+        .unwrap();
     assert_eq!(found.id, CustomerId::generate(&key, &buyer, 2));
     assert!(!found.claimed);
 
     let other = Books::open(37, "Acme Meter", 0).await;
     let told = resolved(&other, Some("X"), None);
-    let there = other.store.register_buyer(told, Said::default(), other.now()).await.unwrap();
+    let there = other
+        .store
+        .register_buyer(told, RegistrationDetails::default(), other.now())
+        .await
+        .unwrap();
     assert_ne!(there.id, CustomerId::generate(&key, &buyer, 0), "each installation has its own");
 }
 
@@ -528,7 +551,7 @@ async fn what_a_buyer_says_does_not_overwrite_what_the_seller_said() {
     let mut acme = named("acme", ids);
     acme.name = Some("Acme".into());
     books.store.provision_customer(acme, books.now()).await.unwrap();
-    let said = Said {
+    let said = RegistrationDetails {
         customer_id: None,
         name: Some("Mallory".into()),
         email: Some("m@example.com".into()),

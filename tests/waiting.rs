@@ -16,7 +16,7 @@ use marketd::domain::{
     ProductCode, ProductId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order, Product};
-use marketd::store::{AgreementLook, ProvisionCustomer};
+use marketd::store::{AgreementObservation, ProvisionCustomer};
 use support::books::{Books, account};
 
 const STREAM: &str = "Acme Stream";
@@ -146,7 +146,7 @@ async fn schedule(
 ) -> LicenseArn {
     let arn =
         LicenseArn::new(format!("arn:aws:license-manager::294406891311:license:l-{license:0>32}"));
-    let look = AgreementLook {
+    let look = AgreementObservation {
         product_code: ProductCode::new(&books.product.product_code),
         observed_at: books.now(),
         agreements: vec![SeenAgreement {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::customer::Known;
 use crate::domain::CustomerId;
-use crate::store::Used;
+use crate::store::CountedUsage;
 
 /// The number of shards: enough that those who write and those who ask seldom meet.
 const SHARDS: usize = 64;
@@ -114,21 +114,21 @@ impl Cache {
     }
 
     /// Expects usage that is about to be seen in the database: each is added, or expected no more.
-    pub(super) fn expect(&self, coming: &[Used]) {
+    pub(super) fn expect(&self, coming: &[CountedUsage]) {
         for used in coming {
             self.write(&used.customer_id).coming += 1;
         }
     }
 
     /// Expects usage no more, as it was undone.
-    pub(super) fn expect_no_more(&self, undone: &[Used]) {
+    pub(super) fn expect_no_more(&self, undone: &[CountedUsage]) {
         for used in undone {
             self.write(&used.customer_id).coming -= 1;
         }
     }
 
     /// Adds usage that was counted.
-    pub(super) fn add(&self, used: &Used) {
+    pub(super) fn add(&self, used: &CountedUsage) {
         let mut shard = self.write(&used.customer_id);
         shard.told += 1;
         shard.coming -= 1;
@@ -162,8 +162,8 @@ mod tests {
     use crate::domain::FeatureId;
     use crate::store::CustomerFacts;
 
-    fn used(customer: &CustomerId) -> Used {
-        Used {
+    fn used(customer: &CustomerId) -> CountedUsage {
+        CountedUsage {
             customer_id: customer.clone(),
             feature_id: FeatureId::new("calls"),
             holder: String::new(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::access::{Access, Candidate, PlanGrant, Question, decide};
 use crate::domain::{FeatureId, LicenseArn, Quantity, Source, Status};
-use crate::store::{CustomerFacts, HeldPlan, Meter, Used, bounds};
+use crate::store::{CountedUsage, CustomerFacts, HeldPlan, Meter, bounds};
 
 /// A customer as it was read, with the usage that was counted since.
 pub(super) struct Known {
@@ -26,7 +26,7 @@ impl Known {
     }
 
     /// Adds usage that was counted.
-    pub(super) fn add(&mut self, used: &Used) {
+    pub(super) fn add(&mut self, used: &CountedUsage) {
         for meter in &mut self.facts.meters {
             let held = self.facts.held.get(meter.held);
             let counts = held.is_some_and(|held| held.counts(&used.holder));
@@ -103,7 +103,7 @@ fn reading(meter: &Meter, now: Timestamp) -> (i64, Option<Timestamp>) {
     (0, meter.window.around(now).end)
 }
 
-fn meter_up(meter: &mut Meter, used: &Used) {
+fn meter_up(meter: &mut Meter, used: &CountedUsage) {
     if used.from_ms < meter.from_ms {
         return;
     }

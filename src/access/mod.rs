@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::domain::access::{Access, Question, Reason, refusal};
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 use crate::health::Health;
-use crate::store::{CatalogueFacts, FeatureFacts, News, Store, StoreError};
+use crate::store::{CatalogueFacts, CommitNews, FeatureFacts, Store, StoreError};
 use cache::{Cache, Found};
 
 /// The access checks; clones share what is kept.
@@ -187,11 +187,11 @@ impl AccessChecks {
 
 impl Kept {
     /// Takes over what a commit changed.
-    fn take(&self, news: News<'_>) {
+    fn take(&self, news: CommitNews<'_>) {
         let changes = match news {
-            News::Coming(changes) => return self.customers.expect(&changes.used),
-            News::Undone(changes) => return self.customers.expect_no_more(&changes.used),
-            News::Came(changes) => changes,
+            CommitNews::Prepared(changes) => return self.customers.expect(&changes.used),
+            CommitNews::RolledBack(changes) => return self.customers.expect_no_more(&changes.used),
+            CommitNews::Committed(changes) => changes,
         };
         if changes.catalogue {
             let mut slot = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);

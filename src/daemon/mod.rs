@@ -28,7 +28,7 @@ use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
-use crate::store::{Closing, DatabaseLock, LockError, Store, StoreError};
+use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::Webhook;
@@ -359,9 +359,9 @@ impl Daemon {
         }
     }
 
-    fn closing(&self) -> Closing {
+    fn closing(&self) -> ClosingPolicy {
         let settings = &self.settings.metering;
-        Closing {
+        ClosingPolicy {
             grace: signed(settings.grace),
             window: signed(settings.window),
             region: settings.region.to_string(),

@@ -6,7 +6,7 @@ use super::Purpose;
 use crate::clock::Clock;
 use crate::domain::integration::{Identity, Role};
 use crate::settings::Settings;
-use crate::store::{IntegrationRow, PassedOver, Restored, Store, StoreError};
+use crate::store::{IntegrationRow, Restored, SkippedEvents, Store, StoreError};
 
 /// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
 pub(super) async fn open(path: &Path) -> Result<Store, StoreError> {
@@ -48,7 +48,7 @@ async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
 
 /// Has the webhook told all that happens from here on, if it is new or was left out of the settings for a while.
 async fn begin_webhook(store: &Store) -> Result<(), StoreError> {
-    if let Some(PassedOver { after, events, since }) = store.begin_webhook().await?
+    if let Some(SkippedEvents { after, events, since }) = store.begin_webhook().await?
         && events > 0
     {
         tracing::warn!(

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{BODY_LIMIT, Params, read_body};
 use super::{ApiState, Problem, Problems};
 use crate::csv::{mapping_line, read_mapping};
-use crate::store::{Mapped, MappingLine};
+use crate::store::{MappingLine, MappingOutcome};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -44,12 +44,12 @@ struct Pair {
 #[utoipa::path(post, path = "/v1/customer-mapping", tag = "customers",
     operation_id = "importCustomerMapping", params(How),
     request_body = Mapping,
-    responses((status = 200, body = Mapped), Problems))]
+    responses((status = 200, body = MappingOutcome), Problems))]
 pub(super) async fn import(
     State(state): State<ApiState>,
     Params(how): Params<How>,
     request: Request,
-) -> Result<Json<Mapped>, Problem> {
+) -> Result<Json<MappingOutcome>, Problem> {
     let is_json = request
         .headers()
         .get(CONTENT_TYPE)

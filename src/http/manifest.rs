@@ -14,7 +14,7 @@ use crate::domain::manifest::{Catalogue, Change};
 use crate::domain::plan::Audience;
 use crate::domain::rollout::Regranted;
 use crate::domain::{FeatureId, PlanId, ProductId};
-use crate::store::{AppliedFile, Applying};
+use crate::store::{ManifestOutcome, ManifestRequest};
 
 /// Returns the catalogue as a file.
 ///
@@ -86,8 +86,8 @@ pub(super) async fn apply(
         plans: missing(held.plans, &file.plans),
     };
     let dry_run = how.dry_run == Some(true);
-    let applying = Applying { file, listings, audience: how.to, dry_run };
-    let AppliedFile { changes, regranted } =
+    let applying = ManifestRequest { file, listings, audience: how.to, dry_run };
+    let ManifestOutcome { changes, regranted } =
         state.store.apply_catalogue(applying, state.clock.now()).await?;
     let removals = changes.iter().filter(|change| change.after.is_none()).count();
     Ok(Json(Applied { applied: !dry_run, changes, removals, regranted, unmanaged }))

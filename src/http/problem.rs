@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::store::{
-    CatalogueError, DirectError, ExchangeError, FeatureError, ImportError, LicensingError,
+    DirectError, ExchangeError, FeatureError, ImportError, LicensingError, ManifestError,
     PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
 };
 
@@ -203,26 +203,26 @@ impl From<PlanError> for Problem {
     }
 }
 
-impl From<CatalogueError> for Problem {
-    fn from(error: CatalogueError) -> Self {
+impl From<ManifestError> for Problem {
+    fn from(error: ManifestError) -> Self {
         let detail = error.to_string();
         match error {
-            CatalogueError::OtherListing { .. } => {
+            ManifestError::OtherListing { .. } => {
                 Self::new(StatusCode::CONFLICT, "id-taken", detail)
             }
-            CatalogueError::Published(_) => {
+            ManifestError::Published(_) => {
                 Self::new(StatusCode::CONFLICT, "plan-published", detail)
             }
-            CatalogueError::DraftOfDraft(_) => Self::bad_request(detail),
-            CatalogueError::DraftContradicts { .. } => {
+            ManifestError::DraftOfDraft(_) => Self::bad_request(detail),
+            ManifestError::DraftContradicts { .. } => {
                 Self::new(StatusCode::CONFLICT, "draft-contradicts", detail)
             }
-            CatalogueError::At { place, source } => Self::from(*source).at(&place),
-            CatalogueError::Import(error) => error.into(),
-            CatalogueError::Feature(error) => error.into(),
-            CatalogueError::Plan(error) => error.into(),
-            error @ CatalogueError::DryRun(_) => Self::internal(&error),
-            CatalogueError::Store(error) => error.into(),
+            ManifestError::At { place, source } => Self::from(*source).at(&place),
+            ManifestError::Import(error) => error.into(),
+            ManifestError::Feature(error) => error.into(),
+            ManifestError::Plan(error) => error.into(),
+            error @ ManifestError::DryRun(_) => Self::internal(&error),
+            ManifestError::Store(error) => error.into(),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::{
     AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,
     Registration, Subscription,
 };
-use crate::store::{Page, RegistrationRow, Said, SubscriptionFilter};
+use crate::store::{Page, RegistrationDetails, RegistrationRow, SubscriptionFilter};
 
 /// The time that an answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
@@ -39,9 +39,9 @@ pub(super) struct Register {
 }
 
 impl Register {
-    fn said(self) -> Said {
+    fn said(self) -> RegistrationDetails {
         let [name, email] = [self.name, self.email].map(|line| line.map(Line::into_string));
-        Said { customer_id: self.customer_id, name, email }
+        RegistrationDetails { customer_id: self.customer_id, name, email }
     }
 }
 
@@ -86,7 +86,11 @@ pub(super) async fn register(
 }
 
 /// Exchanges a reference. The same exchange again has the same answer; any other is refused.
-async fn exchange(state: &ApiState, reference: &str, said: Said) -> Result<Registered, Problem> {
+async fn exchange(
+    state: &ApiState,
+    reference: &str,
+    said: RegistrationDetails,
+) -> Result<Registered, Problem> {
     let now = state.clock.now();
     let key = state.store.reference_key().await?;
     let id = reference::open(&key, reference, now).map_err(reference_problem)?;

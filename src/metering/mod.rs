@@ -25,7 +25,7 @@ use sender::Tried;
 
 use crate::clock::Clock;
 use crate::health::Health;
-use crate::store::{Closing, Store, StoreError};
+use crate::store::{ClosingPolicy, Store, StoreError};
 use crate::supervisor::Endurance;
 
 /// The engine that closes hours and sends records.
@@ -40,7 +40,7 @@ pub struct MeteringEngine<A> {
     /// The health board.
     pub health: Health,
     /// When and how hours close.
-    pub closing: Closing,
+    pub closing: ClosingPolicy,
     /// The interval between passes.
     pub interval: Duration,
     /// The most calls that may be under way at once; AWS's rate is kept besides.

@@ -8,7 +8,7 @@ use super::MeteringEngine;
 use super::breaker::{Failure, Gate};
 use crate::domain::ledger::Answer;
 use crate::domain::{AccountId, ProductCode, ProductId, allocation};
-use crate::store::{SendableRecord, Settled, StoreError};
+use crate::store::{SendOutcome, SendableRecord, StoreError};
 
 /// The most records that AWS takes in a call.
 const RECORDS_PER_CALL: usize = 25;
@@ -64,7 +64,7 @@ pub(super) struct Tried {
     /// Calls that AWS answered, whatever it said.
     pub(super) answered: usize,
     /// The numbers of records, by what became of them.
-    pub(super) settled: Settled,
+    pub(super) settled: SendOutcome,
     /// The reason why a call came to nothing.
     pub(super) failed: Option<(Failure, String)>,
     /// Set if there may be more that can be sent now.

@@ -17,7 +17,7 @@ use crate::aws::{
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Reading;
 use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
-use crate::store::AgreementLook;
+use crate::store::AgreementObservation;
 use crate::telemetry::Masked;
 
 /// The consequence of a refusal, and what ends it.
@@ -81,8 +81,8 @@ impl Reconciler {
         }
         // Only now is it known what became of those that the listing missed.
         if reading.is_whole() && searched.refused == 0 {
-            let look = AgreementLook::of_nothing(product_code.clone(), begun_at);
-            self.store.record_listing(look, reading.progress(), self.clock.now()).await?;
+            let observation = AgreementObservation::of_nothing(product_code.clone(), begun_at);
+            self.store.record_listing(observation, reading.progress(), self.clock.now()).await?;
         }
         Ok(searched)
     }
@@ -153,7 +153,7 @@ impl Reconciler {
                 reading.read(&page.agreements);
             }
             let states = self.confirm(clients, &page.agreements).await?;
-            let look = AgreementLook {
+            let observation = AgreementObservation {
                 product_code: product_code.clone(),
                 observed_at,
                 agreements: page.agreements,
@@ -163,8 +163,10 @@ impl Reconciler {
             let ends = reading.as_ref().filter(|it| is_last && !it.is_whole());
             let now = self.clock.now();
             let taken = match ends {
-                Some(reading) => self.store.record_listing(look, reading.progress(), now).await?,
-                None => self.store.record_agreements(look, now).await?,
+                Some(reading) => {
+                    self.store.record_listing(observation, reading.progress(), now).await?
+                }
+                None => self.store.record_agreements(observation, now).await?,
             };
             searched.refused += taken.refused;
             from = page.next;

@@ -8,7 +8,10 @@ use super::sweep::SweepError;
 use super::{BUYERS_PER_QUESTION, Group, Reconciled, Reconciler, retry_wait};
 use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
 use crate::domain::{AccountId, BuyerRef, CustomerIdentifier, EntityId, Grant, ProductCode};
-use crate::store::{Applied, DueBuyer, Look, LookEntry, Refused, StoreError, Unsettled};
+use crate::store::{
+    DueBuyer, FailingBuyer, Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer,
+    StoreError,
+};
 
 impl Reconciler {
     /// Asks about a group, and keeps what failed for later.
@@ -109,9 +112,9 @@ impl Reconciler {
         &self,
         product_code: &ProductCode,
         buyers: &[DueBuyer],
-    ) -> Result<Option<Vec<LookEntry>>, SweepError> {
+    ) -> Result<Option<Vec<ObservedBuyer>>, SweepError> {
         let grants = self.list(product_code, filter_of(buyers)).await?;
-        let mut entries: Vec<LookEntry> =
+        let mut entries: Vec<ObservedBuyer> =
             buyers.iter().map(|buyer| entry(buyer, Some(Vec::new()))).collect();
         for mut grant in grants {
             let place = match entries.as_slice() {
@@ -132,7 +135,7 @@ impl Reconciler {
     async fn ask_by_license(
         &self,
         product_code: &ProductCode,
-        entries: &mut [LookEntry],
+        entries: &mut [ObservedBuyer],
     ) -> Result<(), SweepError> {
         let unlisted = entries.iter().filter(|it| it.answer.as_ref().is_some_and(Vec::is_empty));
         let unlisted = unlisted.filter_map(|it| match &it.buyer {
@@ -186,9 +189,10 @@ impl Reconciler {
         &self,
         product_code: ProductCode,
         observed_at: Timestamp,
-        entries: Vec<LookEntry>,
+        entries: Vec<ObservedBuyer>,
     ) -> Result<Reconciled, StoreError> {
-        let applied = self.take_over(Look { product_code, observed_at, entries }).await?;
+        let applied =
+            self.apply_observation(Observation { product_code, observed_at, entries }).await?;
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         metrics::counter!("marketd_reconciled_buyers_total").increment(count(applied.buyers));
         metrics::counter!("marketd_subscription_changes_total").increment(count(applied.changes));
@@ -197,10 +201,14 @@ impl Reconciler {
     }
 
     /// Takes over what AWS showed. Of whom the database refuses it is put off, and holds up nobody else.
-    pub(super) async fn take_over(&self, look: Look) -> Result<Applied, StoreError> {
-        let applied = self.store.apply_look(look, self.patience, self.clock.now()).await?;
+    pub(super) async fn apply_observation(
+        &self,
+        observation: Observation,
+    ) -> Result<ObservationOutcome, StoreError> {
+        let applied =
+            self.store.apply_observation(observation, self.patience, self.clock.now()).await?;
         if !applied.refused.is_empty() {
-            for Refused { buyer, error } in &applied.refused {
+            for RefusedBuyer { buyer, error } in &applied.refused {
                 tracing::error!(
                     product.code = %buyer.key.product_code,
                     buyer = buyer.key.buyer.value(),
@@ -226,7 +234,7 @@ impl Reconciler {
         Ok(Reconciled { failed, ..Reconciled::default() })
     }
 
-    async fn put_off(&self, failed: Vec<(Unsettled, String)>) -> Result<(), StoreError> {
+    async fn put_off(&self, failed: Vec<(FailingBuyer, String)>) -> Result<(), StoreError> {
         metrics::counter!("marketd_reconcile_failures_total")
             .increment(u64::try_from(failed.len()).unwrap_or(u64::MAX));
         let wait = |attempts| retry_wait(attempts, fastrand::u32(..));
@@ -234,8 +242,8 @@ impl Reconciler {
     }
 }
 
-fn entry(buyer: &DueBuyer, answer: Option<Vec<Grant>>) -> LookEntry {
-    LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer }
+fn entry(buyer: &DueBuyer, answer: Option<Vec<Grant>>) -> ObservedBuyer {
+    ObservedBuyer { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer }
 }
 
 /// Builds the filter for a group, whose buyers are all of one kind.

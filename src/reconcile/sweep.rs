@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Reconciler;
 use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account};
 use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
-use crate::store::{Look, LookEntry, StoreError};
+use crate::store::{Observation, ObservedBuyer, StoreError};
 use crate::supervisor::Endurance;
 
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
@@ -151,15 +151,16 @@ impl Reconciler {
         let observed_at = self.clock.now();
         let held = self.store.live_buyers(product_code.clone()).await?;
         let grants = self.list(product_code, EntitlementFilter::Everything).await?;
-        let mut entries: Vec<LookEntry> = by_buyer(held, grants)
+        let mut entries: Vec<ObservedBuyer> = by_buyer(held, grants)
             .into_iter()
-            .map(|(buyer, grants)| LookEntry { buyer, settles: None, answer: Some(grants) })
+            .map(|(buyer, grants)| ObservedBuyer { buyer, settles: None, answer: Some(grants) })
             .collect();
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(BUYERS_PER_TRANSACTION));
             let chunk = std::mem::replace(&mut entries, rest);
-            let look = Look { product_code: product_code.clone(), observed_at, entries: chunk };
-            let applied = self.take_over(look).await?;
+            let observation =
+                Observation { product_code: product_code.clone(), observed_at, entries: chunk };
+            let applied = self.apply_observation(observation).await?;
             swept.buyers += applied.buyers;
             swept.changes += applied.changes;
         }

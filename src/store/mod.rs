@@ -27,45 +27,45 @@ pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, P
 pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;
 pub use base::page::Page;
-pub use base::webhook_place::{PassedOver, WebhookPlace};
-pub use buyers::due::{BuyerCounts, DueBuyer, Unsettled};
+pub use base::webhook_place::{SkippedEvents, WebhookPlace};
+pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
 pub use catalog::features::{FeatureChange, FeatureError};
 pub use catalog::import::{ImportError, ImportProduct};
-pub use catalog::manifest::Applying;
-pub use catalog::manifest_outcome::{Applied as AppliedFile, CatalogueError};
+pub use catalog::manifest::ManifestRequest;
+pub use catalog::manifest_outcome::{ManifestError, ManifestOutcome};
 pub use catalog::plan_rows::PlanError;
 pub use catalog::plans::PlanFilter;
 pub use catalog::products::Listing;
 pub use catalog::publish::{IfArchived, IfHeld, Publishing};
 pub use catalog::sync::{ProductChanges, Synced};
 pub use catalog::versions::{PlanVersionRow, VersionState};
-pub use customers::account_mapping::{Mapped, MappingLine, RefusedLine};
-pub use customers::exchange::{ExchangeError, Said};
+pub use customers::account_mapping::{MappingLine, MappingOutcome, RefusedLine};
+pub use customers::exchange::{ExchangeError, RegistrationDetails};
 pub use customers::list::CustomerFilter;
 pub use customers::provision::{ProvisionCustomer, ProvisionError};
 pub use customers::registrations::RegistrationRow;
 pub use customers::unlink::{UnlinkError, Unlinked};
 pub use engine::backup::{BackupError, back_up};
-pub use engine::changes::{Changes, News, Used};
+pub use engine::changes::{Changes, CommitNews, CountedUsage};
 pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
 pub use engine::lock::{DatabaseLock, LockError};
 pub use engine::statements::{Scan, note_statements, scans};
-pub use facts::agreements::{AgreementLook, TakenOver};
+pub use facts::agreements::{AgreementObservation, AgreementOutcome};
 pub use facts::inbox::{Incoming, NotificationRow, Recorded};
 pub use facts::record::PRODUCT_NOT_IMPORTED;
 pub use metering::balance::Balance;
 pub use metering::deadlines::{DeadlineWarning, Deadlines, DueHour};
 pub use metering::ledger_view::RecordFilter;
 pub use metering::license_migration::{LicensingError, LicensingView, Unlicensed};
-pub use metering::policy::{Closed, Closing};
+pub use metering::policy::{ClosedCounts, ClosingPolicy};
 pub use metering::record_rows::{AttemptRow, RecordRow};
 pub use metering::report::{ReportFilter, ReportRow};
 pub use metering::resolve::{Resolution, ResolveError};
 pub use metering::restore::{REPLAY_TIME, RestoreError, Restored, restore};
-pub use metering::send::{SendableRecord, Settled};
+pub use metering::send::{SendOutcome, SendableRecord};
 pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
-pub use reconcile::observation::{Applied, Look, LookEntry, Refused};
+pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};
 pub use subscriptions::overdue::Overdue;
 pub use subscriptions::rows::SubscriptionFilter;
@@ -173,7 +173,7 @@ impl Store {
 
     /// Tells somebody of every commit from now on, before those who wrote are answered. It runs on the thread that
     /// writes and holds it up; only the first to ask is told.
-    pub fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
+    pub fn watch(&self, watcher: impl Fn(CommitNews<'_>) + Send + Sync + 'static) {
         self.writer.watch(watcher);
     }
 

@@ -7,7 +7,7 @@ use marketd::domain::manifest::{Catalogue, ProductEntry};
 use marketd::domain::plan::Audience;
 use marketd::domain::{Id, PlanId};
 use marketd::sandbox::market::{Action, Market, Order, Product};
-use marketd::store::{Applying, ImportError, Store};
+use marketd::store::{ImportError, ManifestRequest, Store};
 
 use super::support::seller::{Message, look_at_everybody_due};
 use super::support::{held_by_aws, import, listing};
@@ -56,7 +56,7 @@ impl Told {
         assert_eq!(ours, held_by_aws(&self.market));
     }
 
-    fn as_a_file(&self) -> Applying {
+    fn as_a_file(&self) -> ManifestRequest {
         let plan = PlanId::new("usage");
         let entry = ProductEntry {
             entity_id: Id::new(&self.product.entity_id),
@@ -65,7 +65,7 @@ impl Told {
         };
         let products = BTreeMap::from([(Id::new("stream"), entry)]);
         let listing = listing(&self.product);
-        Applying {
+        ManifestRequest {
             file: Catalogue { products, ..Catalogue::default() },
             listings: BTreeMap::from([(listing.entity_id.clone(), listing)]),
             audience: Some(Audience::All),

@@ -20,8 +20,8 @@ use marketd::domain::{
 };
 use marketd::sandbox::market::{Buyer, Market, Options, Outgoing};
 use marketd::store::{
-    CustomerFilter, ImportProduct, Listing, Look, LookEntry, Page, ProvisionCustomer, Store,
-    SubscriptionFilter,
+    CustomerFilter, ImportProduct, Listing, Observation, ObservedBuyer, Page, ProvisionCustomer,
+    Store, SubscriptionFilter,
 };
 use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};
@@ -212,11 +212,14 @@ async fn look(store: &Store, sold: &str, now: Timestamp) {
             let is_holder = buyer.key.buyer.value() == "845735284135";
             let listed: Vec<Grant> = is_holder.then(|| grant.clone()).into_iter().collect();
             let answer = (sold == "Entitled").then_some(listed);
-            let entry =
-                LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer };
+            let entry = ObservedBuyer {
+                buyer: buyer.key.buyer.clone(),
+                settles: Some(buyer.marks),
+                answer,
+            };
             let product_code = buyer.key.product_code;
-            let look = Look { product_code, observed_at: now, entries: vec![entry] };
-            store.apply_look(look, patience(), now).await.unwrap();
+            let look = Observation { product_code, observed_at: now, entries: vec![entry] };
+            store.apply_observation(look, patience(), now).await.unwrap();
         }
     }
 }

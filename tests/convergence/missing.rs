@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::LicenseState;
 use marketd::domain::{Id, LicenseArn};
 use marketd::sandbox::market::{Action, Market, Order, Product};
-use marketd::store::{AgreementLook, Store};
+use marketd::store::{AgreementObservation, Store};
 use serde_json::Value;
 
 use super::support::seller::{Message, look_at_everybody_due, patience, seen};
@@ -182,7 +182,7 @@ impl Hearing {
         let in_force = agreements.iter().filter(|it| it.is_active());
         let states: BTreeMap<LicenseArn, LicenseState> =
             in_force.map(|it| (Id::new(&it.license_arn), LicenseState::Provisioned)).collect();
-        let look = AgreementLook {
+        let look = AgreementObservation {
             product_code: Id::new(&self.product.product_code),
             observed_at: self.now,
             agreements: agreements.iter().map(seen).collect(),

@@ -4,7 +4,7 @@ use marketd::domain::AwsIds;
 use marketd::domain::Registration;
 use marketd::domain::{AccountId, BuyerKey, BuyerRef, CustomerId, CustomerIdentifier, ProductCode};
 use marketd::sandbox::market::{Action, Options, Order, Product};
-use marketd::store::{LicensingError, Said};
+use marketd::store::{LicensingError, RegistrationDetails};
 
 use super::support::books::{Books, account};
 use super::support::import;
@@ -56,7 +56,10 @@ async fn know(books: &Books, older: &Product, how: Known) -> CustomerId {
                 license_arn: None,
                 agreement_id: None,
             };
-            let said = Said { customer_id: Some(CustomerId::new("acme")), ..Said::default() };
+            let said = RegistrationDetails {
+                customer_id: Some(CustomerId::new("acme")),
+                ..RegistrationDetails::default()
+            };
             books.store.register_buyer(told, said, books.now()).await.unwrap().id
         }
     }
@@ -164,7 +167,7 @@ async fn a_sign_up_tells_for_good_how_a_product_is_sold() {
         license_arn: None,
         agreement_id: None,
     };
-    books.store.register_buyer(told, Said::default(), books.now()).await.unwrap();
+    books.store.register_buyer(told, RegistrationDetails::default(), books.now()).await.unwrap();
     books.act(&account(1), Action::Subscribe(books.order()));
     drop(books.aws.market.lock().unwrap().take_outgoing(books.now()));
     super::search(&books).await;

@@ -12,7 +12,7 @@ use marketd::domain::AwsIds;
 use marketd::domain::agreement::{LicenseState, SeenAgreement};
 use marketd::domain::{AccountId, CustomerId, ProductCode, Subscription};
 use marketd::sandbox::market::Action;
-use marketd::store::{AgreementLook, Page, ProvisionCustomer, SubscriptionFilter};
+use marketd::store::{AgreementObservation, Page, ProvisionCustomer, SubscriptionFilter};
 use support::books::{Books, account};
 use support::seller::{look_at_everybody_due, seen};
 
@@ -39,7 +39,7 @@ async fn search(books: &Books) {
     let agreements: Vec<SeenAgreement> = market.agreements().iter().map(seen).collect();
     let licenses = agreements.iter().flat_map(|it| it.licenses.clone());
     let states: BTreeMap<_, _> = licenses.map(|arn| (arn, LicenseState::Provisioned)).collect();
-    let look = AgreementLook {
+    let look = AgreementObservation {
         product_code: ProductCode::new(&books.product.product_code),
         observed_at: now,
         agreements,

@@ -23,7 +23,7 @@ impl Seller {
             expires_at: None,
         };
         let answer = Some(if holds { vec![grant] } else { Vec::new() });
-        self.take_over(vec![LookEntry { buyer: buyer(number), settles: None, answer }]).await;
+        self.take_over(vec![ObservedBuyer { buyer: buyer(number), settles: None, answer }]).await;
     }
 
     /// Two looks at a buyer, of whom AWS lists nothing.
@@ -127,15 +127,15 @@ impl TwoProducts {
                 ..granted("", "pro")
             };
             let answer = Some(if holds { vec![grant] } else { Vec::new() });
-            LookEntry { buyer: buyer(number), settles: None, answer }
+            ObservedBuyer { buyer: buyer(number), settles: None, answer }
         };
         let most = Patience { max_endings: MaxEndings::Percent(40), ..patience() };
-        let look = Look {
+        let look = Observation {
             product_code: code.clone(),
             observed_at: self.0.now,
             entries: buyers.map(entry).collect(),
         };
-        self.0.store.apply_look(look, most, self.0.now).await.unwrap();
+        self.0.store.apply_observation(look, most, self.0.now).await.unwrap();
     }
 
     /// Two looks at each of these buyers, one after the other.

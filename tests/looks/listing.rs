@@ -14,9 +14,9 @@ impl Seller {
     async fn list(&self, arns: &[&str]) -> Progress {
         let read =
             Progress { changed_until: Some(self.now), whole_at: Some(self.now), refused_at: None };
-        let look = AgreementLook {
+        let look = AgreementObservation {
             agreements: arns.iter().map(|arn| seen(self, arn)).collect(),
-            ..AgreementLook::of_nothing(Self::code(), self.now)
+            ..AgreementObservation::of_nothing(Self::code(), self.now)
         };
         self.store.record_listing(look, read, self.now).await.unwrap();
         read
@@ -28,10 +28,10 @@ impl Seller {
 
     /// What AWS says of a licence's state when it is asked.
     async fn shows(&self, arn: &str, state: LicenseState) {
-        let look = AgreementLook {
+        let look = AgreementObservation {
             agreements: vec![seen(self, arn)],
             states: [(LicenseArn::new(arn), state)].into(),
-            ..AgreementLook::of_nothing(Self::code(), self.now)
+            ..AgreementObservation::of_nothing(Self::code(), self.now)
         };
         self.store.record_agreements(look, self.now).await.unwrap();
     }
@@ -99,9 +99,9 @@ async fn what_has_not_come_into_force_is_unsettled_until_it_is_told_to_be() {
         assert_eq!(seller.is_unsettled(&arn).await, unsettled, "{arn}, held");
     }
     // Only its agreement is known.
-    let look = AgreementLook {
+    let look = AgreementObservation {
         agreements: vec![seen(&seller, "l-silent")],
-        ..AgreementLook::of_nothing(Seller::code(), seller.now)
+        ..AgreementObservation::of_nothing(Seller::code(), seller.now)
     };
     seller.store.record_agreements(look, seller.now).await.unwrap();
     assert!(seller.is_unsettled("l-silent").await);
@@ -126,9 +126,9 @@ async fn what_has_not_come_into_force_is_unsettled_until_it_is_told_to_be() {
     let mut over = seen(&seller, "l-PENDING");
     over.status = "CANCELLED".into();
     over.updated_at = Some(seller.now);
-    let look = AgreementLook {
+    let look = AgreementObservation {
         agreements: vec![over],
-        ..AgreementLook::of_nothing(Seller::code(), seller.now)
+        ..AgreementObservation::of_nothing(Seller::code(), seller.now)
     };
     seller.store.record_agreements(look, seller.now).await.unwrap();
     assert_eq!(seller.held_license("l-PENDING").await, None);
@@ -139,10 +139,10 @@ async fn what_lives_beyond_its_date_is_unsettled() {
     let mut seller = Seller::of_usage().await;
     let ends_at = seller.now + SignedDuration::from_mins(30);
     let dated = SeenAgreement { ends_at: Some(ends_at), ..seen(&seller, "l-1") };
-    let look = AgreementLook {
+    let look = AgreementObservation {
         agreements: vec![dated],
         states: [(LicenseArn::new("l-1"), LicenseState::Provisioned)].into(),
-        ..AgreementLook::of_nothing(Seller::code(), seller.now)
+        ..AgreementObservation::of_nothing(Seller::code(), seller.now)
     };
     seller.store.record_agreements(look, seller.now).await.unwrap();
     seller.look(&[]).await;
@@ -183,9 +183,9 @@ async fn a_hidden_licence_rests_until_aws_lists_it_or_an_event_tells_of_it() {
     // AWS has listed it with its chain: that it lists nothing now is AWS's mistake.
     let mut shown = seen(&seller, "l-1");
     shown.initial_agreement_id = Some(shown.agreement_id.clone());
-    let look = AgreementLook {
+    let look = AgreementObservation {
         agreements: vec![shown],
-        ..AgreementLook::of_nothing(Seller::code(), seller.now)
+        ..AgreementObservation::of_nothing(Seller::code(), seller.now)
     };
     seller.store.record_agreements(look, seller.now).await.unwrap();
     seller.store.rest_license(LicenseArn::new("l-1"), seller.now).await.unwrap();

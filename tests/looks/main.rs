@@ -22,8 +22,9 @@ use marketd::domain::{
     EntityId, Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
-    AgreementLook, Applied, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing, Look,
-    LookEntry, Page, ProvisionCustomer, Recorded, Refused, Store, SubscriptionFilter,
+    AgreementObservation, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing, Observation,
+    ObservationOutcome, ObservedBuyer, Page, ProvisionCustomer, Recorded, RefusedBuyer, Store,
+    SubscriptionFilter,
 };
 use support::seller::patience;
 
@@ -92,15 +93,16 @@ impl Seller {
         for buyer in self.store.take_due_buyers(self.now, 100).await.unwrap() {
             let rows = listed.iter().filter(|grant| names(grant, &buyer.key.buyer)).cloned();
             let answer = terms.has_contracts().then(|| rows.collect());
-            let entry = LookEntry { buyer: buyer.key.buyer, settles: Some(buyer.marks), answer };
+            let entry =
+                ObservedBuyer { buyer: buyer.key.buyer, settles: Some(buyer.marks), answer };
             self.take_over(vec![entry]).await;
         }
     }
 
-    async fn take_over(&self, entries: Vec<LookEntry>) -> Applied {
+    async fn take_over(&self, entries: Vec<ObservedBuyer>) -> ObservationOutcome {
         let product_code = ProductCode::new(CODE);
-        let look = Look { product_code, observed_at: self.now, entries };
-        self.store.apply_look(look, patience(), self.now).await.unwrap()
+        let look = Observation { product_code, observed_at: self.now, entries };
+        self.store.apply_observation(look, patience(), self.now).await.unwrap()
     }
 
     async fn held(&self) -> Vec<Subscription> {
@@ -223,7 +225,7 @@ async fn a_row_that_joins_whom_an_earlier_one_named_is_taken_over() {
     seller.provision("acme", named).await;
     let listed = vec![granted("l-1", "basic"), granted("l-2", "pro")];
     let buyer = BuyerRef::Account(AccountId::new(ACCOUNT));
-    seller.take_over(vec![LookEntry { buyer, settles: None, answer: Some(listed) }]).await;
+    seller.take_over(vec![ObservedBuyer { buyer, settles: None, answer: Some(listed) }]).await;
     assert_eq!(seller.shown().await, ["l-1 active", "l-2 active"]);
     for held in seller.held().await {
         assert_eq!(held.customer_id, CustomerId::new("acme"));
@@ -247,7 +249,7 @@ async fn whom_the_database_refuses_is_put_off_and_holds_up_nobody() {
     let entry = |account: &str, arn: &str, settles| {
         let account = AccountId::new(account);
         let row = Grant { account_id: Some(account.clone()), ..granted(arn, "basic") };
-        LookEntry { buyer: BuyerRef::Account(account), settles, answer: Some(vec![row]) }
+        ObservedBuyer { buyer: BuyerRef::Account(account), settles, answer: Some(vec![row]) }
     };
     let (first, bad, last) = ("000000000001", "000000000002", "000000000003");
     let entries =
@@ -255,7 +257,7 @@ async fn whom_the_database_refuses_is_put_off_and_holds_up_nobody() {
     let applied = seller.take_over(entries).await;
     assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
     assert_eq!((applied.buyers, applied.changes, applied.refused.len()), (2, 2, 1));
-    let Refused { buyer, error } = applied.refused[0].clone();
+    let RefusedBuyer { buyer, error } = applied.refused[0].clone();
     assert_eq!((buyer.key.buyer.value(), buyer.marks), (bad, Some(7)));
     assert!(error.contains("refused"), "{error}");
     let whose =
@@ -311,7 +313,7 @@ fn seen(seller: &Seller, arn: &str) -> SeenAgreement {
 async fn an_agreement_that_the_database_refuses_holds_up_no_other() {
     let seller = Seller::of_usage().await;
     refuse(&seller, "licenses");
-    let look = AgreementLook {
+    let look = AgreementObservation {
         product_code: ProductCode::new(CODE),
         observed_at: seller.now,
         agreements: ["l-1", "l-bad", "l-3"].map(|arn| seen(&seller, arn)).into(),

@@ -15,7 +15,7 @@ use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{AccountId, BuyerKey, BuyerRef, ProductCode, Quantity};
 use marketd::sandbox::market::{Action, IdenticalRetry, Options, Order};
-use marketd::store::{Look, LookEntry, RecordRow, Resolution, ResolveError, Store};
+use marketd::store::{Observation, ObservedBuyer, RecordRow, Resolution, ResolveError, Store};
 use support::books::{Books, account};
 
 #[tokio::test]
@@ -80,15 +80,19 @@ async fn news_during_a_look_is_not_settled_by_it() {
     let begun = books.store.take_due_buyers(now, 10).await.unwrap().remove(0);
     // While AWS is asked, something else happens.
     books.store.mark_buyer_dirty(key.clone(), now).await.unwrap();
-    let entry = LookEntry { buyer: key.buyer.clone(), settles: Some(begun.marks), answer: None };
-    let look =
-        Look { product_code: key.product_code.clone(), observed_at: now, entries: vec![entry] };
+    let entry =
+        ObservedBuyer { buyer: key.buyer.clone(), settles: Some(begun.marks), answer: None };
+    let look = Observation {
+        product_code: key.product_code.clone(),
+        observed_at: now,
+        entries: vec![entry],
+    };
     let patience = Patience {
         second_look: SignedDuration::ZERO,
         expiry_grace: SignedDuration::ZERO,
         max_endings: MaxEndings::default(),
     };
-    books.store.apply_look(look, patience, now).await.unwrap();
+    books.store.apply_observation(look, patience, now).await.unwrap();
     let due = books.store.take_due_buyers(now, 10).await.unwrap();
     assert_eq!(due.len(), 1, "the second piece of news still wants its look");
 }

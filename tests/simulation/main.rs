@@ -31,7 +31,7 @@ use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
 use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine};
 use marketd::sandbox::market::{IdenticalRetry, Market, Options, Product};
-use marketd::store::{Closing, Store, StoreError, note_statements};
+use marketd::store::{ClosingPolicy, Store, StoreError, note_statements};
 use restores::{Backup, Lost};
 use support::aws::Aws;
 use support::seller::Message;
@@ -60,7 +60,7 @@ struct Simulation {
     /// Whether it ever did.
     was_set: bool,
     products: Vec<Product>,
-    closing: Closing,
+    closing: ClosingPolicy,
     breaker: Breaker,
     /// Messages under way to us.
     mail: Vec<Message>,
@@ -117,7 +117,7 @@ impl Simulation {
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         support::share_customer_ids(store.path());
         set_up(&store, &products, start).await;
-        let closing = Closing {
+        let closing = ClosingPolicy {
             grace: any_grace(&mut rng),
             window: WINDOW,
             region: "us-east-1".into(),

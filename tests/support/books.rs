@@ -12,7 +12,8 @@ use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine, PassSummary};
 use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{
-    Balance, Closing, CustomerFilter, Page, RecordFilter, RecordRow, Store, SubscriptionFilter,
+    Balance, ClosingPolicy, CustomerFilter, Page, RecordFilter, RecordRow, Store,
+    SubscriptionFilter,
 };
 
 use super::aws::Aws;
@@ -26,7 +27,7 @@ pub(crate) struct Books {
     pub(crate) store: Store,
     pub(crate) aws: Aws,
     pub(crate) product: Product,
-    pub(crate) closing: Closing,
+    pub(crate) closing: ClosingPolicy,
     pub(crate) health: Health,
     pub(crate) breaker: Breaker,
     reports: usize,
@@ -46,7 +47,7 @@ impl Books {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         store.import_product(super::import(&product), clock.now()).await.unwrap();
-        let closing = Closing {
+        let closing = ClosingPolicy {
             grace: SignedDuration::from_mins(5),
             window: WINDOW,
             region: "us-east-1".into(),

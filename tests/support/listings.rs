@@ -10,7 +10,7 @@ use marketd::domain::{LicenseArn, ProductCode};
 use marketd::sandbox::market::{
     Agreement, CallContext, LicenseState as AwsLicenseState, Market, Product, Service,
 };
-use marketd::store::{AgreementLook, Store, StoreError};
+use marketd::store::{AgreementObservation, Store, StoreError};
 use serde_json::{Value, json};
 
 use super::seller::seen;
@@ -93,7 +93,7 @@ pub(crate) async fn sweep_agreements(
         }
     }
     if reading.is_whole() {
-        let look = AgreementLook::of_nothing(code, now);
+        let look = AgreementObservation::of_nothing(code, now);
         store.record_listing(look, reading.progress(), clock.now()).await?;
     }
     Ok(reading.listing())
@@ -132,14 +132,14 @@ async fn look_of(
     product_code: &ProductCode,
     observed_at: Timestamp,
     page: &[Agreement],
-) -> Result<AgreementLook, StoreError> {
+) -> Result<AgreementObservation, StoreError> {
     let agreements: Vec<SeenAgreement> = page.iter().map(seen).collect();
     let mut states = BTreeMap::new();
     for id in store.unconfirmed_licenses(&agreements).await? {
         let of = page.iter().find(|it| it.agreement_id == id.as_str()).unwrap();
         states.insert(LicenseArn::new(&of.license_arn), state(of.license_state));
     }
-    Ok(AgreementLook { product_code: product_code.clone(), observed_at, agreements, states })
+    Ok(AgreementObservation { product_code: product_code.clone(), observed_at, agreements, states })
 }
 
 const fn state(of: AwsLicenseState) -> LicenseState {

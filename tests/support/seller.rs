@@ -9,7 +9,7 @@ use marketd::domain::{
     LicenseArn, ProductCode,
 };
 use marketd::sandbox::market::{Agreement, CallContext, Channel, Market, Outgoing, Service};
-use marketd::store::{Incoming, Look, LookEntry, Store, StoreError};
+use marketd::store::{Incoming, Observation, ObservedBuyer, Store, StoreError};
 use serde_json::json;
 
 /// An agreement as a search of the Agreement API shows it.
@@ -87,14 +87,17 @@ pub(crate) async fn look_at_everybody_due(
             let answer = terms
                 .has_contracts()
                 .then(|| ask(market, &buyer.key.product_code, &buyer.key.buyer, now));
-            let entry =
-                LookEntry { buyer: buyer.key.buyer.clone(), settles: Some(buyer.marks), answer };
-            let look = Look {
+            let entry = ObservedBuyer {
+                buyer: buyer.key.buyer.clone(),
+                settles: Some(buyer.marks),
+                answer,
+            };
+            let look = Observation {
                 product_code: buyer.key.product_code.clone(),
                 observed_at: now,
                 entries: vec![entry],
             };
-            store.apply_look(look, patience(), now).await?;
+            store.apply_observation(look, patience(), now).await?;
         }
     }
     panic!("looking at buyers never ends");
@@ -112,9 +115,9 @@ pub(crate) async fn look_at_who_holds_something(
     }
     for buyer in store.live_buyers(product_code.clone()).await? {
         let answer = Some(ask(market, product_code, &buyer, now));
-        let entries = vec![LookEntry { buyer, settles: None, answer }];
-        let look = Look { product_code: product_code.clone(), observed_at: now, entries };
-        store.apply_look(look, patience(), now).await?;
+        let entries = vec![ObservedBuyer { buyer, settles: None, answer }];
+        let look = Observation { product_code: product_code.clone(), observed_at: now, entries };
+        store.apply_observation(look, patience(), now).await?;
     }
     Ok(())
 }

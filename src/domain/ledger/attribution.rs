@@ -56,7 +56,7 @@ pub struct Bearer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribution {
     /// To the first of these that has an hour left for it.
-    Borne(Vec<Bearer>),
+    BilledTo(Vec<Bearer>),
     /// To nothing yet: it waits for a subscription.
     Waits,
     /// To what was bought on the seller's own site: it is counted, not billed.
@@ -147,7 +147,7 @@ fn of_now(
         // Freezing waits until it is in force.
         let named =
             held.iter().filter(|_| is_named).find(|it| Some(&it.holder) == pending.holder.as_ref());
-        return Ok(named.map_or(Attribution::Waits, |it| Attribution::Borne(vec![it.bearer()])));
+        return Ok(named.map_or(Attribution::Waits, |it| Attribution::BilledTo(vec![it.bearer()])));
     }
     let last = held.iter().filter_map(|it| Some((it.tenure.ended_at()?, it))).max_by_key(|it| it.0);
     match last {
@@ -165,7 +165,7 @@ fn only(found: &[&Held], held: &[Held], time: UsageTime) -> Result<Attribution, 
     };
     let mut bearers = vec![it.bearer()];
     bearers.extend(followers(it, held).filter(|it| it.takes(time.now)).map(Held::bearer));
-    Ok(Attribution::Borne(bearers))
+    Ok(Attribution::BilledTo(bearers))
 }
 
 /// Keeps one form of a buyer who is known in both, as around a move to licences: the hour says which one counts.

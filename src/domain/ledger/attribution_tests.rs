@@ -66,7 +66,7 @@ fn shown(found: &Result<Attribution, Unattributed>) -> String {
         holders.into_iter().map(Holder::value).collect::<Vec<_>>().join(", ")
     };
     match found {
-        Ok(Attribution::Borne(bearers)) => names(bearers.iter().map(|it| &it.holder).collect()),
+        Ok(Attribution::BilledTo(bearers)) => names(bearers.iter().map(|it| &it.holder).collect()),
         Ok(Attribution::Waits) => "waits".into(),
         Ok(Attribution::Counted) => "counted".into(),
         Err(Unattributed::UnknownLicense) => "unknown".into(),
@@ -204,7 +204,7 @@ proptest! {
         let now = used + SignedDuration::from_mins(late);
         let time = UsageTime { at: used, licensed: false, now };
         match attribute(&candidates, None, time) {
-            Ok(Attribution::Borne(bearers)) => {
+            Ok(Attribution::BilledTo(bearers)) => {
                 prop_assert!(!bearers.is_empty());
                 for bearer in &bearers {
                     prop_assert!(bearer.tenure.is_taken_at(now), "{bearer:?}");

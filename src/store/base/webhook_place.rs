@@ -20,7 +20,7 @@ pub struct WebhookPlace {
 
 /// Events that a webhook is not told of, since the settings named none when they happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct SkippedEvents {
     /// The cursor after which they are.
     pub after: i64,
     /// The number of events.
@@ -70,7 +70,7 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
 impl Store {
     /// Begins a webhook that the settings name: one that is new, or that a daemon has run without, is told what happens
     /// from now on. Returns what it is not told of.
-    pub async fn begin_webhook(&self) -> Result<Option<PassedOver>, StoreError> {
+    pub async fn begin_webhook(&self) -> Result<Option<SkippedEvents>, StoreError> {
         if let Some((_, None)) = self.read(place_in).await? {
             return Ok(None);
         }
@@ -80,7 +80,7 @@ impl Store {
                 None => None,
                 Some((_, None)) => return Ok(None),
                 Some((WebhookPlace { cursor: after, .. }, Some(since))) => {
-                    Some(PassedOver { after, events: count_after_in(connection, after)?, since })
+                    Some(SkippedEvents { after, events: count_after_in(connection, after)?, since })
                 }
             };
             set_place_in(connection, newest)?;
@@ -243,7 +243,7 @@ mod tests {
         store.leave_webhook(at(13)).await.unwrap();
         store.tell("x", json!({}), at(14)).await.unwrap();
         let passed_over = store.begin_webhook().await.unwrap();
-        assert_eq!(passed_over, Some(PassedOver { after: 2, events: 2, since: at(12) }));
+        assert_eq!(passed_over, Some(SkippedEvents { after: 2, events: 2, since: at(12) }));
         assert_eq!(store.webhook_place().await.unwrap().cursor, 4);
         assert_eq!(store.begin_webhook().await.unwrap(), None, "it is said once");
         // What somebody asks for meanwhile is posted once there is a webhook again.

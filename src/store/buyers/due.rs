@@ -23,14 +23,14 @@ pub struct DueBuyer {
 
 impl DueBuyer {
     /// As a look at it leaves it that fails.
-    pub fn unsettled(&self) -> Unsettled {
-        Unsettled { key: self.key.clone(), marks: Some(self.marks) }
+    pub fn unsettled(&self) -> FailingBuyer {
+        FailingBuyer { key: self.key.clone(), marks: Some(self.marks) }
     }
 }
 
 /// A buyer whose look failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsettled {
+pub struct FailingBuyer {
     /// The buyer.
     pub key: BuyerKey,
     /// The mark that the look began with; none for a sweep, which nobody asked for.
@@ -46,7 +46,7 @@ pub struct BuyerCounts {
     pub failing: i64,
 }
 
-pub(crate) struct Marked {
+pub(crate) struct MarkedBuyer {
     pub(crate) id: i64,
     pub(crate) imported: bool,
 }
@@ -57,7 +57,7 @@ pub(crate) fn mark_buyer_in(
     connection: &Connection,
     key: &BuyerKey,
     due_at: Timestamp,
-) -> Result<Marked, StoreError> {
+) -> Result<MarkedBuyer, StoreError> {
     let words = (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
     let (imported, known): (bool, Option<i64>) = connection
         .prepare_cached(
@@ -75,7 +75,7 @@ pub(crate) fn mark_buyer_in(
             )
             .and_then(|mut update| update.execute((id, due)))
             .during("mark a buyer")?;
-        return Ok(Marked { id, imported });
+        return Ok(MarkedBuyer { id, imported });
     }
     let (code, kind, value) = words;
     connection
@@ -84,12 +84,12 @@ pub(crate) fn mark_buyer_in(
         )
         .and_then(|mut insert| insert.execute((code, kind, value, due)))
         .during("mark a new buyer")?;
-    Ok(Marked { id: connection.last_insert_rowid(), imported })
+    Ok(MarkedBuyer { id: connection.last_insert_rowid(), imported })
 }
 
 fn postpone_in(
     connection: &Connection,
-    buyer: &Unsettled,
+    buyer: &FailingBuyer,
     error: &str,
     wait: impl Fn(u32) -> SignedDuration,
     now: Timestamp,
@@ -200,7 +200,7 @@ impl Store {
     /// before.
     pub async fn postpone_buyers(
         &self,
-        buyers: Vec<(Unsettled, String)>,
+        buyers: Vec<(FailingBuyer, String)>,
         wait: impl Fn(u32) -> SignedDuration + Send + 'static,
         now: Timestamp,
     ) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::{During, StoreError};
 
 /// A buyer's state in the queue when an observation is applied.
-pub(crate) struct Standing {
+pub(crate) struct QueueState {
     id: i64,
     /// When it was last looked at.
     pub(crate) looked_at: Option<Timestamp>,
@@ -17,7 +17,7 @@ pub(crate) struct Standing {
 }
 
 /// The outcome of an observation for the queue.
-pub(crate) struct Settling {
+pub(crate) struct QueueOutcome {
     /// When the question was put.
     pub(crate) observed_at: Timestamp,
     /// When to ask again without being told to.
@@ -29,10 +29,10 @@ pub(crate) struct Settling {
 }
 
 /// Whoever was never marked has no row, and nothing was told of it.
-pub(crate) fn standing_in(
+pub(crate) fn queue_state_in(
     connection: &Connection,
     key: &BuyerKey,
-) -> Result<Option<Standing>, StoreError> {
+) -> Result<Option<QueueState>, StoreError> {
     connection
         .prepare_cached(
             "SELECT b.id, b.looked_at_ms, s.entitlement_updated_at_ms FROM buyers b
@@ -42,7 +42,7 @@ pub(crate) fn standing_in(
         )
         .and_then(|mut select| {
             let row = |row: &rusqlite::Row<'_>| {
-                Ok(Standing {
+                Ok(QueueState {
                     id: row.get(0)?,
                     looked_at: optional_timestamp(row.get(1)?),
                     told_at: optional_timestamp(row.get(2)?),
@@ -57,8 +57,8 @@ pub(crate) fn standing_in(
 pub(crate) fn settle_in(
     connection: &Connection,
     key: &BuyerKey,
-    standing: Option<&Standing>,
-    settling: &Settling,
+    standing: Option<&QueueState>,
+    settling: &QueueOutcome,
 ) -> Result<(), StoreError> {
     match (settling.marks, standing) {
         (Some(marks), Some(standing)) => settle_marked(connection, standing.id, marks, settling),
@@ -72,7 +72,7 @@ fn settle_marked(
     connection: &Connection,
     buyer: i64,
     marks: i64,
-    settling: &Settling,
+    settling: &QueueOutcome,
 ) -> Result<(), StoreError> {
     let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
     let settled = connection
@@ -105,7 +105,7 @@ fn settle_marked(
 fn settle_swept(
     connection: &Connection,
     key: &BuyerKey,
-    settling: &Settling,
+    settling: &QueueOutcome,
 ) -> Result<(), StoreError> {
     let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
     let (code, kind, value) = words(key);

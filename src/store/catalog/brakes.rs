@@ -13,14 +13,14 @@ use crate::store::{During, Store, StoreError};
 
 /// The kind of change that is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum BrakeKind {
     /// Subscriptions that AWS lists no more.
     Subscriptions,
     /// Dimensions that are gone from a listing, all of them.
     Dimensions,
 }
 
-impl Held {
+impl BrakeKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Subscriptions => "subscriptions",
@@ -71,7 +71,7 @@ impl Store {
 pub(crate) fn brake_in(
     connection: &Connection,
     product: &ProductId,
-    kind: Held,
+    kind: BrakeKind,
 ) -> Result<Brake, StoreError> {
     connection
         .prepare_cached(
@@ -145,7 +145,7 @@ pub(crate) fn note_endings_in(
 pub(crate) fn hold_in(
     connection: &Connection,
     product: &ProductId,
-    kind: Held,
+    kind: BrakeKind,
     seen: Unlisted,
     allowed: u64,
     now: Timestamp,
@@ -184,7 +184,7 @@ pub(crate) fn hold_in(
 pub(crate) fn release_in(
     connection: &Connection,
     product: &ProductId,
-    kind: Held,
+    kind: BrakeKind,
     confirmed_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     connection
@@ -214,7 +214,7 @@ fn confirm_in(
     let held = held_in(connection)?;
     let held: Vec<_> = held.into_iter().filter(|(id, _)| id == product).collect();
     for (id, held) in &held {
-        release_in(connection, id, Held::parse(held.what), Some(now))?;
+        release_in(connection, id, BrakeKind::parse(held.what), Some(now))?;
         let data = json!({"product_id": id, "what": held.what, "unlisted": held.unlisted});
         append_event_in(connection, "product.endings_confirmed", None, &data, now)?;
     }
@@ -249,16 +249,16 @@ fn review_in(
     now: Timestamp,
 ) -> Result<Vec<(ProductId, HeldEndings)>, StoreError> {
     for (product, held) in held_in(connection)? {
-        if held.what != Held::Subscriptions.as_str() {
+        if held.what != BrakeKind::Subscriptions.as_str() {
             continue;
         }
-        let confirmed_at = brake_in(connection, &product, Held::Subscriptions)?.confirmed_at;
+        let confirmed_at = brake_in(connection, &product, BrakeKind::Subscriptions)?.confirmed_at;
         let seen = unlisted_in(connection, &product, confirmed_at, now)?;
         if seen.is_too_many(most) {
             let allowed = seen.allowed(most);
-            hold_in(connection, &product, Held::Subscriptions, seen, allowed, now)?;
+            hold_in(connection, &product, BrakeKind::Subscriptions, seen, allowed, now)?;
         } else {
-            release_in(connection, &product, Held::Subscriptions, None)?;
+            release_in(connection, &product, BrakeKind::Subscriptions, None)?;
             let data = json!({"product_id": product, "what": held.what, "unlisted": seen.unlisted});
             append_event_in(connection, "product.endings_released", None, &data, now)?;
         }
@@ -285,7 +285,7 @@ fn held_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(ProductId, HeldEndings
     let kind: String = row.get(1)?;
     let count = |place: usize| row.get(place).map(|count: i64| u64::try_from(count).unwrap_or(0));
     let held = HeldEndings {
-        what: Held::parse(&kind).as_str(),
+        what: BrakeKind::parse(&kind).as_str(),
         since: timestamp(row.get(2)?),
         unlisted: count(3)?,
         live: count(4)?,

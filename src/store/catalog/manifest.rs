@@ -10,10 +10,10 @@ use rusqlite::Connection;
 use super::features::{FeatureChange, feature_in, put_feature_in};
 use super::import::{ImportError, ImportProduct, Mapping, import_in, map_in, unmap_in};
 use super::manifest_export::{export_in, removed_dimensions_in};
-use super::manifest_outcome::{Applied, CatalogueError};
+use super::manifest_outcome::{ManifestError, ManifestOutcome};
 use super::manifest_plan::apply_plan;
 use super::products::{Listing, product_in};
-use super::regrant::Standings;
+use super::regrant::GrantedFeatures;
 use crate::domain::manifest::{Catalogue, Change, FeatureEntry, ProductEntry, differences};
 use crate::domain::plan::Audience;
 use crate::domain::product::Dimension;
@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 
 /// A file to apply.
 #[derive(Clone, Debug)]
-pub struct Applying {
+pub struct ManifestRequest {
     /// The file.
     pub file: Catalogue,
     /// The listings of products that are not imported yet.
@@ -44,17 +44,17 @@ impl Store {
     /// Makes the catalogue what a file says; what that changed.
     pub async fn apply_catalogue(
         &self,
-        applying: Applying,
+        applying: ManifestRequest,
         now: Timestamp,
-    ) -> Result<Applied, CatalogueError> {
+    ) -> Result<ManifestOutcome, ManifestError> {
         let applied = self
             .write(move |connection| {
                 let applied = apply_in(connection, &applying, now)?;
-                if applying.dry_run { Err(CatalogueError::DryRun(applied)) } else { Ok(applied) }
+                if applying.dry_run { Err(ManifestError::DryRun(applied)) } else { Ok(applied) }
             })
             .await;
         let applied = match applied {
-            Err(CatalogueError::DryRun(applied)) => return Ok(applied),
+            Err(ManifestError::DryRun(applied)) => return Ok(applied),
             applied => applied?,
         };
         if touches_products(&applied.changes) {
@@ -67,22 +67,22 @@ impl Store {
 
 fn apply_in(
     connection: &Connection,
-    applying: &Applying,
+    applying: &ManifestRequest,
     now: Timestamp,
-) -> Result<Applied, CatalogueError> {
+) -> Result<ManifestOutcome, ManifestError> {
     let before = written(&export_in(connection)?)?;
-    let standings = Standings::read(connection)?;
+    let standings = GrantedFeatures::read(connection)?;
     for (id, entry) in &applying.file.products {
         apply_product(connection, id, entry, applying, now)
-            .map_err(|error| CatalogueError::at(error, &["products", id.as_str()]))?;
+            .map_err(|error| ManifestError::at(error, &["products", id.as_str()]))?;
     }
     for (id, entry) in &applying.file.features {
         apply_feature(connection, id, entry, now)
-            .map_err(|error| CatalogueError::at(error, &["features", id.as_str()]))?;
+            .map_err(|error| ManifestError::at(error, &["features", id.as_str()]))?;
     }
     for (id, entry) in &applying.file.plans {
         apply_plan(connection, id, entry, applying.audience, now)
-            .map_err(|error| CatalogueError::at(error, &["plans", id.as_str()]))?;
+            .map_err(|error| ManifestError::at(error, &["plans", id.as_str()]))?;
     }
     let after = written(&export_in(connection)?)?;
     let changes = differences(&before, &after);
@@ -96,9 +96,9 @@ fn apply_in(
     let regranted = if changes.is_empty() {
         Vec::new()
     } else {
-        Standings::read(connection)?.since(&standings)
+        GrantedFeatures::read(connection)?.since(&standings)
     };
-    Ok(Applied { changes, regranted })
+    Ok(ManifestOutcome { changes, regranted })
 }
 
 fn touches_products(changes: &[Change]) -> bool {
@@ -114,9 +114,9 @@ fn apply_product(
     connection: &Connection,
     id: &ProductId,
     entry: &ProductEntry,
-    applying: &Applying,
+    applying: &ManifestRequest,
     now: Timestamp,
-) -> Result<(), CatalogueError> {
+) -> Result<(), ManifestError> {
     let Some(held) = product_in(connection, id)? else {
         let listing = applying.listings.get(&entry.entity_id);
         let listing = listing.ok_or_else(|| ImportError::NotListed(entry.entity_id.clone()))?;
@@ -132,7 +132,7 @@ fn apply_product(
     };
     if held.entity_id != entry.entity_id {
         let (product, held, said) = (id.clone(), held.entity_id, entry.entity_id.clone());
-        return Err(CatalogueError::OtherListing { product, held, said });
+        return Err(ManifestError::OtherListing { product, held, said });
     }
     // A mapping of a dimension that is gone stays as it was, named or not: those who bought it have the plan.
     let (gone, listed): (Vec<Dimension>, Vec<Dimension>) =
@@ -164,7 +164,7 @@ fn apply_feature(
     id: &FeatureId,
     entry: &FeatureEntry,
     now: Timestamp,
-) -> Result<(), CatalogueError> {
+) -> Result<(), ManifestError> {
     let FeatureEntry { name, kind, unit, when_stale, mut dimensions } = entry.clone();
     if let (Some(named), Some(held)) = (&mut dimensions, feature_in(connection, id)?) {
         // No file names a dimension that is gone, so none unlinks it: usage of it may still be billed.

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 
 /// The changes that applying a manifest makes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Applied {
+pub struct ManifestOutcome {
     /// The changes to products, plans and features.
     pub changes: Vec<Change>,
     /// The customers whose features change.
@@ -19,7 +19,7 @@ pub struct Applied {
 
 /// Why a file could not be applied.
 #[derive(Debug, thiserror::Error)]
-pub enum CatalogueError {
+pub enum ManifestError {
     /// A product is another listing's.
     #[error("product {product} is listing {held}, and the file says {said}")]
     OtherListing {
@@ -66,13 +66,13 @@ pub enum CatalogueError {
     },
     /// Nothing is wrong: these changes were undone, as was asked.
     #[error("this was a dry run")]
-    DryRun(Applied),
+    DryRun(ManifestOutcome),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl CatalogueError {
+impl ManifestError {
     /// The same with the place of the file where it is wrong; what is within a place is told from without.
     pub(crate) fn at(error: impl Into<Self>, outer: &[&str]) -> Self {
         let outer = outer.iter().map(|key| (*key).to_owned());

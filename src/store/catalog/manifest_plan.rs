@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::entitlements::{make_version_in, put_entitlement_in, remove_entitlement_in, settled_in};
 use super::manifest_export::{held_in, listed};
-use super::manifest_outcome::CatalogueError;
+use super::manifest_outcome::ManifestError;
 use super::plan_rows::{known_plan, plan_in};
 use super::plans::put_plan_in;
 use super::publish::{
@@ -28,7 +28,7 @@ pub(crate) fn apply_plan(
     entry: &PlanEntry,
     audience: Option<Audience>,
     now: Timestamp,
-) -> Result<(), CatalogueError> {
+) -> Result<(), ManifestError> {
     let held = plan_in(connection, id)?;
     let same = |held: &Plan| {
         held.name == entry.name && (entry.product.is_none() || held.product_id == entry.product)
@@ -38,10 +38,10 @@ pub(crate) fn apply_plan(
     }
     let plan = known_plan(connection, id)?;
     if entry.status == PlanStatus::Draft && plan.version.is_some() {
-        return Err(CatalogueError::Published(id.clone()));
+        return Err(ManifestError::Published(id.clone()));
     }
     if entry.status == PlanStatus::Draft && entry.draft.is_some() {
-        return Err(CatalogueError::DraftOfDraft(id.clone()));
+        return Err(ManifestError::DraftOfDraft(id.clone()));
     }
     let granted = entry.entitlements.as_ref();
     let granted = granted.map(|it| settled(connection, "entitlements", it)).transpose()?;
@@ -89,7 +89,7 @@ fn republish(
     draft_said: bool,
     how: Publishing,
     now: Timestamp,
-) -> Result<(), CatalogueError> {
+) -> Result<(), ManifestError> {
     let published = listed(&plan.entitlements);
     let granted = granted.unwrap_or_else(|| published.clone());
     let reopens = plan.status == PlanStatus::Archived && how.archived == IfArchived::Reopen;
@@ -105,7 +105,7 @@ fn republish(
     if let Some(drafted) = drafted.as_ref().filter(|_| !draft_said) {
         let features = drafted.contradicts(&changes);
         if !features.is_empty() {
-            return Err(CatalogueError::DraftContradicts { plan: plan.id.clone(), features });
+            return Err(ManifestError::DraftContradicts { plan: plan.id.clone(), features });
         }
     }
     discard_in(connection, &plan.id, now)?;
@@ -152,16 +152,12 @@ fn change_held(
 }
 
 /// Returns the entitlements of a table of the file as they are kept.
-fn settled(
-    connection: &Connection,
-    table: &str,
-    grants: &Grants,
-) -> Result<Grants, CatalogueError> {
+fn settled(connection: &Connection, table: &str, grants: &Grants) -> Result<Grants, ManifestError> {
     let settle = |(feature_id, TermsEntry(terms)): (&FeatureId, &TermsEntry)| {
         let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
         match settled_in(connection, &entitlement) {
             Ok(PlanEntitlement { feature_id, terms }) => Ok((feature_id, TermsEntry(terms))),
-            Err(error) => Err(CatalogueError::at(error, &[table, feature_id.as_str()])),
+            Err(error) => Err(ManifestError::at(error, &[table, feature_id.as_str()])),
         }
     };
     grants.iter().map(settle).collect()
@@ -173,7 +169,7 @@ fn become_in(
     id: &PlanId,
     wanted: &Grants,
     now: Timestamp,
-) -> Result<(), CatalogueError> {
+) -> Result<(), ManifestError> {
     for (feature_id, TermsEntry(terms)) in wanted {
         let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
         put_entitlement_in(connection, id, &entitlement, now)?;

@@ -18,13 +18,13 @@ const NAMED: usize = 100;
 type Granting = (Option<PlanId>, Option<i64>);
 
 /// The features that every subscription grants.
-pub(crate) struct Standings {
+pub(crate) struct GrantedFeatures {
     /// By the subscriptions' rows.
     subscriptions: HashMap<i64, (CustomerId, Granting)>,
     grants: HashMap<Granting, Vec<PlanEntitlement>>,
 }
 
-impl Standings {
+impl GrantedFeatures {
     pub(crate) fn read(connection: &Connection) -> Result<Self, StoreError> {
         let subscriptions: HashMap<i64, (CustomerId, Granting)> = connection
             .prepare_cached(

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::brakes::{Held, brake_in, hold_in, release_in};
+use super::brakes::{BrakeKind, brake_in, hold_in, release_in};
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
 use crate::domain::product::{Dimension, Product};
@@ -153,15 +153,15 @@ fn hold_dimensions_in(
 ) -> Result<bool, StoreError> {
     let held = product.dimensions.iter().filter(|dimension| dimension.removed_at.is_none()).count();
     let all_gone = held > 0 && changes.removed.len() == held;
-    let brake = brake_in(connection, &product.id, Held::Dimensions)?;
+    let brake = brake_in(connection, &product.id, BrakeKind::Dimensions)?;
     if all_gone && !brake.is_confirmed(now.saturating_sub(CONFIRMED_FOR).unwrap_or(now)) {
         let count = u64::try_from(held).unwrap_or(u64::MAX);
         let seen = Unlisted { live: count, unlisted: count, ended: 0 };
-        hold_in(connection, &product.id, Held::Dimensions, seen, count - 1, now)?;
+        hold_in(connection, &product.id, BrakeKind::Dimensions, seen, count - 1, now)?;
         return Ok(true);
     }
     if !all_gone {
-        release_in(connection, &product.id, Held::Dimensions, None)?;
+        release_in(connection, &product.id, BrakeKind::Dimensions, None)?;
     }
     Ok(false)
 }

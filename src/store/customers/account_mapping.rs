@@ -28,7 +28,7 @@ pub struct MappingLine {
 
 /// The result of a mapping file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Mapped {
+pub struct MappingOutcome {
     /// Customers who were known by one of the two ids, and are by both now.
     pub linked: u64,
     /// Pairs of customers who turned out to be one.
@@ -57,7 +57,7 @@ pub struct RefusedLine {
 enum MappingError {
     /// Nothing is wrong: it was undone, as was asked.
     #[error("this was a dry run")]
-    DryRun(Mapped),
+    DryRun(MappingOutcome),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,14 +70,14 @@ impl Store {
         lines: Vec<MappingLine>,
         dry_run: bool,
         now: Timestamp,
-    ) -> Result<Mapped, StoreError> {
+    ) -> Result<MappingOutcome, StoreError> {
         let mapped = self
             .write(move |connection| {
-                let mut mapped = Mapped::default();
+                let mut mapped = MappingOutcome::default();
                 let contradictions = contradictions(&lines);
                 for line in &lines {
                     let other = contradictions.get(&line.line).copied();
-                    take_over(connection, line, other, &mut mapped, now)?;
+                    apply_waiting_mapping(connection, line, other, &mut mapped, now)?;
                 }
                 if dry_run { Err(MappingError::DryRun(mapped)) } else { Ok(mapped) }
             })
@@ -122,11 +122,11 @@ fn contradictions(lines: &[MappingLine]) -> BTreeMap<u64, &MappingLine> {
     lines.iter().filter_map(|line| Some((line.line, against(line)?))).collect()
 }
 
-fn take_over(
+fn apply_waiting_mapping(
     connection: &Connection,
     line: &MappingLine,
     other: Option<&MappingLine>,
-    mapped: &mut Mapped,
+    mapped: &mut MappingOutcome,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let ids = AwsIds {

@@ -13,7 +13,7 @@ use crate::store::{During, Store, StoreError};
 
 /// Two accounts, or two legacy buyers, of what would be one customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contradiction {
+pub(crate) struct IdentityConflict {
     /// The customer that has one already.
     pub(crate) customer: CustomerId,
     /// The id that the customer has.
@@ -40,7 +40,7 @@ pub(crate) fn contradiction_in(
     connection: &Connection,
     customers: &[CustomerId],
     ids: &AwsIds,
-) -> Result<Option<Contradiction>, StoreError> {
+) -> Result<Option<IdentityConflict>, StoreError> {
     let mut known: Vec<(&CustomerId, BuyerRef)> = Vec::new();
     for customer in customers {
         let names = identities_in(connection, customer)?;
@@ -58,7 +58,7 @@ pub(crate) fn contradiction_in(
     Ok(ids.references().iter().find_map(|name| clash(&known, name)))
 }
 
-fn clash(known: &[(&CustomerId, BuyerRef)], given: &BuyerRef) -> Option<Contradiction> {
+fn clash(known: &[(&CustomerId, BuyerRef)], given: &BuyerRef) -> Option<IdentityConflict> {
     if matches!(given, BuyerRef::License(_)) {
         return None;
     }
@@ -68,7 +68,11 @@ fn clash(known: &[(&CustomerId, BuyerRef)], given: &BuyerRef) -> Option<Contradi
         return None;
     }
     let (customer, held) = known.iter().find(|(_, held)| of_kind(held))?;
-    Some(Contradiction { customer: (*customer).clone(), held: held.clone(), given: given.clone() })
+    Some(IdentityConflict {
+        customer: (*customer).clone(),
+        held: held.clone(),
+        given: given.clone(),
+    })
 }
 
 /// Notes that an answer of AWS's contradicts what is known, and tells of it once.
@@ -76,10 +80,10 @@ pub(crate) fn note_contradiction_in(
     connection: &Connection,
     ids: &AwsIds,
     taken_for: &CustomerId,
-    it: &Contradiction,
+    it: &IdentityConflict,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Contradiction { customer, held, given } = it;
+    let IdentityConflict { customer, held, given } = it;
     let together = named_together(ids);
     let detail = format!(
         "AWS names {together} as one buyer, but customer {customer} is {} {}, not {}: they were not joined, ask AWS which is right",

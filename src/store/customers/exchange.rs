@@ -18,7 +18,7 @@ use crate::store::{During, Store, StoreError};
 
 /// The seller's data of a buyer who registers.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
+pub struct RegistrationDetails {
     /// As which customer to take them; without one they stay unclaimed, or who they were.
     pub customer_id: Option<CustomerId>,
     /// The name.
@@ -53,7 +53,7 @@ impl Store {
     pub async fn register_buyer(
         &self,
         told: Registration,
-        said: Said,
+        said: RegistrationDetails,
         now: Timestamp,
     ) -> Result<Customer, ProvisionError> {
         let customer = self.write(move |connection| take_in(connection, &told, &said, now)).await?;
@@ -66,7 +66,7 @@ impl Store {
     pub async fn exchange_registration(
         &self,
         id: String,
-        said: Said,
+        said: RegistrationDetails,
         now: Timestamp,
     ) -> Result<Customer, ExchangeError> {
         let customer = self.write(move |connection| exchange(connection, &id, &said, now)).await?;
@@ -79,7 +79,7 @@ impl Store {
 fn exchange(
     connection: &Connection,
     id: &str,
-    said: &Said,
+    said: &RegistrationDetails,
     now: Timestamp,
 ) -> Result<Customer, ExchangeError> {
     let row =
@@ -106,7 +106,7 @@ fn exchange(
 fn repeated(
     connection: &Connection,
     row: &RegistrationRow,
-    said: &Said,
+    said: &RegistrationDetails,
 ) -> Result<Customer, ExchangeError> {
     let taken_for = match &row.customer_id {
         Some(id) => canonical_in(connection, id)?,
@@ -130,7 +130,7 @@ fn repeated(
 fn take_in(
     connection: &Connection,
     told: &Registration,
-    said: &Said,
+    said: &RegistrationDetails,
     now: Timestamp,
 ) -> Result<Customer, ProvisionError> {
     note_registration_in(connection, told, now)?;

@@ -8,7 +8,7 @@ use super::rows::customer_in;
 use crate::domain::CustomerId;
 use crate::store::base::outbox::append_event_in;
 use crate::store::metering::merge::join_records_in;
-use crate::store::metering::rerate::{Counted, rate_anew_in};
+use crate::store::metering::rerate::{CountedChains, rate_anew_in};
 use crate::store::{During, StoreError};
 
 /// The columns that name a customer and cannot collide when it changes. Usage events and the outbox are history and
@@ -33,8 +33,8 @@ pub(crate) fn merge_customers_in(
 ) -> Result<(), StoreError> {
     let ids = (from.as_str(), into.as_str());
     let lost = join_words_in(connection, from, into)?;
-    let mut counted = Counted::of(connection, from)?;
-    counted.extend(Counted::of(connection, into)?);
+    let mut counted = CountedChains::of(connection, from)?;
+    counted.extend(CountedChains::of(connection, into)?);
     join_records_in(connection, from, into, now)?;
     for statement in MOVES {
         connection

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 use serde_json::{Map, Value};
 
-use super::conflicts::{Contradiction, contradiction_in};
+use super::conflicts::{IdentityConflict, contradiction_in};
 use super::identities::{link_in, owner_in, owners_in};
 use super::merge::merge_customers_in;
 use super::resolve::resolve_customer_in;
@@ -90,9 +90,9 @@ pub enum ProvisionError {
     Store(#[from] StoreError),
 }
 
-impl From<Contradiction> for ProvisionError {
-    fn from(it: Contradiction) -> Self {
-        let Contradiction { customer, held, given } = it;
+impl From<IdentityConflict> for ProvisionError {
+    fn from(it: IdentityConflict) -> Self {
+        let IdentityConflict { customer, held, given } = it;
         match (held, given) {
             (BuyerRef::CustomerIdentifier(held), BuyerRef::CustomerIdentifier(given)) => {
                 Self::SecondBuyer { customer, held, given }

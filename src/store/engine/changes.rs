@@ -19,12 +19,12 @@ pub struct Changes {
     /// These customers, their aliases or their subscriptions.
     pub customers: Vec<CustomerId>,
     /// Usage was counted.
-    pub used: Vec<Used>,
+    pub used: Vec<CountedUsage>,
 }
 
 /// Usage that was counted.
 #[derive(Debug)]
-pub struct Used {
+pub struct CountedUsage {
     /// The customer.
     pub customer_id: CustomerId,
     /// Of which feature.
@@ -39,18 +39,18 @@ pub struct Used {
 
 /// A notice of a commit's changes.
 #[derive(Clone, Copy, Debug)]
-pub enum News<'a> {
+pub enum CommitNews<'a> {
     /// Readers may see them from now on.
-    Coming(&'a Changes),
+    Prepared(&'a Changes),
     /// They are on disk. Each was said to be coming, but for what another process wrote.
-    Came(&'a Changes),
+    Committed(&'a Changes),
     /// They were said to be coming, and were undone.
-    Undone(&'a Changes),
+    RolledBack(&'a Changes),
 }
 
 /// The watcher that is told.
 pub(crate) type Watcher = Arc<OnceLock<Watch>>;
-type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
+type Watch = Box<dyn Fn(CommitNews<'_>) + Send + Sync>;
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,30 +60,34 @@ impl Changes {
 
 /// Where the triggers write to.
 #[derive(Clone)]
-pub(crate) struct Notepad {
+pub(crate) struct ChangeCapture {
     changes: Arc<Mutex<Changes>>,
     watcher: Watcher,
 }
 
 /// A place in the notes.
-pub(crate) struct Mark {
+pub(crate) struct CapturePoint {
     customers: usize,
     used: usize,
 }
 
 /// The changes that are about to be committed.
 #[must_use]
-pub(crate) struct Announced<'a> {
+pub(crate) struct PreparedChanges<'a> {
     watcher: Option<&'a Watch>,
     changes: Changes,
 }
 
-impl Announced<'_> {
+impl PreparedChanges<'_> {
     /// Tells what came of it.
     pub(crate) fn tell(self, committed: bool) {
         if let Some(watcher) = self.watcher {
             let changes = &self.changes;
-            watcher(if committed { News::Came(changes) } else { News::Undone(changes) });
+            watcher(if committed {
+                CommitNews::Committed(changes)
+            } else {
+                CommitNews::RolledBack(changes)
+            });
         }
     }
 }
@@ -121,17 +125,17 @@ const TRIGGERS: &str = "
             new.quantity - old.quantity); END;
 ";
 
-impl Notepad {
+impl ChangeCapture {
     /// Has the connection note what it changes.
     pub(crate) fn install(connection: &Connection, watcher: Watcher) -> rusqlite::Result<Self> {
-        let notepad = Self { changes: Arc::default(), watcher };
+        let capture = Self { changes: Arc::default(), watcher };
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
         let note =
             |name, arguments, write: fn(&mut Changes, &Context<'_>) -> rusqlite::Result<()>| {
-                let notepad = notepad.clone();
+                let capture = capture.clone();
                 connection.create_scalar_function(name, arguments, flags, move |context| {
-                    if notepad.watcher.get().is_some() {
-                        notepad.with(|changes| write(changes, context))?;
+                    if capture.watcher.get().is_some() {
+                        capture.with(|changes| write(changes, context))?;
                     }
                     Ok(0_i64)
                 })
@@ -145,7 +149,7 @@ impl Notepad {
             Ok(())
         })?;
         note("note_usage", 5, |changes, context| {
-            changes.used.push(Used {
+            changes.used.push(CountedUsage {
                 customer_id: CustomerId::new(context.get::<String>(0)?),
                 feature_id: FeatureId::new(context.get::<String>(1)?),
                 holder: context.get(2)?,
@@ -155,19 +159,22 @@ impl Notepad {
             Ok(())
         })?;
         connection.execute_batch(TRIGGERS)?;
-        Ok(notepad)
+        Ok(capture)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Changes) -> T) -> T {
         work(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn mark(&self) -> Mark {
-        self.with(|changes| Mark { customers: changes.customers.len(), used: changes.used.len() })
+    pub(crate) fn mark(&self) -> CapturePoint {
+        self.with(|changes| CapturePoint {
+            customers: changes.customers.len(),
+            used: changes.used.len(),
+        })
     }
 
     /// Forgets what was noted since, which was undone.
-    pub(crate) fn back_to(&self, mark: &Mark) {
+    pub(crate) fn back_to(&self, mark: &CapturePoint) {
         self.with(|changes| {
             changes.customers.truncate(mark.customers);
             changes.used.truncate(mark.used);
@@ -177,17 +184,17 @@ impl Notepad {
     /// Tells that anything may have changed: somebody else has written.
     pub(crate) fn tell_everything(&self) {
         if let Some(watcher) = self.watcher.get() {
-            watcher(News::Came(&Changes { catalogue: true, ..Changes::default() }));
+            watcher(CommitNews::Committed(&Changes { catalogue: true, ..Changes::default() }));
         }
     }
 
-    /// Tells that what was noted is about to be committed; what comes of it is told by [`Announced::tell`].
-    pub(crate) fn announce(&self) -> Announced<'_> {
+    /// Tells that what was noted is about to be committed; what comes of it is told by [`PreparedChanges::tell`].
+    pub(crate) fn announce(&self) -> PreparedChanges<'_> {
         let changes = self.with(std::mem::take);
         let watcher = self.watcher.get().filter(|_| !changes.is_empty());
         if let Some(watcher) = watcher {
-            watcher(News::Coming(&changes));
+            watcher(CommitNews::Prepared(&changes));
         }
-        Announced { watcher, changes }
+        PreparedChanges { watcher, changes }
     }
 }

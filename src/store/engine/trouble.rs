@@ -24,12 +24,12 @@ pub(crate) const fn is_passing(code: ErrorCode) -> bool {
 
 /// The reason why SQLite could not do something, by its code.
 #[derive(Clone, Debug)]
-pub(crate) struct Why {
+pub(crate) struct TroubleCause {
     pub(crate) code: ErrorCode,
     pub(crate) said: String,
 }
 
-impl Why {
+impl TroubleCause {
     pub(crate) fn of(error: &rusqlite::Error) -> Option<Self> {
         let code = error.sqlite_error_code().filter(|code| is_passing(*code))?;
         Some(Self { code, said: error.to_string() })
@@ -37,11 +37,11 @@ impl Why {
 }
 
 /// The trouble that an error of whatever operation comes from, if it is of this kind.
-pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<Why> {
+pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<TroubleCause> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(sqlite) = error.downcast_ref::<rusqlite::Error>() {
-            return Why::of(sqlite);
+            return TroubleCause::of(sqlite);
         }
         cause = error.source();
     }
@@ -59,7 +59,7 @@ impl Default for Trouble {
 }
 
 impl Trouble {
-    pub(crate) fn begin(&self, why: &Why) {
+    pub(crate) fn begin(&self, why: &TroubleCause) {
         self.0.send_if_modified(|held| {
             let is_news = held.as_ref() != Some(&why.said);
             *held = Some(why.said.clone());

@@ -14,10 +14,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::changes::{News, Notepad, Watcher};
+use super::changes::{ChangeCapture, CommitNews, Watcher};
 use super::connection::open_writer;
 use super::error::StoreError;
-use super::trouble::{self, Trouble, Why};
+use super::trouble::{self, Trouble, TroubleCause};
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
@@ -31,69 +31,71 @@ const QUEUED_JOBS: usize = 4_096;
 /// A write with the caller who waits for it.
 trait Write: Send {
     /// Runs inside the transaction, and once more if that one was undone.
-    fn run(&mut self, connection: &Connection) -> Ran;
+    fn run(&mut self, connection: &Connection) -> WriteOutcome;
     /// Answers the caller once the transaction's outcome is known.
-    fn answer(self: Box<Self>, ended: Result<(), Undone>);
+    fn answer(self: Box<Self>, ended: Result<(), TransactionError>);
 }
 
 /// The outcome of a write.
-enum Ran {
+enum WriteOutcome {
     Well,
     /// It was refused, by what it was to write; others may go well.
     Refused,
     /// The database can write nothing at the moment.
-    Troubled(Why),
+    Troubled(TroubleCause),
 }
 
 /// Why a transaction came to nothing.
 #[derive(Clone, Debug)]
-struct Undone {
+struct TransactionError {
     said: String,
     code: Option<ErrorCode>,
 }
 
-impl From<rusqlite::Error> for Undone {
+impl From<rusqlite::Error> for TransactionError {
     fn from(error: rusqlite::Error) -> Self {
         Self { said: error.to_string(), code: error.sqlite_error_code() }
     }
 }
 
-impl From<Why> for Undone {
-    fn from(Why { code, said }: Why) -> Self {
+impl From<TroubleCause> for TransactionError {
+    fn from(TroubleCause { code, said }: TroubleCause) -> Self {
         Self { said, code: Some(code) }
     }
 }
 
-impl Undone {
-    fn trouble(&self) -> Option<Why> {
+impl TransactionError {
+    fn trouble(&self) -> Option<TroubleCause> {
         let code = self.code.filter(|code| trouble::is_passing(*code))?;
-        Some(Why { code, said: self.said.clone() })
+        Some(TroubleCause { code, said: self.said.clone() })
     }
 }
 
-struct Waiting<W, T, E> {
+struct PendingWrite<W, T, E> {
     work: W,
     outcome: Option<Result<T, E>>,
     caller: oneshot::Sender<Result<T, E>>,
 }
 
-impl<W, T, E> Write for Waiting<W, T, E>
+impl<W, T, E> Write for PendingWrite<W, T, E>
 where
     W: Fn(&Connection) -> Result<T, E> + Send,
     T: Send,
     E: From<StoreError> + std::error::Error + Send + 'static,
 {
-    fn run(&mut self, connection: &Connection) -> Ran {
+    fn run(&mut self, connection: &Connection) -> WriteOutcome {
         match self.outcome.insert((self.work)(connection)) {
-            Ok(_) => Ran::Well,
-            Err(error) => trouble::found_in(error).map_or(Ran::Refused, Ran::Troubled),
+            Ok(_) => WriteOutcome::Well,
+            Err(error) => {
+                trouble::found_in(error).map_or(WriteOutcome::Refused, WriteOutcome::Troubled)
+            }
         }
     }
 
-    fn answer(self: Box<Self>, ended: Result<(), Undone>) {
+    fn answer(self: Box<Self>, ended: Result<(), TransactionError>) {
         let answer = match (self.outcome, ended) {
             (Some(Err(error)), _) => Err(error),
-            (_, Err(Undone { said: reason, code })) => {
+            (_, Err(TransactionError { said: reason, code })) => {
                 Err(StoreError::Commit { reason, code }.into())
             }
             (Some(done), Ok(())) => done,
@@ -123,14 +125,14 @@ impl Writer {
     pub(crate) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let connection = open_writer(path)?;
         let watcher = Watcher::default();
-        let notepad = Notepad::install(&connection, Arc::clone(&watcher))
+        let capture = ChangeCapture::install(&connection, Arc::clone(&watcher))
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
         let trouble = Trouble::default();
         let noted = trouble.clone();
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_until_closed(connection, &notepad, &noted, &queue))
+            .spawn(move || write_until_closed(connection, &capture, &noted, &queue))
             .map_err(|source| StoreError::Thread { source })?;
         Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }, thread))
     }
@@ -148,7 +150,7 @@ impl Writer {
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.
-    pub(crate) fn watch(&self, watcher: impl Fn(News<'_>) + Send + Sync + 'static) {
+    pub(crate) fn watch(&self, watcher: impl Fn(CommitNews<'_>) + Send + Sync + 'static) {
         drop(self.watcher.set(Box::new(watcher)));
     }
 
@@ -169,7 +171,7 @@ impl Writer {
             Err(_burnt) => return Err(StoreError::Closed.into()),
         };
         let (caller, answered) = oneshot::channel();
-        self.hand_over(Job::Write(Box::new(Waiting { work, outcome: None, caller }))).await?;
+        self.hand_over(Job::Write(Box::new(PendingWrite { work, outcome: None, caller }))).await?;
         let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
         if last { Err(StoreError::Closed.into()) } else { answer }
     }
@@ -199,7 +201,7 @@ impl Writer {
 
 fn write_until_closed(
     mut connection: Connection,
-    notepad: &Notepad,
+    capture: &ChangeCapture,
     trouble: &Trouble,
     queue: &mpsc::Receiver<Job>,
 ) {
@@ -214,7 +216,7 @@ fn write_until_closed(
         let now = writes_of_others(&connection);
         if now != others {
             others = now;
-            notepad.tell_everything();
+            capture.tell_everything();
         }
         let Some(first) = first else { continue };
         let mut jobs = vec![first];
@@ -225,7 +227,7 @@ fn write_until_closed(
                 Err(_) => break,
             }
         }
-        write_together(&mut connection, notepad, trouble, jobs);
+        write_together(&mut connection, capture, trouble, jobs);
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
@@ -255,18 +257,18 @@ fn writes_of_others(connection: &Connection) -> Option<i64> {
 
 fn write_together(
     connection: &mut Connection,
-    notepad: &Notepad,
+    capture: &ChangeCapture,
     trouble: &Trouble,
     mut writes: Vec<Box<dyn Write>>,
 ) {
-    let (start, before) = (notepad.mark(), connection.total_changes());
-    let ended = write_all(connection, notepad, &mut writes);
+    let (start, before) = (capture.mark(), connection.total_changes());
+    let ended = write_all(connection, capture, &mut writes);
     match &ended {
         // A commit of nothing needs no room on the disk.
         Ok(()) if connection.total_changes() > before => trouble.is_over(),
         Ok(()) => {}
         Err(undone) => {
-            notepad.back_to(&start);
+            capture.back_to(&start);
             if let Some(why) = undone.trouble() {
                 trouble.begin(&why);
             }
@@ -281,55 +283,58 @@ fn write_together(
 /// where the database can write nothing, none of them is tried again.
 fn write_all(
     connection: &mut Connection,
-    notepad: &Notepad,
+    capture: &ChangeCapture,
     writes: &mut [Box<dyn Write>],
-) -> Result<(), Undone> {
-    let start = notepad.mark();
+) -> Result<(), TransactionError> {
+    let start = capture.mark();
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !run_all(&transaction, writes)? {
-        notepad.back_to(&start);
+        capture.back_to(&start);
         transaction.rollback()?;
         if writes.len() == 1 {
             return Ok(());
         }
         transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for write in writes {
-            run_apart(&transaction, notepad, write.as_mut())?;
+            run_isolated(&transaction, capture, write.as_mut())?;
         }
     }
-    let announced = notepad.announce();
+    let announced = capture.announce();
     let ended = transaction.commit();
     announced.tell(ended.is_ok());
     Ok(ended?)
 }
 
 /// Runs writes until one fails, and reports whether all went well.
-fn run_all(connection: &Connection, writes: &mut [Box<dyn Write>]) -> Result<bool, Undone> {
+fn run_all(
+    connection: &Connection,
+    writes: &mut [Box<dyn Write>],
+) -> Result<bool, TransactionError> {
     for write in writes {
         match write.run(connection) {
-            Ran::Well => {}
-            Ran::Refused => return Ok(false),
-            Ran::Troubled(why) => return Err(why.into()),
+            WriteOutcome::Well => {}
+            WriteOutcome::Refused => return Ok(false),
+            WriteOutcome::Troubled(why) => return Err(why.into()),
         }
     }
     Ok(true)
 }
 
-fn run_apart(
+fn run_isolated(
     connection: &Connection,
-    notepad: &Notepad,
+    capture: &ChangeCapture,
     write: &mut dyn Write,
-) -> Result<(), Undone> {
+) -> Result<(), TransactionError> {
     let sql = |statement| connection.prepare_cached(statement)?.execute([]);
-    let mark = notepad.mark();
+    let mark = capture.mark();
     sql("SAVEPOINT job")?;
     match write.run(connection) {
-        Ran::Well => {}
-        Ran::Refused => {
-            notepad.back_to(&mark);
+        WriteOutcome::Well => {}
+        WriteOutcome::Refused => {
+            capture.back_to(&mark);
             sql("ROLLBACK TO job")?;
         }
-        Ran::Troubled(why) => return Err(why.into()),
+        WriteOutcome::Troubled(why) => return Err(why.into()),
     }
     sql("RELEASE job")?;
     Ok(())

@@ -22,7 +22,7 @@ use crate::store::{During, Store, StoreError};
 
 /// An observation of a product's agreements.
 #[derive(Clone, Debug)]
-pub struct AgreementLook {
+pub struct AgreementObservation {
     /// The product.
     pub product_code: ProductCode,
     /// When AWS was asked.
@@ -33,7 +33,7 @@ pub struct AgreementLook {
     pub states: BTreeMap<LicenseArn, LicenseState>,
 }
 
-impl AgreementLook {
+impl AgreementObservation {
     /// A look that showed nothing.
     pub fn of_nothing(product_code: ProductCode, observed_at: Timestamp) -> Self {
         let (agreements, states) = (Vec::new(), BTreeMap::new());
@@ -43,7 +43,7 @@ impl AgreementLook {
 
 /// The result of recording an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TakenOver {
+pub struct AgreementOutcome {
     /// Buyers of whom it told something new.
     pub news: usize,
     /// Agreements that the database refused.
@@ -55,34 +55,34 @@ impl Store {
     /// that the database refuses are left out.
     pub async fn record_agreements(
         &self,
-        look: AgreementLook,
+        observation: AgreementObservation,
         now: Timestamp,
-    ) -> Result<TakenOver, StoreError> {
-        self.record_shown(look, None, now).await
+    ) -> Result<AgreementOutcome, StoreError> {
+        self.record_shown(observation, None, now).await
     }
 
     /// The same with the last of what a listing showed: in its transaction it is written how far listings have got, so
     /// that nothing which was not taken over is taken for read. What the database refuses is listed again.
     pub async fn record_listing(
         &self,
-        look: AgreementLook,
+        observation: AgreementObservation,
         progress: Progress,
         now: Timestamp,
-    ) -> Result<TakenOver, StoreError> {
-        self.record_shown(look, Some(progress), now).await
+    ) -> Result<AgreementOutcome, StoreError> {
+        self.record_shown(observation, Some(progress), now).await
     }
 
     async fn record_shown(
         &self,
-        look: AgreementLook,
+        observation: AgreementObservation,
         progress: Option<Progress>,
         now: Timestamp,
-    ) -> Result<TakenOver, StoreError> {
-        let AgreementLook { product_code, observed_at, agreements, states } = look;
-        let shown = Shown { product_code, observed_at, states };
+    ) -> Result<AgreementOutcome, StoreError> {
+        let AgreementObservation { product_code, observed_at, agreements, states } = observation;
+        let shown = ObservedAgreements { product_code, observed_at, states };
         let all = agreements.len();
         let apart = self
-            .write_apart(agreements, move |connection, agreements| {
+            .write_isolated(agreements, move |connection, agreements| {
                 let news = record(connection, agreements, &shown, now)?;
                 if let Some(progress) = progress.filter(|_| agreements.len() == all) {
                     write_progress_in(connection, &shown.product_code, progress, now)?;
@@ -90,7 +90,8 @@ impl Store {
                 Ok(news)
             })
             .await?;
-        let taken = TakenOver { news: apart.done.into_iter().sum(), refused: apart.refused.len() };
+        let taken =
+            AgreementOutcome { news: apart.done.into_iter().sum(), refused: apart.refused.len() };
         for (agreement, error) in apart.refused {
             let (id, error) = (agreement.agreement_id, error.in_full());
             tracing::error!(
@@ -177,7 +178,7 @@ impl Store {
 }
 
 /// The part that all agreements of an observation have in common.
-struct Shown {
+struct ObservedAgreements {
     product_code: ProductCode,
     observed_at: Timestamp,
     states: BTreeMap<LicenseArn, LicenseState>,
@@ -186,23 +187,23 @@ struct Shown {
 fn record(
     connection: &Connection,
     agreements: &[SeenAgreement],
-    look: &Shown,
+    observation: &ObservedAgreements,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let mut buyers = BTreeSet::new();
     for agreement in agreements {
         let before = facts_of(connection, agreement)?;
-        take_over_agreement(connection, agreement, look.observed_at)?;
+        record_agreement(connection, agreement, observation.observed_at)?;
         for arn in &agreement.licenses {
             wake_license_in(connection, arn)?;
-            take_over_license(connection, agreement, arn, look)?;
+            record_license_of(connection, agreement, arn, observation)?;
         }
         if facts_of(connection, agreement)? != before {
             buyers.extend(buyers_of(agreement));
         }
     }
     for buyer in &buyers {
-        let key = BuyerKey { product_code: look.product_code.clone(), buyer: buyer.clone() };
+        let key = BuyerKey { product_code: observation.product_code.clone(), buyer: buyer.clone() };
         mark_buyer_in(connection, &key, now)?;
     }
     Ok(buyers.len())
@@ -226,7 +227,7 @@ fn buyers_of(agreement: &SeenAgreement) -> Vec<BuyerRef> {
     }
 }
 
-fn take_over_agreement(
+fn record_agreement(
     connection: &Connection,
     agreement: &SeenAgreement,
     observed_at: Timestamp,
@@ -286,11 +287,11 @@ fn take_over_agreement(
 }
 
 /// Links a licence with its agreement, and writes down how it stands where events have not told as much.
-fn take_over_license(
+fn record_license_of(
     connection: &Connection,
     agreement: &SeenAgreement,
     arn: &LicenseArn,
-    look: &Shown,
+    observation: &ObservedAgreements,
 ) -> Result<(), StoreError> {
     let held = license_facts_in(connection, arn)?;
     let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());
@@ -300,8 +301,8 @@ fn take_over_license(
         let begins = on.starts_at.zip(agreement.starts_at);
         on.agreement_id != agreement.agreement_id && begins.is_some_and(|(on, it)| on < it)
     });
-    let state = look.states.get(arn).copied().filter(|state| {
-        !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, look.observed_at))
+    let state = observation.states.get(arn).copied().filter(|state| {
+        !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, observation.observed_at))
     });
     if !newer && state.is_none() && held.as_ref().is_some_and(|facts| facts.account_id.is_some()) {
         return Ok(());
@@ -319,12 +320,12 @@ fn take_over_license(
         .and_then(|mut upsert| {
             upsert.execute(named_params! {
                 ":arn": arn.as_str(),
-                ":code": look.product_code.as_str(),
+                ":code": observation.product_code.as_str(),
                 ":account": agreement.account_id.as_ref().map(AccountId::as_str),
                 ":agreement": agreement.agreement_id.as_str(),
                 ":newer": newer,
                 ":state": state.map(LicenseState::as_str),
-                ":at": state.map(|_| millis(look.observed_at)),
+                ":at": state.map(|_| millis(observation.observed_at)),
             })
         })
         .during("take over a licence")?;

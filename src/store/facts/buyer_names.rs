@@ -9,23 +9,23 @@ use crate::store::{During, StoreError};
 
 /// The names under which one buyer's facts are found.
 #[derive(Debug, Default)]
-pub(crate) struct Circle {
+pub(crate) struct BuyerNames {
     pub(crate) accounts: BTreeSet<AccountId>,
     pub(crate) identifiers: BTreeSet<CustomerIdentifier>,
     /// The licence, where the buyer was asked for by that.
     pub(crate) license: Option<LicenseArn>,
 }
 
-impl Circle {
+impl BuyerNames {
     /// Just the name that the buyer was asked by.
     pub(crate) fn of(buyer: &BuyerRef) -> Self {
-        let mut circle = Self::default();
+        let mut names = Self::default();
         match buyer {
-            BuyerRef::Account(id) => circle.accounts.extend([id.clone()]),
-            BuyerRef::CustomerIdentifier(id) => circle.identifiers.extend([id.clone()]),
-            BuyerRef::License(arn) => circle.license = Some(arn.clone()),
+            BuyerRef::Account(id) => names.accounts.extend([id.clone()]),
+            BuyerRef::CustomerIdentifier(id) => names.identifiers.extend([id.clone()]),
+            BuyerRef::License(arn) => names.license = Some(arn.clone()),
         }
-        circle
+        names
     }
 
     /// Every name of the buyer that AWS has told, these accounts included. A sale that pays as it goes may
@@ -35,10 +35,10 @@ impl Circle {
         buyer: &BuyerRef,
         accounts: Vec<AccountId>,
     ) -> Result<Self, StoreError> {
-        let mut circle = Self::of(buyer);
-        circle.accounts.extend(accounts);
-        circle.widen(connection)?;
-        Ok(circle)
+        let mut names = Self::of(buyer);
+        names.accounts.extend(accounts);
+        names.widen(connection)?;
+        Ok(names)
     }
 
     fn widen(&mut self, connection: &Connection) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::record::{Settled, take_over};
+use super::record::{NotificationOutcome, record_facts};
 use crate::domain::ProductCode;
 use crate::domain::notification::{Meaning, Notification};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
@@ -117,7 +117,7 @@ impl Store {
     ) -> Result<Recorded, StoreError> {
         let told = batch.iter().any(tells);
         let apart = self
-            .write_apart(batch, move |connection, batch| {
+            .write_isolated(batch, move |connection, batch| {
                 let mut recorded = Recorded::default();
                 for incoming in batch {
                     record(connection, incoming, None, now, &mut recorded)?;
@@ -250,7 +250,7 @@ pub(crate) fn replay_in(
     let Ok(notification) = crate::domain::notification::wire::read(delivery) else {
         return Ok(());
     };
-    let settled = take_over(connection, &notification.meaning, notification.at, now)?;
+    let settled = record_facts(connection, &notification.meaning, notification.at, now)?;
     settled.write(connection, row.seq)?;
     connection
         .prepare_cached("UPDATE notifications SET format = ?2, kind = ?3 WHERE seq = ?1")
@@ -313,7 +313,7 @@ fn record(
     }
     let quarantined = |recorded: &mut Recorded, reason| {
         recorded.quarantined += 1;
-        Settled::quarantined(reason)
+        NotificationOutcome::quarantined(reason)
     };
     let settled = match (incoming, refused) {
         (_, Some(reason)) => quarantined(recorded, reason),
@@ -322,10 +322,10 @@ fn record(
         }
         (Incoming::Notification(it), None) => {
             recorded.new += 1;
-            take_over(connection, &it.meaning, it.at, now)?
+            record_facts(connection, &it.meaning, it.at, now)?
         }
     };
-    let Settled { state, reason, product_code, buyer } = settled;
+    let NotificationOutcome { state, reason, product_code, buyer } = settled;
     connection
         .prepare_cached(
             "INSERT INTO notifications (id, format, kind, at_ms, received_at_ms, body, state, reason,

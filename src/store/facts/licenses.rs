@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::buyer_names::Circle;
+use super::buyer_names::BuyerNames;
 use crate::domain::agreement::LicenseState;
 use crate::domain::notification::{AgreedEnd, AgreementNews, LicenseChange, LicenseNews, is_over};
 use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
@@ -200,7 +200,7 @@ fn buyers_on(
 pub(crate) fn licenses_of(
     connection: &Connection,
     product_code: &ProductCode,
-    circle: &Circle,
+    circle: &BuyerNames,
 ) -> Result<BTreeSet<LicenseArn>, StoreError> {
     let mut arns: BTreeSet<LicenseArn> = circle.license.iter().cloned().collect();
     for account in &circle.accounts {

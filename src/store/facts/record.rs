@@ -19,20 +19,20 @@ pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
 
 /// Where a notification stands once its facts are taken over.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct NotificationOutcome {
     pub(crate) state: &'static str,
     pub(crate) reason: Option<String>,
     pub(crate) product_code: Option<ProductCode>,
     pub(crate) buyer: Option<i64>,
 }
 
-impl Default for Settled {
+impl Default for NotificationOutcome {
     fn default() -> Self {
         Self { state: "applied", reason: None, product_code: None, buyer: None }
     }
 }
 
-impl Settled {
+impl NotificationOutcome {
     pub(crate) fn quarantined(reason: String) -> Self {
         Self { state: "quarantined", reason: Some(reason), ..Self::default() }
     }
@@ -52,17 +52,17 @@ impl Settled {
     }
 }
 
-pub(crate) fn take_over(
+pub(crate) fn record_facts(
     connection: &Connection,
     meaning: &Meaning,
     at: Timestamp,
     now: Timestamp,
-) -> Result<Settled, StoreError> {
+) -> Result<NotificationOutcome, StoreError> {
     match meaning {
-        Meaning::Informational => Ok(Settled::default()),
+        Meaning::Informational => Ok(NotificationOutcome::default()),
         Meaning::Topic(news) => {
             write_topic(connection, news, at)?;
-            Ok(Settled::default())
+            Ok(NotificationOutcome::default())
         }
         Meaning::Subscription(news) => {
             expect_legacy_buyers_in(connection, &news.product_code, now)?;
@@ -87,10 +87,10 @@ pub(crate) fn take_over(
         }
         Meaning::License(news) => {
             let Some(product_code) = product_code_of(connection, news)? else {
-                return Ok(Settled {
+                return Ok(NotificationOutcome {
                     state: "pending",
                     reason: Some(PRODUCT_NOT_IMPORTED.into()),
-                    ..Settled::default()
+                    ..NotificationOutcome::default()
                 });
             };
             write_license(connection, news, &product_code, at)?;
@@ -104,7 +104,7 @@ pub(crate) fn take_over(
         Meaning::Agreement(news) => {
             write_agreement(connection, news, at)?;
             wake_licenses_on_in(connection, &news.agreement_id)?;
-            let mut settled = Settled::default();
+            let mut settled = NotificationOutcome::default();
             for key in buyers_of_agreement(connection, news)? {
                 settled = mark(connection, key.product_code, key.buyer, now)?;
             }
@@ -118,10 +118,10 @@ fn mark(
     product_code: ProductCode,
     buyer: BuyerRef,
     now: Timestamp,
-) -> Result<Settled, StoreError> {
+) -> Result<NotificationOutcome, StoreError> {
     let marked =
         mark_buyer_in(connection, &BuyerKey { product_code: product_code.clone(), buyer }, now)?;
-    Ok(Settled {
+    Ok(NotificationOutcome {
         state: "pending",
         reason: (!marked.imported).then(|| PRODUCT_NOT_IMPORTED.to_owned()),
         product_code: Some(product_code),

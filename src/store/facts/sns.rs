@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::buyer_names::Circle;
+use super::buyer_names::BuyerNames;
 use crate::domain::notification::{SubscriptionAction, SubscriptionNews};
 use crate::domain::reconciliation::{SubscriptionMessage, SubscriptionSignal};
 use crate::domain::{Grant, Holder, ProductCode, Subscription};
@@ -42,7 +42,7 @@ pub(crate) fn write_subscription_signal(
 pub(crate) fn signals_in(
     connection: &Connection,
     product_code: &ProductCode,
-    circle: &Circle,
+    circle: &BuyerNames,
     grants: &[Grant],
     held: &[Subscription],
 ) -> Result<BTreeMap<Holder, SubscriptionSignal>, StoreError> {

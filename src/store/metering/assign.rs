@@ -7,15 +7,18 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::attribution::{Choice, Question, Route, RouteError, bears_in, choose_in, route_to};
+use super::attribution::{
+    AttributionError, AttributionRequest, HolderChoice, UsageAttribution, attribution_to,
+    bill_to_in, choose_in,
+};
 use super::open_records::{
     OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row,
 };
 use super::parking::park;
-use super::policy::{Closed, Closing};
-use super::rating::{Billed, Biller, Lane, Use};
+use super::policy::{ClosedCounts, ClosingPolicy};
+use super::rating::{PlacementCache, RatedUsage, Rater, UsageItem};
 use super::side_records::park_unknown_in;
-use super::slots::Bears;
+use super::slots::BillTo;
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::ledger::deadline;
 use crate::domain::usage::UsageSubject;
@@ -27,9 +30,9 @@ use crate::store::{During, StoreError};
 /// Looks at every record that nobody bears yet.
 pub(crate) fn assign_waiting(
     connection: &Connection,
-    closing: &Closing,
+    policy: &ClosingPolicy,
     now: Timestamp,
-    closed: &mut Closed,
+    closed: &mut ClosedCounts,
 ) -> Result<(), StoreError> {
     let waiting: Vec<OpenRecord> = connection
         .prepare_cached(concat!(
@@ -40,7 +43,7 @@ pub(crate) fn assign_waiting(
         .and_then(|mut select| select.query_map([], open_record_row)?.collect())
         .during("find usage that waits for a subscription")?;
     for record in waiting {
-        assign(connection, &record, closing, now, closed)?;
+        assign(connection, &record, policy, now, closed)?;
     }
     Ok(())
 }
@@ -49,25 +52,25 @@ pub(crate) fn assign_waiting(
 fn assign(
     connection: &Connection,
     record: &OpenRecord,
-    closing: &Closing,
+    policy: &ClosingPolicy,
     now: Timestamp,
-    closed: &mut Closed,
+    closed: &mut ClosedCounts,
 ) -> Result<(), StoreError> {
-    let hopeless = now >= deadline(record.hour, closing.window);
+    let hopeless = now >= deadline(record.hour, policy.window);
     if hopeless && unknown_hours_in(connection)?.hold(record.hour) {
         closed.parked += 1;
         return park_unknown_in(connection, record.id, RESTORED, now);
     }
-    let mut assigner = Assigner::new(connection, record, now)?;
-    if assigner.may_bill() {
-        assigner.bill()?;
+    let mut waiting = WaitingRecord::new(connection, record, now)?;
+    if waiting.may_bill() {
+        waiting.bill()?;
     }
-    let Some(lack) = assigner.finish()? else { return Ok(()) };
-    let reason = match lack {
-        Lack::Ended => "subscription_ended",
-        Lack::Subscription if hopeless => "no_subscription",
-        Lack::Choice if hopeless => "license_required",
-        Lack::Billing if hopeless => "direct_customer",
+    let Some(reason) = waiting.finish()? else { return Ok(()) };
+    let reason = match reason {
+        WaitReason::Ended => "subscription_ended",
+        WaitReason::Subscription if hopeless => "no_subscription",
+        WaitReason::HolderChoice if hopeless => "license_required",
+        WaitReason::Billing if hopeless => "direct_customer",
         _ => return Ok(()),
     };
     closed.parked += 1;
@@ -75,7 +78,7 @@ fn assign(
 }
 
 /// An event that a waiting record bears.
-struct Waiting {
+struct WaitingEvent {
     rowid: i64,
     feature: Option<FeatureId>,
     quantity: Quantity,
@@ -86,11 +89,11 @@ struct Waiting {
 
 /// The reason why usage cannot be billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
+enum WaitReason {
     /// No subscription has turned up.
     Subscription,
     /// Several have.
-    Choice,
+    HolderChoice,
     /// It has ended.
     Ended,
     /// It was bought on the seller's own site.
@@ -98,28 +101,28 @@ enum Lack {
 }
 
 /// Where a record's usage of a feature goes.
-struct Way {
-    route: Route,
-    lane: RefCell<Lane>,
+struct CachedAttribution {
+    attribution: UsageAttribution,
+    cache: RefCell<PlacementCache>,
 }
 
 /// The part that usage of a record has in common which is attributed alike: its feature, and the stretch of its use.
-type Kind = (Option<FeatureId>, Timestamp);
+type AttributionKey = (Option<FeatureId>, Timestamp);
 
 /// Where a waiting record's usage goes.
-struct Assigner<'a> {
+struct WaitingRecord<'a> {
     connection: &'a Connection,
     record: &'a OpenRecord,
     now: Timestamp,
     holdings: Holdings,
-    ways: HashMap<Kind, Result<Rc<Way>, Lack>>,
+    cached: HashMap<AttributionKey, Result<Rc<CachedAttribution>, WaitReason>>,
     /// The quantity that leaves the record.
     moved: Quantity,
     /// Why what stays does.
-    lack: Option<Lack>,
+    reason: Option<WaitReason>,
 }
 
-impl<'a> Assigner<'a> {
+impl<'a> WaitingRecord<'a> {
     fn new(
         connection: &'a Connection,
         record: &'a OpenRecord,
@@ -131,16 +134,16 @@ impl<'a> Assigner<'a> {
             record,
             now,
             holdings,
-            ways: HashMap::new(),
+            cached: HashMap::new(),
             moved: Quantity::ZERO,
-            lack: None,
+            reason: None,
         })
     }
 
     /// Reports whether anything may have found its subscription: who has none at all costs no more than this.
     fn may_bill(&mut self) -> bool {
         if self.holdings.is_empty() {
-            self.lack = Some(Lack::Subscription);
+            self.reason = Some(WaitReason::Subscription);
         }
         !self.holdings.is_empty()
     }
@@ -149,16 +152,16 @@ impl<'a> Assigner<'a> {
     /// billed.
     fn bill(&mut self) -> Result<(), StoreError> {
         let connection = self.connection;
-        let mut biller = Biller::new(connection);
+        let mut rater = Rater::new(connection);
         for event in events_of(connection, self.record.id)? {
-            let way = match self.way(event.feature.as_ref(), event.at)? {
-                Ok(way) => way,
-                Err(lack) => {
-                    self.lack = self.lack.or(Some(lack));
+            let attributed = match self.attribution_of(event.feature.as_ref(), event.at)? {
+                Ok(attributed) => attributed,
+                Err(reason) => {
+                    self.reason = self.reason.or(Some(reason));
                     continue;
                 }
             };
-            let it = Use {
+            let it = UsageItem {
                 customer: &self.record.customer,
                 feature: event.feature.as_ref(),
                 quantity: event.quantity,
@@ -166,26 +169,26 @@ impl<'a> Assigner<'a> {
                 hour: self.record.hour,
                 tags: event.tags.as_deref(),
             };
-            let mut lane = way.lane.borrow_mut();
-            let billed = biller.place(&it, &way.route, &mut lane)?;
-            biller.uncount_waiting(&it, &self.record.product_id, event.billed);
-            biller.count(&it, &way.route, billed, &mut lane);
+            let mut cache = attributed.cache.borrow_mut();
+            let billed = rater.place(&it, &attributed.attribution, &mut cache)?;
+            rater.uncount_waiting(&it, &self.record.product_id, event.billed);
+            rater.count(&it, &attributed.attribution, billed, &mut cache);
             move_event_in(connection, &event, billed)?;
             if let Some(tags) = it.tags {
                 add_tagged_in(connection, self.record.id, tags, -event.billed.millionths())?;
             }
             self.moved = self.moved.saturating_add(event.billed);
         }
-        biller.finish()
+        rater.finish()
     }
 
-    fn question(&self, feature: Option<&FeatureId>, at: Timestamp) -> Question {
+    fn request(&self, feature: Option<&FeatureId>, at: Timestamp) -> AttributionRequest {
         let record = self.record;
         let own = || UsageSubject::Dimension {
             product_id: record.product_id.clone(),
             dimension: record.dimension.clone(),
         };
-        Question {
+        AttributionRequest {
             customer: record.customer.clone(),
             subject: feature.cloned().map_or_else(own, UsageSubject::Feature),
             license: None,
@@ -195,52 +198,53 @@ impl<'a> Assigner<'a> {
     }
 
     /// Where the record's own dimension goes: usage that names no feature.
-    fn own(&self, question: &Question) -> Result<Result<Bears, Lack>, StoreError> {
+    fn own(&self, request: &AttributionRequest) -> Result<Result<BillTo, WaitReason>, StoreError> {
         let record = self.record;
         let of = (&record.product_id, &record.dimension);
-        let choice = choose_in(self.connection, question, of, &self.holdings, self.now)?;
+        let choice = choose_in(self.connection, request, of, &self.holdings, self.now)?;
         Ok(match choice {
-            Ok(Choice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bears),
-            Ok(Choice::Waits) => Err(Lack::Subscription),
-            Ok(Choice::Counted) => Err(Lack::Billing),
-            Err(error) => Err(lack_of(&error)),
+            Ok(HolderChoice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bill_to),
+            Ok(HolderChoice::Waits) => Err(WaitReason::Subscription),
+            Ok(HolderChoice::Counted) => Err(WaitReason::Billing),
+            Err(error) => Err(reason_of(&error)),
         })
     }
 
     /// Where usage of a feature goes. It may wait under one product for another.
-    fn way(
+    fn attribution_of(
         &mut self,
         feature: Option<&FeatureId>,
         at: Timestamp,
-    ) -> Result<Result<Rc<Way>, Lack>, StoreError> {
-        let question = self.question(feature, at);
-        let kind = (feature.cloned(), question.stretch);
-        if let Some(known) = self.ways.get(&kind) {
+    ) -> Result<Result<Rc<CachedAttribution>, WaitReason>, StoreError> {
+        let request = self.request(feature, at);
+        let kind = (feature.cloned(), request.stretch);
+        if let Some(known) = self.cached.get(&kind) {
             return Ok(known.clone());
         }
-        let bears = match feature {
-            None => self.own(&question)?,
-            Some(_) => match bears_in(self.connection, &question, &self.holdings, self.now)? {
-                Ok(Some(bears)) if bears.holder.is_some() => Ok(bears),
-                Err(error @ RouteError::LicenseRequired(_)) => Err(lack_of(&error)),
+        let bill_to = match feature {
+            None => self.own(&request)?,
+            Some(_) => match bill_to_in(self.connection, &request, &self.holdings, self.now)? {
+                Ok(Some(bill_to)) if bill_to.holder.is_some() => Ok(bill_to),
+                Err(error @ AttributionError::LicenseRequired(_)) => Err(reason_of(&error)),
                 // The feature may mean nothing there any more; what was reported still does.
-                Ok(_) | Err(_) => self.own(&question)?,
+                Ok(_) | Err(_) => self.own(&request)?,
             },
         };
-        let way = match bears {
-            Ok(bears) => {
-                let route = route_to(self.connection, &question, Some(bears), self.now)?;
-                Ok(Rc::new(Way { route, lane: RefCell::default() }))
+        let attributed = match bill_to {
+            Ok(bill_to) => {
+                let attribution =
+                    attribution_to(self.connection, &request, Some(bill_to), self.now)?;
+                Ok(Rc::new(CachedAttribution { attribution, cache: RefCell::default() }))
             }
-            Err(lack) => Err(lack),
+            Err(reason) => Err(reason),
         };
-        self.ways.insert(kind, way.clone());
-        Ok(way)
+        self.cached.insert(kind, attributed.clone());
+        Ok(attributed)
     }
 
     /// Takes what has left out of the record; why the rest stays, if there is one.
-    fn finish(self) -> Result<Option<Lack>, StoreError> {
-        if self.lack.is_none() {
+    fn finish(self) -> Result<Option<WaitReason>, StoreError> {
+        if self.reason.is_none() {
             delete_record_in(self.connection, self.record.id)?;
             return Ok(None);
         }
@@ -252,22 +256,22 @@ impl<'a> Assigner<'a> {
                 .and_then(|mut update| update.execute((self.record.id, self.moved.millionths())))
                 .during("assign a part of what waits")?;
         }
-        Ok(self.lack)
+        Ok(self.reason)
     }
 }
 
-fn lack_of(error: &RouteError) -> Lack {
+fn reason_of(error: &AttributionError) -> WaitReason {
     match error {
-        RouteError::LicenseRequired(_) => Lack::Choice,
-        RouteError::SubscriptionEnded(_) => Lack::Ended,
-        _ => Lack::Subscription,
+        AttributionError::LicenseRequired(_) => WaitReason::HolderChoice,
+        AttributionError::SubscriptionEnded(_) => WaitReason::Ended,
+        _ => WaitReason::Subscription,
     }
 }
 
 fn move_event_in(
     connection: &Connection,
-    event: &Waiting,
-    billed: Billed,
+    event: &WaitingEvent,
+    billed: RatedUsage,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
@@ -283,7 +287,7 @@ fn move_event_in(
     Ok(())
 }
 
-fn events_of(connection: &Connection, record: i64) -> Result<Vec<Waiting>, StoreError> {
+fn events_of(connection: &Connection, record: i64) -> Result<Vec<WaitingEvent>, StoreError> {
     connection
         .prepare_cached(
             "SELECT rowid, feature_id, quantity, billed, min(at_ms, received_at_ms), tags FROM usage_events
@@ -292,7 +296,7 @@ fn events_of(connection: &Connection, record: i64) -> Result<Vec<Waiting>, Store
         .and_then(|mut select| {
             select
                 .query_map([record], |row| {
-                    Ok(Waiting {
+                    Ok(WaitingEvent {
                         rowid: row.get(0)?,
                         feature: row.get::<_, Option<String>>(1)?.map(FeatureId::new),
                         quantity: quantity(row.get(2)?),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::records::hour_left_in;
-use super::slots::{Bears, RecordKey};
+use super::slots::{BillTo, RecordKey};
 use crate::domain::allowance::Billing;
 use crate::domain::ledger::{
     Attribution, Bearer, Tenure, Unattributed, UsageTime, attribute, is_licensed,
@@ -23,9 +23,9 @@ use crate::store::{During, StoreError};
 
 /// Where usage goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
+pub(crate) struct UsageAttribution {
     /// The bearer that is billed; none where usage is only counted.
-    pub(crate) bears: Option<Bears>,
+    pub(crate) bill_to: Option<BillTo>,
     /// The first hour that AWS takes, where it has told one.
     pub(crate) first_hour: Option<ClockHour>,
     /// The part of it that is billed.
@@ -38,7 +38,7 @@ pub(crate) struct Route {
 
 /// A question of attribution: usage of a customer's in an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Question {
+pub(crate) struct AttributionRequest {
     pub(crate) customer: CustomerId,
     pub(crate) subject: UsageSubject,
     pub(crate) license: Option<LicenseArn>,
@@ -71,7 +71,7 @@ pub(crate) fn first_hour_in(
 
 /// Why usage can go nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RouteError {
+pub(crate) enum AttributionError {
     #[error("there is no feature {0}")]
     UnknownFeature(FeatureId),
     #[error(
@@ -90,7 +90,7 @@ pub(crate) enum RouteError {
     SubscriptionEnded(Timestamp),
 }
 
-impl RouteError {
+impl AttributionError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::UnknownFeature(_) => "unknown_feature",
@@ -104,29 +104,29 @@ impl RouteError {
     }
 }
 
-pub(crate) fn route_in(
+pub(crate) fn attribute_in(
     connection: &Connection,
-    question: &Question,
+    request: &AttributionRequest,
     holdings: &Holdings,
     now: Timestamp,
-) -> Result<Result<Route, RouteError>, StoreError> {
-    match bears_in(connection, question, holdings, now)? {
-        Ok(bears) => Ok(Ok(route_to(connection, question, bears, now)?)),
+) -> Result<Result<UsageAttribution, AttributionError>, StoreError> {
+    match bill_to_in(connection, request, holdings, now)? {
+        Ok(bill_to) => Ok(Ok(attribution_to(connection, request, bill_to, now)?)),
         Err(error) => Ok(Err(error)),
     }
 }
 
 /// The route to what bears the usage.
-pub(crate) fn route_to(
+pub(crate) fn attribution_to(
     connection: &Connection,
-    question: &Question,
-    bears: Option<Bears>,
+    request: &AttributionRequest,
+    bill_to: Option<BillTo>,
     now: Timestamp,
-) -> Result<Route, StoreError> {
-    let holder = bears.as_ref().and_then(|bears| bears.holder.as_ref());
+) -> Result<UsageAttribution, StoreError> {
+    let holder = bill_to.as_ref().and_then(|bill_to| bill_to.holder.as_ref());
     let first_hour = first_hour_in(connection, holder)?;
-    let grants = match &question.subject {
-        UsageSubject::Feature(feature) => granted_in(connection, &question.customer, feature, now)?,
+    let grants = match &request.subject {
+        UsageSubject::Feature(feature) => granted_in(connection, &request.customer, feature, now)?,
         UsageSubject::Dimension { .. } => Grants::default(),
     };
     let mut windows = Vec::new();
@@ -137,55 +137,55 @@ pub(crate) fn route_to(
     }
     // While no subscription has turned up, no plan says what it includes.
     let billing = holder.map_or(Billing::All, |holder| Billing::of(&grants.under(holder)));
-    let counts_with = match (&bears, &billing) {
-        (Some(Bears { product_id, holder: Some(holder), .. }), Billing::Overage { .. }) => {
+    let counts_with = match (&bill_to, &billing) {
+        (Some(BillTo { product_id, holder: Some(holder), .. }), Billing::Overage { .. }) => {
             counting_with(&grants.successions, product_id, holder)
         }
         _ => Rc::default(),
     };
-    Ok(Route { bears, first_hour, billing, windows, counts_with })
+    Ok(UsageAttribution { bill_to, first_hour, billing, windows, counts_with })
 }
 
-pub(crate) type Borne = Result<Option<Bears>, RouteError>;
+pub(crate) type Attributed = Result<Option<BillTo>, AttributionError>;
 
 /// Finds the bearer of usage: none where it is only counted, and nobody yet where it waits for a subscription.
-pub(crate) fn bears_in(
+pub(crate) fn bill_to_in(
     connection: &Connection,
-    question: &Question,
+    request: &AttributionRequest,
     holdings: &Holdings,
     now: Timestamp,
-) -> Result<Borne, StoreError> {
-    match &question.subject {
+) -> Result<Attributed, StoreError> {
+    match &request.subject {
         UsageSubject::Dimension { product_id, dimension } => {
             if let Err(error) = check_dimension(connection, product_id, dimension)? {
                 return Ok(Err(error));
             }
-            let choice = choose_in(connection, question, (product_id, dimension), holdings, now)?;
-            Ok(choice.map(|choice| choice.bears(product_id, dimension)))
+            let choice = choose_in(connection, request, (product_id, dimension), holdings, now)?;
+            Ok(choice.map(|choice| choice.bill_to(product_id, dimension)))
         }
         UsageSubject::Feature(feature) => {
-            route_feature(connection, question, feature, holdings, now)
+            attribute_feature(connection, request, feature, holdings, now)
         }
     }
 }
 
-fn route_feature(
+fn attribute_feature(
     connection: &Connection,
-    question: &Question,
+    request: &AttributionRequest,
     feature: &FeatureId,
     holdings: &Holdings,
     now: Timestamp,
-) -> Result<Borne, StoreError> {
+) -> Result<Attributed, StoreError> {
     let kind: Option<String> = connection
         .prepare_cached("SELECT type FROM features WHERE id = ?1")
         .and_then(|mut select| select.query_row([feature.as_str()], |row| row.get(0)).optional())
         .during("look up a feature")?;
     let feature_id = || feature.clone();
     match kind {
-        None => return Ok(Err(RouteError::UnknownFeature(feature_id()))),
+        None => return Ok(Err(AttributionError::UnknownFeature(feature_id()))),
         // Taken, it would be counted nowhere: a grant of another kind has no usage.
         Some(kind) if kind != "metered" => {
-            return Ok(Err(RouteError::FeatureNotMetered { feature: feature_id(), kind }));
+            return Ok(Err(AttributionError::FeatureNotMetered { feature: feature_id(), kind }));
         }
         Some(_) => {}
     }
@@ -194,18 +194,18 @@ fn route_feature(
     let mut outcomes = Vec::new();
     for (product, dimension) in &dimensions {
         if holdings.of(product).next().is_some() {
-            let choice = choose_in(connection, question, (product, dimension), holdings, now)?;
+            let choice = choose_in(connection, request, (product, dimension), holdings, now)?;
             outcomes.push((product, dimension, choice));
         }
     }
     if outcomes.is_empty() {
-        if let (Some(named), false) = (&question.license, dimensions.is_empty()) {
-            return Ok(Err(unknown_license(question, named)));
+        if let (Some(named), false) = (&request.license, dimensions.is_empty()) {
+            return Ok(Err(unknown_license(request, named)));
         }
         // Where several could be bought it waits under the first, until it is known which was.
         let first = dimensions.first();
         return Ok(Ok(
-            first.and_then(|(product, dimension)| Choice::Waits.bears(product, dimension))
+            first.and_then(|(product, dimension)| HolderChoice::Waits.bill_to(product, dimension))
         ));
     }
     let mut billed = Vec::new();
@@ -213,15 +213,15 @@ fn route_feature(
     let mut waits = None;
     for (product, dimension, choice) in outcomes {
         match choice {
-            Ok(Choice::Holder(holder)) => {
-                billed.push(Bears {
+            Ok(HolderChoice::Holder(holder)) => {
+                billed.push(BillTo {
                     product_id: product.clone(),
                     dimension: dimension.clone(),
                     holder: Some(holder),
                 });
             }
-            Ok(Choice::Waits) => waits = Choice::Waits.bears(product, dimension),
-            Ok(Choice::Counted) => {}
+            Ok(HolderChoice::Waits) => waits = HolderChoice::Waits.bill_to(product, dimension),
+            Ok(HolderChoice::Counted) => {}
             Err(error) => refusal = refusal.or(Some(error)),
         }
     }
@@ -230,8 +230,9 @@ fn route_feature(
         (0, None) => Ok(waits),
         (1, _) => Ok(billed.pop()),
         _ => {
-            let names: Vec<&str> = billed.iter().map(|bears| bears.product_id.as_str()).collect();
-            Err(RouteError::LicenseRequired(format!("products {}", names.join(", "))))
+            let names: Vec<&str> =
+                billed.iter().map(|bill_to| bill_to.product_id.as_str()).collect();
+            Err(AttributionError::LicenseRequired(format!("products {}", names.join(", "))))
         }
     })
 }
@@ -259,49 +260,49 @@ fn dimensions_of(
 /// Chooses the bearer of a customer's usage of one product: the first to which it belongs that has an hour left for it.
 pub(crate) fn choose_in(
     connection: &Connection,
-    question: &Question,
+    request: &AttributionRequest,
     (product, dimension): (&ProductId, &DimensionKey),
     holdings: &Holdings,
     now: Timestamp,
-) -> Result<Result<Choice, RouteError>, StoreError> {
+) -> Result<Result<HolderChoice, AttributionError>, StoreError> {
     let candidates: Vec<_> = holdings.of(product).collect();
-    let licensed = is_licensed(question.hour, licensed_from_in(connection, product)?);
-    let time = UsageTime { at: question.stretch, licensed, now };
-    let bearers = match attribute(&candidates, question.license.as_ref(), time) {
-        Ok(Attribution::Borne(bearers)) => bearers,
-        Ok(Attribution::Waits) => return Ok(Ok(Choice::Waits)),
-        Ok(Attribution::Counted) => return Ok(Ok(Choice::Counted)),
-        Err(error) => return Ok(Err(refusal(error, question))),
+    let licensed = is_licensed(request.hour, licensed_from_in(connection, product)?);
+    let time = UsageTime { at: request.stretch, licensed, now };
+    let bearers = match attribute(&candidates, request.license.as_ref(), time) {
+        Ok(Attribution::BilledTo(bearers)) => bearers,
+        Ok(Attribution::Waits) => return Ok(Ok(HolderChoice::Waits)),
+        Ok(Attribution::Counted) => return Ok(Ok(HolderChoice::Counted)),
+        Err(error) => return Ok(Err(refusal(error, request))),
     };
     for Bearer { holder, tenure } in &bearers {
         if *tenure == Tenure::Lasting {
-            return Ok(Ok(Choice::Holder(holder.clone())));
+            return Ok(Ok(HolderChoice::Holder(holder.clone())));
         }
         let first = first_hour_in(connection, Some(holder))?;
-        let bears = Bears {
+        let bill_to = BillTo {
             product_id: product.clone(),
             dimension: dimension.clone(),
             holder: Some(holder.clone()),
         };
-        let hour = first.map_or(question.hour, |first| first.max(question.hour));
-        let key = RecordKey { bears, customer: question.customer.clone(), hour };
+        let hour = first.map_or(request.hour, |first| first.max(request.hour));
+        let key = RecordKey { bill_to, customer: request.customer.clone(), hour };
         if hour_left_in(connection, &key, *tenure)?.is_some() {
-            return Ok(Ok(Choice::Holder(holder.clone())));
+            return Ok(Ok(HolderChoice::Holder(holder.clone())));
         }
     }
     let ends = bearers.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment()));
-    Ok(Err(RouteError::SubscriptionEnded(ends.max().unwrap_or(now))))
+    Ok(Err(AttributionError::SubscriptionEnded(ends.max().unwrap_or(now))))
 }
 
-fn refusal(error: Unattributed, question: &Question) -> RouteError {
-    match (error, &question.license) {
-        (Unattributed::Ended(at), _) => RouteError::SubscriptionEnded(at),
-        (Unattributed::UnknownLicense, Some(named)) => unknown_license(question, named),
+fn refusal(error: Unattributed, request: &AttributionRequest) -> AttributionError {
+    match (error, &request.license) {
+        (Unattributed::Ended(at), _) => AttributionError::SubscriptionEnded(at),
+        (Unattributed::UnknownLicense, Some(named)) => unknown_license(request, named),
         (Unattributed::Several(holders), _) => {
             let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
-            RouteError::LicenseRequired(names.join(", "))
+            AttributionError::LicenseRequired(names.join(", "))
         }
-        (Unattributed::UnknownLicense, None) => RouteError::LicenseRequired(String::new()),
+        (Unattributed::UnknownLicense, None) => AttributionError::LicenseRequired(String::new()),
     }
 }
 
@@ -323,13 +324,13 @@ fn check_dimension(
     connection: &Connection,
     product: &ProductId,
     dimension: &DimensionKey,
-) -> Result<Result<(), RouteError>, StoreError> {
+) -> Result<Result<(), AttributionError>, StoreError> {
     let known = connection
         .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
         .and_then(|mut select| select.exists([product.as_str()]))
         .during("look up a product")?;
     if !known {
-        return Ok(Err(RouteError::UnknownProduct(product.clone())));
+        return Ok(Err(AttributionError::UnknownProduct(product.clone())));
     }
     let metered = connection
         .prepare_cached(
@@ -340,12 +341,15 @@ fn check_dimension(
     if metered {
         return Ok(Ok(()));
     }
-    Ok(Err(RouteError::UnknownDimension { product: product.clone(), dimension: dimension.clone() }))
+    Ok(Err(AttributionError::UnknownDimension {
+        product: product.clone(),
+        dimension: dimension.clone(),
+    }))
 }
 
 /// The bearer of usage among a customer's subscriptions of one product.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub(crate) enum HolderChoice {
     /// This holder.
     Holder(Holder),
     /// None yet: it waits for a subscription.
@@ -354,17 +358,17 @@ pub(crate) enum Choice {
     Counted,
 }
 
-impl Choice {
-    fn bears(self, product: &ProductId, dimension: &DimensionKey) -> Option<Bears> {
+impl HolderChoice {
+    fn bill_to(self, product: &ProductId, dimension: &DimensionKey) -> Option<BillTo> {
         let holder = match self {
             Self::Holder(holder) => Some(holder),
             Self::Waits => None,
             Self::Counted => return None,
         };
-        Some(Bears { product_id: product.clone(), dimension: dimension.clone(), holder })
+        Some(BillTo { product_id: product.clone(), dimension: dimension.clone(), holder })
     }
 }
 
-fn unknown_license(question: &Question, named: &LicenseArn) -> RouteError {
-    RouteError::UnknownLicense { customer: question.customer.clone(), license: named.clone() }
+fn unknown_license(request: &AttributionRequest, named: &LicenseArn) -> AttributionError {
+    AttributionError::UnknownLicense { customer: request.customer.clone(), license: named.clone() }
 }

@@ -16,7 +16,7 @@ const FROZEN_HOURS: i64 = 30;
 
 /// A record, and the subscription that bears it.
 #[derive(Clone, Debug)]
-pub(crate) struct Borne {
+pub(crate) struct BillableRecord {
     pub(crate) record: OpenRecord,
     pub(crate) product_code: ProductCode,
     pub(crate) account_id: Option<AccountId>,
@@ -38,7 +38,7 @@ pub(crate) struct Borne {
 /// Where a list of records goes on: after this hour and id.
 pub(crate) type Place = (i64, i64);
 
-impl Borne {
+impl BillableRecord {
     pub(crate) fn place(&self) -> Place {
         (self.record.hour.number(), self.record.id)
     }
@@ -97,7 +97,7 @@ macro_rules! bearer_license {
 pub(crate) use {bearer_account, bearer_license, naming};
 
 /// Records `r` with what bears them. Of several subscriptions under one holder, one that lives decides.
-macro_rules! borne {
+macro_rules! billable {
     ($($which:literal),+) => {
         concat!(
             // In the order in which `borne_row` reads them.
@@ -125,7 +125,7 @@ macro_rules! borne {
 /// The same for those whose subscriptions are ending or have just ended: their ids, in so many hours.
 macro_rules! of_leavers {
     ($which:literal) => {
-        borne!(
+        billable!(
             "r.id IN (
                  SELECT o.id FROM (
                      SELECT product_id, holder FROM subscriptions WHERE status = 'ending'
@@ -152,9 +152,9 @@ pub(crate) fn open_until(
     last: ClockHour,
     after: Place,
     most: usize,
-) -> Result<Vec<Borne>, StoreError> {
+) -> Result<Vec<BillableRecord>, StoreError> {
     let statement = concat!(
-        borne!(
+        billable!(
             "r.state = 'open' AND r.hour <= ?1 AND (r.hour, r.id) > (?2, ?3) AND r.holder <> '' AND r.beside = 0"
         ),
         " LIMIT ?4"
@@ -167,7 +167,7 @@ pub(crate) fn open_until(
 pub(crate) fn open_of_leavers(
     connection: &Connection,
     now: Timestamp,
-) -> Result<Vec<Borne>, StoreError> {
+) -> Result<Vec<BillableRecord>, StoreError> {
     select(connection, OPEN_OF_LEAVERS, leavers_since(now, 2))
 }
 
@@ -175,13 +175,13 @@ pub(crate) fn open_of_leavers(
 pub(crate) fn frozen_of_leavers(
     connection: &Connection,
     now: Timestamp,
-) -> Result<Vec<Borne>, StoreError> {
+) -> Result<Vec<BillableRecord>, StoreError> {
     select(connection, FROZEN_OF_LEAVERS, leavers_since(now, FROZEN_HOURS))
 }
 
 /// Frozen records that have the deadline of a last hour.
-pub(crate) fn hastened(connection: &Connection) -> Result<Vec<Borne>, StoreError> {
-    select(connection, borne!("r.hastened = 1 AND r.state IN ('ready', 'sending')"), [])
+pub(crate) fn hastened(connection: &Connection) -> Result<Vec<BillableRecord>, StoreError> {
+    select(connection, billable!("r.hastened = 1 AND r.state IN ('ready', 'sending')"), [])
 }
 
 /// From when on subscriptions have just ended, and which hours are looked at.
@@ -195,19 +195,19 @@ fn select(
     connection: &Connection,
     statement: &str,
     values: impl Params,
-) -> Result<Vec<Borne>, StoreError> {
+) -> Result<Vec<BillableRecord>, StoreError> {
     connection
         .prepare_cached(statement)
-        .and_then(|mut select| select.query_map(values, borne_row)?.collect())
+        .and_then(|mut select| select.query_map(values, billable_row)?.collect())
         .during("find records and what bears them")
 }
 
-fn borne_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Borne> {
+fn billable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BillableRecord> {
     let time = |column: usize| row.get(column).map(optional_timestamp);
     let status = Status::parse(row.get_ref(13)?.as_str()?).unwrap_or(Status::Pending);
     let pays_as_they_go: bool = row.get(14)?;
     let renewed_by: Option<String> = row.get(18)?;
-    Ok(Borne {
+    Ok(BillableRecord {
         record: open_record_row(row)?,
         hastened: row.get(8)?,
         product_code: ProductCode::new(row.get::<_, String>(9)?),

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::assign::assign_waiting;
-use super::billable::{Borne, open_of_leavers, open_until};
+use super::billable::{BillableRecord, open_of_leavers, open_until};
 use super::deadlines::follow_endings;
 use super::freeze::freeze_all;
-use super::policy::{Closed, Closing};
+use super::policy::{ClosedCounts, ClosingPolicy};
 use super::side_records::park_beside_in;
 use super::zero_usage::open_zero_records;
 use crate::store::{Store, StoreError};
@@ -19,20 +19,21 @@ impl Store {
     /// Freezes every hour that is over, and of subscriptions that are ending the open hour too.
     pub async fn close_hours(
         &self,
-        closing: Closing,
+        policy: ClosingPolicy,
         now: Timestamp,
-    ) -> Result<Closed, StoreError> {
-        let first = closing.clone();
+    ) -> Result<ClosedCounts, StoreError> {
+        let first = policy.clone();
         let mut closed = self.write(move |connection| prepare(connection, &first, now)).await?;
         let mut place = Some((i64::MIN, i64::MIN));
         while let Some(after) = place {
-            let closing = closing.clone();
+            let policy = policy.clone();
             let (chunk, next) = self
                 .write(move |connection| {
-                    let last = closing.timing().last_frozen(now);
+                    let last = policy.timing().last_frozen(now);
                     let found = open_until(connection, last, after, CHUNK)?;
-                    let next = found.last().filter(|_| found.len() == CHUNK).map(Borne::place);
-                    Ok::<_, StoreError>((freeze_all(connection, &closing, &found, now)?, next))
+                    let next =
+                        found.last().filter(|_| found.len() == CHUNK).map(BillableRecord::place);
+                    Ok::<_, StoreError>((freeze_all(connection, &policy, &found, now)?, next))
                 })
                 .await?;
             closed.frozen += chunk.frozen;
@@ -49,17 +50,17 @@ impl Store {
 /// Makes the changes that decide which records there are to freeze, and freezes last hours, which cannot wait.
 fn prepare(
     connection: &Connection,
-    closing: &Closing,
+    policy: &ClosingPolicy,
     now: Timestamp,
-) -> Result<Closed, StoreError> {
-    let mut closed = Closed::default();
-    assign_waiting(connection, closing, now, &mut closed)?;
+) -> Result<ClosedCounts, StoreError> {
+    let mut closed = ClosedCounts::default();
+    assign_waiting(connection, policy, now, &mut closed)?;
     closed.parked += park_beside_in(connection, now)?;
-    if closing.zero_usage {
-        open_zero_records(connection, closing, now)?;
+    if policy.zero_usage {
+        open_zero_records(connection, policy, now)?;
     }
-    follow_endings(connection, closing.window, now)?;
-    let last_hours = freeze_all(connection, closing, &open_of_leavers(connection, now)?, now)?;
+    follow_endings(connection, policy.window, now)?;
+    let last_hours = freeze_all(connection, policy, &open_of_leavers(connection, now)?, now)?;
     closed.frozen += last_hours.frozen;
     closed.parked += last_hours.parked;
     Ok(closed)

@@ -186,17 +186,18 @@ pub(crate) fn follow_endings(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let leaving = frozen_of_leavers(connection, now)?;
-    let came_back = hastened(connection)?.into_iter().filter(|borne| !borne.tenure.is_leaving());
-    for borne in leaving.into_iter().chain(came_back) {
-        let (deadline, hastened) = borne.deadline(window);
-        if hastened == borne.hastened {
+    let came_back =
+        hastened(connection)?.into_iter().filter(|billable| !billable.tenure.is_leaving());
+    for billable in leaving.into_iter().chain(came_back) {
+        let (deadline, hastened) = billable.deadline(window);
+        if hastened == billable.hastened {
             continue;
         }
         connection
             .prepare_cached(
                 "UPDATE metering_records SET deadline_ms = ?2, hastened = ?3 WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((borne.record.id, millis(deadline), hastened)))
+            .and_then(|mut update| update.execute((billable.record.id, millis(deadline), hastened)))
             .during("move a record's deadline")?;
     }
     Ok(())

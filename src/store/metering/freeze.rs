@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::attribution::first_hour_in;
-use super::billable::Borne;
+use super::billable::BillableRecord;
 use super::open_records::{OpenRecord, carry_into, tagged_in};
 use super::parking::park;
-use super::policy::{Closed, Closing};
+use super::policy::{ClosedCounts, ClosingPolicy};
 use super::records::open_record_in;
-use super::roll_forward::put_off_in;
+use super::roll_forward::roll_forward_in;
 use super::side_records::{park_unknown_in, record_beside_in};
-use super::slots::{in_other_form, is_known_in_both_forms};
+use super::slots::{has_both_identities, records_under_other_identity};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
@@ -30,25 +30,25 @@ use crate::store::{During, StoreError};
 /// Freezes what has been found; all of it in the transaction in which it was.
 pub(crate) fn freeze_all(
     connection: &Connection,
-    closing: &Closing,
-    found: &[Borne],
+    policy: &ClosingPolicy,
+    found: &[BillableRecord],
     now: Timestamp,
-) -> Result<Closed, StoreError> {
+) -> Result<ClosedCounts, StoreError> {
     let write = connection.prepare_cached(WRITE).during("freeze a record")?;
     let mut freezer = Freezer {
         connection,
         write,
-        closing,
+        policy,
         now,
         unknown: unknown_hours_in(connection)?,
-        last_frozen: closing.timing().last_frozen(now),
+        last_frozen: policy.timing().last_frozen(now),
         touched: HashSet::new(),
         mixed: HashMap::new(),
         legacy: HashMap::new(),
-        closed: Closed::default(),
+        closed: ClosedCounts::default(),
     };
-    for borne in found {
-        freezer.freeze(borne)?;
+    for billable in found {
+        freezer.freeze(billable)?;
     }
     Ok(freezer.closed)
 }
@@ -57,7 +57,7 @@ pub(crate) fn freeze_all(
 struct Freezer<'a> {
     connection: &'a Connection,
     write: CachedStatement<'a>,
-    closing: &'a Closing,
+    policy: &'a ClosingPolicy,
     now: Timestamp,
     /// Of which AWS may know more than we do.
     unknown: UnknownHours,
@@ -69,52 +69,52 @@ struct Freezer<'a> {
     mixed: HashMap<ProductId, bool>,
     /// Which products have buyers with a legacy name.
     legacy: HashMap<ProductCode, bool>,
-    closed: Closed,
+    closed: ClosedCounts,
 }
 
 impl Freezer<'_> {
-    fn freeze(&mut self, borne: &Borne) -> Result<(), StoreError> {
-        let record = &borne.record;
+    fn freeze(&mut self, billable: &BillableRecord) -> Result<(), StoreError> {
+        let record = &billable.record;
         let Some(holder) = &record.holder else { return Ok(()) };
         // What is frozen for those who stay is frozen for those who leave too, and needs no calendar.
         if record.hour > self.last_frozen
-            && self.now < freezes_at(record.hour, self.closing.timing(), borne.tenure)
+            && self.now < freezes_at(record.hour, self.policy.timing(), billable.tenure)
         {
             return Ok(());
         }
-        let (last, hastened) = borne.deadline(self.closing.window);
-        if !borne.tenure.is_leaving() && self.unknown.keep_open(record.hour, last, self.now) {
+        let (last, hastened) = billable.deadline(self.policy.window);
+        if !billable.tenure.is_leaving() && self.unknown.keep_open(record.hour, last, self.now) {
             return Ok(());
         }
         let Some(held) = self.held(record)? else { return Ok(()) };
         if self.unknown.hold(record.hour) && last <= self.now {
             return self.park_unknown(record, RESTORED);
         }
-        if borne.pending {
+        if billable.pending {
             return self.wait_for(record, "no_subscription");
         }
-        if held > Quantity::ZERO && !borne.tenure.covers(record.hour) {
-            return self.outlived(borne, held);
+        if held > Quantity::ZERO && !billable.tenure.covers(record.hour) {
+            return self.outlived(billable, held);
         }
-        if self.may_have_a_name(borne, holder)? {
+        if self.may_have_a_name(billable, holder)? {
             return self.wait_for(record, "legacy_name_unknown");
         }
-        if self.in_both_forms(record)? {
-            return self.put_off(record, self.later(record), "hour_frozen");
+        if self.is_frozen_under_other_identity(record)? {
+            return self.roll_forward(record, self.later(record), "hour_frozen");
         }
         let buyer = MeteredBuyer {
             holder,
-            product_code: &borne.product_code,
-            account_id: borne.account_id.as_ref(),
-            license_arn: borne.license_arn.as_ref(),
+            product_code: &billable.product_code,
+            account_id: billable.account_id.as_ref(),
+            license_arn: billable.license_arn.as_ref(),
         };
-        let identity = match wire_identity(&buyer, record.hour, borne.licensed_from) {
+        let identity = match wire_identity(&buyer, record.hour, billable.licensed_from) {
             Ok(identity) => identity,
             Err(gap) => return self.wait_for(record, gap.as_str()),
         };
-        if held > Quantity::ZERO && self.has_missed_its_time(borne) {
+        if held > Quantity::ZERO && self.has_missed_its_time(billable) {
             // AWS was never told of it: like usage that is reported so late, it goes to the hour that is open.
-            return self.put_off(record, ClockHour::of(self.now), "late");
+            return self.roll_forward(record, ClockHour::of(self.now), "late");
         }
         let parts = split(held);
         let may_be_tagged = record.tagged || self.touched.contains(&record.id);
@@ -122,24 +122,24 @@ impl Freezer<'_> {
             if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         let zero = parts.whole == Quantity::ZERO;
-        let silent = zero && !self.is_wanted_at_zero(borne);
+        let silent = zero && !self.is_wanted_at_zero(billable);
         if parts.rest > Quantity::ZERO {
-            if zero && borne.tenure.ended_at().is_some() {
+            if zero && billable.tenure.ended_at().is_some() {
                 // No later hour of this subscription will make it whole.
-                return self.leave_behind(borne, record.hour.next(), "fraction");
+                return self.leave_behind(billable, record.hour.next(), "fraction");
             }
             if silent {
-                return self.put_fraction_off(record);
+                return self.roll_fraction_forward(record);
             }
             self.carry_rest(record, parts, &dealt)?;
         }
-        let over = borne.tenure.ended_at().map_or(self.now, |ended| ended.min(self.now));
+        let over = billable.tenure.ended_at().map_or(self.now, |ended| ended.min(self.now));
         let reason = match (silent, parts.rest > Quantity::ZERO) {
             (true, _) => Some("nothing_to_send"),
             (false, true) => Some("remainder_carried"),
             (false, false) => None,
         };
-        let stamp = Some(stamp(record.hour, borne.starts_at, over));
+        let stamp = Some(stamp(record.hour, billable.starts_at, over));
         let stamp = stamp.filter(|stamp| *stamp != record.hour.start());
         let state = if silent { "accepted" } else { "ready" };
         let outcome = Outcome { state, reason, stamp, deadline: last, hastened };
@@ -149,47 +149,47 @@ impl Freezer<'_> {
 
     /// Reports whether AWS is told of an hour of zero: only where the seller wants every hour reported, and not what it
     /// would refuse.
-    fn is_wanted_at_zero(&self, borne: &Borne) -> bool {
-        self.closing.zero_usage
-            && borne.tenure.covers(borne.record.hour)
-            && !is_out_of_time(borne.record.hour, self.closing.window, self.now)
+    fn is_wanted_at_zero(&self, billable: &BillableRecord) -> bool {
+        self.policy.zero_usage
+            && billable.tenure.covers(billable.record.hour)
+            && !is_out_of_time(billable.record.hour, self.policy.window, self.now)
     }
 
     /// Reports whether the time of its hour has passed without its being frozen, as where nothing ran, and the hour
     /// that is open now can bear it.
-    fn has_missed_its_time(&self, borne: &Borne) -> bool {
-        is_out_of_time(borne.record.hour, self.closing.window, self.now)
-            && borne.tenure.covers(ClockHour::of(self.now))
+    fn has_missed_its_time(&self, billable: &BillableRecord) -> bool {
+        is_out_of_time(billable.record.hour, self.policy.window, self.now)
+            && billable.tenure.covers(ClockHour::of(self.now))
     }
 
     /// AWS refuses usage of an hour that began after the subscription's end. It waits as long as AWS may tell what the
     /// subscription went on as.
-    fn outlived(&mut self, borne: &Borne, held: Quantity) -> Result<(), StoreError> {
-        let waits = borne.renewed_by.is_none() && borne.tenure.is_taken_at(self.now);
+    fn outlived(&mut self, billable: &BillableRecord, held: Quantity) -> Result<(), StoreError> {
+        let waits = billable.renewed_by.is_none() && billable.tenure.is_taken_at(self.now);
         if waits {
             return Ok(());
         }
         let whole = split(held).whole > Quantity::ZERO;
         let lack = if whole { "subscription_ended" } else { "fraction" };
-        self.leave_behind(borne, borne.record.hour, lack)
+        self.leave_behind(billable, billable.record.hour, lack)
     }
 
     /// Moves usage that no hour of the subscription can bear to what it went on as, from an hour on, or parks it.
     fn leave_behind(
         &mut self,
-        borne: &Borne,
+        billable: &BillableRecord,
         from: ClockHour,
         lack: &'static str,
     ) -> Result<(), StoreError> {
-        let record = &borne.record;
-        if let Some(holder) = &borne.renewed_by
+        let record = &billable.record;
+        if let Some(holder) = &billable.renewed_by
             && self.is_live(record, holder)?
         {
             let first = first_hour_in(self.connection, Some(holder))?;
             let hour = first.map_or(from, |first| first.max(from));
             let key = record.key(Some(holder.clone()), hour);
-            let bears = put_off_in(self.connection, record, &key, "renewed", self.now)?;
-            self.touched.extend([record.id, bears]);
+            let bill_to = roll_forward_in(self.connection, record, &key, "renewed", self.now)?;
+            self.touched.extend([record.id, bill_to]);
             return Ok(());
         }
         self.closed.parked += 1;
@@ -209,33 +209,37 @@ impl Freezer<'_> {
     /// Reports whether the customer's hour was frozen in the other form. Nothing that opens or moves records lets it
     /// come to that; but what is frozen is sent, and an hour in both forms is billed twice. Only a product that is
     /// known in both forms costs the look.
-    fn in_both_forms(&mut self, record: &OpenRecord) -> Result<bool, StoreError> {
+    fn is_frozen_under_other_identity(&mut self, record: &OpenRecord) -> Result<bool, StoreError> {
         let mixed = if let Some(mixed) = self.mixed.get(&record.product_id) {
             *mixed
         } else {
-            let mixed = is_known_in_both_forms(self.connection, &record.product_id)?;
+            let mixed = has_both_identities(self.connection, &record.product_id)?;
             self.mixed.insert(record.product_id.clone(), mixed);
             mixed
         };
         if !mixed {
             return Ok(false);
         }
-        let rivals = in_other_form(
+        let others = records_under_other_identity(
             self.connection,
             &record.key(record.holder.clone(), record.hour),
             record.hour,
         )?;
-        Ok(rivals.iter().any(|rival| rival.state != "open"))
+        Ok(others.iter().any(|other| other.state != "open"))
     }
 
     /// Reports whether the bearer is a licence that only the Agreement API tells of, and so may be that of a legacy
     /// buyer, whose hours are metered by name.
-    fn may_have_a_name(&mut self, borne: &Borne, holder: &Holder) -> Result<bool, StoreError> {
+    fn may_have_a_name(
+        &mut self,
+        billable: &BillableRecord,
+        holder: &Holder,
+    ) -> Result<bool, StoreError> {
         let Holder::License(arn) = holder else { return Ok(false) };
-        if !borne.alone || is_licensed(borne.record.hour, borne.licensed_from) {
+        if !billable.alone || is_licensed(billable.record.hour, billable.licensed_from) {
             return Ok(false);
         }
-        let code = &borne.product_code;
+        let code = &billable.product_code;
         let legacy = if let Some(legacy) = self.legacy.get(code) {
             *legacy
         } else {
@@ -293,11 +297,11 @@ impl Freezer<'_> {
 
     /// Moves less than a unit to a later hour. In an hour that is unknown it stays: a ledger that was lost may have
     /// billed it with usage of this hour that did not come again.
-    fn put_fraction_off(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
+    fn roll_fraction_forward(&mut self, record: &OpenRecord) -> Result<(), StoreError> {
         if self.unknown.hold(record.hour) {
             return self.park_unknown(record, "fraction");
         }
-        self.put_off(record, self.later(record), "fraction")
+        self.roll_forward(record, self.later(record), "fraction")
     }
 
     fn park_unknown(&mut self, record: &OpenRecord, why: &'static str) -> Result<(), StoreError> {
@@ -306,21 +310,21 @@ impl Freezer<'_> {
     }
 
     /// It waits in a later hour, as the same record or as a part of the one there.
-    fn put_off(
+    fn roll_forward(
         &mut self,
         record: &OpenRecord,
         later: ClockHour,
         why: &str,
     ) -> Result<(), StoreError> {
         let key = record.key(record.holder.clone(), later);
-        let bears = put_off_in(self.connection, record, &key, why, self.now)?;
-        self.touched.extend([record.id, bears]);
+        let bill_to = roll_forward_in(self.connection, record, &key, why, self.now)?;
+        self.touched.extend([record.id, bill_to]);
         Ok(())
     }
 
     /// Without a subscription in force, or a name for the buyer, AWS would refuse it: it waits until AWS has told.
     fn wait_for(&mut self, record: &OpenRecord, lack: &'static str) -> Result<(), StoreError> {
-        if self.now < deadline(record.hour, self.closing.window) {
+        if self.now < deadline(record.hour, self.policy.window) {
             return Ok(());
         }
         self.closed.parked += 1;
@@ -354,7 +358,7 @@ impl Freezer<'_> {
                 identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
                 identity.account_id.as_ref().map(AccountId::as_str),
                 license.map(LicenseArn::as_str),
-                &self.closing.region,
+                &self.policy.region,
                 outcome.stamp.map(millis),
                 allocations,
                 millis(self.now),

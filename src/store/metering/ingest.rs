@@ -10,9 +10,9 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
-use super::attribution::{Question, Route, RouteError, route_in};
+use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
 use super::open_records::tags_text;
-use super::rating::{Billed, Biller, Lane, Use};
+use super::rating::{PlacementCache, RatedUsage, Rater, UsageItem};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{AgeLimits, Placement, UnknownHours, place};
 use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
@@ -48,7 +48,7 @@ struct Report<'a> {
     conflicts: Option<HashSet<Conflict>>,
     accounts: HashMap<CustomerId, Option<Rc<Account>>>,
     insert: CachedStatement<'a>,
-    biller: Biller<'a>,
+    rater: Rater<'a>,
     receipt: UsageReceipt,
 }
 
@@ -57,28 +57,28 @@ struct Account {
     id: CustomerId,
     holdings: Holdings,
     /// Few: what one customer uses in the hours of one report.
-    ways: RefCell<Vec<Rc<Way>>>,
+    cached: RefCell<Vec<Rc<CachedAttribution>>>,
 }
 
 /// Where one customer's usage of one subject and hour goes.
-struct Way {
-    question: Question,
-    route: Result<Route, RouteError>,
-    lane: RefCell<Lane>,
+struct CachedAttribution {
+    request: AttributionRequest,
+    attribution: Result<UsageAttribution, AttributionError>,
+    cache: RefCell<PlacementCache>,
 }
 
-impl Way {
+impl CachedAttribution {
     fn serves(&self, event: &UsageEvent, hour: ClockHour, stretch: Timestamp) -> bool {
-        let question = &self.question;
-        question.hour == hour
-            && question.stretch == stretch
-            && question.subject == event.subject
-            && question.license == event.license_arn
+        let request = &self.request;
+        request.hour == hour
+            && request.stretch == stretch
+            && request.subject == event.subject
+            && request.license == event.license_arn
     }
 }
 
 /// An event that was taken before, as far as a repetition is told by it.
-struct Held {
+struct KnownEvent {
     fingerprint: Vec<u8>,
     customer: CustomerId,
     /// When it was used, if the application said so.
@@ -111,7 +111,7 @@ impl<'a> Report<'a> {
             conflicts: None,
             accounts: HashMap::new(),
             insert: connection.prepare_cached(INSERT).during("append a usage event")?,
-            biller: Biller::new(connection),
+            rater: Rater::new(connection),
             receipt: UsageReceipt::default(),
         })
     }
@@ -122,7 +122,7 @@ impl<'a> Report<'a> {
                 self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
             }
         }
-        self.biller.finish()?;
+        self.rater.finish()?;
         Ok(self.receipt)
     }
 
@@ -133,16 +133,16 @@ impl<'a> Report<'a> {
             Ok(judged) => judged,
             Err(refusal) => return self.known_or(event, &fingerprint, refusal),
         };
-        let way = self.way(&account, event, hour)?;
-        let route = match &way.route {
-            Ok(route) => route,
+        let attributed = self.attribution_of(&account, event, hour)?;
+        let attribution = match &attributed.attribution {
+            Ok(attribution) => attribution,
             Err(error) => {
                 let refusal = (error.code(), error.to_string());
                 return self.known_or(event, &fingerprint, refusal);
             }
         };
         let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
-        let it = Use {
+        let it = UsageItem {
             customer: &account.id,
             feature: event.feature(),
             quantity: event.quantity,
@@ -150,17 +150,17 @@ impl<'a> Report<'a> {
             hour,
             tags: tags.as_deref(),
         };
-        if let Some(bears) = &route.bears
-            && !self.biller.can_hold(&bears.product_id, it.quantity)?
+        if let Some(bill_to) = &attribution.bill_to
+            && !self.rater.can_hold(&bill_to.product_id, it.quantity)?
         {
             let detail = format!(
                 "more was reported of product {} than can be accounted for; report it in a larger unit",
-                bears.product_id
+                bill_to.product_id
             );
             return self.known_or(event, &fingerprint, ("total_too_large", detail));
         }
-        let mut lane = way.lane.borrow_mut();
-        let mut billed = self.biller.place(&it, route, &mut lane)?;
+        let mut cache = attributed.cache.borrow_mut();
+        let mut billed = self.rater.place(&it, attribution, &mut cache)?;
         if late {
             billed.moved = Some("late");
         }
@@ -168,7 +168,7 @@ impl<'a> Report<'a> {
             let refusal = ("conflicting_duplicate", String::new());
             return self.known_or(event, &fingerprint, refusal);
         }
-        self.biller.count(&it, route, billed, &mut lane);
+        self.rater.count(&it, attribution, billed, &mut cache);
         self.receipt.accepted += 1;
         Ok(Ok(()))
     }
@@ -220,10 +220,10 @@ impl<'a> Report<'a> {
         };
         let mut found = false;
         if !conflicts.is_empty()
-            && let Ok(route) = &self.way(account, event, own)?.route
-            && let Some(bears) = &route.bears
+            && let Ok(attribution) = &self.attribution_of(account, event, own)?.attribution
+            && let Some(bill_to) = &attribution.bill_to
         {
-            let (product, dimension) = (bears.product_id.clone(), bears.dimension.clone());
+            let (product, dimension) = (bill_to.product_id.clone(), bill_to.dimension.clone());
             found = conflicts.contains(&(account.id.clone(), product, dimension, own));
         }
         self.conflicts = Some(conflicts);
@@ -257,7 +257,7 @@ impl<'a> Report<'a> {
         &self,
         event: &UsageEvent,
         fingerprint: &Fingerprint,
-        held: &Held,
+        held: &KnownEvent,
     ) -> Result<bool, StoreError> {
         let same_time = match (held.timed_ms, event.timestamp) {
             (Some(held), Some(said)) => held == millis(said),
@@ -273,7 +273,7 @@ impl<'a> Report<'a> {
         Ok(is_now.is_some() && is_now == canonical_in(self.connection, &event.customer_id)?)
     }
 
-    fn held(&self, id: &str) -> Result<Option<Held>, StoreError> {
+    fn held(&self, id: &str) -> Result<Option<KnownEvent>, StoreError> {
         self.connection
             .prepare_cached(
                 "SELECT fingerprint, customer_id, CASE WHEN timed THEN at_ms END FROM usage_events WHERE id = ?1",
@@ -281,7 +281,7 @@ impl<'a> Report<'a> {
             .and_then(|mut select| {
                 select
                     .query_row([id], |row| {
-                        Ok(Held {
+                        Ok(KnownEvent {
                             fingerprint: row.get(0)?,
                             customer: CustomerId::new(row.get::<_, String>(1)?),
                             timed_ms: row.get(2)?,
@@ -299,7 +299,7 @@ impl<'a> Report<'a> {
         let account = match canonical_in(self.connection, id)? {
             Some(id) => {
                 let holdings = holdings_in(self.connection, &id)?;
-                Some(Rc::new(Account { id, holdings, ways: RefCell::default() }))
+                Some(Rc::new(Account { id, holdings, cached: RefCell::default() }))
             }
             None => None,
         };
@@ -307,37 +307,38 @@ impl<'a> Report<'a> {
         Ok(account)
     }
 
-    fn way(
+    fn attribution_of(
         &self,
         account: &Account,
         event: &UsageEvent,
         hour: ClockHour,
-    ) -> Result<Rc<Way>, StoreError> {
+    ) -> Result<Rc<CachedAttribution>, StoreError> {
         let stretch = account.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
-        let known = |way: &&Rc<Way>| way.serves(event, hour, stretch);
-        if let Some(way) = account.ways.borrow().iter().find(known) {
-            return Ok(Rc::clone(way));
+        let known = |attributed: &&Rc<CachedAttribution>| attributed.serves(event, hour, stretch);
+        if let Some(attributed) = account.cached.borrow().iter().find(known) {
+            return Ok(Rc::clone(attributed));
         }
-        let question = Question {
+        let request = AttributionRequest {
             customer: account.id.clone(),
             subject: event.subject.clone(),
             license: event.license_arn.clone(),
             hour,
             stretch,
         };
-        let route = route_in(self.connection, &question, &account.holdings, self.now)?;
-        let way = Rc::new(Way { question, route, lane: RefCell::default() });
-        account.ways.borrow_mut().push(Rc::clone(&way));
-        Ok(way)
+        let attribution = attribute_in(self.connection, &request, &account.holdings, self.now)?;
+        let attributed =
+            Rc::new(CachedAttribution { request, attribution, cache: RefCell::default() });
+        account.cached.borrow_mut().push(Rc::clone(&attributed));
+        Ok(attributed)
     }
 
     /// Reports whether the event is new; if its id is taken, nothing is written.
     fn insert(
         &mut self,
         event: &UsageEvent,
-        it: &Use<'_>,
+        it: &UsageItem<'_>,
         fingerprint: &Fingerprint,
-        billed: Billed,
+        billed: RatedUsage,
     ) -> Result<bool, StoreError> {
         self.insert
             .execute(rusqlite::params![

@@ -10,9 +10,9 @@ use super::attribution::licensed_from_in;
 use super::open_records::{OpenRecord, open_record, open_record_row};
 use super::record_rows::record_in;
 use super::resolve::carry_forward_in;
-use super::roll_forward::{move_whole, put_off_in};
+use super::roll_forward::{move_whole, roll_forward_in};
 use super::side_records::park_unknown_in;
-use super::slots::{RecordKey, Rival, Slot, in_other_form, slot_in};
+use super::slots::{OtherIdentityRecord, RecordKey, Slot, records_under_other_identity, slot_in};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::ledger::is_licensed;
 use crate::domain::{CustomerId, Holder, ProductId};
@@ -34,7 +34,7 @@ pub(crate) fn join_records_in(
             Slot::Free => {}
             Slot::Open(kept) => move_whole(connection, record.id, kept)?,
             Slot::Taken | Slot::Conflict => {
-                put_off_in(connection, &record, &key, "hour_frozen", now)?;
+                roll_forward_in(connection, &record, &key, "hour_frozen", now)?;
             }
         }
     }
@@ -47,11 +47,11 @@ pub(crate) fn join_records_in(
         .during("move a customer's records")?;
     for record in select(connection, OPEN, into)? {
         if is_still_open(connection, &record)? {
-            join_open(connection, &record, now)?;
+            merge_open(connection, &record, now)?;
         }
     }
     for record in select(connection, UNSENT, into)? {
-        join_unsent(connection, &record, now)?;
+        merge_unsent(connection, &record, now)?;
     }
     Ok(())
 }
@@ -97,18 +97,18 @@ fn is_still_open(connection: &Connection, record: &OpenRecord) -> Result<bool, S
 
 /// Open ones of an hour become one, in the form that usage of that hour is metered in; where one is frozen, the
 /// other goes to the next hour that is free.
-fn join_open(
+fn merge_open(
     connection: &Connection,
     record: &OpenRecord,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let rivals = rivals_of(connection, record)?;
-    if rivals.iter().any(|rival| rival.state != "open") {
+    let others = other_identities_of(connection, record)?;
+    if others.iter().any(|other| other.state != "open") {
         let later = record.key(record.holder.clone(), record.hour.next());
-        put_off_in(connection, record, &later, "hour_frozen", now)?;
+        roll_forward_in(connection, record, &later, "hour_frozen", now)?;
         return Ok(());
     }
-    match best_of(connection, record, &rivals)? {
+    match best_of(connection, record, &others)? {
         Some(best) => move_whole(connection, record.id, best),
         None => Ok(()),
     }
@@ -116,15 +116,15 @@ fn join_open(
 
 /// A frozen record never changes, but one that was not sent yet can be carried forward. Where AWS has heard of both
 /// there is nothing left to do: each bears usage of its own, and what is billed is what was reported.
-fn join_unsent(
+fn merge_unsent(
     connection: &Connection,
     record: &OpenRecord,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut rivals = rivals_of(connection, record)?;
-    rivals.retain(Rival::is_sent);
-    let heard_of = rivals.iter().any(|rival| rival.tried);
-    if !heard_of && best_of(connection, record, &rivals)?.is_none() {
+    let mut others = other_identities_of(connection, record)?;
+    others.retain(OtherIdentityRecord::is_sent);
+    let heard_of = others.iter().any(|other| other.tried);
+    if !heard_of && best_of(connection, record, &others)?.is_none() {
         return Ok(());
     }
     if unknown_hours_in(connection)?.hold(record.hour) {
@@ -135,8 +135,15 @@ fn join_unsent(
     carry_forward_in(connection, record.id, &row, holder, CARRIED, now)
 }
 
-fn rivals_of(connection: &Connection, record: &OpenRecord) -> Result<Vec<Rival>, StoreError> {
-    in_other_form(connection, &record.key(record.holder.clone(), record.hour), record.hour)
+fn other_identities_of(
+    connection: &Connection,
+    record: &OpenRecord,
+) -> Result<Vec<OtherIdentityRecord>, StoreError> {
+    records_under_other_identity(
+        connection,
+        &record.key(record.holder.clone(), record.hour),
+        record.hour,
+    )
 }
 
 /// The rival that bears the hour rather than the record: as usage is routed, by what is live before what has ended,
@@ -144,7 +151,7 @@ fn rivals_of(connection: &Connection, record: &OpenRecord) -> Result<Vec<Rival>,
 fn best_of(
     connection: &Connection,
     record: &OpenRecord,
-    rivals: &[Rival],
+    others: &[OtherIdentityRecord],
 ) -> Result<Option<i64>, StoreError> {
     let licensed = is_licensed(record.hour, licensed_from_in(connection, &record.product_id)?);
     let worth = |holder: &Holder, id: i64| {
@@ -154,9 +161,9 @@ fn best_of(
     let Some(holder) = &record.holder else { return Ok(None) };
     let ours = worth(holder, record.id)?;
     let mut best = None;
-    for rival in rivals {
-        let Some(holder) = &rival.holder else { continue };
-        best = best.max(Some(worth(holder, rival.id)?));
+    for other in others {
+        let Some(holder) = &other.holder else { continue };
+        best = best.max(Some(worth(holder, other.id)?));
     }
     Ok(best.filter(|best| *best > ours).map(|(_, _, Reverse(id))| id))
 }

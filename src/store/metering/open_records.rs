@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::slots::{Bears, RecordKey};
+use super::slots::{BillTo, RecordKey};
 use crate::domain::allocation::{Allocation, Tags};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 use crate::store::{During, StoreError};
@@ -24,7 +24,7 @@ impl OpenRecord {
     /// The key of the same usage in another hour, or under another holder.
     pub(crate) fn key(&self, holder: Option<Holder>, hour: ClockHour) -> RecordKey {
         RecordKey {
-            bears: Bears {
+            bill_to: BillTo {
                 product_id: self.product_id.clone(),
                 dimension: self.dimension.clone(),
                 holder,

@@ -24,10 +24,10 @@ pub(crate) fn park(
         )
         .and_then(|mut update| update.execute((record, reason, millis(now))))
         .during("park a record")?;
-    self::tell(connection, "metering.parked", record, now)
+    self::emit_record_event(connection, "metering.parked", record, now)
 }
 
-pub(crate) fn tell(
+pub(crate) fn emit_record_event(
     connection: &Connection,
     kind: &str,
     record: i64,

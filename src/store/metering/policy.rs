@@ -6,7 +6,7 @@ use crate::domain::ledger::Timing;
 
 /// When and how hours close.
 #[derive(Clone, Debug)]
-pub struct Closing {
+pub struct ClosingPolicy {
     /// The time after its end when an hour closes, as long as that leaves time to send it.
     pub grace: SignedDuration,
     /// The time from its start for which an hour is worth sending.
@@ -17,7 +17,7 @@ pub struct Closing {
     pub zero_usage: bool,
 }
 
-impl Closing {
+impl ClosingPolicy {
     /// When hours freeze and until when they are worth sending.
     pub const fn timing(&self) -> Timing {
         Timing { grace: self.grace, window: self.window }
@@ -26,7 +26,7 @@ impl Closing {
 
 /// The result of closing hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
+pub struct ClosedCounts {
     /// Records frozen.
     pub frozen: usize,
     /// Records parked: nobody turned up who could bear them.

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::attribution::Route;
+use super::attribution::UsageAttribution;
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::records::open_record_in;
 use super::side_records::record_beside_in;
-use super::slots::{Bears, RecordKey};
+use super::slots::{BillTo, RecordKey};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::allowance::{Billing, excess};
 use crate::domain::window::Window;
@@ -23,7 +23,7 @@ use crate::store::base::columns::{millis, quantity};
 use crate::store::{During, StoreError};
 
 /// One piece of usage.
-pub(crate) struct Use<'a> {
+pub(crate) struct UsageItem<'a> {
     pub(crate) customer: &'a CustomerId,
     pub(crate) feature: Option<&'a FeatureId>,
     pub(crate) quantity: Quantity,
@@ -35,9 +35,9 @@ pub(crate) struct Use<'a> {
     pub(crate) tags: Option<&'a str>,
 }
 
-/// Where a piece of usage would go. Nothing is counted until [`Biller::count`].
+/// Where a piece of usage would go. Nothing is counted until [`Rater::count`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Billed {
+pub(crate) struct RatedUsage {
     /// The record that bears it; none where nothing of it is billed.
     pub(crate) record: Option<i64>,
     /// The part of it that is billed.
@@ -53,7 +53,7 @@ type Counter = (CustomerId, FeatureId, String);
 
 /// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub(crate) struct PlacementCache {
     record: Option<(i64, ClockHour)>,
     counter: Option<Rc<Counter>>,
     /// The counter of the first holder of those that count together, by which their windows are known.
@@ -61,10 +61,15 @@ pub(crate) struct Lane {
     bearer: Option<i64>,
 }
 
-impl Lane {
-    fn counter(&mut self, it: &Use<'_>, feature: &FeatureId, bears: Option<&Bears>) -> Rc<Counter> {
+impl PlacementCache {
+    fn counter(
+        &mut self,
+        it: &UsageItem<'_>,
+        feature: &FeatureId,
+        bill_to: Option<&BillTo>,
+    ) -> Rc<Counter> {
         let made =
-            || Rc::new(counter(it.customer, feature, bears.and_then(|it| it.holder.as_ref())));
+            || Rc::new(counter(it.customer, feature, bill_to.and_then(|it| it.holder.as_ref())));
         Rc::clone(self.counter.get_or_insert_with(made))
     }
 
@@ -79,12 +84,12 @@ impl Lane {
 
 /// A quantity that was used, and what of it is billed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Amount {
+struct UsageAmount {
     used: i64,
     billed: i64,
 }
 
-pub(crate) struct Biller<'a> {
+pub(crate) struct Rater<'a> {
     connection: &'a Connection,
     records: HashMap<RecordKey, (i64, ClockHour)>,
     /// Records that were made here and that nothing was added to yet.
@@ -93,7 +98,7 @@ pub(crate) struct Biller<'a> {
     added: HashMap<i64, i64>,
     tagged: HashMap<(i64, String), i64>,
     /// The usage that is counted, hour by hour.
-    used: HashMap<(Rc<Counter>, i64), Amount>,
+    used: HashMap<(Rc<Counter>, i64), UsageAmount>,
     /// The usage so far in the windows that bill overage, by the first of the holders that count together.
     windows: HashMap<(Rc<Counter>, i64), i64>,
     /// The reported and the included quantities, product by product.
@@ -106,7 +111,7 @@ pub(crate) struct Biller<'a> {
 /// of these.
 const MOST: i64 = 9_000_000_000_000_000_000;
 
-impl<'a> Biller<'a> {
+impl<'a> Rater<'a> {
     pub(crate) fn new(connection: &'a Connection) -> Self {
         Self {
             connection,
@@ -124,47 +129,51 @@ impl<'a> Biller<'a> {
     /// Finds what bears a piece of usage. A lane is one route's and one hour's.
     pub(crate) fn place(
         &mut self,
-        it: &Use<'_>,
-        route: &Route,
-        lane: &mut Lane,
-    ) -> Result<Billed, StoreError> {
-        let nothing =
-            Billed { record: None, quantity: Quantity::ZERO, moved: None, included_under: None };
-        let Some(bears) = &route.bears else { return Ok(nothing) };
-        let quantity = match (&route.billing, it.feature) {
+        it: &UsageItem<'_>,
+        attribution: &UsageAttribution,
+        cache: &mut PlacementCache,
+    ) -> Result<RatedUsage, StoreError> {
+        let nothing = RatedUsage {
+            record: None,
+            quantity: Quantity::ZERO,
+            moved: None,
+            included_under: None,
+        };
+        let Some(bill_to) = &attribution.bill_to else { return Ok(nothing) };
+        let quantity = match (&attribution.billing, it.feature) {
             (Billing::All, _) | (_, None) => it.quantity,
             (Billing::None, _) => Quantity::ZERO,
             (Billing::Overage { included, window }, Some(feature)) => {
-                let counter = lane.counter(it, feature, Some(bears));
-                let first = lane.first(&counter, &route.counts_with);
-                let used = self.used_in_window(first, &route.counts_with, *window, it.at)?;
+                let counter = cache.counter(it, feature, Some(bill_to));
+                let first = cache.first(&counter, &attribution.counts_with);
+                let used = self.used_in_window(first, &attribution.counts_with, *window, it.at)?;
                 excess(quantity(used), it.quantity, *included)
             }
         };
         // Usage of nothing is billed as it came; what a plan includes leaves no record.
         if quantity == Quantity::ZERO && it.quantity > Quantity::ZERO {
-            let bearer = match lane.bearer {
+            let bearer = match cache.bearer {
                 Some(known) => known,
-                None => *lane.bearer.insert(bearer_in(self.connection, bears)?),
+                None => *cache.bearer.insert(bearer_in(self.connection, bill_to)?),
             };
-            return Ok(Billed { included_under: Some(bearer), ..nothing });
+            return Ok(RatedUsage { included_under: Some(bearer), ..nothing });
         }
-        let first = route.first_hour.filter(|first| *first > it.hour);
+        let first = attribution.first_hour.filter(|first| *first > it.hour);
         // The ledger that was lost may have billed it to another hour, by what was known of the start then.
         if first.is_some() && unknown_hours_in(self.connection)?.hold(it.hour) {
-            let record = Some(self.record_beside(bears, it.customer, it.hour)?);
-            return Ok(Billed { record, quantity, moved: None, included_under: None });
+            let record = Some(self.record_beside(bill_to, it.customer, it.hour)?);
+            return Ok(RatedUsage { record, quantity, moved: None, included_under: None });
         }
         let wanted = first.unwrap_or(it.hour);
-        let (record, hour) = match lane.record {
+        let (record, hour) = match cache.record {
             Some(found) => found,
-            None => *lane.record.insert(self.record(bears, it.customer, wanted)?),
+            None => *cache.record.insert(self.record(bill_to, it.customer, wanted)?),
         };
         let moved = match first {
             Some(_) => Some("before_start"),
             None => (hour != wanted).then_some("hour_frozen"),
         };
-        Ok(Billed { record: Some(record), quantity, moved, included_under: None })
+        Ok(RatedUsage { record: Some(record), quantity, moved, included_under: None })
     }
 
     /// Reports whether the books can hold so much more of a product.
@@ -192,8 +201,14 @@ impl<'a> Biller<'a> {
     }
 
     /// Counts a piece of usage where it was placed.
-    pub(crate) fn count(&mut self, it: &Use<'_>, route: &Route, billed: Billed, lane: &mut Lane) {
-        let bears = route.bears.as_ref();
+    pub(crate) fn count(
+        &mut self,
+        it: &UsageItem<'_>,
+        attribution: &UsageAttribution,
+        billed: RatedUsage,
+        cache: &mut PlacementCache,
+    ) {
+        let bill_to = attribution.bill_to.as_ref();
         if let Some(record) = billed.record {
             self.empty.remove(&record);
             *self.added.entry(record).or_default() += billed.quantity.millionths();
@@ -202,31 +217,37 @@ impl<'a> Biller<'a> {
                 *part += billed.quantity.millionths();
             }
         }
-        if let Some(bears) = bears {
+        if let Some(bill_to) = bill_to {
             let included = it.quantity.saturating_sub(billed.quantity).millionths();
-            self.total(&bears.product_id, billed.quantity.millionths(), included);
+            self.total(&bill_to.product_id, billed.quantity.millionths(), included);
         }
         if let Some(feature) = it.feature {
-            let counter = lane.counter(it, feature, bears);
-            if let Billing::Overage { window, .. } = route.billing {
-                let first = lane.first(&counter, &route.counts_with);
+            let counter = cache.counter(it, feature, bill_to);
+            if let Billing::Overage { window, .. } = attribution.billing {
+                let first = cache.first(&counter, &attribution.counts_with);
                 let window = (first, window_key(window.around(it.at).start));
                 if let Some(used) = self.windows.get_mut(&window) {
                     *used = used.saturating_add(it.quantity.millionths());
                 }
             }
             let (used, billed) = (it.quantity.millionths(), billed.quantity.millionths());
-            let amount = Amount { used, billed };
-            self.use_of(counter, &route.windows, it.at, amount);
+            let amount = UsageAmount { used, billed };
+            self.use_of(counter, &attribution.windows, it.at, amount);
         }
     }
 
     /// Takes back what a piece of usage counted while nothing bore it.
-    pub(crate) fn uncount_waiting(&mut self, it: &Use<'_>, product: &ProductId, billed: Quantity) {
+    pub(crate) fn uncount_waiting(
+        &mut self,
+        it: &UsageItem<'_>,
+        product: &ProductId,
+        billed: Quantity,
+    ) {
         self.total(product, -billed.millionths(), 0);
         if let Some(feature) = it.feature {
             let counter = Rc::new(counter(it.customer, feature, None));
-            let amount = Amount { used: -it.quantity.millionths(), billed: -billed.millionths() };
+            let amount =
+                UsageAmount { used: -it.quantity.millionths(), billed: -billed.millionths() };
             self.use_of(counter, &[], it.at, amount);
         }
     }
@@ -242,7 +263,13 @@ impl<'a> Biller<'a> {
     }
 
     /// Adds to the hour that holds a moment, or to what is left of it where a window begins within it.
-    fn use_of(&mut self, counter: Rc<Counter>, windows: &[Window], at: Timestamp, amount: Amount) {
+    fn use_of(
+        &mut self,
+        counter: Rc<Counter>,
+        windows: &[Window],
+        at: Timestamp,
+        amount: UsageAmount,
+    ) {
         let hour = ClockHour::of(at).start();
         let from = windows.iter().map(|window| window.around(at).start).fold(hour, Timestamp::max);
         let so_far = self.used.entry((counter, millis(from))).or_default();
@@ -299,11 +326,11 @@ impl<'a> Biller<'a> {
     /// Finds the record for usage that may not leave its hour, and that AWS does not take in it.
     fn record_beside(
         &mut self,
-        bears: &Bears,
+        bill_to: &BillTo,
         customer: &CustomerId,
         hour: ClockHour,
     ) -> Result<i64, StoreError> {
-        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
         let found = record_beside_in(self.connection, &key, RESTORED)?;
         if found.new {
             self.empty.insert(found.id);
@@ -313,11 +340,11 @@ impl<'a> Biller<'a> {
 
     fn record(
         &mut self,
-        bears: &Bears,
+        bill_to: &BillTo,
         customer: &CustomerId,
         hour: ClockHour,
     ) -> Result<(i64, ClockHour), StoreError> {
-        let key = RecordKey { bears: bears.clone(), customer: customer.clone(), hour };
+        let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
         if let Some(known) = self.records.get(&key) {
             return Ok(*known);
         }
@@ -354,7 +381,7 @@ impl<'a> Biller<'a> {
                      billed = billed + excluded.billed",
             )
             .during("count usage")?;
-        for ((counter, from), Amount { used, billed }) in self.used {
+        for ((counter, from), UsageAmount { used, billed }) in self.used {
             let (customer, feature, holder) = &*counter;
             count
                 .execute((customer.as_str(), feature.as_str(), holder, from, used, billed))
@@ -380,9 +407,9 @@ fn counter(customer: &CustomerId, feature: &FeatureId, holder: Option<&Holder>) 
 }
 
 /// The short name of what would bear usage, were it not included.
-fn bearer_in(connection: &Connection, bears: &Bears) -> Result<i64, StoreError> {
-    let holder = bears.holder.as_ref().map(Holder::to_string).unwrap_or_default();
-    let ids = (bears.product_id.as_str(), holder.as_str(), bears.dimension.as_str());
+fn bearer_in(connection: &Connection, bill_to: &BillTo) -> Result<i64, StoreError> {
+    let holder = bill_to.holder.as_ref().map(Holder::to_string).unwrap_or_default();
+    let ids = (bill_to.product_id.as_str(), holder.as_str(), bill_to.dimension.as_str());
     let known = connection
         .prepare_cached(
             "SELECT id FROM usage_bearers WHERE product_id = ?1 AND holder = ?2 AND dimension = ?3",

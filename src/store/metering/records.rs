@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::side_records::record_beside_in;
-use super::slots::{Found, RecordKey, Slot, holder_text, slot_in};
+use super::slots::{FoundRecord, RecordKey, Slot, holder_text, slot_in};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::ClockHour;
 use crate::domain::ledger::{DUPLICATE_CONFLICT, Tenure};
@@ -15,7 +15,7 @@ use crate::store::{During, StoreError};
 pub(crate) fn open_record_in(
     connection: &Connection,
     key: &RecordKey,
-) -> Result<Found, StoreError> {
+) -> Result<FoundRecord, StoreError> {
     let why = match slot_in(connection, key, key.hour)? {
         Slot::Conflict => Some(DUPLICATE_CONFLICT),
         Slot::Taken if unknown_hours_in(connection)?.hold(key.hour) => Some(RESTORED),
@@ -31,13 +31,13 @@ pub(crate) fn open_record_in(
 pub(crate) fn later_record_in(
     connection: &Connection,
     key: &RecordKey,
-) -> Result<Found, StoreError> {
+) -> Result<FoundRecord, StoreError> {
     let mut hour = key.hour;
     loop {
         match slot_in(connection, key, hour)? {
-            Slot::Open(id) => return Ok(Found { id, hour, new: false }),
+            Slot::Open(id) => return Ok(FoundRecord { id, hour, new: false }),
             Slot::Free => {
-                return Ok(Found { id: insert_in(connection, key, hour)?, hour, new: true });
+                return Ok(FoundRecord { id: insert_in(connection, key, hour)?, hour, new: true });
             }
             Slot::Taken | Slot::Conflict => hour = hour.next(),
         }
@@ -74,10 +74,10 @@ fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Resul
         )
         .and_then(|mut insert| {
             insert.insert((
-                key.bears.product_id.as_str(),
+                key.bill_to.product_id.as_str(),
                 key.customer.as_str(),
-                holder_text(key.bears.holder.as_ref()),
-                key.bears.dimension.as_str(),
+                holder_text(key.bill_to.holder.as_ref()),
+                key.bill_to.dimension.as_str(),
                 hour.number(),
             ))
         })

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::slots::other_form;
+use super::slots::other_identity;
 use crate::domain::ledger::NOT_SUBSCRIBED;
 use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
 use crate::store::base::columns::millis;
@@ -29,7 +29,7 @@ pub(crate) fn revive_in(
                AND NOT EXISTS (SELECT 1 FROM metering_records o WHERE o.customer_id = r.customer_id
                    AND o.product_id = r.product_id AND o.dimension = r.dimension AND o.hour = r.hour
                    AND o.state IN ('ready', 'sending', 'accepted') AND ",
-            other_form!("o.holder", "r.holder"),
+            other_identity!("o.holder", "r.holder"),
             ")"
         ))
         .and_then(|mut update| {

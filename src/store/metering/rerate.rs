@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::attribution::{Question, bears_in, first_hour_in};
+use super::attribution::{AttributionRequest, bill_to_in, first_hour_in};
 use super::open_records::{add_tagged_in, carry_into};
 use super::rating::window_key;
 use super::records::open_record_in;
-use super::slots::{Bears, RecordKey, Slot, slot_in};
+use super::slots::{BillTo, RecordKey, Slot, slot_in};
 use crate::domain::allowance::Billing;
 use crate::domain::succession::{Chain, Successions};
 use crate::domain::usage::UsageSubject;
@@ -36,9 +36,9 @@ const MOVED: &str = "rated_anew";
 
 /// The chains of holders that counted together before something was learnt.
 #[derive(Default)]
-pub(crate) struct Counted(Vec<Chain>);
+pub(crate) struct CountedChains(Vec<Chain>);
 
-impl Counted {
+impl CountedChains {
     /// Reads what counts together of a customer's; nothing of one who has used nothing.
     pub(crate) fn of(connection: &Connection, customer: &CustomerId) -> Result<Self, StoreError> {
         let has_used = connection
@@ -64,7 +64,7 @@ impl Counted {
 pub(crate) fn rate_anew_in(
     connection: &Connection,
     customer: &CustomerId,
-    counted: &Counted,
+    counted: &CountedChains,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     if counted.0.len() < 2 {
@@ -82,7 +82,7 @@ pub(crate) fn rate_anew_in(
             continue;
         }
         for feature in features_in(connection, customer)? {
-            let rater = Rater { connection, customer, chain, parts: &parts, feature, now };
+            let rater = Rerater { connection, customer, chain, parts: &parts, feature, now };
             rater.rate()?;
         }
     }
@@ -104,7 +104,7 @@ fn features_in(
 }
 
 /// Usage of one hour under one holder.
-struct Hour {
+struct CountedHour {
     holder: String,
     from: i64,
     used: i64,
@@ -112,7 +112,7 @@ struct Hour {
 }
 
 /// An event of which something is included.
-struct Included {
+struct IncludedEvent {
     rowid: i64,
     at: Timestamp,
     quantity: i64,
@@ -120,11 +120,11 @@ struct Included {
     tags: Option<String>,
     holder: String,
     /// The open record that bears the rest of it, or the dimension of which it is.
-    borne: Result<i64, DimensionKey>,
+    bill_to: Result<i64, DimensionKey>,
 }
 
 /// Rates anew one feature's usage under holders that have come together.
-struct Rater<'a> {
+struct Rerater<'a> {
     connection: &'a Connection,
     customer: &'a CustomerId,
     chain: &'a Chain,
@@ -134,7 +134,7 @@ struct Rater<'a> {
     now: Timestamp,
 }
 
-impl Rater<'_> {
+impl Rerater<'_> {
     fn rate(&self) -> Result<(), StoreError> {
         let grants = granted_in(self.connection, self.customer, &self.feature, self.now)?;
         // The newest plan of them decides, as it does over further usage.
@@ -161,12 +161,12 @@ impl Rater<'_> {
     }
 
     /// The hours of each window that is rated anew, by the window's start.
-    fn windows(&self, window: Window) -> Result<BTreeMap<i64, Vec<Hour>>, StoreError> {
+    fn windows(&self, window: Window) -> Result<BTreeMap<i64, Vec<CountedHour>>, StoreError> {
         let oldest = self.now.saturating_sub(RATED_ANEW).unwrap_or(Timestamp::MIN);
         let since = window_key(window.around(oldest).start);
-        let mut windows: BTreeMap<i64, Vec<Hour>> = BTreeMap::new();
+        let mut windows: BTreeMap<i64, Vec<CountedHour>> = BTreeMap::new();
         for holder in self.parts.keys() {
-            let hours: Vec<Hour> = self
+            let hours: Vec<CountedHour> = self
                 .connection
                 .prepare_cached(
                     "SELECT from_ms, quantity, billed FROM usage_hours
@@ -176,7 +176,7 @@ impl Rater<'_> {
                     let ids = (self.customer.as_str(), self.feature.as_str(), holder, since);
                     let hour = |row: &rusqlite::Row<'_>| {
                         let holder = holder.clone();
-                        Ok(Hour {
+                        Ok(CountedHour {
                             holder,
                             from: row.get(0)?,
                             used: row.get(1)?,
@@ -199,7 +199,7 @@ impl Rater<'_> {
         &self,
         start: i64,
         window: Window,
-        hours: &mut [Hour],
+        hours: &mut [CountedHour],
         owed: i64,
     ) -> Result<(), StoreError> {
         hours.sort_by(|one, other| (other.from, &other.holder).cmp(&(one.from, &one.holder)));
@@ -211,8 +211,9 @@ impl Rater<'_> {
             }
             let part = (event.quantity - event.billed).min(left);
             self.bill_event(&event, part)?;
-            let of_it =
-                |hour: &&mut Hour| hour.holder == event.holder && timestamp(hour.from) <= event.at;
+            let of_it = |hour: &&mut CountedHour| {
+                hour.holder == event.holder && timestamp(hour.from) <= event.at
+            };
             if let Some(hour) = hours.iter_mut().find(of_it) {
                 hour.billed += part;
                 self.note_billed(hour, part)?;
@@ -239,11 +240,11 @@ impl Rater<'_> {
 
     /// The events of a window of which something is included, the newest first: those that an open record bears a part
     /// of, and those that no record bears.
-    fn included(&self, start: i64, end: i64) -> Result<Vec<Included>, StoreError> {
+    fn included(&self, start: i64, end: i64) -> Result<Vec<IncludedEvent>, StoreError> {
         let mut found = Vec::new();
         for holder in self.parts.keys() {
             for (statement, is_record) in [(IN_OPEN_RECORDS, true), (WHOLLY, false)] {
-                let rows: Vec<Included> = self
+                let rows: Vec<IncludedEvent> = self
                     .connection
                     .prepare_cached(statement)
                     .and_then(|mut select| {
@@ -259,8 +260,8 @@ impl Rater<'_> {
         Ok(found)
     }
 
-    fn bill_event(&self, event: &Included, part: i64) -> Result<(), StoreError> {
-        let (record, moved) = match &event.borne {
+    fn bill_event(&self, event: &IncludedEvent, part: i64) -> Result<(), StoreError> {
+        let (record, moved) = match &event.bill_to {
             Ok(record) => (*record, None),
             Err(dimension) => self.record_for(event, dimension)?,
         };
@@ -285,73 +286,73 @@ impl Rater<'_> {
     /// The record for usage that has none, and why it is not that of its own hour.
     fn record_for(
         &self,
-        event: &Included,
+        event: &IncludedEvent,
         dimension: &DimensionKey,
     ) -> Result<(i64, Option<&'static str>), StoreError> {
         let own = ClockHour::of(event.at);
-        let bears = |holder: Option<Holder>| Bears {
+        let bill_to = |holder: Option<Holder>| BillTo {
             product_id: self.chain.product.clone(),
             dimension: dimension.clone(),
             holder,
         };
         // An hour is metered in one form: that in which it is open already.
         for holder in &self.chain.holders {
-            let (bears, customer) = (bears(Some(holder.clone())), self.customer.clone());
-            let key = RecordKey { bears, customer, hour: own };
+            let (bill_to, customer) = (bill_to(Some(holder.clone())), self.customer.clone());
+            let key = RecordKey { bill_to, customer, hour: own };
             if let Slot::Open(record) = slot_in(self.connection, &key, own)? {
                 return Ok((record, None));
             }
         }
         let hour = ClockHour::of(self.now);
-        let bears = match self.bears_now(hour)? {
-            Some(bears) => bears,
-            None => bears(Holder::parse(&event.holder)),
+        let bill_to = match self.bills_now(hour)? {
+            Some(bill_to) => bill_to,
+            None => bill_to(Holder::parse(&event.holder)),
         };
-        let found = self.open(&bears, hour)?;
+        let found = self.open(&bill_to, hour)?;
         Ok((found.0, (found.1 != own).then_some(MOVED)))
     }
 
     /// Returns the bearer of usage of this hour as far as it is known now, if it is one of those that have come
     /// together.
-    fn bears_now(&self, hour: ClockHour) -> Result<Option<Bears>, StoreError> {
+    fn bills_now(&self, hour: ClockHour) -> Result<Option<BillTo>, StoreError> {
         let holdings = holdings_in(self.connection, self.customer)?;
-        let question = Question {
+        let request = AttributionRequest {
             customer: self.customer.clone(),
             subject: UsageSubject::Feature(self.feature.clone()),
             license: None,
             hour,
             stretch: holdings.stretch(self.now),
         };
-        let bears = bears_in(self.connection, &question, &holdings, self.now)?.ok().flatten();
-        Ok(bears.filter(|bears| {
-            bears.product_id == self.chain.product
-                && bears.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))
+        let bill_to = bill_to_in(self.connection, &request, &holdings, self.now)?.ok().flatten();
+        Ok(bill_to.filter(|bill_to| {
+            bill_to.product_id == self.chain.product
+                && bill_to.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))
         }))
     }
 
-    fn open(&self, bears: &Bears, hour: ClockHour) -> Result<(i64, ClockHour), StoreError> {
-        let first = first_hour_in(self.connection, bears.holder.as_ref())?.unwrap_or(hour);
-        let (bears, customer) = (bears.clone(), self.customer.clone());
-        let key = RecordKey { bears, customer, hour: hour.max(first) };
+    fn open(&self, bill_to: &BillTo, hour: ClockHour) -> Result<(i64, ClockHour), StoreError> {
+        let first = first_hour_in(self.connection, bill_to.holder.as_ref())?.unwrap_or(hour);
+        let (bill_to, customer) = (bill_to.clone(), self.customer.clone());
+        let key = RecordKey { bill_to, customer, hour: hour.max(first) };
         let found = open_record_in(self.connection, &key)?;
         Ok((found.id, found.hour))
     }
 
     /// Bills what is owed of events that frozen records bear the rest of: they never change, so it is carried into the
     /// open one.
-    fn bill_sum(&self, hours: &mut [Hour], owed: i64) -> Result<(), StoreError> {
+    fn bill_sum(&self, hours: &mut [CountedHour], owed: i64) -> Result<(), StoreError> {
         let hour = ClockHour::of(self.now);
-        let bears = match self.bears_now(hour)? {
-            Some(bears) => Some(bears),
-            None => self.bears_last()?,
+        let bill_to = match self.bills_now(hour)? {
+            Some(bill_to) => Some(bill_to),
+            None => self.bills_last()?,
         };
-        let Some(bears) = bears else {
+        let Some(bill_to) = bill_to else {
             return Err(StoreError::Corrupt {
                 what: "usage",
                 detail: format!("{} was included under nothing that can bear it", self.feature),
             });
         };
-        let (record, _) = self.open(&bears, hour)?;
+        let (record, _) = self.open(&bill_to, hour)?;
         carry_into(self.connection, record, owed, &[])?;
         let mut left = owed;
         for hour in hours {
@@ -364,7 +365,7 @@ impl Rater<'_> {
     }
 
     /// The newest of those that have come together.
-    fn bears_last(&self) -> Result<Option<Bears>, StoreError> {
+    fn bills_last(&self) -> Result<Option<BillTo>, StoreError> {
         let dimension: Option<String> = self
             .connection
             .prepare_cached(
@@ -375,14 +376,14 @@ impl Rater<'_> {
                 select.query_row(ids, |row| row.get(0))
             })
             .during("read a feature's dimension")?;
-        Ok(dimension.map(|dimension| Bears {
+        Ok(dimension.map(|dimension| BillTo {
             product_id: self.chain.product.clone(),
             dimension: DimensionKey::new(dimension),
             holder: self.chain.holders.last().cloned(),
         }))
     }
 
-    fn note_billed(&self, hour: &Hour, part: i64) -> Result<(), StoreError> {
+    fn note_billed(&self, hour: &CountedHour, part: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "UPDATE usage_hours SET billed = billed + ?5
@@ -412,15 +413,15 @@ fn included_row(
     row: &rusqlite::Row<'_>,
     holder: &str,
     is_record: bool,
-) -> rusqlite::Result<Included> {
-    Ok(Included {
+) -> rusqlite::Result<IncludedEvent> {
+    Ok(IncludedEvent {
         rowid: row.get(0)?,
         at: timestamp(row.get(1)?),
         quantity: row.get(2)?,
         billed: row.get(3)?,
         tags: row.get(4)?,
         holder: holder.to_owned(),
-        borne: if is_record {
+        bill_to: if is_record {
             Ok(row.get(5)?)
         } else {
             Err(DimensionKey::new(row.get::<_, String>(5)?))

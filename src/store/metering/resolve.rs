@@ -7,7 +7,7 @@ use super::open_records::{carry_into, tagged_in};
 use super::record_rows::{RecordRow, record_in};
 use super::records::later_record_in;
 use super::roll_forward::{mark_moved, move_usage};
-use super::slots::{Bears, RecordKey, Rival, in_other_form};
+use super::slots::{BillTo, OtherIdentityRecord, RecordKey, records_under_other_identity};
 use crate::domain::allocation::Allocation;
 use crate::domain::{ClockHour, Holder};
 use crate::store::base::aliases::canonical_in;
@@ -134,8 +134,8 @@ fn is_metered_otherwise(
     holder: &str,
 ) -> Result<bool, StoreError> {
     let key = key_of(connection, record, Holder::parse(holder), record.hour)?;
-    let rivals = in_other_form(connection, &key, record.hour)?;
-    Ok(rivals.iter().any(Rival::is_sent))
+    let others = records_under_other_identity(connection, &key, record.hour)?;
+    Ok(others.iter().any(OtherIdentityRecord::is_sent))
 }
 
 /// The key of a record's usage in some hour. A record that was settled before two customers became one has the id
@@ -147,12 +147,16 @@ fn key_of(
     hour: ClockHour,
 ) -> Result<RecordKey, StoreError> {
     let customer = canonical_in(connection, &record.customer_id)?;
-    let bears = Bears {
+    let bill_to = BillTo {
         product_id: record.product_id.clone(),
         dimension: record.dimension.clone(),
         holder,
     };
-    Ok(RecordKey { bears, customer: customer.unwrap_or_else(|| record.customer_id.clone()), hour })
+    Ok(RecordKey {
+        bill_to,
+        customer: customer.unwrap_or_else(|| record.customer_id.clone()),
+        hour,
+    })
 }
 
 /// Has a record's usage wait for a subscription anew, with the hour that is open: no plan has rated it yet, and the one

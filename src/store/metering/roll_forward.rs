@@ -12,7 +12,7 @@ use crate::store::{During, StoreError};
 /// Puts an open record off to the key's hour and holder, or to the first hour after it that takes it. Returns what bears
 /// its usage then: itself, or the record that was there. What may have been billed before it came back with a backup does
 /// not leave its hour: it is parked.
-pub(crate) fn put_off_in(
+pub(crate) fn roll_forward_in(
     connection: &Connection,
     record: &OpenRecord,
     key: &RecordKey,
@@ -49,7 +49,7 @@ pub(crate) fn move_to_in(
                         "UPDATE metering_records SET hour = ?2, customer_id = ?3, holder = ?4 WHERE id = ?1",
                     )
                     .and_then(|mut update| {
-                        let holder = holder_text(key.bears.holder.as_ref());
+                        let holder = holder_text(key.bill_to.holder.as_ref());
                         update.execute((record, hour.number(), key.customer.as_str(), holder))
                     })
                     .during("put a record off")?;

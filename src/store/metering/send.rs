@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::parking::{park, tell};
+use super::parking::{emit_record_event, park};
 use super::record_rows::{identity_row, stamp_of};
 use super::side_records::note_conflict_in;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
@@ -53,7 +53,7 @@ pub struct SendableRecord {
 
 /// The outcome of a batch of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct SendOutcome {
     /// Billed.
     pub accepted: usize,
     /// Parked.
@@ -140,10 +140,10 @@ impl Store {
         &self,
         answers: Vec<(i64, Answer)>,
         now: Timestamp,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<SendOutcome, StoreError> {
         let (settled, noticed) = self
             .write(move |connection| {
-                let mut settled = Settled::default();
+                let mut settled = SendOutcome::default();
                 let mut noticed = Vec::new();
                 for (record, answer) in &answers {
                     let conflict =
@@ -259,18 +259,18 @@ fn write_attempt(
 }
 
 /// The record that an answer is about.
-struct Subject {
+struct SentRecord {
     attempts: u32,
     deadline: Option<Timestamp>,
     past: Past,
     buyer: Option<BuyerKey>,
 }
 
-fn subject_in(
+fn sent_record_in(
     connection: &Connection,
     record: i64,
     now: Timestamp,
-) -> Result<Option<Subject>, StoreError> {
+) -> Result<Option<SentRecord>, StoreError> {
     connection
         .prepare_cached(
             "SELECT r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
@@ -285,11 +285,11 @@ fn subject_in(
              FROM metering_records r JOIN products p ON p.id = r.product_id
              WHERE r.id = ?1 AND r.state = 'sending'",
         )
-        .and_then(|mut select| select.query_row([record], |row| subject_row(row, now)).optional())
+        .and_then(|mut select| select.query_row([record], |row| sent_record_row(row, now)).optional())
         .during("read a record that was sent")
 }
 
-fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subject> {
+fn sent_record_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<SentRecord> {
     let WireIdentity { customer_identifier, account_id, license_arn, .. } = identity_row(row)?;
     let buyer = customer_identifier
         .map(BuyerRef::CustomerIdentifier)
@@ -304,7 +304,7 @@ fn subject_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<Subj
         (false, true) => Standing::Over,
         (false, false) => Standing::Leaving,
     };
-    Ok(Subject {
+    Ok(SentRecord {
         attempts: row.get("attempts")?,
         deadline: optional_timestamp(row.get("deadline_ms")?),
         past: Past {
@@ -336,9 +336,9 @@ fn write_answer(
     record: i64,
     answer: Answer,
     now: Timestamp,
-    settled: &mut Settled,
+    settled: &mut SendOutcome,
 ) -> Result<bool, StoreError> {
-    let Some(subject) = subject_in(connection, record, now)? else {
+    let Some(subject) = sent_record_in(connection, record, now)? else {
         return Ok(false);
     };
     let mut past = subject.past;
@@ -358,13 +358,18 @@ fn write_answer(
                 )
                 .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
                 .during("settle a record")?;
-            tell(connection, "metering.accepted", record, now)?;
+            emit_record_event(connection, "metering.accepted", record, now)?;
             Ok(false)
         }
         Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
             write_attempt(connection, record, outcome, Some(&error))?;
-            put_off(connection, record, &error, retry_at(subject.attempts, subject.deadline, now))?;
+            postpone(
+                connection,
+                record,
+                &error,
+                retry_at(subject.attempts, subject.deadline, now),
+            )?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 mark_buyer_in(connection, &buyer, now)?;
             }
@@ -373,7 +378,7 @@ fn write_answer(
         Settlement::Held { error } => {
             settled.waiting += 1;
             give_attempt_back(connection, record)?;
-            put_off(connection, record, &error, now)?;
+            postpone(connection, record, &error, now)?;
             Ok(false)
         }
         Settlement::Parked { reason, error, ask_about_buyer } => {
@@ -397,7 +402,7 @@ fn write_answer(
     }
 }
 
-fn put_off(
+fn postpone(
     connection: &Connection,
     record: i64,
     error: &str,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::parking::park;
 use super::record_rows::record_in;
-use super::slots::{Bears, Found, RecordKey, holder_text};
+use super::slots::{BillTo, FoundRecord, RecordKey, holder_text};
 use super::unknown_hours::note_in;
 use crate::domain::ledger::{DUPLICATE_CONFLICT, StretchCause, UnknownStretch};
 use crate::domain::{ClockHour, Holder};
@@ -19,10 +19,10 @@ pub(crate) fn record_beside_in(
     connection: &Connection,
     key: &RecordKey,
     why: &str,
-) -> Result<Found, StoreError> {
-    let (bears, hour) = (&key.bears, key.hour);
-    let holder = holder_text(bears.holder.as_ref());
-    let (product, dimension) = (bears.product_id.as_str(), bears.dimension.as_str());
+) -> Result<FoundRecord, StoreError> {
+    let (bill_to, hour) = (&key.bill_to, key.hour);
+    let holder = holder_text(bill_to.holder.as_ref());
+    let (product, dimension) = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
     let open: Option<i64> = connection
         .prepare_cached(
             "SELECT id FROM metering_records
@@ -38,7 +38,7 @@ pub(crate) fn record_beside_in(
         })
         .during("find a record beside another")?;
     if let Some(id) = open {
-        return Ok(Found { id, hour, new: false });
+        return Ok(FoundRecord { id, hour, new: false });
     }
     // The holder's records may have another customer's id from before two became one; each half has its index.
     let id = connection
@@ -60,7 +60,7 @@ pub(crate) fn record_beside_in(
             })
         })
         .during("open a record beside another")?;
-    Ok(Found { id, hour, new: true })
+    Ok(FoundRecord { id, hour, new: true })
 }
 
 /// Parks what was put beside other records, for the reason that it was put there.
@@ -102,7 +102,7 @@ pub(crate) fn park_unknown_in(
 }
 
 /// An event that was moved out of an hour, and may come back.
-struct Moved {
+struct MovedEvent {
     rowid: i64,
     record: i64,
     billed: i64,
@@ -149,8 +149,8 @@ pub(crate) fn bring_back_in(connection: &Connection, key: &RecordKey) -> Result<
     Ok(())
 }
 
-fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<Moved>, StoreError> {
-    let bears = &key.bears;
+fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<MovedEvent>, StoreError> {
+    let bill_to = &key.bill_to;
     connection
         .prepare_cached(
             "SELECT u.rowid, u.record_id, u.billed, u.tags FROM metering_records r
@@ -162,15 +162,15 @@ fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<Moved>, Stor
         )
         .and_then(|mut select| {
             let values = named_params! {
-                ":holder": holder_text(bears.holder.as_ref()),
-                ":product": bears.product_id.as_str(),
-                ":dimension": bears.dimension.as_str(),
+                ":holder": holder_text(bill_to.holder.as_ref()),
+                ":product": bill_to.product_id.as_str(),
+                ":dimension": bill_to.dimension.as_str(),
                 ":hour": key.hour.number(),
                 ":start": millis(key.hour.start()),
                 ":end": millis(key.hour.end()),
             };
             let row = |row: &rusqlite::Row<'_>| {
-                Ok(Moved {
+                Ok(MovedEvent {
                     rowid: row.get(0)?,
                     record: row.get(1)?,
                     billed: row.get(2)?,
@@ -194,12 +194,12 @@ pub(crate) fn note_conflict_in(
         .prepare_cached("SELECT holder FROM metering_records WHERE id = ?1")
         .and_then(|mut select| select.query_row([record], |row| row.get(0)))
         .during("read a record in conflict")?;
-    let bears = Bears {
+    let bill_to = BillTo {
         product_id: row.product_id,
         dimension: row.dimension,
         holder: Holder::parse(&holder),
     };
-    bring_back_in(connection, &RecordKey { bears, customer: row.customer_id, hour: row.hour })?;
+    bring_back_in(connection, &RecordKey { bill_to, customer: row.customer_id, hour: row.hour })?;
     let known = connection
         .prepare_cached(
             "SELECT 1 FROM unknown_stretches WHERE through_hour >= ?1

@@ -9,14 +9,14 @@ use crate::store::{During, StoreError};
 /// The key of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordKey {
-    pub(crate) bears: Bears,
+    pub(crate) bill_to: BillTo,
     pub(crate) customer: CustomerId,
     pub(crate) hour: ClockHour,
 }
 
 /// An open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundRecord {
     pub(crate) id: i64,
     /// Its hour, the one asked for or a later one.
     pub(crate) hour: ClockHour,
@@ -45,7 +45,7 @@ pub(crate) fn slot_in(
 ) -> Result<Slot, StoreError> {
     Ok(match find_in(connection, key, hour)? {
         Some(slot) => slot,
-        None if !in_other_form(connection, key, hour)?.is_empty() => Slot::Taken,
+        None if !records_under_other_identity(connection, key, hour)?.is_empty() => Slot::Taken,
         None => Slot::Free,
     })
 }
@@ -59,8 +59,8 @@ fn find_in(
     key: &RecordKey,
     hour: ClockHour,
 ) -> Result<Option<Slot>, StoreError> {
-    let bears = &key.bears;
-    let found = match &bears.holder {
+    let bill_to = &key.bill_to;
+    let found = match &bill_to.holder {
         // A holder's hour is one record at AWS whoever the customer is by now.
         Some(holder) => connection
             .prepare_cached(
@@ -69,7 +69,7 @@ fn find_in(
                    AND beside = 0",
             )
             .and_then(|mut select| {
-                let ids = (bears.product_id.as_str(), bears.dimension.as_str());
+                let ids = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
                 select
                     .query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row)
                     .optional()
@@ -81,9 +81,9 @@ fn find_in(
                    AND beside = 0",
             )
             .and_then(|mut select| {
-                let ids = (key.customer.as_str(), bears.product_id.as_str());
+                let ids = (key.customer.as_str(), bill_to.product_id.as_str());
                 select
-                    .query_row((ids.0, ids.1, bears.dimension.as_str(), hour.number()), slot_row)
+                    .query_row((ids.0, ids.1, bill_to.dimension.as_str(), hour.number()), slot_row)
                     .optional()
             }),
     };
@@ -99,7 +99,7 @@ fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
 }
 
 /// Reports whether a record's holder is another than this one, where one of both is legacy.
-macro_rules! other_form {
+macro_rules! other_identity {
     ($theirs:literal, $ours:literal) => {
         concat!(
             $theirs,
@@ -115,11 +115,11 @@ macro_rules! other_form {
         )
     };
 }
-pub(crate) use other_form;
+pub(crate) use other_identity;
 
 /// A record of the same usage in the other form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rival {
+pub(crate) struct OtherIdentityRecord {
     pub(crate) id: i64,
     pub(crate) holder: Option<Holder>,
     pub(crate) state: String,
@@ -127,7 +127,7 @@ pub(crate) struct Rival {
     pub(crate) tried: bool,
 }
 
-impl Rival {
+impl OtherIdentityRecord {
     /// Reports whether it was sent, or will be.
     pub(crate) fn is_sent(&self) -> bool {
         matches!(self.state.as_str(), "ready" | "sending" | "accepted")
@@ -136,12 +136,12 @@ impl Rival {
 
 /// The records that the customer has for this hour of the dimension under another holder, where one of both is
 /// legacy: metering it by product code and by licence bills it twice.
-pub(crate) fn in_other_form(
+pub(crate) fn records_under_other_identity(
     connection: &Connection,
     key: &RecordKey,
     hour: ClockHour,
-) -> Result<Vec<Rival>, StoreError> {
-    let Some(holder) = &key.bears.holder else {
+) -> Result<Vec<OtherIdentityRecord>, StoreError> {
+    let Some(holder) = &key.bill_to.holder else {
         return Ok(Vec::new());
     };
     connection
@@ -149,20 +149,20 @@ pub(crate) fn in_other_form(
             "SELECT id, holder, state, attempts > 0 FROM metering_records
              WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
                AND beside = 0 AND ",
-            other_form!("holder", ":holder"),
+            other_identity!("holder", ":holder"),
             " ORDER BY id"
         ))
         .and_then(|mut select| {
             let values = named_params! {
                 ":customer": key.customer.as_str(),
-                ":product": key.bears.product_id.as_str(),
-                ":dimension": key.bears.dimension.as_str(),
+                ":product": key.bill_to.product_id.as_str(),
+                ":dimension": key.bill_to.dimension.as_str(),
                 ":hour": hour.number(),
                 ":holder": holder.to_string(),
             };
             select
                 .query_map(values, |row| {
-                    Ok(Rival {
+                    Ok(OtherIdentityRecord {
                         id: row.get(0)?,
                         holder: Holder::parse(&row.get::<_, String>(1)?),
                         state: row.get(2)?,
@@ -175,7 +175,7 @@ pub(crate) fn in_other_form(
 }
 
 /// Reports whether a product has buyers by licence and buyers by product code.
-pub(crate) fn is_known_in_both_forms(
+pub(crate) fn has_both_identities(
     connection: &Connection,
     product: &ProductId,
 ) -> Result<bool, StoreError> {
@@ -194,7 +194,7 @@ pub(crate) fn is_known_in_both_forms(
 
 /// The bearer of usage: product, dimension and holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Bears {
+pub(crate) struct BillTo {
     pub(crate) product_id: ProductId,
     pub(crate) dimension: DimensionKey,
     /// None while no subscription has turned up.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::policy::Closing;
-use super::slots::other_form;
+use super::policy::ClosingPolicy;
+use super::slots::other_identity;
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ClockHour;
 use crate::domain::ledger::deadline;
@@ -15,10 +15,10 @@ use crate::store::{During, StoreError};
 /// that freeze now: a zero sent too early would lock its hour at zero.
 pub(crate) fn open_zero_records(
     connection: &Connection,
-    closing: &Closing,
+    policy: &ClosingPolicy,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let last = closing.timing().last_frozen(now);
+    let last = policy.timing().last_frozen(now);
     let through: Option<i64> = connection
         .prepare_cached("SELECT zero_through_hour FROM metering_progress WHERE id = 1")
         .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
@@ -26,7 +26,7 @@ pub(crate) fn open_zero_records(
     // The first look begins with the hour that has just closed.
     let mut hour = through.map_or(last, |through| ClockHour::from_number(through).next());
     // Hours of a long stop that AWS does not take any more are left out.
-    let window_hours = closing.window.as_hours();
+    let window_hours = policy.window.as_hours();
     hour = hour.max(ClockHour::from_number(last.number().saturating_sub(window_hours)));
     // A zero would lock an hour whose usage may be reported again, or conflict with what AWS has billed.
     let unknown = unknown_hours_in(connection)?;
@@ -34,7 +34,7 @@ pub(crate) fn open_zero_records(
         return Ok(());
     }
     while hour <= last {
-        if now < deadline(hour, closing.window) && !unknown.hold(hour) {
+        if now < deadline(hour, policy.window) && !unknown.hold(hour) {
             open_zeros_of(connection, hour)?;
         }
         hour = hour.next();
@@ -66,7 +66,7 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
                    SELECT 1 FROM metering_records r
                    WHERE r.customer_id = s.customer_id AND r.product_id = s.product_id
                      AND r.dimension = d.key AND r.hour = :hour AND ",
-            other_form!("r.holder", "s.holder"),
+            other_identity!("r.holder", "s.holder"),
             ")
                AND NOT EXISTS (
                    SELECT 1 FROM metering_records r

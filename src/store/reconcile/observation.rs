@@ -9,37 +9,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::situation::{Customers, Known, Product, Shown, known_in};
+use super::situation::{AnswerCustomers, BuyerAnswer, BuyerFacts, Product, situation_in};
 use crate::domain::naming::Naming;
 use crate::domain::reconciliation::{Brake, Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
     AccountId, AwsIds, BuyerKey, BuyerRef, ClockHour, CustomerId, CustomerIdentifier, DimensionKey,
     Grant, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
-use crate::store::buyers::due::Unsettled;
-use crate::store::buyers::state::{Settling, settle_in, standing_in};
-use crate::store::catalog::brakes::{Held, brake_in, hold_in, note_endings_in, unlisted_in};
+use crate::store::buyers::due::FailingBuyer;
+use crate::store::buyers::state::{QueueOutcome, queue_state_in, settle_in};
+use crate::store::catalog::brakes::{BrakeKind, brake_in, hold_in, note_endings_in, unlisted_in};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
 use crate::store::facts::sns::signals_in;
 use crate::store::metering::requeue::revive_in;
-use crate::store::metering::rerate::{Counted, rate_anew_in};
+use crate::store::metering::rerate::{CountedChains, rate_anew_in};
 use crate::store::subscriptions::rows::{new_subscription_id, touched, write_change_in};
 use crate::store::{During, Store, StoreError};
 
 /// One product's buyers as AWS showed them.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct Observation {
     /// The product.
     pub product_code: ProductCode,
     /// When the question was put; the answer may be younger, never older.
     pub observed_at: Timestamp,
     /// The buyers.
-    pub entries: Vec<LookEntry>,
+    pub entries: Vec<ObservedBuyer>,
 }
 
 /// One buyer as AWS showed it.
 #[derive(Clone, Debug)]
-pub struct LookEntry {
+pub struct ObservedBuyer {
     /// The buyer.
     pub buyer: BuyerRef,
     /// The mark that this look settles; none for a sweep, which nobody asked for.
@@ -50,7 +50,7 @@ pub struct LookEntry {
 
 /// The result of applying an observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct ObservationOutcome {
     /// Buyers taken over.
     pub buyers: usize,
     /// Subscriptions created or changed.
@@ -58,14 +58,14 @@ pub struct Applied {
     /// Metering records that are sent again, since their subscription lives.
     pub revived: usize,
     /// Buyers of whom the database refused what AWS showed; nothing of them was changed.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedBuyer>,
 }
 
 /// A buyer who could not be taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedBuyer {
     /// The buyer, with the mark that the look began with.
-    pub buyer: Unsettled,
+    pub buyer: FailingBuyer,
     /// The database's error.
     pub error: String,
 }
@@ -115,29 +115,30 @@ impl Store {
     }
 
     /// Makes the database agree with what AWS showed, with the events that tell of it.
-    pub async fn apply_look(
+    pub async fn apply_observation(
         &self,
-        look: Look,
+        observation: Observation,
         patience: Patience,
         now: Timestamp,
-    ) -> Result<Applied, StoreError> {
-        let Look { product_code, observed_at, entries } = look;
+    ) -> Result<ObservationOutcome, StoreError> {
+        let Observation { product_code, observed_at, entries } = observation;
         let code = product_code.clone();
         let apart = self
-            .write_apart(entries, move |connection, entries| {
-                let mut applied = Applied::default();
+            .write_isolated(entries, move |connection, entries| {
+                let mut applied = ObservationOutcome::default();
                 let Some(product) = product_in(connection, &code)? else {
                     return Ok(applied);
                 };
                 let naming = naming_in(connection, &code, product.terms.licensed_from, now)?;
-                let looking = Looking { product: &product, naming, observed_at, patience, now };
+                let observed =
+                    ObservedProduct { product: &product, naming, observed_at, patience, now };
                 for entry in entries {
-                    apply_entry(connection, &looking, entry, &mut applied)?;
+                    apply_entry(connection, &observed, entry, &mut applied)?;
                 }
                 Ok(applied)
             })
             .await?;
-        let mut applied = Applied::default();
+        let mut applied = ObservationOutcome::default();
         for part in apart.done {
             applied.buyers += part.buyers;
             applied.changes += part.changes;
@@ -145,7 +146,10 @@ impl Store {
         }
         applied.refused.extend(apart.refused.into_iter().map(|(entry, error)| {
             let key = BuyerKey { product_code: product_code.clone(), buyer: entry.buyer };
-            Refused { buyer: Unsettled { key, marks: entry.settles }, error: error.in_full() }
+            RefusedBuyer {
+                buyer: FailingBuyer { key, marks: entry.settles },
+                error: error.in_full(),
+            }
         }));
         if applied.changes > 0 {
             self.nudge_events();
@@ -184,7 +188,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
         })
         .during("read a product's dimensions")?;
     let id = ProductId::new(id);
-    let brake = Cell::new(brake_in(connection, &id, Held::Subscriptions)?);
+    let brake = Cell::new(brake_in(connection, &id, BrakeKind::Subscriptions)?);
     let terms = ProductTerms {
         entitled,
         usage_plan: usage_plan.map(PlanId::new),
@@ -195,7 +199,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
 }
 
 /// The part that all entries of an observation have in common.
-struct Looking<'a> {
+struct ObservedProduct<'a> {
     product: &'a Product,
     naming: Naming,
     observed_at: Timestamp,
@@ -205,16 +209,16 @@ struct Looking<'a> {
 
 fn apply_entry(
     connection: &Connection,
-    looking: &Looking<'_>,
-    entry: &LookEntry,
-    applied: &mut Applied,
+    observed: &ObservedProduct<'_>,
+    entry: &ObservedBuyer,
+    applied: &mut ObservationOutcome,
 ) -> Result<(), StoreError> {
-    let Looking { product, naming, observed_at, patience, now } = looking;
+    let ObservedProduct { product, naming, observed_at, patience, now } = observed;
     let (observed_at, patience, now) = (*observed_at, *patience, *now);
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
-    let standing = standing_in(connection, &key)?;
+    let standing = queue_state_in(connection, &key)?;
     let newer = standing.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
     if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
@@ -222,17 +226,17 @@ fn apply_entry(
     let rows = entry.answer.as_deref();
     let answer = rows.map(|rows| named_in(connection, &product.code, *naming, rows)).transpose()?;
     let grants = answer.as_deref().unwrap_or_default();
-    let shown = Shown { rows: rows.unwrap_or_default(), grants };
-    let Known { customers, circle, held, licenses, claimed } =
-        known_in(connection, product, &entry.buyer, &shown, now)?;
-    let signals = signals_in(connection, &product.code, &circle, grants, &held)?;
+    let shown = BuyerAnswer { rows: rows.unwrap_or_default(), grants };
+    let BuyerFacts { customers, names, held, licenses, claimed } =
+        situation_in(connection, product, &entry.buyer, &shown, now)?;
+    let signals = signals_in(connection, &product.code, &names, grants, &held)?;
     let mut situation = Situation {
         now,
         patience,
         product: &product.terms,
         held: &held,
         answer: answer.as_deref(),
-        names: &circle.identifiers,
+        names: &names.identifiers,
         claimed,
         signals: &signals,
         licenses: &licenses,
@@ -247,7 +251,7 @@ fn apply_entry(
     for holder in held.iter().filter_map(|it| it.terms.holder.as_ref()).collect::<BTreeSet<_>>() {
         applied.revived += revive_in(connection, &product.id, holder, now)?;
     }
-    let settling = Settling {
+    let settling = QueueOutcome {
         observed_at,
         next: decision.look_again_at,
         changed: !decision.changes.is_empty(),
@@ -273,7 +277,7 @@ fn braked(
         note_endings_in(connection, &product.id, decision.unlisted_endings, now)?;
         return Ok(decision);
     }
-    hold_in(connection, &product.id, Held::Subscriptions, seen, seen.allowed(most), now)?;
+    hold_in(connection, &product.id, BrakeKind::Subscriptions, seen, seen.allowed(most), now)?;
     situation.brake = Brake { is_held: true, ..brake };
     product.brake.set(situation.brake);
     Ok(decide(situation))
@@ -283,14 +287,14 @@ fn write_changes(
     connection: &Connection,
     product: &Product,
     held: &[Subscription],
-    customers: &Customers,
+    customers: &AnswerCustomers,
     decision: &Decision,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     // Ends first, so that a dimension is free before another subscription moves to it.
     let mut changes: Vec<_> = decision.changes.iter().collect();
     changes.sort_by_key(|change| change.terms.ended_at.is_none());
-    let mut counted: BTreeMap<CustomerId, Counted> = BTreeMap::new();
+    let mut counted: BTreeMap<CustomerId, CountedChains> = BTreeMap::new();
     for change in changes {
         let before = held.iter().find(|held| Some(&held.id) == change.id.as_ref());
         let after = match before {
@@ -307,7 +311,7 @@ fn write_changes(
             },
         };
         if !counted.contains_key(&after.customer_id) {
-            let before = Counted::of(connection, &after.customer_id)?;
+            let before = CountedChains::of(connection, &after.customer_id)?;
             counted.insert(after.customer_id.clone(), before);
         }
         write_change_in(connection, before, &after, now)?;

@@ -15,14 +15,14 @@ use crate::store::base::aliases::canonical_in;
 use crate::store::customers::identities::{identities_in, owner_in};
 use crate::store::customers::resolve::resolve_customer_in;
 use crate::store::customers::rows::is_claimed_in;
-use crate::store::facts::buyer_names::Circle;
+use crate::store::facts::buyer_names::BuyerNames;
 use crate::store::facts::licenses::{license_facts_in, licenses_of};
 use crate::store::subscriptions::rows::subscription_row;
 use crate::store::{During, StoreError};
 
-pub(crate) struct Known {
-    pub(crate) customers: Customers,
-    pub(crate) circle: Circle,
+pub(crate) struct BuyerFacts {
+    pub(crate) customers: AnswerCustomers,
+    pub(crate) names: BuyerNames,
     pub(crate) held: Vec<Subscription>,
     pub(crate) licenses: Vec<LicenseFacts>,
     /// True if the seller has named the buyer.
@@ -30,7 +30,7 @@ pub(crate) struct Known {
 }
 
 /// The answer of AWS about one buyer.
-pub(crate) struct Shown<'a> {
+pub(crate) struct BuyerAnswer<'a> {
     /// The rows as AWS wrote them, which say who is who.
     pub(crate) rows: &'a [Grant],
     /// The same with the legacy names that their sales are held by, and no others.
@@ -38,29 +38,30 @@ pub(crate) struct Shown<'a> {
 }
 
 /// Reads what is known, once everybody whom the answer shows to be one buyer has become one customer.
-pub(crate) fn known_in(
+pub(crate) fn situation_in(
     connection: &Connection,
     product: &Product,
     buyer: &BuyerRef,
-    shown: &Shown<'_>,
+    shown: &BuyerAnswer<'_>,
     now: Timestamp,
-) -> Result<Known, StoreError> {
+) -> Result<BuyerFacts, StoreError> {
     let accounts = accounts_behind(connection, buyer)?;
-    let Shown { grants, .. } = shown;
-    let customers = Customers::resolve(connection, &product.code, buyer, &accounts, shown, now)?;
-    let circle = if product.terms.has_contracts() {
+    let BuyerAnswer { grants, .. } = shown;
+    let customers =
+        AnswerCustomers::resolve(connection, &product.code, buyer, &accounts, shown, now)?;
+    let names = if product.terms.has_contracts() {
         // The answer is about the one name that AWS was asked by.
-        Circle::of(buyer)
+        BuyerNames::of(buyer)
     } else {
-        Circle::of_buyer(connection, buyer, accounts)?
+        BuyerNames::of_buyer(connection, buyer, accounts)?
     };
-    let mut arns = licenses_of(connection, &product.code, &circle)?;
-    let mut held = held_in(connection, product, &circle, grants, &arns)?;
+    let mut arns = licenses_of(connection, &product.code, &names)?;
+    let mut held = held_in(connection, product, &names, grants, &arns)?;
     let told = arns.len();
     arns.extend(held.iter().filter_map(|it| it.terms.license_arn.clone()));
     // Who pays as they go has what their licences say: what is held under any of these has to be seen.
     if arns.len() > told && !product.terms.has_contracts() {
-        held = held_in(connection, product, &circle, grants, &arns)?;
+        held = held_in(connection, product, &names, grants, &arns)?;
     }
     arns.extend(grants.iter().filter_map(|it| it.license_arn.clone()));
     let mut licenses = Vec::with_capacity(arns.len());
@@ -68,16 +69,16 @@ pub(crate) fn known_in(
         licenses.extend(license_facts_in(connection, arn)?);
     }
     let claimed = is_claimed_in(connection, &customers.asked)?;
-    Ok(Known { customers, circle, held, licenses, claimed })
+    Ok(BuyerFacts { customers, names, held, licenses, claimed })
 }
 
 /// The customers behind an answer: one for each buyer that the rows name, and one for the buyer asked for.
-pub(crate) struct Customers {
+pub(crate) struct AnswerCustomers {
     asked: CustomerId,
     by_holder: BTreeMap<Holder, CustomerId>,
 }
 
-impl Customers {
+impl AnswerCustomers {
     /// Returns the customer of a holder.
     pub(crate) fn of(&self, holder: Option<&Holder>) -> &CustomerId {
         holder.and_then(|holder| self.by_holder.get(holder)).unwrap_or(&self.asked)
@@ -88,7 +89,7 @@ impl Customers {
         product_code: &ProductCode,
         buyer: &BuyerRef,
         accounts: &[AccountId],
-        shown: &Shown<'_>,
+        shown: &BuyerAnswer<'_>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let mut found = BTreeMap::new();
@@ -191,12 +192,12 @@ fn license_account_in(
 fn held_in(
     connection: &Connection,
     product: &Product,
-    circle: &Circle,
+    names: &BuyerNames,
     grants: &[Grant],
     licenses: &BTreeSet<LicenseArn>,
 ) -> Result<Vec<Subscription>, StoreError> {
     let mut holders: BTreeSet<Holder> = grants.iter().filter_map(Holder::of_grant).collect();
-    holders.extend(circle.identifiers.iter().cloned().map(Holder::Buyer));
+    holders.extend(names.identifiers.iter().cloned().map(Holder::Buyer));
     holders.extend(licenses.iter().cloned().map(Holder::License));
     let mut found = Vec::new();
     for holder in holders {
@@ -204,13 +205,13 @@ fn held_in(
              WHERE s.product_id = ?2 AND s.holder = ?3 AND s.source = 'aws'";
         found.extend(select_held(connection, product, statement, &holder.to_string())?);
     }
-    for account in &circle.accounts {
+    for account in &names.accounts {
         let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
              WHERE s.product_id = ?2 AND s.account_id = ?3 AND s.source = 'aws'";
         found.extend(select_held(connection, product, statement, account.as_str())?);
     }
     let listed: BTreeSet<&LicenseArn> =
-        grants.iter().filter_map(|it| it.license_arn.as_ref()).chain(&circle.license).collect();
+        grants.iter().filter_map(|it| it.license_arn.as_ref()).chain(&names.license).collect();
     for arn in listed {
         let statement = "SELECT s.*, ?1 AS product_code FROM subscriptions s
              WHERE s.product_id = ?2 AND s.license_arn = ?3 AND s.source = 'aws'";

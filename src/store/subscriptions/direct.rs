@@ -174,7 +174,7 @@ fn put_in(
         ended_at: None,
         renewed_by: None,
     };
-    stand(&mut terms, now);
+    set_status(&mut terms, now);
     let product_id = plan.product_id;
     let after = match &held {
         Some(held) if held.terms == terms => return Ok(held.clone()),
@@ -231,7 +231,7 @@ fn cancel_in(
     // What ends earlier by itself ends then.
     terms.ends_at = Some(terms.ends_at.map_or(at, |ends_at| ends_at.min(at)));
     terms.status = Status::Ending;
-    stand(&mut terms, now);
+    set_status(&mut terms, now);
     if terms == held.terms {
         return Ok(held);
     }
@@ -252,7 +252,7 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
     for id in due {
         let Some(held) = subscription_in(connection, &SubscriptionId::new(id))? else { continue };
         let mut terms = held.terms.clone();
-        stand(&mut terms, now);
+        set_status(&mut terms, now);
         if terms != held.terms {
             let after = touched(held.clone(), terms, now);
             write_change_in(connection, Some(&held), &after, now)?;
@@ -262,8 +262,8 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
     Ok(settled)
 }
 
-/// Sets what the dates say.
-fn stand(terms: &mut Terms, now: Timestamp) {
+/// Sets the status that the dates give.
+fn set_status(terms: &mut Terms, now: Timestamp) {
     terms.status = terms.direct_status_at(now);
     terms.ended_at = if terms.status.is_over() { terms.ends_at } else { None };
 }

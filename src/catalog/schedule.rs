@@ -9,7 +9,7 @@ use super::{CatalogError, sync};
 use crate::aws;
 use crate::clock::Clock;
 use crate::health::Health;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 
 /// The interval at which the schedule looks whose turn it is; also the pause before a product that failed is tried again.
@@ -42,8 +42,9 @@ impl Schedule {
     async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let every = Duration::try_from(self.interval).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         let mut alarm = self.clock.alarm();
+        let mut woken = self.store.wakeups().of(Waiter::Catalog);
         while !shutdown.is_cancelled() {
-            let nudged = self.store.nudges().catalog.notified();
+            woken.arm();
             let begun = self.clock.now();
             tokio::select! {
                 biased;
@@ -53,7 +54,7 @@ impl Schedule {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = nudged => {}
+                () = woken.woken() => {}
                 () = alarm.rest(begun, every.max(Duration::from_millis(100))) => {}
             }
         }

@@ -10,7 +10,7 @@ use crate::aws::{AwsClients, AwsError, Connection, Standing, ask_operation};
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::metering::Breaker;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Waiter};
 
 /// The longest sleep: a fallback beside what is told.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl CredentialWatch {
             // Pollers and metering ask by what they have to do.
             self.aws.retry();
             self.breaker.doubt();
-            self.store.nudges().metering.notify_one();
+            self.store.wakeups().wake(Waiter::Metering);
             // Whoever tries moves the time for the next; where nobody has anything to ask, this goes on.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -106,20 +106,20 @@ impl CredentialWatch {
     async fn wake(&self, woken: Woken) {
         self.aws.retry();
         self.breaker.doubt();
-        let (nudges, now) = (self.store.nudges(), self.clock.now());
+        let (wakeups, now) = (self.store.wakeups(), self.clock.now());
         if let Err(error) = self.store.make_all_due(now).await {
             tracing::warn!(%error, "metering records that were held wait for their time");
         }
-        nudges.metering.notify_one();
+        wakeups.wake(Waiter::Metering);
         // What failed would wait for its next turn.
         let is_due = |parts: &[&str]| {
             woken == Woken::All || parts.iter().any(|part| self.health.failing(part).is_some())
         };
         if is_due(&["entitlements", "agreements"]) {
-            nudges.sweep.notify_one();
+            wakeups.wake(Waiter::Sweep);
         }
         if is_due(&["catalog"]) {
-            nudges.catalog.notify_one();
+            wakeups.wake(Waiter::Catalog);
         }
         if let Err(error) = self.store.hasten_buyers(now).await {
             tracing::warn!(%error, "buyers who were put off wait for their time");

@@ -14,7 +14,10 @@ use super::extract::{
 };
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
-use crate::store::{Event, NotificationRow};
+use crate::store::{Event, NotificationRow, Waiter};
+
+/// A fallback beside wake-ups: another process may append to the feed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -127,8 +130,9 @@ pub(super) async fn events(
     let wait = wait(query.wait.as_deref())?;
     let mut deadline = tokio::time::Instant::now() + wait;
     // Subscribed before the query, so that an event between the two is not missed.
-    let mut changes = state.store.nudges().events.subscribe();
+    let mut news = state.store.wakeups().of(Waiter::Events);
     loop {
+        news.arm();
         let mut events = state.store.events_after(after, page.limit).await?;
         events.truncate(fitting(&events));
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
@@ -139,7 +143,7 @@ pub(super) async fn events(
         // The end of the wait, an event and a stop all lead to one more look.
         tokio::select! {
             () = state.stopping.cancelled() => deadline = tokio::time::Instant::now(),
-            _ = tokio::time::timeout(left, changes.changed()) => {}
+            _ = tokio::time::timeout(left.min(LONGEST_SLEEP), news.woken()) => {}
         }
     }
 }

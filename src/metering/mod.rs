@@ -25,7 +25,7 @@ use sender::Tried;
 
 use crate::clock::Clock;
 use crate::health::Health;
-use crate::store::{ClosingPolicy, Store, StoreError};
+use crate::store::{ClosingPolicy, Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 
 /// The engine that closes hours and sends records.
@@ -102,15 +102,16 @@ impl<A: MeteringApi> MeteringEngine<A> {
 
     async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
+        let mut woken = self.store.wakeups().of(Waiter::Metering);
         while !shutdown.is_cancelled() {
-            let nudged = self.store.nudges().metering.notified();
+            woken.arm();
             let begun = self.clock.now();
             self.pass(shutdown).await?;
             let sleep = self.until_next().await?;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = nudged => {}
+                () = woken.woken() => {}
                 () = alarm.rest(begun, sleep) => {}
             }
         }

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{LONGEST_SLEEP, Reconciler, wait_until};
-use crate::store::StoreError;
+use crate::store::{StoreError, Waiter};
 use crate::supervisor::Endurance;
 
 impl Reconciler {
@@ -18,9 +18,9 @@ impl Reconciler {
 
     async fn follow_dates(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
+        let mut woken = self.store.wakeups().of(Waiter::Direct);
         while !shutdown.is_cancelled() {
-            // Armed before the query, so that a nudge between the two is not lost.
-            let nudged = self.store.nudges().direct.notified();
+            woken.arm();
             let now = self.clock.now();
             let next = self.store.next_direct().await?;
             if next.is_some_and(|next| next <= now) {
@@ -31,7 +31,7 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = nudged => {}
+                () = woken.woken() => {}
                 () = alarm.rest(now, sleep) => {}
             }
         }

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::domain::ProductCode;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::store::{DueBuyer, Store, StoreError};
+use crate::store::{DueBuyer, Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 
 pub use sweep::Swept;
@@ -34,7 +34,7 @@ const BUYERS_PER_QUESTION: usize = 20;
 const READ_PER_QUESTION: usize = 4 * BUYERS_PER_QUESTION;
 /// The longest wait for a retry.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
-/// A fallback beside nudges and due times, should the clock be moved.
+/// A fallback beside wake-ups and due times, should the clock be moved.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The reconciler, which asks AWS about buyers who are due.
@@ -96,9 +96,9 @@ impl Reconciler {
         let mut questions: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
         let mut asking: HashSet<i64> = HashSet::new();
         let mut alarm = this.clock.alarm();
+        let mut woken = this.store.wakeups().of(Waiter::Buyers);
         while !shutdown.is_cancelled() {
-            // Armed before the query, so that a nudge between the two is not lost.
-            let nudged = this.store.nudges().buyers.notified();
+            woken.arm();
             let now = this.clock.now();
             let free = this.concurrency.saturating_sub(questions.len());
             for group in this.due_groups(now, free, &asking).await? {
@@ -118,7 +118,7 @@ impl Reconciler {
                         finish(done, &mut asking)?;
                     }
                 }
-                () = nudged, if questions.len() < this.concurrency => {}
+                () = woken.woken(), if questions.len() < this.concurrency => {}
                 () = alarm.rest(now, sleep) => {}
             }
         }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Reconciler;
 use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account};
 use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
-use crate::store::{Observation, ObservedBuyer, StoreError};
+use crate::store::{Observation, ObservedBuyer, StoreError, Waiter};
 use crate::supervisor::Endurance;
 
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
@@ -51,8 +51,9 @@ impl Reconciler {
 
     async fn sweep_on_time(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
+        let mut woken = self.store.wakeups().of(Waiter::Sweep);
         while !shutdown.is_cancelled() {
-            let nudged = self.store.nudges().sweep.notified();
+            woken.arm();
             let begun = self.clock.now();
             let swept = tokio::select! {
                 biased;
@@ -73,7 +74,7 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = nudged => {}
+                () = woken.woken() => {}
                 () = alarm.rest(begun, self.sweep_interval) => {}
             }
         }

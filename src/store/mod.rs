@@ -12,6 +12,8 @@ mod facts;
 mod metering;
 mod reconcile;
 mod subscriptions;
+#[cfg(test)]
+mod wakeups_tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,7 @@ use std::thread::JoinHandle;
 use engine::readers::Readers;
 use engine::writer::Writer;
 use rusqlite::Connection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub(crate) use access::bounds;
 pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
@@ -51,6 +53,7 @@ pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
 pub use engine::lock::{DatabaseLock, LockError};
 pub use engine::statements::{Scan, note_statements, scans};
+pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
 pub use facts::agreements::{AgreementObservation, AgreementOutcome};
 pub use facts::inbox::{Incoming, NotificationRow, Recorded};
 pub use facts::record::PRODUCT_NOT_IMPORTED;
@@ -70,29 +73,11 @@ pub use subscriptions::direct::{DirectError, DirectSubscription};
 pub use subscriptions::overdue::Overdue;
 pub use subscriptions::rows::SubscriptionFilter;
 
-/// Wake-ups for those who wait for the store to change. A wake-up says "look again", never what changed.
-#[derive(Debug, Default)]
-pub struct Nudges {
-    /// A buyer became due for reconciling.
-    pub buyers: Notify,
-    /// A product should be swept now.
-    pub sweep: Notify,
-    /// Listings that could not be asked about may be.
-    pub catalog: Notify,
-    /// A date of a subscription of the seller's own may have become the next.
-    pub direct: Notify,
-    /// A metering record may have become due for closing or sending.
-    pub metering: Notify,
-    /// Events were appended to the outbox; the value counts the commits that did.
-    pub events: watch::Sender<u64>,
-}
-
 /// The handle to the database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     writer: Writer,
     readers: Readers,
-    nudges: Arc<Nudges>,
     path: Arc<Path>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -104,7 +89,6 @@ impl Store {
         Ok(Self {
             writer,
             readers: Readers::open(path)?,
-            nudges: Arc::default(),
             path: path.into(),
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -114,18 +98,12 @@ impl Store {
     /// refused.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         let readers = Readers::open(path)?;
-        Ok(Self {
-            writer: Writer::closed(),
-            readers,
-            nudges: Arc::default(),
-            path: path.into(),
-            thread: Arc::default(),
-        })
+        Ok(Self { writer: Writer::closed(), readers, path: path.into(), thread: Arc::default() })
     }
 
-    /// Returns the wake-ups of those who wait for changes.
-    pub fn nudges(&self) -> &Nudges {
-        &self.nudges
+    /// Returns the wake-ups of those who wait for changes: each commit gives those that it is to.
+    pub fn wakeups(&self) -> &Wakeups {
+        self.writer.wakeups()
     }
 
     /// The database file.
@@ -204,9 +182,5 @@ impl Store {
             self.writer.trouble().begin(&why);
         }
         read
-    }
-
-    fn nudge_events(&self) {
-        self.nudges.events.send_modify(|count| *count = count.wrapping_add(1));
     }
 }

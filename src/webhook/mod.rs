@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::settings::WebhookSettings;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 use posting::Posting;
 use queues::QueueKey;
@@ -32,7 +32,8 @@ const AHEAD: usize = 100_000;
 const AT_ONCE: usize = 4;
 /// The time that posts under way may take once the daemon stops. Whoever is cut off is posted to again.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A fallback beside wake-ups.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The webhook, which posts events.
 pub struct Webhook {
@@ -102,10 +103,10 @@ impl Webhook {
         shutdown: &CancellationToken,
         until_empty: bool,
     ) -> Result<Posted, StoreError> {
-        let mut changes = self.store.nudges().events.subscribe();
+        let mut news = self.store.wakeups().of(Waiter::Events);
         let mut cut_at = None;
         loop {
-            changes.mark_unchanged();
+            news.arm();
             // Before anything else is posted, so that what a crash forgets has a bound.
             if posting.is_to_be_noted(Instant::now()) {
                 posting.note(&self.store).await?;
@@ -130,7 +131,7 @@ impl Webhook {
             tokio::select! {
                 () = shutdown.cancelled(), if !is_stopping => {}
                 Some((key, outcome)) = posting.ended() => self.note_outcome(posting, &key, outcome),
-                _ = changes.changed(), if !is_stopping => {}
+                () = news.woken(), if !is_stopping => {}
                 () = tokio::time::sleep_until(wake.unwrap_or(now + LONGEST_SLEEP)) => {}
             }
         }

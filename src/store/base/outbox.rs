@@ -75,9 +75,7 @@ impl Store {
         data: Value,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await?;
-        self.nudge_events();
-        Ok(())
+        self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await
     }
 
     /// The newest place that the outbox has given out.

@@ -172,14 +172,11 @@ impl Store {
 
     /// Has the webhook post again what was told after a place; how many events that is.
     pub async fn replay_webhook(&self, after: i64) -> Result<usize, StoreError> {
-        let events = self
-            .write(move |connection| {
-                set_place_in(connection, after)?;
-                count_after_in(connection, after)
-            })
-            .await?;
-        self.nudge_events();
-        Ok(events)
+        self.write(move |connection| {
+            set_place_in(connection, after)?;
+            count_after_in(connection, after)
+        })
+        .await
     }
 }
 

@@ -127,9 +127,7 @@ fn postpone_in(
 impl Store {
     /// Makes a buyer due now.
     pub async fn mark_buyer_dirty(&self, key: BuyerKey, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop)).await?;
-        self.nudges().buyers.notify_one();
-        Ok(())
+        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop)).await
     }
 
     /// The buyers who are due, longest waiting first.
@@ -215,9 +213,7 @@ impl Store {
 
     /// Has AWS asked at once about those whose look failed and was put off.
     pub async fn hasten_buyers(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| hasten_in(connection, now)).await?;
-        self.nudges().buyers.notify_one();
-        Ok(())
+        self.write(move |connection| hasten_in(connection, now)).await
     }
 
     /// The codes of the imported products.

@@ -40,11 +40,7 @@ impl Store {
         product: ProductId,
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
-        let confirmed = self.write(move |connection| confirm_in(connection, &product, now)).await?;
-        self.nudge_events();
-        self.nudges().buyers.notify_one();
-        self.nudges().sweep.notify_one();
-        Ok(confirmed)
+        self.write(move |connection| confirm_in(connection, &product, now)).await
     }
 
     /// Looks at what is held back, and lets go of what AWS lists again but for a few.
@@ -56,9 +52,7 @@ impl Store {
         if self.read(held_in).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let held = self.write(move |connection| review_in(connection, most, now)).await?;
-        self.nudge_events();
-        Ok(held)
+        self.write(move |connection| review_in(connection, most, now)).await
     }
 
     /// The kind of change that is held back.

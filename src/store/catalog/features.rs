@@ -91,10 +91,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Feature, FeatureError> {
         let change = change.into();
-        let feature =
-            self.write(move |connection| put_feature_in(connection, &change, now)).await?;
-        self.nudge_events();
-        Ok(feature)
+        self.write(move |connection| put_feature_in(connection, &change, now)).await
     }
 
     /// Features, in the order of their ids.

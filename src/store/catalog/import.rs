@@ -111,26 +111,21 @@ impl Store {
         import: ImportProduct,
         now: Timestamp,
     ) -> Result<Product, ImportError> {
-        let imported = self
-            .write(move |connection| {
-                let entity = &import.listing.entity_id;
-                if let Some(held) = product_of_entity(connection, entity)?
-                    && let Some(dimensions) =
-                        hold_import_in(connection, &held, &import.listing, now)?
-                {
-                    // That it is held back is kept, so that a person can let it go.
-                    let (entity, product) = (entity.clone(), held.id);
-                    return Ok(Err(ImportError::Held { entity, product, dimensions }));
-                }
-                let product = import_in(connection, &import, now)?;
-                list_whole_in(connection, Some(&product.id))?;
-                release_in(connection, &product.product_code, now)?;
-                Ok::<_, ImportError>(Ok(product))
-            })
-            .await?;
-        self.nudge_released();
-        self.nudge_events();
-        imported
+        self.write(move |connection| {
+            let entity = &import.listing.entity_id;
+            if let Some(held) = product_of_entity(connection, entity)?
+                && let Some(dimensions) = hold_import_in(connection, &held, &import.listing, now)?
+            {
+                // That it is held back is kept, so that a person can let it go.
+                let (entity, product) = (entity.clone(), held.id);
+                return Ok(Err(ImportError::Held { entity, product, dimensions }));
+            }
+            let product = import_in(connection, &import, now)?;
+            list_whole_in(connection, Some(&product.id))?;
+            release_in(connection, &product.product_code, now)?;
+            Ok::<_, ImportError>(Ok(product))
+        })
+        .await?
     }
 }
 

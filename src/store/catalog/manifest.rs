@@ -57,10 +57,6 @@ impl Store {
             Err(ManifestError::DryRun(applied)) => return Ok(applied),
             applied => applied?,
         };
-        if touches_products(&applied.changes) {
-            self.nudge_released();
-        }
-        self.nudge_events();
         Ok(applied)
     }
 }

@@ -64,23 +64,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
         let how = how.into();
-        let plan = self.write(move |connection| publish_in(connection, &id, how, now)).await?;
-        self.nudge_events();
-        Ok(plan)
+        self.write(move |connection| publish_in(connection, &id, how, now)).await
     }
 
     /// Keeps a plan for those who have it.
     pub async fn archive_plan(&self, id: PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-        let plan = self.write(move |connection| archive_in(connection, &id, now)).await?;
-        self.nudge_events();
-        Ok(plan)
+        self.write(move |connection| archive_in(connection, &id, now)).await
     }
 
     /// Drops what was changed and not published.
     pub async fn discard_draft(&self, id: PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-        let plan = self.write(move |connection| discard_in(connection, &id, now)).await?;
-        self.nudge_events();
-        Ok(plan)
+        self.write(move |connection| discard_in(connection, &id, now)).await
     }
 
     /// Previews the changes of publishing a plan's newest version, and the customers whom they concern.

@@ -82,7 +82,6 @@ impl Store {
                 Ok(Some(Synced::Done(changes)))
             })
             .await?;
-        self.nudge_events();
         Ok(changes)
     }
 

@@ -44,9 +44,7 @@ impl Store {
 
     /// Removes a plan that nobody ever had.
     pub async fn remove_plan(&self, id: PlanId, now: Timestamp) -> Result<Plan, PlanError> {
-        let plan = self.write(move |connection| remove_in(connection, &id, now)).await?;
-        self.nudge_events();
-        Ok(plan)
+        self.write(move |connection| remove_in(connection, &id, now)).await
     }
 }
 

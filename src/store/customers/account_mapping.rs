@@ -83,12 +83,7 @@ impl Store {
             })
             .await;
         match mapped {
-            Ok(mapped) => {
-                self.nudges().buyers.notify_one();
-                self.nudge_events();
-                Ok(mapped)
-            }
-            Err(MappingError::DryRun(mapped)) => Ok(mapped),
+            Ok(mapped) | Err(MappingError::DryRun(mapped)) => Ok(mapped),
             Err(MappingError::Store(error)) => Err(error),
         }
     }

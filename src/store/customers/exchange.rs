@@ -56,10 +56,7 @@ impl Store {
         said: RegistrationDetails,
         now: Timestamp,
     ) -> Result<Customer, ProvisionError> {
-        let customer = self.write(move |connection| take_in(connection, &told, &said, now)).await?;
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
-        Ok(customer)
+        self.write(move |connection| take_in(connection, &told, &said, now)).await
     }
 
     /// Takes in a buyer who came to the door, once. The same exchange again has the same answer and writes nothing.
@@ -69,10 +66,7 @@ impl Store {
         said: RegistrationDetails,
         now: Timestamp,
     ) -> Result<Customer, ExchangeError> {
-        let customer = self.write(move |connection| exchange(connection, &id, &said, now)).await?;
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
-        Ok(customer)
+        self.write(move |connection| exchange(connection, &id, &said, now)).await
     }
 }
 

@@ -114,11 +114,7 @@ impl Store {
         request: ProvisionCustomer,
         now: Timestamp,
     ) -> Result<Customer, ProvisionError> {
-        let customer =
-            self.write(move |connection| provision_in(connection, &request, now)).await?;
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
-        Ok(customer)
+        self.write(move |connection| provision_in(connection, &request, now)).await
     }
 }
 

@@ -81,10 +81,7 @@ impl Store {
         &self,
         registration: RegistrationRow,
     ) -> Result<String, StoreError> {
-        let id = self.write(move |connection| record_in(connection, registration.clone())).await?;
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
-        Ok(id)
+        self.write(move |connection| record_in(connection, registration.clone())).await
     }
 
     /// One registration.

@@ -48,10 +48,7 @@ impl Store {
         id: CustomerId,
         now: Timestamp,
     ) -> Result<Unlinked, UnlinkError> {
-        let unlinked = self.write(move |connection| unlink_in(connection, &id, now)).await?;
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
-        Ok(unlinked)
+        self.write(move |connection| unlink_in(connection, &id, now)).await
     }
 }
 

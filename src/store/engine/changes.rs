@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 
+use super::wakeups::{Wakeups, Woken, triggers};
 use crate::domain::{CustomerId, FeatureId};
 
 /// The changes of a commit.
@@ -58,36 +59,49 @@ impl Changes {
     }
 }
 
+/// The notes of one transaction.
+#[derive(Default)]
+struct Notes {
+    changes: Changes,
+    woken: Woken,
+}
+
 /// Where the triggers write to.
 #[derive(Clone)]
 pub(crate) struct ChangeCapture {
-    changes: Arc<Mutex<Changes>>,
+    notes: Arc<Mutex<Notes>>,
     watcher: Watcher,
+    wakeups: Arc<Wakeups>,
 }
 
 /// A place in the notes.
 pub(crate) struct CapturePoint {
+    catalogue: bool,
     customers: usize,
     used: usize,
+    woken: Woken,
 }
 
 /// The changes that are about to be committed.
 #[must_use]
 pub(crate) struct PreparedChanges<'a> {
-    watcher: Option<&'a Watch>,
-    changes: Changes,
+    capture: &'a ChangeCapture,
+    notes: Notes,
 }
 
 impl PreparedChanges<'_> {
-    /// Tells what came of it.
+    /// Tells what came of it, and wakes whom it wakes.
     pub(crate) fn tell(self, committed: bool) {
-        if let Some(watcher) = self.watcher {
-            let changes = &self.changes;
+        let changes = &self.notes.changes;
+        if let Some(watcher) = self.capture.watcher_of(changes) {
             watcher(if committed {
                 CommitNews::Committed(changes)
             } else {
                 CommitNews::RolledBack(changes)
             });
+        }
+        if committed {
+            self.capture.wakeups.wake_all(self.notes.woken);
         }
     }
 }
@@ -127,15 +141,19 @@ const TRIGGERS: &str = "
 
 impl ChangeCapture {
     /// Has the connection note what it changes.
-    pub(crate) fn install(connection: &Connection, watcher: Watcher) -> rusqlite::Result<Self> {
-        let capture = Self { changes: Arc::default(), watcher };
+    pub(crate) fn install(
+        connection: &Connection,
+        watcher: Watcher,
+        wakeups: Arc<Wakeups>,
+    ) -> rusqlite::Result<Self> {
+        let capture = Self { notes: Arc::default(), watcher, wakeups };
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
         let note =
             |name, arguments, write: fn(&mut Changes, &Context<'_>) -> rusqlite::Result<()>| {
                 let capture = capture.clone();
                 connection.create_scalar_function(name, arguments, flags, move |context| {
                     if capture.watcher.get().is_some() {
-                        capture.with(|changes| write(changes, context))?;
+                        capture.with(|notes| write(&mut notes.changes, context))?;
                     }
                     Ok(0_i64)
                 })
@@ -158,26 +176,47 @@ impl ChangeCapture {
             });
             Ok(())
         })?;
+        let waking = capture.clone();
+        connection.create_scalar_function("note_woken", 1, flags, move |context| {
+            let bits = context.get(0)?;
+            waking.with(|notes| notes.woken.add(bits));
+            Ok(0_i64)
+        })?;
         connection.execute_batch(TRIGGERS)?;
+        connection.execute_batch(&triggers())?;
         Ok(capture)
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Changes) -> T) -> T {
-        work(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, work: impl FnOnce(&mut Notes) -> T) -> T {
+        work(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns who is told of these changes.
+    fn watcher_of(&self, changes: &Changes) -> Option<&Watch> {
+        self.watcher.get().filter(|_| !changes.is_empty())
+    }
+
+    /// Begins the notes of a transaction, with nothing in them: whatever is there is of one that was undone.
+    pub(crate) fn begin(&self) {
+        self.with(|notes| *notes = Notes::default());
     }
 
     pub(crate) fn mark(&self) -> CapturePoint {
-        self.with(|changes| CapturePoint {
+        self.with(|Notes { changes, woken }| CapturePoint {
+            catalogue: changes.catalogue,
             customers: changes.customers.len(),
             used: changes.used.len(),
+            woken: *woken,
         })
     }
 
     /// Forgets what was noted since, which was undone.
     pub(crate) fn back_to(&self, mark: &CapturePoint) {
-        self.with(|changes| {
+        self.with(|Notes { changes, woken }| {
+            changes.catalogue = mark.catalogue;
             changes.customers.truncate(mark.customers);
             changes.used.truncate(mark.used);
+            *woken = mark.woken;
         });
     }
 
@@ -186,15 +225,15 @@ impl ChangeCapture {
         if let Some(watcher) = self.watcher.get() {
             watcher(CommitNews::Committed(&Changes { catalogue: true, ..Changes::default() }));
         }
+        self.wakeups.wake_all(Woken::BY_OTHERS);
     }
 
     /// Tells that what was noted is about to be committed; what comes of it is told by [`PreparedChanges::tell`].
     pub(crate) fn announce(&self) -> PreparedChanges<'_> {
-        let changes = self.with(std::mem::take);
-        let watcher = self.watcher.get().filter(|_| !changes.is_empty());
-        if let Some(watcher) = watcher {
-            watcher(CommitNews::Prepared(&changes));
+        let notes = self.with(std::mem::take);
+        if let Some(watcher) = self.watcher_of(&notes.changes) {
+            watcher(CommitNews::Prepared(&notes.changes));
         }
-        PreparedChanges { watcher, changes }
+        PreparedChanges { capture: self, notes }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - One thread writes; many small writes share a transaction, and each is undone by itself if it fails.
 //! - A write's answer is given after its commit: `Ok` means that it is on disk.
-//! - Whatever a commit changed is told to its watcher before those who wrote are answered.
+//! - Whatever a commit changed is told to its watcher before those who wrote are answered, and wakes who waits for it.
 //! - Files and folders are the owner's alone.
 
 pub(super) mod backup;
@@ -17,4 +17,5 @@ pub(super) mod readers;
 pub(super) mod secrets;
 pub(super) mod statements;
 pub(super) mod trouble;
+pub(super) mod wakeups;
 pub(super) mod writer;

@@ -11,13 +11,14 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::changes::{ChangeCapture, CommitNews, Watcher};
 use super::connection::open_writer;
 use super::error::StoreError;
 use super::trouble::{self, Trouble, TroubleCause};
+use super::wakeups::Wakeups;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
 const JOBS_PER_TRANSACTION: usize = 512;
@@ -117,6 +118,7 @@ pub(crate) struct Writer {
     /// The number of writes that are taken before a rehearsed crash; beyond counting where none is rehearsed.
     fuse: Arc<AtomicU64>,
     watcher: Watcher,
+    wakeups: Arc<Wakeups>,
     trouble: Trouble,
 }
 
@@ -124,9 +126,10 @@ impl Writer {
     /// Opens the database and starts the thread, which ends with [`Writer::close`].
     pub(crate) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let connection = open_writer(path)?;
-        let watcher = Watcher::default();
-        let capture = ChangeCapture::install(&connection, Arc::clone(&watcher))
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let (watcher, wakeups) = (Watcher::default(), Arc::<Wakeups>::default());
+        let capture =
+            ChangeCapture::install(&connection, Arc::clone(&watcher), Arc::clone(&wakeups))
+                .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
         let trouble = Trouble::default();
         let noted = trouble.clone();
@@ -134,7 +137,13 @@ impl Writer {
             .name("store-writer".into())
             .spawn(move || write_until_closed(connection, &capture, &noted, &queue))
             .map_err(|source| StoreError::Thread { source })?;
-        Ok((Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }, thread))
+        let fuse = Arc::new(AtomicU64::new(u64::MAX));
+        Ok((Self { jobs, fuse, watcher, wakeups, trouble }, thread))
+    }
+
+    /// Returns the wake-ups that its commits give.
+    pub(crate) fn wakeups(&self) -> &Wakeups {
+        &self.wakeups
     }
 
     /// Returns the database's trouble, if it has any.
@@ -145,8 +154,9 @@ impl Writer {
     /// A writer that takes nothing.
     pub(crate) fn closed() -> Self {
         let (jobs, _) = mpsc::sync_channel(0);
-        let (watcher, trouble) = (Watcher::default(), Trouble::default());
-        Self { jobs, fuse: Arc::new(AtomicU64::new(u64::MAX)), watcher, trouble }
+        let fuse = Arc::new(AtomicU64::new(u64::MAX));
+        let (watcher, wakeups, trouble) = Default::default();
+        Self { jobs, fuse, watcher, wakeups, trouble }
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.
@@ -261,14 +271,13 @@ fn write_together(
     trouble: &Trouble,
     mut writes: Vec<Box<dyn Write>>,
 ) {
-    let (start, before) = (capture.mark(), connection.total_changes());
+    let before = connection.total_changes();
     let ended = write_all(connection, capture, &mut writes);
     match &ended {
         // A commit of nothing needs no room on the disk.
         Ok(()) if connection.total_changes() > before => trouble.is_over(),
         Ok(()) => {}
         Err(undone) => {
-            capture.back_to(&start);
             if let Some(why) = undone.trouble() {
                 trouble.begin(&why);
             }
@@ -286,15 +295,13 @@ fn write_all(
     capture: &ChangeCapture,
     writes: &mut [Box<dyn Write>],
 ) -> Result<(), TransactionError> {
-    let start = capture.mark();
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut transaction = begin(connection, capture)?;
     if !run_all(&transaction, writes)? {
-        capture.back_to(&start);
         transaction.rollback()?;
         if writes.len() == 1 {
             return Ok(());
         }
-        transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction = begin(connection, capture)?;
         for write in writes {
             run_isolated(&transaction, capture, write.as_mut())?;
         }
@@ -303,6 +310,15 @@ fn write_all(
     let ended = transaction.commit();
     announced.tell(ended.is_ok());
     Ok(ended?)
+}
+
+/// Begins a transaction, and its notes with it: those of one that was undone, however it ended, are never told.
+fn begin<'a>(
+    connection: &'a mut Connection,
+    capture: &ChangeCapture,
+) -> rusqlite::Result<Transaction<'a>> {
+    capture.begin();
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
 /// Runs writes until one fails, and reports whether all went well.

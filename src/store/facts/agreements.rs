@@ -100,9 +100,6 @@ impl Store {
                 "what AWS shows of an agreement cannot be taken over; please report it"
             );
         }
-        if taken.news > 0 {
-            self.nudges().buyers.notify_one();
-        }
         Ok(taken)
     }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::record::{NotificationOutcome, record_facts};
 use crate::domain::ProductCode;
-use crate::domain::notification::{Meaning, Notification};
+use crate::domain::notification::Notification;
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::filter::Conditions;
 use crate::store::base::page::Page;
@@ -115,7 +115,6 @@ impl Store {
         batch: Vec<Incoming>,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
-        let told = batch.iter().any(tells);
         let apart = self
             .write_isolated(batch, move |connection, batch| {
                 let mut recorded = Recorded::default();
@@ -138,12 +137,6 @@ impl Store {
                 Ok::<_, StoreError>(recorded)
             });
             recorded.add(set_aside.await?);
-        }
-        if recorded.new > 0 {
-            self.nudges().buyers.notify_one();
-        }
-        if told {
-            self.nudge_events();
         }
         Ok(recorded)
     }
@@ -215,23 +208,15 @@ impl Store {
         id: String,
         now: Timestamp,
     ) -> Result<Option<NotificationRow>, StoreError> {
-        let replayed = self
-            .write(move |connection| {
-                let Some(row) = notification_in(connection, &id)? else {
-                    return Ok(None);
-                };
-                replay_in(connection, &row, now)?;
-                notification_in(connection, &id)
-            })
-            .await?;
-        self.nudges().buyers.notify_one();
-        Ok(replayed)
+        self.write(move |connection| {
+            let Some(row) = notification_in(connection, &id)? else {
+                return Ok(None);
+            };
+            replay_in(connection, &row, now)?;
+            notification_in(connection, &id)
+        })
+        .await
     }
-}
-
-/// Reports whether taking this over appends an event at once; most news lead to events when AWS was asked.
-fn tells(incoming: &Incoming) -> bool {
-    matches!(incoming, Incoming::Notification(it) if matches!(it.meaning, Meaning::Topic(_)))
 }
 
 /// Reads a kept message again and takes over what it says.

@@ -44,14 +44,7 @@ impl Store {
             Ok::<_, StoreError>(())
         })
         .await?;
-        self.nudge_released();
         Ok(())
-    }
-
-    /// Has those looked at who were let go, and everybody swept: who bought before anything was told is found so.
-    pub(crate) fn nudge_released(&self) {
-        self.nudges().buyers.notify_one();
-        self.nudges().sweep.notify_one();
     }
 }
 

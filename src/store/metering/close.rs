@@ -40,9 +40,6 @@ impl Store {
             closed.parked += chunk.parked;
             place = next;
         }
-        if closed.parked > 0 {
-            self.nudge_events();
-        }
         Ok(closed)
     }
 }

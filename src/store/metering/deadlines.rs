@@ -79,9 +79,6 @@ impl Store {
             return Ok(Deadlines { due, warnings: Vec::new() });
         }
         let warnings = self.write(move |connection| warn(connection, reached.clone(), now)).await?;
-        if !warnings.is_empty() {
-            self.nudge_events();
-        }
         Ok(Deadlines { due, warnings })
     }
 }

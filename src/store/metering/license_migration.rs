@@ -94,9 +94,7 @@ impl Store {
         from: Option<ClockHour>,
         now: Timestamp,
     ) -> Result<(), LicensingError> {
-        self.write(move |connection| set_in(connection, &product, from, now)).await?;
-        self.nudge_events();
-        Ok(())
+        self.write(move |connection| set_in(connection, &product, from, now)).await
     }
 }
 

@@ -68,11 +68,7 @@ impl Store {
         note: String,
         now: Timestamp,
     ) -> Result<RecordRow, ResolveError> {
-        let record = self
-            .write(move |connection| resolve_in(connection, &id, resolution, &note, now))
-            .await?;
-        self.nudges().metering.notify_one();
-        Ok(record)
+        self.write(move |connection| resolve_in(connection, &id, resolution, &note, now)).await
     }
 }
 

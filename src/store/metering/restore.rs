@@ -175,9 +175,6 @@ impl Store {
                 mark_in(connection, StretchCause::PutBack, REPLAY_TIME, now).map(Some)
             })
             .await?;
-        if marked.is_some() {
-            self.nudge_events();
-        }
         Ok(marked)
     }
 }

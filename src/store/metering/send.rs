@@ -73,7 +73,7 @@ impl Store {
     ) -> Result<Vec<SendableRecord>, StoreError> {
         let ahead = now.saturating_add(AHEAD).unwrap_or(now);
         let take = move |connection: &Connection| {
-            let parked = park_hopeless(connection, window, now)?;
+            park_hopeless(connection, window, now)?;
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
@@ -91,14 +91,9 @@ impl Store {
                     sendable_row,
                 )
                 .during("find records to send")?;
-            let found = rows.collect::<Result<_, _>>().during("find records to send")?;
-            Ok::<_, StoreError>((parked, found))
+            rows.collect::<Result<_, _>>().during("find records to send")
         };
-        let (parked, found) = self.write(take).await?;
-        if parked > 0 {
-            self.nudge_events();
-        }
-        Ok(found)
+        self.write(take).await
     }
 
     /// Notes that these records are about to be sent, and returns which still are to be. Until AWS's answer is
@@ -163,8 +158,6 @@ impl Store {
                  was put back: late usage of these hours is parked"
             );
         }
-        self.nudges().buyers.notify_one();
-        self.nudge_events();
         Ok(settled)
     }
 
@@ -203,7 +196,7 @@ fn park_hopeless(
     connection: &Connection,
     window: SignedDuration,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<(), StoreError> {
     let hopeless: Vec<(i64, i64)> = connection
         .prepare_cached(
             "SELECT id, hour FROM metering_records
@@ -219,7 +212,7 @@ fn park_hopeless(
         let reason = if by_window { "out_of_window" } else { "subscription_ended" };
         park(connection, *record, reason, now)?;
     }
-    Ok(hopeless.len())
+    Ok(())
 }
 
 pub(crate) fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {

@@ -151,12 +151,6 @@ impl Store {
                 error: error.in_full(),
             }
         }));
-        if applied.changes > 0 {
-            self.nudge_events();
-        }
-        if applied.changes > 0 || applied.revived > 0 {
-            self.nudges().metering.notify_one();
-        }
         Ok(applied)
     }
 }

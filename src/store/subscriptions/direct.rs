@@ -87,10 +87,7 @@ impl Store {
         request: DirectSubscription,
         now: Timestamp,
     ) -> Result<Subscription, DirectError> {
-        let written = self.write(move |connection| put_in(connection, &request, now)).await?;
-        self.nudge_events();
-        self.nudges().direct.notify_one();
-        Ok(written)
+        self.write(move |connection| put_in(connection, &request, now)).await
     }
 
     /// Ends a subscription of the seller's own: now, or at a later date until which it holds.
@@ -100,19 +97,12 @@ impl Store {
         at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Subscription, DirectError> {
-        let written = self.write(move |connection| cancel_in(connection, &id, at, now)).await?;
-        self.nudge_events();
-        self.nudges().direct.notify_one();
-        Ok(written)
+        self.write(move |connection| cancel_in(connection, &id, at, now)).await
     }
 
     /// Writes down where subscriptions stand whose dates have passed.
     pub async fn settle_direct(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let settled = self.write(move |connection| settle_in(connection, now)).await?;
-        if settled > 0 {
-            self.nudge_events();
-        }
-        Ok(settled)
+        self.write(move |connection| settle_in(connection, now)).await
     }
 
     /// The next date that changes where a subscription of the seller's own stands.

@@ -170,7 +170,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 break;
             }
             let ids = call.records.iter().map(|record| record.id).collect();
-            let ids: Vec<i64> = self.store.begin_attempts(ids, self.clock.now()).await?;
+            let attempts = self.store.begin_attempts(ids, self.clock.now()).await?;
+            let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.record).collect();
             // What was taken off the list since it was read is not sent.
             call.records.retain(|record| ids.contains(&record.id));
             if ids.is_empty() {
@@ -181,7 +182,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 CallAnswer::Answered(answers) => answers,
                 CallAnswer::Failed(answer) => vec![answer; ids.len()],
                 CallAnswer::Refused { code, message } if ids.len() > 1 => {
-                    self.store.record_refused_call(ids, format!("{code}: {message}")).await?;
+                    self.store.record_refused_call(attempts, format!("{code}: {message}")).await?;
                     self.note_answer(&mut tried).await?;
                     waiting.extend(halves(call));
                     continue;
@@ -189,7 +190,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 CallAnswer::Refused { code, message } => vec![Answer::Refused { code, message }],
             };
             let failed = failure(&answers);
-            let outcomes = ids.iter().copied().zip(answers).collect();
+            let outcomes = attempts.into_iter().zip(answers).collect();
             let settled = self.store.record_outcomes(outcomes, self.clock.now()).await?;
             count(settled.accepted, "accepted");
             count(settled.parked, "parked");

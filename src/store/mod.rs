@@ -66,7 +66,7 @@ pub use metering::record_rows::{AttemptRow, RecordRow};
 pub use metering::report::{ReportFilter, ReportRow};
 pub use metering::resolve::{Resolution, ResolveError};
 pub use metering::restore::{REPLAY_TIME, RestoreError, Restored, restore};
-pub use metering::send::{SendOutcome, SendableRecord};
+pub use metering::send::{Attempt, SendOutcome, SendableRecord};
 pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};

@@ -5,7 +5,7 @@ use marketd::domain::{ClockHour, Quantity};
 use marketd::sandbox::market::{Action, Order};
 use marketd::store::{ReportFilter, Resolution, ResolveError};
 
-use super::support::books::{Books, account};
+use super::support::books::{Books, WINDOW, account};
 
 /// Usage that AWS has billed, without our hearing of it, of a buyer whom it refuses since.
 async fn refused_after_a_lost_answer(seed: u64) -> Books {
@@ -91,4 +91,43 @@ async fn usage_whose_time_is_over_is_uncertain_if_an_answer_was_lost_and_only_th
         let balance = books.balance().await;
         assert_eq!(balance.uncertain == balance.parked, uncertain, "{balance:?}");
     }
+}
+
+/// The outcomes of a record's attempts, in their order.
+async fn outcomes(books: &Books) -> Vec<String> {
+    let id = books.records().await.remove(0).id;
+    let (_, attempts) = books.store.metering_record(id).await.unwrap().unwrap();
+    attempts.into_iter().map(|it| it.outcome).collect()
+}
+
+/// As where a pass runs beside a daemon.
+#[tokio::test]
+async fn an_answer_is_written_to_the_attempt_that_it_answers() {
+    let mut books = Books::open(34, "Acme Stream", 1).await;
+    let customer = books.customers().await.remove(0);
+    books.report(&customer, "gb", "5", books.now()).await;
+    books.pass_minutes(62);
+    let now = books.now();
+    books.store.close_hours(books.closing.clone(), now).await.unwrap();
+    let due = books.store.take_sendable(WINDOW, 10, now).await.unwrap();
+    let begin = async || books.store.begin_attempts(vec![due[0].id], now).await.unwrap().remove(0);
+    let (first, second) = (begin().await, begin().await);
+    assert_eq!(outcomes(&books).await, ["unknown", "unknown"]);
+    // The older one never went out: it is taken back, not the one that did.
+    let blocked = Answer::Blocked("no credentials".into());
+    books.store.record_outcomes(vec![(first, blocked)], now).await.unwrap();
+    assert_eq!(outcomes(&books).await, ["unknown"]);
+    let third = begin().await;
+    books.store.record_refused_call(vec![third], "Busy".into()).await.unwrap();
+    assert_eq!(outcomes(&books).await, ["unknown", "refused_call"]);
+    // A duplicate is ours, since the second attempt may have been honoured.
+    let fourth = begin().await;
+    let duplicate = Answer::Duplicate { metering_record_id: None, told: None };
+    let settled = books.store.record_outcomes(vec![(fourth, duplicate)], now).await.unwrap();
+    assert_eq!(settled.accepted, 1, "{settled:?}");
+    // Its own answer comes late, and is known from then on.
+    let unanswered = Answer::Throttled;
+    books.store.record_outcomes(vec![(second, unanswered)], now).await.unwrap();
+    assert_eq!(outcomes(&books).await, ["throttled", "refused_call", "duplicate"]);
+    assert_eq!(books.shown().await, ["09 gb 5 accepted"]);
 }

@@ -228,7 +228,8 @@ fn doubt_what_was_frozen(
         .execute(
             &format!(
                 "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome, detail)
-                 SELECT id, attempts + 1, ?1, 'unknown', CASE
+                 SELECT id, 1 + (SELECT ifnull(max(a.attempt), 0) FROM metering_attempts a WHERE a.record_id = r.id),
+                     ?1, 'unknown', CASE
                      WHEN hour > ?3 OR EXISTS (SELECT 1 FROM metering_attempts a
                          WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.detail = ?4) THEN ?4
                      ELSE 'it may have been sent before a backup was put back' END

@@ -51,6 +51,15 @@ pub struct SendableRecord {
     pub region: String,
 }
 
+/// An attempt to send a record, to which AWS's answer belongs. Another process may try the same record meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The record.
+    pub record: i64,
+    /// Which of the record's attempts.
+    pub number: i64,
+}
+
 /// The outcome of a batch of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendOutcome {
@@ -96,36 +105,16 @@ impl Store {
         self.write(take).await
     }
 
-    /// Notes that these records are about to be sent, and returns which still are to be. Until AWS's answer is
-    /// written, their outcome is unknown.
+    /// Notes that these records are about to be sent, and returns the attempts at those that still are to be. Until
+    /// AWS's answer is written, their outcome is unknown.
     pub async fn begin_attempts(
         &self,
         records: Vec<i64>,
         now: Timestamp,
-    ) -> Result<Vec<i64>, StoreError> {
+    ) -> Result<Vec<Attempt>, StoreError> {
         self.write(move |connection| {
-            let mut begun = Vec::with_capacity(records.len());
-            for &record in &records {
-                let still = connection
-                    .prepare_cached(
-                        "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
-                         WHERE id = ?1 AND state IN ('ready', 'sending')",
-                    )
-                    .and_then(|mut update| update.execute([record]))
-                    .during("begin an attempt")?;
-                if still == 0 {
-                    continue;
-                }
-                connection
-                    .prepare_cached(
-                        "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
-                         SELECT id, attempts, ?2, 'unknown' FROM metering_records WHERE id = ?1",
-                    )
-                    .and_then(|mut insert| insert.execute((record, millis(now))))
-                    .during("begin an attempt")?;
-                begun.push(record);
-            }
-            Ok(begun)
+            let begun = records.iter().map(|record| begin_attempt(connection, *record, now));
+            begun.filter_map(Result::transpose).collect()
         })
         .await
     }
@@ -133,18 +122,18 @@ impl Store {
     /// Writes AWS's answers beside the attempts that they belong to.
     pub async fn record_outcomes(
         &self,
-        answers: Vec<(i64, Answer)>,
+        answers: Vec<(Attempt, Answer)>,
         now: Timestamp,
     ) -> Result<SendOutcome, StoreError> {
         let (settled, noticed) = self
             .write(move |connection| {
                 let mut settled = SendOutcome::default();
                 let mut noticed = Vec::new();
-                for (record, answer) in &answers {
+                for (attempt, answer) in &answers {
                     let conflict =
-                        write_answer(connection, *record, answer.clone(), now, &mut settled)?;
+                        write_answer(connection, *attempt, answer.clone(), now, &mut settled)?;
                     if conflict {
-                        noticed.extend(note_conflict_in(connection, *record, now)?);
+                        noticed.extend(note_conflict_in(connection, attempt.record, now)?);
                     }
                 }
                 Ok::<_, StoreError>((settled, noticed))
@@ -161,15 +150,15 @@ impl Store {
         Ok(settled)
     }
 
-    /// Notes that AWS refused the call that held these records: none was done, and none of them settled.
+    /// Notes that AWS refused the call that these attempts were: none was done, and no record is settled.
     pub async fn record_refused_call(
         &self,
-        records: Vec<i64>,
+        attempts: Vec<Attempt>,
         error: String,
     ) -> Result<(), StoreError> {
         self.write(move |connection| {
-            for record in &records {
-                write_attempt(connection, *record, "refused_call", Some(&error))?;
+            for attempt in &attempts {
+                write_attempt(connection, *attempt, "refused_call", Some(&error))?;
             }
             Ok(())
         })
@@ -235,18 +224,45 @@ pub(crate) fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Sendable
     })
 }
 
-fn write_attempt(
+/// Begins an attempt at a record that is still to be sent. Its number is above that of every other: one that is under
+/// way elsewhere may be taken back, so their count says nothing.
+fn begin_attempt(
     connection: &Connection,
     record: i64,
+    now: Timestamp,
+) -> Result<Option<Attempt>, StoreError> {
+    let still = connection
+        .prepare_cached(
+            "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
+             WHERE id = ?1 AND state IN ('ready', 'sending')",
+        )
+        .and_then(|mut update| update.execute([record]))
+        .during("begin an attempt")?;
+    if still == 0 {
+        return Ok(None);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
+             SELECT ?1, 1 + ifnull(max(attempt), 0), ?2, 'unknown' FROM metering_attempts WHERE record_id = ?1
+             RETURNING attempt",
+        )
+        .and_then(|mut insert| insert.query_row((record, millis(now)), |row| row.get(0)))
+        .map(|number| Some(Attempt { record, number }))
+        .during("begin an attempt")
+}
+
+fn write_attempt(
+    connection: &Connection,
+    attempt: Attempt,
     outcome: &str,
     detail: Option<&str>,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE metering_attempts SET outcome = ?2, detail = ?3 WHERE record_id = ?1
-             AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
+            "UPDATE metering_attempts SET outcome = ?3, detail = ?4 WHERE record_id = ?1 AND attempt = ?2",
         )
-        .and_then(|mut update| update.execute((record, outcome, detail)))
+        .and_then(|mut update| update.execute((attempt.record, attempt.number, outcome, detail)))
         .during("write an attempt's outcome")?;
     Ok(())
 }
@@ -261,7 +277,7 @@ struct SentRecord {
 
 fn sent_record_in(
     connection: &Connection,
-    record: i64,
+    attempt: Attempt,
     now: Timestamp,
 ) -> Result<Option<SentRecord>, StoreError> {
     connection
@@ -274,11 +290,14 @@ fn sent_record_in(
                   WHERE s.product_id = r.product_id AND s.holder = r.holder
                     AND s.status IN ('active', 'trialing')) AS live,
                  EXISTS (SELECT 1 FROM metering_attempts a
-                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt < r.attempts) AS unanswered
+                  WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.attempt <> ?2) AS unanswered
              FROM metering_records r JOIN products p ON p.id = r.product_id
              WHERE r.id = ?1 AND r.state = 'sending'",
         )
-        .and_then(|mut select| select.query_row([record], |row| sent_record_row(row, now)).optional())
+        .and_then(|mut select| {
+            let key = (attempt.record, attempt.number);
+            select.query_row(key, |row| sent_record_row(row, now)).optional()
+        })
         .during("read a record that was sent")
 }
 
@@ -326,12 +345,15 @@ fn may_be_anothers(connection: &Connection, record: i64) -> Result<bool, StoreEr
 /// Writes what an answer makes of a record; whether AWS knows of its hour what the ledger never sent.
 fn write_answer(
     connection: &Connection,
-    record: i64,
+    attempt: Attempt,
     answer: Answer,
     now: Timestamp,
     settled: &mut SendOutcome,
 ) -> Result<bool, StoreError> {
-    let Some(subject) = sent_record_in(connection, record, now)? else {
+    let record = attempt.record;
+    let Some(subject) = sent_record_in(connection, attempt, now)? else {
+        // Another attempt has settled the record meanwhile. What came of this one is known all the same.
+        write_attempt(connection, attempt, answer.outcome(), None)?;
         return Ok(false);
     };
     let mut past = subject.past;
@@ -343,7 +365,7 @@ fn write_answer(
     match settlement {
         Settlement::Accepted { metering_record_id } => {
             settled.accepted += 1;
-            write_attempt(connection, record, outcome, metering_record_id.as_deref())?;
+            write_attempt(connection, attempt, outcome, metering_record_id.as_deref())?;
             connection
                 .prepare_cached(
                     "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2, uncertain = 0,
@@ -356,7 +378,7 @@ fn write_answer(
         }
         Settlement::Retry { error, ask_about_buyer } => {
             settled.waiting += 1;
-            write_attempt(connection, record, outcome, Some(&error))?;
+            write_attempt(connection, attempt, outcome, Some(&error))?;
             postpone(
                 connection,
                 record,
@@ -370,13 +392,13 @@ fn write_answer(
         }
         Settlement::Held { error } => {
             settled.waiting += 1;
-            give_attempt_back(connection, record)?;
+            give_attempt_back(connection, attempt)?;
             postpone(connection, record, &error, now)?;
             Ok(false)
         }
         Settlement::Parked { reason, error, ask_about_buyer } => {
             settled.parked += 1;
-            write_attempt(connection, record, outcome, Some(&error))?;
+            write_attempt(connection, attempt, outcome, Some(&error))?;
             connection
                 .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
                 .and_then(|mut update| update.execute((record, &error)))
@@ -411,17 +433,17 @@ fn postpone(
 }
 
 /// Nothing went out: the attempt never was.
-fn give_attempt_back(connection: &Connection, record: i64) -> Result<(), StoreError> {
-    for statement in [
-        "DELETE FROM metering_attempts WHERE record_id = ?1
-         AND attempt = (SELECT attempts FROM metering_records WHERE id = ?1)",
-        "UPDATE metering_records SET attempts = attempts - 1,
-             state = CASE WHEN attempts = 1 THEN 'ready' ELSE 'sending' END WHERE id = ?1",
-    ] {
-        connection
-            .prepare_cached(statement)
-            .and_then(|mut update| update.execute([record]))
-            .during("take an attempt back")?;
-    }
+fn give_attempt_back(connection: &Connection, attempt: Attempt) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM metering_attempts WHERE record_id = ?1 AND attempt = ?2")
+        .and_then(|mut delete| delete.execute((attempt.record, attempt.number)))
+        .during("take an attempt back")?;
+    connection
+        .prepare_cached(
+            "UPDATE metering_records SET attempts = attempts - 1,
+                 state = CASE WHEN attempts = 1 THEN 'ready' ELSE 'sending' END WHERE id = ?1",
+        )
+        .and_then(|mut update| update.execute([attempt.record]))
+        .during("take an attempt back")?;
     Ok(())
 }

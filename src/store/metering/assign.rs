@@ -11,6 +11,7 @@ use super::attribution::{
     AttributionError, AttributionRequest, HolderChoice, UsageAttribution, attribution_to,
     bill_to_in, choose_in,
 };
+use super::billable::Place;
 use super::open_records::{
     OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row,
 };
@@ -27,25 +28,32 @@ use crate::store::base::columns::{quantity, timestamp};
 use crate::store::subscriptions::holdings::{Holdings, holdings_in};
 use crate::store::{During, StoreError};
 
-/// Looks at every record that nobody bears yet.
+/// Judges so many records that nobody bears yet, after a place; returns where the next begin, if there may be more.
 pub(crate) fn assign_waiting(
     connection: &Connection,
     policy: &ClosingPolicy,
+    after: Place,
+    most: usize,
     now: Timestamp,
-    closed: &mut ClosedCounts,
-) -> Result<(), StoreError> {
+) -> Result<(ClosedCounts, Option<Place>), StoreError> {
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
     let waiting: Vec<OpenRecord> = connection
         .prepare_cached(concat!(
             "SELECT ",
             open_record!(),
-            " FROM metering_records r WHERE state = 'open' AND holder = '' ORDER BY hour, id",
+            " FROM metering_records r WHERE state = 'open' AND holder = '' AND (hour, id) > (?1, ?2)
+             ORDER BY hour, id LIMIT ?3",
         ))
-        .and_then(|mut select| select.query_map([], open_record_row)?.collect())
+        .and_then(|mut select| {
+            select.query_map((after.0, after.1, limit), open_record_row)?.collect()
+        })
         .during("find usage that waits for a subscription")?;
-    for record in waiting {
-        assign(connection, &record, policy, now, closed)?;
+    let mut closed = ClosedCounts::default();
+    for record in &waiting {
+        assign(connection, record, policy, now, &mut closed)?;
     }
-    Ok(())
+    let last = waiting.last().filter(|_| waiting.len() == most);
+    Ok((closed, last.map(|record| (record.hour.number(), record.id))))
 }
 
 /// Bills what has found its subscription, and parks the rest once AWS would not take it any more.
@@ -308,4 +316,46 @@ fn events_of(connection: &Connection, record: i64) -> Result<Vec<WaitingEvent>, 
                 .collect()
         })
         .during("read the usage that waits")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::super::billable::BEGINNING;
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_waits_is_judged_in_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let policy = ClosingPolicy {
+            grace: SignedDuration::from_mins(5),
+            window: SignedDuration::from_hours(24),
+            region: "us-east-1".into(),
+            zero_usage: false,
+        };
+        let parked = store.write(move |connection| {
+            for number in 0..5 {
+                connection
+                    .execute(
+                        "INSERT INTO metering_records
+                             (product_id, customer_id, holder, dimension, hour, quantity, state)
+                         VALUES ('p', 'c' || ?1, '', 'gb', 1, 1000000, 'open')",
+                        [number],
+                    )
+                    .during("test")?;
+            }
+            let (mut place, mut parked) = (Some(BEGINNING), Vec::new());
+            while let Some(after) = place {
+                let (closed, next) = assign_waiting(connection, &policy, after, 2, now)?;
+                parked.push(closed.parked);
+                place = next;
+            }
+            Ok::<_, StoreError>(parked)
+        });
+        assert_eq!(parked.await.unwrap(), [2, 2, 1]);
+    }
 }

@@ -38,6 +38,9 @@ pub(crate) struct BillableRecord {
 /// Where a list of records goes on: after this hour and id.
 pub(crate) type Place = (i64, i64);
 
+/// The place before every record.
+pub(crate) const BEGINNING: Place = (i64::MIN, i64::MIN);
+
 impl BillableRecord {
     pub(crate) fn place(&self) -> Place {
         (self.record.hour.number(), self.record.id)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::assign::assign_waiting;
-use super::billable::{BillableRecord, open_of_leavers, open_until};
+use super::billable::{BEGINNING, BillableRecord, open_of_leavers, open_until};
 use super::deadlines::follow_endings;
 use super::freeze::freeze_all;
 use super::policy::{ClosedCounts, ClosingPolicy};
@@ -12,6 +12,8 @@ use super::side_records::park_beside_in;
 use super::zero_usage::open_zero_records;
 use crate::store::{Store, StoreError};
 
+/// Records without a bearer that are judged in one transaction: each asks for more than freezing one does.
+const WAITING: usize = 500;
 /// Records frozen in one transaction: enough to be fast, few enough that nobody waits long for the writer.
 const CHUNK: usize = 5_000;
 
@@ -22,9 +24,21 @@ impl Store {
         policy: ClosingPolicy,
         now: Timestamp,
     ) -> Result<ClosedCounts, StoreError> {
+        let mut closed = ClosedCounts::default();
+        let mut place = Some(BEGINNING);
+        while let Some(after) = place {
+            let policy = policy.clone();
+            let (chunk, next) = self
+                .write(move |connection| assign_waiting(connection, &policy, after, WAITING, now))
+                .await?;
+            closed.parked += chunk.parked;
+            place = next;
+        }
         let first = policy.clone();
-        let mut closed = self.write(move |connection| prepare(connection, &first, now)).await?;
-        let mut place = Some((i64::MIN, i64::MIN));
+        let prepared = self.write(move |connection| prepare(connection, &first, now)).await?;
+        closed.frozen += prepared.frozen;
+        closed.parked += prepared.parked;
+        let mut place = Some(BEGINNING);
         while let Some(after) = place {
             let policy = policy.clone();
             let (chunk, next) = self
@@ -51,7 +65,6 @@ fn prepare(
     now: Timestamp,
 ) -> Result<ClosedCounts, StoreError> {
     let mut closed = ClosedCounts::default();
-    assign_waiting(connection, policy, now, &mut closed)?;
     closed.parked += park_beside_in(connection, now)?;
     if policy.zero_usage {
         open_zero_records(connection, policy, now)?;

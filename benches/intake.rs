@@ -17,7 +17,7 @@ use marketd::domain::product::Dimension;
 use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
 use marketd::health::Health;
-use marketd::intake::Intake;
+use marketd::intake::{Intake, Pace};
 use marketd::reconcile::Reconciler;
 use marketd::sandbox::market::{
     Action, Dimension as SandboxDimension, NewProduct, Order, Product, Protocol, Visibility,
@@ -75,6 +75,11 @@ fn fill(sandbox: &Sandbox, round: usize) {
             "Message":"{{\"action\":\"subscribe-success\",\"customer-identifier\":\"b{number}\",\"product-code\":\"code\"}}"}}"#
         ));
     }
+}
+
+/// As many as the settings have by default, or what `MAX_POLLERS` says.
+fn most_pollers() -> usize {
+    std::env::var("MAX_POLLERS").map_or(16, |most| most.parse().unwrap())
 }
 
 async fn bare_loop(sandbox: &Sandbox, aws: &Connection) -> Duration {
@@ -230,9 +235,12 @@ fn pollers(
         clock: Clock::system(),
         health: Health::default(),
         queue_url: sandbox.queue_url(),
+        pace: Pace::new(POLLERS, most_pollers()),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(120),
         verify: None,
     };
-    (0..POLLERS).map(|_| tokio::spawn(intake.clone().run(shutdown.clone()))).collect()
+    (0..intake.pace.most())
+        .map(|poller| tokio::spawn(intake.clone().run(poller, shutdown.clone())))
+        .collect()
 }

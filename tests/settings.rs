@@ -32,7 +32,8 @@ fn the_defaults_are_those_promised() {
     assert_eq!((metering.rate, metering.zero_usage), (10, false));
     assert_eq!(settings.usage.max_age, Duration::from_secs(31 * 86_400));
     let queue = with(&[("MARKETD__QUEUE__URL", "https://queue.test/q")]).unwrap().queue.unwrap();
-    assert_eq!((queue.pollers, queue.wait), (2, Duration::from_secs(20)));
+    assert_eq!((queue.pollers, queue.max_pollers), (2, 16));
+    assert_eq!(queue.wait, Duration::from_secs(20));
 }
 
 #[test]

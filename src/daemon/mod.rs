@@ -23,7 +23,7 @@ use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, RegistrationRedirect, Seller};
 use crate::intake::sns::{HttpsFetch, SnsEndpoint};
-use crate::intake::{Intake, IntakeError};
+use crate::intake::{Intake, IntakeError, Pace};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
@@ -192,9 +192,8 @@ impl Daemon {
         let connections = self.settings.http.connections;
         inputs.start("http", bound.serve(api, connections, inputs.token()));
         if let Some(intake) = intake {
-            let pollers = self.settings.queue.as_ref().map_or(1, |queue| queue.pollers);
-            for _ in 0..pollers {
-                inputs.start("intake", intake.clone().run(inputs.token()));
+            for poller in 0..intake.pace.most() {
+                inputs.start("intake", intake.clone().run(poller, inputs.token()));
             }
         } else {
             tracing::warn!("queue.url is not set: only the sweep brings news from AWS");
@@ -326,6 +325,7 @@ impl Daemon {
             clock: self.clock.clone(),
             health: self.health.clone(),
             queue_url: queue.url.to_string(),
+            pace: Pace::new(queue.pollers as usize, queue.max_pollers as usize),
             wait: queue.wait,
             visibility_timeout: queue.visibility_timeout,
             verify: queue.verify_signatures.then(|| sns.clone()),

@@ -1,11 +1,13 @@
 //! Notifications in: every wire format, committed before it is acknowledged.
 
+mod pace;
 mod poller;
 pub mod sns;
 
 use crate::domain::notification::wire;
 use crate::store::Incoming;
 
+pub use pace::Pace;
 pub use poller::{Drained, Intake, IntakeError};
 
 /// Reads a body as it is recorded: what it says, or whole, where it cannot be read.

@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::incoming as read;
+use super::pace::Pace;
 use super::sns::{Arrived, Refusal, SnsEndpoint, SnsError};
 use crate::aws::{self, AwsClients, Place};
 use crate::clock::Clock;
@@ -44,6 +45,8 @@ pub struct Intake {
     pub health: Health,
     /// The queue.
     pub queue_url: String,
+    /// The number of pollers that receive.
+    pub pace: Pace,
     /// The time for which one receive waits for messages.
     pub wait: Duration,
     /// The time for which a message that was received stays invisible to others.
@@ -96,8 +99,8 @@ enum Checked {
 }
 
 impl Intake {
-    /// Polls until told to stop; what was received by then is finished.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+    /// Polls as one of the pollers, counted from 0, until told to stop; what was received by then is finished.
+    pub async fn run(self, poller: usize, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut batches = Batches::default();
         let mut waits = backoff();
         let mut switches = self.aws.switches();
@@ -113,7 +116,7 @@ impl Intake {
                     // What a poll has on its way then is visible again soon, to whoever polls next.
                     _ = switches.changed() => continue,
                     // From here on the batch is finished whatever happens.
-                    received = self.receive(self.wait) => {
+                    received = self.receive_in_turn(poller) => {
                         received.map(|messages| batches.begin(&self, messages))
                     }
                 }
@@ -168,6 +171,15 @@ impl Intake {
         batches.finish().await?;
         self.health.report("queue", Ok(()), self.clock.now());
         Ok(batches.drained)
+    }
+
+    /// Receives once this poller is one of those that do; what comes of it decides how many do.
+    async fn receive_in_turn(&self, poller: usize) -> Result<Vec<Message>, IntakeError> {
+        self.pace.turn(poller).await;
+        let received = self.receive(self.wait).await;
+        let is_full = |messages: &Vec<Message>| messages.len() >= BATCH.unsigned_abs() as usize;
+        self.pace.received(received.as_ref().is_ok_and(is_full));
+        received
     }
 
     async fn receive(&self, wait: Duration) -> Result<Vec<Message>, IntakeError> {

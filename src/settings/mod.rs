@@ -87,6 +87,8 @@ pub struct QueueSettings {
     pub url: QueueUrl,
     /// The number of pollers that receive at the same time.
     pub pollers: u32,
+    /// The number of pollers that a backlog may raise that to.
+    pub max_pollers: u32,
     /// The time for which a receive waits for messages.
     pub wait: Duration,
     /// The time for which a received message stays invisible.
@@ -373,6 +375,7 @@ fn http(layers: &mut Layers) -> Option<HttpSettings> {
 fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
     let url: Option<QueueUrl> = layers.optional("queue.url");
     let pollers = layers.required("queue.pollers").map(|Count(count)| count);
+    let max_pollers = layers.required("queue.max_pollers").map(|Count(count)| count);
     let wait: Option<Duration> = layers.required("queue.wait");
     let visibility_timeout: Option<Duration> = layers.required("queue.visibility_timeout");
     if wait.is_some_and(|wait| wait > Duration::from_secs(20)) {
@@ -383,9 +386,16 @@ fn queue(layers: &mut Layers) -> Option<Option<QueueSettings>> {
         layers.fault("queue.visibility_timeout", "is not within SQS's limits: 1s to 12h");
     }
     let verify_signatures = layers.required("queue.verify_signatures");
-    let (pollers, wait, visibility_timeout) = (pollers?, wait?, visibility_timeout?);
-    let verify_signatures = verify_signatures?;
-    Some(url.map(|url| QueueSettings { url, pollers, wait, visibility_timeout, verify_signatures }))
+    let (pollers, max_pollers, wait) = (pollers?, max_pollers?, wait?);
+    let (visibility_timeout, verify_signatures) = (visibility_timeout?, verify_signatures?);
+    Some(url.map(|url| QueueSettings {
+        url,
+        pollers,
+        max_pollers,
+        wait,
+        visibility_timeout,
+        verify_signatures,
+    }))
 }
 
 fn reconcile(layers: &mut Layers) -> Option<ReconcileSettings> {

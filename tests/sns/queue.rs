@@ -6,8 +6,8 @@ use std::time::Duration;
 use marketd::aws::{Connection, ConnectionOptions};
 use marketd::domain::integration::Identity;
 use marketd::health::Health;
-use marketd::intake::Intake;
 use marketd::intake::sns::SnsError;
+use marketd::intake::{Intake, Pace};
 use marketd::sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ async fn intake(scene: &Scene) -> (Intake, Sandbox) {
         clock: scene.clock.clone(),
         health: Health::default(),
         queue_url: sandbox.queue_url(),
+        pace: Pace::new(1, 1),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(1),
         verify: Some(scene.endpoint.clone()),
@@ -141,7 +142,7 @@ async fn a_message_whose_certificate_cannot_be_had_stays_and_the_others_go_on() 
     scene.hosts.lies(&format!("{HOST}/SimpleNotificationService-2.pem"), fixture!("signer.pem"));
     scene.later(11);
     let shutdown = CancellationToken::new();
-    let polling = tokio::spawn(intake.clone().run(shutdown.clone()));
+    let polling = tokio::spawn(intake.clone().run(0, shutdown.clone()));
     eventually("an empty queue", async || (sandbox.queued() == 0).then_some(())).await;
     shutdown.cancel();
     polling.await.unwrap().unwrap();

@@ -16,6 +16,11 @@ impl Conditions {
         Self { text: begins.into(), values }
     }
 
+    /// Those that always hold in a statement that reads no page.
+    pub(crate) fn of(always: &str, values: Vec<(&'static str, Value)>) -> Self {
+        Self { text: always.to_owned(), values }
+    }
+
     /// One more, if there is what it compares with.
     pub(crate) fn with(
         mut self,

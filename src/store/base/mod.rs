@@ -12,4 +12,5 @@ pub(super) mod filter;
 pub(super) mod integration;
 pub(super) mod outbox;
 pub(super) mod page;
+pub(super) mod tally;
 pub(super) mod webhook_place;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{ProductId, Quantity};
 use crate::store::base::columns::quantity;
+use crate::store::base::tally::Names;
 use crate::store::{During, Store, StoreError};
 
 /// Units by where they are. `reported` is counted at the door, the others come from the records: that both agree
@@ -60,41 +61,43 @@ impl Store {
     }
 }
 
+/// The parts of a balance, as the statement numbers them.
+type Parts = [i64; 7];
+
 fn balance_in(connection: &Connection) -> Result<BTreeMap<ProductId, Balance>, StoreError> {
     // One statement: the parts are of the same moment.
-    connection
+    let mut select = connection
         .prepare_cached(
-            "SELECT product_id, sum(reported), sum(included), sum(accepted), sum(parked), sum(written_off),
-                 sum(pending), sum(uncertain)
-             FROM (
-                 SELECT product_id, reported, included, 0 AS accepted, 0 AS parked, 0 AS written_off, 0 AS pending,
-                     0 AS uncertain
-                 FROM usage_totals
-                 UNION ALL
-                 SELECT product_id, 0, 0, accepted, parked, written_off, 0, uncertain FROM metering_totals
-                 UNION ALL
-                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity), 0 FROM metering_records
-                 WHERE state = 'open' GROUP BY product_id
-                 UNION ALL
-                 SELECT product_id, 0, 0, 0, 0, 0, sum(quantity), 0 FROM metering_records
-                 WHERE state IN ('ready', 'sending') GROUP BY product_id
-             ) GROUP BY product_id",
+            "SELECT product_id, 0, reported FROM usage_totals
+             UNION ALL SELECT product_id, 1, included FROM usage_totals
+             UNION ALL SELECT product_id, 2, accepted FROM metering_totals
+             UNION ALL SELECT product_id, 3, parked FROM metering_totals
+             UNION ALL SELECT product_id, 4, written_off FROM metering_totals
+             UNION ALL SELECT product_id, 5, uncertain FROM metering_totals
+             UNION ALL SELECT product_id, 6, quantity FROM metering_records WHERE state = 'open'
+             UNION ALL SELECT product_id, 6, quantity FROM metering_records WHERE state IN ('ready', 'sending')",
         )
-        .and_then(|mut select| {
-            select
-                .query_map([], |row| {
-                    let balance = Balance {
-                        reported: quantity(row.get(1)?),
-                        included: quantity(row.get(2)?),
-                        accepted: quantity(row.get(3)?),
-                        parked: quantity(row.get(4)?),
-                        written_off: quantity(row.get(5)?),
-                        pending: quantity(row.get(6)?),
-                        uncertain: quantity(row.get(7)?),
-                    };
-                    Ok((ProductId::new(row.get::<_, String>(0)?), balance))
-                })?
-                .collect()
-        })
-        .during("sum the ledger")
+        .during("sum the ledger")?;
+    let sums = add_up(&mut select).during("sum the ledger")?;
+    Ok(sums.into_iter().map(|(product, parts)| (product, balance(parts))).collect())
+}
+
+fn add_up(select: &mut CachedStatement<'_>) -> rusqlite::Result<Vec<(ProductId, Parts)>> {
+    let (mut names, mut sums) = (Names::default(), Vec::<Parts>::new());
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let place = names.place(row.get_ref(0)?.as_str()?);
+        sums.resize(sums.len().max(place + 1), Parts::default());
+        let (part, units): (u8, i64) = (row.get(1)?, row.get(2)?);
+        if let Some(sum) = sums.get_mut(place).and_then(|parts| parts.get_mut(usize::from(part))) {
+            *sum = sum.saturating_add(units);
+        }
+    }
+    Ok(names.into_vec().into_iter().map(ProductId::new).zip(sums).collect())
+}
+
+fn balance(parts: Parts) -> Balance {
+    let [reported, included, accepted, parked, written_off, uncertain, pending] =
+        parts.map(quantity);
+    Balance { reported, accepted, pending, parked, written_off, included, uncertain }
 }

@@ -1,7 +1,9 @@
 //! Deadlines of frozen records: they move with the end of a subscription, and nearing them is said aloud.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +14,7 @@ use crate::domain::ledger::{Stage, Timing, deadline, stage};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::base::tally::Names;
 use crate::store::{During, Store, StoreError};
 
 /// The usage of a product in one hour that is not billed yet.
@@ -88,56 +91,78 @@ fn due_hours(
     timing: Timing,
     now: Timestamp,
 ) -> Result<Vec<DueHour>, StoreError> {
-    let mut due: Vec<DueHour> = connection
-        .prepare_cached(
-            "SELECT product_id, hour, deadline_ms, count(*), sum(quantity) FROM metering_records
-             WHERE state IN ('ready', 'sending') GROUP BY product_id, hour, deadline_ms",
-        )
-        .and_then(|mut select| {
-            select.query_map([], |row| due_row(row, timestamp(row.get(2)?)))?.collect()
-        })
-        .during("sum what is due")?;
+    let mut due: Vec<DueHour> = sums_in(
+        connection,
+        "SELECT product_id, hour, deadline_ms, quantity FROM metering_records
+         WHERE state IN ('ready', 'sending')",
+        [],
+    )?
+    .map(|((hour, deadline), sum)| sum.due(hour, timestamp(deadline), None))
+    .collect();
     let unknown = unknown_hours_in(connection)?;
     // What waits for a subscription, and what should have been frozen an hour ago and lacks a name for its buyer.
     let frozen = timing.last_frozen(now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN));
-    let waiting: Vec<DueHour> = connection
-        .prepare_cached(
-            "SELECT product_id, hour, holder = '', count(*), sum(quantity) FROM metering_records
-             WHERE state = 'open' AND hour < ?1 AND (holder = '' OR hour <= ?2)
-             GROUP BY product_id, hour, holder = ''",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map((ClockHour::of(now).number(), frozen.number()), |row| {
-                    let hour = ClockHour::from_number(row.get(1)?);
-                    let due = due_row(row, deadline(hour, timing.window))?;
-                    let unassigned: bool = row.get(2)?;
-                    let waits_for = if unassigned {
-                        "subscription"
-                    } else if unknown.keep_open(hour, due.deadline, now) {
-                        "reports"
-                    } else {
-                        "identity"
-                    };
-                    Ok(DueHour { waits_for: Some(waits_for), ..due })
-                })?
-                .collect()
-        })
-        .during("sum what waits")?;
-    due.extend(waiting);
-    due.sort_by_key(|due| due.deadline);
+    let waiting = sums_in(
+        connection,
+        "SELECT product_id, hour, holder = '', quantity FROM metering_records
+         WHERE state = 'open' AND hour < ?1 AND (holder = '' OR hour <= ?2)",
+        [ClockHour::of(now).number(), frozen.number()],
+    )?;
+    due.extend(waiting.map(|((hour, unassigned), sum)| {
+        let deadline = deadline(hour, timing.window);
+        let waits_for = if unassigned == 1 {
+            "subscription"
+        } else if unknown.keep_open(hour, deadline, now) {
+            "reports"
+        } else {
+            "identity"
+        };
+        sum.due(hour, deadline, Some(waits_for))
+    }));
+    due.sort_by(|a, b| {
+        let key = |it: &DueHour| (it.deadline, it.hour);
+        key(a).cmp(&key(b)).then_with(|| a.product_id.cmp(&b.product_id))
+    });
     Ok(due)
 }
 
-fn due_row(row: &Row<'_>, deadline: Timestamp) -> rusqlite::Result<DueHour> {
-    Ok(DueHour {
-        product_id: ProductId::new(row.get::<_, String>(0)?),
-        hour: ClockHour::from_number(row.get(1)?),
-        deadline,
-        records: row.get(3)?,
-        units: quantity(row.get(4)?),
-        waits_for: None,
-    })
+/// Records of a product that are due alike.
+struct Sum {
+    product: ProductId,
+    records: i64,
+    millionths: i64,
+}
+
+impl Sum {
+    fn due(self, hour: ClockHour, deadline: Timestamp, waits_for: Option<&'static str>) -> DueHour {
+        let (product_id, records) = (self.product, self.records);
+        DueHour { product_id, hour, deadline, records, units: quantity(self.millionths), waits_for }
+    }
+}
+
+/// Sums records by product, by hour, and by whatever else the statement's third column says.
+fn sums_in(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Result<impl Iterator<Item = ((ClockHour, i64), Sum)>, StoreError> {
+    let during = "sum what is due";
+    let mut select = connection.prepare_cached(statement).during(during)?;
+    let mut rows = select.query(values).during(during)?;
+    let (mut names, mut sums) = (Names::default(), HashMap::<(usize, i64, i64), (i64, i64)>::new());
+    while let Some(row) = rows.next().during(during)? {
+        let place = row.get_ref(0).and_then(|name| Ok(names.place(name.as_str()?)));
+        let number = |column| row.get::<_, i64>(column).during(during);
+        let key = (place.during(during)?, number(1)?, number(2)?);
+        let (records, units) = sums.entry(key).or_default();
+        *records += 1;
+        *units = units.saturating_add(number(3)?);
+    }
+    let names: Vec<ProductId> = names.into_vec().into_iter().map(ProductId::new).collect();
+    Ok(sums.into_iter().filter_map(move |((place, hour, of), (records, millionths))| {
+        let product = names.get(place)?.clone();
+        Some(((ClockHour::from_number(hour), of), Sum { product, records, millionths }))
+    }))
 }
 
 fn warn(

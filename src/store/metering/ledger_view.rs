@@ -32,8 +32,13 @@ impl Store {
         self.read(move |connection| {
             let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
             let (in_state, id) = in_state(filter.state.as_deref());
+            // As the index of a product's records says it, where no state's index finds fewer.
+            let of_product = match (&filter.state, &filter.customer_id) {
+                (None, None) => "product_id || '' = :product",
+                _ => "product_id = :product",
+            };
             let which = Conditions::of_page(format!("{id} > :after"), after, page.limit)
-                .with(":product", filter.product_id.map(Id::into_string), "product_id = :product")
+                .with(":product", filter.product_id.map(Id::into_string), of_product)
                 .with(
                     ":customer",
                     filter.customer_id.map(Id::into_string),

@@ -1,11 +1,15 @@
 //! The month as finance closes it: units by product, customer and dimension.
 
-use rusqlite::named_params;
+use std::collections::HashMap;
+
+use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{ClockHour, CustomerId, DimensionKey, ProductId, Quantity};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId, Quantity};
 use crate::store::base::columns::quantity;
+use crate::store::base::filter::Conditions;
+use crate::store::base::tally::Names;
 use crate::store::{During, Store, StoreError};
 
 /// Which hours a report sums.
@@ -58,51 +62,170 @@ impl Store {
         filter: ReportFilter,
     ) -> Result<Vec<ReportRow>, StoreError> {
         self.read(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT product_id, customer_id, dimension, count(*) AS records,
-                         sum(quantity - carried_out) AS reported,
-                         sum((state = 'accepted') * (quantity - carried_out)) AS accepted,
-                         sum((state IN ('open', 'ready', 'sending')) * (quantity - carried_out)) AS pending,
-                         sum((state = 'parked') * (quantity - carried_out)) AS parked,
-                         sum((state = 'written_off') * (quantity - carried_out)) AS written_off,
-                         sum(carried_in) AS carried_in, sum(carried_out) AS carried_out,
-                         sum((state IN ('parked', 'written_off')) * uncertain * (quantity - carried_out)) AS uncertain
-                     FROM metering_records
-                     WHERE hour >= :from AND hour < :before
-                       AND (:product IS NULL OR product_id = :product)
-                       AND (:customer IS NULL OR customer_id = :customer)
-                     GROUP BY product_id, customer_id, dimension
-                     ORDER BY product_id, customer_id, dimension",
-                )
-                .and_then(|mut select| {
-                    let values = named_params! {
-                        ":from": filter.from.number(), ":before": filter.before.number(),
-                        ":product": filter.product_id.as_ref().map(ProductId::as_str),
-                        ":customer": filter.customer_id.as_ref().map(CustomerId::as_str),
-                    };
-                    select.query_map(values, report_row)?.collect()
-                })
-                .during("sum the ledger by customer")
+            report_in(connection, filter).during("sum the ledger by customer")
         })
         .await
     }
 }
 
-fn report_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ReportRow> {
-    let units = |column: &str| row.get(column).map(quantity);
-    Ok(ReportRow {
-        product_id: ProductId::new(row.get::<_, String>("product_id")?),
-        customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
-        dimension: DimensionKey::new(row.get::<_, String>("dimension")?),
-        records: row.get("records")?,
-        reported: units("reported")?,
-        accepted: units("accepted")?,
-        pending: units("pending")?,
-        parked: units("parked")?,
-        written_off: units("written_off")?,
-        carried_in: units("carried_in")?,
-        carried_out: units("carried_out")?,
-        uncertain: units("uncertain")?,
-    })
+/// What records come to. Each is in one of four states, or on its way in one of three.
+#[derive(Default)]
+struct Sums {
+    records: i64,
+    accepted: i64,
+    pending: i64,
+    parked: i64,
+    written_off: i64,
+    carried_in: i64,
+    carried_out: i64,
+    uncertain: i64,
+}
+
+/// Sums by product and dimension, and therein by customer.
+type ByCustomer = HashMap<(usize, usize), HashMap<String, Sums>>;
+
+/// Returns which records are of a report, so that an index finds them.
+fn records_of(filter: ReportFilter) -> Conditions {
+    let ReportFilter { from, before, product_id, customer_id } = filter;
+    // A customer's records have an index, which finds fewer than the hours'.
+    let hour = if customer_id.is_some() { "hour" } else { "hour + 0" };
+    Conditions::of(
+        &format!("{hour} >= :from AND {hour} < :before"),
+        vec![(":from", from.number().into()), (":before", before.number().into())],
+    )
+    .with(":product", product_id.map(Id::into_string), "product_id = :product")
+    .with(":customer", customer_id.map(Id::into_string), "customer_id = :customer")
+}
+
+fn statement(which: &Conditions) -> String {
+    format!(
+        "SELECT product_id, dimension, customer_id, state, quantity, carried_in, carried_out, uncertain
+         FROM metering_records WHERE {}",
+        which.text()
+    )
+}
+
+/// Reads the hours' records once, in the order in which they lie, and keeps nothing of them but the sums.
+fn report_in(connection: &Connection, filter: ReportFilter) -> rusqlite::Result<Vec<ReportRow>> {
+    let which = records_of(filter);
+    let mut select = connection.prepare_cached(&statement(&which))?;
+    let mut rows = select.query(&*which.values())?;
+    let (mut products, mut dimensions) = (Names::default(), Names::default());
+    let mut sums = ByCustomer::new();
+    while let Some(row) = rows.next()? {
+        let product = products.place(row.get_ref(0)?.as_str()?);
+        let dimension = dimensions.place(row.get_ref(1)?.as_str()?);
+        let customers = sums.entry((product, dimension)).or_default();
+        let customer = row.get_ref(2)?.as_str()?;
+        match customers.get_mut(customer) {
+            Some(sums) => sums.add(row)?,
+            None => customers.entry(customer.to_owned()).or_default().add(row)?,
+        }
+    }
+    Ok(in_order(sums, &products.into_vec(), &dimensions.into_vec()))
+}
+
+impl Sums {
+    fn add(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+        let (quantity, carried_out): (i64, i64) = (row.get(4)?, row.get(6)?);
+        let units = quantity.saturating_sub(carried_out);
+        let state = row.get_ref(3)?.as_str()?;
+        let part = match state {
+            "accepted" => &mut self.accepted,
+            "parked" => &mut self.parked,
+            "written_off" => &mut self.written_off,
+            _ => &mut self.pending,
+        };
+        *part = part.saturating_add(units);
+        if matches!(state, "parked" | "written_off") && row.get(7)? {
+            self.uncertain = self.uncertain.saturating_add(units);
+        }
+        self.records += 1;
+        self.carried_in = self.carried_in.saturating_add(row.get(5)?);
+        self.carried_out = self.carried_out.saturating_add(carried_out);
+        Ok(())
+    }
+}
+
+/// Returns the rows by product, customer and dimension.
+fn in_order(sums: ByCustomer, products: &[String], dimensions: &[String]) -> Vec<ReportRow> {
+    let mut rows: Vec<ReportRow> = sums
+        .into_iter()
+        .filter_map(|((product, dimension), customers)| {
+            Some((products.get(product)?, dimensions.get(dimension)?, customers))
+        })
+        .flat_map(|(product, dimension, customers)| {
+            customers.into_iter().map(move |(customer, sums)| {
+                let ids = (ProductId::new(product), DimensionKey::new(dimension));
+                report_row(ids, CustomerId::new(customer), &sums)
+            })
+        })
+        .collect();
+    rows.sort_unstable_by(|a, b| {
+        (&a.product_id, &a.customer_id, &a.dimension).cmp(&(
+            &b.product_id,
+            &b.customer_id,
+            &b.dimension,
+        ))
+    });
+    rows
+}
+
+fn report_row(
+    (product_id, dimension): (ProductId, DimensionKey),
+    customer_id: CustomerId,
+    sums: &Sums,
+) -> ReportRow {
+    let parts = [sums.accepted, sums.pending, sums.parked, sums.written_off];
+    ReportRow {
+        product_id,
+        customer_id,
+        dimension,
+        records: sums.records,
+        reported: quantity(parts.into_iter().fold(0, i64::saturating_add)),
+        accepted: quantity(sums.accepted),
+        pending: quantity(sums.pending),
+        parked: quantity(sums.parked),
+        written_off: quantity(sums.written_off),
+        carried_in: quantity(sums.carried_in),
+        carried_out: quantity(sums.carried_out),
+        uncertain: quantity(sums.uncertain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::connection::open_writer;
+
+    #[test]
+    fn a_report_reads_its_own_hours_or_customer_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
+        let of = |product: Option<&str>, customer: Option<&str>| ReportFilter {
+            from: ClockHour::from_number(1),
+            before: ClockHour::from_number(2),
+            product_id: product.map(ProductId::new),
+            customer_id: customer.map(CustomerId::new),
+        };
+        let by_hour = "metering_records_by_hour (<expr>>? AND <expr><?)";
+        let by_customer = "sqlite_autoindex_metering_records_1 (customer_id=?";
+        let rows = [
+            (of(None, None), by_hour),
+            (of(Some("p"), None), by_hour),
+            (of(None, Some("c")), by_customer),
+            (of(Some("p"), Some("c")), by_customer),
+        ];
+        for (filter, index) in rows {
+            let statement = statement(&records_of(filter));
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                .unwrap()
+                .raw_query()
+                .mapped(|row| row.get("detail"))
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(plan.len() == 1 && plan[0].contains(index), "{plan:?} of {statement}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 mod answer;
 mod attribution;
+mod freeze;
 mod identity;
 mod retry;
 mod stretch;
@@ -14,6 +15,10 @@ mod timing;
 pub use answer::{Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, settle};
 pub use attribution::{
     Attribution, Bearer, Candidate, Moments, Unattributed, UsageTime, attribute,
+};
+pub use freeze::{
+    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, Remainder, Renewal, freeze,
+    is_due_to_freeze, record_deadline,
 };
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
 pub use retry::retry_at;

@@ -1,11 +1,11 @@
 //! Metering records with the subscriptions that bear them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, Params};
 
 use super::open_records::{OpenRecord, open_record, open_record_row};
 use crate::domain::aws_limits::FINAL_HOUR;
-use crate::domain::ledger::{Tenure, deadline};
+use crate::domain::ledger::Tenure;
 use crate::domain::{AccountId, ClockHour, Holder, LicenseArn, ProductCode, Status};
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::subscriptions::holdings::tenure;
@@ -44,15 +44,6 @@ pub(crate) const BEGINNING: Place = (i64::MIN, i64::MIN);
 impl BillableRecord {
     pub(crate) fn place(&self) -> Place {
         (self.record.hour.number(), self.record.id)
-    }
-
-    /// Until when AWS takes it, and whether that is the end of a last hour.
-    pub(crate) fn deadline(&self, window: SignedDuration) -> (Timestamp, bool) {
-        let by_hour = deadline(self.record.hour, window);
-        match self.tenure.last_moment().filter(|moment| *moment < by_hour) {
-            Some(moment) => (moment, true),
-            None => (by_hour, false),
-        }
     }
 }
 

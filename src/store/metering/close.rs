@@ -69,7 +69,7 @@ fn prepare(
     if policy.zero_usage {
         open_zero_records(connection, policy, now)?;
     }
-    follow_endings(connection, policy.window, now)?;
+    follow_endings(connection, policy.timing(), now)?;
     let last_hours = freeze_all(connection, policy, &open_of_leavers(connection, now)?, now)?;
     closed.frozen += last_hours.frozen;
     closed.parked += last_hours.parked;

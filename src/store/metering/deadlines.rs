@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, Params};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::billable::{frozen_of_leavers, hastened};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::aws_limits::FINAL_HOUR;
-use crate::domain::ledger::{Stage, Timing, deadline, stage};
+use crate::domain::ledger::{Stage, Timing, deadline, record_deadline, stage};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -204,14 +204,14 @@ fn warn(
 /// have given it another time since.
 pub(crate) fn follow_endings(
     connection: &Connection,
-    window: SignedDuration,
+    timing: Timing,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let leaving = frozen_of_leavers(connection, now)?;
     let came_back =
         hastened(connection)?.into_iter().filter(|billable| !billable.tenure.is_leaving());
     for billable in leaving.into_iter().chain(came_back) {
-        let (deadline, hastened) = billable.deadline(window);
+        let (deadline, hastened) = record_deadline(billable.record.hour, billable.tenure, timing);
         if hastened == billable.hastened {
             continue;
         }

@@ -19,6 +19,7 @@ pub mod metering;
 mod metric_families;
 pub mod outgoing;
 pub mod reconcile;
+pub mod retention;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod settings;

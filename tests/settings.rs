@@ -31,6 +31,10 @@ fn the_defaults_are_those_promised() {
     assert_eq!(metering.window, Duration::from_secs(24 * 3_600));
     assert_eq!((metering.rate, metering.zero_usage), (10, false));
     assert_eq!(settings.usage.max_age, Duration::from_secs(31 * 86_400));
+    let days = |count: u64| Some(Duration::from_secs(count * 86_400));
+    let retention = &settings.retention;
+    assert_eq!((retention.notifications, retention.events), (days(400), days(90)));
+    assert_eq!((retention.usage_events, retention.attempts), (days(400), days(400)));
     let queue = with(&[("MARKETD__QUEUE__URL", "https://queue.test/q")]).unwrap().queue.unwrap();
     assert_eq!((queue.pollers, queue.max_pollers), (2, 16));
     assert_eq!(queue.wait, Duration::from_secs(20));
@@ -281,6 +285,7 @@ type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
 fn times_of_metering_that_cannot_be_right_together_are_refused_with_the_reason() {
     let (grace, window) = ("MARKETD__METERING__GRACE", "MARKETD__METERING__WINDOW");
     let (interval, age) = ("MARKETD__METERING__INTERVAL", "MARKETD__USAGE__MAX_AGE");
+    let kept = "MARKETD__RETENTION__USAGE_EVENTS";
     let rows: &[Row<'_>] = &[
         (&[(window, "0s")], &["metering.window", "2h to 24h"]),
         (&[(window, "1h")], &["metering.window", "no time to send", "2h to 24h"]),
@@ -305,6 +310,15 @@ fn times_of_metering_that_cannot_be_right_together_are_refused_with_the_reason()
         (&[(age, "1h")], &[]),
         (&[(age, "400d")], &[]),
         (&[(age, "0s")], &["usage.max_age", "1h and more"]),
+        (&[(kept, "0")], &[]),
+        (&[(kept, "0s")], &[]),
+        (&[(kept, "31d")], &[]),
+        (&[(kept, "30d")], &["retention.usage_events", "usage.max_age (31d)", "31d and more"]),
+        (&[(age, "401d")], &["retention.usage_events", "usage.max_age (401d)", "0 for ever"]),
+        (&[(age, "401d"), (kept, "0")], &[]),
+        (&[(age, "2h"), (kept, "24h")], &[]),
+        (&[(age, "2h"), (kept, "23h")], &["retention.usage_events", "24h and more"]),
+        (&[(kept, "5")], &["retention.usage_events", "or 0 for ever"]),
     ];
     for (variables, parts) in rows {
         let fault = with(variables).err().unwrap_or_default();

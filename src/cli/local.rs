@@ -17,7 +17,7 @@ use crate::domain::AccountId;
 use crate::domain::integration::{Identity, Role};
 use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
-use crate::store::{IntegrationRow, LockError, Store, StoreError};
+use crate::store::{History, IntegrationRow, LockError, Pruned, Store, StoreError};
 use crate::telemetry;
 
 /// The settings, with those secrets that a command uses.
@@ -215,6 +215,9 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     }
     let mut items = Vec::new();
     let held = read_database(&settings, &mut items);
+    if let Some(store) = &held {
+        items.extend(pruned_items(store).await?);
+    }
     let identity = identity(&settings, held.as_ref(), &mut items).await;
     let options = ConnectionOptions {
         metering_region: settings.metering.region.to_string(),
@@ -306,6 +309,19 @@ fn read_database(
             None
         }
     }
+}
+
+/// What was pruned of each kind of history.
+async fn pruned_items(store: &Store) -> Result<Vec<serde_json::Value>, StoreError> {
+    let mut items = Vec::new();
+    for history in History::ALL {
+        if let Some(Pruned { rows, until, at, .. }) = store.pruned(history).await? {
+            let detail = format!("{rows} pruned, from up to {until}; the last of them at {at}");
+            let action = format!("retention.{}", history.as_str());
+            items.push(json!({"action": action, "ok": true, "detail": detail}));
+        }
+    }
+    Ok(items)
 }
 
 fn database_item(ok: bool, detail: &str) -> serde_json::Value {

@@ -27,6 +27,7 @@ use crate::intake::{Intake, IntakeError, Pace};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
+use crate::retention::Retention;
 use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
 use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
@@ -210,6 +211,7 @@ impl Daemon {
             workers.start("webhook", webhook.run(workers.token()));
         }
         workers.start("credentials", self.credential_watch(breaker).run(workers.token()));
+        workers.start("retention", self.retention().run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
         workers.start("database", self.watch_database(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
@@ -356,6 +358,14 @@ impl Daemon {
             clock: self.clock.clone(),
             health: self.health.clone(),
             interval: signed(self.settings.catalog.sync_interval),
+        }
+    }
+
+    fn retention(&self) -> Retention {
+        Retention {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            settings: self.settings.retention,
         }
     }
 

@@ -11,6 +11,8 @@ use crate::webhook::Posted;
 
 /// The time for which a pass posts events.
 const POSTED_WITHIN: Duration = Duration::from_secs(30);
+/// The time for which a pass prunes; the next one goes on.
+const PRUNED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// Makes one pass over everything: the queue, every product, every due buyer, due metering.
@@ -75,6 +77,7 @@ impl Daemon {
                 summary.errors.push(format!("{left} events could not be posted yet"));
             }
         }
+        self.retention().run_once(PRUNED_WITHIN).await?;
         summary.ok = summary.errors.is_empty();
         self.store.close();
         Ok(summary)

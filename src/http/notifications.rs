@@ -14,7 +14,7 @@ use super::extract::{
 };
 use super::{ApiState, Problem, Problems};
 use crate::intake::sns::{Refusal, SnsError};
-use crate::store::{Event, NotificationRow, Waiter};
+use crate::store::{Event, History, NotificationRow, Waiter};
 
 /// A fallback beside wake-ups: another process may append to the feed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -115,7 +115,8 @@ pub(super) struct Events {
 ///
 /// The oldest comes first. `next_cursor` is there for an empty page too, so that a reader can go on from it; `wait`
 /// holds the answer until there is an event. `after=latest` begins with what is to come. A cursor that this feed has
-/// not given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`.
+/// not given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`; so is
+/// one that events were pruned after, with `oldest_cursor` besides.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
 pub(super) async fn events(
     State(state): State<ApiState>,
@@ -148,7 +149,7 @@ pub(super) async fn events(
     }
 }
 
-/// Parses a cursor, and checks that the feed has given it out.
+/// Parses a cursor, and checks that the feed has given it out and still has all that follows it.
 async fn known_cursor(state: &ApiState, text: &str) -> Result<i64, Problem> {
     let cursor: i64 = text.parse().map_err(|_| {
         Problem::bad_request(
@@ -157,7 +158,17 @@ async fn known_cursor(state: &ApiState, text: &str) -> Result<i64, Problem> {
     })?;
     let newest = state.store.newest_event().await?;
     if (0..=newest).contains(&cursor) && !state.store.is_lost_cursor(cursor).await? {
-        return Ok(cursor);
+        let pruned = state.store.pruned(History::Events).await?.map_or(0, |it| it.until_seq);
+        // Whoever begins at 0 begins at what there is.
+        if cursor == 0 || cursor >= pruned {
+            return Ok(cursor);
+        }
+        let detail = format!(
+            "events after the cursor {cursor} were pruned, since they were older than retention.events. Begin anew from a state that you read now, with after={newest}, or go on with after={pruned}, at the oldest event that is kept"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "cursor-unknown", detail)
+            .with("newest_cursor", json!(newest.to_string()))
+            .with("oldest_cursor", json!(pruned.to_string())));
     }
     let detail = format!(
         "this feed has not given out the cursor {cursor}: a backup may have been put back since. Begin anew from a state that you read now, with after={newest}, or with after=0 at the oldest event"

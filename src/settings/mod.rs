@@ -5,6 +5,7 @@
 mod checked;
 mod layers;
 mod metering;
+mod retention;
 mod value;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use checked::Topics;
 pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
 pub use layers::Origin;
+pub use retention::RetentionSettings;
 use value::{Addresses, Connections, Count, SocketMode};
 pub use value::{Listen, LogFormat};
 
@@ -42,6 +44,8 @@ pub struct Settings {
     pub metering: MeteringSettings,
     /// `[usage]`
     pub usage: UsageSettings,
+    /// `[retention]`
+    pub retention: RetentionSettings,
     /// `[registration]`; none without a page to send buyers to.
     pub registration: Option<RegistrationSettings>,
     /// The rest of `[registration]`.
@@ -314,6 +318,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     let reconcile = reconcile(layers);
     let metering = metering::read(layers);
     let usage = metering::read_usage(layers);
+    let retention = retention::read(layers, usage.as_ref().map(|usage| usage.max_age));
     let topics: Option<Topics> = layers.optional("sns.topics");
     let sns = SnsSettings { topics: topics.map(|Topics(topics)| topics).unwrap_or_default() };
     let registration = registration(layers);
@@ -334,6 +339,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         reconcile: reconcile?,
         metering: metering?,
         usage: usage?,
+        retention: retention?,
         sns,
         registration: registration?,
         seller: seller?,

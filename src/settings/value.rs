@@ -134,6 +134,22 @@ impl SettingValue for Duration {
     }
 }
 
+/// How long something is kept; for ever if none.
+#[derive(Clone, Copy)]
+pub(super) struct Kept(pub(super) Option<Duration>);
+
+impl SettingValue for Kept {
+    const ALLOWED: &'static str = "a duration such as 36h or 400d, of 3650d at most, or 0 for ever";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "0" {
+            return Some(Self(None));
+        }
+        let kept = Duration::parse(text)?;
+        Some(Self(Some(kept).filter(|kept| !kept.is_zero())))
+    }
+}
+
 impl SettingValue for MaxEndings {
     const ALLOWED: &'static str = "a share such as 10%, or a whole number such as 50";
 

@@ -10,6 +10,7 @@ mod customers;
 mod engine;
 mod facts;
 mod metering;
+mod pruning;
 mod reconcile;
 mod subscriptions;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, P
 pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;
 pub use base::page::Page;
+pub use base::pruned::{History, Pruned};
 pub use base::webhook_place::{SkippedEvents, WebhookPlace};
 pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
 pub use catalog::features::{FeatureChange, FeatureError};
@@ -68,6 +70,7 @@ pub use metering::resolve::{Resolution, ResolveError};
 pub use metering::restore::{REPLAY_TIME, RestoreError, Restored, restore};
 pub use metering::send::{Attempt, SendOutcome, SendableRecord};
 pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
+pub use pruning::{PRUNE_FROM, PrunePlace, PrunedPiece};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};
 pub use subscriptions::overdue::Overdue;

@@ -7,9 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::{CustomerId, CustomerIdentifier, Holder, LicenseArn, Quantity, Status};
 use marketd::sandbox::market::{Agreement, AgreementStatus, HonouredRecord};
-use marketd::store::{
-    Balance, CustomerFilter, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageFilter,
-};
+use marketd::store::{Balance, CustomerFilter, Page, RecordFilter, RecordRow, SubscriptionFilter};
 
 use super::support::{in_force, live};
 use super::{BUYERS, INCLUDED, Simulation, account, consumed};
@@ -34,8 +32,7 @@ impl Simulation {
 
     /// Each record bears exactly what its events bill, and what came from others.
     pub(super) async fn assert_records_hold_their_events(&self, records: &[RecordRow]) {
-        let page = Page { after: None, limit: 100_000 };
-        let events = self.store.usage_events(UsageFilter::default(), page).await.unwrap();
+        let events = self.usage().await;
         assert_eq!(events.len(), self.promised.len(), "every event is kept once");
         let mut billed: BTreeMap<String, i64> = BTreeMap::new();
         for event in &events {
@@ -190,9 +187,9 @@ impl Simulation {
     /// whatever a buyer cancelled, renewed and bought again, and by whatever name each was known.
     pub(super) async fn assert_included_once(&self) {
         let page = Page { after: None, limit: 100_000 };
-        let events = self.store.usage_events(UsageFilter::default(), page.clone()).await.unwrap();
+        let events = self.usage().await;
         let customers = self.store.customers(CustomerFilter::default(), page).await.unwrap();
-        let told = self.store.events_after(0, 100_000).await.unwrap();
+        let told = self.told().await;
         let market = self.aws.market.lock().unwrap();
         let account_of = |id: &CustomerId| {
             let it = customers.iter().find(|it| it.id == *id || it.aliases.contains(id))?;

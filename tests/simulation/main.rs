@@ -1,7 +1,7 @@
 //! Days of a seller's life in virtual time: buyers come, renew, go over to other agreements and leave, the older product
 //! moves to licences, usage is reported late, twice, in fractions and under tags, AWS throttles, cuts, leaves undone and
-//! refuses, clocks are set, people decide on what is parked, backups are put back, and the process dies between any two steps. After each step
-//! the ledger adds up, and in the end AWS has billed what the ledger says, once, and everybody has what AWS says.
+//! refuses, clocks are set, people decide on what is parked, backups are put back, old history is pruned, and the process dies
+//! between any two steps. After each step the ledger adds up, and in the end AWS has billed what the ledger says, once, and everybody has what AWS says.
 //!
 //! A seed decides everything, so a failure can be played again:
 //! `MARKETD_SEED=1234 cargo test --test simulation`. `MARKETD_SEEDS=20000` plays more of them.
@@ -10,6 +10,7 @@
 
 mod acts;
 mod checks;
+mod pruning;
 mod restores;
 mod seller;
 mod statements;
@@ -31,7 +32,9 @@ use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
 use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine};
 use marketd::sandbox::market::{IdenticalRetry, Market, Options, Product};
+use marketd::settings::RetentionSettings;
 use marketd::store::{ClosingPolicy, Store, StoreError, note_statements};
+use pruning::LetGo;
 use restores::{Backup, Lost};
 use support::aws::Aws;
 use support::seller::Message;
@@ -76,6 +79,9 @@ struct Simulation {
     backup: Option<Backup>,
     backups: usize,
     lost: Lost,
+    /// How long history is kept; for ever if none.
+    retention: Option<RetentionSettings>,
+    let_go: LetGo,
     /// Whether nothing happens any more but healing.
     heals: bool,
 }
@@ -143,6 +149,8 @@ impl Simulation {
             backup: None,
             backups: 0,
             lost: Lost::default(),
+            retention: pruning::any_retention(seed),
+            let_go: LetGo::default(),
             heals: false,
         };
         simulation.sell_unheard();
@@ -209,7 +217,8 @@ impl Simulation {
                 let minutes = self.rng.i64(1..50);
                 self.pass_time(SignedDuration::from_mins(minutes));
                 self.aws_moves_the_product().await;
-                self.engine().run_pass().await.map(drop)
+                self.engine().run_pass().await?;
+                self.prune().await
             }
         }
     }
@@ -258,6 +267,7 @@ impl Simulation {
                 self.application_reports().await.unwrap();
             }
             self.engine().run_pass().await.unwrap();
+            self.prune().await.unwrap();
             self.pass_time(ROUND);
             self.aws_moves_the_product().await;
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use marketd::domain::{ClockHour, Quantity};
-use marketd::store::{Page, RecordRow, Store, UsageFilter, back_up, restore};
+use marketd::store::{RecordRow, Store, back_up, restore};
 
+use super::pruning::LetGo;
 use super::support::seller::Message;
 use super::{Simulation, Step};
 
@@ -17,6 +18,7 @@ pub(super) struct Backup {
     /// Mail that was under way then, and all that was sent since.
     pub(super) mail: Vec<Message>,
     named: bool,
+    let_go: LetGo,
 }
 
 /// What is remembered of ledgers that were lost.
@@ -56,6 +58,7 @@ impl Simulation {
             reported: self.reported.len(),
             mail: self.mail.clone(),
             named: self.named,
+            let_go: self.let_go.clone(),
         });
     }
 
@@ -75,6 +78,7 @@ impl Simulation {
         self.promised = backup.promised;
         self.mail = backup.mail;
         self.named = backup.named;
+        self.let_go = backup.let_go;
         // The application reports again what it knows of, or a part of it.
         let all = self.rng.bool();
         for event in self.reported.split_off(backup.reported) {
@@ -88,9 +92,7 @@ impl Simulation {
     }
 
     async fn remember_what_is_lost(&mut self) {
-        let page = Page { after: None, limit: 100_000 };
-        let events = self.store.usage_events(UsageFilter::default(), page).await.unwrap();
-        for event in events.into_iter().filter(|it| it.billed > Quantity::ZERO) {
+        for event in self.usage().await.into_iter().filter(|it| it.billed > Quantity::ZERO) {
             let Some(record) = event.metering_record.filter(|it| it.state == "accepted") else {
                 continue;
             };
@@ -110,9 +112,7 @@ impl Simulation {
 
     /// No event that a lost ledger billed is billed to another hour by the one that goes on.
     pub(super) async fn assert_no_event_is_billed_in_two_lives(&self) {
-        let page = Page { after: None, limit: 100_000 };
-        let events = self.store.usage_events(UsageFilter::default(), page).await.unwrap();
-        for event in events.into_iter().filter(|it| it.billed > Quantity::ZERO) {
+        for event in self.usage().await.into_iter().filter(|it| it.billed > Quantity::ZERO) {
             let Some(record) = event.metering_record.clone().filter(|it| it.state == "accepted")
             else {
                 continue;

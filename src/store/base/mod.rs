@@ -1,4 +1,4 @@
-//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers.
+//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers, what was pruned.
 //!
 //! It imports the engine alone.
 //!
@@ -12,5 +12,6 @@ pub(super) mod filter;
 pub(super) mod integration;
 pub(super) mod outbox;
 pub(super) mod page;
+pub(super) mod pruned;
 pub(super) mod tally;
 pub(super) mod webhook_place;

@@ -19,6 +19,7 @@ use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
+use crate::store::base::pruned::{History, pruned_in};
 use crate::store::subscriptions::holdings::{Holdings, holdings_in};
 use crate::store::{During, Store, StoreError};
 
@@ -42,6 +43,8 @@ struct Report<'a> {
     connection: &'a Connection,
     limits: AgeLimits,
     now: Timestamp,
+    /// Usage from up to then may have been reported before, and been pruned since.
+    pruned_until: Option<Timestamp>,
     /// Of which AWS may know more than we do.
     unknown: UnknownHours,
     /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
@@ -107,6 +110,7 @@ impl<'a> Report<'a> {
             connection,
             limits,
             now,
+            pruned_until: pruned_in(connection, History::UsageEvents)?.map(|it| it.until),
             unknown: unknown_hours_in(connection)?,
             conflicts: None,
             accounts: HashMap::new(),
@@ -178,6 +182,15 @@ impl<'a> Report<'a> {
             let detail = format!("there is no customer {}: provision it first", event.customer_id);
             return Ok(Err(("unknown_customer", detail)));
         };
+        if let Some((said, until)) = event.timestamp.zip(self.pruned_until)
+            && millis(said) <= millis(until)
+        {
+            let detail = format!(
+                "usage from up to {until} was pruned (retention.usage_events), so nobody can tell whether it was reported \
+                 before"
+            );
+            return Ok(Err(("too_old", detail)));
+        }
         let at = event.timestamp.unwrap_or(self.now);
         Ok(match place(at, self.now, self.limits) {
             Placement::Own(hour) => Ok((account, hour, false)),

@@ -6,5 +6,6 @@
 //! - An answer of AWS that is older than the last one changes nothing.
 
 pub(super) mod connect;
+pub(super) mod identity;
 pub(super) mod observation;
 pub(super) mod situation;

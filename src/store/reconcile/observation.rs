@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::situation::{AnswerCustomers, BuyerAnswer, BuyerFacts, Product, situation_in};
+use super::identity::{BuyerAnswer, BuyerIdentity};
+use super::situation::{BuyerFacts, Product, situation_in};
 use crate::domain::naming::Naming;
 use crate::domain::reconciliation::{Brake, Decision, Patience, ProductTerms, Situation, decide};
 use crate::domain::{
@@ -221,8 +222,10 @@ fn apply_entry(
     let answer = rows.map(|rows| named_in(connection, &product.code, *naming, rows)).transpose()?;
     let grants = answer.as_deref().unwrap_or_default();
     let shown = BuyerAnswer { rows: rows.unwrap_or_default(), grants };
-    let BuyerFacts { customers, names, held, licenses, claimed } =
-        situation_in(connection, product, &entry.buyer, &shown, now)?;
+    let buyer = &entry.buyer;
+    let identity = BuyerIdentity::resolve_in(connection, &product.code, buyer, &shown, now)?;
+    let BuyerFacts { names, held, licenses, claimed } =
+        situation_in(connection, product, buyer, grants, &identity)?;
     let signals = signals_in(connection, &product.code, &names, grants, &held)?;
     let mut situation = Situation {
         now,
@@ -240,7 +243,7 @@ fn apply_entry(
     let decision = braked(connection, product, &mut situation)?;
     applied.buyers += 1;
     applied.changes += decision.changes.len();
-    write_changes(connection, product, &held, &customers, &decision, now)?;
+    write_changes(connection, product, &held, &identity, &decision, now)?;
     // Under what was never held nothing was ever metered.
     for holder in held.iter().filter_map(|it| it.terms.holder.as_ref()).collect::<BTreeSet<_>>() {
         applied.revived += revive_in(connection, &product.id, holder, now)?;
@@ -281,7 +284,7 @@ fn write_changes(
     connection: &Connection,
     product: &Product,
     held: &[Subscription],
-    customers: &AnswerCustomers,
+    identity: &BuyerIdentity,
     decision: &Decision,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -295,7 +298,7 @@ fn write_changes(
             Some(before) => touched(before.clone(), change.terms.clone(), now),
             None => Subscription {
                 id: new_subscription_id(),
-                customer_id: customers.of(change.terms.holder.as_ref()).clone(),
+                customer_id: identity.of(change.terms.holder.as_ref()).clone(),
                 product_id: Some(product.id.clone()),
                 product_code: Some(product.code.clone()),
                 source: Source::Aws,
@@ -315,4 +318,50 @@ fn write_changes(
         rate_anew_in(connection, &customer, &counted, now)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A connection that only reads refuses every write.
+    #[tokio::test]
+    async fn reading_a_situation_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let code = ProductCode::new("code");
+        let buyer = BuyerRef::CustomerIdentifier(CustomerIdentifier::new("x"));
+        let asked = (code.clone(), buyer.clone());
+        let resolved = store.write(move |connection| {
+            connection
+                .execute_batch(
+                    "INSERT INTO products (id, code, entity_id, title, visibility, document, imported_at_ms, synced_at_ms)
+                     VALUES ('p', 'code', 'prod-1', 'Thing', 'Public', '{}', 0, 0)",
+                )
+                .during("test")?;
+            let (code, buyer) = &asked;
+            let shown = BuyerAnswer { rows: &[], grants: &[] };
+            BuyerIdentity::resolve_in(connection, code, buyer, &shown, now)
+        });
+        let identity = Arc::new(resolved.await.unwrap());
+        // Its names and licences are not known to anybody yet.
+        let grants = [Grant {
+            product_code: code.clone(),
+            dimension: DimensionKey::new("gb"),
+            customer_identifier: Some(CustomerIdentifier::new("y")),
+            account_id: Some(AccountId::new("111122223333")),
+            license_arn: Some(LicenseArn::new("arn:new")),
+            value: crate::domain::GrantValue::Integer(1),
+            expires_at: None,
+        }];
+        let facts = store.read(move |connection| {
+            let product = product_in(connection, &code)?.unwrap();
+            situation_in(connection, &product, &buyer, &grants, &identity)
+        });
+        let facts = facts.await.unwrap();
+        assert!(!facts.claimed && facts.held.is_empty());
+    }
 }

@@ -360,6 +360,7 @@ fn run_isolated(
 mod tests {
     use rusqlite::ffi;
 
+    use super::super::wakeups::Waiter;
     use super::*;
 
     async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
@@ -458,6 +459,52 @@ mod tests {
             writer.close();
             thread.join().unwrap();
         }
+    }
+
+    /// Appends an event; returns whether it was written.
+    async fn event(writer: &Writer, at: usize, fails: bool) -> bool {
+        let write = move |connection: &Connection| {
+            let insert = "INSERT INTO events (id, type, at_ms, data) VALUES (?1, 'x', 1, ?2)";
+            connection
+                .execute(insert, (at.to_string(), "x".repeat(1_000)))
+                .map_err(|source| StoreError::Sql { operation: "test", source })?;
+            if fails { Err(StoreError::Closed) } else { Ok(()) }
+        };
+        writer.run(write).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_was_undone_wakes_nobody_alone_in_company_and_in_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let mut woken = writer.wakeups().of(Waiter::Events);
+        assert!(!event(&writer, 1, true).await);
+        total(&writer, "alone".into(), false).await.unwrap();
+        assert!(!woken.is_woken(), "it was undone alone");
+        let company = (0..30).map(|at| {
+            let writer = &writer;
+            async move {
+                if at % 3 == 0 {
+                    assert!(!event(writer, at, true).await);
+                } else {
+                    total(writer, format!("company-{at}"), false).await.unwrap();
+                }
+            }
+        });
+        futures::future::join_all(company).await;
+        assert!(!woken.is_woken(), "it was undone in company");
+        writer.run(|connection| pages(connection, 1)).await.unwrap();
+        let mut at = 1_000;
+        while event(&writer, at, false).await {
+            at += 1;
+        }
+        writer.run(|connection| pages(connection, 1_000_000)).await.unwrap();
+        woken.arm();
+        total(&writer, "trouble".into(), false).await.unwrap();
+        assert!(!woken.is_woken(), "it was undone since there was no room");
+        assert!(event(&writer, 0, false).await && woken.is_woken());
+        writer.close();
+        thread.join().unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -116,10 +117,10 @@ fn id(number: usize, ordered: bool) -> String {
     }
 }
 
-fn events(ordered: bool) -> Vec<Vec<UsageEvent>> {
+fn events(ordered: bool, customers: usize) -> Vec<Vec<UsageEvent>> {
     let event = |number: usize| UsageEvent {
         id: id(number, ordered),
-        customer_id: CustomerId::new(format!("customer-{}", number % CUSTOMERS)),
+        customer_id: CustomerId::new(format!("customer-{}", number % customers)),
         subject: UsageSubject::Dimension {
             product_id: ProductId::new("prod-1"),
             dimension: DimensionKey::new("d1"),
@@ -135,7 +136,7 @@ fn events(ordered: bool) -> Vec<Vec<UsageEvent>> {
 }
 
 /// The same rows by the same engine, with nothing decided and nothing counted.
-fn bare(ordered: bool) -> Duration {
+fn bare(ordered: bool, customers: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bare.db");
     let mut file = Connection::open(&path).unwrap();
@@ -149,7 +150,7 @@ fn bare(ordered: bool) -> Duration {
          CREATE INDEX usage_events_by_record ON usage_events (record_id) WHERE record_id IS NOT NULL;",
     )
     .unwrap();
-    let batches = events(ordered);
+    let batches = events(ordered, customers);
     let at = now().as_millisecond();
     let begun = Instant::now();
     for batch in batches {
@@ -161,7 +162,7 @@ fn bare(ordered: bool) -> Duration {
                 )
                 .unwrap();
             for (number, event) in batch.iter().enumerate() {
-                let record = i64::try_from(number % CUSTOMERS).unwrap();
+                let record = i64::try_from(number % customers).unwrap();
                 let quantity = event.quantity.millionths();
                 insert
                     .execute((
@@ -180,15 +181,25 @@ fn bare(ordered: bool) -> Duration {
     begun.elapsed()
 }
 
-async fn taken(ordered: bool) -> Duration {
+async fn taken(ordered: bool, customers: usize, at_once: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
-    subscribe(&store, &folder.path().join("marketd.db"), CUSTOMERS).await;
-    let batches = events(ordered);
+    subscribe(&store, &folder.path().join("marketd.db"), customers).await;
+    let batches = events(ordered, customers);
     let begun = Instant::now();
-    for batch in batches {
-        let receipt = store.append_usage(batch, AgeLimits::default(), now()).await.unwrap();
-        assert_eq!(receipt.accepted, BATCH, "{receipt:?}");
+    let reports = Arc::new(Mutex::new(batches.into_iter()));
+    let reporters = (0..at_once).map(|_| {
+        let (store, reports) = (store.clone(), Arc::clone(&reports));
+        tokio::spawn(async move {
+            let next = || reports.lock().unwrap().next();
+            while let Some(report) = next() {
+                let receipt = store.append_usage(report, AgeLimits::default(), now()).await;
+                assert_eq!(receipt.unwrap().accepted, BATCH);
+            }
+        })
+    });
+    for reporter in reporters.collect::<Vec<_>>() {
+        reporter.await.unwrap();
     }
     let elapsed = begun.elapsed();
     store.close();
@@ -248,14 +259,27 @@ fn main() {
     let only = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    for (name, ordered) in [("ordered", true), ("random", false)] {
+    let rows = [
+        ("one customer a report, ordered ids", true, 1, 1),
+        ("one customer a report, random ids", false, 1, 1),
+        ("200 customers a report, ordered ids", true, CUSTOMERS, 1),
+        ("200 customers a report, random ids", false, CUSTOMERS, 1),
+        ("1,000 customers a report, four at once, ordered ids", true, BATCH, 4),
+        ("1,000 customers a report, four at once, random ids", false, BATCH, 4),
+        ("1,000 of 20,000 customers a report, four at once, ordered ids", true, 20_000, 4),
+    ];
+    for (name, ordered, customers, at_once) in rows {
         if !wanted("usage") {
             continue;
         }
-        let floor = (0..ROUNDS).map(|_| bare(ordered)).min().unwrap();
-        let ours = (0..ROUNDS).map(|_| runtime.block_on(taken(ordered))).min().unwrap();
+        let (mut floor, mut ours) = (Duration::MAX, Duration::MAX);
+        // In turn, so that whatever else the machine does is borne by both.
+        for _ in 0..ROUNDS {
+            floor = floor.min(bare(ordered, customers));
+            ours = ours.min(runtime.block_on(taken(ordered, customers, at_once)));
+        }
         println!(
-            "usage, {name} ids: {:.0} events/s, {:.2} of a bare insert ({:.0} rows/s)",
+            "usage, {name}: {:.0} events/s, {:.2} of a bare insert ({:.0} rows/s)",
             EVENTS as f64 / ours.as_secs_f64(),
             floor.as_secs_f64() / ours.as_secs_f64(),
             EVENTS as f64 / floor.as_secs_f64(),

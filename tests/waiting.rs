@@ -16,7 +16,7 @@ use marketd::domain::{
     ProductCode, ProductId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order, Product};
-use marketd::store::{AgreementObservation, ProvisionCustomer};
+use marketd::store::{AgreementObservation, ProvisionCustomer, Store};
 use support::books::{Books, account};
 
 const STREAM: &str = "Acme Stream";
@@ -465,4 +465,39 @@ async fn what_is_due_shows_its_hour_its_units_and_what_it_waits_for() {
     assert_eq!(shown, [(2, "6".to_owned(), None, 24), waits.clone()]);
     books.run_pass().await;
     assert_eq!(due(&books).await, [waits], "what is billed is due no more");
+}
+
+/// A report goes by what the one before found of a customer, for as long as nothing has changed it.
+#[tokio::test]
+async fn a_subscription_bears_the_next_report_whoever_has_written_it() {
+    for by_another_process in [false, true] {
+        let mut books = Books::open(5, STREAM, 0).await;
+        let customer = provision(&books, 0).await;
+        let at = books.now();
+        books.report(&customer, "requests", "1", at).await;
+        let own = books.store.clone();
+        if by_another_process {
+            books.store = Store::open(own.path()).unwrap();
+        }
+        books.act(&account(0), Action::Subscribe(books.order()));
+        books.hear().await;
+        let other = std::mem::replace(&mut books.store, own);
+        if by_another_process {
+            other.close();
+        }
+        books.report(&customer, "requests", "2", at).await;
+        books.report(&customer, "requests", "4", at).await;
+        let mut borne: Vec<_> = books
+            .records()
+            .await
+            .into_iter()
+            .map(|it| (it.license_arn.is_some(), it.quantity.to_string()))
+            .collect();
+        borne.sort();
+        assert_eq!(
+            borne,
+            [(false, "1".to_owned()), (true, "6".to_owned())],
+            "{by_another_process}"
+        );
+    }
 }

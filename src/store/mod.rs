@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 
 use engine::readers::Readers;
 use engine::writer::Writer;
+use metering::remembered::Remembered;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -82,6 +83,7 @@ pub struct Store {
     writer: Writer,
     readers: Readers,
     path: Arc<Path>,
+    remembered: Arc<Remembered>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -89,10 +91,14 @@ impl Store {
     /// Opens the database, creating file and folder where missing, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let (writer, thread) = Writer::start(path)?;
+        let remembered = Arc::<Remembered>::default();
+        let memory = Arc::clone(&remembered);
+        writer.forget_by(move |stale| memory.forget(stale));
         Ok(Self {
             writer,
             readers: Readers::open(path)?,
             path: path.into(),
+            remembered,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -101,7 +107,8 @@ impl Store {
     /// refused.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         let readers = Readers::open(path)?;
-        Ok(Self { writer: Writer::closed(), readers, path: path.into(), thread: Arc::default() })
+        let (remembered, thread) = Default::default();
+        Ok(Self { writer: Writer::closed(), readers, path: path.into(), remembered, thread })
     }
 
     /// Returns the wake-ups of those who wait for changes: each commit gives those that it is to.

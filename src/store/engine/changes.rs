@@ -4,6 +4,7 @@
 //! commit that it comes, since readers see it from that moment on, and after it is on disk and before any caller is
 //! answered that it came: whoever has an answer sees what it changed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::Connection;
@@ -59,6 +60,20 @@ impl Changes {
     }
 }
 
+/// What may hold no longer of what somebody remembers from one transaction to the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stale<'a> {
+    /// What is known of a customer.
+    Customer(&'a str),
+    /// All of it.
+    Everything,
+}
+
+/// Whoever remembers something. Unlike a watcher it is told at once, since what comes next in the same transaction must not
+/// go by what was before.
+pub(crate) type Rememberer = Arc<OnceLock<Forget>>;
+type Forget = Box<dyn Fn(Stale<'_>) + Send + Sync>;
+
 /// The notes of one transaction.
 #[derive(Default)]
 struct Notes {
@@ -72,6 +87,9 @@ pub(crate) struct ChangeCapture {
     notes: Arc<Mutex<Notes>>,
     watcher: Watcher,
     wakeups: Arc<Wakeups>,
+    rememberer: Rememberer,
+    /// Set from a transaction's beginning until its commit: where the next finds it set, one was undone.
+    unfinished: Arc<AtomicBool>,
 }
 
 /// A place in the notes.
@@ -101,6 +119,7 @@ impl PreparedChanges<'_> {
             });
         }
         if committed {
+            self.capture.unfinished.store(false, Ordering::Relaxed);
             self.capture.wakeups.wake_all(self.notes.woken);
         }
     }
@@ -112,6 +131,17 @@ const TRIGGERS: &str = "
         BEGIN SELECT note_customer(new.customer_id); END;
     CREATE TEMP TRIGGER note_subscription_change AFTER UPDATE ON main.subscriptions
         BEGIN SELECT note_customer(old.customer_id), note_customer(new.customer_id); END;
+    CREATE TEMP TRIGGER note_subscription_gone AFTER DELETE ON main.subscriptions
+        BEGIN SELECT note_customer(old.customer_id); END;
+    CREATE TEMP TRIGGER note_license AFTER INSERT ON main.licenses BEGIN SELECT note_license(); END;
+    CREATE TEMP TRIGGER note_license_change AFTER UPDATE OF agreement_id, first_updated_at_ms ON main.licenses
+        WHEN old.agreement_id IS NOT new.agreement_id OR old.first_updated_at_ms IS NOT new.first_updated_at_ms
+        BEGIN SELECT note_license(); END;
+    CREATE TEMP TRIGGER note_license_gone AFTER DELETE ON main.licenses BEGIN SELECT note_license(); END;
+    CREATE TEMP TRIGGER note_agreement AFTER INSERT ON main.agreements BEGIN SELECT note_license(); END;
+    CREATE TEMP TRIGGER note_agreement_change AFTER UPDATE OF starts_at_ms ON main.agreements
+        WHEN old.starts_at_ms IS NOT new.starts_at_ms BEGIN SELECT note_license(); END;
+    CREATE TEMP TRIGGER note_agreement_gone AFTER DELETE ON main.agreements BEGIN SELECT note_license(); END;
     CREATE TEMP TRIGGER note_customer_made AFTER INSERT ON main.customers
         BEGIN SELECT note_customer(new.id); END;
     CREATE TEMP TRIGGER note_customer_change AFTER UPDATE ON main.customers
@@ -145,8 +175,10 @@ impl ChangeCapture {
         connection: &Connection,
         watcher: Watcher,
         wakeups: Arc<Wakeups>,
+        rememberer: Rememberer,
     ) -> rusqlite::Result<Self> {
-        let capture = Self { notes: Arc::default(), watcher, wakeups };
+        let (notes, unfinished) = Default::default();
+        let capture = Self { notes, watcher, wakeups, rememberer, unfinished };
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
         let note =
             |name, arguments, write: fn(&mut Changes, &Context<'_>) -> rusqlite::Result<()>| {
@@ -162,9 +194,20 @@ impl ChangeCapture {
             changes.catalogue = true;
             Ok(())
         })?;
-        note("note_customer", 1, |changes, context| {
-            changes.customers.push(CustomerId::new(context.get::<String>(0)?));
-            Ok(())
+        let noting = capture.clone();
+        connection.create_scalar_function("note_customer", 1, flags, move |context| {
+            let id = context.get_raw(0).as_str()?;
+            noting.forget(Stale::Customer(id));
+            if noting.watcher.get().is_some() {
+                noting.with(|notes| notes.changes.customers.push(CustomerId::new(id)));
+            }
+            Ok(0_i64)
+        })?;
+        let forgetting = capture.clone();
+        // Whose it is would have to be looked for: news of licences are few beside usage.
+        connection.create_scalar_function("note_license", 0, flags, move |_| {
+            forgetting.forget(Stale::Everything);
+            Ok(0_i64)
         })?;
         note("note_usage", 5, |changes, context| {
             changes.used.push(CountedUsage {
@@ -198,7 +241,16 @@ impl ChangeCapture {
 
     /// Begins the notes of a transaction, with nothing in them: whatever is there is of one that was undone.
     pub(crate) fn begin(&self) {
+        if self.unfinished.swap(true, Ordering::Relaxed) {
+            self.forget(Stale::Everything);
+        }
         self.with(|notes| *notes = Notes::default());
+    }
+
+    fn forget(&self, stale: Stale<'_>) {
+        if let Some(forget) = self.rememberer.get() {
+            forget(stale);
+        }
     }
 
     pub(crate) fn mark(&self) -> CapturePoint {
@@ -218,10 +270,12 @@ impl ChangeCapture {
             changes.used.truncate(mark.used);
             *woken = mark.woken;
         });
+        self.forget(Stale::Everything);
     }
 
     /// Tells that anything may have changed: somebody else has written.
     pub(crate) fn tell_everything(&self) {
+        self.forget(Stale::Everything);
         if let Some(watcher) = self.watcher.get() {
             watcher(CommitNews::Committed(&Changes { catalogue: true, ..Changes::default() }));
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::changes::{ChangeCapture, CommitNews, Watcher};
+use super::changes::{ChangeCapture, CommitNews, Rememberer, Stale, Watcher};
 use super::connection::open_writer;
 use super::error::StoreError;
 use super::trouble::{self, Trouble, TroubleCause};
@@ -119,6 +119,7 @@ pub(crate) struct Writer {
     fuse: Arc<AtomicU64>,
     watcher: Watcher,
     wakeups: Arc<Wakeups>,
+    rememberer: Rememberer,
     trouble: Trouble,
 }
 
@@ -127,9 +128,10 @@ impl Writer {
     pub(crate) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let connection = open_writer(path)?;
         let (watcher, wakeups) = (Watcher::default(), Arc::<Wakeups>::default());
-        let capture =
-            ChangeCapture::install(&connection, Arc::clone(&watcher), Arc::clone(&wakeups))
-                .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let rememberer = Rememberer::default();
+        let told = (Arc::clone(&watcher), Arc::clone(&wakeups), Arc::clone(&rememberer));
+        let capture = ChangeCapture::install(&connection, told.0, told.1, told.2)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
         let trouble = Trouble::default();
         let noted = trouble.clone();
@@ -138,7 +140,7 @@ impl Writer {
             .spawn(move || write_until_closed(connection, &capture, &noted, &queue))
             .map_err(|source| StoreError::Thread { source })?;
         let fuse = Arc::new(AtomicU64::new(u64::MAX));
-        Ok((Self { jobs, fuse, watcher, wakeups, trouble }, thread))
+        Ok((Self { jobs, fuse, watcher, wakeups, rememberer, trouble }, thread))
     }
 
     /// Returns the wake-ups that its commits give.
@@ -155,13 +157,18 @@ impl Writer {
     pub(crate) fn closed() -> Self {
         let (jobs, _) = mpsc::sync_channel(0);
         let fuse = Arc::new(AtomicU64::new(u64::MAX));
-        let (watcher, wakeups, trouble) = Default::default();
-        Self { jobs, fuse, watcher, wakeups, trouble }
+        let (watcher, wakeups, rememberer, trouble) = Default::default();
+        Self { jobs, fuse, watcher, wakeups, rememberer, trouble }
     }
 
     /// Has somebody told of every commit from now on; only the first to ask is.
     pub(crate) fn watch(&self, watcher: impl Fn(CommitNews<'_>) + Send + Sync + 'static) {
         drop(self.watcher.set(Box::new(watcher)));
+    }
+
+    /// Has somebody told at once of what may hold no longer of what they remember; only the first to ask is.
+    pub(crate) fn forget_by(&self, forget: impl Fn(Stale<'_>) + Send + Sync + 'static) {
+        drop(self.rememberer.set(Box::new(forget)));
     }
 
     /// Runs `work` in a transaction and returns once it is on disk, or undone.
@@ -216,19 +223,17 @@ fn write_until_closed(
     queue: &mpsc::Receiver<Job>,
 ) {
     let mut closing = false;
-    let mut others = writes_of_others(&connection);
+    let mut others = OtherWriters::seen_by(&connection);
     while !closing {
         let first = match queue.recv_timeout(LOOK_EVERY) {
             Ok(Job::Write(first)) => Some(first),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Ok(Job::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
-        let now = writes_of_others(&connection);
-        if now != others {
-            others = now;
-            capture.tell_everything();
-        }
-        let Some(first) = first else { continue };
+        let Some(first) = first else {
+            others.look(&connection, capture);
+            continue;
+        };
         let mut jobs = vec![first];
         while jobs.len() < JOBS_PER_TRANSACTION {
             match queue.try_recv() {
@@ -237,7 +242,7 @@ fn write_until_closed(
                 Err(_) => break,
             }
         }
-        write_together(&mut connection, capture, trouble, jobs);
+        write_together(&mut connection, capture, &mut others, trouble, jobs);
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
@@ -259,20 +264,41 @@ fn fold_in(connection: &Connection) {
     }
 }
 
-/// Changes when another process has written to the file, as `run --reconcile-once` beside a daemon does.
-fn writes_of_others(connection: &Connection) -> Option<i64> {
-    let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
-    version.query_row([], |row| row.get(0)).ok()
+/// The writes of other processes, as `run --reconcile-once` makes them beside a daemon.
+struct OtherWriters {
+    /// Changes when another process has written to the file.
+    version: Option<i64>,
+}
+
+impl OtherWriters {
+    fn seen_by(connection: &Connection) -> Self {
+        let version = || {
+            let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
+            version.query_row([], |row| row.get(0)).ok()
+        };
+        Self { version: version() }
+    }
+
+    /// Tells whoever keeps something of the database if another process has written. Within a transaction that may write
+    /// nobody else can, so that it holds until its end.
+    fn look(&mut self, connection: &Connection, capture: &ChangeCapture) {
+        let now = Self::seen_by(connection);
+        if now.version != self.version {
+            *self = now;
+            capture.tell_everything();
+        }
+    }
 }
 
 fn write_together(
     connection: &mut Connection,
     capture: &ChangeCapture,
+    others: &mut OtherWriters,
     trouble: &Trouble,
     mut writes: Vec<Box<dyn Write>>,
 ) {
     let before = connection.total_changes();
-    let ended = write_all(connection, capture, &mut writes);
+    let ended = write_all(connection, capture, others, &mut writes);
     match &ended {
         // A commit of nothing needs no room on the disk.
         Ok(()) if connection.total_changes() > before => trouble.is_over(),
@@ -293,15 +319,16 @@ fn write_together(
 fn write_all(
     connection: &mut Connection,
     capture: &ChangeCapture,
+    others: &mut OtherWriters,
     writes: &mut [Box<dyn Write>],
 ) -> Result<(), TransactionError> {
-    let mut transaction = begin(connection, capture)?;
+    let mut transaction = begin(connection, capture, others)?;
     if !run_all(&transaction, writes)? {
         transaction.rollback()?;
         if writes.len() == 1 {
             return Ok(());
         }
-        transaction = begin(connection, capture)?;
+        transaction = begin(connection, capture, others)?;
         for write in writes {
             run_isolated(&transaction, capture, write.as_mut())?;
         }
@@ -316,9 +343,12 @@ fn write_all(
 fn begin<'a>(
     connection: &'a mut Connection,
     capture: &ChangeCapture,
+    others: &mut OtherWriters,
 ) -> rusqlite::Result<Transaction<'a>> {
     capture.begin();
-    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    others.look(&transaction, capture);
+    Ok(transaction)
 }
 
 /// Runs writes until one fails, and reports whether all went well.
@@ -396,6 +426,31 @@ mod tests {
                 .map_err(|source| StoreError::Sql { operation: "test", source })
         };
         assert_eq!(writer.run(count).await.unwrap(), 20 * 20);
+        writer.close();
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_forgotten_where_it_may_be_of_what_was_undone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let forgotten = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&forgotten);
+        writer.forget_by(move |stale| {
+            count.fetch_add(u64::from(matches!(stale, Stale::Everything)), Ordering::Relaxed);
+        });
+        for _ in 0..3 {
+            let touched = |connection: &Connection| {
+                connection
+                    .execute("UPDATE usage_totals SET reported = 2", [])
+                    .map_err(|source| StoreError::Sql { operation: "test", source })
+            };
+            writer.run(touched).await.unwrap();
+        }
+        assert_eq!(forgotten.load(Ordering::Relaxed), 0, "nothing was undone");
+        assert!(total(&writer, "undone".into(), true).await.is_err());
+        total(&writer, "next".into(), false).await.unwrap();
+        assert_eq!(forgotten.load(Ordering::Relaxed), 1);
         writer.close();
         thread.join().unwrap();
     }

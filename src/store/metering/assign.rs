@@ -12,6 +12,8 @@ use super::attribution::{
     bill_to_in, choose_in,
 };
 use super::billable::Place;
+use super::catalogue_view::CatalogueView;
+use super::first_hour::first_hour_in;
 use super::open_records::{
     OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row,
 };
@@ -120,6 +122,7 @@ type AttributionKey = (Option<FeatureId>, Timestamp);
 /// Where a waiting record's usage goes.
 struct WaitingRecord<'a> {
     connection: &'a Connection,
+    catalogue: CatalogueView<'a>,
     record: &'a OpenRecord,
     now: Timestamp,
     holdings: Holdings,
@@ -139,6 +142,7 @@ impl<'a> WaitingRecord<'a> {
         let holdings = holdings_in(connection, &record.customer)?;
         Ok(Self {
             connection,
+            catalogue: CatalogueView::new(connection),
             record,
             now,
             holdings,
@@ -209,7 +213,7 @@ impl<'a> WaitingRecord<'a> {
     fn own(&self, request: &AttributionRequest) -> Result<Result<BillTo, WaitReason>, StoreError> {
         let record = self.record;
         let of = (&record.product_id, &record.dimension);
-        let choice = choose_in(self.connection, request, of, &self.holdings, self.now)?;
+        let choice = choose_in(&self.catalogue, request, of, &self.holdings, self.now)?;
         Ok(match choice {
             Ok(HolderChoice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bill_to),
             Ok(HolderChoice::Waits) => Err(WaitReason::Subscription),
@@ -231,7 +235,7 @@ impl<'a> WaitingRecord<'a> {
         }
         let bill_to = match feature {
             None => self.own(&request)?,
-            Some(_) => match bill_to_in(self.connection, &request, &self.holdings, self.now)? {
+            Some(_) => match bill_to_in(&self.catalogue, &request, &self.holdings, self.now)? {
                 Ok(Some(bill_to)) if bill_to.holder.is_some() => Ok(bill_to),
                 Err(error @ AttributionError::LicenseRequired(_)) => Err(reason_of(&error)),
                 // The feature may mean nothing there any more; what was reported still does.
@@ -240,8 +244,9 @@ impl<'a> WaitingRecord<'a> {
         };
         let attributed = match bill_to {
             Ok(bill_to) => {
+                let first = first_hour_in(self.connection, bill_to.holder.as_ref())?;
                 let attribution =
-                    attribution_to(self.connection, &request, Some(bill_to), self.now)?;
+                    attribution_to(self.connection, &request, Some(bill_to), first, self.now)?;
                 Ok(Rc::new(CachedAttribution { attribution, cache: RefCell::default() }))
             }
             Err(reason) => Err(reason),

@@ -3,9 +3,12 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
+use super::catalogue_view::{CatalogueView, DimensionView};
+use super::first_hour::first_hour_in;
 use super::records::hour_left_in;
+use super::remembered::Standing;
 use super::slots::{BillTo, RecordKey};
 use crate::domain::allowance::Billing;
 use crate::domain::ledger::{
@@ -16,10 +19,9 @@ use crate::domain::window::Window;
 use crate::domain::{
     ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId,
 };
-use crate::store::base::columns::timestamp;
+use crate::store::StoreError;
 use crate::store::subscriptions::grants::{Grants, counting_with, granted_in};
 use crate::store::subscriptions::holdings::Holdings;
-use crate::store::{During, StoreError};
 
 /// Where usage goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,27 +48,6 @@ pub(crate) struct AttributionRequest {
     pub(crate) hour: ClockHour,
     /// The beginning of the stretch of time in which it was used: see [`Holdings::stretch`].
     pub(crate) stretch: Timestamp,
-}
-
-/// The first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is
-/// billed for whatever the window allows.
-pub(crate) fn first_hour_in(
-    connection: &Connection,
-    holder: Option<&Holder>,
-) -> Result<Option<ClockHour>, StoreError> {
-    let Some(Holder::License(arn)) = holder else {
-        return Ok(None);
-    };
-    // A renewal that keeps its licence starts later than the licence did.
-    connection
-        .prepare_cached(
-            "SELECT min(a.starts_at_ms, ifnull(l.first_updated_at_ms, a.starts_at_ms))
-             FROM licenses l JOIN agreements a USING (agreement_id)
-             WHERE l.license_arn = ?1 AND a.starts_at_ms IS NOT NULL",
-        )
-        .and_then(|mut select| select.query_row([arn.as_str()], |row| row.get(0)).optional())
-        .map(|starts: Option<i64>| starts.map(|millis| ClockHour::of(timestamp(millis))))
-        .during("read when a licence began")
 }
 
 /// Why usage can go nowhere.
@@ -105,15 +86,19 @@ impl AttributionError {
 }
 
 pub(crate) fn attribute_in(
-    connection: &Connection,
+    catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
-    holdings: &Holdings,
+    standing: &Standing,
     now: Timestamp,
 ) -> Result<Result<UsageAttribution, AttributionError>, StoreError> {
-    match bill_to_in(connection, request, holdings, now)? {
-        Ok(bill_to) => Ok(Ok(attribution_to(connection, request, bill_to, now)?)),
-        Err(error) => Ok(Err(error)),
-    }
+    let connection = catalogue.connection;
+    let bill_to = match bill_to_in(catalogue, request, &standing.holdings, now)? {
+        Ok(bill_to) => bill_to,
+        Err(error) => return Ok(Err(error)),
+    };
+    let holder = bill_to.as_ref().and_then(|bill_to| bill_to.holder.as_ref());
+    let first_hour = standing.first_hour(connection, holder)?;
+    attribution_to(connection, request, bill_to, first_hour, now).map(Ok)
 }
 
 /// The route to what bears the usage.
@@ -121,10 +106,10 @@ pub(crate) fn attribution_to(
     connection: &Connection,
     request: &AttributionRequest,
     bill_to: Option<BillTo>,
+    first_hour: Option<ClockHour>,
     now: Timestamp,
 ) -> Result<UsageAttribution, StoreError> {
     let holder = bill_to.as_ref().and_then(|bill_to| bill_to.holder.as_ref());
-    let first_hour = first_hour_in(connection, holder)?;
     let grants = match &request.subject {
         UsageSubject::Feature(feature) => granted_in(connection, &request.customer, feature, now)?,
         UsageSubject::Dimension { .. } => Grants::default(),
@@ -150,51 +135,56 @@ pub(crate) type Attributed = Result<Option<BillTo>, AttributionError>;
 
 /// Finds the bearer of usage: none where it is only counted, and nobody yet where it waits for a subscription.
 pub(crate) fn bill_to_in(
-    connection: &Connection,
+    catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
     holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Attributed, StoreError> {
     match &request.subject {
         UsageSubject::Dimension { product_id, dimension } => {
-            if let Err(error) = check_dimension(connection, product_id, dimension)? {
-                return Ok(Err(error));
+            let (product, key) = (product_id.clone(), dimension.clone());
+            match catalogue.dimension(product_id, dimension)? {
+                DimensionView::Metered => {}
+                DimensionView::OfNoProduct => {
+                    return Ok(Err(AttributionError::UnknownProduct(product)));
+                }
+                DimensionView::Unknown => {
+                    return Ok(Err(AttributionError::UnknownDimension { product, dimension: key }));
+                }
             }
-            let choice = choose_in(connection, request, (product_id, dimension), holdings, now)?;
+            let choice = choose_in(catalogue, request, (product_id, dimension), holdings, now)?;
             Ok(choice.map(|choice| choice.bill_to(product_id, dimension)))
         }
         UsageSubject::Feature(feature) => {
-            attribute_feature(connection, request, feature, holdings, now)
+            attribute_feature(catalogue, request, feature, holdings, now)
         }
     }
 }
 
 fn attribute_feature(
-    connection: &Connection,
+    catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
     feature: &FeatureId,
     holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Attributed, StoreError> {
-    let kind: Option<String> = connection
-        .prepare_cached("SELECT type FROM features WHERE id = ?1")
-        .and_then(|mut select| select.query_row([feature.as_str()], |row| row.get(0)).optional())
-        .during("look up a feature")?;
+    let seen = catalogue.feature(feature)?;
     let feature_id = || feature.clone();
-    match kind {
+    match &seen.kind {
         None => return Ok(Err(AttributionError::UnknownFeature(feature_id()))),
         // Taken, it would be counted nowhere: a grant of another kind has no usage.
         Some(kind) if kind != "metered" => {
+            let kind = kind.clone();
             return Ok(Err(AttributionError::FeatureNotMetered { feature: feature_id(), kind }));
         }
         Some(_) => {}
     }
-    let dimensions = dimensions_of(connection, feature)?;
+    let dimensions = &seen.dimensions;
     // Only what the customer holds, or held, can bear it.
     let mut outcomes = Vec::new();
-    for (product, dimension) in &dimensions {
+    for (product, dimension) in dimensions {
         if holdings.of(product).next().is_some() {
-            let choice = choose_in(connection, request, (product, dimension), holdings, now)?;
+            let choice = choose_in(catalogue, request, (product, dimension), holdings, now)?;
             outcomes.push((product, dimension, choice));
         }
     }
@@ -237,36 +227,17 @@ fn attribute_feature(
     })
 }
 
-fn dimensions_of(
-    connection: &Connection,
-    feature: &FeatureId,
-) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT product_id, dimension FROM feature_dimensions WHERE feature_id = ?1
-             ORDER BY product_id",
-        )
-        .and_then(|mut select| {
-            select
-                .query_map([feature.as_str()], |row| {
-                    let product = ProductId::new(row.get::<_, String>(0)?);
-                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
-                })?
-                .collect()
-        })
-        .during("read a feature's dimensions")
-}
-
 /// Chooses the bearer of a customer's usage of one product: the first to which it belongs that has an hour left for it.
 pub(crate) fn choose_in(
-    connection: &Connection,
+    catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
     (product, dimension): (&ProductId, &DimensionKey),
     holdings: &Holdings,
     now: Timestamp,
 ) -> Result<Result<HolderChoice, AttributionError>, StoreError> {
     let candidates: Vec<_> = holdings.of(product).collect();
-    let licensed = is_licensed(request.hour, licensed_from_in(connection, product)?);
+    let connection = catalogue.connection;
+    let licensed = is_licensed(request.hour, catalogue.licensed_from(product)?);
     let time = UsageTime { at: request.stretch, licensed, now };
     let bearers = match attribute(&candidates, request.license.as_ref(), time) {
         Ok(Attribution::BilledTo(bearers)) => bearers,
@@ -304,47 +275,6 @@ fn refusal(error: Unattributed, request: &AttributionRequest) -> AttributionErro
         }
         (Unattributed::UnknownLicense, None) => AttributionError::LicenseRequired(String::new()),
     }
-}
-
-/// From which hour on a legacy product's buyers are metered by licence.
-pub(crate) fn licensed_from_in(
-    connection: &Connection,
-    product: &ProductId,
-) -> Result<Option<ClockHour>, StoreError> {
-    connection
-        .prepare_cached("SELECT licensed_from_hour FROM products WHERE id = ?1")
-        .and_then(|mut select| {
-            select.query_row([product.as_str()], |row| row.get::<_, Option<i64>>(0)).optional()
-        })
-        .map(|hour| hour.flatten().map(ClockHour::from_number))
-        .during("read how a product is metered")
-}
-
-fn check_dimension(
-    connection: &Connection,
-    product: &ProductId,
-    dimension: &DimensionKey,
-) -> Result<Result<(), AttributionError>, StoreError> {
-    let known = connection
-        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
-        .and_then(|mut select| select.exists([product.as_str()]))
-        .during("look up a product")?;
-    if !known {
-        return Ok(Err(AttributionError::UnknownProduct(product.clone())));
-    }
-    let metered = connection
-        .prepare_cached(
-            "SELECT 1 FROM dimensions WHERE product_id = ?1 AND key = ?2 AND metered = 1",
-        )
-        .and_then(|mut select| select.exists((product.as_str(), dimension.as_str())))
-        .during("look up a dimension")?;
-    if metered {
-        return Ok(Ok(()));
-    }
-    Ok(Err(AttributionError::UnknownDimension {
-        product: product.clone(),
-        dimension: dimension.clone(),
-    }))
 }
 
 /// The bearer of usage among a customer's subscriptions of one product.

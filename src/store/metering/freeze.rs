@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
-use super::attribution::first_hour_in;
 use super::billable::BillableRecord;
+use super::first_hour::first_hour_in;
 use super::open_records::{OpenRecord, carry_into, tagged_in};
 use super::parking::park;
 use super::policy::{ClosedCounts, ClosingPolicy};

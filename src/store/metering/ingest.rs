@@ -6,13 +6,16 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
+use super::catalogue_view::CatalogueView;
 use super::open_records::tags_text;
 use super::rating::{PlacementCache, RatedUsage, Rater, UsageItem};
+use super::remembered::{Remembered, Standing};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{AgeLimits, Placement, UnknownHours, place};
 use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
@@ -20,7 +23,7 @@ use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::pruned::{History, pruned_in};
-use crate::store::subscriptions::holdings::{Holdings, holdings_in};
+use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, Store, StoreError};
 
 impl Store {
@@ -31,8 +34,11 @@ impl Store {
         limits: AgeLimits,
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
+        let remembered = Arc::clone(&self.remembered);
         let receipt = self
-            .write(move |connection| Report::new(connection, limits, now)?.take(&events))
+            .write(move |connection| {
+                Report::new(connection, &remembered, limits, now)?.take(&events)
+            })
             .await?;
         Ok(receipt)
     }
@@ -41,6 +47,8 @@ impl Store {
 /// One report under way.
 struct Report<'a> {
     connection: &'a Connection,
+    catalogue: CatalogueView<'a>,
+    remembered: &'a Remembered,
     limits: AgeLimits,
     now: Timestamp,
     /// Usage from up to then may have been reported before, and been pruned since.
@@ -58,7 +66,7 @@ struct Report<'a> {
 /// A customer of a report.
 struct Account {
     id: CustomerId,
-    holdings: Holdings,
+    standing: Arc<Standing>,
     /// Few: what one customer uses in the hours of one report.
     cached: RefCell<Vec<Rc<CachedAttribution>>>,
 }
@@ -103,11 +111,14 @@ type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
 impl<'a> Report<'a> {
     fn new(
         connection: &'a Connection,
+        remembered: &'a Remembered,
         limits: AgeLimits,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             connection,
+            catalogue: CatalogueView::new(connection),
+            remembered,
             limits,
             now,
             pruned_until: pruned_in(connection, History::UsageEvents)?.map(|it| it.until),
@@ -309,15 +320,22 @@ impl<'a> Report<'a> {
         if let Some(known) = self.accounts.get(id) {
             return Ok(known.clone());
         }
-        let account = match canonical_in(self.connection, id)? {
-            Some(id) => {
-                let holdings = holdings_in(self.connection, &id)?;
-                Some(Rc::new(Account { id, holdings, cached: RefCell::default() }))
-            }
-            None => None,
-        };
+        let account = self
+            .standing(id)?
+            .map(|(id, standing)| Rc::new(Account { id, standing, cached: RefCell::default() }));
         self.accounts.insert(id.clone(), account.clone());
         Ok(account)
+    }
+
+    /// Finds a customer by any id of theirs; what they hold is remembered by the one that they go by.
+    fn standing(&self, id: &CustomerId) -> Result<Option<(CustomerId, Arc<Standing>)>, StoreError> {
+        if let Some(standing) = self.remembered.get(id) {
+            return Ok(Some((id.clone(), standing)));
+        }
+        let Some(canonical) = canonical_in(self.connection, id)? else { return Ok(None) };
+        let standing = Arc::new(Standing::of(holdings_in(self.connection, &canonical)?));
+        self.remembered.keep(&canonical, &standing);
+        Ok(Some((canonical, standing)))
     }
 
     fn attribution_of(
@@ -326,7 +344,8 @@ impl<'a> Report<'a> {
         event: &UsageEvent,
         hour: ClockHour,
     ) -> Result<Rc<CachedAttribution>, StoreError> {
-        let stretch = account.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
+        let standing = &account.standing;
+        let stretch = standing.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
         let known = |attributed: &&Rc<CachedAttribution>| attributed.serves(event, hour, stretch);
         if let Some(attributed) = account.cached.borrow().iter().find(known) {
             return Ok(Rc::clone(attributed));
@@ -338,9 +357,9 @@ impl<'a> Report<'a> {
             hour,
             stretch,
         };
-        let attribution = attribute_in(self.connection, &request, &account.holdings, self.now)?;
-        let attributed =
-            Rc::new(CachedAttribution { request, attribution, cache: RefCell::default() });
+        let attribution = attribute_in(&self.catalogue, &request, standing, self.now)?;
+        let cache = RefCell::new(PlacementCache::remembering(standing));
+        let attributed = Rc::new(CachedAttribution { request, attribution, cache });
         account.cached.borrow_mut().push(Rc::clone(&attributed));
         Ok(attributed)
     }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::attribution::licensed_from_in;
 use super::billable::{bearer_account, bearer_license, naming};
+use super::catalogue_view::licensed_from_in;
 use crate::domain::ledger::IdentityGap;
 use crate::domain::{
     ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::attribution::licensed_from_in;
+use super::catalogue_view::licensed_from_in;
 use super::open_records::{OpenRecord, open_record, open_record_row};
 use super::record_rows::record_in;
 use super::resolve::carry_forward_in;

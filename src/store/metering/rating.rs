@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -13,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::attribution::UsageAttribution;
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::records::open_record_in;
+use super::remembered::Standing;
 use super::side_records::record_beside_in;
 use super::slots::{BillTo, RecordKey};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
@@ -54,6 +56,8 @@ type Counter = (CustomerId, FeatureId, String);
 /// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
 #[derive(Default)]
 pub(crate) struct PlacementCache {
+    /// What is remembered of the customer, if anything is.
+    standing: Option<Arc<Standing>>,
     record: Option<(i64, ClockHour)>,
     counter: Option<Rc<Counter>>,
     /// The counter of the first holder of those that count together, by which their windows are known.
@@ -62,6 +66,11 @@ pub(crate) struct PlacementCache {
 }
 
 impl PlacementCache {
+    /// The cache for a customer of whom something is remembered.
+    pub(crate) fn remembering(standing: &Arc<Standing>) -> Self {
+        Self { standing: Some(Arc::clone(standing)), ..Self::default() }
+    }
+
     fn counter(
         &mut self,
         it: &UsageItem<'_>,
@@ -91,7 +100,6 @@ struct UsageAmount {
 
 pub(crate) struct Rater<'a> {
     connection: &'a Connection,
-    records: HashMap<RecordKey, (i64, ClockHour)>,
     /// Records that were made here and that nothing was added to yet.
     empty: HashSet<i64>,
     /// The quantities that are added, record by record.
@@ -115,7 +123,6 @@ impl<'a> Rater<'a> {
     pub(crate) fn new(connection: &'a Connection) -> Self {
         Self {
             connection,
-            records: HashMap::new(),
             empty: HashSet::new(),
             added: HashMap::new(),
             tagged: HashMap::new(),
@@ -165,9 +172,12 @@ impl<'a> Rater<'a> {
             return Ok(RatedUsage { record, quantity, moved: None, included_under: None });
         }
         let wanted = first.unwrap_or(it.hour);
-        let (record, hour) = match cache.record {
-            Some(found) => found,
-            None => *cache.record.insert(self.record(bill_to, it.customer, wanted)?),
+        let (record, hour) = if let Some(found) = cache.record {
+            found
+        } else {
+            let standing = cache.standing.clone();
+            let found = self.record(bill_to, it.customer, wanted, standing.as_deref())?;
+            *cache.record.insert(found)
         };
         let moved = match first {
             Some(_) => Some("before_start"),
@@ -343,16 +353,23 @@ impl<'a> Rater<'a> {
         bill_to: &BillTo,
         customer: &CustomerId,
         hour: ClockHour,
+        standing: Option<&Standing>,
     ) -> Result<(i64, ClockHour), StoreError> {
         let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
-        if let Some(known) = self.records.get(&key) {
-            return Ok(*known);
+        if let Some(standing) = standing
+            && let Some(id) = standing.open_record(self.connection, &key)?
+        {
+            return Ok((id, hour));
         }
         let found = open_record_in(self.connection, &key)?;
         if found.new {
             self.empty.insert(found.id);
         }
-        self.records.insert(key, (found.id, found.hour));
+        if let Some(standing) = standing
+            && found.hour == hour
+        {
+            standing.note_record(&key, found.id);
+        }
         Ok((found.id, found.hour))
     }
 
@@ -367,7 +384,10 @@ impl<'a> Rater<'a> {
                 "UPDATE OR FAIL metering_records SET quantity = quantity + ?2 WHERE id = ?1",
             )
             .during("add to metering records")?;
-        for (record, quantity) in self.added.into_iter().filter(|(_, quantity)| *quantity != 0) {
+        // In the order in which they lie, so that what is found for one is near the next.
+        let mut added: Vec<_> = self.added.into_iter().filter(|(_, more)| *more != 0).collect();
+        added.sort_unstable();
+        for (record, quantity) in added {
             add.execute((record, quantity)).during("add to metering records")?;
         }
         for ((record, tags), quantity) in self.tagged {
@@ -381,7 +401,9 @@ impl<'a> Rater<'a> {
                      billed = billed + excluded.billed",
             )
             .during("count usage")?;
-        for ((counter, from), UsageAmount { used, billed }) in self.used {
+        let mut used: Vec<_> = self.used.into_iter().collect();
+        used.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for ((counter, from), UsageAmount { used, billed }) in used {
             let (customer, feature, holder) = &*counter;
             count
                 .execute((customer.as_str(), feature.as_str(), holder, from, used, billed))

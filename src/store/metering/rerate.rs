@@ -11,7 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::attribution::{AttributionRequest, bill_to_in, first_hour_in};
+use super::attribution::{AttributionRequest, bill_to_in};
+use super::catalogue_view::CatalogueView;
+use super::first_hour::first_hour_in;
 use super::open_records::{add_tagged_in, carry_into};
 use super::rating::window_key;
 use super::records::open_record_in;
@@ -323,7 +325,8 @@ impl Rerater<'_> {
             hour,
             stretch: holdings.stretch(self.now),
         };
-        let bill_to = bill_to_in(self.connection, &request, &holdings, self.now)?.ok().flatten();
+        let catalogue = CatalogueView::new(self.connection);
+        let bill_to = bill_to_in(&catalogue, &request, &holdings, self.now)?.ok().flatten();
         Ok(bill_to.filter(|bill_to| {
             bill_to.product_id == self.chain.product
                 && bill_to.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))

@@ -1,0 +1,28 @@
+//! The first hour of a licence that AWS takes usage for.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::domain::{ClockHour, Holder};
+use crate::store::base::columns::timestamp;
+use crate::store::{During, StoreError};
+
+/// The first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is
+/// billed for whatever the window allows.
+pub(crate) fn first_hour_in(
+    connection: &Connection,
+    holder: Option<&Holder>,
+) -> Result<Option<ClockHour>, StoreError> {
+    let Some(Holder::License(arn)) = holder else {
+        return Ok(None);
+    };
+    // A renewal that keeps its licence starts later than the licence did.
+    connection
+        .prepare_cached(
+            "SELECT min(a.starts_at_ms, ifnull(l.first_updated_at_ms, a.starts_at_ms))
+             FROM licenses l JOIN agreements a USING (agreement_id)
+             WHERE l.license_arn = ?1 AND a.starts_at_ms IS NOT NULL",
+        )
+        .and_then(|mut select| select.query_row([arn.as_str()], |row| row.get(0)).optional())
+        .map(|starts: Option<i64>| starts.map(|millis| ClockHour::of(timestamp(millis))))
+        .during("read when a licence began")
+}

@@ -1,0 +1,134 @@
+//! What is remembered of customers from one report to the next: what they hold, since when AWS takes usage of it, and which
+//! records are open.
+//!
+//! A report that names a thousand customers would else spend most of its time on finding out again what the report before
+//! found. The writer says what may hold no longer, at once, within the very transaction (`engine/changes.rs`): whatever
+//! touches a customer, what is undone, and what another process writes. Which record is open is only a hint, which is held
+//! against the record itself each time.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+use super::first_hour::first_hour_in;
+use super::slots::{RecordKey, holder_text};
+use crate::domain::{ClockHour, CustomerId, Holder};
+use crate::store::engine::changes::Stale;
+use crate::store::subscriptions::holdings::Holdings;
+use crate::store::{During, StoreError};
+
+/// Customers that are remembered, about a kilobyte each.
+const MOST_CUSTOMERS: usize = 10_000;
+/// Open records that are remembered of one customer.
+const MOST_RECORDS: usize = 8;
+
+/// The customers that are remembered.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    customers: Mutex<HashMap<CustomerId, Arc<Standing>>>,
+}
+
+/// What is remembered of a customer.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) holdings: Holdings,
+    first_hours: Mutex<Vec<(Holder, Option<ClockHour>)>>,
+    /// By what tells their keys apart, the newest last.
+    records: Mutex<Vec<(u64, i64)>>,
+}
+
+impl Remembered {
+    /// Forgets what may hold no longer.
+    pub(crate) fn forget(&self, stale: Stale<'_>) {
+        let mut customers = locked(&self.customers);
+        match stale {
+            Stale::Customer(id) => drop(customers.remove(&CustomerId::new(id))),
+            Stale::Everything => customers.clear(),
+        }
+    }
+
+    pub(super) fn get(&self, customer: &CustomerId) -> Option<Arc<Standing>> {
+        locked(&self.customers).get(customer).cloned()
+    }
+
+    /// Keeps what was read of a customer, by the id that they go by: one of another's may come to lead elsewhere.
+    pub(super) fn keep(&self, customer: &CustomerId, standing: &Arc<Standing>) {
+        let mut customers = locked(&self.customers);
+        if customers.len() >= MOST_CUSTOMERS {
+            // Any eighth of them: who comes back is read again.
+            let mut place = 0_usize;
+            customers.retain(|_, _| {
+                place += 1;
+                !place.is_multiple_of(8)
+            });
+        }
+        customers.insert(customer.clone(), Arc::clone(standing));
+    }
+}
+
+impl Standing {
+    pub(super) fn of(holdings: Holdings) -> Self {
+        Self { holdings, first_hours: Mutex::default(), records: Mutex::default() }
+    }
+
+    /// Returns the first hour that AWS takes for a holder, where it has told one.
+    pub(super) fn first_hour(
+        &self,
+        connection: &Connection,
+        holder: Option<&Holder>,
+    ) -> Result<Option<ClockHour>, StoreError> {
+        let Some(holder) = holder else { return Ok(None) };
+        let mut known = locked(&self.first_hours);
+        if let Some((_, first)) = known.iter().find(|(of, _)| of == holder) {
+            return Ok(*first);
+        }
+        let first = first_hour_in(connection, Some(holder))?;
+        known.push((holder.clone(), first));
+        Ok(first)
+    }
+
+    /// Returns the open record of a key, if it is remembered and still is that.
+    pub(super) fn open_record(
+        &self,
+        connection: &Connection,
+        key: &RecordKey,
+    ) -> Result<Option<i64>, StoreError> {
+        let mark = mark_of(key);
+        let known = locked(&self.records).iter().find(|(of, _)| *of == mark).map(|(_, id)| *id);
+        let (Some(id), Some(holder)) = (known, &key.bill_to.holder) else { return Ok(None) };
+        let bill_to = &key.bill_to;
+        let is_it = connection
+            .prepare_cached(
+                "SELECT 1 FROM metering_records WHERE id = ?1 AND state = 'open' AND beside = 0 AND hour = ?2
+                     AND holder = ?3 AND product_id = ?4 AND dimension = ?5",
+            )
+            .and_then(|mut select| {
+                let ids = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
+                select.exists((id, key.hour.number(), holder_text(Some(holder)), ids.0, ids.1))
+            })
+            .during("find a metering record")?;
+        Ok(is_it.then_some(id))
+    }
+
+    /// Remembers the open record of a key.
+    pub(super) fn note_record(&self, key: &RecordKey, id: i64) {
+        let mark = mark_of(key);
+        let mut records = locked(&self.records);
+        records.retain(|(of, _)| *of != mark);
+        if records.len() >= MOST_RECORDS {
+            records.remove(0);
+        }
+        records.push((mark, id));
+    }
+}
+
+fn mark_of(key: &RecordKey) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((&key.bill_to, key.hour))
+}
+
+/// Nothing is left half done under these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -22,7 +22,7 @@ use marketd::reconcile::Reconciler;
 use marketd::sandbox::market::{
     Action, Dimension as SandboxDimension, NewProduct, Order, Product, Protocol, Visibility,
 };
-use marketd::sandbox::{Sandbox, SandboxOptions};
+use marketd::sandbox::{Fault, FaultKind, Sandbox, SandboxOptions};
 use marketd::store::{ImportProduct, Listing, Store, StoreError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ async fn main() {
         fill(&sandbox, round);
         let bare = bare_loop(&sandbox, &aws).await;
         fill(&sandbox, round);
-        let taken_in = intake(&sandbox, &aws).await;
+        let taken_in = intake(&sandbox, &aws, most_pollers(), MESSAGES).await;
         let product = sell(&sandbox, round).await;
         let subscribed = subscriptions(&sandbox, &aws, &product).await;
         let rate = |took: Duration| MESSAGES as u128 * 1_000_000 / took.as_micros();
@@ -65,16 +65,51 @@ async fn main() {
             ratio(subscribed)
         );
     }
+    far_away(&sandbox, &aws).await;
     sandbox.stop().await;
+}
+
+/// A queue that takes as long to answer as one across a network: what limits then is how many receive at once.
+async fn far_away(sandbox: &Sandbox, aws: &Connection) {
+    const FEW: usize = 4_000;
+    let slow = |operation: &str| Fault {
+        operation: operation.into(),
+        kind: FaultKind::Slow,
+        times: None,
+        one_in: None,
+        amount: Some(20),
+    };
+    for round in 1..=3 {
+        let mut took = Vec::new();
+        for most in [POLLERS, most_pollers()] {
+            for number in 0..FEW {
+                sandbox.inject(subscribed(&format!("far-{round}-{most}-{number}"), number));
+            }
+            sandbox.arm(slow("ReceiveMessage"));
+            sandbox.arm(slow("DeleteMessageBatch"));
+            took.push(FEW as u128 * 1_000_000 / intake(sandbox, aws, most, FEW).await.as_micros());
+            sandbox.disarm();
+        }
+        println!(
+            "round {round}, a queue 20 ms away: {}/s with {POLLERS} pollers, {}/s with up to {}",
+            took[0],
+            took[1],
+            most_pollers()
+        );
+    }
 }
 
 fn fill(sandbox: &Sandbox, round: usize) {
     for number in 0..MESSAGES {
-        sandbox.inject(format!(
-            r#"{{"Type":"Notification","MessageId":"{round}-{number}","Timestamp":"2026-11-23T07:14:32.942Z",
-            "Message":"{{\"action\":\"subscribe-success\",\"customer-identifier\":\"b{number}\",\"product-code\":\"code\"}}"}}"#
-        ));
+        sandbox.inject(subscribed(&format!("{round}-{number}"), number));
     }
+}
+
+fn subscribed(id: &str, buyer: usize) -> String {
+    format!(
+        r#"{{"Type":"Notification","MessageId":"{id}","Timestamp":"2026-11-23T07:14:32.942Z",
+        "Message":"{{\"action\":\"subscribe-success\",\"customer-identifier\":\"b{buyer}\",\"product-code\":\"code\"}}"}}"#
+    )
 }
 
 /// As many as the settings have by default, or what `MAX_POLLERS` says.
@@ -156,12 +191,12 @@ fn listing(product: &Product) -> Listing {
     }
 }
 
-async fn intake(sandbox: &Sandbox, aws: &Connection) -> Duration {
+async fn intake(sandbox: &Sandbox, aws: &Connection, most: usize, messages: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("marketd.db")).unwrap();
     let shutdown = CancellationToken::new();
     let begun = Instant::now();
-    let pollers = pollers(sandbox, aws, &store, &shutdown);
+    let pollers = pollers(sandbox, aws, &store, most, &shutdown);
     while sandbox.queued() > 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -172,7 +207,7 @@ async fn intake(sandbox: &Sandbox, aws: &Connection) -> Duration {
     }
     let counts = store.notification_counts().await.unwrap();
     let recorded: i64 = counts.iter().map(|(_, count)| count).sum();
-    assert_eq!(usize::try_from(recorded).unwrap(), MESSAGES);
+    assert_eq!(usize::try_from(recorded).unwrap(), messages);
     store.close();
     took
 }
@@ -204,7 +239,7 @@ async fn subscriptions(sandbox: &Sandbox, aws: &Connection, product: &Product) -
     };
     let shutdown = CancellationToken::new();
     let begun = Instant::now();
-    let pollers = pollers(sandbox, aws, &store, &shutdown);
+    let pollers = pollers(sandbox, aws, &store, most_pollers(), &shutdown);
     let reconciling = tokio::spawn(reconciler.run(shutdown.clone()));
     while sandbox.queued() > 0 || store.buyer_counts(Timestamp::now()).await.unwrap().due > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -227,6 +262,7 @@ fn pollers(
     sandbox: &Sandbox,
     aws: &Connection,
     store: &Store,
+    most: usize,
     shutdown: &CancellationToken,
 ) -> Vec<JoinHandle<Result<(), StoreError>>> {
     let intake = Intake {
@@ -235,7 +271,7 @@ fn pollers(
         clock: Clock::system(),
         health: Health::default(),
         queue_url: sandbox.queue_url(),
-        pace: Pace::new(POLLERS, most_pollers()),
+        pace: Pace::new(POLLERS, most),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(120),
         verify: None,

@@ -21,7 +21,8 @@ impl Daemon {
         let webhook = self.webhook()?;
         if let Some(intake) = self.intake(&self.sns_endpoint()?) {
             match intake.drain().await {
-                Ok(Drained { recorded, left, why }) => {
+                Ok(Drained { recorded, left, why, undeleted }) => {
+                    summary.errors.extend(undeleted);
                     summary.notifications.new = recorded.new;
                     summary.notifications.duplicates = recorded.duplicates;
                     summary.notifications.quarantined = recorded.quarantined;

@@ -90,6 +90,8 @@ pub struct Drained {
     pub left: HashSet<String>,
     /// The reason why that could not be found out.
     pub why: Option<String>,
+    /// The reason why messages that were recorded could not be deleted, if nothing of a batch could be. They come back.
+    pub undeleted: Option<String>,
 }
 
 /// A message as it is recorded, or why it is left in the queue.
@@ -121,30 +123,37 @@ impl Intake {
                     }
                 }
             };
-            match polled {
+            let pause = match polled {
                 // What is under way may fail yet.
                 Ok(()) if batches.under_way.is_empty() || batches.finished > 0 => {
-                    (batches.finished, batches.drained) = Default::default();
+                    batches.finished = 0;
+                    let undeleted = std::mem::take(&mut batches.drained).undeleted;
                     // While nothing can be recorded, a queue that is empty for a moment is not well.
                     if self.store.trouble().borrow().is_none() {
                         self.health.report("queue", Ok(()), self.clock.now());
                     }
-                    waits = backoff();
+                    if undeleted.is_none() {
+                        waits = backoff();
+                    }
+                    // They come back: received as fast as that, they would keep everybody busy for nothing.
+                    undeleted.and_then(|_| waits.next())
                 }
-                Ok(()) => {}
+                Ok(()) => None,
                 // Nothing would be recorded any more.
                 Err(IntakeError::Record(error)) if error.is_broken() => return Err(error),
                 Err(error) => {
                     self.health.report("queue", Err(&error.in_full()), self.clock.now());
                     metrics::counter!("marketd_intake_errors_total").increment(1);
-                    let wait = waits.next().unwrap_or(Duration::from_secs(30));
-                    tokio::select! {
-                        biased;
-                        () = shutdown.cancelled() => break,
-                        () = tokio::time::sleep(wait) => {}
-                        // AWS takes us again.
-                        _ = takes_us.changed() => waits = backoff(),
-                    }
+                    waits.next()
+                }
+            };
+            if let Some(pause) = pause {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                    // AWS takes us again.
+                    _ = takes_us.changed() => waits = backoff(),
                 }
             }
         }
@@ -159,6 +168,10 @@ impl Intake {
         let mut batches = Batches::default();
         loop {
             batches.make_room().await?;
+            // They come back for ever.
+            if batches.drained.undeleted.is_some() {
+                break;
+            }
             let messages = self.receive(DRAIN_WAIT).await?;
             let ids: HashSet<String> =
                 messages.iter().filter_map(|message| message.message_id.clone()).collect();
@@ -234,7 +247,7 @@ impl Intake {
 
     async fn take_in(&self, messages: Vec<Message>) -> Result<Drained, IntakeError> {
         let now = self.clock.now();
-        let (taken, drained) = self.visibly(&messages, self.recorded(&messages, now)).await?;
+        let (taken, mut drained) = self.visibly(&messages, self.recorded(&messages, now)).await?;
         count(drained.recorded);
         let gone: Vec<Message> = messages
             .into_iter()
@@ -243,8 +256,9 @@ impl Intake {
             .collect();
         if !gone.is_empty() {
             let deleted = delete(&self.aws.clients(), &self.queue_url, &gone).await;
-            let deleted = deleted.as_ref().copied().map_err(String::as_str);
-            self.health.report("queue_deletes", deleted, self.clock.now());
+            let outcome = deleted.as_ref().copied().map_err(String::as_str);
+            self.health.report("queue_deletes", outcome, self.clock.now());
+            drained.undeleted = deleted.err();
         }
         Ok(drained)
     }
@@ -340,6 +354,7 @@ impl Batches {
         total.recorded.add(taken.recorded);
         total.left.extend(taken.left);
         total.why = taken.why.or(total.why.take());
+        total.undeleted = taken.undeleted.or(total.undeleted.take());
         Ok(())
     }
 }

@@ -393,6 +393,28 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     world.stop().await;
 }
 
+/// They come back each time: as fast as they come, that would keep everybody busy for nothing.
+#[tokio::test]
+async fn while_nothing_can_be_deleted_messages_are_received_ever_more_seldom() {
+    let one = [("MARKETD__QUEUE__POLLERS", "1"), ("MARKETD__QUEUE__MAX_POLLERS", "1")];
+    let world = World::with_settings(&one).await;
+    world.arm(fault("DeleteMessageBatch", FaultKind::Deny, 100_000));
+    let begun = std::time::Instant::now();
+    for number in 0..200 {
+        world.inject(&format!("nobody can read {number}"));
+    }
+    eventually("seven batches that cannot be deleted", async || {
+        let metrics = world.get_text("/metrics").await;
+        let line = metrics.lines().find(|it| it.starts_with("marketd_intake_deletes_failed_total"));
+        let failed: u64 = line?.rsplit(' ').next()?.parse().ok()?;
+        (failed >= 70).then_some(())
+    })
+    .await;
+    // Four may be under way before the first fails; then one comes after half a second, one after a second, and so on.
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_deleted_from_the_queue_shows_on_the_board() {
     let world = World::with_demo_catalog().await;

@@ -333,6 +333,16 @@ async fn tags_split_the_bill_and_sum_to_it() {
         ("7".into(), "0.75".into())
     );
     assert_eq!(books.billed(), ["09 gb 7 licence"], "AWS took the split");
+    let kept: i64 = rusqlite::Connection::open(books.store.path())
+        .unwrap()
+        .query_row(
+            "SELECT count(*) FROM metering_tags t JOIN metering_records r ON r.id = t.record_id
+             WHERE r.frozen_at_ms IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 0, "the allocations say it");
 
     // The parts that waited come out under their tags.
     let subject = books.dimension("gb");

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::billable::BillableRecord;
 use super::first_hour::first_hour_in;
-use super::open_records::{OpenRecord, carry_into, tagged_in};
+use super::open_records::{OpenRecord, carry_into, take_tagged_in};
 use super::parking::park;
 use super::policy::{ClosedCounts, ClosingPolicy};
 use super::records::open_record_in;
@@ -227,7 +227,7 @@ impl Freezer<'_> {
     ) -> Result<(), StoreError> {
         let may_be_tagged = record.tagged || self.touched.contains(&record.id);
         let tagged =
-            if may_be_tagged { tagged_in(self.connection, record.id)? } else { Vec::new() };
+            if may_be_tagged { take_tagged_in(self.connection, record.id)? } else { Vec::new() };
         let dealt = apportion(held, &tagged);
         self.carry_remainder(record, frozen.remainder, &dealt)?;
         self.closed.frozen += usize::from(frozen.sent);

@@ -126,6 +126,21 @@ pub(crate) fn tagged_in(
         .collect()
 }
 
+/// Takes the split by tags off a record that freezes: its allocations say it from then on.
+pub(crate) fn take_tagged_in(
+    connection: &Connection,
+    record: i64,
+) -> Result<Vec<Allocation>, StoreError> {
+    let tagged = tagged_in(connection, record)?;
+    if !tagged.is_empty() {
+        connection
+            .prepare_cached("DELETE FROM metering_tags WHERE record_id = ?1")
+            .and_then(|mut delete| delete.execute([record]))
+            .during("take a record's tags")?;
+    }
+    Ok(tagged)
+}
+
 /// Takes back records that nothing was added to.
 pub(crate) fn delete_record_in(connection: &Connection, id: i64) -> Result<(), StoreError> {
     for statement in [

@@ -1,11 +1,15 @@
 //! How fast notifications are taken in, and how fast they become subscriptions, as ratios to a bare
-//! receive-and-delete loop with the same SDK against the same queue. `cargo bench --bench intake`
+//! receive-and-delete loop with the same SDK against the same queue, and beside a worker in Node such as a seller would
+//! write (`npm install` in `benches/peers`; left out, and said so, where that was not done). `cargo bench --bench intake`
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
@@ -51,6 +55,8 @@ async fn main() {
         let taken_in = intake(&sandbox, &aws, most_pollers(), MESSAGES).await;
         let product = sell(&sandbox, round).await;
         let subscribed = subscriptions(&sandbox, &aws, &product).await;
+        let product = sell(&sandbox, round + 100).await;
+        let peer = peer(&sandbox, &product).await;
         let rate = |took: Duration| MESSAGES as u128 * 1_000_000 / took.as_micros();
         let ratio = |took: Duration| {
             let percent = bare.as_micros() * 100 / took.as_micros();
@@ -64,9 +70,47 @@ async fn main() {
             rate(subscribed),
             ratio(subscribed)
         );
+        if let Some(peer) = peer {
+            println!(
+                "round {round}: a worker in Node {}/s ({}); marketd in {}% of its time",
+                rate(peer),
+                ratio(peer),
+                subscribed.as_micros() * 100 / peer.as_micros()
+            );
+        }
     }
     far_away(&sandbox, &aws).await;
     sandbox.stop().await;
+}
+
+/// The same way by a worker in Node, from the moment at which it receives.
+async fn peer(sandbox: &Sandbox, product: &Product) -> Option<Duration> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+    if !folder.join("node_modules").exists() {
+        println!("the worker in Node is left out: `npm install` in {}", folder.display());
+        return None;
+    }
+    let database = tempfile::tempdir().unwrap();
+    let mut worker = Command::new("node");
+    worker
+        .arg(folder.join("worker.mjs"))
+        .envs(sandbox.environment())
+        .env("QUEUE_URL", sandbox.queue_url())
+        .env("DATABASE", database.path().join("peer.db"))
+        .env("PRODUCT_CODE", &product.product_code)
+        .env("BUYERS", MESSAGES.to_string())
+        .stdout(Stdio::piped());
+    let took = tokio::task::spawn_blocking(move || {
+        let mut worker = worker.spawn().unwrap();
+        let mut said = BufReader::new(worker.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        let begun = Instant::now();
+        assert_eq!(said.next().unwrap().unwrap(), "done");
+        let took = begun.elapsed();
+        assert!(worker.wait().unwrap().success());
+        took
+    });
+    Some(took.await.unwrap())
 }
 
 /// A queue that takes as long to answer as one across a network: what limits then is how many receive at once.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 mod answer;
 mod attribution;
+mod billed;
 mod freeze;
 mod identity;
 mod retry;
@@ -16,6 +17,7 @@ pub use answer::{Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, S
 pub use attribution::{
     Attribution, Bearer, Candidate, Moments, Unattributed, UsageTime, attribute,
 };
+pub use billed::{HolderSubscription, LicenseNames, deciding, licensed_names};
 pub use freeze::{
     FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, Remainder, Renewal, freeze,
     is_due_to_freeze, record_deadline,

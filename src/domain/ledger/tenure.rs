@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::super::ClockHour;
+use super::super::{ClockHour, Status};
 use crate::domain::aws_limits::FINAL_HOUR;
 
 /// The tenure of what bears usage.
@@ -17,6 +17,21 @@ pub enum Tenure {
 }
 
 impl Tenure {
+    /// Returns the tenure of a subscription. Of those that are ending only a pay-as-you-go one has an end that was
+    /// announced; the date of a contract may be moved on.
+    pub fn of(
+        status: Status,
+        pays_as_they_go: bool,
+        ends_at: Option<Timestamp>,
+        ended_at: Option<Timestamp>,
+    ) -> Self {
+        match (ended_at, status) {
+            (Some(at), _) => Self::Ended(at),
+            (None, Status::Ending) => Self::Ending(ends_at.filter(|_| pays_as_they_go)),
+            (None, _) => Self::Lasting,
+        }
+    }
+
     /// Reports whether it is ending or has ended.
     pub const fn is_leaving(self) -> bool {
         !matches!(self, Self::Lasting)

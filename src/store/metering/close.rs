@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::assign::assign_waiting;
-use super::billable::{BEGINNING, BillableRecord, open_of_leavers, open_until};
+use super::billable::{BEGINNING, open_of_leavers, open_until};
 use super::deadlines::follow_endings;
 use super::freeze::freeze_all;
 use super::policy::{ClosedCounts, ClosingPolicy};
@@ -44,9 +44,7 @@ impl Store {
             let (chunk, next) = self
                 .write(move |connection| {
                     let last = policy.timing().last_frozen(now);
-                    let found = open_until(connection, last, after, CHUNK)?;
-                    let next =
-                        found.last().filter(|_| found.len() == CHUNK).map(BillableRecord::place);
+                    let (found, next) = open_until(connection, last, after, CHUNK)?;
                     Ok::<_, StoreError>((freeze_all(connection, &policy, &found, now)?, next))
                 })
                 .await?;

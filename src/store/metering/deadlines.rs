@@ -208,10 +208,12 @@ pub(crate) fn follow_endings(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let leaving = frozen_of_leavers(connection, now)?;
-    let came_back =
-        hastened(connection)?.into_iter().filter(|billable| !billable.tenure.is_leaving());
+    let came_back = hastened(connection)?
+        .into_iter()
+        .filter(|billable| !billable.billed.subscription.tenure().is_leaving());
     for billable in leaving.into_iter().chain(came_back) {
-        let (deadline, hastened) = record_deadline(billable.record.hour, billable.tenure, timing);
+        let tenure = billable.billed.subscription.tenure();
+        let (deadline, hastened) = record_deadline(billable.record.hour, tenure, timing);
         if hastened == billable.hastened {
             continue;
         }

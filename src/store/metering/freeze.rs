@@ -76,7 +76,8 @@ struct Freezer<'a> {
 impl Freezer<'_> {
     fn freeze(&mut self, billable: &BillableRecord) -> Result<(), StoreError> {
         let record = &billable.record;
-        if !is_due_to_freeze(record.hour, billable.tenure, &self.policy) {
+        let tenure = billable.billed.subscription.tenure();
+        if !is_due_to_freeze(record.hour, tenure, &self.policy) {
             return Ok(());
         }
         let Some(holder) = &record.holder else { return Ok(()) };
@@ -95,9 +96,11 @@ impl Freezer<'_> {
             Freezing::RollForward(hour, why) => {
                 self.move_to(record, &record.key(Some(holder.clone()), hour), why.as_str())
             }
-            Freezing::MoveToRenewal(hour) => {
-                self.move_to(record, &record.key(billable.renewed_by.clone(), hour), "renewed")
-            }
+            Freezing::MoveToRenewal(hour) => self.move_to(
+                record,
+                &record.key(billable.billed.subscription.renewed_by.clone(), hour),
+                "renewed",
+            ),
             Freezing::Freeze(frozen) => self.write(record, held, &frozen),
         }
     }
@@ -109,24 +112,25 @@ impl Freezer<'_> {
         holder: &Holder,
         held: Quantity,
     ) -> Result<FreezeFacts, StoreError> {
-        let record = &billable.record;
+        let BillableRecord { record, billed, .. } = billable;
+        let subscription = &billed.subscription;
         let buyer = MeteredBuyer {
             holder,
-            product_code: &billable.product_code,
-            account_id: billable.account_id.as_ref(),
-            license_arn: billable.license_arn.as_ref(),
+            product_code: &billed.product_code,
+            account_id: billed.names.account.as_ref(),
+            license_arn: billed.names.license.as_ref(),
         };
         let identity = if self.may_have_a_name(billable, holder)? {
             Err(Gap::LegacyName)
         } else {
-            wire_identity(&buyer, record.hour, billable.licensed_from).map_err(Gap::License)
+            wire_identity(&buyer, record.hour, billed.licensed_from).map_err(Gap::License)
         };
         Ok(FreezeFacts {
             hour: record.hour,
             held,
-            tenure: billable.tenure,
-            starts_at: billable.starts_at,
-            pending: billable.pending,
+            tenure: subscription.tenure(),
+            starts_at: subscription.starts_at,
+            pending: subscription.is_pending(),
             renewal: self.renewal(billable)?,
             identity,
             frozen_elsewhere: self.is_frozen_under_other_identity(record)?,
@@ -135,7 +139,7 @@ impl Freezer<'_> {
 
     /// Reads the state of what the subscription went on as.
     fn renewal(&self, billable: &BillableRecord) -> Result<Option<Renewal>, StoreError> {
-        let Some(holder) = &billable.renewed_by else { return Ok(None) };
+        let Some(holder) = &billable.billed.subscription.renewed_by else { return Ok(None) };
         let live = self
             .connection
             .prepare_cached(
@@ -177,10 +181,11 @@ impl Freezer<'_> {
         holder: &Holder,
     ) -> Result<bool, StoreError> {
         let Holder::License(arn) = holder else { return Ok(false) };
-        if !billable.alone || is_licensed(billable.record.hour, billable.licensed_from) {
+        let billed = &billable.billed;
+        if !billed.is_alone() || is_licensed(billable.record.hour, billed.licensed_from) {
             return Ok(false);
         }
-        let code = &billable.product_code;
+        let code = &billed.product_code;
         let legacy = if let Some(legacy) = self.legacy.get(code) {
             *legacy
         } else {

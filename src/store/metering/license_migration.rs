@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::billable::{bearer_account, bearer_license, naming};
+use super::billed::{names_in, names_row};
 use super::catalogue_view::licensed_from_in;
-use crate::domain::ledger::IdentityGap;
+use crate::domain::ledger::{IdentityGap, LicenseNames};
 use crate::domain::{
     ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
 };
@@ -99,73 +99,73 @@ impl Store {
 }
 
 /// The most buyers that are named.
-const NAMED: u32 = 500;
+const NAMED: usize = 500;
 
-/// A product's live legacy subscriptions, with the licence and account that freezing would name them by.
-macro_rules! legacy_buyers {
-    () => {
-        concat!(
-            "SELECT s.customer_id, s.id, s.customer_identifier, ",
-            bearer_license!(),
-            " AS license, ",
-            bearer_account!(),
-            " AS account FROM subscriptions s JOIN products p ON p.id = s.product_id",
-            naming!("1"),
-            "WHERE s.product_id = ?1 AND s.source = 'aws' AND substr(s.holder, 1, 8) <> 'license:'
-               AND s.ended_at_ms IS NULL AND s.status <> 'failed'"
+/// A live legacy subscription, with the names that its own row has for the buyer.
+struct LegacySubscription {
+    customer: CustomerId,
+    id: SubscriptionId,
+    customer_identifier: Option<CustomerIdentifier>,
+    names: LicenseNames,
+}
+
+fn legacy_subscriptions_in(
+    connection: &Connection,
+    product: &ProductId,
+) -> Result<Vec<LegacySubscription>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT customer_id, id, customer_identifier, license_arn, account_id FROM subscriptions
+             WHERE product_id = ?1 AND source = 'aws' AND substr(holder, 1, 8) <> 'license:'
+               AND ended_at_ms IS NULL AND status <> 'failed' ORDER BY customer_id, id",
         )
-    };
+        .and_then(|mut select| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok(LegacySubscription {
+                    customer: CustomerId::new(row.get::<_, String>(0)?),
+                    id: SubscriptionId::new(row.get::<_, String>(1)?),
+                    customer_identifier: row
+                        .get::<_, Option<String>>(2)?
+                        .map(CustomerIdentifier::new),
+                    names: names_row(row, 3)?,
+                })
+            };
+            select.query_map([product.as_str()], row)?.collect()
+        })
+        .during("find a product's legacy buyers")
 }
 
-fn unlicensed_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Unlicensed> {
-    let gap = if row.get("unlicensed")? { IdentityGap::License } else { IdentityGap::Account };
-    Ok(Unlicensed {
-        customer_id: CustomerId::new(row.get::<_, String>("customer_id")?),
-        subscription_id: SubscriptionId::new(row.get::<_, String>("id")?),
-        customer_identifier: row
-            .get::<_, Option<String>>("customer_identifier")?
-            .map(CustomerIdentifier::new),
-        missing: gap.as_str().to_owned(),
-    })
-}
-
+/// Looks for the names that freezing would give each legacy buyer.
 fn view_in(
     connection: &Connection,
     product: &ProductId,
 ) -> Result<Option<LicensingView>, StoreError> {
-    let during = "see who has a licence";
-    let known = connection
-        .prepare_cached("SELECT 1 FROM products WHERE id = ?1")
-        .and_then(|mut select| select.exists([product.as_str()]))
-        .during(during)?;
-    if !known {
-        return Ok(None);
+    let Some(code) = find_code_in(connection, product)? else { return Ok(None) };
+    let mut view = LicensingView {
+        licensed_from: licensed_from_in(connection, product)?,
+        ready: 0,
+        without_license: 0,
+        without_account: 0,
+        buyers: Vec::new(),
+    };
+    for held in legacy_subscriptions_in(connection, product)? {
+        let names = names_in(connection, &held.customer, product, &held.names, Some(&code))?;
+        let (count, gap) = match (names.license, names.account) {
+            (None, _) => (&mut view.without_license, Some(IdentityGap::License)),
+            (Some(_), None) => (&mut view.without_account, Some(IdentityGap::Account)),
+            (Some(_), Some(_)) => (&mut view.ready, None),
+        };
+        *count += 1;
+        if let Some(gap) = gap.filter(|_| view.buyers.len() < NAMED) {
+            view.buyers.push(Unlicensed {
+                customer_id: held.customer,
+                subscription_id: held.id,
+                customer_identifier: held.customer_identifier,
+                missing: gap.as_str().to_owned(),
+            });
+        }
     }
-    let (ready, without_license, without_account) = connection
-        .prepare_cached(concat!(
-            "SELECT count(*) FILTER (WHERE license IS NOT NULL AND account IS NOT NULL),
-                 count(*) FILTER (WHERE license IS NULL),
-                 count(*) FILTER (WHERE license IS NOT NULL AND account IS NULL) FROM (",
-            legacy_buyers!(),
-            ")"
-        ))
-        .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-            select.query_row([product.as_str()], row)
-        })
-        .during(during)?;
-    let buyers = connection
-        .prepare_cached(concat!(
-            "SELECT customer_id, id, customer_identifier, license IS NULL AS unlicensed FROM (",
-            legacy_buyers!(),
-            ") WHERE license IS NULL OR account IS NULL ORDER BY customer_id, id LIMIT ?2"
-        ))
-        .and_then(|mut select| {
-            select.query_map((product.as_str(), NAMED), unlicensed_row)?.collect()
-        })
-        .during(during)?;
-    let licensed_from = licensed_from_in(connection, product)?;
-    Ok(Some(LicensingView { licensed_from, ready, without_license, without_account, buyers }))
+    Ok(Some(view))
 }
 
 /// Reports whether the product was sold by licence from the first.

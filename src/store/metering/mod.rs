@@ -10,6 +10,7 @@ pub(super) mod assign;
 pub(super) mod attribution;
 pub(super) mod balance;
 pub(super) mod billable;
+mod billed;
 pub(super) mod catalogue_view;
 pub(super) mod close;
 pub(super) mod deadlines;

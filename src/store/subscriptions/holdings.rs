@@ -68,23 +68,8 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Option<ProductId>, Candidat
         status,
         starts_at: time(6)?,
         ends_at: ends_at.filter(|_| source == Source::Direct),
-        tenure: tenure(status, row.get(5)?, ends_at, ended_at),
+        tenure: Tenure::of(status, row.get(5)?, ends_at, ended_at),
         renewed_by: row.get::<_, Option<String>>(9)?.as_deref().and_then(Holder::parse),
     };
     Ok((row.get::<_, Option<String>>(0)?.map(ProductId::new), candidate))
-}
-
-/// Returns the tenure of a subscription. Of one that is ending only that of somebody who pays as they go has an end
-/// that was announced; the date of a contract may be moved on.
-pub(crate) fn tenure(
-    status: Status,
-    pays_as_they_go: bool,
-    ends_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-) -> Tenure {
-    match (ended_at, status) {
-        (Some(at), _) => Tenure::Ended(at),
-        (None, Status::Ending) => Tenure::Ending(ends_at.filter(|_| pays_as_they_go)),
-        (None, _) => Tenure::Lasting,
-    }
 }

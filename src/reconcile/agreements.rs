@@ -16,7 +16,7 @@ use crate::aws::{
 };
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Reading;
-use crate::domain::{AccountId, EntityId, LicenseArn, ProductCode};
+use crate::domain::{EntityId, LicenseArn, ProductCode};
 use crate::store::AgreementObservation;
 use crate::telemetry::Masked;
 
@@ -126,10 +126,8 @@ impl Reconciler {
     pub(super) async fn search_buyer(
         &self,
         product_code: &ProductCode,
-        entity: EntityId,
-        account: AccountId,
+        of_buyer: AgreementSearch,
     ) -> Result<Searched, SweepError> {
-        let of_buyer = AgreementSearch::OfBuyer(entity, account);
         self.search(&self.aws.clients(), product_code, of_buyer, None).await
     }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::sweep::SweepError;
 use super::{BUYERS_PER_QUESTION, Group, Reconciled, Reconciler, retry_wait};
-use crate::aws::{AwsError, EntitlementFilter, check_seller, get_entitlements};
-use crate::domain::{AccountId, BuyerRef, CustomerIdentifier, EntityId, Grant, ProductCode};
+use crate::aws::{AgreementSearch, AwsError, EntitlementFilter, check_seller, get_entitlements};
+use crate::domain::{BuyerRef, CustomerIdentifier, Grant, ProductCode};
 use crate::store::{
     DueBuyer, FailingBuyer, Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer,
     StoreError,
@@ -36,17 +36,16 @@ impl Reconciler {
         }
     }
 
-    /// Decides by what is known of licences, where no entitlements tell. An account of which nothing was told, as one
-    /// that has just signed up, is asked about first, and so is one whose usage AWS refuses although it is held to be
+    /// Decides by what is known of licences, where no entitlements tell. A buyer of whom nothing was told, or who signs up
+    /// and is not known to be in, is asked about first, and so is one whose usage AWS refuses although it is held to be
     /// subscribed: its end may have been missed.
     async fn decide_by_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
         let mut total = Reconciled::default();
         let mut entries = Vec::new();
-        let questions = self.questions(&group).await?;
+        let mut questions = self.questions(&group).await?;
         for buyer in group.buyers {
-            if let Some((entity, account)) = questions.get(&buyer.key.buyer) {
-                let code = &group.product_code;
-                match self.search_buyer(code, entity.clone(), account.clone()).await {
+            if let Some(search) = questions.remove(&buyer.key.buyer) {
+                match self.search_buyer(&group.product_code, search).await {
                     Ok(_) => self.report_agreements(Ok(())),
                     Err(SweepError::Store(error)) => return Err(error),
                     Err(SweepError::Aws(error)) => {
@@ -64,12 +63,11 @@ impl Reconciler {
         Ok(total)
     }
 
-    /// Finds the buyers of a group whom the Agreement API is asked about: by the product's id in the catalog, and the
-    /// account.
+    /// Finds the buyers of a group whom the Agreement API is asked about, and by what.
     async fn questions(
         &self,
         group: &Group,
-    ) -> Result<BTreeMap<BuyerRef, (EntityId, AccountId)>, StoreError> {
+    ) -> Result<BTreeMap<BuyerRef, AgreementSearch>, StoreError> {
         let code = group.product_code.clone();
         if !self.may_search() {
             return Ok(BTreeMap::new());
@@ -77,17 +75,20 @@ impl Reconciler {
         let Some(entity) = self.store.entity_of(code.clone()).await? else {
             return Ok(BTreeMap::new());
         };
+        let of_buyer = |account| AgreementSearch::OfBuyer(entity.clone(), account);
         let buyers: Vec<BuyerRef> = group.buyers.iter().map(|it| it.key.buyer.clone()).collect();
-        let accounts = buyers.iter().filter_map(|buyer| match buyer {
-            BuyerRef::Account(id) => Some(id.clone()),
-            BuyerRef::CustomerIdentifier(_) | BuyerRef::License(_) => None,
-        });
-        let unknown = self.store.accounts_without_license(code.clone(), accounts.collect()).await?;
-        let mut asked = self.store.accounts_in_doubt(code, buyers, self.clock.now()).await?;
-        asked.extend(
-            unknown.into_iter().map(|account| (BuyerRef::Account(account.clone()), account)),
-        );
-        Ok(asked.into_iter().map(|(buyer, account)| (buyer, (entity.clone(), account))).collect())
+        let doubted = self.store.accounts_in_doubt(code.clone(), buyers, self.clock.now()).await?;
+        let mut asked: BTreeMap<BuyerRef, AgreementSearch> =
+            doubted.into_iter().map(|(buyer, account)| (buyer, of_buyer(account))).collect();
+        for buyer in self.store.buyers_to_search(code, group.buyers.clone()).await? {
+            let search = match &buyer {
+                BuyerRef::Account(account) => of_buyer(account.clone()),
+                BuyerRef::License(arn) => AgreementSearch::OfLicense(arn.clone()),
+                BuyerRef::CustomerIdentifier(_) => continue,
+            };
+            asked.insert(buyer, search);
+        }
+        Ok(asked)
     }
 
     async fn ask_one_by_one(&self, group: Group) -> Result<Reconciled, StoreError> {

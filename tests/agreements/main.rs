@@ -8,8 +8,9 @@ mod support;
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use marketd::sandbox::RoleGrant;
-use marketd::sandbox::market::{Action, ActionOutcome, Options, Order, Product};
+use marketd::sandbox::market::{Action, ActionOutcome, Market, Options, Order, Product};
 use serde_json::{Value, json};
 use support::world::{World, eventually};
 
@@ -93,6 +94,49 @@ async fn whoever_signs_up_is_asked_about_though_no_event_came() {
     assert!(registered["license_arn"].is_string(), "{registered}");
     let held = eventually_held(&world, &["usage active"]).await;
     assert_eq!(held[0]["customer_id"], "acme");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_was_seen_to_wait_is_asked_about_anew_when_the_seller_names_them() {
+    let world = World::in_mid_month().await;
+    let stream = world.product("Acme Stream");
+    world.sandbox().lose_notifications(true);
+    let slow = Options { license_delay: SignedDuration::from_mins(30), ..Options::default() };
+    world.market(|market, _| market.set_options(slow));
+    act(&world, Action::Subscribe(Order::of(&stream.product_code)));
+    let body = json!({"aws": {"account_id": ACCOUNT}});
+    world.put("/v1/customers/acme?wait=5s", body.clone()).await;
+    eventually_held(&world, &["usage pending"]).await;
+    world.sandbox().clock().advance(SignedDuration::from_mins(31)).unwrap();
+    world.market(Market::tick);
+    world.put("/v1/customers/acme?wait=5s", body).await;
+    eventually_held(&world, &["usage active"]).await;
+    // Of whom AWS has nothing more to tell nobody asks again.
+    let searches = world.sandbox().recent_calls("SearchAgreements", 1_000).len();
+    let body = json!({"aws": {"account_id": ACCOUNT}, "name": "Acme"});
+    world.put("/v1/customers/acme?wait=5s", body).await;
+    let of_all = world.list("/v1/products").await.len();
+    let asked = world.sandbox().recent_calls("SearchAgreements", 1_000).len() - searches;
+    assert!(asked < of_all, "{asked} searches for {of_all} products");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_comes_back_unheard_is_asked_about_at_the_sign_up() {
+    let world = World::in_mid_month().await;
+    let stream = world.product("Acme Stream");
+    let order = Order::of(&stream.product_code);
+    act(&world, Action::Subscribe(order.clone()));
+    eventually_held(&world, &["usage active"]).await;
+    act(&world, Action::Cancel(order.clone()));
+    eventually_held(&world, &["usage canceled"]).await;
+    world.sandbox().lose_notifications(true);
+    act(&world, Action::Subscribe(order.clone()));
+    let token = act(&world, Action::Register(order)).registration_token.unwrap();
+    let body = json!({"registration_token": token, "customer_id": "acme"});
+    world.post("/v1/registrations", body).await;
+    eventually_held(&world, &["usage active", "usage canceled"]).await;
     world.stop().await;
 }
 

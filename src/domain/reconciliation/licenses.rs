@@ -91,6 +91,11 @@ impl LicenseFacts {
         self.standing() == Some(Standing::Live)
     }
 
+    /// Reports whether nobody has told yet that it is in force, or over.
+    pub fn is_unsettled(&self) -> bool {
+        matches!(self.standing(), None | Some(Standing::Waiting))
+    }
+
     /// Reports whether anything but the Agreement API has told of it.
     pub(super) const fn is_told(&self) -> bool {
         self.change.is_some()

@@ -1,7 +1,8 @@
 //! Dirty buyers: who is due for a look at AWS, and how earlier looks failed.
 //!
 //! `due_at_ms` is the one mechanism behind notifications, expiry dates, second looks and retries: whatever
-//! wants a look sets it. `marks` counts the wants, so that news during a look is not taken for settled.
+//! wants a look sets it. `marks` counts the wants, so that news during a look is not taken for settled. `request_mark` is
+//! the newest of them behind which somebody waits: only such a look asks AWS anew about what it has not settled yet.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
@@ -19,6 +20,8 @@ pub struct DueBuyer {
     pub key: BuyerKey,
     /// The mark that a look which begins now will settle.
     pub marks: i64,
+    /// Set if one of the marks is a request.
+    pub requested: bool,
 }
 
 impl DueBuyer {
@@ -46,6 +49,15 @@ pub struct BuyerCounts {
     pub failing: i64,
 }
 
+/// The cause of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MarkCause {
+    /// AWS told or showed something, which is known by now.
+    News,
+    /// A buyer signs up, or the seller names one: somebody waits, and what is known may be behind.
+    Request,
+}
+
 pub(crate) struct MarkedBuyer {
     pub(crate) id: i64,
     pub(crate) imported: bool,
@@ -56,8 +68,10 @@ pub(crate) struct MarkedBuyer {
 pub(crate) fn mark_buyer_in(
     connection: &Connection,
     key: &BuyerKey,
+    cause: MarkCause,
     due_at: Timestamp,
 ) -> Result<MarkedBuyer, StoreError> {
+    let requested = cause == MarkCause::Request;
     let words = (key.product_code.as_str(), key.buyer.kind(), key.buyer.value());
     let (imported, known): (bool, Option<i64>) = connection
         .prepare_cached(
@@ -70,19 +84,21 @@ pub(crate) fn mark_buyer_in(
     if let Some(id) = known {
         connection
             .prepare_cached(
-                "UPDATE buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0
+                "UPDATE buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0,
+                     request_mark = iif(?3, marks + 1, request_mark)
                  WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((id, due)))
+            .and_then(|mut update| update.execute((id, due, requested)))
             .during("mark a buyer")?;
         return Ok(MarkedBuyer { id, imported });
     }
     let (code, kind, value) = words;
     connection
         .prepare_cached(
-            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms) VALUES (?1, ?2, ?3, 1, ?4)",
+            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms, request_mark)
+             VALUES (?1, ?2, ?3, 1, ?4, iif(?5, 1, NULL))",
         )
-        .and_then(|mut insert| insert.execute((code, kind, value, due)))
+        .and_then(|mut insert| insert.execute((code, kind, value, due, requested)))
         .during("mark a new buyer")?;
     Ok(MarkedBuyer { id: connection.last_insert_rowid(), imported })
 }
@@ -127,7 +143,10 @@ fn postpone_in(
 impl Store {
     /// Makes a buyer due now.
     pub async fn mark_buyer_dirty(&self, key: BuyerKey, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| mark_buyer_in(connection, &key, now).map(drop)).await
+        self.write(move |connection| {
+            mark_buyer_in(connection, &key, MarkCause::News, now).map(drop)
+        })
+        .await
     }
 
     /// The buyers who are due, longest waiting first.
@@ -139,7 +158,7 @@ impl Store {
         self.read(move |connection| {
             let mut select = connection
                 .prepare_cached(
-                    "SELECT id, product_code, kind, value, marks FROM buyers
+                    "SELECT id, product_code, kind, value, marks, request_mark IS NOT NULL FROM buyers
                      WHERE due_at_ms <= ?1 ORDER BY due_at_ms LIMIT ?2",
                 )
                 .during("take due buyers")?;
@@ -148,16 +167,17 @@ impl Store {
                 .query_map((millis(now), limit), |row| {
                     let kind: String = row.get(2)?;
                     let buyer = BuyerRef::from_parts(&kind, row.get(3)?);
-                    Ok((row.get(0)?, row.get::<_, String>(1)?, buyer, row.get(4)?))
+                    let marks = (row.get(4)?, row.get(5)?);
+                    Ok((row.get(0)?, row.get::<_, String>(1)?, buyer, marks))
                 })
                 .during("take due buyers")?;
             let mut due = Vec::new();
             for row in rows {
-                let (id, code, buyer, marks) = row.during("take due buyers")?;
+                let (id, code, buyer, (marks, requested)) = row.during("take due buyers")?;
                 // The kind is checked by the schema.
                 let Some(buyer) = buyer else { continue };
                 let key = BuyerKey { product_code: ProductCode::new(code), buyer };
-                due.push(DueBuyer { id, key, marks });
+                due.push(DueBuyer { id, key, marks, requested });
             }
             Ok(due)
         })

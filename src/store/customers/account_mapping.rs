@@ -12,7 +12,7 @@ use super::conflicts::contradiction_in;
 use super::identities::{owner_in, owners_in};
 use super::resolve::resolve_customer_in;
 use crate::domain::{AccountId, AwsIds, BuyerKey, CustomerIdentifier};
-use crate::store::buyers::due::{imported_codes_in, mark_buyer_in};
+use crate::store::buyers::due::{MarkCause, imported_codes_in, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
 /// One line of the file.
@@ -178,7 +178,7 @@ fn apply_waiting_mapping(
     for product_code in imported_codes_in(connection)? {
         for buyer in &references {
             let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };
-            mark_buyer_in(connection, &key, now)?;
+            mark_buyer_in(connection, &key, MarkCause::News, now)?;
         }
     }
     Ok(())

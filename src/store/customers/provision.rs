@@ -15,7 +15,7 @@ use crate::domain::{
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
-use crate::store::buyers::due::{imported_codes_in, mark_buyer_in};
+use crate::store::buyers::due::{MarkCause, imported_codes_in, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
 /// The seller's data of a customer; a field that is left out stays as it is.
@@ -218,7 +218,7 @@ pub(crate) fn mark_in(
     for buyer in ids.references() {
         for product_code in &codes {
             let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };
-            mark_buyer_in(connection, &key, now)?;
+            mark_buyer_in(connection, &key, MarkCause::Request, now)?;
         }
     }
     Ok(())

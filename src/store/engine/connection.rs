@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/012_listings.sql"),
     include_str!("migrations/013_reads.sql"),
     include_str!("migrations/014_pruning.sql"),
+    include_str!("migrations/015_requests.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use crate::domain::{
     AccountId, AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode,
 };
 use crate::store::base::columns::millis;
-use crate::store::buyers::due::mark_buyer_in;
+use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
 /// An observation of a product's agreements.
@@ -146,32 +146,6 @@ impl Store {
         })
         .await
     }
-
-    /// Of which of these accounts nobody has told how a licence of the product stands. A sign-up tells the licence
-    /// alone.
-    pub async fn accounts_without_license(
-        &self,
-        product_code: ProductCode,
-        accounts: Vec<AccountId>,
-    ) -> Result<Vec<AccountId>, StoreError> {
-        self.read(move |connection| {
-            let mut without = Vec::new();
-            for account in accounts {
-                let known = connection
-                    .prepare_cached(
-                        "SELECT 1 FROM licenses WHERE account_id = ?1 AND product_code = ?2
-                           AND (change IS NOT NULL OR observed IS NOT NULL)",
-                    )
-                    .and_then(|mut select| select.exists((account.as_str(), product_code.as_str())))
-                    .during("look for an account's licences")?;
-                if !known {
-                    without.push(account);
-                }
-            }
-            Ok(without)
-        })
-        .await
-    }
 }
 
 /// The part that all agreements of an observation have in common.
@@ -201,7 +175,7 @@ fn record(
     }
     for buyer in &buyers {
         let key = BuyerKey { product_code: observation.product_code.clone(), buyer: buyer.clone() };
-        mark_buyer_in(connection, &key, now)?;
+        mark_buyer_in(connection, &key, MarkCause::News, now)?;
     }
     Ok(buyers.len())
 }

@@ -10,7 +10,7 @@ use crate::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, CustomerIdentifier, Grant, LicenseArn, ProductCode,
     Registration,
 };
-use crate::store::buyers::due::mark_buyer_in;
+use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
 /// Reports whether AWS named a buyer of product `?1` the legacy way, in a message or at a sign-up.
@@ -218,7 +218,7 @@ pub(crate) fn expect_legacy_buyers_in(
             None => BuyerRef::License(LicenseArn::new(license)),
         };
         let key = BuyerKey { product_code: product_code.clone(), buyer };
-        mark_buyer_in(connection, &key, now)?;
+        mark_buyer_in(connection, &key, MarkCause::News, now)?;
     }
     Ok(())
 }

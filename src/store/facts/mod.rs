@@ -15,5 +15,6 @@ pub(super) mod listings;
 pub(super) mod record;
 pub(super) mod registered_licenses;
 pub(super) mod release;
+pub(super) mod searches;
 pub(super) mod sns;
 pub(super) mod topics;

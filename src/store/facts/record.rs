@@ -11,7 +11,7 @@ use super::topics::write_topic;
 use crate::domain::notification::{LicenseNews, Meaning};
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 use crate::store::base::columns::millis;
-use crate::store::buyers::due::mark_buyer_in;
+use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, StoreError};
 
 /// Why a notification waits although nothing is wrong with it.
@@ -119,8 +119,8 @@ fn mark(
     buyer: BuyerRef,
     now: Timestamp,
 ) -> Result<NotificationOutcome, StoreError> {
-    let marked =
-        mark_buyer_in(connection, &BuyerKey { product_code: product_code.clone(), buyer }, now)?;
+    let key = BuyerKey { product_code: product_code.clone(), buyer };
+    let marked = mark_buyer_in(connection, &key, MarkCause::News, now)?;
     Ok(NotificationOutcome {
         state: "pending",
         reason: (!marked.imported).then(|| PRODUCT_NOT_IMPORTED.to_owned()),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, named_params};
 
 use super::legacy_ids::note_sign_up_in;
 use crate::domain::{AccountId, AgreementId, AwsIds, BuyerKey, Registration};
-use crate::store::buyers::due::mark_buyer_in;
+use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, StoreError};
 
 /// Takes over what a sign-up told: how AWS names the product's buyers, and the licence.
@@ -48,7 +48,7 @@ fn note_license_in(
     let best = ids_of(told).references().into_iter().next();
     if let Some(buyer) = best.filter(|_| news > 0) {
         let key = BuyerKey { product_code: told.product_code.clone(), buyer };
-        mark_buyer_in(connection, &key, now)?;
+        mark_buyer_in(connection, &key, MarkCause::Request, now)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::domain::{
     AccountId, BuyerKey, BuyerRef, ClockHour, DimensionKey, ProductCode, ProductId, Quantity,
 };
 use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
-use crate::store::buyers::due::mark_buyer_in;
+use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
 
 /// A record is given up only this long after its time: clocks differ, and AWS's own answer is better.
@@ -386,7 +386,7 @@ fn write_answer(
                 retry_at(subject.attempts, subject.deadline, now),
             )?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
-                mark_buyer_in(connection, &buyer, now)?;
+                mark_buyer_in(connection, &buyer, MarkCause::News, now)?;
             }
             Ok(false)
         }
@@ -410,7 +410,7 @@ fn write_answer(
                     0 | 1 => now,
                     attempts => retry_at(attempts, None, now),
                 };
-                mark_buyer_in(connection, &buyer, at)?;
+                mark_buyer_in(connection, &buyer, MarkCause::News, at)?;
             }
             Ok(reason == DUPLICATE_CONFLICT)
         }

@@ -166,6 +166,7 @@ mod tests {
         CountedUsage {
             customer_id: customer.clone(),
             feature_id: FeatureId::new("calls"),
+            product: String::new(),
             holder: String::new(),
             from_ms: 0,
             millionths: 1,

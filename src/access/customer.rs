@@ -29,7 +29,7 @@ impl Known {
     pub(super) fn add(&mut self, used: &CountedUsage) {
         for meter in &mut self.facts.meters {
             let held = self.facts.held.get(meter.held);
-            let counts = held.is_some_and(|held| held.counts(&used.holder));
+            let counts = held.is_some_and(|held| held.counts(&used.product, &used.holder));
             if counts && meter.feature.id == used.feature_id {
                 meter_up(meter, used);
             }

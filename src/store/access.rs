@@ -77,6 +77,8 @@ pub struct HeldPlan {
     pub plan: Option<Arc<PlanVersion>>,
     /// Where it was bought.
     pub source: Source,
+    /// The product; empty for one that is of none.
+    pub product: Box<str>,
     /// As subscriptions name what they belong to at AWS; empty for direct ones.
     pub holder: Box<str>,
     /// The other holders whose usage counts against it too: those that it took over from, or that took over from it.
@@ -109,16 +111,17 @@ pub struct Meter {
 }
 
 impl HeldPlan {
-    /// Reports whether usage under a holder counts against this: what is billed under it and what is billed nowhere.
-    /// What was sold on the seller's own site has no name in usage, so all of the customer's usage counts against it.
-    pub fn counts(&self, holder: &str) -> bool {
-        self.source == Source::Direct || self.counting().any(|it| it == holder)
+    /// Reports whether usage under a product's holder counts against this: what is billed under it and what is billed
+    /// nowhere. What was sold on the seller's own site has no name in usage, so all of the customer's usage counts
+    /// against it.
+    pub fn counts(&self, product: &str, holder: &str) -> bool {
+        self.source == Source::Direct || self.counting().any(|it| it == (product, holder))
     }
 
-    /// The holders whose usage counts against what was bought at AWS; empty for none.
-    fn counting(&self) -> impl Iterator<Item = &str> {
-        let others = self.counts_with.iter().map(|it| &**it);
-        ["", &*self.holder].into_iter().chain(others)
+    /// The products and holders whose usage counts against what was bought at AWS; empty for none.
+    fn counting(&self) -> impl Iterator<Item = (&str, &str)> {
+        let others = self.counts_with.iter().map(|it| (&*self.product, &**it));
+        [("", ""), (&*self.product, &*self.holder)].into_iter().chain(others)
     }
 }
 
@@ -249,6 +252,12 @@ fn customer_in(
             counts_with,
             plan,
             source: subscription.source,
+            product: subscription
+                .product_id
+                .as_ref()
+                .map(ProductId::as_str)
+                .unwrap_or_default()
+                .into(),
             holder: terms.holder.as_ref().map(Holder::to_string).unwrap_or_default().into(),
             status: terms.status,
             starts_at: terms.starts_at,
@@ -351,13 +360,14 @@ impl MeterReader<'_> {
             .connection
             .prepare_cached(
                 "SELECT ifnull(sum(quantity), 0) FROM usage_hours
-                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+                 WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4
+                     AND from_ms >= ?5 AND from_ms < ?6",
             )
             .during("sum a window's usage")?;
         let mut used: i64 = 0;
-        for holder in one.counting() {
+        for (product, holder) in one.counting() {
             let under: i64 = select
-                .query_row((customer, feature, holder, from, until), |row| row.get(0))
+                .query_row((customer, feature, product, holder, from, until), |row| row.get(0))
                 .during("sum a window's usage")?;
             used = used.saturating_add(under);
         }

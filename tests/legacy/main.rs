@@ -5,6 +5,7 @@
 mod both_ids;
 #[path = "../support/mod.rs"]
 mod support;
+mod two_products;
 
 use std::collections::BTreeMap;
 

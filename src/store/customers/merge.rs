@@ -18,8 +18,8 @@ const MOVES: &[&str] = &[
     "UPDATE identities SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE registrations SET customer_id = ?2 WHERE customer_id = ?1",
     "UPDATE customer_aliases SET customer_id = ?2 WHERE customer_id = ?1",
-    "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity, billed)
-         SELECT ?2, feature_id, holder, from_ms, quantity, billed FROM usage_hours WHERE customer_id = ?1
+    "INSERT INTO usage_hours (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
+         SELECT ?2, feature_id, product_id, holder, from_ms, quantity, billed FROM usage_hours WHERE customer_id = ?1
          ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, billed = billed + excluded.billed",
     "DELETE FROM usage_hours WHERE customer_id = ?1 AND ?2 <> ?1",
 ];

@@ -31,6 +31,8 @@ pub struct CountedUsage {
     pub customer_id: CustomerId,
     /// Of which feature.
     pub feature_id: FeatureId,
+    /// The product of what bears it; empty where nothing does.
+    pub product: String,
     /// Under what it is held at AWS, as subscriptions name it; empty where nothing bears it.
     pub holder: String,
     /// From when on it counts, in milliseconds since 1970.
@@ -163,9 +165,9 @@ const TRIGGERS: &str = "
     CREATE TEMP TRIGGER note_feature AFTER INSERT ON main.features BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_feature_change AFTER UPDATE ON main.features BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_usage AFTER INSERT ON main.usage_hours
-        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.holder, new.from_ms, new.quantity); END;
+        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.product_id, new.holder, new.from_ms, new.quantity); END;
     CREATE TEMP TRIGGER note_more_usage AFTER UPDATE ON main.usage_hours
-        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.holder, new.from_ms,
+        BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.product_id, new.holder, new.from_ms,
             new.quantity - old.quantity); END;
 ";
 
@@ -209,13 +211,14 @@ impl ChangeCapture {
             forgetting.forget(Stale::Everything);
             Ok(0_i64)
         })?;
-        note("note_usage", 5, |changes, context| {
+        note("note_usage", 6, |changes, context| {
             changes.used.push(CountedUsage {
                 customer_id: CustomerId::new(context.get::<String>(0)?),
                 feature_id: FeatureId::new(context.get::<String>(1)?),
-                holder: context.get(2)?,
-                from_ms: context.get(3)?,
-                millionths: context.get(4)?,
+                product: context.get(2)?,
+                holder: context.get(3)?,
+                from_ms: context.get(4)?,
+                millionths: context.get(5)?,
             });
             Ok(())
         })?;

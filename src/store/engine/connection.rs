@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/013_reads.sql"),
     include_str!("migrations/014_pruning.sql"),
     include_str!("migrations/015_requests.sql"),
+    include_str!("migrations/016_usage_by_product.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -193,5 +194,49 @@ mod tests {
             )
             .unwrap();
         assert_eq!(told, "x 3 subscribe-success, x 9 unsubscribe-pending, y 5 subscribe-success");
+    }
+
+    #[test]
+    fn what_was_counted_of_a_name_goes_to_the_product_that_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let before = Connection::open(&path).unwrap();
+        for migration in &MIGRATIONS[..13] {
+            before.execute_batch(migration).unwrap();
+        }
+        let subscription = |id, product, holder, starts: i64, ended: Option<i64>| {
+            let statement = "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, status,
+                 starts_at_ms, ended_at_ms, created_at_ms, updated_at_ms)
+                 VALUES (?1, 'c', ?2, 'aws', ?3, iif(?5 IS NULL, 'active', 'canceled'), ?4, ?5, 0, 0)";
+            before.execute(statement, (id, product, holder, starts, ended)).unwrap();
+        };
+        before
+            .execute_batch(
+                "PRAGMA user_version = 13;
+                 INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES ('c', 1, 0, 0);",
+            )
+            .unwrap();
+        subscription("s1", "gone", "buyer:x", 9, Some(10));
+        subscription("s2", "older", "buyer:x", 1, None);
+        subscription("s3", "newer", "buyer:x", 2, None);
+        subscription("s4", "licensed", "license:l", 1, Some(5));
+        before
+            .execute_batch(
+                "INSERT INTO usage_hours VALUES ('c', 'f', 'buyer:x', 0, 5, 1);
+                 INSERT INTO usage_hours VALUES ('c', 'f', 'license:l', 0, 6, 2);
+                 INSERT INTO usage_hours VALUES ('c', 'f', '', 0, 7, 3);",
+            )
+            .unwrap();
+        drop(before);
+        let after = open_writer(&path).unwrap();
+        let counted: String = after
+            .query_row(
+                "SELECT group_concat(product_id || ' ' || holder || ' ' || quantity || ' ' || billed, ', ')
+                 FROM usage_hours",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(counted, "  7 3, licensed license:l 6 2, newer buyer:x 5 1");
     }
 }

@@ -109,7 +109,6 @@ pub(crate) fn attribution_to(
     first_hour: Option<ClockHour>,
     now: Timestamp,
 ) -> Result<UsageAttribution, StoreError> {
-    let holder = bill_to.as_ref().and_then(|bill_to| bill_to.holder.as_ref());
     let grants = match &request.subject {
         UsageSubject::Feature(feature) => granted_in(connection, &request.customer, feature, now)?,
         UsageSubject::Dimension { .. } => Grants::default(),
@@ -121,10 +120,12 @@ pub(crate) fn attribution_to(
         }
     }
     // While no subscription has turned up, no plan says what it includes.
-    let billing = holder.map_or(Billing::All, |holder| Billing::of(&grants.under(holder)));
-    let counts_with = match (&bill_to, &billing) {
-        (Some(BillTo { product_id, holder: Some(holder), .. }), Billing::Overage { .. }) => {
-            counting_with(&grants.successions, product_id, holder)
+    let held = bill_to.as_ref().and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
+    let billing =
+        held.map_or(Billing::All, |(product, holder)| Billing::of(&grants.under(product, holder)));
+    let counts_with = match (held, &billing) {
+        (Some((product, holder)), Billing::Overage { .. }) => {
+            counting_with(&grants.successions, product, holder)
         }
         _ => Rc::default(),
     };

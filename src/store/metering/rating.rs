@@ -50,8 +50,16 @@ pub(crate) struct RatedUsage {
     pub(crate) included_under: Option<i64>,
 }
 
-/// Where usage counts: customer, feature and holder.
-type Counter = (CustomerId, FeatureId, String);
+/// Where usage counts. A legacy name is the buyer's in several products, so the holder alone does not say whose plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Counter {
+    customer: CustomerId,
+    feature: FeatureId,
+    /// The holder's product; empty where no holder is known.
+    product: String,
+    /// As subscriptions name it; empty while none is known.
+    holder: String,
+}
 
 /// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
 #[derive(Default)]
@@ -77,14 +85,13 @@ impl PlacementCache {
         feature: &FeatureId,
         bill_to: Option<&BillTo>,
     ) -> Rc<Counter> {
-        let made =
-            || Rc::new(counter(it.customer, feature, bill_to.and_then(|it| it.holder.as_ref())));
+        let made = || Rc::new(Counter::of(it.customer, feature, bill_to));
         Rc::clone(self.counter.get_or_insert_with(made))
     }
 
     fn first(&mut self, counter: &Rc<Counter>, together: &[String]) -> Rc<Counter> {
-        let made = || match together.first().filter(|first| **first != counter.2) {
-            Some(first) => Rc::new((counter.0.clone(), counter.1.clone(), first.clone())),
+        let made = || match together.first().filter(|first| **first != counter.holder) {
+            Some(first) => Rc::new(Counter { holder: first.clone(), ..Counter::clone(counter) }),
             None => Rc::clone(counter),
         };
         Rc::clone(self.first.get_or_insert_with(made))
@@ -255,7 +262,7 @@ impl<'a> Rater<'a> {
     ) {
         self.total(product, -billed.millionths(), 0);
         if let Some(feature) = it.feature {
-            let counter = Rc::new(counter(it.customer, feature, None));
+            let counter = Rc::new(Counter::of(it.customer, feature, None));
             let amount =
                 UsageAmount { used: -it.quantity.millionths(), billed: -billed.millionths() };
             self.use_of(counter, &[], it.at, amount);
@@ -300,7 +307,7 @@ impl<'a> Rater<'a> {
         if let Some(used) = self.windows.get(&key) {
             return Ok(*used);
         }
-        let (customer, feature, _) = &*key.0;
+        let of = &*key.0;
         let end = around.end.map_or(i64::MAX, millis);
         let mut held: i64 = 0;
         for holder in together {
@@ -308,20 +315,22 @@ impl<'a> Rater<'a> {
                 .connection
                 .prepare_cached(
                     "SELECT ifnull(sum(quantity), 0) FROM usage_hours
-                     WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4 AND from_ms < ?5",
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4
+                         AND from_ms >= ?5 AND from_ms < ?6",
                 )
                 .and_then(|mut select| {
-                    let ids = (customer.as_str(), feature.as_str(), holder);
-                    select.query_row((ids.0, ids.1, ids.2, key.1, end), |row| row.get(0))
+                    let ids = (of.customer.as_str(), of.feature.as_str(), &of.product, holder);
+                    select.query_row((ids.0, ids.1, ids.2, ids.3, key.1, end), |row| row.get(0))
                 })
                 .during("sum a window's usage")?;
             held = held.saturating_add(under);
         }
         // What this report counted before its window was asked for.
         let is_of_it = |counter: &Counter, from: &i64| {
-            counter.0 == *customer
-                && counter.1 == *feature
-                && together.contains(&counter.2)
+            counter.customer == of.customer
+                && counter.feature == of.feature
+                && counter.product == of.product
+                && together.contains(&counter.holder)
                 && (key.1..end).contains(from)
         };
         let used = self
@@ -395,8 +404,8 @@ impl<'a> Rater<'a> {
         }
         let mut count = connection
             .prepare_cached(
-                "INSERT INTO usage_hours (customer_id, feature_id, holder, from_ms, quantity, billed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                "INSERT INTO usage_hours (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity,
                      billed = billed + excluded.billed",
             )
@@ -404,9 +413,9 @@ impl<'a> Rater<'a> {
         let mut used: Vec<_> = self.used.into_iter().collect();
         used.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for ((counter, from), UsageAmount { used, billed }) in used {
-            let (customer, feature, holder) = &*counter;
+            let Counter { customer, feature, product, holder } = &*counter;
             count
-                .execute((customer.as_str(), feature.as_str(), holder, from, used, billed))
+                .execute((customer.as_str(), feature.as_str(), product, holder, from, used, billed))
                 .during("count usage")?;
         }
         let mut total = connection
@@ -423,9 +432,15 @@ impl<'a> Rater<'a> {
     }
 }
 
-fn counter(customer: &CustomerId, feature: &FeatureId, holder: Option<&Holder>) -> Counter {
-    let holder = holder.map(Holder::to_string).unwrap_or_default();
-    (customer.clone(), feature.clone(), holder)
+impl Counter {
+    fn of(customer: &CustomerId, feature: &FeatureId, bill_to: Option<&BillTo>) -> Self {
+        let held = bill_to.and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
+        let (product, holder) = match held {
+            Some((product, holder)) => (product.to_string(), holder.to_string()),
+            None => (String::new(), String::new()),
+        };
+        Self { customer: customer.clone(), feature: feature.clone(), product, holder }
+    }
 }
 
 /// The short name of what would bear usage, were it not included.

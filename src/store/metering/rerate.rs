@@ -140,7 +140,8 @@ impl Rerater<'_> {
     fn rate(&self) -> Result<(), StoreError> {
         let grants = granted_in(self.connection, self.customer, &self.feature, self.now)?;
         // The newest plan of them decides, as it does over further usage.
-        let newest = self.chain.holders.iter().rev().map(|holder| grants.under(holder));
+        let newest =
+            self.chain.holders.iter().rev().map(|holder| grants.under(&self.chain.product, holder));
         let billing = newest.into_iter().find(|granted| !granted.is_empty());
         let Some(Billing::Overage { included, window }) = billing.map(|it| Billing::of(&it)) else {
             return Ok(());
@@ -172,10 +173,12 @@ impl Rerater<'_> {
                 .connection
                 .prepare_cached(
                     "SELECT from_ms, quantity, billed FROM usage_hours
-                     WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms >= ?4",
+                     WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4 AND from_ms >= ?5",
                 )
                 .and_then(|mut select| {
-                    let ids = (self.customer.as_str(), self.feature.as_str(), holder, since);
+                    let product = self.chain.product.as_str();
+                    let ids =
+                        (self.customer.as_str(), self.feature.as_str(), product, holder, since);
                     let hour = |row: &rusqlite::Row<'_>| {
                         let holder = holder.clone();
                         Ok(CountedHour {
@@ -389,12 +392,13 @@ impl Rerater<'_> {
     fn note_billed(&self, hour: &CountedHour, part: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "UPDATE usage_hours SET billed = billed + ?5
-                 WHERE customer_id = ?1 AND feature_id = ?2 AND holder = ?3 AND from_ms = ?4",
+                "UPDATE usage_hours SET billed = billed + ?6
+                 WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4 AND from_ms = ?5",
             )
             .and_then(|mut update| {
-                let ids = (self.customer.as_str(), self.feature.as_str(), &hour.holder);
-                update.execute((ids.0, ids.1, ids.2, hour.from, part))
+                let product = self.chain.product.as_str();
+                let ids = (self.customer.as_str(), self.feature.as_str(), product, &hour.holder);
+                update.execute((ids.0, ids.1, ids.2, ids.3, hour.from, part))
             })
             .during("note what is billed")?;
         Ok(())

@@ -22,15 +22,16 @@ use crate::store::{During, StoreError};
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     /// Each grant, and under what it is held; direct ones under nothing.
-    pub(crate) held: Vec<(Option<Holder>, Granted)>,
+    pub(crate) held: Vec<(Option<(ProductId, Holder)>, Granted)>,
     /// The holders that count together. Empty where no grant asks for it.
     pub(crate) successions: Successions,
 }
 
 impl Grants {
-    /// The grants under one holder.
-    pub(crate) fn under(&self, holder: &Holder) -> Vec<Granted> {
-        let held = self.held.iter().filter(|(of, _)| of.as_ref() == Some(holder));
+    /// The grants under one holder. A legacy name holds plans of several products.
+    pub(crate) fn under(&self, product: &ProductId, holder: &Holder) -> Vec<Granted> {
+        let is_it = |of: &(ProductId, Holder)| of.0 == *product && of.1 == *holder;
+        let held = self.held.iter().filter(|(of, _)| of.as_ref().is_some_and(is_it));
         held.map(|(_, granted)| granted.clone()).collect()
     }
 }
@@ -59,7 +60,9 @@ pub(crate) fn granted_in(
     let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
     let rows: Vec<Row> = connection
         .prepare_cached(
-            "SELECT e.*, s.id AS subscription_id, s.holder, s.quantity AS units, s.starts_at_ms FROM subscriptions s
+            "SELECT e.*, s.id AS subscription_id, s.product_id, s.holder, s.quantity AS units,
+                 s.starts_at_ms
+             FROM subscriptions s
              JOIN plans p ON p.id = s.plan_id
              JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
                AND e.version = coalesce(s.plan_version, p.published_version, p.version)
@@ -72,7 +75,10 @@ pub(crate) fn granted_in(
                 .query_map((customer.as_str(), feature.as_str(), millis(last)), |row| {
                     Ok(Row {
                         subscription: SubscriptionId::new(row.get::<_, String>("subscription_id")?),
-                        holder: Holder::parse(&row.get::<_, String>("holder")?),
+                        holder: row
+                            .get::<_, Option<String>>("product_id")?
+                            .map(ProductId::new)
+                            .zip(Holder::parse(&row.get::<_, String>("holder")?)),
                         terms: entitlement_row(row)?.terms,
                         units: row
                             .get::<_, Option<i64>>("units")?
@@ -104,7 +110,7 @@ pub(crate) fn granted_in(
 /// A grant as it is read.
 struct Row {
     subscription: SubscriptionId,
-    holder: Option<Holder>,
+    holder: Option<(ProductId, Holder)>,
     terms: crate::domain::terms::EntitlementTerms,
     units: Option<Quantity>,
     starts_at: Option<Timestamp>,

@@ -377,7 +377,7 @@ async fn a_new_version_is_for_all_or_for_those_who_come() {
         "yes granted limit 5 by own",
         "a draft"
     );
-    let preview = books.store.preview_plan(PlanId::new("own")).await.unwrap();
+    let preview = books.store.preview_plan(PlanId::new("own"), None::<Audience>).await.unwrap();
     assert_eq!((preview.version, preview.groups.len()), (2, 1));
     assert_eq!(preview.groups[0].customers, [CustomerId::new("acme")]);
     assert_eq!((preview.groups[0].gains.len(), preview.groups[0].loses.len()), (0, 1));

@@ -71,8 +71,9 @@ pub(super) enum Plan {
     Publish {
         /// The plan's id.
         id: String,
-        /// The subscribers who get the new version: everybody on the plan, as if left out, or only those who subscribe
-        /// from now on; the others then keep what they have.
+        /// The subscribers who get the new version: everybody on the plan, those included who are held to an older
+        /// version, or only those who subscribe from now on; the others then keep what they have. If left out, everybody
+        /// gets it but those who are held.
         #[arg(long, value_parser = ["all", "new"])]
         to: Option<String>,
         /// Sells an archived plan again.
@@ -83,6 +84,9 @@ pub(super) enum Plan {
     Preview {
         /// The plan's id.
         id: String,
+        /// The subscribers who would get the new version, as for `plan publish`.
+        #[arg(long, value_parser = ["all", "new"])]
+        to: Option<String>,
     },
     /// Discards the plan's draft: changes that were not published.
     Discard {
@@ -172,7 +176,10 @@ impl Plan {
                 daemon.post(&format!("{}/publish", path(&id)), body).await?
             }
             Self::Remove { id } => daemon.delete(&path(&id)).await?,
-            Self::Preview { id } => daemon.get(&format!("{}/preview", path(&id))).await?,
+            Self::Preview { id, to } => {
+                let query = to.map(|to| format!("?to={to}")).unwrap_or_default();
+                daemon.get(&format!("{}/preview{query}", path(&id))).await?
+            }
             Self::Discard { id } => daemon.delete(&format!("{}/draft", path(&id))).await?,
             Self::Unentitle { plan, feature } => {
                 let path = format!("{}/entitlements/{}", path(&plan), escape(&feature));

@@ -24,6 +24,10 @@ pub struct AffectedGroup {
     /// The version that they have; none while none was published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// Set if they are held to it, while others have a newer one.
+    pub held: bool,
+    /// Set if they would keep it, and so come to no change.
+    pub keeps: bool,
     /// The number of subscriptions.
     pub subscriptions: u64,
     /// The first of their customers.

@@ -107,8 +107,9 @@ pub(super) async fn remove(
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Publish {
-    /// The subscribers who get the new version; everybody on the plan if left out. An archived plan stays archived if
-    /// this is given: its subscribers get the version.
+    /// The subscribers who get the new version. If left out: everybody on the plan but those who are held to an older
+    /// version, who keep it; `all` frees them. An archived plan stays archived if this is given: its subscribers get the
+    /// version.
     to: Option<Audience>,
     /// Whether to sell an archived plan again. Publishing one is refused if neither this nor `to` is given.
     #[serde(default)]
@@ -117,7 +118,8 @@ pub(super) struct Publish {
 
 /// Publishes a plan's draft.
 ///
-/// It applies to everybody on the plan, or with `"to": "new"` to those who subscribe from now on.
+/// Without `to` it applies to everybody on the plan but those who are held to an older version; with `"to": "all"` to
+/// them too; with `"to": "new"` to those who subscribe from now on.
 #[utoipa::path(post, path = "/v1/plans/{id}/publish", tag = "plans", operation_id = "publishPlan", params(("id" = String, Path)), request_body = Publish, responses((status = 200, body = Plan), Problems))]
 pub(super) async fn publish(
     State(state): State<ApiState>,
@@ -129,7 +131,7 @@ pub(super) async fn publish(
         (false, Some(_)) => IfArchived::Keep,
         (false, None) => IfArchived::Refuse,
     };
-    let how = Publishing { archived, ..Publishing::from(body.to.unwrap_or_default()) };
+    let how = Publishing { archived, ..Publishing::from(body.to) };
     Ok(Json(state.store.publish_plan(id, how, state.clock.now()).await?))
 }
 
@@ -167,15 +169,26 @@ pub(super) async fn archive(
     Ok(Json(Archived { plan, warnings }))
 }
 
+/// The publishing that is previewed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PreviewQuery {
+    /// The subscribers who would get the new version, as in publishing.
+    #[param(inline)]
+    to: Option<Audience>,
+}
+
 /// Previews what publishing a draft would change.
 ///
-/// Groups customers by the same change: what they would gain, and what they would lose.
-#[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path)), responses((status = 200, body = Preview), Problems))]
+/// Groups customers by the version that they have: what they would gain, what they would lose, and who keeps it.
+#[utoipa::path(get, path = "/v1/plans/{id}/preview", tag = "plans", operation_id = "previewPlan", params(("id" = String, Path), PreviewQuery), responses((status = 200, body = Preview), Problems))]
 pub(super) async fn preview(
     State(state): State<ApiState>,
     Path(id): Path<PlanId>,
+    Params(query): Params<PreviewQuery>,
 ) -> Result<Json<Preview>, Problem> {
-    Ok(Json(state.store.preview_plan(id).await?))
+    Ok(Json(state.store.preview_plan(id, query.to).await?))
 }
 
 /// Discards a plan's draft.

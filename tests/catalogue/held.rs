@@ -140,6 +140,48 @@ async fn who_is_held_comes_to_the_published_version_if_a_file_makes_it_the_same(
 }
 
 #[tokio::test]
+async fn who_is_held_stays_held_while_a_draft_is_published_unless_it_is_for_all() {
+    let shop = Shop::open().await;
+    shop.apply(&FILE.replace("limit = 1000", "limit = 100"), &["--to", "new"]).await;
+    shop.buy("newer", "123456789013").await;
+    let seats = "/v1/plans/basic/entitlements/seats";
+    // By the command and by the API, with nothing said, whoever was promised a thousand keeps them.
+    for (by_command, granted) in [(true, 7), (false, 8)] {
+        shop.world.put(seats, json!({"limit": granted})).await;
+        let preview = shop.world.get("/v1/plans/basic/preview").await;
+        let (held, free) = (&preview["groups"][0], &preview["groups"][1]);
+        assert_eq!((&held["held"], &held["keeps"]), (&json!(true), &json!(true)), "{preview}");
+        assert_eq!(held["customers"], json!(["acme"]), "{preview}");
+        assert_eq!((&held["gains"], &held["loses"]), (&json!([]), &json!([])), "{preview}");
+        assert_eq!((&free["held"], &free["keeps"]), (&json!(false), &json!(false)), "{preview}");
+        assert_eq!(free["gains"][0]["feature_id"], "seats", "{preview}");
+        if by_command {
+            shop.world.cli_json(&["plan", "publish", "basic"]).await;
+        } else {
+            shop.world.post("/v1/plans/basic/publish", json!({})).await;
+        }
+        assert_eq!(shop.limits("acme").await, limits(1000, 3));
+        assert_eq!(shop.limits("newer").await, limits(100, granted));
+    }
+    // With nothing to publish nothing happens either.
+    shop.world.post("/v1/plans/basic/publish", json!({})).await;
+    assert_eq!(shop.limits("acme").await, limits(1000, 3));
+
+    let preview = shop.world.cli_json(&["plan", "preview", "basic", "--to", "all"]).await;
+    let freed = &preview["groups"][0];
+    assert_eq!((&freed["held"], &freed["keeps"]), (&json!(true), &json!(false)), "{preview}");
+    assert_eq!(freed["loses"][0]["feature_id"], "calls", "{preview}");
+    let preview = shop.world.get("/v1/plans/basic/preview?to=new").await;
+    assert!(
+        preview["groups"].as_array().unwrap().iter().all(|it| it["keeps"] == true),
+        "{preview}"
+    );
+    shop.world.cli_json(&["plan", "publish", "basic", "--to", "all"]).await;
+    assert_eq!(shop.limits("acme").await, limits(100, 8));
+    shop.world.stop().await;
+}
+
+#[tokio::test]
 async fn a_draft_keeps_its_changes_and_brings_nothing_back() {
     let shop = Shop::open().await;
     let seats = "/v1/plans/basic/entitlements/seats";

@@ -53,8 +53,7 @@ pub(crate) fn apply_plan(
         PlanStatus::Draft | PlanStatus::Published => IfArchived::Reopen,
     };
     // To whom a change goes who is held to an older version: unless it is said, the change alone does.
-    let held = if audience.is_some() { IfHeld::Free } else { IfHeld::Keep };
-    let how = Publishing { to: audience.unwrap_or_default(), archived, held };
+    let how = Publishing { archived, ..Publishing::from(audience) };
     if plan.version.is_some() {
         republish(connection, &plan, granted, draft.is_some(), how, now)?;
     } else {

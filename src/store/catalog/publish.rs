@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
-use crate::domain::rollout::{AffectedGroup, Preview, compare};
+use crate::domain::rollout::{AffectedGroup, Differences, Preview, compare};
 use crate::domain::word::Word;
 use crate::domain::{CustomerId, PlanId};
 use crate::store::{During, Store, StoreError};
@@ -55,6 +55,15 @@ impl From<Audience> for Publishing {
     }
 }
 
+impl From<Option<Audience>> for Publishing {
+    /// Returns what is meant by an audience that may be left out: whoever was promised an older version keeps it unless
+    /// it is said that all come to the new one.
+    fn from(to: Option<Audience>) -> Self {
+        let held = if to.is_some() { IfHeld::Free } else { IfHeld::Keep };
+        Self { held, ..Self::from(to.unwrap_or_default()) }
+    }
+}
+
 impl Store {
     /// Publishes a plan's newest version.
     pub async fn publish_plan(
@@ -77,9 +86,14 @@ impl Store {
         self.write(move |connection| discard_in(connection, &id, now)).await
     }
 
-    /// Previews the changes of publishing a plan's newest version, and the customers whom they concern.
-    pub async fn preview_plan(&self, id: PlanId) -> Result<Preview, PlanError> {
-        self.read(move |connection| preview_in(connection, &id)).await
+    /// Previews the changes of publishing a plan's newest version so, and the customers whom they concern.
+    pub async fn preview_plan(
+        &self,
+        id: PlanId,
+        how: impl Into<Publishing>,
+    ) -> Result<Preview, PlanError> {
+        let how = how.into();
+        self.read(move |connection| preview_in(connection, &id, how)).await
     }
 }
 
@@ -193,7 +207,7 @@ fn set_status(connection: &Connection, id: &PlanId, status: PlanStatus) -> Resul
     Ok(())
 }
 
-fn preview_in(connection: &Connection, id: &PlanId) -> Result<Preview, PlanError> {
+fn preview_in(connection: &Connection, id: &PlanId, how: Publishing) -> Result<Preview, PlanError> {
     let plan = known_plan(connection, id)?;
     let version = plan.draft.as_ref().map(|draft| draft.version).or(plan.version);
     let version = match version {
@@ -217,9 +231,17 @@ fn preview_in(connection: &Connection, id: &PlanId) -> Result<Preview, PlanError
             Some(held) => entitlements_in(connection, id, held)?,
             None => Vec::new(),
         };
-        let differences = compare(&before, plan.newest());
+        let is_held = held != plan.version;
+        let keeps = match how.to {
+            Audience::All => is_held && how.held == IfHeld::Keep,
+            Audience::New => held.is_some(),
+        };
+        let differences =
+            if keeps { Differences::default() } else { compare(&before, plan.newest()) };
         groups.push(AffectedGroup {
             version: held,
+            held: is_held,
+            keeps,
             subscriptions: subscriptions.into(),
             customers: customers_in(connection, &plan, held)?,
             gains: differences.gains,

@@ -178,6 +178,34 @@ fn wrong_settings_exit_with_2_and_tell_every_fault() {
 }
 
 #[test]
+fn a_variable_that_was_meant_for_a_setting_is_refused_by_the_name_that_it_should_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("marketd.db");
+    let rows = [
+        ("MARKETD_DATABASE_PATH", "did you mean database.path (MARKETD__DATABASE__PATH)?"),
+        ("marketd__log__filter", "did you mean log.filter (MARKETD__LOG__FILTER)?"),
+        ("MARKETD__DATABASE_PATH", "did you mean database.path (MARKETD__DATABASE__PATH)?"),
+        ("MARKETD_HTTP_PORT", "near it are http."),
+    ];
+    for (variable, meant) in rows {
+        for command in ["check-config", "doctor", "run", "healthcheck"] {
+            let (code, out, err) = run(marketd(&[command]).env(variable, &database));
+            assert_eq!((code, out.as_str()), (2, ""), "{command} {variable}: {err}");
+            assert!(err.contains("no such setting") && err.contains(meant), "{command}: {err}");
+        }
+    }
+    // What Kubernetes tells of a service called marketd is no setting, and what the commands use is none.
+    let mut command = marketd(&["check-config"]);
+    let command = command.env("MARKETD_PORT_8480_TCP", "tcp://10.0.0.1:8480");
+    let command = command.env("MARKETD_SERVICE_HOST", "10.0.0.1").env("MARKETD_TOKEN", "t");
+    let (code, _, err) = run(command.env("MARKETD_URL", "http://localhost"));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (code, _, err) = run(marketd(&["check-config"]).env("MARKETD_VERSION", "1"));
+    assert_eq!(code, 0);
+    assert!(err.contains("MARKETD_VERSION sets nothing"), "{err}");
+}
+
+#[test]
 fn what_run_would_stumble_over_check_config_finds_and_neither_is_worth_another_start() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("marketd.db");

@@ -73,8 +73,11 @@ impl Run {
         output: Output,
     ) -> Result<(), Failure> {
         let secrets = if self.reconcile_once { SecretFiles::Pass } else { SecretFiles::All };
-        let settings = load(config, secrets)?.settings;
+        let Loaded { settings, notes, .. } = load(config, secrets)?;
         telemetry::start_log(&settings.log)?;
+        for note in notes {
+            tracing::warn!("{note}");
+        }
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
@@ -203,6 +206,9 @@ fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
 
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
     let loaded = load(config, SecretFiles::None)?;
+    for note in &loaded.notes {
+        warn(note);
+    }
     let shown = shown(&loaded);
     if output == Output::Table {
         // Before AWS is asked, which may take its time.

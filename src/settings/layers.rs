@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use config::{Config, File, FileFormat, Value, ValueKind};
 use reqwest::Url;
 
+use super::nearest::{PREFIX, is_stray, meant_by, names_section, variable_of};
 use super::value::SettingValue;
 use super::{DEFAULT_FILE, SecretFiles, Sources};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
-const PREFIX: &str = "MARKETD__";
 /// The variable that says where systemd puts the credentials of a service, in a path that a setting names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -45,6 +45,8 @@ pub(super) struct Layers {
     asked: BTreeSet<&'static str>,
     faults: Vec<String>,
     notes: Vec<String>,
+    /// Variables that look like settings, and are none.
+    strays: Vec<String>,
     secret_files: SecretFiles,
     credentials: Option<PathBuf>,
 }
@@ -67,12 +69,16 @@ impl Layers {
             add(&mut values, layer, &Origin::File(path.to_owned()));
         }
         let mut credentials = None;
+        let mut strays = Vec::new();
         for (name, value) in sources.environment {
             if name == CREDENTIALS {
                 credentials = Some(PathBuf::from(value));
                 continue;
             }
-            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            let Some(key) = name.strip_prefix(PREFIX) else {
+                strays.extend(Some(name).filter(|name| is_stray(name) && !value.is_empty()));
+                continue;
+            };
             let key = key.to_ascii_lowercase().replace("__", ".");
             // An empty variable is as good as none: compose files leave them behind. But where a secret was to be, what
             // it guards would be open.
@@ -88,6 +94,7 @@ impl Layers {
             asked: BTreeSet::new(),
             faults: Vec::new(),
             notes: Vec::new(),
+            strays,
             secret_files: sources.secret_files,
             credentials,
         })
@@ -190,31 +197,49 @@ impl Layers {
         self.faults.push(format!("{key} (from {origin}): {what}"));
     }
 
-    /// Refuses every key that nobody asked for: it is a mistake, mostly of spelling.
+    /// Refuses every key that nobody asked for, and every variable that was meant for one: it is a mistake, mostly of
+    /// spelling. Of another variable under our name it is only said that it does nothing.
     pub(super) fn refuse_unknown(&mut self) {
-        let unknown: Vec<String> = self
-            .values
-            .iter()
-            .filter(|(key, _)| !self.asked.contains(key.as_str()))
-            .map(|(key, (_, origin))| {
-                let nearest = self
-                    .asked
-                    .iter()
-                    .filter(|known| {
-                        known.rsplit('.').next() == key.rsplit('.').next()
-                            || known.split('.').next() == key.split('.').next()
-                    })
-                    .copied()
-                    .collect::<Vec<_>>();
-                let hint = if nearest.is_empty() {
-                    "`marketd check-config` lists every setting".to_owned()
-                } else {
-                    format!("near it are {}", nearest.join(", "))
-                };
-                format!("{key} (from {origin}): no such setting; {hint}")
-            })
-            .collect();
-        self.faults.extend(unknown);
+        let known = || self.asked.iter().copied();
+        let mut faults = Vec::new();
+        for (key, (_, origin)) in &self.values {
+            if !self.asked.contains(key.as_str()) {
+                faults.push(format!("{key} (from {origin}): no such setting; {}", self.hint(key)));
+            }
+        }
+        let mut notes = Vec::new();
+        for name in &self.strays {
+            if meant_by(name, known()).is_some() || names_section(name, known()) {
+                faults.push(format!(
+                    "{name} (from the environment): no such setting; {}",
+                    self.hint(name)
+                ));
+            } else {
+                notes.push(format!(
+                    "{name} sets nothing: variables that do begin with {PREFIX}, and `marketd check-config` lists every setting"
+                ));
+            }
+        }
+        self.faults.extend(faults);
+        self.notes.extend(notes);
+    }
+
+    /// Returns what may have been meant by a key or a variable that is none.
+    fn hint(&self, name: &str) -> String {
+        let known = || self.asked.iter().copied();
+        if let Some(key) = meant_by(name, known()) {
+            return format!("did you mean {key} ({})?", variable_of(key));
+        }
+        let is_near = |key: &&str| {
+            key.rsplit('.').next() == name.rsplit('.').next()
+                || names_section(name, std::iter::once(*key))
+        };
+        let near: Vec<&str> = known().filter(is_near).collect();
+        if near.is_empty() {
+            "`marketd check-config` lists every setting".to_owned()
+        } else {
+            format!("near it are {}", near.join(", "))
+        }
     }
 
     /// Returns every key that was asked for, with its value and origin.
@@ -342,7 +367,7 @@ mod tests {
             "metering.grace (from MARKETD__METERING__GRACE): \"soon\" is not a duration",
             "queue.wait (from MARKETD__QUEUE__WAIT): is longer than SQS lets",
             "http.listen (from MARKETD__HTTP__LISTEN): reaches beyond this machine",
-            "reconcile.raet (from MARKETD__RECONCILE__RAET): no such setting",
+            "reconcile.raet (from MARKETD__RECONCILE__RAET): no such setting; did you mean reconcile.rate (MARKETD__RECONCILE__RATE)?",
         ] {
             assert!(error.contains(part), "{part:?} is missing from:\n{error}");
         }

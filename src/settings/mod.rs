@@ -5,6 +5,7 @@
 mod checked;
 mod layers;
 mod metering;
+mod nearest;
 mod retention;
 mod value;
 

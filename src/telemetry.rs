@@ -22,9 +22,8 @@ pub enum TelemetryError {
 
 /// Sends log lines to standard error.
 pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::new(settings.filter.as_str());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter_of(settings.filter.as_str()))
         .with_writer(|| Masking(std::io::stderr()))
         // A line that cannot be written, as on a full disk, would be complained of where it could not be written.
         .log_internal_errors(false);
@@ -40,6 +39,25 @@ pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
         builder.with_ansi(terminal).with_target(false).try_init()
     }
     .map_err(TelemetryError::Twice)
+}
+
+/// What the SDK warns of at every load where there are no credentials, which we load every few seconds. The board says it
+/// once, and what to do.
+const REPEATED: &str = "aws_config::meta::credentials::chain";
+
+/// Returns the filter that a setting means: without what others repeat, unless it asks for them or for everything.
+fn filter_of(setting: &str) -> EnvFilter {
+    let filter = EnvFilter::new(setting);
+    let is_all =
+        |part: &str| ["debug", "trace"].iter().any(|all| part.trim().eq_ignore_ascii_case(all));
+    let asks_for_all = setting.split(',').any(is_all);
+    if asks_for_all || setting.contains("aws_config") {
+        return filter;
+    }
+    match format!("{REPEATED}=error").parse() {
+        Ok(quieter) => filter.add_directive(quieter),
+        Err(_) => filter,
+    }
 }
 
 /// Starts counting; the handle renders what `/metrics` answers.
@@ -98,7 +116,23 @@ impl fmt::Display for Masked<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Masked;
+    use super::{Masked, REPEATED, filter_of};
+
+    #[test]
+    fn what_the_sdk_repeats_is_left_out_unless_it_is_asked_for() {
+        let rows = [
+            ("info", true),
+            ("warn,marketd=info", true),
+            ("error", true),
+            ("debug", false),
+            ("info,marketd=debug", true),
+            ("info,aws_config=warn", false),
+        ];
+        for (setting, left_out) in rows {
+            let filter = filter_of(setting).to_string();
+            assert_eq!(filter.contains(REPEATED), left_out, "{setting}: {filter}");
+        }
+    }
 
     #[test]
     fn account_ids_are_masked_wherever_they_stand() {

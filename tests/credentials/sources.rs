@@ -1,11 +1,14 @@
 //! Credentials of every source that replaces them are loaded anew once AWS says that they have expired, without a restart.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::routing::get;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, put};
 use marketd::sandbox::{Demands, SessionEnd};
 use tokio::time::Instant;
 
@@ -70,6 +73,48 @@ async fn container() -> Source {
     Source { settings, replace: Box::new(replace) }
 }
 
+/// The metadata of an instance, which gives a token first, and for it the keys of the instance's role.
+async fn instance() -> Source {
+    let held = Arc::new(Mutex::new(String::new()));
+    let answered = Arc::clone(&held);
+    let token = async |headers: HeaderMap| {
+        let ttl = headers["x-aws-ec2-metadata-token-ttl-seconds"].to_str().unwrap().to_owned();
+        ([("x-aws-ec2-metadata-token-ttl-seconds", ttl)], "metadata-token")
+    };
+    let has_token = |headers: &HeaderMap| {
+        headers.get("x-aws-ec2-metadata-token").is_some_and(|it| it == "metadata-token")
+    };
+    let role = async move |headers: HeaderMap| {
+        if has_token(&headers) { Ok("marketd") } else { Err(StatusCode::UNAUTHORIZED) }
+    };
+    let keys = async move |headers: HeaderMap| {
+        if !has_token(&headers) {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        let key = answered.lock().unwrap().clone();
+        let now = jiff::Timestamp::now();
+        Ok(axum::Json(serde_json::json!({
+            "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": now, "AccessKeyId": key,
+            "SecretAccessKey": "secret", "Token": "token",
+            "Expiration": now + jiff::SignedDuration::from_hours(6),
+        })))
+    };
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let folder = "/latest/meta-data/iam/security-credentials/";
+    let metadata = Router::new()
+        .route("/latest/api/token", put(token))
+        .route(folder, get(role))
+        .route(&format!("{folder}marketd"), get(keys));
+    tokio::spawn(async move { axum::serve(listener, metadata).await });
+    let settings = vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url),
+        ("AWS_EC2_METADATA_DISABLED", "false".to_owned()),
+    ];
+    let replace = move |key: &str| key.clone_into(&mut held.lock().unwrap());
+    Source { settings, replace: Box::new(replace) }
+}
+
 /// Has AWS take another key, with whom it gave a session for the former one's.
 fn expire(world: &World, former: &str, taken: &str) {
     accept(world, taken);
@@ -85,7 +130,9 @@ async fn is_renewed(source: Source) {
     let mut settings: Vec<(&'static str, &'static str)> =
         settings.into_iter().map(|(name, value)| (name, &*value.leak())).collect();
     settings.extend(nothing);
-    settings.push(("AWS_EC2_METADATA_DISABLED", "true"));
+    if settings.iter().all(|(name, _)| *name != "AWS_EC2_METADATA_DISABLED") {
+        settings.push(("AWS_EC2_METADATA_DISABLED", "true"));
+    }
     let world = World::with_imported_catalog(&settings).await;
     // Others are there already when AWS refuses the former.
     replace("ASIASECOND");
@@ -127,6 +174,11 @@ async fn a_container_s_agent_is_asked_again() {
 }
 
 #[tokio::test]
+async fn an_instance_s_metadata_is_asked_again() {
+    is_renewed(instance().await).await;
+}
+
+#[tokio::test]
 async fn a_token_s_file_that_was_away_is_missed_no_longer_than_keys_are() {
     let Source { mut settings, replace } = web_identity();
     replace("first");
@@ -151,5 +203,48 @@ async fn a_token_s_file_that_was_away_is_missed_no_longer_than_keys_are() {
     assert_eq!(billed(&world, "700000000001").await, 1);
     eventually("the queue", async || world.queue_is_empty().then_some(())).await;
     assert!(replaced.elapsed() < PROMPTLY, "{:?}", replaced.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_there_are_missed_aloud_once_however_often_they_are_looked_for() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let nothing = async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        StatusCode::NOT_FOUND
+    };
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
+    let agent = Router::new().route("/credentials", get(nothing));
+    tokio::spawn(async move { axum::serve(listener, agent).await });
+    let settings = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url.leak()),
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("MARKETD__LOG__FORMAT", "json"),
+    ];
+    let mut world = World::with_settings(&settings).await;
+    world.stop_daemon().await;
+    let log = world.file("daemon.log");
+    world.start_daemon_logging_to(&log).await;
+    let before = asked.load(Ordering::SeqCst);
+    eventually("that they are looked for again and again", async || {
+        (asked.load(Ordering::SeqCst) >= before + 5).then_some(())
+    })
+    .await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    let mut said: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["level"] == "WARN" || line["level"] == "ERROR" {
+            let words = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+            *said.entry((words("target"), words("message"))).or_default() += 1;
+        }
+    }
+    assert!(said.values().all(|times| *times == 1), "{said:#?}");
+    let missed = text.lines().find(|line| line.contains("credentials is failing")).unwrap();
+    assert!(missed.contains("give it some, as any AWS tool takes them"), "{missed}");
     world.stop().await;
 }

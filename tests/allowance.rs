@@ -16,7 +16,7 @@ use marketd::domain::{
     AccountId, CustomerId, DimensionKey, FeatureId, LicenseArn, PlanId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{ProvisionCustomer, Resolution};
+use marketd::store::{ProvisionCustomer, Resolution, ResolveError};
 use support::books::{Books, account};
 use support::seller::Message;
 
@@ -355,6 +355,64 @@ async fn what_was_rated_before_it_was_parked_is_carried_as_it_was_rated() {
     books.run_pass().await;
     assert_eq!(books.billed(), ["10 api_calls 35 licence"]);
     assert_eq!(split(&books).await, (units(35), units(100)));
+}
+
+/// A record of thirty calls that AWS refused for good, in an hour that is over.
+async fn parked(books: &mut Books) -> String {
+    let customer = books.customer(0).await;
+    books.aws.faults.lock().unwrap().poison = Some("api_calls");
+    used(books, &customer, "130").await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    books.aws.faults.lock().unwrap().poison = None;
+    let record = books.records().await.remove(0);
+    assert_eq!((record.state.as_str(), record.quantity), ("parked", units(30)));
+    record.id
+}
+
+#[tokio::test]
+async fn nothing_is_carried_to_a_subscription_that_has_ended() {
+    let mut books = books(14, 1, Some(ResetPeriod::Month)).await;
+    let id = parked(&mut books).await;
+    leave(&mut books).await;
+    books.pass_minutes(120);
+    let carry = async |books: &Books| {
+        let (id, note) = (id.clone(), "as told".to_owned());
+        books.store.resolve_record(id, Resolution::CarryForward, note, books.now()).await
+    };
+    let refusal = carry(&books).await.unwrap_err().to_string();
+    assert!(refusal.contains("write it off; the customer holds nothing else"), "{refusal}");
+    // Somebody who came back holds something that takes it; but that is another purchase.
+    buy(&mut books).await;
+    let refusal = carry(&books).await.unwrap_err();
+    let ResolveError::SubscriptionEnded { others, .. } = &refusal else { panic!("{refusal}") };
+    assert_eq!(others.len(), 1, "{refusal}");
+    assert!(refusal.to_string().contains(&others[0].to_string()), "{refusal}");
+    let record = books.records().await.into_iter().find(|it| it.id == id).unwrap();
+    assert_eq!((record.state.as_str(), record.carried_out), ("parked", units(0)));
+    let (id, note) = (id.clone(), "left".to_owned());
+    books.store.resolve_record(id, Resolution::WriteOff, note, books.now()).await.unwrap();
+    books.balance().await;
+}
+
+#[tokio::test]
+async fn what_is_carried_to_a_subscription_that_was_renewed_goes_to_its_follower() {
+    let mut books = books(15, 1, Some(ResetPeriod::Month)).await;
+    let id = parked(&mut books).await;
+    let order = Order { new_license: true, ..books.order().with("pro", 1) };
+    books.act(&account(0), Action::Renew(order));
+    books.hear().await;
+    books.pass_minutes(120);
+    books.hear().await;
+    let (carry, note) = (Resolution::CarryForward, "as told".to_owned());
+    books.store.resolve_record(id, carry, note, books.now()).await.unwrap();
+    books.pass_minutes(62);
+    books.run_pass().await;
+    books.pass_minutes(62);
+    books.run_pass().await;
+    let billed = books.billed();
+    assert!(billed.len() == 1 && billed[0].ends_with("api_calls 30 licence"), "{billed:?}");
+    books.balance().await;
 }
 
 /// Takes what AWS has published without hearing it.

@@ -104,7 +104,9 @@ pub(super) struct Resolve {
 
 /// Resolves a parked record.
 ///
-/// `retry` sends it again as it is, `carry_forward` bills its units with the open hour, `write_off` gives them up.
+/// `retry` sends it again as it is, `carry_forward` bills its units with the open hour, `write_off` gives them up. Nothing is
+/// carried forward to a subscription that has ended and did not go on as another: `subscription-ended` names what would
+/// take it.
 #[utoipa::path(post, path = "/v1/metering/records/{id}/resolve", tag = "metering", operation_id = "resolveMeteringRecord", params(("id" = String, Path)), request_body = Resolve, responses((status = 200, body = RecordRow), Problems))]
 pub(super) async fn resolve(
     State(state): State<ApiState>,

@@ -329,6 +329,9 @@ impl From<ResolveError> for Problem {
             ResolveError::OtherForm(_) => {
                 Self::new(StatusCode::CONFLICT, "metered-in-other-form", detail)
             }
+            ResolveError::SubscriptionEnded { .. } => {
+                Self::new(StatusCode::CONFLICT, "subscription-ended", detail)
+            }
             ResolveError::Store(error) => error.into(),
         }
     }

@@ -5,13 +5,15 @@ use rusqlite::Connection;
 
 use super::open_records::{carry_into, tagged_in};
 use super::record_rows::{RecordRow, record_in};
-use super::records::later_record_in;
+use super::records::{hour_left_in, later_record_in};
 use super::roll_forward::{mark_moved, move_usage};
 use super::slots::{BillTo, OtherIdentityRecord, RecordKey, records_under_other_identity};
 use crate::domain::allocation::Allocation;
-use crate::domain::{ClockHour, Holder};
+use crate::domain::ledger::Candidate;
+use crate::domain::{ClockHour, Holder, Source};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
+use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, Store, StoreError};
 
 /// A person's decision about a parked record.
@@ -54,9 +56,31 @@ pub enum ResolveError {
         "the hour of metering record {0} is metered in the other form: carry it forward, or write it off"
     )]
     OtherForm(String),
+    /// AWS takes no more usage of its subscription.
+    #[error(
+        "the subscription of metering record {id} ended at {at}, and AWS takes no more usage of it: {}",
+        in_its_place(.others)
+    )]
+    SubscriptionEnded {
+        /// The record.
+        id: String,
+        /// When it ended.
+        at: Timestamp,
+        /// What the customer holds that would take it.
+        others: Vec<Holder>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Returns what to do with usage that its own subscription takes no more.
+fn in_its_place(others: &[Holder]) -> String {
+    if others.is_empty() {
+        return "write it off; the customer holds nothing else of the product".into();
+    }
+    let names: Vec<String> = others.iter().map(ToString::to_string).collect();
+    format!("report it anew for what would take it ({}), and write it off", names.join(", "))
 }
 
 impl Store {
@@ -108,7 +132,10 @@ fn resolve_in(
         }
         Resolution::CarryForward => {
             match Holder::parse(&holder) {
-                Some(holder) => carry_forward_in(connection, number, &record, holder, note, now)?,
+                Some(holder) => {
+                    refuse_ended(connection, &record, &holder, now)?;
+                    carry_forward_in(connection, number, &record, holder, note, now)?;
+                }
                 None => report_anew_in(connection, number, &record, note, now)?,
             }
             return record_in(connection, number)?.ok_or_else(unknown);
@@ -132,6 +159,51 @@ fn is_metered_otherwise(
     let key = key_of(connection, record, Holder::parse(holder), record.hour)?;
     let others = records_under_other_identity(connection, &key, record.hour)?;
     Ok(others.iter().any(OtherIdentityRecord::is_sent))
+}
+
+/// Refuses to carry a record to a subscription that has ended, unless it went on as one that has not: what is carried to
+/// it goes there.
+fn refuse_ended(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: &Holder,
+    now: Timestamp,
+) -> Result<(), ResolveError> {
+    let key = key_of(connection, record, Some(holder.clone()), ClockHour::of(now))?;
+    let holdings = holdings_in(connection, &key.customer)?;
+    let held: Vec<&Candidate> = holdings.of(&record.product_id).collect();
+    let takes = |one: &Candidate| -> Result<bool, StoreError> {
+        let bill_to = BillTo { holder: one.holder.clone(), ..key.bill_to.clone() };
+        let key = RecordKey { bill_to, ..key.clone() };
+        Ok(one.tenure.is_taken_at(now) && hour_left_in(connection, &key, one.tenure)?.is_some())
+    };
+    let mut bearer = holder;
+    let mut ended_at = None;
+    // No chain of renewals has more links than there are subscriptions.
+    for _ in 0..=held.len() {
+        let its: Vec<&Candidate> =
+            held.iter().copied().filter(|it| it.holder.as_ref() == Some(bearer)).collect();
+        for one in &its {
+            if takes(one)? {
+                return Ok(());
+            }
+        }
+        ended_at = ended_at
+            .or(its.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment())).max());
+        match its.iter().find_map(|it| it.renewed_by.as_ref()) {
+            Some(next) => bearer = next,
+            None => break,
+        }
+    }
+    // What we do not know to have ended AWS decides on.
+    let Some(at) = ended_at else { return Ok(()) };
+    let mut others = Vec::new();
+    for one in held.into_iter().filter(|it| it.source == Source::Aws) {
+        if takes(one)? {
+            others.extend(one.holder.clone());
+        }
+    }
+    Err(ResolveError::SubscriptionEnded { id: record.id.clone(), at, others })
 }
 
 /// The key of a record's usage in some hour. A record that was settled before two customers became one has the id

@@ -82,6 +82,11 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Counter, "marketd_sns_refused_total", "SNS messages that were not believed, by reason."),
     (Counter, "marketd_subscription_changes_total", "Subscriptions that were created or changed."),
     (Counter, "marketd_usage_events_total", "Usage events that were reported, by outcome."),
+    (
+        Counter,
+        "marketd_webhook_given_up_total",
+        "Events that the application has refused for three days, and that are posted no more.",
+    ),
 ];
 
 /// Describes every family to the recorder.

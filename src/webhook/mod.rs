@@ -10,17 +10,18 @@ mod receiver;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::settings::WebhookSettings;
-use crate::store::{Store, StoreError, Waiter};
+use crate::store::{Event, Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 use posting::Posting;
 use queues::QueueKey;
-use receiver::Receiver;
+use receiver::{Receiver, Refusal};
 
 /// Events read in one go.
 const READ: u32 = 500;
@@ -34,6 +35,8 @@ const AT_ONCE: usize = 4;
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// A fallback beside wake-ups.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// The event that tells of another that was given up.
+const GIVEN_UP: &str = "webhook.given_up";
 
 /// The webhook, which posts events.
 pub struct Webhook {
@@ -105,16 +108,26 @@ impl Webhook {
     ) -> Result<Posted, StoreError> {
         let mut news = self.store.wakeups().of(Waiter::Events);
         let mut cut_at = None;
+        let mut is_moved = false;
+        posting.fall_behind();
         loop {
-            news.arm();
+            if news.is_woken() {
+                posting.fall_behind();
+                news.arm();
+            }
             // Before anything else is posted, so that what a crash forgets has a bound.
             if posting.is_to_be_noted(Instant::now()) {
                 posting.note(&self.store).await?;
             }
-            let is_moved = posting.follow(&self.store).await?;
             let is_stopping = shutdown.is_cancelled();
+            let begun = Instant::now();
+            if is_moved || posting.is_behind(begun) {
+                is_moved = posting.follow(&self.store).await?;
+                if !is_moved && !is_stopping {
+                    posting.read(&self.store, begun).await?;
+                }
+            }
             if !is_moved && !is_stopping {
-                posting.read(&self.store).await?;
                 self.post(posting);
             }
             if posting.is_idle() && (is_stopping || (until_empty && posting.left() == 0)) {
@@ -130,8 +143,10 @@ impl Webhook {
             let wake = [next, posting.note_at(), cut_at].into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled(), if !is_stopping => {}
-                Some((key, outcome)) = posting.ended() => self.note_outcome(posting, &key, outcome),
-                () = news.woken(), if !is_stopping => {}
+                Some((key, outcome)) = posting.ended() => {
+                    self.note_outcome(posting, &key, outcome).await?;
+                }
+                () = news.woken(), if !is_stopping => posting.fall_behind(),
                 () = tokio::time::sleep_until(wake.unwrap_or(now + LONGEST_SLEEP)) => {}
             }
         }
@@ -147,7 +162,12 @@ impl Webhook {
     }
 
     /// Notes the outcome of a post.
-    fn note_outcome(&self, posting: &mut Posting, key: &QueueKey, outcome: Result<(), String>) {
+    async fn note_outcome(
+        &self,
+        posting: &mut Posting,
+        key: &QueueKey,
+        outcome: Result<(), Refusal>,
+    ) -> Result<(), StoreError> {
         let now = self.clock.now();
         match outcome {
             Ok(()) => {
@@ -156,10 +176,96 @@ impl Webhook {
                     self.health.report("webhook", Ok(()), now);
                 }
             }
-            Err(reason) => {
+            Err(refusal) => {
                 posting.refused(key);
-                self.health.report("webhook", Err(&reason), now);
+                self.health.report("webhook", Err(&refusal.reason), now);
+                if let Some(event) = posting.hopeless(key, &refusal, now) {
+                    self.tell_given_up(event, &refusal.reason).await?;
+                    posting.given_up(key);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Says that an event is given up: in the log, by a metric, and to whoever reads the feed.
+    async fn tell_given_up(&self, event: &Event, reason: &str) -> Result<(), StoreError> {
+        let after = event.seq - 1;
+        tracing::error!(
+            event = event.id,
+            kind = event.kind,
+            reason,
+            "an event that the application has refused for three days is given up; `marketd webhook replay --from {after}` posts it again with all that came after it"
+        );
+        metrics::counter!("marketd_webhook_given_up_total").increment(1);
+        if event.kind == GIVEN_UP {
+            return Ok(());
+        }
+        let data = json!({
+            "event_id": event.id,
+            "type": event.kind,
+            "customer_id": event.customer_id,
+            "after": after.to_string(),
+            "reason": reason,
+        });
+        self.store.tell(GIVEN_UP, data, self.clock.now()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+
+    fn settings(folder: &tempfile::TempDir) -> WebhookSettings {
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "a secret of twenty-four bytes or more").unwrap();
+        let variables = [
+            ("MARKETD__WEBHOOK__URL", "http://127.0.0.1:1/told".to_owned()),
+            ("MARKETD__WEBHOOK__SECRET_FILE", secret.display().to_string()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        crate::settings::load(None, variables).unwrap().settings.webhook.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_three_days_is_given_up_aloud_and_what_is_behind_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        store.begin_webhook().await.unwrap();
+        let now: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
+        for (kind, hours) in [("old", 73), ("young", 71)] {
+            let at = now - SignedDuration::from_hours(hours);
+            store.tell(kind, json!({}), at).await.unwrap();
+        }
+        let clock = Clock::manual(now);
+        let health = Health::default();
+        let webhook = Webhook::new(settings(&folder), store.clone(), clock, health).unwrap();
+        let mut posting = Posting::default();
+        posting.follow(&store).await.unwrap();
+        posting.read(&store, Instant::now()).await.unwrap();
+        let later = || Instant::now() + Duration::from_secs(3_600);
+        let refused = || Err(Refusal { reason: "400 Bad Request".into(), is_definite: true });
+        let mut tries = 0;
+        let key = loop {
+            let (key, event) = posting.next(later()).unwrap();
+            if event.kind == "young" {
+                break key;
+            }
+            tries += 1;
+            webhook.note_outcome(&mut posting, &key, refused()).await.unwrap();
+        };
+        assert_eq!(tries, 12);
+        for _ in 0..20 {
+            webhook.note_outcome(&mut posting, &key, refused()).await.unwrap();
+            assert_eq!(posting.next(later()).unwrap().1.kind, "young", "it is not old enough");
+        }
+        posting.note(&store).await.unwrap();
+        assert_eq!(store.webhook_place().await.unwrap().cursor, 1);
+        let told = store.events_after(2, 10).await.unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].kind.as_str(), &told[0].data["type"]), (GIVEN_UP, &json!("old")));
+        assert_eq!(told[0].data["after"], "0", "from where it is posted again");
     }
 }

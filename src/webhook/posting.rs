@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::queues::{EventQueues, QueueKey};
+use super::receiver::Refusal;
 use super::{AHEAD, AT_ONCE, HELD, READ};
 use crate::store::{Event, Store, StoreError, WebhookPlace};
 
@@ -16,8 +18,11 @@ const NOTE_WITHIN: Duration = Duration::from_millis(250);
 /// a crash.
 const NOTE_AT: usize = 100;
 
+/// The longest time until it is seen what another process did, as a pass beside a daemon.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
 /// The outcome of a post, by the queue of its event.
-pub(super) type Ended = (QueueKey, Result<(), String>);
+pub(super) type Ended = (QueueKey, Result<(), Refusal>);
 
 #[derive(Default)]
 pub(super) struct Posting {
@@ -28,6 +33,10 @@ pub(super) struct Posting {
     unnoted: Vec<i64>,
     note_at: Option<Instant>,
     posted: usize,
+    /// When the database was last read; none once it is known to have something new.
+    read_at: Option<Instant>,
+    /// Set if not all was read.
+    has_left: bool,
 }
 
 impl Posting {
@@ -70,12 +79,26 @@ impl Posting {
         self.queues.next_at(now).filter(|_| self.posts.len() < AT_ONCE)
     }
 
+    /// Reports whether the database may tell something new: of events, or that somebody set the webhook elsewhere. This
+    /// process is told when that is so, but not of what another one does; and some were left when there were enough.
+    pub(super) fn is_behind(&self, now: Instant) -> bool {
+        let is_filled =
+            self.queues.waiting() + READ as usize > HELD || self.queues.ahead() >= AHEAD;
+        self.read_at.is_none_or(|at| now >= at + READ_AGAIN) || (self.has_left && !is_filled)
+    }
+
+    /// Notes that the database has something new.
+    pub(super) fn fall_behind(&mut self) {
+        self.read_at = None;
+    }
+
     /// Follows a place that was set by somebody else, once nothing is under way; returns whether that is awaited.
     pub(super) async fn follow(&mut self, store: &Store) -> Result<bool, StoreError> {
         let held = store.webhook_place().await?;
         if self.place == Some(held) {
             return Ok(false);
         }
+        self.read_at = None;
         if !self.posts.is_empty() {
             return Ok(true);
         }
@@ -88,16 +111,19 @@ impl Posting {
     }
 
     /// Reads what there is to post.
-    pub(super) async fn read(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn read(&mut self, store: &Store, now: Instant) -> Result<(), StoreError> {
+        self.has_left = true;
         while self.queues.waiting() < HELD && self.queues.ahead() < AHEAD {
             let events = store.events_after(self.queues.read_to(), READ).await?;
             if events.is_empty() {
+                self.has_left = false;
                 break;
             }
             for event in events {
                 self.queues.add(event);
             }
         }
+        self.read_at = Some(now);
         Ok(())
     }
 
@@ -120,6 +146,27 @@ impl Posting {
         let now = Instant::now();
         let Some(seq) = self.queues.taken(key, now) else { return };
         self.posted += 1;
+        self.pass(seq, now);
+    }
+
+    /// Returns the event that was refused if it is to be given up.
+    pub(super) fn hopeless(
+        &self,
+        key: &QueueKey,
+        refusal: &Refusal,
+        at: Timestamp,
+    ) -> Option<&Event> {
+        self.queues.hopeless(key, refusal, at)
+    }
+
+    /// Leaves an event behind.
+    pub(super) fn given_up(&mut self, key: &QueueKey) {
+        if let Some(seq) = self.queues.given_up(key) {
+            self.pass(seq, Instant::now());
+        }
+    }
+
+    fn pass(&mut self, seq: i64, now: Instant) {
         self.unnoted.push(seq);
         self.note_at.get_or_insert(now + NOTE_WITHIN);
     }
@@ -136,6 +183,8 @@ impl Posting {
             let to = self.queues.posted_to();
             if store.note_posted(place.turn, to, self.unnoted.clone()).await? {
                 place.cursor = to;
+            } else {
+                self.read_at = None;
             }
         }
         self.unnoted.clear();

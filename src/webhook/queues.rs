@@ -5,13 +5,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::receiver::Refusal;
 use crate::domain::CustomerId;
 use crate::store::Event;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// The age of an event at which it is given up, if the application refuses it and not everything: what the Standard Webhooks
+/// specification gives deliveries.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(72);
+/// The refusals without which none is given up, however old it is: a quarter of an hour of them.
+const TRIED: u32 = 12;
 /// The one kind that comes by the hundred: it is told for every record of every hour.
 const BULK: &str = "metering.accepted";
 
@@ -36,6 +43,14 @@ struct Queue {
     urgent: usize,
     is_busy: bool,
     pause: Pause,
+    refusals: Refusals,
+}
+
+/// How often the first of a queue was refused, and since when.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u32,
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -118,9 +133,19 @@ impl EventQueues {
     pub(super) fn taken(&mut self, key: &QueueKey, now: Instant) -> Option<i64> {
         self.paused = Pause::default();
         self.taken_at = Some(now);
+        self.pop(key)
+    }
+
+    /// Leaves the first of a queue behind, so that those behind it go on; returns its place in the outbox.
+    pub(super) fn given_up(&mut self, key: &QueueKey) -> Option<i64> {
+        self.pop(key)
+    }
+
+    fn pop(&mut self, key: &QueueKey) -> Option<i64> {
         let queue = self.queues.get_mut(key)?;
         queue.is_busy = false;
         queue.pause = Pause::default();
+        queue.refusals = Refusals::default();
         let event = queue.events.pop_front()?;
         queue.urgent -= usize::from(event.kind != BULK);
         if queue.events.is_empty() {
@@ -151,7 +176,25 @@ impl EventQueues {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.is_busy = false;
             queue.pause.lengthen(now);
+            queue.refusals.count += 1;
+            queue.refusals.since.get_or_insert(now);
         }
+    }
+
+    /// Returns the first of a queue if it is to be given up, having been refused for so long that it is this event which
+    /// the application will not have: it says so, or takes others. While nobody is there everything is kept.
+    pub(super) fn hopeless(
+        &self,
+        key: &QueueKey,
+        refusal: &Refusal,
+        at: Timestamp,
+    ) -> Option<&Event> {
+        let queue = self.queues.get(key)?;
+        let event = queue.events.front()?;
+        let takes_others = self.taken_at > queue.refusals.since;
+        let is_old = at.duration_since(event.at) >= KEPT_FOR;
+        let is_its_own = refusal.is_definite || (queue.refusals.since.is_some() && takes_others);
+        (is_old && is_its_own && queue.refusals.count >= TRIED).then_some(event)
     }
 
     /// Returns when one may be posted that may not now.
@@ -239,5 +282,44 @@ mod tests {
             assert_eq!(queues.taken(&key, Instant::now()), Some(event.seq));
         }
         assert_eq!((order, queues.posted_to(), queues.ahead()), (vec![11, 14], 14, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_application_will_not_have_is_given_up() {
+        // Whether the answer said whose fault it is, whether another customer's was taken since, how old it is, how often
+        // it was refused, and whether it is given up.
+        let rows = [
+            (false, false, 1_000, 100, false),
+            (true, false, 1_000, 100, true),
+            (false, true, 1_000, 100, true),
+            (true, true, 71, 100, false),
+            (true, true, 72, 12, true),
+            (true, true, 72, 11, false),
+        ];
+        for (is_definite, others, hours, refusals, given_up) in rows {
+            let mut queues = EventQueues::after(0, BTreeSet::new());
+            queues.add(event(1, "x", "refused"));
+            queues.add(event(2, "x", "taken"));
+            let refused = Some(CustomerId::new("refused"));
+            // One that was taken before tells nothing.
+            queues.taken(&Some(CustomerId::new("taken")), Instant::now());
+            queues.add(event(3, "x", "taken"));
+            for _ in 0..refusals {
+                tokio::time::sleep(Duration::from_secs(300)).await;
+                queues.refused(&refused, Instant::now());
+            }
+            if others {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                queues.taken(&Some(CustomerId::new("taken")), Instant::now());
+            }
+            let refusal = Refusal { reason: "no".into(), is_definite };
+            let at = jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+            let found = queues.hopeless(&refused, &refusal, at).map(|event| event.seq);
+            assert_eq!(found, given_up.then_some(1), "{is_definite} {others} {hours} {refusals}");
+            if given_up {
+                assert_eq!(queues.given_up(&refused), Some(1));
+                assert!(!queues.has_refused());
+            }
+        }
     }
 }

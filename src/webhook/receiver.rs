@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::json;
 use sha2::Sha256;
 
@@ -16,6 +16,21 @@ use crate::store::Event;
 
 /// The time that the application may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The reason why the application has not taken an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// In words.
+    pub(super) reason: String,
+    /// Set if the application has said that it is the event's fault.
+    pub(super) is_definite: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, is_definite: false }
+    }
+}
 
 /// The seller's application.
 pub(super) struct Receiver {
@@ -36,7 +51,7 @@ impl Receiver {
     }
 
     /// Posts an event; `Ok` once the application has taken it.
-    pub(super) async fn post(&self, event: &Event, timestamp: i64) -> Result<(), String> {
+    pub(super) async fn post(&self, event: &Event, timestamp: i64) -> Result<(), Refusal> {
         let body =
             json!({"type": event.kind, "timestamp": event.at, "data": event.data}).to_string();
         let signature = sign(self.key.bytes(), &event.id, timestamp, &body)?;
@@ -59,10 +74,23 @@ impl Receiver {
             return Err(format!(
                 "the application answered {status} to event {}: events are not posted elsewhere, so let webhook.url be where they are taken",
                 event.id
-            ));
+            )
+            .into());
         }
-        Err(format!("the application answered {status} to event {}", event.id))
+        let reason = format!("the application answered {status} to event {}", event.id);
+        Err(Refusal { reason, is_definite: is_definite(status) })
     }
+}
+
+/// Reports whether a status speaks of what was posted, and not of who posts, of where to, or of another time.
+fn is_definite(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 /// Reports whether others than this machine's can read what is posted there.

@@ -22,6 +22,8 @@ use rusqlite::Connection;
 const CUSTOMERS: i64 = 1_000;
 const LITTLE: i64 = 10_000;
 const MUCH: i64 = 1_000_000;
+/// Records that are made in one transaction.
+const PIECE: i64 = 20_000;
 const TIMES: usize = 15;
 
 fn now() -> Timestamp {
@@ -81,15 +83,23 @@ async fn ledger(folder: &Path, records: i64, first: i64, state: &str) -> Store {
         file.execute(&statement, [CUSTOMERS]).unwrap();
     }
     let deadline = (now() + SignedDuration::from_hours(20)).as_millisecond();
-    file.execute(
-        &format!(
-            "{numbers} INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity,
-                 state, deadline_ms, next_attempt_at_ms)
-             SELECT 'prod-1', 'customer-' || (i % 1000), {licence}, 'd1', ?2 + i / 1000, 1000000, ?3, ?4, ?4 FROM n"
-        ),
-        (records, first, state, deadline),
-    )
-    .unwrap();
+    // Piece by piece, so that the log beside the database is folded in now and then.
+    let mut from = 0;
+    while from < records {
+        let until = records.min(from + PIECE);
+        file.execute(
+            &format!(
+                "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2)
+                 INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state,
+                     deadline_ms, next_attempt_at_ms)
+                 SELECT 'prod-1', 'customer-' || (i % 1000), {licence}, 'd1', ?3 + i / 1000, 1000000, ?4, ?5, ?5
+                 FROM n"
+            ),
+            (from, until, first, state, deadline),
+        )
+        .unwrap();
+        from = until;
+    }
     store
 }
 

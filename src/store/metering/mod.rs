@@ -34,6 +34,7 @@ pub(super) mod resolve;
 pub(super) mod restore;
 pub(super) mod roll_forward;
 pub(super) mod send;
+pub(super) mod settle;
 pub(super) mod side_records;
 pub(super) mod slots;
 pub(super) mod unknown_hours;

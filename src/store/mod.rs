@@ -1,5 +1,5 @@
 //! The SQLite store: one writer thread that groups many small writes into one transaction, read
-//! connections beside it. One file a subject; their methods are verbs of the domain, and SQL and
+//! connections beside it. Nine rooms, in each one file a subject; methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
 mod access;
@@ -117,7 +117,7 @@ impl Store {
         self.writer.wakeups()
     }
 
-    /// The database file.
+    /// Returns the path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -142,7 +142,7 @@ impl Store {
         self.writer.stop_after(writes);
     }
 
-    /// Why the database cannot be used at the moment; none while it can.
+    /// Returns the reason why the database cannot be used at the moment; none while it can.
     pub fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.writer.trouble().heard()
     }

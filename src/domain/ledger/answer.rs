@@ -5,7 +5,7 @@ use crate::domain::Quantity;
 /// The answer of AWS, or of the network, to one attempt at one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Honoured, now or before.
+    /// AWS honoured the record, now or before.
     Success {
         /// AWS's id of it.
         metering_record_id: Option<String>,
@@ -19,13 +19,13 @@ pub enum Answer {
     },
     /// AWS knows no active agreement of this buyer.
     NotSubscribed,
-    /// Not done.
+    /// AWS left the record undone.
     Unprocessed,
-    /// Too fast.
+    /// AWS throttled the call.
     Throttled,
-    /// No answer: it may have been honoured.
+    /// No answer came: the record may have been honoured.
     Unanswered(String),
-    /// Nothing can be sent at all until a person acts.
+    /// The call is blocked: nothing can be sent at all until a person acts.
     Blocked(String),
     /// The record itself is refused.
     Refused {
@@ -55,28 +55,28 @@ impl Answer {
 /// The outcome of an answer for its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Billed.
+    /// The record is billed.
     Accepted {
         /// AWS's id of it.
         metering_record_id: Option<String>,
     },
     /// The very same record goes out again after a while.
     Retry {
-        /// Why.
+        /// The reason, for a person.
         error: String,
         /// Set if AWS should be asked again what the buyer holds.
         ask_about_buyer: bool,
     },
     /// The attempt does not count, since AWS did not look at the record: it stays due.
     Held {
-        /// Why.
+        /// The reason, for a person.
         error: String,
     },
-    /// A person decides, or news of the buyer does.
+    /// The record is parked: a person decides, or news of the buyer does.
     Parked {
-        /// Why, as one word.
+        /// The reason, as one word.
         reason: String,
-        /// Why, in AWS's words.
+        /// The reason, in AWS's words.
         error: String,
         /// Set if AWS should be asked again what the buyer holds: access follows, and a subscription that turns
         /// out to live has the record sent again.
@@ -117,11 +117,11 @@ pub struct Past {
 /// The standing of a record's subscription, by our books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// In force.
+    /// The subscription is in force.
     Live,
-    /// In its last hour, in which AWS still takes usage.
+    /// The subscription is in its last hour, in which AWS still takes usage.
     Leaving,
-    /// Over, and its last hour too.
+    /// The subscription is over, and its last hour too.
     Over,
 }
 

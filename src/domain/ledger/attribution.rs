@@ -14,7 +14,7 @@ use super::tenure::Tenure;
 /// A subscription as far as it can bear usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Where it was bought.
+    /// The place where it was bought: AWS, or the seller's own site.
     pub source: Source,
     /// The licence or buyer that it belongs to at AWS; none for a direct one.
     pub holder: Option<Holder>,
@@ -22,9 +22,9 @@ pub struct Candidate {
     pub license: Option<LicenseArn>,
     /// Its status.
     pub status: Status,
-    /// When it came into force, where known.
+    /// The time at which it came into force, where known.
     pub starts_at: Option<Timestamp>,
-    /// When a direct one ends.
+    /// The end of a direct one.
     pub ends_at: Option<Timestamp>,
     /// Its tenure.
     pub tenure: Tenure,
@@ -35,7 +35,7 @@ pub struct Candidate {
 /// The times that attribution depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageTime {
-    /// When the customer used it.
+    /// The time of use.
     pub at: Timestamp,
     /// Set if a legacy product's buyers are metered by licence in the hour that it belongs to.
     pub licensed: bool,

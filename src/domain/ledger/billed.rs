@@ -12,11 +12,11 @@ pub struct HolderSubscription {
     pub status: Status,
     /// True if its buyer pays as they go: it has no dimension of its own.
     pub pays_as_they_go: bool,
-    /// When it came into force, where AWS has told.
+    /// The time at which it came into force, where AWS has told.
     pub starts_at: Option<Timestamp>,
-    /// When it is to end.
+    /// The time at which it is to end.
     pub ends_at: Option<Timestamp>,
-    /// When it ended.
+    /// The time at which it ended.
     pub ended_at: Option<Timestamp>,
     /// The holder that it went on as when it ended.
     pub renewed_by: Option<Holder>,

@@ -15,7 +15,7 @@ use super::{Split, split, stamp};
 /// The settings and circumstances that all records of a pass have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct FreezePolicy {
-    /// When hours close, and how long they are worth sending.
+    /// The times of closing and sending.
     pub timing: Timing,
     /// True if an hour without usage is reported as zero.
     pub zero_usage: bool,
@@ -36,7 +36,7 @@ pub struct FreezeFacts {
     pub held: Quantity,
     /// The subscription's tenure.
     pub tenure: Tenure,
-    /// When the subscription came into force, where AWS has told.
+    /// The time at which the subscription came into force, where AWS has told.
     pub starts_at: Option<Timestamp>,
     /// True if the subscription is not in force yet, or turned out to be none: AWS is not to be told of it.
     pub pending: bool,
@@ -146,17 +146,17 @@ pub struct FrozenRecord {
     pub quantity: Quantity,
     /// The rest, which AWS does not take with it.
     pub remainder: Remainder,
-    /// False where there is nothing to tell AWS.
+    /// True if it is to be sent; false where there is nothing to tell AWS.
     pub sent: bool,
     /// The moment that it is stamped with, where that is not the hour's beginning.
     pub stamp: Option<Timestamp>,
-    /// Until when AWS takes it.
+    /// The time until which AWS takes it.
     pub deadline: Timestamp,
-    /// True if that is the end of a subscription's last hour.
+    /// True if the deadline is the end of a subscription's last hour.
     pub hastened: bool,
 }
 
-/// What is left of a record's quantity, and where it goes.
+/// The remainder of a record's quantity, by the place that it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remainder {
     /// Nothing is left.
@@ -167,7 +167,7 @@ pub enum Remainder {
     Beside(Quantity),
 }
 
-/// Returns until when AWS takes a record, and whether that is the end of a last hour.
+/// Returns the time until which AWS takes a record, and whether that is the end of a last hour.
 pub fn record_deadline(hour: ClockHour, tenure: Tenure, timing: Timing) -> (Timestamp, bool) {
     let by_hour = deadline(hour, timing.window);
     match tenure.last_moment().filter(|moment| *moment < by_hour) {

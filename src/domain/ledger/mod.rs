@@ -48,7 +48,7 @@ pub fn stamp(hour: ClockHour, starts_at: Option<Timestamp>, over: Timestamp) -> 
 /// The parts of a quantity: what goes out with its hour, and what is left for a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Whole units, at most what AWS takes in one record.
+    /// The whole units, at most what AWS takes in one record.
     pub whole: Quantity,
     /// The rest.
     pub rest: Quantity,

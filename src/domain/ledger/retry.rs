@@ -7,7 +7,7 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
 /// The last wait before a deadline.
 const LAST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 
-/// Returns when to try again after so many attempts, of which each doubles the wait. The times are common to all
+/// Returns the time to try again after so many attempts, of which each doubles the wait. The times are common to all
 /// records, so that those which failed within a while go out again in full calls, not one by one. No wait reaches
 /// beyond the deadline.
 pub fn retry_at(attempts: u32, deadline: Option<Timestamp>, now: Timestamp) -> Timestamp {

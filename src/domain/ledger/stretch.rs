@@ -31,7 +31,7 @@ impl StretchCause {
         }
     }
 
-    /// Reads the database's word.
+    /// Reads a cause from the database's word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Restored, Self::PutBack, Self::DuplicateRecord]
             .into_iter()
@@ -51,7 +51,7 @@ pub struct UnknownStretch {
     /// The time until which its hours stay open for usage that is reported again, as far as AWS's deadlines leave time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_until: Option<Timestamp>,
-    /// When it was noticed.
+    /// The time at which it was noticed.
     pub noticed_at: Timestamp,
 }
 
@@ -59,20 +59,20 @@ pub struct UnknownStretch {
 /// It belongs to its own hour and to no other, since AWS deduplicates by the hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnknownHours {
-    /// The last hour; none where no backup was ever put back.
+    /// The last of the hours; none where no backup was ever put back.
     pub through: Option<ClockHour>,
     /// The time until which they stay open for usage that is reported again.
     pub replay_until: Option<Timestamp>,
 }
 
 impl UnknownHours {
-    /// Decides that usage of an hour may not be billed to another one. Hours from before the backup are among them: what
+    /// Reports whether an hour's usage may not be billed to another. Hours from before the backup are among them: what
     /// came late for those, after the backup, was moved and billed by the ledger that was lost.
     pub fn hold(&self, hour: ClockHour) -> bool {
         self.through.is_some_and(|through| hour <= through)
     }
 
-    /// Decides that an hour stays open although it is over, since its usage may be reported again.
+    /// Reports whether an hour stays open although it is over, since its usage may be reported again.
     pub fn keep_open(&self, hour: ClockHour, deadline: Timestamp, now: Timestamp) -> bool {
         let last = deadline.saturating_sub(SENDING_TIME).unwrap_or(Timestamp::MIN);
         self.hold(hour) && now < last && self.replay_until.is_some_and(|until| now < until)

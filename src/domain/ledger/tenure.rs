@@ -37,7 +37,7 @@ impl Tenure {
         !matches!(self, Self::Lasting)
     }
 
-    /// Returns when it ended, if it has.
+    /// Returns the time at which it ended, if it has.
     pub const fn ended_at(self) -> Option<Timestamp> {
         match self {
             Self::Ended(at) => Some(at),

@@ -51,7 +51,7 @@ impl Timing {
     }
 }
 
-/// Returns when AWS stops taking an hour: at the window's end, or at 06:00 UTC on the first of the next month,
+/// Returns the time at which AWS stops taking an hour: the window's end, or 06:00 UTC on the first of the next month,
 /// whichever comes first. (AWS Marketplace Metering Service API reference, `BatchMeterUsage`.)
 pub fn deadline(hour: ClockHour, window: SignedDuration) -> Timestamp {
     let by_window = hour.start().saturating_add(window).unwrap_or(Timestamp::MAX);
@@ -96,7 +96,7 @@ fn sendable_from(hour: ClockHour, grace: SignedDuration, deadline: Timestamp) ->
 pub enum Stage {
     /// Half of the time has passed.
     Half,
-    /// Four fifths have.
+    /// Four fifths of the time have passed.
     FourFifths,
 }
 

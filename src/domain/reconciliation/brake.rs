@@ -26,7 +26,7 @@ impl Default for MaxEndings {
 }
 
 impl MaxEndings {
-    /// Returns how many may end of so many that live.
+    /// Returns the number that may end of so many that live.
     pub fn of(self, live: u64) -> u64 {
         match self {
             Self::Percent(percent) => (live * u64::from(percent) / 100).max(LEAST),
@@ -38,16 +38,16 @@ impl MaxEndings {
 /// The subscriptions of a product that AWS lists no more, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unlisted {
-    /// Subscriptions that live.
+    /// The number of subscriptions that live.
     pub live: u64,
-    /// Of these, those that AWS lists no more.
+    /// The number of these that AWS lists no more.
     pub unlisted: u64,
-    /// Those that ended by that within a day.
+    /// The number of subscriptions that ended by that within a day.
     pub ended: u64,
 }
 
 impl Unlisted {
-    /// Returns how many of these may end.
+    /// Returns the number of these that may end.
     pub fn allowed(self, most: MaxEndings) -> u64 {
         most.of(self.live + self.ended)
     }

@@ -1,4 +1,4 @@
-//! Endings of what AWS does not list: whether, how and when it ends.
+//! Endings of what AWS does not list: by its date, by what was told, or by a second look.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ pub(super) fn end_missing(
     }
 }
 
-/// Finds how and when something ended that AWS does not list, if that is certain.
+/// Finds the status and the time of the end of something that AWS does not list, if that is certain.
 pub(super) fn end_of_missing(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -69,7 +69,7 @@ pub(super) fn end_of_missing(
     (goes && is_second_look(situation, terms)).then_some((Status::Canceled, now))
 }
 
-/// Finds how and when something ended by its date, or by what was told.
+/// Finds the status and the time of the end of something by its date, or by what was told.
 fn known_end(
     situation: &Situation<'_>,
     holder: &Holder,
@@ -96,7 +96,7 @@ fn is_second_look(situation: &Situation<'_>, terms: &Terms) -> bool {
     })
 }
 
-/// Returns when a notification said that this ended, if one did.
+/// Returns the time at which a notification said that this ended, if one did.
 fn notified_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Option<Timestamp> {
     let by_signal = situation
         .signals
@@ -108,7 +108,7 @@ fn notified_end(situation: &Situation<'_>, holder: &Holder, terms: &Terms) -> Op
     by_signal.or(departure(situation, terms))
 }
 
-/// Returns when the buyer of what AWS still lists was told to be leaving.
+/// Returns the time since which the buyer of what AWS still lists was told to be leaving.
 pub(super) fn leaving_since(situation: &Situation<'_>, terms: &Terms) -> Option<Timestamp> {
     let signal = terms.holder.as_ref().and_then(|holder| situation.signals.get(holder));
     let by_signal = signal.filter(|signal| signal.action.is_end()).map(|signal| signal.at);

@@ -27,7 +27,7 @@ pub struct LicenseFacts {
     pub account_id: Option<AccountId>,
     /// The change that the newest licence event told, and when.
     pub change: Option<(LicenseChange, Timestamp)>,
-    /// When it was first told to be active.
+    /// The time at which it was first told to be active.
     pub first_updated_at: Option<Timestamp>,
     /// The state that the Agreement API last told otherwise than events, and when it was asked.
     pub observed: Option<(LicenseState, Timestamp)>,
@@ -48,9 +48,9 @@ pub struct AgreementFacts {
     pub intent: Option<String>,
     /// Set if another agreement is known to continue it.
     pub followed: bool,
-    /// When it starts.
+    /// The time at which it starts.
     pub starts_at: Option<Timestamp>,
-    /// When it ends; none for an open end.
+    /// The time at which it ends; none for an open end.
     pub ends_at: Option<Timestamp>,
     /// The status with which it ended, and when.
     pub ended: Option<(String, Timestamp)>,
@@ -101,13 +101,13 @@ impl LicenseFacts {
         self.change.is_some()
     }
 
-    /// Returns since when it has been in force, as far as is known.
+    /// Returns the time since which it has been in force, as far as is known.
     pub(super) fn live_since(&self) -> Option<Timestamp> {
         let started = self.agreement.as_ref().and_then(|agreement| agreement.starts_at);
         self.first_updated_at.or(started).or(self.observed.map(|(_, at)| at))
     }
 
-    /// Returns since when it has been over, if it is.
+    /// Returns the time since which it has been over, if it is.
     pub(super) fn over_at(&self) -> Option<Timestamp> {
         match self.standing() {
             Some(Standing::Over(at)) => Some(at),
@@ -120,7 +120,7 @@ impl LicenseFacts {
         self.agreement.as_ref().is_some_and(AgreementFacts::is_continued)
     }
 
-    /// Returns when the buyer was told to be leaving, if so. A licence whose agreement goes on elsewhere is waited for:
+    /// Returns the time at which the buyer was told to leave, if so. A licence whose agreement goes on is waited for:
     /// its follower comes within AWS's last hour, or not at all.
     pub(super) fn departure(&self, now: Timestamp) -> Option<Timestamp> {
         let over =
@@ -129,13 +129,13 @@ impl LicenseFacts {
         over.into_iter().chain(ended).min()
     }
 
-    /// Returns since when it, or its agreement, has been over.
+    /// Returns the time since which it, or its agreement, has been over.
     pub(super) fn over_since(&self) -> Option<Timestamp> {
         let ended = self.agreement.as_ref().and_then(|agreement| agreement.ended.as_ref());
         self.over_at().or(ended.map(|(_, at)| *at))
     }
 
-    /// Returns until when it is kept although it is over, since its agreement goes on and its follower has not come.
+    /// Returns the time until which it is kept although over: its agreement goes on, and its follower has not come.
     pub(super) fn awaits_follower(&self, now: Timestamp) -> Option<Timestamp> {
         let until = later(self.over_since()?, FINAL_HOUR);
         (self.is_continued() && now < until).then_some(until)
@@ -174,7 +174,7 @@ impl AgreementFacts {
         }
     }
 
-    /// Returns when it ended for good.
+    /// Returns the time at which it ended for good.
     pub(super) fn departed_at(&self) -> Option<Timestamp> {
         self.ended.as_ref().filter(|(status, _)| is_departure(status)).map(|(_, at)| *at)
     }

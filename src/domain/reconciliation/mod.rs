@@ -70,10 +70,10 @@ impl ProductTerms {
     }
 }
 
-/// Everything the decision rests on.
+/// The situation of a buyer: everything that the decision rests on.
 #[derive(Debug)]
 pub struct Situation<'a> {
-    /// The time.
+    /// The time of the decision.
     pub now: Timestamp,
     /// The patience with AWS's answers.
     pub patience: Patience,
@@ -81,7 +81,7 @@ pub struct Situation<'a> {
     pub product: &'a ProductTerms,
     /// The subscriptions that we hold for this buyer and product, ended ones included.
     pub held: &'a [Subscription],
-    /// Every row that AWS lists for this buyer; `None` where no API can tell.
+    /// The rows that AWS lists for this buyer; `None` where no API can tell.
     pub answer: Option<&'a [Grant]>,
     /// The legacy names of this buyer, where no API tells what is held under them.
     pub names: &'a BTreeSet<CustomerIdentifier>,
@@ -91,7 +91,7 @@ pub struct Situation<'a> {
     pub signals: &'a BTreeMap<Holder, SubscriptionSignal>,
     /// The newest facts of each of the buyer's licences.
     pub licenses: &'a [LicenseFacts],
-    /// When a notification last said that a legacy buyer's entitlements changed.
+    /// The time at which a notification last said that a legacy buyer's entitlements changed.
     pub told_at: Option<Timestamp>,
     /// The brake, which says whether what AWS lists no more ends by that.
     pub brake: Brake,
@@ -113,7 +113,7 @@ impl Situation<'_> {
 pub struct Decision {
     /// Subscriptions to write, only those that differ from what is held.
     pub changes: Vec<Change>,
-    /// When AWS should be asked again without being told to.
+    /// The time at which AWS should be asked again without being told to.
     pub look_again_at: Option<Timestamp>,
     /// The number of endings by nothing but that AWS lists something no more, and that no person has let go.
     pub unlisted_endings: usize,
@@ -334,7 +334,7 @@ fn propose(
     }
 }
 
-/// Returns how long to wait until AWS is asked again about what was told so long ago and does not show.
+/// Returns the wait until AWS is asked again about what was told so long ago and does not show.
 fn ever_more_seldom(age: SignedDuration, shortest: SignedDuration) -> SignedDuration {
     (age / 2).clamp(shortest.min(LONGEST_WAIT), LONGEST_WAIT)
 }

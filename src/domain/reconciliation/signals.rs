@@ -26,7 +26,7 @@ pub struct SubscriptionSignal {
     pub at: Timestamp,
     /// Set if the newest word on it was that a free trial applies.
     pub free_trial: bool,
-    /// When the buyer was first told to be subscribed, since an earlier subscription ended.
+    /// The time at which the buyer was first told to be subscribed, since an earlier subscription ended.
     pub begun_at: Option<Timestamp>,
 }
 

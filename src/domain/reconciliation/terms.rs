@@ -321,13 +321,13 @@ fn is_of_earlier(situation: &Situation<'_>, holder: &Holder, signal: &Subscripti
     }
 }
 
-/// Returns when a buyer who holds nothing any more was told to hold something again.
+/// Returns the time at which a buyer who holds nothing any more was told to hold something again.
 fn told_anew(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
     let left_at = left_at(situation, holder)?;
     situation.told_at.filter(|at| *at > left_at && *at <= situation.now)
 }
 
-/// Returns when the last of what a holder held ended; none while something lives.
+/// Returns the time at which the last of what a holder held ended; none while something lives.
 fn left_at(situation: &Situation<'_>, holder: &Holder) -> Option<Timestamp> {
     let ends = held_by(situation, holder).map(|terms| terms.ended_at);
     ends.collect::<Option<Vec<_>>>()?.into_iter().max()
@@ -341,7 +341,7 @@ fn held_by<'a>(
     held.filter(move |terms| terms.holder.as_ref() == Some(holder))
 }
 
-/// Returns when an end that was announced should have come true, whether that was told or not.
+/// Returns the time at which an end that was announced should have come true, whether that was told or not.
 fn overdue(situation: &Situation<'_>, signal: &SubscriptionSignal) -> Timestamp {
     let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX)

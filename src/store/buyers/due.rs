@@ -14,7 +14,7 @@ use crate::store::{During, Store, StoreError};
 /// A buyer who is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueBuyer {
-    /// The row.
+    /// The id of the buyer's row.
     pub id: i64,
     /// The buyer.
     pub key: BuyerKey,
@@ -25,7 +25,7 @@ pub struct DueBuyer {
 }
 
 impl DueBuyer {
-    /// As a look at it leaves it that fails.
+    /// Returns the buyer as a look that fails leaves it.
     pub fn unsettled(&self) -> FailingBuyer {
         FailingBuyer { key: self.key.clone(), marks: Some(self.marks) }
     }
@@ -43,9 +43,9 @@ pub struct FailingBuyer {
 /// Numbers about dirty buyers, for metrics and the one-shot's summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BuyerCounts {
-    /// Due now.
+    /// The number of buyers due now.
     pub due: i64,
-    /// Due now, after failed looks.
+    /// The number of buyers due now after failed looks.
     pub failing: i64,
 }
 
@@ -149,7 +149,7 @@ impl Store {
         .await
     }
 
-    /// The buyers who are due, longest waiting first.
+    /// Returns the buyers who are due, longest waiting first.
     pub async fn take_due_buyers(
         &self,
         now: Timestamp,
@@ -184,7 +184,7 @@ impl Store {
         .await
     }
 
-    /// When the next buyer is due, if any is.
+    /// Returns the time at which the next buyer is due, if any is.
     pub async fn next_due_buyer(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection
@@ -231,12 +231,12 @@ impl Store {
         .await
     }
 
-    /// Has AWS asked at once about those whose look failed and was put off.
+    /// Makes the buyers due at once whose look failed and was put off.
     pub async fn hasten_buyers(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| hasten_in(connection, now)).await
     }
 
-    /// The codes of the imported products.
+    /// Lists the codes of the imported products.
     pub async fn imported_codes(&self) -> Result<Vec<ProductCode>, StoreError> {
         self.read(imported_codes_in).await
     }
@@ -257,7 +257,7 @@ pub(in crate::store) fn hasten_in(
     Ok(())
 }
 
-/// The imported products' codes.
+/// Lists the imported products' codes.
 pub(crate) fn imported_codes_in(connection: &Connection) -> Result<Vec<ProductCode>, StoreError> {
     connection
         .prepare_cached("SELECT code FROM products ORDER BY code")

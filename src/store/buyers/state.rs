@@ -10,17 +10,17 @@ use crate::store::{During, StoreError};
 /// A buyer's state in the queue when an observation is applied.
 pub(crate) struct QueueState {
     id: i64,
-    /// When it was last looked at.
+    /// The time of the last look at it.
     pub(crate) looked_at: Option<Timestamp>,
-    /// When AWS last said that a legacy buyer's entitlements changed.
+    /// The time at which AWS last said that a legacy buyer's entitlements changed.
     pub(crate) told_at: Option<Timestamp>,
 }
 
 /// The outcome of an observation for the queue.
 pub(crate) struct QueueOutcome {
-    /// When the question was put.
+    /// The time at which the question was put.
     pub(crate) observed_at: Timestamp,
-    /// When to ask again without being told to.
+    /// The time at which to ask again without being told to.
     pub(crate) next: Option<Timestamp>,
     /// True if anything changed.
     pub(crate) changed: bool,
@@ -28,7 +28,7 @@ pub(crate) struct QueueOutcome {
     pub(crate) marks: Option<i64>,
 }
 
-/// Whoever was never marked has no row, and nothing was told of it.
+/// Reads a buyer's state. Whoever was never marked has no row, and nothing was told of it.
 pub(crate) fn queue_state_in(
     connection: &Connection,
     key: &BuyerKey,

@@ -4,7 +4,7 @@
 //!
 //! - One thread writes; many small writes share a transaction, and each is undone by itself if it fails.
 //! - A write's answer is given after its commit: `Ok` means that it is on disk.
-//! - Whatever a commit changed is told to its watcher before those who wrote are answered, and wakes who waits for it.
+//! - The watcher hears of a commit's changes before those who wrote are answered; those who wait for them are woken.
 //! - Files and folders are the owner's alone.
 
 pub(super) mod backup;

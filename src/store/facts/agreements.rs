@@ -25,7 +25,7 @@ use crate::store::{During, Store, StoreError};
 pub struct AgreementObservation {
     /// The product.
     pub product_code: ProductCode,
-    /// When AWS was asked.
+    /// The time at which AWS was asked.
     pub observed_at: Timestamp,
     /// The agreements.
     pub agreements: Vec<SeenAgreement>,
@@ -34,7 +34,7 @@ pub struct AgreementObservation {
 }
 
 impl AgreementObservation {
-    /// A look that showed nothing.
+    /// Makes an observation that showed nothing.
     pub fn of_nothing(product_code: ProductCode, observed_at: Timestamp) -> Self {
         let (agreements, states) = (Vec::new(), BTreeMap::new());
         Self { product_code, observed_at, agreements, states }
@@ -44,9 +44,9 @@ impl AgreementObservation {
 /// The result of recording an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AgreementOutcome {
-    /// Buyers of whom it told something new.
+    /// The number of buyers of whom it told something new.
     pub news: usize,
-    /// Agreements that the database refused.
+    /// The number of agreements that the database refused.
     pub refused: usize,
 }
 
@@ -61,7 +61,7 @@ impl Store {
         self.record_shown(observation, None, now).await
     }
 
-    /// The same with the last of what a listing showed: in its transaction it is written how far listings have got, so
+    /// Takes over the same with the last of what a listing showed: its transaction writes how far listings have got, so
     /// that nothing which was not taken over is taken for read. What the database refuses is listed again.
     pub async fn record_listing(
         &self,
@@ -103,7 +103,7 @@ impl Store {
         Ok(taken)
     }
 
-    /// Of the licences of agreements in force, those that nobody has told to be in force.
+    /// Lists those licences of agreements in force that nobody has told to be in force.
     pub async fn unconfirmed_licenses(
         &self,
         agreements: &[SeenAgreement],
@@ -128,7 +128,7 @@ impl Store {
         .await
     }
 
-    /// The catalog's id of a product.
+    /// Returns the catalog's id of a product.
     pub async fn entity_of(
         &self,
         product_code: ProductCode,

@@ -17,7 +17,7 @@ pub(crate) struct BuyerNames {
 }
 
 impl BuyerNames {
-    /// Just the name that the buyer was asked by.
+    /// Makes the names of a buyer of whom just the name is known that it was asked by.
     pub(crate) fn of(buyer: &BuyerRef) -> Self {
         let mut names = Self::default();
         match buyer {
@@ -28,7 +28,7 @@ impl BuyerNames {
         names
     }
 
-    /// Every name of the buyer that AWS has told, these accounts included. A sale that pays as it goes may
+    /// Reads every name of the buyer that AWS has told, these accounts included. A sale that pays as it goes may
     /// be told under two names; what `GetEntitlements` lists has one.
     pub(crate) fn of_buyer(
         connection: &Connection,

@@ -21,20 +21,20 @@ pub enum Incoming {
     Notification(Box<Notification>),
     /// A body that nobody can read; kept whole.
     Unreadable {
-        /// Recognises repetitions.
+        /// An id by which repetitions are recognised.
         id: String,
         /// The body.
         body: String,
-        /// Why it cannot be read.
+        /// The reason why it cannot be read.
         reason: String,
     },
     /// A body that is not known to be AWS's; kept whole, and never applied as it is.
     Untrusted {
-        /// Recognises repetitions.
+        /// An id by which repetitions are recognised.
         id: String,
         /// The body.
         body: String,
-        /// Why it is not trusted.
+        /// The reason why it is not trusted.
         reason: String,
     },
 }
@@ -46,11 +46,11 @@ const UNTRUSTED: &str = "untrusted";
 /// The result of recording a batch of incoming messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Seen for the first time and readable.
+    /// The number of messages seen for the first time and readable.
     pub new: usize,
-    /// Seen before.
+    /// The number of messages seen before.
     pub duplicates: usize,
-    /// Seen for the first time and not readable, or not trusted.
+    /// The number of messages seen for the first time and not readable, or not trusted.
     pub quarantined: usize,
 }
 
@@ -73,7 +73,7 @@ pub struct NotificationRow {
     pub kind: String,
     /// `applied`, `pending` or `quarantined`.
     pub state: String,
-    /// Why it is pending or quarantined.
+    /// The reason why it is pending or quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The product that it speaks of.
@@ -81,7 +81,7 @@ pub struct NotificationRow {
     pub product_code: Option<String>,
     /// Its own time.
     pub at: Timestamp,
-    /// When it was first received.
+    /// The time at which it was first received.
     pub received_at: Timestamp,
     /// The number of times that it was received.
     pub copies: i64,
@@ -97,7 +97,7 @@ impl NotificationRow {
         self.format == UNTRUSTED
     }
 
-    /// The message as text.
+    /// Returns the message as text.
     pub(crate) fn text(&self) -> String {
         match &self.body {
             Value::String(text) => text.clone(),
@@ -141,7 +141,7 @@ impl Store {
         Ok(recorded)
     }
 
-    /// The notifications in one state, or all, oldest first.
+    /// Lists the notifications in one state, or all, oldest first.
     pub async fn notifications(
         &self,
         state: Option<String>,
@@ -182,7 +182,7 @@ impl Store {
         .await
     }
 
-    /// When the newest notification was received.
+    /// Returns the time at which the newest notification was received.
     pub async fn last_received_at(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection
@@ -196,7 +196,7 @@ impl Store {
         .await
     }
 
-    /// One notification.
+    /// Returns a notification, if there is one of this id.
     pub async fn notification(&self, id: String) -> Result<Option<NotificationRow>, StoreError> {
         self.read(move |connection| notification_in(connection, &id)).await
     }

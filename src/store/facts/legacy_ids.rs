@@ -23,7 +23,7 @@ macro_rules! told_by_name {
 }
 
 impl Store {
-    /// AWS's rows with the legacy names that their sales are held by, and without those that they are not.
+    /// Returns AWS's rows with the legacy names that their sales are held by, and without those that they are not.
     pub async fn with_legacy_names(
         &self,
         product_code: ProductCode,
@@ -38,7 +38,7 @@ impl Store {
         .await
     }
 
-    /// The licences of what these buyers hold by a legacy name: AWS may list it by licence alone by now.
+    /// Returns the licences of what these buyers hold by a legacy name: AWS may list it by licence alone by now.
     pub async fn licenses_by_name(
         &self,
         product_code: ProductCode,
@@ -67,7 +67,7 @@ impl Store {
     }
 }
 
-/// In which forms AWS has named a product's buyers.
+/// Reads the forms in which AWS has named a product's buyers.
 pub(crate) fn naming_in(
     connection: &Connection,
     product_code: &ProductCode,
@@ -102,7 +102,7 @@ fn licensed_from_in(
         .during("read from when on a product is metered by licence")
 }
 
-/// These rows, each with the legacy name that its sale is held by, if by any.
+/// Returns these rows, each with the legacy name that its sale is held by, if by any.
 pub(crate) fn named_in(
     connection: &Connection,
     product_code: &ProductCode,
@@ -119,7 +119,7 @@ pub(crate) fn named_in(
     named.collect()
 }
 
-/// Keeps in which form AWS named a buyer who signed up. Registrations are let go; how the product is sold is not.
+/// Notes the form in which AWS named a buyer who signed up. Registrations are let go; how the product is sold is not.
 pub(crate) fn note_sign_up_in(
     connection: &Connection,
     told: &Registration,
@@ -186,7 +186,7 @@ pub(crate) fn is_untold_in(connection: &Connection, arn: &LicenseArn) -> Result<
         .during("see who told of a licence")
 }
 
-/// Before AWS's first legacy name for a buyer of the product is noted: whoever was taken for a buyer by licence on the
+/// Prepares for AWS's first legacy name for a buyer of the product: whoever was taken for a buyer by licence on the
 /// Agreement API's word alone is looked at anew.
 pub(crate) fn expect_legacy_buyers_in(
     connection: &Connection,

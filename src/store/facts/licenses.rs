@@ -16,7 +16,7 @@ use crate::store::{During, StoreError};
 /// The most agreements of a chain that are followed back.
 const CHAIN_MAX: usize = 20;
 
-/// The account that a licence is told to be, if not by its own event then by its agreement's.
+/// Returns the account that holds a licence: by the licence's own event, else by its agreement's.
 pub(crate) fn account_behind(
     connection: &Connection,
     news: &LicenseNews,
@@ -156,7 +156,7 @@ pub(crate) fn write_agreement(
     Ok(())
 }
 
-/// The buyers whose licences stand on this agreement, or on one that it continues, as far as licence events have told:
+/// Returns the buyers whose licences stand on this agreement, or on one that it continues, as far as events have told:
 /// what was told of it may change what becomes of those.
 pub(crate) fn buyers_of_agreement(
     connection: &Connection,
@@ -196,7 +196,7 @@ fn buyers_on(
     rows.collect::<Result<_, _>>().during("find an agreement's licences")
 }
 
-/// The licences that are told to be this buyer's.
+/// Returns the licences that are told to be this buyer's.
 pub(crate) fn licenses_of(
     connection: &Connection,
     product_code: &ProductCode,
@@ -240,7 +240,7 @@ pub(crate) fn license_facts_in(
     Ok(Some(facts))
 }
 
-/// The facts, and the agreement that its agreement continues.
+/// Reads a licence's facts, and the agreement that its agreement continues.
 fn license_row(row: &Row<'_>) -> rusqlite::Result<(LicenseFacts, Option<AgreementId>)> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let time = |column: &str| row.get(column).map(optional_timestamp);
@@ -273,7 +273,7 @@ fn license_row(row: &Row<'_>) -> rusqlite::Result<(LicenseFacts, Option<Agreemen
     Ok((facts, text("previous_agreement_id")?.map(AgreementId::new)))
 }
 
-/// This agreement and those that it continues, the nearest first.
+/// Returns this agreement and those that it continues, the nearest first.
 fn ancestors_in(
     connection: &Connection,
     nearest: AgreementId,

@@ -11,7 +11,7 @@ use crate::domain::{AgreementId, LicenseArn, ProductCode, ProductId};
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::{During, Store, StoreError};
 
-/// A licence that nobody has asked about for so long after its rest is none that a sweep would ask about.
+/// The time after which a licence's rest is forgotten: by then no sweep would ask about the licence.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The licences under which a product's subscriptions live and of which no end was told, and those that have not come
@@ -138,7 +138,7 @@ fn rest_in(
     Ok(())
 }
 
-/// Notes that AWS told or showed something of a licence.
+/// Ends the rest of a licence, since AWS told or showed something of it.
 pub(crate) fn wake_license_in(connection: &Connection, arn: &LicenseArn) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM hidden_licenses WHERE license_arn = ?1")
@@ -147,7 +147,7 @@ pub(crate) fn wake_license_in(connection: &Connection, arn: &LicenseArn) -> Resu
     Ok(())
 }
 
-/// Notes that AWS told or showed something of an agreement.
+/// Ends the rest of an agreement's licences, since AWS told or showed something of it.
 pub(crate) fn wake_licenses_on_in(
     connection: &Connection,
     agreement: &AgreementId,
@@ -193,7 +193,7 @@ pub(crate) fn write_progress_in(
     Ok(())
 }
 
-/// Has all agreements listed next, of one product or of each.
+/// Marks all agreements to be listed next, of one product or of each.
 pub(crate) fn list_whole_in(
     connection: &Connection,
     product: Option<&ProductId>,

@@ -14,10 +14,10 @@ use crate::store::base::columns::millis;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, StoreError};
 
-/// Why a notification waits although nothing is wrong with it.
+/// The reason of a notification that waits although nothing is wrong with it.
 pub const PRODUCT_NOT_IMPORTED: &str = "product_not_imported";
 
-/// Where a notification stands once its facts are taken over.
+/// The outcome of taking over a notification's facts.
 #[derive(Debug)]
 pub(crate) struct NotificationOutcome {
     pub(crate) state: &'static str,

@@ -19,7 +19,7 @@ pub(crate) fn note_registration_in(
     note_license_in(connection, told, now)
 }
 
-/// Takes it over beside what events told, which goes before it, and has the buyer looked at if it is news. This is
+/// Takes over the licence beside what events told, which goes before it, and makes the buyer due if it is news. This is
 /// how the licence of a legacy buyer who pays as they go becomes known.
 fn note_license_in(
     connection: &Connection,

@@ -12,7 +12,7 @@ use crate::store::base::columns::millis;
 use crate::store::{During, Store, StoreError};
 
 impl Store {
-    /// Lets go of whatever waits for an import that has happened. Nothing does, unless something went wrong.
+    /// Releases whatever waits for an import that has happened. Nothing does, unless something went wrong.
     pub async fn release_waiting(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| {
             let of_products = "SELECT n.* FROM notifications n WHERE n.state = 'pending' AND n.buyer IS NULL
@@ -48,7 +48,7 @@ impl Store {
     }
 }
 
-/// Lets go of what waited for a product's import, in its transaction: its buyers become due, and events that could not
+/// Releases what waited for a product's import, in its transaction: its buyers become due, and events that could not
 /// be joined to a product are read again.
 pub(crate) fn release_in(
     connection: &Connection,

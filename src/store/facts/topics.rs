@@ -1,4 +1,4 @@
-//! Topics as SNS's own messages tell of them: which send here, and which were told to stop.
+//! SNS topics, as SNS's own messages tell of them: those that send here, and those that were told to stop.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -36,7 +36,7 @@ pub(crate) fn write_topic(
 }
 
 impl Store {
-    /// Topics whose subscription was ended since a time and not made again, with when that was.
+    /// Lists the topics whose subscription was ended since a time and not made again, each with the time of its end.
     pub async fn unsubscribed_topics(
         &self,
         since: Timestamp,

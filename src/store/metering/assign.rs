@@ -30,7 +30,7 @@ use crate::store::base::columns::{quantity, timestamp};
 use crate::store::subscriptions::holdings::{Holdings, holdings_in};
 use crate::store::{During, StoreError};
 
-/// Judges so many records that nobody bears yet, after a place; returns where the next begin, if there may be more.
+/// Judges up to `most` records that nobody bears yet, after a place; returns the place to go on from, if there is one.
 pub(crate) fn assign_waiting(
     connection: &Connection,
     policy: &ClosingPolicy,
@@ -102,24 +102,24 @@ struct WaitingEvent {
 enum WaitReason {
     /// No subscription has turned up.
     Subscription,
-    /// Several have.
+    /// Several subscriptions could bear it, and none is named.
     HolderChoice,
-    /// It has ended.
+    /// The subscription has ended.
     Ended,
-    /// It was bought on the seller's own site.
+    /// The subscription was bought on the seller's own site.
     Billing,
 }
 
-/// Where a record's usage of a feature goes.
+/// The attribution of a record's usage of one feature, found once.
 struct CachedAttribution {
     attribution: UsageAttribution,
     cache: RefCell<PlacementCache>,
 }
 
-/// The part that usage of a record has in common which is attributed alike: its feature, and the stretch of its use.
+/// The key of usage that is attributed alike: its feature, and the stretch of its use.
 type AttributionKey = (Option<FeatureId>, Timestamp);
 
-/// Where a waiting record's usage goes.
+/// A record that waits for a subscription, while its events are attributed one by one.
 struct WaitingRecord<'a> {
     connection: &'a Connection,
     catalogue: CatalogueView<'a>,
@@ -129,7 +129,7 @@ struct WaitingRecord<'a> {
     cached: HashMap<AttributionKey, Result<Rc<CachedAttribution>, WaitReason>>,
     /// The quantity that leaves the record.
     moved: Quantity,
-    /// Why what stays does.
+    /// The reason why the rest stays in the record.
     reason: Option<WaitReason>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> WaitingRecord<'a> {
         })
     }
 
-    /// Reports whether anything may have found its subscription: who has none at all costs no more than this.
+    /// Reports whether the customer holds anything that may bear usage; one who holds nothing costs no further look.
     fn may_bill(&mut self) -> bool {
         if self.holdings.is_empty() {
             self.reason = Some(WaitReason::Subscription);
@@ -209,7 +209,7 @@ impl<'a> WaitingRecord<'a> {
         }
     }
 
-    /// Where the record's own dimension goes: usage that names no feature.
+    /// Returns the bearer of usage of the record's own dimension, which names no feature.
     fn own(&self, request: &AttributionRequest) -> Result<Result<BillTo, WaitReason>, StoreError> {
         let record = self.record;
         let of = (&record.product_id, &record.dimension);
@@ -222,7 +222,7 @@ impl<'a> WaitingRecord<'a> {
         })
     }
 
-    /// Where usage of a feature goes. It may wait under one product for another.
+    /// Returns the attribution of usage of a feature. It may wait under one product for another.
     fn attribution_of(
         &mut self,
         feature: Option<&FeatureId>,
@@ -255,7 +255,7 @@ impl<'a> WaitingRecord<'a> {
         Ok(attributed)
     }
 
-    /// Takes what has left out of the record; why the rest stays, if there is one.
+    /// Takes out of the record what has left it; returns the reason why the rest stays, if anything does.
     fn finish(self) -> Result<Option<WaitReason>, StoreError> {
         if self.reason.is_none() {
             delete_record_in(self.connection, self.record.id)?;

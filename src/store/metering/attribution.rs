@@ -1,4 +1,4 @@
-//! Which licence or legacy buyer bears a customer's usage.
+//! Attribution: reads what a customer holds, and has `domain::ledger::attribute` decide which licence bears the usage.
 
 use std::rc::Rc;
 
@@ -23,16 +23,16 @@ use crate::store::StoreError;
 use crate::store::subscriptions::grants::{Grants, counting_with, granted_in};
 use crate::store::subscriptions::holdings::Holdings;
 
-/// Where usage goes.
+/// The outcome of attribution: the bearer of usage, and the windows and holders that it counts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UsageAttribution {
     /// The bearer that is billed; none where usage is only counted.
     pub(crate) bill_to: Option<BillTo>,
     /// The first hour that AWS takes, where it has told one.
     pub(crate) first_hour: Option<ClockHour>,
-    /// The part of it that is billed.
+    /// The part of the usage that is billed.
     pub(crate) billing: Billing,
-    /// The windows that it counts in, those of every subscription of the customer's.
+    /// The windows in which the usage counts, those of every subscription of the customer's.
     pub(crate) windows: Vec<Window>,
     /// The holders whose usage uses up what the plan includes, where it includes any.
     pub(crate) counts_with: Rc<[String]>,
@@ -50,7 +50,7 @@ pub(crate) struct AttributionRequest {
     pub(crate) stretch: Timestamp,
 }
 
-/// Why usage can go nowhere.
+/// The reason why usage can go nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributionError {
     #[error("there is no feature {0}")]
@@ -101,7 +101,7 @@ pub(crate) fn attribute_in(
     attribution_to(connection, request, bill_to, first_hour, now).map(Ok)
 }
 
-/// The route to what bears the usage.
+/// Completes an attribution: how the usage counts with the bearer that was found.
 pub(crate) fn attribution_to(
     connection: &Connection,
     request: &AttributionRequest,

@@ -1,4 +1,4 @@
-//! The balance: where every reported unit is.
+//! The balance: every reported unit, by the state that it is in.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::store::base::columns::quantity;
 use crate::store::base::tally::Names;
 use crate::store::{During, Store, StoreError};
 
-/// Units by where they are. `reported` is counted at the door, the others come from the records: that both agree
+/// The units by state. `reported` is counted at the door, the others come from the records: that both agree
 /// is the proof that nothing was lost or made up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Balance {
-    /// Taken from the application, to be billed.
+    /// The units that the application reported, to be billed.
     pub reported: Quantity,
-    /// Billed.
+    /// The units that AWS has accepted.
     pub accepted: Quantity,
-    /// On the way.
+    /// The units on the way: open, frozen or being sent.
     pub pending: Quantity,
-    /// For a person to decide.
+    /// The units that wait for a person's decision.
     pub parked: Quantity,
-    /// Given up by a person.
+    /// The units that a person gave up.
     pub written_off: Quantity,
-    /// Covered by plans: taken from the application, and not part of what is billed.
+    /// The units that plans cover: taken from the application, and not part of what is billed.
     pub included: Quantity,
-    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost. Not part of the
+    /// The part of `parked` and `written_off` that AWS may have billed, since an answer was lost. Not part of the
     /// sum.
     pub uncertain: Quantity,
 }
@@ -39,7 +39,7 @@ impl Balance {
         self.reported == parts.into_iter().sum()
     }
 
-    /// The sum of balances.
+    /// Adds up balances.
     #[must_use]
     pub fn total<'a>(balances: impl IntoIterator<Item = &'a Self>) -> Self {
         balances.into_iter().fold(Self::default(), |sum, it| Self {
@@ -55,7 +55,7 @@ impl Balance {
 }
 
 impl Store {
-    /// The balance of every product. What is settled is kept as a sum, what is on the way is counted.
+    /// Returns the balance of every product. What is settled is kept as a sum, what is on the way is counted.
     pub async fn metering_balance(&self) -> Result<BTreeMap<ProductId, Balance>, StoreError> {
         self.read(balance_in).await
     }

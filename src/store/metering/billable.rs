@@ -24,7 +24,7 @@ pub(crate) struct BillableRecord {
     pub(crate) billed: Rc<BilledSubscription>,
 }
 
-/// Where a list of records goes on: after this hour and id.
+/// The place after which a list of records goes on: an hour and an id.
 pub(crate) type Place = (i64, i64);
 
 /// The place before every record.
@@ -40,7 +40,7 @@ macro_rules! records {
     };
 }
 
-/// The same for those whose subscriptions are ending or have just ended: their ids, in so many hours.
+/// The ids of those whose subscriptions are ending or have just ended, in so many hours.
 macro_rules! of_leavers {
     ($which:literal) => {
         records!(
@@ -64,7 +64,7 @@ macro_rules! of_leavers {
 const OPEN_OF_LEAVERS: &str = of_leavers!("o.state = 'open' AND o.beside = 0");
 const FROZEN_OF_LEAVERS: &str = of_leavers!("o.state IN ('ready', 'sending') AND o.hastened = 0");
 
-/// The open records up to an hour, so many of them, after a place; and the place where the rest goes on, if there may be
+/// Returns so many open records up to an hour, after a place; and the place where the rest goes on, if there may be
 /// more.
 pub(crate) fn open_until(
     connection: &Connection,
@@ -85,7 +85,7 @@ pub(crate) fn open_until(
     Ok((with_subscriptions(connection, rows)?, next))
 }
 
-/// The open hours of subscriptions that are ending, or have just ended.
+/// Returns the open records of subscriptions that are ending, or have just ended.
 pub(crate) fn open_of_leavers(
     connection: &Connection,
     now: Timestamp,
@@ -93,7 +93,7 @@ pub(crate) fn open_of_leavers(
     select(connection, OPEN_OF_LEAVERS, leavers_since(now, 2))
 }
 
-/// Frozen records of such subscriptions that have the deadline of their hour still.
+/// Returns the frozen records of such subscriptions that still have the deadline of their hour.
 pub(crate) fn frozen_of_leavers(
     connection: &Connection,
     now: Timestamp,
@@ -101,12 +101,12 @@ pub(crate) fn frozen_of_leavers(
     select(connection, FROZEN_OF_LEAVERS, leavers_since(now, FROZEN_HOURS))
 }
 
-/// Frozen records that have the deadline of a last hour.
+/// Returns the frozen records that have the deadline of a last hour.
 pub(crate) fn hastened(connection: &Connection) -> Result<Vec<BillableRecord>, StoreError> {
     select(connection, records!("r.hastened = 1 AND r.state IN ('ready', 'sending')"), [])
 }
 
-/// From when on subscriptions have just ended, and which hours are looked at.
+/// Returns the time from which on subscriptions have just ended, and the hours that are looked at.
 fn leavers_since(now: Timestamp, hours_back: i64) -> (i64, i64, i64) {
     let hour = ClockHour::of(now).number();
     let since = now.saturating_sub(FINAL_HOUR * 2).unwrap_or(Timestamp::MIN);

@@ -16,7 +16,7 @@ use crate::store::{During, StoreError};
 #[derive(Clone, Debug)]
 pub(crate) struct BilledSubscription {
     pub(crate) product_code: ProductCode,
-    /// From which hour on the product is metered by licence, where it was sold otherwise before.
+    /// The hour from which on the product is metered by licence, where it was sold otherwise before.
     pub(crate) licensed_from: Option<ClockHour>,
     pub(crate) subscription: HolderSubscription,
     /// The licence and account that name its buyer, as far as they are known.
@@ -24,7 +24,7 @@ pub(crate) struct BilledSubscription {
 }
 
 impl BilledSubscription {
-    /// Reports whether it is of somebody who pays as they go, and has not gone on under another name.
+    /// Reports whether the subscription pays as it goes, and has not gone on under another name.
     pub(crate) const fn is_alone(&self) -> bool {
         self.subscription.pays_as_they_go && self.subscription.renewed_by.is_none()
     }
@@ -163,7 +163,7 @@ pub(crate) fn names_in(
     Ok(licensed_names(own, &siblings, &told))
 }
 
-/// The licences of the customer's live subscriptions to the product.
+/// Returns the licences of the customer's live subscriptions to the product.
 fn siblings_in(
     connection: &Connection,
     customer: &CustomerId,
@@ -179,7 +179,7 @@ fn siblings_in(
         .during("find a legacy buyer's licences")
 }
 
-/// What was told of a licence.
+/// Returns the names that were told of a licence.
 fn told_in(connection: &Connection, license: &LicenseArn) -> Result<Vec<LicenseNames>, StoreError> {
     connection
         .prepare_cached("SELECT license_arn, account_id FROM licenses WHERE license_arn = ?1")
@@ -187,7 +187,7 @@ fn told_in(connection: &Connection, license: &LicenseArn) -> Result<Vec<LicenseN
         .during("read whose licence it is")
 }
 
-/// What was told of the licences of a customer's accounts that may be in force. Two are as good as many.
+/// Returns the names told of those licences of a customer's accounts that may be in force. Two are as good as many.
 fn told_of_account_in(
     connection: &Connection,
     customer: &CustomerId,

@@ -26,12 +26,12 @@ pub(crate) struct FeatureView {
     pub(crate) dimensions: Vec<(ProductId, DimensionKey)>,
 }
 
-/// Whether a product has a metered dimension.
+/// The state of a dimension in a product, as far as metering asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DimensionView {
-    /// It has.
+    /// The product meters it.
     Metered,
-    /// It has none of this key.
+    /// The product has no metered dimension of this key.
     Unknown,
     /// There is no such product.
     OfNoProduct,
@@ -59,7 +59,7 @@ impl<'a> CatalogueView<'a> {
         Ok(view)
     }
 
-    /// Finds out whether a product has a metered dimension.
+    /// Finds the state of a dimension in a product.
     pub(crate) fn dimension(
         &self,
         product: &ProductId,
@@ -137,7 +137,7 @@ fn dimension_in(
     Ok(if metered { DimensionView::Metered } else { DimensionView::Unknown })
 }
 
-/// From which hour on a legacy product's buyers are metered by licence.
+/// Returns the hour from which on a legacy product's buyers are metered by licence, if one is set.
 pub(crate) fn licensed_from_in(
     connection: &Connection,
     product: &ProductId,

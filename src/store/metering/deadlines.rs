@@ -24,13 +24,13 @@ pub struct DueHour {
     pub product_id: ProductId,
     /// The hour.
     pub hour: ClockHour,
-    /// Until when AWS takes it.
+    /// The time until which AWS takes it.
     pub deadline: Timestamp,
     /// Its records.
     pub records: i64,
     /// Their units.
     pub units: Quantity,
-    /// Why it waits, where it is not for AWS: for a `subscription`, for the `identity` of its buyer, or for `reports`
+    /// The thing that it waits for, where that is not AWS: a `subscription`, the `identity` of its buyer, or `reports`
     /// that are sent again after a backup was put back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<&'static str>,
@@ -58,7 +58,7 @@ pub struct Deadlines {
 }
 
 impl Store {
-    /// Hours that are over and not billed yet, the nearest deadline first.
+    /// Returns the hours that are over and not billed yet, the nearest deadline first.
     pub async fn due_hours(
         &self,
         timing: Timing,

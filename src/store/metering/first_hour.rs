@@ -6,7 +6,7 @@ use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::timestamp;
 use crate::store::{During, StoreError};
 
-/// The first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is
+/// Returns the first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is
 /// billed for whatever the window allows.
 pub(crate) fn first_hour_in(
     connection: &Connection,

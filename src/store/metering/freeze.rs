@@ -1,4 +1,4 @@
-//! Freezing records: the facts about each are read, [`freeze`] decides, and what it decides is written.
+//! Freezing records: reads the facts about each, has [`freeze`] decide, and writes what it decides.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,7 +27,7 @@ use crate::store::base::columns::{millis, quantity};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, is_untold_in};
 use crate::store::{During, StoreError};
 
-/// Freezes what has been found; all of it in the transaction in which it was.
+/// Freezes the records that were found, in the transaction in which they were found.
 pub(crate) fn freeze_all(
     connection: &Connection,
     closing: &ClosingPolicy,
@@ -61,14 +61,14 @@ pub(crate) fn freeze_all(
 struct Freezer<'a> {
     connection: &'a Connection,
     write: CachedStatement<'a>,
-    /// Where usage is metered.
+    /// The region in which usage is metered.
     region: &'a str,
     policy: FreezePolicy,
     /// Records that were carried into or moved since they were listed, in this very transaction.
     touched: HashSet<i64>,
-    /// Which products' buyers are known under both identities.
+    /// The products asked about so far, and whether their buyers are known under both identities.
     mixed: HashMap<ProductId, bool>,
-    /// Which products have buyers with a legacy name.
+    /// The product codes asked about so far, and whether their buyers have legacy names.
     legacy: HashMap<ProductCode, bool>,
     closed: ClosedCounts,
 }
@@ -105,7 +105,7 @@ impl Freezer<'_> {
         }
     }
 
-    /// Reads what else decides. Most of it is asked only of few products, so that a record costs no look for it.
+    /// Reads the facts that decide over a record. Most are asked only of few products, so that a record costs no look.
     fn facts(
         &mut self,
         billable: &BillableRecord,

@@ -44,16 +44,16 @@ impl Store {
     }
 }
 
-/// One report under way.
+/// A usage report while it is taken.
 struct Report<'a> {
     connection: &'a Connection,
     catalogue: CatalogueView<'a>,
     remembered: &'a Remembered,
     limits: AgeLimits,
     now: Timestamp,
-    /// Usage from up to then may have been reported before, and been pruned since.
+    /// The time up to which usage may have been reported before, and been pruned since.
     pruned_until: Option<Timestamp>,
-    /// Of which AWS may know more than we do.
+    /// The hours of which AWS may know more than we do.
     unknown: UnknownHours,
     /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
     conflicts: Option<HashSet<Conflict>>,
@@ -63,15 +63,15 @@ struct Report<'a> {
     receipt: UsageReceipt,
 }
 
-/// A customer of a report.
+/// A customer whose usage a report holds.
 struct Account {
     id: CustomerId,
     standing: Arc<Standing>,
-    /// Few: what one customer uses in the hours of one report.
+    /// The attributions found so far. They are few: what one customer uses in the hours of one report.
     cached: RefCell<Vec<Rc<CachedAttribution>>>,
 }
 
-/// Where one customer's usage of one subject and hour goes.
+/// The attribution of one customer's usage of one subject and hour, found once.
 struct CachedAttribution {
     request: AttributionRequest,
     attribution: Result<UsageAttribution, AttributionError>,
@@ -92,7 +92,7 @@ impl CachedAttribution {
 struct KnownEvent {
     fingerprint: Vec<u8>,
     customer: CustomerId,
-    /// When it was used, if the application said so.
+    /// The time of use, if the application said one.
     timed_ms: Option<i64>,
 }
 
@@ -103,7 +103,7 @@ const INSERT: &str =
 
 /// A customer's hour of a dimension in conflict with AWS.
 type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
-/// Why an event is not taken: its code, and words for a person.
+/// The reason why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
 /// An event's account and the hour that it belongs to, and true if that is not its own because it is late.
 type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
@@ -141,7 +141,7 @@ impl<'a> Report<'a> {
         Ok(self.receipt)
     }
 
-    /// The outer error undoes the whole report; the inner one leaves out one event.
+    /// Takes one event. The outer error undoes the whole report; the inner one leaves out the event.
     fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
         let fingerprint = event.fingerprint();
         let (account, hour, late) = match self.judge(event)? {
@@ -254,7 +254,7 @@ impl<'a> Report<'a> {
         Ok(found)
     }
 
-    /// An event that was taken before stays taken, whatever would be said of it today.
+    /// Refuses an event unless it was taken before: then it stays taken, whatever would be said of it today.
     fn known_or(
         &mut self,
         event: &UsageEvent,
@@ -275,7 +275,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Says whether an event is the one that is held under its id: of the same customer by whatever id of theirs, and
+    /// Reports whether an event is the one held under its id: of the same customer by whatever id of theirs, and
     /// of the same time where both say when.
     fn repeats(
         &self,
@@ -364,7 +364,7 @@ impl<'a> Report<'a> {
         Ok(attributed)
     }
 
-    /// Reports whether the event is new; if its id is taken, nothing is written.
+    /// Writes an event unless its id is taken, and reports whether it is new.
     fn insert(
         &mut self,
         event: &UsageEvent,

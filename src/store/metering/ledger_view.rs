@@ -7,23 +7,23 @@ use crate::store::base::filter::Conditions;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// Which records to list.
+/// The filter of a list of records.
 #[derive(Clone, Debug, Default)]
 pub struct RecordFilter {
-    /// In this state.
+    /// The state of the records.
     pub state: Option<String>,
-    /// Of this product.
+    /// The product of the records.
     pub product_id: Option<ProductId>,
-    /// Of this customer.
+    /// The customer of the records.
     pub customer_id: Option<CustomerId>,
-    /// Of this hour or later.
+    /// The first hour of the records.
     pub from: Option<ClockHour>,
-    /// Of an hour before this one.
+    /// The hour that all records are before.
     pub before: Option<ClockHour>,
 }
 
 impl Store {
-    /// Records, oldest first.
+    /// Lists records, oldest first.
     pub async fn metering_records(
         &self,
         filter: RecordFilter,
@@ -59,7 +59,7 @@ impl Store {
         .await
     }
 
-    /// One record and every attempt at it.
+    /// Returns one record and every attempt at it, if there is a record of this id.
     pub async fn metering_record(
         &self,
         id: String,
@@ -94,7 +94,7 @@ impl Store {
     }
 }
 
-/// The condition for a state, and the id to page and sort by. Without statistics SQLite takes the rows' own order for the
+/// Makes the condition for a state, and the id to sort by. Without statistics SQLite takes the rows' own order for the
 /// best, and reads all of history for the few records of a state that passes. As an expression the id has no order, and the
 /// state's index is left.
 fn in_state(state: Option<&str>) -> (&'static str, &'static str) {

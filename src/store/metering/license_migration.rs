@@ -1,4 +1,4 @@
-//! The move of a legacy product to licences: from which hour on its buyers are metered by licence.
+//! The move of a legacy product to licences: the hour from which on its buyers are metered by licence.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -16,7 +16,7 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, naming_in};
 use crate::store::{During, Store, StoreError};
 
-/// Why a product's move to licences could not be set.
+/// The reason why a product's move to licences could not be set.
 #[derive(Debug, thiserror::Error)]
 pub enum LicensingError {
     /// There is no such product.
@@ -42,7 +42,7 @@ pub enum LicensingError {
     Done {
         /// The product.
         product: ProductId,
-        /// Since when.
+        /// The hour since which it is metered by licence.
         since: ClockHour,
     },
     /// The store failed.
@@ -53,14 +53,14 @@ pub enum LicensingError {
 /// The state of a product's move to licences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LicensingView {
-    /// From which hour on its legacy buyers are metered by licence; none while no move is set.
+    /// The hour from which on its legacy buyers are metered by licence; none while no move is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub licensed_from: Option<ClockHour>,
-    /// Legacy buyers whose licence is known, and the account that holds it.
+    /// The number of legacy buyers whose licence is known, and the account that holds it.
     pub ready: i64,
-    /// Legacy buyers of whom AWS has told no licence yet: their usage would be parked.
+    /// The number of legacy buyers of whom AWS has told no licence yet: their usage would be parked.
     pub without_license: i64,
-    /// Legacy buyers of whose licence AWS has not told the account: their usage would be parked too.
+    /// The number of legacy buyers of whose licence AWS has not told the account: their usage would be parked too.
     pub without_account: i64,
     /// The first of those who are not ready.
     pub buyers: Vec<Unlicensed>,

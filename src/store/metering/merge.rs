@@ -18,7 +18,7 @@ use crate::domain::ledger::is_licensed;
 use crate::domain::{CustomerId, Holder, ProductId};
 use crate::store::{During, StoreError};
 
-/// Why a record that was frozen, and not sent yet, is carried on to a later hour.
+/// The note of a frozen record, not sent yet, that is carried on to a later hour.
 const CARRIED: &str = "its hour is metered in the other form: two customers turned out to be one";
 
 /// Makes the records of `from` those of `into`, no hour in both forms.
@@ -56,7 +56,7 @@ pub(crate) fn join_records_in(
     Ok(())
 }
 
-/// Usage that waits for a subscription.
+/// The statement that finds usage that waits for a subscription.
 const WAITING: &str = concat!(
     "SELECT ",
     open_record!(),
@@ -67,7 +67,7 @@ const OPEN: &str = concat!(
     open_record!(),
     " FROM metering_records r WHERE customer_id = ?1 AND state = 'open' AND holder <> '' AND beside = 0 ORDER BY hour, id"
 );
-/// Frozen, and AWS has surely not heard of it.
+/// The statement that finds frozen records of which AWS has surely not heard.
 const UNSENT: &str = concat!(
     "SELECT ",
     open_record!(),
@@ -85,7 +85,7 @@ fn select(
         .during("find a customer's records")
 }
 
-/// Not if an earlier one of the list took it in, or it was put off.
+/// Reports whether a record is still open: an earlier one of the list may have taken it in, or it was put off.
 fn is_still_open(connection: &Connection, record: &OpenRecord) -> Result<bool, StoreError> {
     connection
         .prepare_cached(
@@ -95,7 +95,7 @@ fn is_still_open(connection: &Connection, record: &OpenRecord) -> Result<bool, S
         .during("read a record")
 }
 
-/// Open ones of an hour become one, in the form that usage of that hour is metered in; where one is frozen, the
+/// Joins the open records of an hour, in the form that usage of that hour is metered in; where one is frozen, the
 /// other goes to the next hour that is free.
 fn merge_open(
     connection: &Connection,
@@ -114,7 +114,7 @@ fn merge_open(
     }
 }
 
-/// A frozen record never changes, but one that was not sent yet can be carried forward. Where AWS has heard of both
+/// Carries a frozen record forward that was not sent yet, since it never changes. Where AWS has heard of both
 /// there is nothing left to do: each bears usage of its own, and what is billed is what was reported.
 fn merge_unsent(
     connection: &Connection,
@@ -146,7 +146,7 @@ fn other_identities_of(
     )
 }
 
-/// The rival that bears the hour rather than the record: as usage is routed, by what is live before what has ended,
+/// Finds the rival that bears the hour rather than the record: as usage is routed, by what lives before what has ended,
 /// then in the form that the product is metered in by then.
 fn best_of(
     connection: &Connection,

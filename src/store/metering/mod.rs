@@ -2,7 +2,7 @@
 //!
 //! It imports subscriptions and the rooms below them.
 //!
-//! - Every unit that was acknowledged is included, in one record, or parked; the sums add up at each commit.
+//! - Every unit that was acknowledged is in one record or included in a plan; the sums add up at each commit.
 //! - A record is frozen before it is sent, and never changes after that; triggers guard it.
 //! - An attempt is noted before the call. An answer that was lost is unknown, not no.
 

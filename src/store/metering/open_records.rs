@@ -21,7 +21,7 @@ pub(crate) struct OpenRecord {
 }
 
 impl OpenRecord {
-    /// The key of the same usage in another hour, or under another holder.
+    /// Returns the key of the same usage in another hour, or under another holder.
     pub(crate) fn key(&self, holder: Option<Holder>, hour: ClockHour) -> RecordKey {
         RecordKey {
             bill_to: BillTo {
@@ -78,7 +78,7 @@ pub(crate) fn carry_into(
     Ok(())
 }
 
-/// Tags as the database keeps them: the same tags are the same text.
+/// Writes tags as the database keeps them: the same tags are the same text.
 pub(crate) fn tags_text(tags: &Tags) -> Result<String, StoreError> {
     serde_json::to_string(tags)
         .map_err(|error| StoreError::Corrupt { what: "tags", detail: error.to_string() })

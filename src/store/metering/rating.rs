@@ -29,7 +29,7 @@ pub(crate) struct UsageItem<'a> {
     pub(crate) customer: &'a CustomerId,
     pub(crate) feature: Option<&'a FeatureId>,
     pub(crate) quantity: Quantity,
-    /// When the customer used it.
+    /// The time of use.
     pub(crate) at: Timestamp,
     /// The hour that it belongs to.
     pub(crate) hour: ClockHour,
@@ -37,16 +37,16 @@ pub(crate) struct UsageItem<'a> {
     pub(crate) tags: Option<&'a str>,
 }
 
-/// Where a piece of usage would go. Nothing is counted until [`Rater::count`].
+/// The place that a piece of usage would take. Nothing is counted until [`Rater::count`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RatedUsage {
     /// The record that bears it; none where nothing of it is billed.
     pub(crate) record: Option<i64>,
     /// The part of it that is billed.
     pub(crate) quantity: Quantity,
-    /// Why it is billed to another hour than its own.
+    /// The reason why it is billed to another hour than its own, if it is.
     pub(crate) moved: Option<&'static str>,
-    /// Of which bearer's plan it is included, where nothing of it is billed.
+    /// The bearer whose plan includes it, where nothing of it is billed.
     pub(crate) included_under: Option<i64>,
 }
 
@@ -61,10 +61,10 @@ struct Counter {
     holder: String,
 }
 
-/// Where the usage of one route goes within a report: found once, so that an event costs no look for it.
+/// The place of one route's usage within a report: found once, so that an event costs no look for it.
 #[derive(Default)]
 pub(crate) struct PlacementCache {
-    /// What is remembered of the customer, if anything is.
+    /// The remembered facts about the customer, if there are any.
     standing: Option<Arc<Standing>>,
     record: Option<(i64, ClockHour)>,
     counter: Option<Rc<Counter>>,
@@ -74,7 +74,7 @@ pub(crate) struct PlacementCache {
 }
 
 impl PlacementCache {
-    /// The cache for a customer of whom something is remembered.
+    /// Makes the cache for a customer of whom something is remembered.
     pub(crate) fn remembering(standing: &Arc<Standing>) -> Self {
         Self { standing: Some(Arc::clone(standing)), ..Self::default() }
     }
@@ -140,7 +140,7 @@ impl<'a> Rater<'a> {
         }
     }
 
-    /// Finds what bears a piece of usage. A lane is one route's and one hour's.
+    /// Finds the record that bears a piece of usage. A cache is one route's and one hour's.
     pub(crate) fn place(
         &mut self,
         it: &UsageItem<'_>,
@@ -443,7 +443,7 @@ impl Counter {
     }
 }
 
-/// The short name of what would bear usage, were it not included.
+/// Returns the short name of what would bear usage, were it not included.
 fn bearer_in(connection: &Connection, bill_to: &BillTo) -> Result<i64, StoreError> {
     let holder = bill_to.holder.as_ref().map(Holder::to_string).unwrap_or_default();
     let ids = (bill_to.product_id.as_str(), holder.as_str(), bill_to.dimension.as_str());
@@ -464,7 +464,7 @@ fn bearer_in(connection: &Connection, bill_to: &BillTo) -> Result<i64, StoreErro
     }
 }
 
-/// A window's start as usage is counted by: the lifetime's is before every time that there is.
+/// Returns a window's start as usage is counted by: the lifetime's is before every time that there is.
 pub(crate) fn window_key(start: Timestamp) -> i64 {
     if start == Timestamp::MIN { i64::MIN } else { millis(start) }
 }

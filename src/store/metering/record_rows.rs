@@ -46,7 +46,7 @@ pub struct RecordRow {
     pub allocations: Vec<Allocation>,
     /// `open`, `ready`, `sending`, `accepted`, `parked` or `written_off`.
     pub state: String,
-    /// Why it is in that state.
+    /// The reason why it is in that state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Set where AWS may have billed a record that is parked or written off: the answer to an attempt was lost, and
@@ -56,16 +56,16 @@ pub struct RecordRow {
     /// AWS's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metering_record_id: Option<String>,
-    /// By what it names its buyer to AWS; none until it is frozen.
+    /// The names by which it gives AWS its buyer; none until it is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_as: Option<WireIdentity>,
-    /// Where it is metered.
+    /// The region in which it is metered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// The moment within the hour that AWS is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// When it was frozen.
+    /// The time at which it was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_at: Option<Timestamp>,
     /// The number of attempts.
@@ -73,7 +73,7 @@ pub struct RecordRow {
     /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Until when AWS takes it.
+    /// The time until which AWS takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     /// The note of the person who decided on it.
@@ -94,9 +94,9 @@ fn is_not(it: &bool) -> bool {
 /// One attempt at sending a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AttemptRow {
-    /// Which one.
+    /// The number of the attempt.
     pub attempt: i64,
-    /// When.
+    /// The time of the attempt.
     pub at: Timestamp,
     /// The outcome; `unknown` where no answer came.
     pub outcome: String,
@@ -147,7 +147,7 @@ pub(crate) fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
     })
 }
 
-/// By what a frozen record names its buyer. A holder that is a licence is not written twice.
+/// Reads the names by which a frozen record gives AWS its buyer. A holder that is a licence is not written twice.
 pub(crate) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIdentity> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let own = Holder::parse(row.get_ref("holder")?.as_str()?).and_then(Holder::into_license);
@@ -159,7 +159,7 @@ pub(crate) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIden
     })
 }
 
-/// The moment that AWS is told with a frozen record.
+/// Reads the moment that AWS is told with a frozen record.
 pub(crate) fn stamp_of(row: &rusqlite::Row<'_>, hour: ClockHour) -> rusqlite::Result<Timestamp> {
     row.get("stamp_ms").map(|stamp| optional_timestamp(stamp).unwrap_or(hour.start()))
 }

@@ -9,7 +9,7 @@ use crate::domain::ClockHour;
 use crate::domain::ledger::{DUPLICATE_CONFLICT, Tenure};
 use crate::store::{During, StoreError};
 
-/// The open record for a key, made if there is none. An hour that is frozen is passed over for the next one
+/// Finds the open record for a key, or makes it. An hour that is frozen is passed over for the next one
 /// that is not, and so is an hour that the customer is metered for in the other form. But usage that AWS may have been
 /// told of before stays in its hour: a record beside the frozen one bears it, which a person decides on.
 pub(crate) fn open_record_in(
@@ -27,7 +27,7 @@ pub(crate) fn open_record_in(
     }
 }
 
-/// The open record for a key or for the first hour after it that takes more.
+/// Finds or makes the open record for a key or for the first hour after it that takes more.
 pub(crate) fn later_record_in(
     connection: &Connection,
     key: &RecordKey,
@@ -44,7 +44,7 @@ pub(crate) fn later_record_in(
     }
 }
 
-/// The hour in which [`open_record_in`] would find or make a record, if it is one that the subscription covers: none
+/// Returns the hour in which [`open_record_in`] would find or make a record, if the subscription covers it: none
 /// where every hour until its end is frozen.
 pub(crate) fn hour_left_in(
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! What is remembered of customers from one report to the next: what they hold, since when AWS takes usage of it, and which
+//! The memory of customers from one report to the next: what they hold, since when AWS takes usage of it, and which
 //! records are open.
 //!
 //! A report that names a thousand customers would else spend most of its time on finding out again what the report before
@@ -30,12 +30,12 @@ pub(crate) struct Remembered {
     customers: Mutex<HashMap<CustomerId, Arc<Standing>>>,
 }
 
-/// What is remembered of a customer.
+/// The remembered facts about a customer.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) holdings: Holdings,
     first_hours: Mutex<Vec<(Holder, Option<ClockHour>)>>,
-    /// By what tells their keys apart, the newest last.
+    /// The open records, each after a hash of its key, the newest last.
     records: Mutex<Vec<(u64, i64)>>,
 }
 
@@ -128,7 +128,7 @@ fn mark_of(key: &RecordKey) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one((&key.bill_to, key.hour))
 }
 
-/// Nothing is left half done under these locks.
+/// Locks a mutex, poisoned or not: nothing is left half done under these locks.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,16 +12,16 @@ use crate::store::base::filter::Conditions;
 use crate::store::base::tally::Names;
 use crate::store::{During, Store, StoreError};
 
-/// Which hours a report sums.
+/// The filter of a report.
 #[derive(Clone, Debug)]
 pub struct ReportFilter {
-    /// Of this hour or later.
+    /// The first hour.
     pub from: ClockHour,
-    /// Of an hour before this one.
+    /// The hour that all hours are before.
     pub before: ClockHour,
-    /// Of this product.
+    /// The product, where only one counts.
     pub product_id: Option<ProductId>,
-    /// Of this customer.
+    /// The customer, where only one counts.
     pub customer_id: Option<CustomerId>,
 }
 
@@ -35,23 +35,23 @@ pub struct ReportRow {
     pub customer_id: CustomerId,
     /// The dimension.
     pub dimension: DimensionKey,
-    /// Metering records.
+    /// The number of metering records.
     pub records: i64,
-    /// Everything: the sum of the next four.
+    /// The units in all: the sum of the next four.
     pub reported: Quantity,
-    /// Billed.
+    /// The units that AWS has accepted.
     pub accepted: Quantity,
-    /// On the way.
+    /// The units on the way: open, frozen or being sent.
     pub pending: Quantity,
-    /// For a person to decide.
+    /// The units that wait for a person's decision.
     pub parked: Quantity,
-    /// Given up by a person.
+    /// The units that a person gave up.
     pub written_off: Quantity,
-    /// Of all this, what came from earlier hours.
+    /// The part of all this that came from earlier hours.
     pub carried_in: Quantity,
     /// The part that a person moved on to a later hour; not part of the sum.
     pub carried_out: Quantity,
-    /// Of what is parked or written off, what AWS may have billed all the same: an answer was lost.
+    /// The part of `parked` and `written_off` that AWS may have billed all the same: an answer was lost.
     pub uncertain: Quantity,
 }
 
@@ -68,7 +68,7 @@ impl Store {
     }
 }
 
-/// What records come to. Each is in one of four states, or on its way in one of three.
+/// The sums of records. Each record is in one of four states, or on its way in one of three.
 #[derive(Default)]
 struct Sums {
     records: i64,
@@ -84,7 +84,7 @@ struct Sums {
 /// Sums by product and dimension, and therein by customer.
 type ByCustomer = HashMap<(usize, usize), HashMap<String, Sums>>;
 
-/// Returns which records are of a report, so that an index finds them.
+/// Returns the condition on a report's records, so that an index finds them.
 fn records_of(filter: ReportFilter) -> Conditions {
     let ReportFilter { from, before, product_id, customer_id } = filter;
     // A customer's records have an index, which finds fewer than the hours'.

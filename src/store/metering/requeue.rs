@@ -12,7 +12,7 @@ use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
 use crate::store::base::columns::millis;
 use crate::store::{During, Store, StoreError};
 
-/// Sends again what AWS refused for want of a subscription, since there is one.
+/// Makes the records ready again that AWS refused for want of a subscription, since there is one.
 pub(crate) fn revive_in(
     connection: &Connection,
     product: &ProductId,
@@ -39,7 +39,7 @@ pub(crate) fn revive_in(
 }
 
 impl Store {
-    /// The accounts of those buyers whom we take for subscribed, though AWS has just refused their usage for want of a
+    /// Returns the accounts of buyers whom we take for subscribed, though AWS has just refused usage for want of a
     /// subscription.
     pub async fn accounts_in_doubt(
         &self,

@@ -33,7 +33,7 @@ use crate::store::{During, StoreError};
 const RATED_ANEW: SignedDuration = SignedDuration::from_hours(24);
 /// The most events that are rated anew one by one; the rest is billed as a sum.
 const EVENTS_MOST: u32 = 10_000;
-/// Why usage that was included is billed to another hour than its own.
+/// The reason word of usage that was included and is billed to another hour than its own.
 const MOVED: &str = "rated_anew";
 
 /// The chains of holders that counted together before something was learnt.
@@ -113,7 +113,7 @@ struct CountedHour {
     billed: i64,
 }
 
-/// An event of which something is included.
+/// An event of which a plan includes something.
 struct IncludedEvent {
     rowid: i64,
     at: Timestamp,
@@ -121,7 +121,7 @@ struct IncludedEvent {
     billed: i64,
     tags: Option<String>,
     holder: String,
-    /// The open record that bears the rest of it, or the dimension of which it is.
+    /// The open record that bears the rest of it; else the dimension that it is of.
     bill_to: Result<i64, DimensionKey>,
 }
 
@@ -130,7 +130,7 @@ struct Rerater<'a> {
     connection: &'a Connection,
     customer: &'a CustomerId,
     chain: &'a Chain,
-    /// Which holders counted together before.
+    /// The group in which each holder counted before.
     parts: &'a BTreeMap<String, usize>,
     feature: FeatureId,
     now: Timestamp,
@@ -163,7 +163,7 @@ impl Rerater<'_> {
         Ok(())
     }
 
-    /// The hours of each window that is rated anew, by the window's start.
+    /// Returns the hours of each window that is rated anew, by the window's start.
     fn windows(&self, window: Window) -> Result<BTreeMap<i64, Vec<CountedHour>>, StoreError> {
         let oldest = self.now.saturating_sub(RATED_ANEW).unwrap_or(Timestamp::MIN);
         let since = window_key(window.around(oldest).start);
@@ -243,7 +243,7 @@ impl Rerater<'_> {
         append_event_in(self.connection, "usage.rated_anew", Some(self.customer), &data, self.now)
     }
 
-    /// The events of a window of which something is included, the newest first: those that an open record bears a part
+    /// Finds a window's events of which something is included, the newest first: those that an open record bears a part
     /// of, and those that no record bears.
     fn included(&self, start: i64, end: i64) -> Result<Vec<IncludedEvent>, StoreError> {
         let mut found = Vec::new();
@@ -288,7 +288,7 @@ impl Rerater<'_> {
         }
     }
 
-    /// The record for usage that has none, and why it is not that of its own hour.
+    /// Finds the record for usage that has none, and the reason why it is not that of its own hour.
     fn record_for(
         &self,
         event: &IncludedEvent,
@@ -370,7 +370,7 @@ impl Rerater<'_> {
         Ok(())
     }
 
-    /// The newest of those that have come together.
+    /// Returns the newest of the holders that have come together, as the bearer.
     fn bills_last(&self) -> Result<Option<BillTo>, StoreError> {
         let dimension: Option<String> = self
             .connection

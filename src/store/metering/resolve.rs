@@ -27,13 +27,13 @@ pub enum Resolution {
     WriteOff,
 }
 
-/// Why a record could not be resolved.
+/// The reason why a record could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// There is no such record.
     #[error("there is no metering record {0}")]
     Unknown(String),
-    /// Nobody has to decide on it.
+    /// The record is not parked: nobody has to decide on it.
     #[error("metering record {id} is {state}; only parked ones are for a person to decide")]
     NotParked {
         /// The record.
@@ -84,7 +84,7 @@ fn in_its_place(others: &[Holder]) -> String {
 }
 
 impl Store {
-    /// Does what a person decided about a parked record.
+    /// Carries out a person's decision about a parked record.
     pub async fn resolve_record(
         &self,
         id: String,
@@ -206,7 +206,7 @@ fn refuse_ended(
     Err(ResolveError::SubscriptionEnded { id: record.id.clone(), at, others })
 }
 
-/// The key of a record's usage in some hour. A record that was settled before two customers became one has the id
+/// Makes the key of a record's usage in some hour. A record that was settled before two customers became one has the id
 /// of then.
 fn key_of(
     connection: &Connection,
@@ -227,7 +227,7 @@ fn key_of(
     })
 }
 
-/// Has a record's usage wait for a subscription anew, with the hour that is open: no plan has rated it yet, and the one
+/// Lets usage of a record wait for a subscription anew, in the open hour: no plan has rated it yet, and the one
 /// that turns up says what it includes. So its events go with it.
 fn report_anew_in(
     connection: &Connection,
@@ -243,7 +243,7 @@ fn report_anew_in(
     write_off_carried(connection, number, note, now)
 }
 
-/// Has a later hour bear a record's units, as they were rated. Only for what AWS cannot have honoured.
+/// Lets a later hour bear a record's units, as they were rated. Only for what AWS cannot have honoured.
 pub(crate) fn carry_forward_in(
     connection: &Connection,
     number: i64,

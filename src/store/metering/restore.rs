@@ -22,7 +22,7 @@ use crate::store::{During, Store, StoreError};
 /// The time for which hours stay open after a restore, for usage that is reported again.
 pub const REPLAY_TIME: SignedDuration = SignedDuration::from_hours(1);
 
-/// Why a backup could not be put back. The database is then as it was.
+/// The reason why a backup could not be put back. The database is then as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// A daemon runs on the database.
@@ -70,11 +70,11 @@ pub struct Restored {
     pub last_commit: Option<Timestamp>,
     /// The hours of which AWS may know more.
     pub stretch: UnknownStretch,
-    /// Records that were frozen, and are sent again since they may have been sent.
+    /// The number of records that were frozen, and are sent again since they may have been sent.
     pub frozen: usize,
-    /// Records that are for a person to decide on, who may have decided since.
+    /// The number of records that wait for a person, who may have decided on them since.
     pub parked: usize,
-    /// Where the database is that was there before.
+    /// The path at which the database that was there before is kept.
     pub kept: Option<PathBuf>,
 }
 
@@ -130,13 +130,13 @@ fn open_backup(path: &Path) -> Result<Connection, RestoreError> {
     if known.map_err(|_| foreign())? { Ok(connection) } else { Err(foreign()) }
 }
 
-/// A path as a URI has it.
+/// Escapes a path for a URI.
 fn escaped(path: &Path) -> String {
     let text = path.to_string_lossy();
     text.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
-/// Brings the copy up to date, and says in it what AWS may know more.
+/// Brings the copy up to date, and marks in it the hours of which AWS may know more.
 fn mark(
     backup: &Path,
     draft: &Path,
@@ -259,7 +259,7 @@ fn made_at(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
         .during("see whether it is a copy")
 }
 
-/// The last moment that a database knows of: the copy's own, or the newest of what it took in, sent or told.
+/// Returns the last moment that a database knows of: the copy's own, or the newest of what it took in, sent or told.
 fn last_commit_in(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
     if let Some(made) = made_at(connection)? {
         return Ok(Some(made));
@@ -308,7 +308,7 @@ fn keep(database: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreError
     Ok(Some(kept))
 }
 
-/// Has the old database in one file. One that is broken is kept as it is.
+/// Folds the old database into one file. One that is broken is kept as it is.
 fn fold_in(database: &Path) {
     let folded = Connection::open(database).and_then(|connection| {
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")

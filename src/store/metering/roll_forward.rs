@@ -59,7 +59,7 @@ pub(crate) fn move_to_in(
     }
 }
 
-/// Says of a record's usage why it is billed to another hour than its own.
+/// Notes on a record's usage the reason why it is billed to another hour than its own.
 pub(crate) fn mark_moved(
     connection: &Connection,
     record: i64,
@@ -72,7 +72,7 @@ pub(crate) fn mark_moved(
     Ok(())
 }
 
-/// Everything of an open record becomes another one's, its events too.
+/// Makes everything of an open record another one's, its events too.
 pub(crate) fn move_whole(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
     move_usage(connection, from, into)?;
     connection
@@ -82,7 +82,7 @@ pub(crate) fn move_whole(connection: &Connection, from: i64, into: i64) -> Resul
     Ok(())
 }
 
-/// The events of a record that was never frozen become an open one's, and what they come to.
+/// Moves the events of a record that was never frozen to an open one, with their quantities.
 pub(crate) fn move_usage(connection: &Connection, from: i64, into: i64) -> Result<(), StoreError> {
     for statement in [
         "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",

@@ -11,10 +11,10 @@ use crate::domain::{AccountId, ClockHour, DimensionKey, ProductId, Quantity};
 use crate::store::base::columns::{millis, optional_timestamp, quantity};
 use crate::store::{During, Store, StoreError};
 
-/// A record is given up only this long after its time: clocks differ, and AWS's own answer is better.
+/// The time after its deadline at which a record is given up: clocks differ, and AWS's own answer is better.
 const SURELY: SignedDuration = SignedDuration::from_mins(10);
 
-/// Where calls go out anyway, they are filled with what is due within this time.
+/// The time within which records that fall due fill up calls that go out anyway.
 const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 
 /// A frozen record that is due.
@@ -26,7 +26,7 @@ pub struct SendableRecord {
     pub product_id: ProductId,
     /// The account that sells it, where the catalog has told.
     pub seller: Option<AccountId>,
-    /// By what it names its buyer.
+    /// The names by which it gives AWS its buyer.
     pub identity: WireIdentity,
     /// The dimension.
     pub dimension: DimensionKey,
@@ -34,11 +34,11 @@ pub struct SendableRecord {
     pub hour: ClockHour,
     /// The moment within it that AWS is told, the same in every attempt.
     pub stamp: Timestamp,
-    /// Whole units.
+    /// The quantity, in whole units.
     pub quantity: Quantity,
     /// The split by tags; none where nothing is tagged.
     pub allocations: Vec<Allocation>,
-    /// Where it is metered, from the first attempt to the last: AWS deduplicates by region.
+    /// The region in which it is metered, from the first attempt to the last: AWS deduplicates by region.
     pub region: String,
 }
 
@@ -47,12 +47,12 @@ pub struct SendableRecord {
 pub struct Attempt {
     /// The record.
     pub record: i64,
-    /// Which of the record's attempts.
+    /// The number among the record's attempts.
     pub number: i64,
 }
 
 impl Store {
-    /// The frozen records that are due, nearest deadline first, and with them what is almost due. Those whose time has
+    /// Takes the frozen records that are due, nearest deadline first, with those almost due. Those whose time has
     /// surely passed are parked.
     pub async fn take_sendable(
         &self,
@@ -99,7 +99,7 @@ impl Store {
         .await
     }
 
-    /// When the next record is due, if any is.
+    /// Returns the time at which the next record is due, if any is.
     pub async fn next_sendable(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection

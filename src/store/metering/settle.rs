@@ -21,11 +21,11 @@ use crate::store::{During, Store, StoreError};
 /// The outcome of a batch of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendOutcome {
-    /// Billed.
+    /// The number of records billed.
     pub accepted: usize,
-    /// Parked.
+    /// The number of records parked.
     pub parked: usize,
-    /// To be sent again.
+    /// The number of records to be sent again.
     pub waiting: usize,
 }
 
@@ -167,7 +167,7 @@ fn may_be_anothers(connection: &Connection, record: i64) -> Result<bool, StoreEr
         .during("see whose duplicate it is")
 }
 
-/// Writes what an answer makes of a record; whether AWS knows of its hour what the ledger never sent.
+/// Writes what an answer makes of a record; reports whether AWS knows of its hour what the ledger never sent.
 fn write_answer(
     connection: &Connection,
     attempt: Attempt,
@@ -257,7 +257,7 @@ fn postpone(
     Ok(())
 }
 
-/// Nothing went out: the attempt never was.
+/// Takes back an attempt of which nothing went out.
 fn give_attempt_back(connection: &Connection, attempt: Attempt) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM metering_attempts WHERE record_id = ?1 AND attempt = ?2")

@@ -14,7 +14,7 @@ use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::millis;
 use crate::store::{During, StoreError};
 
-/// The open record beside those of a key's hour, made if there is none. Closing parks it.
+/// Finds the open record beside those of a key's hour, or makes it. Closing parks it.
 pub(crate) fn record_beside_in(
     connection: &Connection,
     key: &RecordKey,
@@ -63,7 +63,7 @@ pub(crate) fn record_beside_in(
     Ok(FoundRecord { id, hour, new: true })
 }
 
-/// Parks what was put beside other records, for the reason that it was put there.
+/// Parks the records that were put beside others, each for the reason that it was put there.
 pub(crate) fn park_beside_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
     // Without a holder it may still find one, and then its own hour.
     let open: Vec<(i64, String)> = connection
@@ -81,7 +81,7 @@ pub(crate) fn park_beside_in(connection: &Connection, now: Timestamp) -> Result<
     Ok(open.len())
 }
 
-/// Parks what may not leave its hour and cannot be sent in it, with words for whoever decides.
+/// Parks a record that may not leave its hour and cannot be sent in it, with words for whoever decides.
 pub(crate) fn park_unknown_in(
     connection: &Connection,
     record: i64,

@@ -27,13 +27,13 @@ pub(crate) struct FoundRecord {
 /// The state of a record's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// A record that takes more.
+    /// An open record, which takes more.
     Open(i64),
     /// A frozen one, or one that meters the customer's hour in the other form.
     Taken,
-    /// One that AWS refused since something else than this ledger had metered the hour.
+    /// A record that AWS refused since something else than this ledger had metered the hour.
     Conflict,
-    /// Nothing.
+    /// No record.
     Free,
 }
 
@@ -134,7 +134,7 @@ impl OtherIdentityRecord {
     }
 }
 
-/// The records that the customer has for this hour of the dimension under another holder, where one of both is
+/// Returns the customer's records for this hour of the dimension under another holder, where one of both is
 /// legacy: metering it by product code and by licence bills it twice.
 pub(crate) fn records_under_other_identity(
     connection: &Connection,
@@ -197,6 +197,6 @@ pub(crate) fn has_both_identities(
 pub(crate) struct BillTo {
     pub(crate) product_id: ProductId,
     pub(crate) dimension: DimensionKey,
-    /// None while no subscription has turned up.
+    /// The holder; none while no subscription has turned up.
     pub(crate) holder: Option<Holder>,
 }

@@ -8,15 +8,15 @@ use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
-/// The reason of usage that AWS may have been told of by a ledger that was lost.
+/// The reason word of usage that AWS may have been told of by a ledger that was lost.
 pub(crate) const RESTORED: &str = "restored";
-/// An attempt of a lost ledger's at a record that the backup holds: a duplicate is that record.
+/// The detail of an attempt that a lost ledger may have made at a record of the backup: a duplicate is that record.
 pub(crate) const SENT_BY_LOST: &str = "it may have been sent as it is before a backup was put back";
-/// Cursors of the outbox that a ledger which was lost may have given out are left out by the one that goes on.
+/// The number of outbox cursors that are left out, since a ledger that was lost may have given them out.
 pub(crate) const LOST_EVENTS: i64 = 1_000_000_000;
 
 impl Store {
-    /// The hours of which AWS may know more than the ledger, the newest first.
+    /// Lists the hours of which AWS may know more than the ledger, the newest first.
     pub async fn unknown_stretches(&self) -> Result<Vec<UnknownStretch>, StoreError> {
         self.read(|connection| {
             connection
@@ -27,7 +27,7 @@ impl Store {
         .await
     }
 
-    /// Finds out whether a cursor of the outbox can be one that a ledger gave out which a backup has replaced since.
+    /// Reports whether a cursor of the outbox can be one that a ledger gave out which a backup has replaced since.
     pub async fn is_lost_cursor(&self, seq: i64) -> Result<bool, StoreError> {
         self.read(move |connection| {
             connection
@@ -53,7 +53,7 @@ fn stretch_row(row: &Row<'_>) -> rusqlite::Result<UnknownStretch> {
     })
 }
 
-/// The hours whose usage a ledger that was lost may have billed.
+/// Reads the hours whose usage a ledger that was lost may have billed.
 pub(crate) fn unknown_hours_in(connection: &Connection) -> Result<UnknownHours, StoreError> {
     connection
         .prepare_cached(

@@ -31,14 +31,14 @@ pub struct UsageRow {
     pub quantity: Quantity,
     /// The part of it that is billed; the rest is included in the plan, or not billed by AWS.
     pub billed: Quantity,
-    /// When it was used.
+    /// The time of use.
     pub timestamp: Timestamp,
-    /// When it was reported.
+    /// The time at which it was reported.
     pub received_at: Timestamp,
     /// Its tags.
     #[serde(skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
-    /// Why it is billed to another hour than its own: `late`, `hour_frozen`, `before_start`, `fraction`,
+    /// The reason why it is billed to another hour than its own: `late`, `hour_frozen`, `before_start`, `fraction`,
     /// `carried_forward` by a person, or `rated_anew` since it turned out to be included once more than the plan
     /// includes; or to what its subscription went on as: `renewed`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,18 +62,18 @@ pub struct BearingRecord {
     pub license_arn: Option<LicenseArn>,
     /// The hour that it is billed to.
     pub hour: ClockHour,
-    /// As it stands.
+    /// The state of the record.
     pub state: String,
 }
 
-/// Which usage events to list.
+/// The filter of a list of usage events.
 #[derive(Clone, Debug, Default)]
 pub struct UsageFilter {
-    /// Of this customer.
+    /// The customer of the events.
     pub customer_id: Option<CustomerId>,
-    /// Of this feature.
+    /// The feature of the events.
     pub feature_id: Option<FeatureId>,
-    /// Billed by this metering record.
+    /// The metering record that bills the events.
     pub record: Option<i64>,
 }
 
@@ -82,7 +82,7 @@ const COLUMNS: &str = "u.rowid AS seq, u.id AS event_id, u.customer_id AS user_i
     r.state";
 
 impl Store {
-    /// Usage events in the order of receipt.
+    /// Lists usage events in the order of receipt.
     pub async fn usage_events(
         &self,
         filter: UsageFilter,
@@ -91,7 +91,7 @@ impl Store {
         self.read(move |connection| list(connection, filter, page)).await
     }
 
-    /// One usage event.
+    /// Returns a usage event, if there is one of this id.
     pub async fn usage_event(&self, id: String) -> Result<Option<UsageRow>, StoreError> {
         self.read(move |connection| {
             connection

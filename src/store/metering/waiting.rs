@@ -1,4 +1,4 @@
-//! Frozen records that wait: what they wait for is over, or one of them is to go out before.
+//! Frozen records that wait: all of them made due, one of them looked up, and their nearest deadline.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -8,17 +8,17 @@ use crate::store::base::columns::{millis, timestamp};
 use crate::store::{During, Store, StoreError};
 
 impl Store {
-    /// Has everything that waits be due, since AWS answers again.
+    /// Makes everything due that waits, since AWS answers again.
     pub async fn make_all_due(&self, now: Timestamp) -> Result<usize, StoreError> {
         self.write(move |connection| make_all_due_in(connection, now)).await
     }
 
-    /// A frozen record that is not settled, whether it is due or not.
+    /// Returns a frozen record that is not settled, whether it is due or not.
     pub async fn unsettled_record(&self, id: i64) -> Result<Option<SendableRecord>, StoreError> {
         self.read(move |connection| unsettled_in(connection, id)).await
     }
 
-    /// The nearest deadline that is still to come, of what is frozen and not settled.
+    /// Returns the nearest deadline that is still to come, of what is frozen and not settled.
     pub async fn nearest_deadline(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.read(move |connection| {
             connection

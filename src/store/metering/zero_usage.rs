@@ -49,7 +49,7 @@ pub(crate) fn open_zero_records(
     Ok(())
 }
 
-/// Subscriptions that were in force for the whole hour or a part of it, and still are: what has ended has its
+/// Opens zeros for subscriptions that were in force for some part of the hour, and still are: what has ended has its
 /// last hours closed by their own usage.
 fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreError> {
     connection

@@ -1,4 +1,4 @@
-//! Connecting to the seller's account, and what is due by it.
+//! Connecting to the seller's account, and making due what was put off until then.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::store::metering::waiting::make_all_due_in;
 use crate::store::{Store, StoreError};
 
 impl Store {
-    /// Keeps a connection, and has asked and sent at once what was put off while AWS could not be called as this one may.
+    /// Keeps a connection, and makes due at once whatever was put off while AWS could not be called.
     /// Nobody is told of it yet: the connection is not in use.
     pub async fn connect(&self, row: IntegrationRow, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| {

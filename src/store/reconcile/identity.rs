@@ -1,4 +1,4 @@
-//! The identity of a buyer: who an observation shows to be one customer is made one, before anything else is read.
+//! The identity of a buyer: customers whom an observation shows to be one are made one, before anything else is read.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::store::{During, StoreError};
 pub(crate) struct BuyerAnswer<'a> {
     /// The rows as AWS wrote them, which say who is who.
     pub(crate) rows: &'a [Grant],
-    /// The same with the legacy names that their sales are held by, and no others.
+    /// The same rows with the legacy names that their sales are held by, and no others.
     pub(crate) grants: &'a [Grant],
 }
 
@@ -36,7 +36,7 @@ impl BuyerIdentity {
         holder.and_then(|holder| self.by_holder.get(holder)).unwrap_or(&self.asked)
     }
 
-    /// Makes one customer of everybody whom an answer shows to be one buyer, and a new one of who is not known yet.
+    /// Makes one customer of everybody whom an answer shows to be one buyer, and a new one where none is known yet.
     pub(crate) fn resolve_in(
         connection: &Connection,
         product_code: &ProductCode,
@@ -81,7 +81,7 @@ impl BuyerIdentity {
     }
 }
 
-/// Whoever is known by a licence alone is the buyer whose account the licence was told to be.
+/// Joins each customer known by a licence alone with the buyer whose account the licence was told to be.
 fn join_by_license_in(
     connection: &Connection,
     product_code: &ProductCode,
@@ -111,7 +111,7 @@ fn join_by_license_in(
     Ok(())
 }
 
-/// The accounts that were told to be this buyer's.
+/// Returns the accounts that were told to be this buyer's.
 fn accounts_behind(
     connection: &Connection,
     buyer: &BuyerRef,

@@ -32,7 +32,7 @@ use crate::store::{During, Store, StoreError};
 pub struct Observation {
     /// The product.
     pub product_code: ProductCode,
-    /// When the question was put; the answer may be younger, never older.
+    /// The time at which the question was put; the answer may be younger, never older.
     pub observed_at: Timestamp,
     /// The buyers.
     pub entries: Vec<ObservedBuyer>,
@@ -45,20 +45,20 @@ pub struct ObservedBuyer {
     pub buyer: BuyerRef,
     /// The mark that this look settles; none for a sweep, which nobody asked for.
     pub settles: Option<i64>,
-    /// Every row that AWS lists for it; `None` where no API can tell.
+    /// The rows that AWS lists for it; `None` where no API can tell.
     pub answer: Option<Vec<Grant>>,
 }
 
 /// The result of applying an observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservationOutcome {
-    /// Buyers taken over.
+    /// The number of buyers taken over.
     pub buyers: usize,
-    /// Subscriptions created or changed.
+    /// The number of subscriptions created or changed.
     pub changes: usize,
-    /// Metering records that are sent again, since their subscription lives.
+    /// The number of metering records that are sent again, since their subscription lives.
     pub revived: usize,
-    /// Buyers of whom the database refused what AWS showed; nothing of them was changed.
+    /// The buyers of whom the database refused what AWS showed; nothing of them was changed.
     pub refused: Vec<RefusedBuyer>,
 }
 
@@ -83,7 +83,7 @@ impl Store {
         .await
     }
 
-    /// The buyers of a product who hold something live, each by the id that AWS would list it with.
+    /// Lists the buyers of a product who hold something live, each by the id that AWS would list it with.
     pub async fn live_buyers(
         &self,
         product_code: ProductCode,

@@ -2,8 +2,8 @@
 //!
 //! It imports the catalog and the rooms below it.
 //!
-//! - A dimension of a licence is one subscription that is live, at most.
-//! - A subscription of the seller's own ends at its date without AWS.
+//! - A licence has at most one live subscription for each of its dimensions.
+//! - A direct subscription, one that the seller sold, ends at its date without AWS.
 
 pub(super) mod direct;
 pub(super) mod grants;

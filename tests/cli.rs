@@ -572,3 +572,14 @@ fn whoever_has_read_enough_is_not_complained_to() {
         served.join().unwrap();
     }
 }
+
+/// Other programs' variables are none of ours, whatever bytes they hold.
+#[test]
+fn a_variable_that_is_no_text_ends_nothing() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
+    let mut command = marketd(&["check-config"]);
+    command.env("SOMEBODY_ELSES", &bytes);
+    let (code, _, stderr) = run(&mut command);
+    assert_eq!(code, 0, "{stderr}");
+}

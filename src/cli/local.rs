@@ -22,7 +22,14 @@ use crate::telemetry;
 
 /// The settings, with those secrets that a command uses.
 pub(super) fn load(config: Option<&Path>, secret_files: SecretFiles) -> anyhow::Result<Loaded> {
-    Ok(settings::load_for(secret_files, config, std::env::vars())?)
+    Ok(settings::load_for(secret_files, config, environment())?)
+}
+
+/// Returns the environment's variables. Bytes that are no UTF-8 are replaced: whoever needs such a value refuses it, and
+/// the others go on.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// Cancelled by SIGTERM, as service managers send it, and by Ctrl-C.

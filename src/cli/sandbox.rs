@@ -89,7 +89,7 @@ impl Sandbox {
         }
         let beside = Beside {
             config: config.map(Path::to_owned),
-            environment: std::env::vars().collect(),
+            environment: super::local::environment().collect(),
             listen: self.daemon_listen,
             database: self.database,
         };

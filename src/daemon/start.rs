@@ -35,7 +35,7 @@ pub(super) async fn take_up(
 
 /// Says aloud that the database is a backup that was put back by hand.
 async fn notice_copy(store: &Store, clock: &Clock) -> Result<(), StoreError> {
-    if let Some(Restored { stretch, .. }) = store.settle_copy(clock.now()).await? {
+    if let Some(Restored { stretch, .. }) = store.mark_put_back_copy(clock.now()).await? {
         tracing::warn!(
             stretch.from = %stretch.from,
             stretch.until = %stretch.until,

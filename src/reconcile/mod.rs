@@ -172,7 +172,7 @@ impl Reconciler {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let due = self.store.take_due_buyers(now, most * READ_PER_QUESTION + asking.len()).await?;
+        let due = self.store.due_buyers(now, most * READ_PER_QUESTION + asking.len()).await?;
         // Groups in the order of whoever waits longest in each: no product has to wait for another's buyers.
         let mut groups: Vec<Group> = Vec::new();
         let mut filling: BTreeMap<(ProductCode, &'static str), usize> = BTreeMap::new();

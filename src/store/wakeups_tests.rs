@@ -203,7 +203,7 @@ async fn what_is_told_of_buyers_wakes_who_looks_at_them() {
     house.wakes("news", sent, &[Buyers]).await;
     let sent = store.record_notifications(vec![told(2, "subscribe-success", "z", now)], now);
     house.wakes("the same news", sent, &[]).await;
-    let due = store.take_due_buyers(now, 10).await.unwrap();
+    let due = store.due_buyers(now, 10).await.unwrap();
     let failed = |buyer: &DueBuyer| {
         (FailingBuyer { key: buyer.key.clone(), marks: Some(buyer.marks) }, "refused".to_owned())
     };

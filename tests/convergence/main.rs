@@ -204,7 +204,7 @@ async fn look(store: &Store, sold: &str, now: Timestamp) {
         expires_at: Some("2027-11-24T09:00:00Z".parse().unwrap()),
     };
     loop {
-        let due = store.take_due_buyers(now, 500).await.unwrap();
+        let due = store.due_buyers(now, 500).await.unwrap();
         if due.is_empty() {
             return;
         }

@@ -420,7 +420,7 @@ async fn a_file_put_back_by_hand_is_noticed_by_awss_answer_and_nothing_is_billed
     assert_eq!(scene.books.billed(), ["09 gb 7 licence"]);
 
     scene.put_back("copy.db");
-    assert_eq!(scene.books.store.settle_copy(scene.books.now()).await.unwrap(), None);
+    assert_eq!(scene.books.store.mark_put_back_copy(scene.books.now()).await.unwrap(), None);
     // Frozen, and not answered yet, when the usage comes again: it goes to a later hour, and comes back.
     let now = scene.books.now();
     scene.books.store.close_hours(scene.books.closing.clone(), now).await.unwrap();
@@ -462,9 +462,13 @@ async fn a_backup_put_back_by_hand_says_itself_what_it_is() {
     scene.use_ago("2", 0).await;
     scene.pass(62).await;
     scene.put_back("copy.db");
-    let noticed = scene.books.store.settle_copy(scene.books.now()).await.unwrap().unwrap();
+    let noticed = scene.books.store.mark_put_back_copy(scene.books.now()).await.unwrap().unwrap();
     assert_eq!(noticed.last_commit, Some(time("2026-11-10T09:05:00Z")));
-    assert_eq!(scene.books.store.settle_copy(scene.books.now()).await.unwrap(), None, "once");
+    assert_eq!(
+        scene.books.store.mark_put_back_copy(scene.books.now()).await.unwrap(),
+        None,
+        "once"
+    );
     scene.report_again(scene.reported.clone()).await;
     scene.pass(62).await;
     assert_eq!(scene.books.shown().await, ["09 gb 7 accepted"]);

@@ -90,7 +90,7 @@ impl Seller {
     /// Looks at everybody who is due, of whom AWS lists this.
     async fn look(&self, listed: &[Grant]) {
         let terms = self.store.product_terms(ProductCode::new(CODE)).await.unwrap().unwrap();
-        for buyer in self.store.take_due_buyers(self.now, 100).await.unwrap() {
+        for buyer in self.store.due_buyers(self.now, 100).await.unwrap() {
             let rows = listed.iter().filter(|grant| names(grant, &buyer.key.buyer)).cloned();
             let answer = terms.has_contracts().then(|| rows.collect());
             let entry =
@@ -529,7 +529,7 @@ async fn news_that_comes_during_a_look_that_fails_does_not_wait_for_its_retry() 
         product_code: ProductCode::new(CODE),
         buyer: BuyerRef::Account(AccountId::new(ACCOUNT)),
     };
-    let due = async || seller.store.take_due_buyers(seller.now, 10).await.unwrap();
+    let due = async || seller.store.due_buyers(seller.now, 10).await.unwrap();
     let fail = async |looked: &DueBuyer| {
         let failed = vec![(looked.unsettled(), "AWS is down".to_owned())];
         let wait = |_| SignedDuration::from_mins(15);

@@ -77,7 +77,7 @@ async fn news_during_a_look_is_not_settled_by_it() {
         buyer: BuyerRef::Account(AccountId::new(account(0))),
     };
     books.store.mark_buyer_dirty(key.clone(), now).await.unwrap();
-    let begun = books.store.take_due_buyers(now, 10).await.unwrap().remove(0);
+    let begun = books.store.due_buyers(now, 10).await.unwrap().remove(0);
     // While AWS is asked, something else happens.
     books.store.mark_buyer_dirty(key.clone(), now).await.unwrap();
     let entry =
@@ -93,7 +93,7 @@ async fn news_during_a_look_is_not_settled_by_it() {
         max_endings: MaxEndings::default(),
     };
     books.store.apply_observation(look, patience, now).await.unwrap();
-    let due = books.store.take_due_buyers(now, 10).await.unwrap();
+    let due = books.store.due_buyers(now, 10).await.unwrap();
     assert_eq!(due.len(), 1, "the second piece of news still wants its look");
 }
 
@@ -156,7 +156,7 @@ async fn a_record_without_a_subscription_is_sent_again_when_there_is_one() {
     books.pass_minutes(62);
     books.run_pass().await;
     assert_eq!(books.shown().await, ["09 gb 5 parked customer_not_subscribed"]);
-    let due = books.store.take_due_buyers(books.now(), 10).await.unwrap();
+    let due = books.store.due_buyers(books.now(), 10).await.unwrap();
     assert_eq!(due.len(), 1, "access follows: AWS is asked about the buyer");
 
     // AWS still lists the buyer, so it is tried again; in vain, while the account is suspended.

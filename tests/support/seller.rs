@@ -78,7 +78,7 @@ pub(crate) async fn look_at_everybody_due(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for _ in 0..1_000 {
-        let due = store.take_due_buyers(now, 500).await?;
+        let due = store.due_buyers(now, 500).await?;
         if due.is_empty() {
             return Ok(());
         }

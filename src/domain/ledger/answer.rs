@@ -68,7 +68,7 @@ pub enum Settlement {
         ask_about_buyer: bool,
     },
     /// The attempt does not count, since AWS did not look at the record: it stays due.
-    Held {
+    StaysDue {
         /// The reason, for a person.
         error: String,
     },
@@ -111,12 +111,12 @@ pub struct Past {
     /// Set if AWS may have honoured an earlier attempt whose answer was lost.
     pub maybe_honoured: bool,
     /// The standing of the subscription by our books.
-    pub standing: Standing,
+    pub standing: SubscriptionStanding,
 }
 
 /// The standing of a record's subscription, by our books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SubscriptionStanding {
     /// The subscription is in force.
     Live,
     /// The subscription is in its last hour, in which AWS still takes usage.
@@ -156,9 +156,9 @@ fn decided(answer: Answer, past: Past) -> Settlement {
         Answer::NotSubscribed => not_subscribed(past.standing),
         Answer::Unprocessed => retry("AWS left it unprocessed"),
         // Not done, and no fault of the record's: it goes out again with the pace, not by a wait of its own.
-        Answer::Throttled => Settlement::Held { error: "throttled".to_owned() },
+        Answer::Throttled => Settlement::StaysDue { error: "throttled".to_owned() },
         Answer::Unanswered(error) => retry(&error),
-        Answer::Blocked(error) => Settlement::Held { error },
+        Answer::Blocked(error) => Settlement::StaysDue { error },
         Answer::Refused { code, message } => {
             let name = code.strip_suffix("Exception").unwrap_or(&code);
             if !OF_THE_RECORD.contains(&name) {
@@ -189,15 +189,15 @@ fn conflict(honoured: Option<&str>, told: Option<Quantity>, ours: Quantity) -> S
     }
 }
 
-fn not_subscribed(standing: Standing) -> Settlement {
+fn not_subscribed(standing: SubscriptionStanding) -> Settlement {
     let error = "CustomerNotSubscribed".to_owned();
     match standing {
         // AWS's hour is not over: it may be a moment too early, or a moment of AWS's own.
-        Standing::Leaving => Settlement::Retry { error, ask_about_buyer: true },
-        Standing::Live | Standing::Over => Settlement::Parked {
+        SubscriptionStanding::Leaving => Settlement::Retry { error, ask_about_buyer: true },
+        SubscriptionStanding::Live | SubscriptionStanding::Over => Settlement::Parked {
             reason: NOT_SUBSCRIBED.into(),
             error,
-            ask_about_buyer: standing == Standing::Live,
+            ask_about_buyer: standing == SubscriptionStanding::Live,
         },
     }
 }
@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn answers_settle_records() {
         let quantity = Quantity::from_units(5);
-        let fresh = Past { quantity, maybe_honoured: false, standing: Standing::Live };
+        let fresh = Past { quantity, maybe_honoured: false, standing: SubscriptionStanding::Live };
         let unsure = Past { maybe_honoured: true, ..fresh };
-        let leaving = Past { standing: Standing::Leaving, ..fresh };
-        let over = Past { standing: Standing::Over, ..fresh };
+        let leaving = Past { standing: SubscriptionStanding::Leaving, ..fresh };
+        let over = Past { standing: SubscriptionStanding::Over, ..fresh };
         let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()), told: None };
         let refused = |code: &str| Answer::Refused { code: code.into(), message: String::new() };
         let rows = [
@@ -247,7 +247,7 @@ mod tests {
             let (mut shown, asks) = match settle(answer.clone(), past) {
                 Settlement::Accepted { .. } => ("accepted".to_owned(), false),
                 Settlement::Retry { ask_about_buyer, .. } => ("retry".to_owned(), ask_about_buyer),
-                Settlement::Held { .. } => ("held".to_owned(), false),
+                Settlement::StaysDue { .. } => ("held".to_owned(), false),
                 Settlement::Parked { reason, ask_about_buyer, .. } => (reason, ask_about_buyer),
             };
             if asks {
@@ -262,7 +262,7 @@ mod tests {
         let past = Past {
             quantity: Quantity::from_units(5),
             maybe_honoured: false,
-            standing: Standing::Live,
+            standing: SubscriptionStanding::Live,
         };
         let told = Some(Quantity::from_units(7));
         let answer = Answer::Duplicate { metering_record_id: Some("r-1".into()), told };

@@ -183,7 +183,7 @@ pub fn is_due_to_freeze(hour: ClockHour, tenure: Tenure, policy: &FreezePolicy) 
         return false;
     }
     let (last, _) = record_deadline(hour, tenure, policy.timing);
-    tenure.is_leaving() || !policy.unknown.keep_open(hour, last, policy.now)
+    tenure.is_leaving() || !policy.unknown.keeps_open(hour, last, policy.now)
 }
 
 /// Decides what becomes of an open record.
@@ -194,7 +194,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
         return Freezing::StaysOpen;
     }
     let (last, hastened) = record_deadline(hour, tenure, policy.timing);
-    if policy.unknown.hold(hour) && last <= now {
+    if policy.unknown.holds(hour) && last <= now {
         return Freezing::ParkUnknown(ParkReason::Restored);
     }
     if facts.pending {
@@ -230,7 +230,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
         if !sent {
             // In an hour that is unknown it stays: a ledger that was lost may have billed it with usage of this hour
             // that did not come again.
-            return if policy.unknown.hold(hour) {
+            return if policy.unknown.holds(hour) {
                 Freezing::ParkUnknown(ParkReason::Fraction)
             } else {
                 Freezing::RollForward(facts.later(policy), MoveReason::Fraction)
@@ -239,7 +239,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
     }
     let remainder = match rest {
         Quantity::ZERO => Remainder::None,
-        rest if policy.unknown.hold(hour) => Remainder::Beside(rest),
+        rest if policy.unknown.holds(hour) => Remainder::Beside(rest),
         rest => Remainder::Carried(rest),
     };
     let over = tenure.ended_at().map_or(now, |ended| ended.min(now));
@@ -283,7 +283,7 @@ impl FreezeFacts {
     fn leave_behind(&self, from: ClockHour, reason: ParkReason, policy: &FreezePolicy) -> Freezing {
         match self.renewal.filter(|renewal| renewal.live) {
             None => Freezing::Park(reason),
-            Some(_) if policy.unknown.hold(self.hour) => {
+            Some(_) if policy.unknown.holds(self.hour) => {
                 Freezing::ParkUnknown(ParkReason::Restored)
             }
             Some(Renewal { first_hour, .. }) => {
@@ -299,7 +299,7 @@ impl FreezeFacts {
         reason: MoveReason,
         policy: &FreezePolicy,
     ) -> Freezing {
-        if policy.unknown.hold(self.hour) {
+        if policy.unknown.holds(self.hour) {
             Freezing::ParkUnknown(ParkReason::Restored)
         } else {
             Freezing::RollForward(later, reason)

@@ -263,7 +263,7 @@ proptest! {
     /// AWS deduplicates by the hour: what a lost ledger may have billed is billed in its hour or not at all.
     #[test]
     fn nothing_leaves_an_hour_that_is_unknown(facts in any_facts(), policy in any_policy()) {
-        if policy.unknown.hold(facts.hour) {
+        if policy.unknown.holds(facts.hour) {
             let freezing = freeze(&facts, &policy);
             let stays = match &freezing {
                 Freezing::RollForward(..) | Freezing::MoveToRenewal(_) => false,

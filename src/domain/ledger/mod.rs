@@ -13,7 +13,9 @@ mod stretch;
 mod tenure;
 mod timing;
 
-pub use answer::{Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, Standing, settle};
+pub use answer::{
+    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, SubscriptionStanding, settle,
+};
 pub use attribution::{
     Attribution, Bearer, Candidate, Moments, Unattributed, UsageTime, attribute,
 };

@@ -68,14 +68,14 @@ pub struct UnknownHours {
 impl UnknownHours {
     /// Reports whether an hour's usage may not be billed to another. Hours from before the backup are among them: what
     /// came late for those, after the backup, was moved and billed by the ledger that was lost.
-    pub fn hold(&self, hour: ClockHour) -> bool {
+    pub fn holds(&self, hour: ClockHour) -> bool {
         self.through.is_some_and(|through| hour <= through)
     }
 
     /// Reports whether an hour stays open although it is over, since its usage may be reported again.
-    pub fn keep_open(&self, hour: ClockHour, deadline: Timestamp, now: Timestamp) -> bool {
+    pub fn keeps_open(&self, hour: ClockHour, deadline: Timestamp, now: Timestamp) -> bool {
         let last = deadline.saturating_sub(SENDING_TIME).unwrap_or(Timestamp::MIN);
-        self.hold(hour) && now < last && self.replay_until.is_some_and(|until| now < until)
+        self.holds(hour) && now < last && self.replay_until.is_some_and(|until| now < until)
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
             ("2026-11-10T12:59:59Z", true),
             ("2026-11-10T13:00:00Z", false),
         ] {
-            assert_eq!(unknown.hold(ClockHour::of(time(at))), held, "{at}");
-            assert!(!UnknownHours::default().hold(ClockHour::of(time(at))), "{at}");
+            assert_eq!(unknown.holds(ClockHour::of(time(at))), held, "{at}");
+            assert!(!UnknownHours::default().holds(ClockHour::of(time(at))), "{at}");
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
             (hour.next(), "2026-11-11T10:00:00Z", "2026-11-10T12:00:00Z", false),
         ] {
             assert_eq!(
-                unknown.keep_open(hour, time(deadline), time(now)),
+                unknown.keeps_open(hour, time(deadline), time(now)),
                 open,
                 "{deadline} {now}"
             );

@@ -14,7 +14,7 @@ use crate::domain::notification::SubscriptionAction;
 use crate::domain::{Holder, Status, Subscription, Terms};
 
 /// Decides about a subscription that we hold and AWS does not list.
-pub(super) fn end_missing(
+pub(super) fn decide_on_missing(
     situation: &Situation<'_>,
     holder: &Holder,
     held: &Subscription,
@@ -28,7 +28,7 @@ pub(super) fn end_missing(
     let mut terms = held.terms.clone();
     if let Some(after) = facts.and_then(|facts| gone_on(situation, facts, &terms, decision)) {
         terms = after;
-    } else if let Some((status, at)) = end_of_missing(situation, holder, &terms) {
+    } else if let Some((status, at)) = certain_end(situation, holder, &terms) {
         if is_by_second_look(situation, holder, &terms) {
             decision.unlisted_endings += 1;
         }
@@ -54,7 +54,7 @@ pub(super) fn end_missing(
 }
 
 /// Finds the status and the time of the end of something that AWS does not list, if that is certain.
-pub(super) fn end_of_missing(
+pub(super) fn certain_end(
     situation: &Situation<'_>,
     holder: &Holder,
     terms: &Terms,

@@ -18,7 +18,7 @@ mod terms;
 mod tests;
 
 pub use brake::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
-use endings::{end_missing, end_of_missing, has_just_expired, leaving_since, reconsider_ended};
+use endings::{certain_end, decide_on_missing, has_just_expired, leaving_since, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts, SETTLING};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
 use terms::{desired_terms, follower_that_came};
@@ -207,9 +207,8 @@ fn is_of_unknown_origin(situation: &Situation<'_>, terms: &Terms) -> bool {
     let is_missing = |held: &Subscription| {
         let (license, holder) = (&held.terms.license_arn, &held.terms.holder);
         let listed = grants.iter().any(|grant| grant.license_arn == *license);
-        let ended = || {
-            holder.as_ref().is_none_or(|it| end_of_missing(situation, it, &held.terms).is_some())
-        };
+        let ended =
+            || holder.as_ref().is_none_or(|it| certain_end(situation, it, &held.terms).is_some());
         let went_on = || {
             let facts = license.as_ref().and_then(|arn| situation.license(arn));
             facts.and_then(|facts| follower_that_came(situation, facts)).is_some()
@@ -266,7 +265,7 @@ fn match_holder(
         propose(situation, held, terms, decision);
     }
     for held in live {
-        end_missing(situation, holder, held, decision);
+        decide_on_missing(situation, holder, held, decision);
     }
     if !situation.product.has_contracts() {
         return;

@@ -150,7 +150,7 @@ impl Store {
     }
 
     /// Returns the buyers who are due, longest waiting first.
-    pub async fn take_due_buyers(
+    pub async fn due_buyers(
         &self,
         now: Timestamp,
         limit: usize,

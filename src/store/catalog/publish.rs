@@ -14,7 +14,7 @@ use crate::domain::{CustomerId, PlanId};
 use crate::store::{During, Store, StoreError};
 
 /// The most customers of a group that a preview names.
-const NAMED: u32 = 100;
+const MOST_NAMED: u32 = 100;
 
 /// The options of publishing a plan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -273,7 +273,7 @@ fn customers_in(
         )
         .and_then(|mut select| {
             select
-                .query_map((plan.id.as_str(), plan.version, held, NAMED), |row| {
+                .query_map((plan.id.as_str(), plan.version, held, MOST_NAMED), |row| {
                     row.get::<_, String>(0).map(CustomerId::new)
                 })?
                 .collect()

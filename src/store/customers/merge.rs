@@ -32,7 +32,7 @@ pub(crate) fn merge_customers_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let ids = (from.as_str(), into.as_str());
-    let lost = join_words_in(connection, from, into)?;
+    let lost = merge_profile_in(connection, from, into)?;
     let mut counted = CountedChains::of(connection, from)?;
     counted.extend(CountedChains::of(connection, into)?);
     join_records_in(connection, from, into, now)?;
@@ -59,7 +59,7 @@ pub(crate) fn merge_customers_in(
 }
 
 /// Merges the seller's data of both; where they differ, that of `into` counts. Returns the data that does not count.
-fn join_words_in(
+fn merge_profile_in(
     connection: &Connection,
     from: &CustomerId,
     into: &CustomerId,

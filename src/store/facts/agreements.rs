@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::licenses::{license_facts_in, write_agreement};
-use super::listings::{wake_license_in, write_progress_in};
+use super::listings::{end_rest_of_license_in, write_progress_in};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Progress;
 use crate::domain::notification::{AgreedEnd, AgreementNews};
@@ -166,7 +166,7 @@ fn record(
         let before = facts_of(connection, agreement)?;
         record_agreement(connection, agreement, observation.observed_at)?;
         for arn in &agreement.licenses {
-            wake_license_in(connection, arn)?;
+            end_rest_of_license_in(connection, arn)?;
             record_license_of(connection, agreement, arn, observation)?;
         }
         if facts_of(connection, agreement)? != before {

@@ -139,7 +139,10 @@ fn rest_in(
 }
 
 /// Ends the rest of a licence, since AWS told or showed something of it.
-pub(crate) fn wake_license_in(connection: &Connection, arn: &LicenseArn) -> Result<(), StoreError> {
+pub(crate) fn end_rest_of_license_in(
+    connection: &Connection,
+    arn: &LicenseArn,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM hidden_licenses WHERE license_arn = ?1")
         .and_then(|mut delete| delete.execute([arn.as_str()]))
@@ -148,7 +151,7 @@ pub(crate) fn wake_license_in(connection: &Connection, arn: &LicenseArn) -> Resu
 }
 
 /// Ends the rest of an agreement's licences, since AWS told or showed something of it.
-pub(crate) fn wake_licenses_on_in(
+pub(crate) fn end_rest_on_agreement_in(
     connection: &Connection,
     agreement: &AgreementId,
 ) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::legacy_ids::expect_legacy_buyers_in;
 use super::licenses::{account_behind, buyers_of_agreement, write_agreement, write_license};
-use super::listings::{wake_license_in, wake_licenses_on_in};
+use super::listings::{end_rest_of_license_in, end_rest_on_agreement_in};
 use super::sns::write_subscription_signal;
 use super::topics::write_topic;
 use crate::domain::notification::{LicenseNews, Meaning};
@@ -94,7 +94,7 @@ pub(crate) fn record_facts(
                 });
             };
             write_license(connection, news, &product_code, at)?;
-            wake_license_in(connection, &news.license_arn)?;
+            end_rest_of_license_in(connection, &news.license_arn)?;
             let buyer = match account_behind(connection, news)? {
                 Some(account) => BuyerRef::Account(account),
                 None => BuyerRef::License(news.license_arn.clone()),
@@ -103,7 +103,7 @@ pub(crate) fn record_facts(
         }
         Meaning::Agreement(news) => {
             write_agreement(connection, news, at)?;
-            wake_licenses_on_in(connection, &news.agreement_id)?;
+            end_rest_on_agreement_in(connection, &news.agreement_id)?;
             let mut settled = NotificationOutcome::default();
             for key in buyers_of_agreement(connection, news)? {
                 settled = mark(connection, key.product_code, key.buyer, now)?;

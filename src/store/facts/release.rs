@@ -18,7 +18,7 @@ impl Store {
             let of_products = "SELECT n.* FROM notifications n WHERE n.state = 'pending' AND n.buyer IS NULL
                  AND EXISTS (SELECT 1 FROM products p WHERE instr(n.body, p.entity_id) OR instr(n.body, p.code))
                  ORDER BY n.seq";
-            join_in(connection, of_products, now)?;
+            read_anew_in(connection, of_products, now)?;
             let statements = [
                 "UPDATE buyers SET due_at_ms = ?1
                  WHERE due_at_ms IS NULL AND looked_at_ms IS NULL
@@ -57,7 +57,7 @@ pub(crate) fn release_in(
 ) -> Result<(), StoreError> {
     let unjoined =
         "SELECT * FROM notifications WHERE state = 'pending' AND buyer IS NULL ORDER BY seq";
-    join_in(connection, unjoined, now)?;
+    read_anew_in(connection, unjoined, now)?;
     connection
         .prepare_cached("UPDATE buyers SET due_at_ms = ?2 WHERE product_code = ?1")
         .and_then(|mut update| update.execute((product_code.as_str(), millis(now))))
@@ -73,7 +73,11 @@ pub(crate) fn release_in(
 }
 
 /// Reads the notifications anew that a statement selects.
-fn join_in(connection: &Connection, statement: &str, now: Timestamp) -> Result<(), StoreError> {
+fn read_anew_in(
+    connection: &Connection,
+    statement: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let unjoined: Vec<NotificationRow> = connection
         .prepare_cached(statement)
         .and_then(|mut select| select.query_map([], notification_row)?.collect())

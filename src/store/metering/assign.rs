@@ -67,7 +67,7 @@ fn assign(
     closed: &mut ClosedCounts,
 ) -> Result<(), StoreError> {
     let hopeless = now >= deadline(record.hour, policy.window);
-    if hopeless && unknown_hours_in(connection)?.hold(record.hour) {
+    if hopeless && unknown_hours_in(connection)?.holds(record.hour) {
         closed.parked += 1;
         return park_unknown_in(connection, record.id, RESTORED, now);
     }
@@ -79,8 +79,8 @@ fn assign(
     let reason = match reason {
         WaitReason::Ended => "subscription_ended",
         WaitReason::Subscription if hopeless => "no_subscription",
-        WaitReason::HolderChoice if hopeless => "license_required",
-        WaitReason::Billing if hopeless => "direct_customer",
+        WaitReason::SeveralSubscriptions if hopeless => "license_required",
+        WaitReason::BoughtDirectly if hopeless => "direct_customer",
         _ => return Ok(()),
     };
     closed.parked += 1;
@@ -103,15 +103,15 @@ enum WaitReason {
     /// No subscription has turned up.
     Subscription,
     /// Several subscriptions could bear it, and none is named.
-    HolderChoice,
+    SeveralSubscriptions,
     /// The subscription has ended.
     Ended,
     /// The subscription was bought on the seller's own site.
-    Billing,
+    BoughtDirectly,
 }
 
 /// The attribution of a record's usage of one feature, found once.
-struct CachedAttribution {
+struct WaitingAttribution {
     attribution: UsageAttribution,
     cache: RefCell<PlacementCache>,
 }
@@ -126,7 +126,7 @@ struct WaitingRecord<'a> {
     record: &'a OpenRecord,
     now: Timestamp,
     holdings: Holdings,
-    cached: HashMap<AttributionKey, Result<Rc<CachedAttribution>, WaitReason>>,
+    cached: HashMap<AttributionKey, Result<Rc<WaitingAttribution>, WaitReason>>,
     /// The quantity that leaves the record.
     moved: Quantity,
     /// The reason why the rest stays in the record.
@@ -217,7 +217,7 @@ impl<'a> WaitingRecord<'a> {
         Ok(match choice {
             Ok(HolderChoice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bill_to),
             Ok(HolderChoice::Waits) => Err(WaitReason::Subscription),
-            Ok(HolderChoice::Counted) => Err(WaitReason::Billing),
+            Ok(HolderChoice::Counted) => Err(WaitReason::BoughtDirectly),
             Err(error) => Err(reason_of(&error)),
         })
     }
@@ -227,7 +227,7 @@ impl<'a> WaitingRecord<'a> {
         &mut self,
         feature: Option<&FeatureId>,
         at: Timestamp,
-    ) -> Result<Result<Rc<CachedAttribution>, WaitReason>, StoreError> {
+    ) -> Result<Result<Rc<WaitingAttribution>, WaitReason>, StoreError> {
         let request = self.request(feature, at);
         let kind = (feature.cloned(), request.stretch);
         if let Some(known) = self.cached.get(&kind) {
@@ -247,7 +247,7 @@ impl<'a> WaitingRecord<'a> {
                 let first = first_hour_in(self.connection, bill_to.holder.as_ref())?;
                 let attribution =
                     attribution_to(self.connection, &request, Some(bill_to), first, self.now)?;
-                Ok(Rc::new(CachedAttribution { attribution, cache: RefCell::default() }))
+                Ok(Rc::new(WaitingAttribution { attribution, cache: RefCell::default() }))
             }
             Err(reason) => Err(reason),
         };
@@ -275,7 +275,7 @@ impl<'a> WaitingRecord<'a> {
 
 fn reason_of(error: &AttributionError) -> WaitReason {
     match error {
-        AttributionError::LicenseRequired(_) => WaitReason::HolderChoice,
+        AttributionError::LicenseRequired(_) => WaitReason::SeveralSubscriptions,
         AttributionError::SubscriptionEnded(_) => WaitReason::Ended,
         _ => WaitReason::Subscription,
     }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::catalogue_view::{CatalogueView, DimensionView};
 use super::first_hour::first_hour_in;
 use super::records::hour_left_in;
-use super::remembered::Standing;
+use super::remembered::RememberedCustomer;
 use super::slots::{BillTo, RecordKey};
 use crate::domain::allowance::Billing;
 use crate::domain::ledger::{
@@ -88,7 +88,7 @@ impl AttributionError {
 pub(crate) fn attribute_in(
     catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
-    standing: &Standing,
+    standing: &RememberedCustomer,
     now: Timestamp,
 ) -> Result<Result<UsageAttribution, AttributionError>, StoreError> {
     let connection = catalogue.connection;

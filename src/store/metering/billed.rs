@@ -25,7 +25,7 @@ pub(crate) struct BilledSubscription {
 
 impl BilledSubscription {
     /// Reports whether the subscription pays as it goes, and has not gone on under another name.
-    pub(crate) const fn is_alone(&self) -> bool {
+    pub(crate) const fn is_plain_pay_as_you_go(&self) -> bool {
         self.subscription.pays_as_they_go && self.subscription.renewed_by.is_none()
     }
 }

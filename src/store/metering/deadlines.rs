@@ -112,7 +112,7 @@ fn due_hours(
         let deadline = deadline(hour, timing.window);
         let waits_for = if unassigned == 1 {
             "subscription"
-        } else if unknown.keep_open(hour, deadline, now) {
+        } else if unknown.keeps_open(hour, deadline, now) {
             "reports"
         } else {
             "identity"

@@ -182,7 +182,9 @@ impl Freezer<'_> {
     ) -> Result<bool, StoreError> {
         let Holder::License(arn) = holder else { return Ok(false) };
         let billed = &billable.billed;
-        if !billed.is_alone() || is_licensed(billable.record.hour, billed.licensed_from) {
+        if !billed.is_plain_pay_as_you_go()
+            || is_licensed(billable.record.hour, billed.licensed_from)
+        {
             return Ok(false);
         }
         let code = &billed.product_code;
@@ -219,8 +221,8 @@ impl Freezer<'_> {
         key: &RecordKey,
         why: &str,
     ) -> Result<(), StoreError> {
-        let bill_to = move_to_in(self.connection, record.id, key, why)?;
-        self.touched.extend([record.id, bill_to]);
+        let bearing = move_to_in(self.connection, record.id, key, why)?;
+        self.touched.extend([record.id, bearing]);
         Ok(())
     }
 

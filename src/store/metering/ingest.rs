@@ -15,7 +15,7 @@ use super::attribution::{AttributionError, AttributionRequest, UsageAttribution,
 use super::catalogue_view::CatalogueView;
 use super::open_records::tags_text;
 use super::rating::{PlacementCache, RatedUsage, Rater, UsageItem};
-use super::remembered::{Remembered, Standing};
+use super::remembered::{Remembered, RememberedCustomer};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{AgeLimits, Placement, UnknownHours, place};
 use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
@@ -37,7 +37,7 @@ impl Store {
         let remembered = Arc::clone(&self.remembered);
         let receipt = self
             .write(move |connection| {
-                Report::new(connection, &remembered, limits, now)?.take(&events)
+                UsageReport::new(connection, &remembered, limits, now)?.take(&events)
             })
             .await?;
         Ok(receipt)
@@ -45,7 +45,7 @@ impl Store {
 }
 
 /// A usage report while it is taken.
-struct Report<'a> {
+struct UsageReport<'a> {
     connection: &'a Connection,
     catalogue: CatalogueView<'a>,
     remembered: &'a Remembered,
@@ -57,28 +57,28 @@ struct Report<'a> {
     unknown: UnknownHours,
     /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
     conflicts: Option<HashSet<Conflict>>,
-    accounts: HashMap<CustomerId, Option<Rc<Account>>>,
+    accounts: HashMap<CustomerId, Option<Rc<ReportedCustomer>>>,
     insert: CachedStatement<'a>,
     rater: Rater<'a>,
     receipt: UsageReceipt,
 }
 
 /// A customer whose usage a report holds.
-struct Account {
+struct ReportedCustomer {
     id: CustomerId,
-    standing: Arc<Standing>,
+    standing: Arc<RememberedCustomer>,
     /// The attributions found so far. They are few: what one customer uses in the hours of one report.
-    cached: RefCell<Vec<Rc<CachedAttribution>>>,
+    cached: RefCell<Vec<Rc<ReportedAttribution>>>,
 }
 
 /// The attribution of one customer's usage of one subject and hour, found once.
-struct CachedAttribution {
+struct ReportedAttribution {
     request: AttributionRequest,
     attribution: Result<UsageAttribution, AttributionError>,
     cache: RefCell<PlacementCache>,
 }
 
-impl CachedAttribution {
+impl ReportedAttribution {
     fn serves(&self, event: &UsageEvent, hour: ClockHour, stretch: Timestamp) -> bool {
         let request = &self.request;
         request.hour == hour
@@ -106,9 +106,9 @@ type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
 /// The reason why an event is not taken: its code, and words for a person.
 type Refusal = (&'static str, String);
 /// An event's account and the hour that it belongs to, and true if that is not its own because it is late.
-type Judged = Result<(Rc<Account>, ClockHour, bool), Refusal>;
+type Judged = Result<(Rc<ReportedCustomer>, ClockHour, bool), Refusal>;
 
-impl<'a> Report<'a> {
+impl<'a> UsageReport<'a> {
     fn new(
         connection: &'a Connection,
         remembered: &'a Remembered,
@@ -207,7 +207,7 @@ impl<'a> Report<'a> {
             Placement::Own(hour) => Ok((account, hour, false)),
             Placement::Late(hour) => {
                 let own = ClockHour::of(at);
-                let stays = self.unknown.hold(own) || self.is_in_conflict(&account, event, own)?;
+                let stays = self.unknown.holds(own) || self.is_in_conflict(&account, event, own)?;
                 if stays { Ok((account, own, false)) } else { Ok((account, hour, true)) }
             }
             Placement::Future => {
@@ -234,7 +234,7 @@ impl<'a> Report<'a> {
     /// may be a part of that, and is never moved.
     fn is_in_conflict(
         &mut self,
-        account: &Account,
+        account: &ReportedCustomer,
         event: &UsageEvent,
         own: ClockHour,
     ) -> Result<bool, StoreError> {
@@ -316,37 +316,40 @@ impl<'a> Report<'a> {
             .during("look up a usage event")
     }
 
-    fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<Account>>, StoreError> {
+    fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<ReportedCustomer>>, StoreError> {
         if let Some(known) = self.accounts.get(id) {
             return Ok(known.clone());
         }
-        let account = self
-            .standing(id)?
-            .map(|(id, standing)| Rc::new(Account { id, standing, cached: RefCell::default() }));
+        let account = self.standing(id)?.map(|(id, standing)| {
+            Rc::new(ReportedCustomer { id, standing, cached: RefCell::default() })
+        });
         self.accounts.insert(id.clone(), account.clone());
         Ok(account)
     }
 
     /// Finds a customer by any id of theirs; what they hold is remembered by the one that they go by.
-    fn standing(&self, id: &CustomerId) -> Result<Option<(CustomerId, Arc<Standing>)>, StoreError> {
+    fn standing(
+        &self,
+        id: &CustomerId,
+    ) -> Result<Option<(CustomerId, Arc<RememberedCustomer>)>, StoreError> {
         if let Some(standing) = self.remembered.get(id) {
             return Ok(Some((id.clone(), standing)));
         }
         let Some(canonical) = canonical_in(self.connection, id)? else { return Ok(None) };
-        let standing = Arc::new(Standing::of(holdings_in(self.connection, &canonical)?));
+        let standing = Arc::new(RememberedCustomer::of(holdings_in(self.connection, &canonical)?));
         self.remembered.keep(&canonical, &standing);
         Ok(Some((canonical, standing)))
     }
 
     fn attribution_of(
         &self,
-        account: &Account,
+        account: &ReportedCustomer,
         event: &UsageEvent,
         hour: ClockHour,
-    ) -> Result<Rc<CachedAttribution>, StoreError> {
+    ) -> Result<Rc<ReportedAttribution>, StoreError> {
         let standing = &account.standing;
         let stretch = standing.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
-        let known = |attributed: &&Rc<CachedAttribution>| attributed.serves(event, hour, stretch);
+        let known = |attributed: &&Rc<ReportedAttribution>| attributed.serves(event, hour, stretch);
         if let Some(attributed) = account.cached.borrow().iter().find(known) {
             return Ok(Rc::clone(attributed));
         }
@@ -359,7 +362,7 @@ impl<'a> Report<'a> {
         };
         let attribution = attribute_in(&self.catalogue, &request, standing, self.now)?;
         let cache = RefCell::new(PlacementCache::remembering(standing));
-        let attributed = Rc::new(CachedAttribution { request, attribution, cache });
+        let attributed = Rc::new(ReportedAttribution { request, attribution, cache });
         account.cached.borrow_mut().push(Rc::clone(&attributed));
         Ok(attributed)
     }

@@ -99,7 +99,7 @@ impl Store {
 }
 
 /// The most buyers that are named.
-const NAMED: usize = 500;
+const MOST_NAMED: usize = 500;
 
 /// A live legacy subscription, with the names that its own row has for the buyer.
 struct LegacySubscription {
@@ -156,7 +156,7 @@ fn view_in(
             (Some(_), Some(_)) => (&mut view.ready, None),
         };
         *count += 1;
-        if let Some(gap) = gap.filter(|_| view.buyers.len() < NAMED) {
+        if let Some(gap) = gap.filter(|_| view.buyers.len() < MOST_NAMED) {
             view.buyers.push(Unlicensed {
                 customer_id: held.customer,
                 subscription_id: held.id,

@@ -127,7 +127,7 @@ fn merge_unsent(
     if !heard_of && best_of(connection, record, &others)?.is_none() {
         return Ok(());
     }
-    if unknown_hours_in(connection)?.hold(record.hour) {
+    if unknown_hours_in(connection)?.holds(record.hour) {
         return park_unknown_in(connection, record.id, RESTORED, now);
     }
     let Some(row) = record_in(connection, record.id)? else { return Ok(()) };

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::attribution::UsageAttribution;
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::records::open_record_in;
-use super::remembered::Standing;
+use super::remembered::RememberedCustomer;
 use super::side_records::record_beside_in;
 use super::slots::{BillTo, RecordKey};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
@@ -65,7 +65,7 @@ struct Counter {
 #[derive(Default)]
 pub(crate) struct PlacementCache {
     /// The remembered facts about the customer, if there are any.
-    standing: Option<Arc<Standing>>,
+    standing: Option<Arc<RememberedCustomer>>,
     record: Option<(i64, ClockHour)>,
     counter: Option<Rc<Counter>>,
     /// The counter of the first holder of those that count together, by which their windows are known.
@@ -75,7 +75,7 @@ pub(crate) struct PlacementCache {
 
 impl PlacementCache {
     /// Makes the cache for a customer of whom something is remembered.
-    pub(crate) fn remembering(standing: &Arc<Standing>) -> Self {
+    pub(crate) fn remembering(standing: &Arc<RememberedCustomer>) -> Self {
         Self { standing: Some(Arc::clone(standing)), ..Self::default() }
     }
 
@@ -124,7 +124,7 @@ pub(crate) struct Rater<'a> {
 
 /// The most millionths that a product's sums may come to: nine million million units. Every other sum is a part of one
 /// of these.
-const MOST: i64 = 9_000_000_000_000_000_000;
+const PRODUCT_SUM_MOST: i64 = 9_000_000_000_000_000_000;
 
 impl<'a> Rater<'a> {
     pub(crate) fn new(connection: &'a Connection) -> Self {
@@ -174,7 +174,7 @@ impl<'a> Rater<'a> {
         }
         let first = attribution.first_hour.filter(|first| *first > it.hour);
         // The ledger that was lost may have billed it to another hour, by what was known of the start then.
-        if first.is_some() && unknown_hours_in(self.connection)?.hold(it.hour) {
+        if first.is_some() && unknown_hours_in(self.connection)?.holds(it.hour) {
             let record = Some(self.record_beside(bill_to, it.customer, it.hour)?);
             return Ok(RatedUsage { record, quantity, moved: None, included_under: None });
         }
@@ -214,7 +214,7 @@ impl<'a> Rater<'a> {
             *self.before.entry(product.clone()).or_insert(before.unwrap_or(0))
         };
         let here = self.totals.get(product).map_or(0, |(reported, included)| reported + included);
-        Ok(MOST - before - here >= more.millionths())
+        Ok(PRODUCT_SUM_MOST - before - here >= more.millionths())
     }
 
     /// Counts a piece of usage where it was placed.
@@ -362,7 +362,7 @@ impl<'a> Rater<'a> {
         bill_to: &BillTo,
         customer: &CustomerId,
         hour: ClockHour,
-        standing: Option<&Standing>,
+        standing: Option<&RememberedCustomer>,
     ) -> Result<(i64, ClockHour), StoreError> {
         let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
         if let Some(standing) = standing

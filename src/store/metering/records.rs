@@ -18,7 +18,7 @@ pub(crate) fn open_record_in(
 ) -> Result<FoundRecord, StoreError> {
     let why = match slot_in(connection, key, key.hour)? {
         Slot::Conflict => Some(DUPLICATE_CONFLICT),
-        Slot::Taken if unknown_hours_in(connection)?.hold(key.hour) => Some(RESTORED),
+        Slot::Taken if unknown_hours_in(connection)?.holds(key.hour) => Some(RESTORED),
         _ => None,
     };
     match why {
@@ -57,7 +57,7 @@ pub(crate) fn hour_left_in(
             Slot::Open(_) | Slot::Free => return Ok(Some(hour)),
             // A record beside it bears what may not leave its hour.
             Slot::Conflict if hour == key.hour => return Ok(Some(hour)),
-            Slot::Taken if hour == key.hour && unknown_hours_in(connection)?.hold(hour) => {
+            Slot::Taken if hour == key.hour && unknown_hours_in(connection)?.holds(hour) => {
                 return Ok(Some(hour));
             }
             Slot::Taken | Slot::Conflict => hour = hour.next(),

@@ -27,12 +27,12 @@ const MOST_RECORDS: usize = 8;
 /// The customers that are remembered.
 #[derive(Default)]
 pub(crate) struct Remembered {
-    customers: Mutex<HashMap<CustomerId, Arc<Standing>>>,
+    customers: Mutex<HashMap<CustomerId, Arc<RememberedCustomer>>>,
 }
 
 /// The remembered facts about a customer.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct RememberedCustomer {
     pub(crate) holdings: Holdings,
     first_hours: Mutex<Vec<(Holder, Option<ClockHour>)>>,
     /// The open records, each after a hash of its key, the newest last.
@@ -49,12 +49,12 @@ impl Remembered {
         }
     }
 
-    pub(super) fn get(&self, customer: &CustomerId) -> Option<Arc<Standing>> {
+    pub(super) fn get(&self, customer: &CustomerId) -> Option<Arc<RememberedCustomer>> {
         locked(&self.customers).get(customer).cloned()
     }
 
     /// Keeps what was read of a customer, by the id that they go by: one of another's may come to lead elsewhere.
-    pub(super) fn keep(&self, customer: &CustomerId, standing: &Arc<Standing>) {
+    pub(super) fn keep(&self, customer: &CustomerId, standing: &Arc<RememberedCustomer>) {
         let mut customers = locked(&self.customers);
         if customers.len() >= MOST_CUSTOMERS {
             // Any eighth of them: who comes back is read again.
@@ -68,7 +68,7 @@ impl Remembered {
     }
 }
 
-impl Standing {
+impl RememberedCustomer {
     pub(super) fn of(holdings: Holdings) -> Self {
         Self { holdings, first_hours: Mutex::default(), records: Mutex::default() }
     }

@@ -309,7 +309,7 @@ impl Rerater<'_> {
             }
         }
         let hour = ClockHour::of(self.now);
-        let bill_to = match self.bills_now(hour)? {
+        let bill_to = match self.bearer_now(hour)? {
             Some(bill_to) => bill_to,
             None => bill_to(Holder::parse(&event.holder)),
         };
@@ -319,7 +319,7 @@ impl Rerater<'_> {
 
     /// Returns the bearer of usage of this hour as far as it is known now, if it is one of those that have come
     /// together.
-    fn bills_now(&self, hour: ClockHour) -> Result<Option<BillTo>, StoreError> {
+    fn bearer_now(&self, hour: ClockHour) -> Result<Option<BillTo>, StoreError> {
         let holdings = holdings_in(self.connection, self.customer)?;
         let request = AttributionRequest {
             customer: self.customer.clone(),
@@ -348,9 +348,9 @@ impl Rerater<'_> {
     /// open one.
     fn bill_sum(&self, hours: &mut [CountedHour], owed: i64) -> Result<(), StoreError> {
         let hour = ClockHour::of(self.now);
-        let bill_to = match self.bills_now(hour)? {
+        let bill_to = match self.bearer_now(hour)? {
             Some(bill_to) => Some(bill_to),
-            None => self.bills_last()?,
+            None => self.newest_bearer()?,
         };
         let Some(bill_to) = bill_to else {
             return Err(StoreError::Corrupt {
@@ -371,7 +371,7 @@ impl Rerater<'_> {
     }
 
     /// Returns the newest of the holders that have come together, as the bearer.
-    fn bills_last(&self) -> Result<Option<BillTo>, StoreError> {
+    fn newest_bearer(&self) -> Result<Option<BillTo>, StoreError> {
         let dimension: Option<String> = self
             .connection
             .prepare_cached(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::unknown_hours::{SENT_BY_LOST, note_in, unknown_hours_in};
+use super::unknown_hours::{SENT_BY_LOST, note_stretch_in, unknown_hours_in};
 use crate::domain::ClockHour;
 use crate::domain::ledger::{StretchCause, UnknownStretch};
 use crate::store::base::columns::{millis, timestamp};
@@ -166,7 +166,7 @@ fn mark(
 impl Store {
     /// Notices that the database is a copy that `back_up` made and that somebody put back by hand: it is marked as a
     /// restored one.
-    pub async fn settle_copy(&self, now: Timestamp) -> Result<Option<Restored>, StoreError> {
+    pub async fn mark_put_back_copy(&self, now: Timestamp) -> Result<Option<Restored>, StoreError> {
         let marked = self
             .write(move |connection| {
                 if made_at(connection)?.is_none() {
@@ -206,7 +206,7 @@ fn mark_in(
     // An older mark would miss nothing, since it is AWS's own time: what changed since is listed again. But whoever puts
     // a database back wants all of it held against AWS.
     list_whole_in(connection, None)?;
-    note_in(connection, &stretch)?;
+    note_stretch_in(connection, &stretch)?;
     let parked = usize::try_from(parked).unwrap_or(0);
     Ok(Restored { last_commit, stretch, frozen, parked, kept: None })
 }

@@ -19,7 +19,7 @@ pub(crate) fn roll_forward_in(
     why: &str,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
-    if unknown_hours_in(connection)?.hold(record.hour) {
+    if unknown_hours_in(connection)?.holds(record.hour) {
         park_unknown_in(connection, record.id, RESTORED, now)?;
         return Ok(record.id);
     }

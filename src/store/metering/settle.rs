@@ -10,8 +10,8 @@ use super::side_records::note_conflict_in;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::ledger::{
-    Answer, DUPLICATE_CONFLICT, Past, Settlement, Standing, UnknownStretch, WireIdentity, retry_at,
-    settle,
+    Answer, DUPLICATE_CONFLICT, Past, Settlement, SubscriptionStanding, UnknownStretch,
+    WireIdentity, retry_at, settle,
 };
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
@@ -137,9 +137,9 @@ fn sent_record_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<
     let ended = ended.filter(|ended| *ended != i64::MAX).map(timestamp);
     let over = ended.is_some_and(|at| at.saturating_add(FINAL_HOUR).is_ok_and(|last| last <= now));
     let standing = match (row.get("live")?, over) {
-        (true, _) => Standing::Live,
-        (false, true) => Standing::Over,
-        (false, false) => Standing::Leaving,
+        (true, _) => SubscriptionStanding::Live,
+        (false, true) => SubscriptionStanding::Over,
+        (false, false) => SubscriptionStanding::Leaving,
     };
     Ok(SentRecord {
         attempts: row.get("attempts")?,
@@ -215,7 +215,7 @@ fn write_answer(
             }
             Ok(false)
         }
-        Settlement::Held { error } => {
+        Settlement::StaysDue { error } => {
             settled.waiting += 1;
             give_attempt_back(connection, attempt)?;
             postpone(connection, record, &error, now)?;

@@ -8,7 +8,7 @@ use super::open_records::{add_tagged_in, delete_record_in};
 use super::parking::park;
 use super::record_rows::record_in;
 use super::slots::{BillTo, FoundRecord, RecordKey, holder_text};
-use super::unknown_hours::note_in;
+use super::unknown_hours::note_stretch_in;
 use crate::domain::ledger::{DUPLICATE_CONFLICT, StretchCause, UnknownStretch};
 use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::millis;
@@ -217,6 +217,6 @@ pub(crate) fn note_conflict_in(
         replay_until: None,
         noticed_at: now,
     };
-    note_in(connection, &stretch)?;
+    note_stretch_in(connection, &stretch)?;
     Ok(Some(stretch))
 }

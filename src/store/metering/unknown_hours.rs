@@ -72,7 +72,10 @@ pub(crate) fn unknown_hours_in(connection: &Connection) -> Result<UnknownHours, 
 }
 
 /// Notes a stretch, and tells of it.
-pub(crate) fn note_in(connection: &Connection, stretch: &UnknownStretch) -> Result<(), StoreError> {
+pub(crate) fn note_stretch_in(
+    connection: &Connection,
+    stretch: &UnknownStretch,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO unknown_stretches

@@ -34,7 +34,7 @@ pub(crate) fn open_zero_records(
         return Ok(());
     }
     while hour <= last {
-        if now < deadline(hour, policy.window) && !unknown.hold(hour) {
+        if now < deadline(hour, policy.window) && !unknown.holds(hour) {
             open_zeros_of(connection, hour)?;
         }
         hour = hour.next();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The lines of a file, its tests included. A file about one thing fits in this; one that does not wants splitting.
 const LINES_MOST: usize = 700;
 /// The lines of a file of the program, before its tests.
-const CODE_LINES_MOST: usize = 460;
+const CODE_LINES_MOST: usize = 455;
 
 fn sources(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

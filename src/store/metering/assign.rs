@@ -18,8 +18,9 @@ use super::open_records::{
     OpenRecord, add_tagged_in, delete_record_in, open_record, open_record_row,
 };
 use super::parking::park;
+use super::placement::{PlacementCache, UsageItem};
 use super::policy::{ClosedCounts, ClosingPolicy};
-use super::rating::{PlacementCache, RatedUsage, Rater, UsageItem};
+use super::rating::{RatedUsage, Rater};
 use super::side_records::park_unknown_in;
 use super::slots::BillTo;
 use super::unknown_hours::{RESTORED, unknown_hours_in};

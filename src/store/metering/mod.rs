@@ -22,6 +22,7 @@ pub(super) mod license_migration;
 pub(super) mod merge;
 pub(super) mod open_records;
 pub(super) mod parking;
+pub(super) mod placement;
 pub(super) mod policy;
 pub(super) mod rating;
 pub(super) mod record_rows;

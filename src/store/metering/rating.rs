@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::attribution::UsageAttribution;
 use super::open_records::{add_tagged_in, delete_record_in};
+use super::placement::{Counter, PlacementCache, UsageItem};
 use super::records::open_record_in;
 use super::remembered::RememberedCustomer;
 use super::side_records::record_beside_in;
@@ -20,22 +20,9 @@ use super::slots::{BillTo, RecordKey};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::allowance::{Billing, excess};
 use crate::domain::window::Window;
-use crate::domain::{ClockHour, CustomerId, FeatureId, Holder, ProductId, Quantity};
+use crate::domain::{ClockHour, CustomerId, Holder, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity};
 use crate::store::{During, StoreError};
-
-/// One piece of usage.
-pub(crate) struct UsageItem<'a> {
-    pub(crate) customer: &'a CustomerId,
-    pub(crate) feature: Option<&'a FeatureId>,
-    pub(crate) quantity: Quantity,
-    /// The time of use.
-    pub(crate) at: Timestamp,
-    /// The hour that it belongs to.
-    pub(crate) hour: ClockHour,
-    /// Its tags as JSON, if it has any.
-    pub(crate) tags: Option<&'a str>,
-}
 
 /// The place that a piece of usage would take. Nothing is counted until [`Rater::count`].
 #[derive(Clone, Copy, Debug)]
@@ -48,54 +35,6 @@ pub(crate) struct RatedUsage {
     pub(crate) moved: Option<&'static str>,
     /// The bearer whose plan includes it, where nothing of it is billed.
     pub(crate) included_under: Option<i64>,
-}
-
-/// Where usage counts. A legacy name is the buyer's in several products, so the holder alone does not say whose plan.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Counter {
-    customer: CustomerId,
-    feature: FeatureId,
-    /// The holder's product; empty where no holder is known.
-    product: String,
-    /// As subscriptions name it; empty while none is known.
-    holder: String,
-}
-
-/// The place of one route's usage within a report: found once, so that an event costs no look for it.
-#[derive(Default)]
-pub(crate) struct PlacementCache {
-    /// The remembered facts about the customer, if there are any.
-    standing: Option<Arc<RememberedCustomer>>,
-    record: Option<(i64, ClockHour)>,
-    counter: Option<Rc<Counter>>,
-    /// The counter of the first holder of those that count together, by which their windows are known.
-    first: Option<Rc<Counter>>,
-    bearer: Option<i64>,
-}
-
-impl PlacementCache {
-    /// Makes the cache for a customer of whom something is remembered.
-    pub(crate) fn remembering(standing: &Arc<RememberedCustomer>) -> Self {
-        Self { standing: Some(Arc::clone(standing)), ..Self::default() }
-    }
-
-    fn counter(
-        &mut self,
-        it: &UsageItem<'_>,
-        feature: &FeatureId,
-        bill_to: Option<&BillTo>,
-    ) -> Rc<Counter> {
-        let made = || Rc::new(Counter::of(it.customer, feature, bill_to));
-        Rc::clone(self.counter.get_or_insert_with(made))
-    }
-
-    fn first(&mut self, counter: &Rc<Counter>, together: &[String]) -> Rc<Counter> {
-        let made = || match together.first().filter(|first| **first != counter.holder) {
-            Some(first) => Rc::new(Counter { holder: first.clone(), ..Counter::clone(counter) }),
-            None => Rc::clone(counter),
-        };
-        Rc::clone(self.first.get_or_insert_with(made))
-    }
 }
 
 /// A quantity that was used, and what of it is billed.
@@ -429,17 +368,6 @@ impl<'a> Rater<'a> {
             total.execute((product.as_str(), reported, included)).during("total usage")?;
         }
         Ok(())
-    }
-}
-
-impl Counter {
-    fn of(customer: &CustomerId, feature: &FeatureId, bill_to: Option<&BillTo>) -> Self {
-        let held = bill_to.and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
-        let (product, holder) = match held {
-            Some((product, holder)) => (product.to_string(), holder.to_string()),
-            None => (String::new(), String::new()),
-        };
-        Self { customer: customer.clone(), feature: feature.clone(), product, holder }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use marketd::sandbox::market::{Action, Order};
+use marketd::sandbox::{Fault, FaultKind};
 use reqwest::Client;
 use serde_json::{Value, json};
 
@@ -92,6 +93,35 @@ async fn a_lock_that_somebody_else_holds_ends_nothing() {
     goes_on_without_writing(&world).await;
     other.execute_batch("COMMIT").unwrap();
     recovers(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_meets_a_look_under_way_and_a_pass_of_metering_ends_neither() {
+    let world = with_a_customer().await;
+    let slow = Fault {
+        operation: "GetEntitlements".into(),
+        kind: FaultKind::Slow,
+        times: None,
+        one_in: None,
+        amount: Some(2_000),
+    };
+    world.arm(slow);
+    world.put("/v1/customers/acme", json!({"aws": {"account_id": ACCOUNT}})).await;
+    // AWS's answer comes two seconds later, and finds the lock held.
+    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for part in ["reconcile", "metering"] {
+        let met = format!("marketd_store_failures_total{{part=\"{part}\"}}");
+        eventually(&met, async || world.get_text("/metrics").await.contains(&met).then_some(()))
+            .await;
+    }
+    world.sandbox().disarm();
+    other.execute_batch("COMMIT").unwrap();
+    database_is(&world, true).await;
+    let stream = world.product("Acme Stream");
+    world.act("223456789012", Action::Subscribe(Order::of(&stream.product_code)));
+    active(&world, 3).await;
     world.stop().await;
 }
 

@@ -24,7 +24,7 @@ pub(super) fn is_stray(name: &str) -> bool {
 pub(super) fn meant_by<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = letters_of(strip(name));
     known
-        .map(|key| (distance(&letters, &letters_of(key)), key))
+        .map(|key| (strsim::levenshtein(&letters, &letters_of(key)), key))
         .filter(|(off, _)| *off <= OFF)
         .min()
         .map(|(_, key)| key)
@@ -49,24 +49,9 @@ fn strip(name: &str) -> &str {
     }
 }
 
-fn letters_of(name: &str) -> Vec<char> {
+fn letters_of(name: &str) -> String {
     let letters = name.chars().filter(char::is_ascii_alphanumeric);
     letters.map(|letter| letter.to_ascii_lowercase()).collect()
-}
-
-/// Counts the letters to add, to leave out and to replace that make one of the other.
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, letter) in one.iter().enumerate() {
-        let mut before = place;
-        row[0] = place + 1;
-        for (at, against) in other.iter().enumerate() {
-            let replaced = before + usize::from(letter != against);
-            before = row[at + 1];
-            row[at + 1] = replaced.min(before + 1).min(row[at] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

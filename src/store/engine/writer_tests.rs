@@ -1,0 +1,195 @@
+//! Writes that share a transaction, fail in it, and wake whom they should.
+
+use rusqlite::ffi;
+
+use super::super::wakeups::Waiter;
+use super::*;
+
+async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
+    let write = move |connection: &Connection| {
+        let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+        connection
+            .execute(insert, [&product])
+            .map_err(|source| StoreError::Sql { operation: "test", source })?;
+        if fails { Err(StoreError::Closed) } else { Ok(()) }
+    };
+    writer.run(write).await
+}
+
+#[tokio::test]
+async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    for round in 0..20 {
+        // Alone, then many at once, of which the writer takes together what is waiting.
+        assert!(total(&writer, format!("alone-{round}"), true).await.is_err());
+        let writes = (0..30).map(|at| {
+            let writer = &writer;
+            async move {
+                let done = total(writer, format!("{round}-{at}"), at % 3 == 0).await;
+                assert_eq!(done.is_err(), at % 3 == 0);
+            }
+        });
+        futures::future::join_all(writes).await;
+    }
+    let count = |connection: &Connection| {
+        connection
+            .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get::<_, i64>(0))
+            .map_err(|source| StoreError::Sql { operation: "test", source })
+    };
+    assert_eq!(writer.run(count).await.unwrap(), 20 * 20);
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_forgotten_where_it_may_be_of_what_was_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    let forgotten = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&forgotten);
+    writer.forget_by(move |stale| {
+        count.fetch_add(u64::from(matches!(stale, Stale::Everything)), Ordering::Relaxed);
+    });
+    for _ in 0..3 {
+        let touched = |connection: &Connection| {
+            connection
+                .execute("UPDATE usage_totals SET reported = 2", [])
+                .map_err(|source| StoreError::Sql { operation: "test", source })
+        };
+        writer.run(touched).await.unwrap();
+    }
+    assert_eq!(forgotten.load(Ordering::Relaxed), 0, "nothing was undone");
+    assert!(total(&writer, "undone".into(), true).await.is_err());
+    total(&writer, "next".into(), false).await.unwrap();
+    assert_eq!(forgotten.load(Ordering::Relaxed), 1);
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_rehearsed_crash_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marketd.db");
+    let (writer, thread) = Writer::start(&path).unwrap();
+    writer.stop_after(2);
+    assert!(total(&writer, "first".into(), false).await.is_ok());
+    assert!(total(&writer, "second".into(), false).await.is_err(), "its answer is lost");
+    assert!(total(&writer, "third".into(), false).await.is_err());
+    writer.close();
+    thread.join().unwrap();
+    let kept: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 2, "what reached the disk stays");
+}
+
+fn pages(connection: &Connection, most: i64) -> Result<i64, StoreError> {
+    connection
+        .query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get(0))
+        .map_err(|source| StoreError::Sql { operation: "test", source })
+}
+
+/// Fills pages with a name that is long.
+async fn much(writer: &Writer, at: u32) -> Result<(), StoreError> {
+    total(writer, format!("{at}-{}", "x".repeat(20_000)), false).await
+}
+
+#[tokio::test]
+async fn a_full_disk_is_trouble_that_passes_alone_and_in_company() {
+    for at_once in [1_u32, 30] {
+        // A database of its own: pages that an earlier one had freed would have room for some of these.
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let heard = writer.trouble().heard();
+        writer.run(|connection| pages(connection, 1)).await.unwrap();
+        let full = futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await;
+        for error in full.into_iter().map(Result::unwrap_err) {
+            assert!(error.is_passing() && !error.is_broken(), "{error:?}");
+        }
+        assert!(heard.borrow().as_ref().is_some_and(|why| why.contains("full")), "{heard:?}");
+        // Nothing is written by this, so it says nothing.
+        writer.run(|_| Ok::<_, StoreError>(())).await.unwrap();
+        assert!(heard.borrow().is_some());
+        writer.run(|connection| pages(connection, 1_000_000)).await.unwrap();
+        for done in futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await {
+            done.unwrap();
+        }
+        assert_eq!(*heard.borrow(), None);
+        let emptied = |connection: &Connection| {
+            connection
+                .execute("DELETE FROM usage_totals", [])
+                .map_err(|source| StoreError::Sql { operation: "test", source })
+        };
+        assert_eq!(writer.run(emptied).await.unwrap(), at_once as usize, "and nothing twice");
+        writer.close();
+        thread.join().unwrap();
+    }
+}
+
+/// Appends an event; returns whether it was written.
+async fn event(writer: &Writer, at: usize, fails: bool) -> bool {
+    let write = move |connection: &Connection| {
+        let insert = "INSERT INTO events (id, type, at_ms, data) VALUES (?1, 'x', 1, ?2)";
+        connection
+            .execute(insert, (at.to_string(), "x".repeat(1_000)))
+            .map_err(|source| StoreError::Sql { operation: "test", source })?;
+        if fails { Err(StoreError::Closed) } else { Ok(()) }
+    };
+    writer.run(write).await.is_ok()
+}
+
+#[tokio::test]
+async fn what_was_undone_wakes_nobody_alone_in_company_and_in_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    let mut woken = writer.wakeups().of(Waiter::Events);
+    assert!(!event(&writer, 1, true).await);
+    total(&writer, "alone".into(), false).await.unwrap();
+    assert!(!woken.is_woken(), "it was undone alone");
+    let company = (0..30).map(|at| {
+        let writer = &writer;
+        async move {
+            if at % 3 == 0 {
+                assert!(!event(writer, at, true).await);
+            } else {
+                total(writer, format!("company-{at}"), false).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(company).await;
+    assert!(!woken.is_woken(), "it was undone in company");
+    writer.run(|connection| pages(connection, 1)).await.unwrap();
+    let mut at = 1_000;
+    while event(&writer, at, false).await {
+        at += 1;
+    }
+    writer.run(|connection| pages(connection, 1_000_000)).await.unwrap();
+    woken.arm();
+    total(&writer, "trouble".into(), false).await.unwrap();
+    assert!(!woken.is_woken(), "it was undone since there was no room");
+    assert!(event(&writer, 0, false).await && woken.is_woken());
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn only_a_broken_database_is_beyond_waiting() {
+    let told = |code: std::ffi::c_int| {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        let error = StoreError::Sql { operation: "test", source };
+        (error.is_passing(), error.is_broken())
+    };
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY] {
+        assert_eq!(told(code), (true, false), "{code}");
+    }
+    for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+        assert_eq!(told(code), (false, true), "{code}");
+    }
+    // A mistake of ours: it ends nothing, and waiting is not what mends it.
+    for code in [ffi::SQLITE_CONSTRAINT, ffi::SQLITE_ERROR, ffi::SQLITE_MISUSE] {
+        assert_eq!(told(code), (false, false), "{code}");
+    }
+    assert!(StoreError::Closed.is_broken());
+}

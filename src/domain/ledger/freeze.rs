@@ -182,8 +182,12 @@ pub fn is_due_to_freeze(hour: ClockHour, tenure: Tenure, policy: &FreezePolicy) 
     if hour > policy.last_frozen && policy.now < freezes_at(hour, policy.timing, tenure) {
         return false;
     }
+    // Only hours that are unknown are kept open, so that no other costs a look at the calendar.
+    if tenure.is_leaving() || !policy.unknown.holds(hour) {
+        return true;
+    }
     let (last, _) = record_deadline(hour, tenure, policy.timing);
-    tenure.is_leaving() || !policy.unknown.keeps_open(hour, last, policy.now)
+    !policy.unknown.keeps_open(hour, last, policy.now)
 }
 
 /// Decides what becomes of an open record.

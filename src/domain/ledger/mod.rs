@@ -21,8 +21,8 @@ pub use attribution::{
 };
 pub use billed::{HolderSubscription, LicenseNames, deciding, licensed_names};
 pub use freeze::{
-    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, Remainder, Renewal, freeze,
-    is_due_to_freeze, record_deadline,
+    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, MoveReason, ParkReason, Remainder,
+    Renewal, freeze, is_due_to_freeze, record_deadline,
 };
 pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
 pub use retry::retry_at;

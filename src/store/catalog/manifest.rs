@@ -67,7 +67,7 @@ fn apply_in(
     now: Timestamp,
 ) -> Result<ManifestOutcome, ManifestError> {
     let before = written(&export_in(connection)?)?;
-    let standings = GrantedFeatures::read(connection)?;
+    let granted = GrantedFeatures::read(connection)?;
     for (id, entry) in &applying.file.products {
         apply_product(connection, id, entry, applying, now)
             .map_err(|error| ManifestError::at(error, &["products", id.as_str()]))?;
@@ -92,7 +92,7 @@ fn apply_in(
     let regranted = if changes.is_empty() {
         Vec::new()
     } else {
-        GrantedFeatures::read(connection)?.since(&standings)
+        GrantedFeatures::read(connection)?.since(&granted)
     };
     Ok(ManifestOutcome { changes, regranted })
 }

@@ -204,19 +204,26 @@ pub(crate) fn licenses_of(
 ) -> Result<BTreeSet<LicenseArn>, StoreError> {
     let mut arns: BTreeSet<LicenseArn> = circle.license.iter().cloned().collect();
     for account in &circle.accounts {
-        let of_account: Vec<String> = connection
-            .prepare_cached(
-                "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
-            )
-            .and_then(|mut select| {
-                select
-                    .query_map((account.as_str(), product_code.as_str()), |row| row.get(0))?
-                    .collect()
-            })
-            .during("list an account's licences")?;
-        arns.extend(of_account.into_iter().map(LicenseArn::new));
+        arns.extend(licenses_of_account(connection, product_code, account)?);
     }
     Ok(arns)
+}
+
+/// Lists the licences that are told to be this account's.
+pub(crate) fn licenses_of_account(
+    connection: &Connection,
+    product_code: &ProductCode,
+    account: &AccountId,
+) -> Result<Vec<LicenseArn>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
+        )
+        .and_then(|mut select| {
+            let row = |row: &Row<'_>| row.get::<_, String>(0).map(LicenseArn::new);
+            select.query_map((account.as_str(), product_code.as_str()), row)?.collect()
+        })
+        .during("list an account's licences")
 }
 
 /// Reads the facts of a licence.

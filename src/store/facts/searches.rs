@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::licenses::license_facts_in;
+use super::licenses::{license_facts_in, licenses_of_account};
 use crate::domain::reconciliation::LicenseFacts;
 use crate::domain::{AccountId, BuyerRef, LicenseArn, ProductCode};
 use crate::store::buyers::due::DueBuyer;
@@ -67,17 +67,8 @@ fn facts_of(
     product_code: &ProductCode,
     account: &AccountId,
 ) -> Result<Vec<LicenseFacts>, StoreError> {
-    let licenses: Vec<LicenseArn> = connection
-        .prepare_cached(
-            "SELECT license_arn FROM licenses WHERE account_id = ?1 AND product_code = ?2",
-        )
-        .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| row.get::<_, String>(0).map(LicenseArn::new);
-            select.query_map((account.as_str(), product_code.as_str()), row)?.collect()
-        })
-        .during("look for an account's licences")?;
     let mut known = Vec::new();
-    for arn in licenses {
+    for arn in licenses_of_account(connection, product_code, account)? {
         known.extend(license_facts_in(connection, &arn)?);
     }
     Ok(known)

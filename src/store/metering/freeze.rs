@@ -17,8 +17,8 @@ use super::slots::{RecordKey, has_both_identities, records_under_other_identity}
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::allocation::{Apportioned, apportion};
 use crate::domain::ledger::{
-    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, MeteredBuyer, Remainder, Renewal,
-    freeze, is_due_to_freeze, is_licensed, wire_identity,
+    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, MeteredBuyer, MoveReason, ParkReason,
+    Remainder, Renewal, freeze, is_due_to_freeze, is_licensed, wire_identity,
 };
 use crate::domain::{
     AccountId, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
@@ -99,7 +99,7 @@ impl Freezer<'_> {
             Freezing::MoveToRenewal(hour) => self.move_to(
                 record,
                 &record.key(billable.billed.subscription.renewed_by.clone(), hour),
-                "renewed",
+                MoveReason::Renewed.as_str(),
             ),
             Freezing::Freeze(frozen) => self.write(record, held, &frozen),
         }
@@ -290,7 +290,10 @@ impl Freezer<'_> {
             }
             Remainder::Beside(rest) => {
                 let key = record.key(record.holder.clone(), record.hour);
-                (rest.millionths(), record_beside_in(self.connection, &key, "fraction")?.id)
+                (
+                    rest.millionths(),
+                    record_beside_in(self.connection, &key, ParkReason::Fraction.as_str())?.id,
+                )
             }
         };
         self.touched.insert(target);

@@ -36,12 +36,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<UsageReceipt, StoreError> {
         let remembered = Arc::clone(&self.remembered);
-        let receipt = self
-            .write(move |connection| {
-                UsageReport::new(connection, &remembered, limits, now)?.take(&events)
-            })
-            .await?;
-        Ok(receipt)
+        self.write(move |connection| {
+            UsageReport::new(connection, &remembered, limits, now)?.take(&events)
+        })
+        .await
     }
 }
 

@@ -33,6 +33,7 @@ mod subscription;
 pub mod succession;
 pub mod terms;
 mod text;
+pub mod told;
 pub mod usage;
 pub mod window;
 pub mod word;

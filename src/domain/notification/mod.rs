@@ -188,8 +188,8 @@ pub struct AgreementNews {
     pub ends_at: Option<AgreedEnd>,
 }
 
-/// The end that an agreement has. One that is not told is another thing than one that is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The end that an agreement has. One that is not told is another thing than one that is open, which is later than any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AgreedEnd {
     /// At this time.
     At(Timestamp),

@@ -5,17 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::licenses::{license_facts_in, write_agreement};
+use super::licenses::license_facts_in;
 use super::listings::{end_rest_of_license_in, write_progress_in};
+use super::told::{told_agreement_in, told_license_in, write_agreement_in, write_license_in};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Progress;
-use crate::domain::notification::{AgreedEnd, AgreementNews};
 use crate::domain::reconciliation::LicenseFacts;
-use crate::domain::{
-    AccountId, AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode,
-};
+use crate::domain::told::ToldAgreement;
+use crate::domain::{AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode};
 use crate::store::base::columns::millis;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
@@ -201,60 +200,12 @@ fn buyers_of(agreement: &SeenAgreement) -> Vec<BuyerRef> {
 fn record_agreement(
     connection: &Connection,
     agreement: &SeenAgreement,
-    observed_at: Timestamp,
+    asked_at: Timestamp,
 ) -> Result<(), StoreError> {
-    let updated_at = agreement.updated_at.unwrap_or(observed_at);
-    let held = connection
-        .prepare_cached(
-            "SELECT told_at_ms, ended_status, initial_agreement_id FROM agreements WHERE agreement_id = ?1",
-        )
-        .and_then(|mut select| {
-            select
-                .query_row([agreement.agreement_id.as_str()], |row| {
-                    let told_at: Option<i64> = row.get(0)?;
-                    let ended: Option<String> = row.get(1)?;
-                    Ok((told_at, ended, row.get::<_, Option<String>>(2)?))
-                })
-                .optional()
-        })
-        .during("read what is known of an agreement")?;
-    // An end that an event told keeps that event's time, which dates it best.
-    let ended = agreement.ended().map(str::to_owned);
-    let end_known = held.as_ref().is_some_and(|(_, ended, _)| ended.is_some());
-    let current = held.as_ref().is_some_and(|(told, _, initial)| {
-        told.is_some_and(|told| told >= millis(updated_at))
-            && (initial.is_some() || agreement.initial_agreement_id.is_none())
-            && (ended.is_none() || end_known)
-    });
-    if current {
-        return Ok(());
-    }
-    let news = AgreementNews {
-        agreement_id: agreement.agreement_id.clone(),
-        ended: ended.filter(|_| !end_known),
-        intent: None,
-        account_id: agreement.account_id.clone(),
-        entity_id: None,
-        offer_id: agreement.offer_id.clone(),
-        previous_agreement_id: None,
-        starts_at: agreement.starts_at,
-        ends_at: Some(agreement.ends_at.map_or(AgreedEnd::Open, AgreedEnd::At)),
-    };
-    let over =
-        agreement.ends_at.filter(|end| *end <= observed_at && agreement.status != "CANCELLED");
-    let at = if news.ended.is_some() { over.unwrap_or(updated_at) } else { updated_at };
-    write_agreement(connection, &news, at)?;
-    connection
-        .prepare_cached(
-            "UPDATE agreements SET initial_agreement_id = ifnull(?2, initial_agreement_id)
-             WHERE agreement_id = ?1",
-        )
-        .and_then(|mut update| {
-            let initial = agreement.initial_agreement_id.as_ref().map(AgreementId::as_str);
-            update.execute((agreement.agreement_id.as_str(), initial))
-        })
-        .during("take over an agreement")?;
-    Ok(())
+    let id = &agreement.agreement_id;
+    let held = told_agreement_in(connection, id)?;
+    let words = held.clone().and_answer(ToldAgreement::by_answer(agreement, asked_at));
+    write_agreement_in(connection, id, &held, &words)
 }
 
 /// Links a licence with its agreement, and writes down how it stands where events have not told as much.
@@ -264,41 +215,23 @@ fn record_license_of(
     arn: &LicenseArn,
     observation: &ObservedAgreements,
 ) -> Result<(), StoreError> {
-    let held = license_facts_in(connection, arn)?;
-    let on = held.as_ref().and_then(|facts| facts.agreement.as_ref());
-    // Of several agreements that a licence has stood on, the last to begin counts.
-    // One whose beginning is not known is none of the later ones, nor of the earlier.
-    let newer = on.is_none_or(|on| {
-        let begins = on.starts_at.zip(agreement.starts_at);
-        on.agreement_id != agreement.agreement_id && begins.is_some_and(|(on, it)| on < it)
+    let facts = license_facts_in(connection, arn)?;
+    let began = facts.as_ref().and_then(|facts| facts.agreement.as_ref()?.starts_at);
+    let held = told_license_in(connection, arn)?;
+    let mut words = held.clone().shown_on(agreement, began);
+    words.product_code.get_or_insert_with(|| observation.product_code.clone());
+    write_license_in(connection, arn, &held, &words)?;
+    let news = observation.states.get(arn).filter(|state| {
+        !facts.as_ref().is_some_and(|facts| facts.agrees_with(**state, observation.observed_at))
     });
-    let state = observation.states.get(arn).copied().filter(|state| {
-        !held.as_ref().is_some_and(|facts| facts.agrees_with(*state, observation.observed_at))
-    });
-    if !newer && state.is_none() && held.as_ref().is_some_and(|facts| facts.account_id.is_some()) {
-        return Ok(());
-    }
+    let Some(state) = news else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, observed, observed_at_ms)
-             VALUES (:arn, :code, :account, :agreement, :state, :at)
-             ON CONFLICT DO UPDATE SET
-                 account_id = ifnull(account_id, :account),
-                 agreement_id = CASE WHEN :newer THEN :agreement ELSE agreement_id END,
-                 observed = ifnull(:state, observed),
-                 observed_at_ms = ifnull(:at, observed_at_ms)",
+            "UPDATE licenses SET observed = ?2, observed_at_ms = ?3 WHERE license_arn = ?1",
         )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":arn": arn.as_str(),
-                ":code": observation.product_code.as_str(),
-                ":account": agreement.account_id.as_ref().map(AccountId::as_str),
-                ":agreement": agreement.agreement_id.as_str(),
-                ":newer": newer,
-                ":state": state.map(LicenseState::as_str),
-                ":at": state.map(|_| millis(observation.observed_at)),
-            })
+        .and_then(|mut update| {
+            update.execute((arn.as_str(), state.as_str(), millis(observation.observed_at)))
         })
-        .during("take over a licence")?;
+        .during("write the state of a licence")?;
     Ok(())
 }

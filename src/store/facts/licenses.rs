@@ -3,157 +3,59 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::buyer_names::BuyerNames;
+use super::told::{
+    license_change, told_agreement_in, told_license_in, write_agreement_in, write_license_in,
+};
 use crate::domain::agreement::LicenseState;
-use crate::domain::notification::{AgreedEnd, AgreementNews, LicenseChange, LicenseNews, is_over};
+use crate::domain::notification::{AgreementNews, LicenseNews};
 use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
+use crate::domain::told::{ToldAgreement, ToldLicense};
 use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
-use crate::store::base::columns::{millis, optional_timestamp};
+use crate::store::base::columns::optional_timestamp;
 use crate::store::{During, StoreError};
 
 /// The most agreements of a chain that are followed back.
 const CHAIN_MAX: usize = 20;
 
-/// Returns the account that holds a licence: by the licence's own event, else by its agreement's.
-pub(crate) fn account_behind(
-    connection: &Connection,
-    news: &LicenseNews,
-) -> Result<Option<AccountId>, StoreError> {
-    let (Some(agreement), None) = (&news.agreement_id, &news.account_id) else {
-        return Ok(news.account_id.clone());
-    };
-    connection
-        .prepare_cached("SELECT account_id FROM agreements WHERE agreement_id = ?1")
-        .and_then(|mut select| {
-            select.query_row([agreement.as_str()], |row| row.get::<_, Option<String>>(0)).optional()
-        })
-        .map(|found| found.flatten().map(AccountId::new))
-        .during("find the buyer of a licence's agreement")
-}
-
-pub(crate) fn write_license(
+/// Takes over a licence event, and returns the account that holds the licence: by its own event, else by its agreement's.
+pub(crate) fn record_license_event_in(
     connection: &Connection,
     news: &LicenseNews,
     product_code: &ProductCode,
     at: Timestamp,
-) -> Result<(), StoreError> {
-    let account_id = account_behind(connection, news)?;
-    let first_updated = (news.change == LicenseChange::Updated).then(|| millis(at));
-    // The newest event by its own time decides; at the same second the end is taken for the newer one,
-    // which is also the order of the two words.
-    connection
-        .prepare_cached(
-            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id, change,
-                 change_at_ms, first_updated_at_ms)
-             VALUES (:arn, :code, :account, :agreement, :change, :at, :first)
-             ON CONFLICT DO UPDATE SET
-                 product_code = :code,
-                 account_id = ifnull(:account, account_id),
-                 agreement_id = CASE WHEN :at > ifnull(change_at_ms, 0)
-                     OR (:at = change_at_ms AND (:change, ifnull(:agreement, '')) <= (change, ifnull(agreement_id, '')))
-                     THEN ifnull(:agreement, agreement_id) ELSE ifnull(agreement_id, :agreement) END,
-                 change = CASE WHEN :at > ifnull(change_at_ms, 0)
-                     OR (:at = change_at_ms AND :change = 'deprovisioned')
-                     THEN :change ELSE change END,
-                 change_at_ms = max(ifnull(change_at_ms, 0), :at),
-                 first_updated_at_ms = CASE WHEN :first IS NULL THEN first_updated_at_ms
-                     ELSE min(ifnull(first_updated_at_ms, :first), :first) END",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":arn": news.license_arn.as_str(),
-                ":code": product_code.as_str(),
-                ":account": account_id.as_ref().map(AccountId::as_str),
-                ":agreement": news.agreement_id.as_ref().map(AgreementId::as_str),
-                ":change": news.change.as_str(),
-                ":at": millis(at),
-                ":first": first_updated,
-            })
-        })
-        .during("take over a licence event")?;
-    Ok(())
+) -> Result<Option<AccountId>, StoreError> {
+    let of_agreement = match (&news.account_id, &news.agreement_id) {
+        (None, Some(agreement)) => told_agreement_in(connection, agreement)?.account_id,
+        _ => None,
+    };
+    let account = news.account_id.clone().or_else(|| of_agreement.clone());
+    let word = ToldLicense::by_event(news, product_code, of_agreement, at);
+    add_license_words_in(connection, &news.license_arn, word)?;
+    Ok(account)
 }
 
-pub(crate) fn write_agreement(
+/// Adds words about a licence to those that are held, and returns whether they told anything new.
+pub(crate) fn add_license_words_in(
+    connection: &Connection,
+    arn: &LicenseArn,
+    words: ToldLicense,
+) -> Result<bool, StoreError> {
+    let held = told_license_in(connection, arn)?;
+    write_license_in(connection, arn, &held, &held.clone().and(words))
+}
+
+/// Takes over an agreement event.
+pub(crate) fn record_agreement_event_in(
     connection: &Connection,
     news: &AgreementNews,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let at = millis(at);
-    // Each of its terms is that of the newest event that tells it, whichever comes first: what an event leaves out is
-    // unknown to it. Of two at the same time, the later time counts. The newest end is the agreement's, and keeps its
-    // own time. An end tells no terms, and whom and what the agreement is about never changes.
-    let ended = news.ended.as_deref().filter(|status| is_over(status));
-    let tells_terms = news.starts_at.is_some() || news.ends_at.is_some();
-    connection
-        .prepare_cached(
-            "INSERT INTO agreements AS held (agreement_id, account_id, entity_id, offer_id, intent,
-                 previous_agreement_id, starts_at_ms, starts_told_at_ms, ends_at_ms, ends_told_at_ms, told_at_ms,
-                 ended_status, ended_at_ms)
-             VALUES (:id, :account, :entity, :offer, :intent, :previous, :starts, iif(:starts IS NULL, NULL, :at),
-                 :ends, iif(:tells_end, :at, NULL), :told, :ended, :ended_at)
-             ON CONFLICT DO UPDATE SET
-                 account_id = ifnull(:account, account_id),
-                 entity_id = ifnull(:entity, entity_id),
-                 previous_agreement_id = ifnull(:previous, previous_agreement_id),
-                 (offer_id, intent, told_at_ms) = (SELECT
-                     CASE WHEN newer THEN ifnull(:offer, held.offer_id) ELSE ifnull(held.offer_id, :offer) END,
-                     CASE WHEN newer THEN ifnull(:intent, held.intent) ELSE ifnull(held.intent, :intent) END,
-                     CASE WHEN newer THEN :told ELSE held.told_at_ms END
-                     FROM (SELECT :told IS NOT NULL AND (held.told_at_ms IS NULL
-                         OR (:told, ifnull(:intent, ''), ifnull(:offer, ''))
-                             > (held.told_at_ms, ifnull(held.intent, ''), ifnull(held.offer_id, ''))) AS newer)),
-                 (starts_at_ms, starts_told_at_ms) = (SELECT
-                     CASE WHEN newer THEN :starts ELSE held.starts_at_ms END,
-                     CASE WHEN newer THEN :at ELSE held.starts_told_at_ms END
-                     FROM (SELECT :starts IS NOT NULL AND (held.starts_told_at_ms IS NULL
-                         OR (:at, :starts) > (held.starts_told_at_ms, held.starts_at_ms)) AS newer)),
-                 (ends_at_ms, ends_told_at_ms) = (SELECT
-                     CASE WHEN newer THEN :ends ELSE held.ends_at_ms END,
-                     CASE WHEN newer THEN :at ELSE held.ends_told_at_ms END
-                     FROM (SELECT :tells_end AND (held.ends_told_at_ms IS NULL
-                         OR (:at, ifnull(:ends, :never)) > (held.ends_told_at_ms, ifnull(held.ends_at_ms, :never))
-                         ) AS newer)),
-                 (ended_status, ended_at_ms) = (SELECT
-                     CASE WHEN newer THEN :ended ELSE held.ended_status END,
-                     CASE WHEN newer THEN :ended_at ELSE held.ended_at_ms END
-                     FROM (SELECT :ended IS NOT NULL AND (held.ended_status IS NULL
-                         OR (:ended_at, :ended) > (held.ended_at_ms, held.ended_status)) AS newer))",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":id": news.agreement_id.as_str(),
-                ":account": news.account_id.as_ref().map(AccountId::as_str),
-                ":entity": news.entity_id.as_ref().map(crate::domain::EntityId::as_str),
-                ":offer": news.offer_id,
-                // That it was amended does not tell where it came from.
-                ":intent": news.intent.as_deref().filter(|intent| *intent != "AMEND"),
-                ":previous": news.previous_agreement_id.as_ref().map(AgreementId::as_str),
-                ":starts": news.starts_at.map(millis),
-                ":ends": news.ends_at.and_then(AgreedEnd::at).map(millis),
-                ":tells_end": news.ends_at.is_some(),
-                ":at": at,
-                ":told": tells_terms.then_some(at),
-                ":never": i64::MAX,
-                ":ended": ended,
-                ":ended_at": ended.map(|_| at),
-            })
-        })
-        .during("take over an agreement event")?;
-    // A licence whose event named no buyer is the agreement's.
-    connection
-        .prepare_cached(
-            "UPDATE licenses SET account_id = ?2
-             WHERE agreement_id = ?1 AND account_id IS NULL AND ?2 IS NOT NULL",
-        )
-        .and_then(|mut update| {
-            let account = news.account_id.as_ref().map(AccountId::as_str);
-            update.execute((news.agreement_id.as_str(), account))
-        })
-        .during("name the buyer of an agreement's licences")?;
-    Ok(())
+    let held = told_agreement_in(connection, &news.agreement_id)?;
+    let words = held.clone().and(ToldAgreement::by_event(news, at));
+    write_agreement_in(connection, &news.agreement_id, &held, &words)
 }
 
 /// Returns the buyers whose licences stand on this agreement, or on one that it continues, as far as events have told:
@@ -251,10 +153,7 @@ pub(crate) fn license_facts_in(
 fn license_row(row: &Row<'_>) -> rusqlite::Result<(LicenseFacts, Option<AgreementId>)> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let time = |column: &str| row.get(column).map(optional_timestamp);
-    let change = text("change")?.map(|word| match word.as_str() {
-        "deprovisioned" => LicenseChange::Deprovisioned,
-        _ => LicenseChange::Updated,
-    });
+    let change = text("change")?.map(|word| license_change(&word));
     let observed = text("observed")?.and_then(|word| LicenseState::parse(&word));
     let agreement = match text("agreement_id")? {
         Some(id) => Some(AgreementFacts {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::legacy_ids::expect_legacy_buyers_in;
-use super::licenses::{account_behind, buyers_of_agreement, write_agreement, write_license};
+use super::licenses::{buyers_of_agreement, record_agreement_event_in, record_license_event_in};
 use super::listings::{end_rest_of_license_in, end_rest_on_agreement_in};
 use super::sns::write_subscription_signal;
 use super::topics::write_topic;
@@ -93,16 +93,16 @@ pub(crate) fn record_facts(
                     ..NotificationOutcome::default()
                 });
             };
-            write_license(connection, news, &product_code, at)?;
+            let account = record_license_event_in(connection, news, &product_code, at)?;
             end_rest_of_license_in(connection, &news.license_arn)?;
-            let buyer = match account_behind(connection, news)? {
+            let buyer = match account {
                 Some(account) => BuyerRef::Account(account),
                 None => BuyerRef::License(news.license_arn.clone()),
             };
             mark(connection, product_code, buyer, now)
         }
         Meaning::Agreement(news) => {
-            write_agreement(connection, news, at)?;
+            record_agreement_event_in(connection, news, at)?;
             end_rest_on_agreement_in(connection, &news.agreement_id)?;
             let mut settled = NotificationOutcome::default();
             for key in buyers_of_agreement(connection, news)? {

@@ -2,12 +2,14 @@
 //! whether the licence is in force.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
+use rusqlite::Connection;
 
 use super::legacy_ids::note_sign_up_in;
-use crate::domain::{AccountId, AgreementId, AwsIds, BuyerKey, Registration};
+use super::licenses::add_license_words_in;
+use crate::domain::told::ToldLicense;
+use crate::domain::{AwsIds, BuyerKey, Registration};
+use crate::store::StoreError;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
-use crate::store::{During, StoreError};
 
 /// Takes over what a sign-up told: how AWS names the product's buyers, and the licence.
 pub(crate) fn note_registration_in(
@@ -27,26 +29,14 @@ fn note_license_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(license) = &told.license_arn else { return Ok(()) };
-    let news = connection
-        .prepare_cached(
-            "INSERT INTO licenses (license_arn, product_code, account_id, agreement_id)
-             VALUES (:arn, :code, :account, :agreement)
-             ON CONFLICT DO UPDATE SET product_code = ifnull(product_code, :code),
-                 account_id = ifnull(account_id, :account), agreement_id = ifnull(agreement_id, :agreement)
-             WHERE product_code IS NULL OR (account_id IS NULL AND :account IS NOT NULL)
-                OR (agreement_id IS NULL AND :agreement IS NOT NULL)",
-        )
-        .and_then(|mut upsert| {
-            upsert.execute(named_params! {
-                ":arn": license.as_str(),
-                ":code": told.product_code.as_str(),
-                ":account": told.account_id.as_ref().map(AccountId::as_str),
-                ":agreement": told.agreement_id.as_ref().map(AgreementId::as_str),
-            })
-        })
-        .during("take over a buyer's licence")?;
+    let words = ToldLicense::undated(
+        &told.product_code,
+        told.account_id.clone(),
+        told.agreement_id.clone(),
+    );
+    let news = add_license_words_in(connection, license, words)?;
     let best = ids_of(told).references().into_iter().next();
-    if let Some(buyer) = best.filter(|_| news > 0) {
+    if let Some(buyer) = best.filter(|_| news) {
         let key = BuyerKey { product_code: told.product_code.clone(), buyer };
         mark_buyer_in(connection, &key, MarkCause::Request, now)?;
     }

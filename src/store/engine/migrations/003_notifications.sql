@@ -48,7 +48,9 @@ CREATE TABLE licenses (
     license_arn TEXT PRIMARY KEY,
     product_code TEXT,
     account_id TEXT,
-    agreement_id TEXT,                  -- the one that the newest event named
+    account_told_at_ms INTEGER,         -- of each field: the time of the word that counts; 0: a word without a time
+    agreement_id TEXT,
+    agreement_told_at_ms INTEGER,
     change TEXT CHECK (change IN ('updated', 'deprovisioned')),
     change_at_ms INTEGER,
     first_updated_at_ms INTEGER
@@ -61,13 +63,14 @@ CREATE TABLE agreements (
     account_id TEXT,
     entity_id TEXT,
     offer_id TEXT,
+    offer_told_at_ms INTEGER,           -- of each field: the time of the word that counts; 0: a word without a time
     intent TEXT,
+    intent_told_at_ms INTEGER,
     previous_agreement_id TEXT,
     starts_at_ms INTEGER,
-    starts_told_at_ms INTEGER,          -- the own time of the newest event that told when it starts
+    starts_told_at_ms INTEGER,
     ends_at_ms INTEGER,                 -- null: open, or not told
-    ends_told_at_ms INTEGER,            -- the own time of the newest event that told when it ends
-    told_at_ms INTEGER,                 -- the own time of the newest event that told its terms; null: none did
+    ends_told_at_ms INTEGER,            -- null: not told
     ended_status TEXT,                  -- CANCELLED, EXPIRED, TERMINATED, RENEWED, REPLACED …; null: not ended
     ended_at_ms INTEGER
 ) STRICT, WITHOUT ROWID;

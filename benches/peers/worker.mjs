@@ -1,7 +1,8 @@
 // What a seller would write instead of marketd, as well as they would write it: sixteen consumers of the queue, messages kept
 // before they are deleted, batches that are ready in one commit, and several buyers asked about in one call.
 //
-// Environment: QUEUE_URL, DATABASE, PRODUCT_CODE, BUYERS (how many subscriptions to wait for), and the SDK's own.
+// Environment: QUEUE_URL, DATABASE, PRODUCT_CODE, MESSAGES and BUYERS (how many messages and
+// subscriptions to wait for), and the SDK's own.
 
 import Database from 'better-sqlite3';
 import { Consumer } from 'sqs-consumer';
@@ -11,7 +12,7 @@ import {
   MarketplaceEntitlementServiceClient,
 } from '@aws-sdk/client-marketplace-entitlement-service';
 
-const { QUEUE_URL, DATABASE, PRODUCT_CODE, BUYERS } = process.env;
+const { QUEUE_URL, DATABASE, PRODUCT_CODE, MESSAGES, BUYERS } = process.env;
 const CONSUMERS = 16;
 const BUYERS_A_CALL = 20;
 const CALLS_AT_ONCE = 8;
@@ -71,6 +72,7 @@ function look() {
       .finally(() => {
         calls -= 1;
         look();
+        endIfDone();
       });
   }
 }
@@ -96,18 +98,23 @@ async function ask(buyers) {
     }
   });
   found.forEach((it) => subscribed.add(it.CustomerIdentifier));
-  if (subscribed.size >= Number(BUYERS)) {
-    console.log('done');
-    process.exit(0);
-  }
+}
+
+// Nothing is left to receive, to delete or to ask about.
+let deleted = 0;
+function endIfDone() {
+  if (deleted < Number(MESSAGES) || subscribed.size < Number(BUYERS)) return;
+  if (due.size > 0 || calls > 0) return;
+  console.log('done');
+  process.exit(0);
 }
 
 async function take(messages) {
+  const envelopes = messages.map((message) => [JSON.parse(message.Body), message.Body]);
   const fresh = await commit(() =>
-    messages.filter((message) => note.run(message.MessageId, message.Body, Date.now()).changes > 0),
+    envelopes.filter(([envelope, body]) => note.run(envelope.MessageId, body, Date.now()).changes > 0),
   );
-  for (const message of fresh) {
-    const envelope = JSON.parse(message.Body);
+  for (const [envelope] of fresh) {
     due.add(JSON.parse(envelope.Message)['customer-identifier']);
   }
   look();
@@ -123,6 +130,8 @@ for (let number = 0; number < CONSUMERS; number += 1) {
     waitTimeSeconds: 1,
     handleMessageBatch: take,
   });
+  consumer.on('response_processed', endIfDone);
+  consumer.on('message_processed', () => (deleted += 1));
   consumer.on('error', (error) => console.error(error.message));
   consumer.on('processing_error', (error) => console.error(error.message));
   consumer.start();

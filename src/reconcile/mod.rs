@@ -9,7 +9,7 @@ mod direct;
 mod question;
 mod sweep;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +29,12 @@ pub use sweep::Swept;
 
 /// The most buyers that one question may name; each answers with few rows, so the pages stay few.
 const BUYERS_PER_QUESTION: usize = 20;
+/// The most buyers that are decided about at once where AWS need not be asked. What is written together shares pages and
+/// a commit; more would keep others waiting for the writer.
+const BUYERS_PER_DECISION: usize = 4 * BUYERS_PER_QUESTION;
 /// The due buyers that are read for each question that may be put: some are of several products, whose questions
 /// differ.
-const READ_PER_QUESTION: usize = 4 * BUYERS_PER_QUESTION;
+const READ_PER_QUESTION: usize = BUYERS_PER_DECISION;
 /// The longest wait for a retry.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
 /// A fallback beside wake-ups and due times, should the clock be moved.
@@ -173,6 +176,11 @@ impl Reconciler {
             return Ok(Vec::new());
         }
         let due = self.store.due_buyers(now, most * READ_PER_QUESTION + asking.len()).await?;
+        let unasked = if due.len() > BUYERS_PER_QUESTION {
+            self.store.codes_without_contracts().await?
+        } else {
+            BTreeSet::new()
+        };
         // Groups in the order of whoever waits longest in each: no product has to wait for another's buyers.
         let mut groups: Vec<Group> = Vec::new();
         let mut filling: BTreeMap<(ProductCode, &'static str), usize> = BTreeMap::new();
@@ -181,8 +189,13 @@ impl Reconciler {
                 continue;
             }
             let question = (buyer.key.product_code.clone(), buyer.key.buyer.kind());
+            let most = if unasked.contains(&question.0) {
+                BUYERS_PER_DECISION
+            } else {
+                BUYERS_PER_QUESTION
+            };
             let open = filling.get(&question).and_then(|place| groups.get_mut(*place));
-            if let Some(group) = open.filter(|group| group.buyers.len() < BUYERS_PER_QUESTION) {
+            if let Some(group) = open.filter(|group| group.buyers.len() < most) {
                 group.buyers.push(buyer);
             } else {
                 filling.insert(question, groups.len());

@@ -40,12 +40,20 @@ impl Reconciler {
     /// and is not known to be in, is asked about first, and so is one whose usage AWS refuses although it is held to be
     /// subscribed: its end may have been missed.
     async fn decide_by_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
-        let mut total = Reconciled::default();
-        let mut entries = Vec::new();
+        let code = group.product_code.clone();
         let mut questions = self.questions(&group).await?;
-        for buyer in group.buyers {
+        let (asked, known): (Vec<DueBuyer>, Vec<DueBuyer>) =
+            group.buyers.into_iter().partition(|it| questions.contains_key(&it.key.buyer));
+        let mut total = Reconciled::default();
+        // Of whom enough is known need not wait for the answers about others.
+        if !known.is_empty() {
+            let entries = known.iter().map(|buyer| entry(buyer, None)).collect();
+            total.add(self.apply(code.clone(), self.clock.now(), entries).await?);
+        }
+        let mut entries = Vec::new();
+        for buyer in asked {
             if let Some(search) = questions.remove(&buyer.key.buyer) {
-                match self.search_buyer(&group.product_code, search).await {
+                match self.search_buyer(&code, search).await {
                     Ok(_) => self.report_agreements(Ok(())),
                     Err(SweepError::Store(error)) => return Err(error),
                     Err(SweepError::Aws(error)) => {
@@ -59,7 +67,9 @@ impl Reconciler {
             }
             entries.push(entry(&buyer, None));
         }
-        total.add(self.apply(group.product_code, self.clock.now(), entries).await?);
+        if !entries.is_empty() {
+            total.add(self.apply(code, self.clock.now(), entries).await?);
+        }
         Ok(total)
     }
 

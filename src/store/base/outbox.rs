@@ -41,9 +41,10 @@ pub(crate) fn append_event_in(
 ) -> Result<(), StoreError> {
     let data = serde_json::to_string(data)
         .map_err(|error| StoreError::Corrupt { what: "an event", detail: error.to_string() })?;
+    // FAIL, not ABORT, as all of the write is undone anyway: see `create_unclaimed_in`.
     connection
         .prepare_cached(
-            "INSERT INTO events (id, type, at_ms, customer_id, data)
+            "INSERT OR FAIL INTO events (id, type, at_ms, customer_id, data)
              VALUES (:id, :type, :at, :customer, :data)",
         )
         .and_then(|mut insert| {

@@ -84,7 +84,7 @@ pub(crate) fn mark_buyer_in(
     if let Some(id) = known {
         connection
             .prepare_cached(
-                "UPDATE buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0,
+                "UPDATE OR FAIL buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0,
                      request_mark = iif(?3, marks + 1, request_mark)
                  WHERE id = ?1",
             )
@@ -93,9 +93,10 @@ pub(crate) fn mark_buyer_in(
         return Ok(MarkedBuyer { id, imported });
     }
     let (code, kind, value) = words;
+    // FAIL, not ABORT: all of the write is undone anyway, and ABORT has SQLite make ready to undo this by itself.
     connection
         .prepare_cached(
-            "INSERT INTO buyers (product_code, kind, value, marks, due_at_ms, request_mark)
+            "INSERT OR FAIL INTO buyers (product_code, kind, value, marks, due_at_ms, request_mark)
              VALUES (?1, ?2, ?3, 1, ?4, iif(?5, 1, NULL))",
         )
         .and_then(|mut insert| insert.execute((code, kind, value, due, requested)))

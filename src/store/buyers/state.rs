@@ -77,7 +77,7 @@ fn settle_marked(
     let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
     let settled = connection
         .prepare_cached(
-            "UPDATE buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL, due_at_ms = ?3, request_mark = NULL
+            "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL, due_at_ms = ?3, request_mark = NULL
              WHERE id = ?1 AND marks = ?4",
         )
         .and_then(|mut update| update.execute((buyer, observed_at, next, marks)))
@@ -86,7 +86,7 @@ fn settle_marked(
         // What came during the look stays due.
         connection
             .prepare_cached(
-                "UPDATE buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL,
+                "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL,
                      request_mark = CASE WHEN request_mark > ?3 THEN request_mark END
                  WHERE id = ?1",
             )

@@ -83,6 +83,23 @@ impl Store {
         .await
     }
 
+    /// Lists the products that are sold without contracts, so that `GetEntitlements` has nothing to tell of them.
+    pub async fn codes_without_contracts(&self) -> Result<BTreeSet<ProductCode>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT code FROM products p WHERE NOT EXISTS
+                         (SELECT 1 FROM dimensions d WHERE d.product_id = p.id AND d.entitled = 1)",
+                )
+                .and_then(|mut select| {
+                    let code = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+                    select.query_map([], |row| code(row).map(ProductCode::new))?.collect()
+                })
+                .during("list the products without contracts")
+        })
+        .await
+    }
+
     /// Lists the buyers of a product who hold something live, each by the id that AWS would list it with.
     pub async fn live_buyers(
         &self,

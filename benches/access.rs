@@ -30,7 +30,7 @@ use marketd::domain::terms::{EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
-use marketd::http::{Api, ApiParts, ApiState, Bound};
+use marketd::http::{Api, ApiParts, ApiState, Bound, Tokens};
 use marketd::intake::sns::{HttpsFetch, SnsEndpoint};
 use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -197,7 +197,7 @@ async fn api(store: Store) -> Api {
         ),
         registration_redirect: None,
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
-        token: None,
+        tokens: Tokens::default(),
         queue_url: None,
         metering_timing: Timing {
             grace: SignedDuration::from_mins(5),

@@ -27,7 +27,13 @@ fn days(count: i64) -> SignedDuration {
 /// Everything is kept for so many days.
 fn kept_for(count: u64) -> RetentionSettings {
     let kept = Some(Duration::from_secs(24 * 3_600 * count));
-    RetentionSettings { notifications: kept, events: kept, usage_events: kept, attempts: kept }
+    RetentionSettings {
+        notifications: kept,
+        events: kept,
+        usage_events: kept,
+        attempts: kept,
+        activity: kept,
+    }
 }
 
 async fn prune(store: &Store, now: Timestamp, settings: RetentionSettings) {

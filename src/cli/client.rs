@@ -7,6 +7,7 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::Value;
 
 use super::output::warn;
+use crate::http::CLI_AGENT;
 use crate::outgoing;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8480";
@@ -43,6 +44,7 @@ impl Daemon {
             }
             (url.trim_end_matches('/').to_owned(), outgoing::client_to(&address))
         };
+        let builder = builder.user_agent(format!("{CLI_AGENT}{}", env!("CARGO_PKG_VERSION")));
         Ok(Self { url: base, token, http: builder.build().context("no HTTP client")? })
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
@@ -14,7 +15,9 @@ use crate::aws::{Connection, ConnectionOptions, caller_account, probe_permission
 use crate::clock::Clock;
 use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
+use crate::domain::api_token::ApiToken;
 use crate::domain::integration::{Identity, Role};
+use crate::http::Tokens;
 use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
 use crate::store::{History, IntegrationRow, LockError, Pruned, Store, StoreError};
@@ -34,7 +37,6 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Cancelled by SIGTERM, as service managers send it, and by Ctrl-C.
 pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
@@ -49,16 +51,32 @@ pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Stays when the terminal goes or a service manager asks for a reload, which there is none of.
-fn stay_on_hangup() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+/// Reads the tokens anew on SIGHUP, as a service manager's reload sends it. What else has changed waits for a restart; a
+/// file that has become wrong changes nothing.
+fn reload_on_hangup(mut hangup: Signal, config: Option<&Path>, tokens: Tokens) {
+    let config = config.map(Path::to_owned);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP changes nothing: settings are read at the start");
+            match load(config.as_deref(), SecretFiles::All) {
+                Ok(loaded) => reload(&tokens, loaded.settings.http.tokens),
+                Err(error) => {
+                    tracing::error!("SIGHUP changes nothing, as settings are wrong: {error:#}");
+                }
+            }
         }
     });
-    Ok(())
+}
+
+/// Takes these tokens from now on, unless that would open the API to everybody or shut it to those who use it without.
+fn reload(tokens: &Tokens, anew: Vec<ApiToken>) {
+    if tokens.is_empty() != anew.is_empty() {
+        let what = if anew.is_empty() { "the last token is gone" } else { "there was no token" };
+        tracing::error!("SIGHUP changes nothing: {what}, and what that changes needs a restart");
+        return;
+    }
+    let (before, now) = (tokens.len(), anew.len());
+    tokens.replace(anew);
+    tracing::info!(before, now, "tokens are read anew; other settings wait for a restart");
 }
 
 /// Runs the daemon: polls the queue, asks AWS what buyers hold, meters usage, serves the API.
@@ -88,7 +106,7 @@ impl Run {
         let metrics = telemetry::start_metrics()?;
         // Caught before anything starts, so that a stop during the start is one too.
         let shutdown = shutdown_on_signal()?;
-        stay_on_hangup()?;
+        let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
         let purpose = if self.reconcile_once { Purpose::Pass } else { Purpose::Run };
         let surroundings =
             Surroundings { metrics: Some(metrics), purpose, ..Surroundings::default() };
@@ -97,6 +115,7 @@ impl Run {
             () = shutdown.cancelled() => return Ok(()),
         };
         if !self.reconcile_once {
+            reload_on_hangup(hangup, config, daemon.tokens());
             let bound = daemon.bind().await.map_err(wrong_place)?;
             daemon.run(bound, shutdown).await?;
             return Ok(());

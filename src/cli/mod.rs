@@ -18,6 +18,7 @@ mod rehearsal;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod subscriptions;
+mod tokens;
 mod usage;
 
 use std::io::Write as _;
@@ -100,6 +101,12 @@ enum Command {
     /// The webhook that events are posted to.
     #[command(subcommand)]
     Webhook(people::Webhook),
+    /// Tokens of the API.
+    #[command(subcommand)]
+    Token(tokens::Token),
+    /// Who changed what.
+    #[command(subcommand)]
+    Activity(tokens::Activity),
 }
 
 /// The reason why a command failed.
@@ -189,6 +196,8 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Notification(command) => command.execute(output).await?,
         Command::Event(command) => command.execute(output).await?,
         Command::Webhook(command) => command.execute(output).await?,
+        Command::Token(command) => command.execute(output)?,
+        Command::Activity(command) => command.execute(output).await?,
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Starts the parts, supervises them and stops them in order.
 
+mod api;
 mod credentials;
 mod locked_out;
 mod once;
@@ -18,17 +19,16 @@ use crate::aws::{Connection, ConnectionOptions};
 use crate::catalog::Schedule;
 use crate::clock::Clock;
 use crate::domain::integration::Identity;
-use crate::domain::ledger::AgeLimits;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
-use crate::http::{Api, ApiParts, ApiState, Arrivals, Bound, RegistrationRedirect, Seller};
+use crate::http::{Api, Bound, Tokens};
 use crate::intake::sns::{HttpsFetch, SnsEndpoint};
 use crate::intake::{Intake, IntakeError, Pace};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::retention::Retention;
-use crate::settings::{HttpSettings, Listen, SellerSettings, Settings};
+use crate::settings::{HttpSettings, Listen, Settings};
 use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
@@ -113,6 +113,7 @@ pub struct Daemon {
     clock: Clock,
     health: Health,
     metrics: Option<PrometheusHandle>,
+    tokens: Tokens,
     /// The last, so that it is given back when the database is closed.
     _lock: DatabaseLock,
 }
@@ -162,13 +163,19 @@ impl Daemon {
             tracing::warn!("{}", outgoing::NO_AUTHORITIES);
         }
         let aws = Connection::open(options, identity).await;
-        let metrics = surroundings.metrics;
-        Ok(Self { settings, store, aws, clock, health: Health::default(), metrics, _lock: lock })
+        let (metrics, health) = (surroundings.metrics, Health::default());
+        let tokens = Tokens::new(settings.http.tokens.clone());
+        Ok(Self { settings, store, aws, clock, health, metrics, tokens, _lock: lock })
     }
 
     /// Returns the database, for those who run the daemon inside their own process.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the tokens of the API, which may be replaced while it runs.
+    pub fn tokens(&self) -> Tokens {
+        self.tokens.clone()
     }
 
     /// Binds the API's address.
@@ -216,7 +223,7 @@ impl Daemon {
         workers.start("database", self.watch_database(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
-        if self.settings.http.token.is_none() {
+        if self.tokens.is_empty() {
             tracing::info!("the API has no token: whoever reaches its address may use it");
         }
 
@@ -280,43 +287,6 @@ impl Daemon {
         let fetch = HttpsFetch::new().map_err(|source| DaemonError::Https { source })?;
         let topics = self.settings.sns.topics.clone();
         Ok(SnsEndpoint::new(self.store.clone(), self.clock.clone(), Arc::new(fetch), topics))
-    }
-
-    fn api_state(
-        &self,
-        access: AccessChecks,
-        sns: SnsEndpoint,
-        stopping: CancellationToken,
-    ) -> ApiState {
-        let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
-        let sign_up = self.settings.registration.as_ref().map(|it| it.redirect_url.clone());
-        let HttpSettings { trusted_proxies, connections, token, .. } = self.settings.http.clone();
-        ApiState::new(ApiParts {
-            store: self.store.clone(),
-            aws: self.aws.clone(),
-            access,
-            sns,
-            clock: self.clock.clone(),
-            health: self.health.clone(),
-            registration_redirect: self.settings.registration.clone().map(|settings| {
-                RegistrationRedirect {
-                    redirect_url: settings.redirect_url,
-                    lifetime: signed(settings.reference_lifetime),
-                }
-            }),
-            arrivals: Arrivals::new(trusted_proxies, connections),
-            token,
-            queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
-            metering_timing: self.closing().timing(),
-            usage_ages: AgeLimits::new(
-                signed(self.settings.metering.window),
-                signed(self.settings.metering.interval),
-                signed(self.settings.usage.max_age),
-            ),
-            metrics: self.metrics.clone(),
-            seller: Seller { name, support_url, sign_up },
-            stopping,
-        })
     }
 
     fn intake(&self, sns: &SnsEndpoint) -> Option<Intake> {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod agreement;
 pub mod allocation;
 pub mod allowance;
+pub mod api_token;
 pub mod aws_limits;
 mod aws_names;
 mod buyer;

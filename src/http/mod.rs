@@ -2,8 +2,8 @@
 
 mod access;
 mod account_mapping;
+mod activity;
 mod admission;
-mod auth;
 mod body_budget;
 pub mod browser;
 mod client_ip;
@@ -29,6 +29,7 @@ mod serve;
 mod sns;
 mod subscriptions;
 mod token_resolver;
+mod tokens;
 mod usage;
 mod usage_history;
 mod write_timeout;
@@ -38,13 +39,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::Url;
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
@@ -54,6 +53,7 @@ use utoipa_axum::routes;
 use crate::access::AccessChecks;
 use crate::aws;
 use crate::clock::Clock;
+use crate::domain::api_token::Permission;
 use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
 use crate::intake::sns::SnsEndpoint;
@@ -62,11 +62,13 @@ use crate::store::Store;
 use browser::Hosts;
 pub use extract::page as read_page;
 pub use metering_export::{hour as read_hour, month as read_month};
-use openapi::Problems;
+use openapi::{Operations, Problems};
 pub use problem::Problem;
 pub use registration_redirect::{NotPosted, Posted};
 pub use serve::Bound;
 pub use token_resolver::Arrivals;
+use tokens::Group;
+pub use tokens::{CLI_AGENT, Tokens};
 pub use usage::{UsageRead, read as read_usage};
 
 /// The state that handlers share; cloning it costs little: each request makes some clones.
@@ -106,8 +108,8 @@ pub struct ApiParts {
     pub registration_redirect: Option<RegistrationRedirect>,
     /// The state of arriving buyers, at the redirect and by the API.
     pub arrivals: Arrivals,
-    /// The bearer token.
-    pub token: Option<SecretString>,
+    /// The tokens that open the API.
+    pub tokens: Tokens,
     /// The queue's URL, for the policies and checks that name it.
     pub queue_url: Option<String>,
     /// The times at which hours freeze and until which they are worth sending.
@@ -152,8 +154,8 @@ pub struct RegistrationRedirect {
 /// The API's routes, and the rules for admitting requests.
 pub struct Api {
     router: Router,
-    /// Whether a token is set, so that whoever has it need not be told from a web page.
-    has_token: bool,
+    /// The tokens. Where one is set, whoever has it need not be told from a web page.
+    tokens: Tokens,
 }
 
 /// A marker on a probe that may be answered with what only the seller's own see, by the rules for an API without a
@@ -164,12 +166,12 @@ struct Local;
 impl Api {
     /// Makes the API over this state.
     pub fn new(state: ApiState) -> Self {
-        Self { has_token: state.token.is_some(), router: router(state) }
+        Self { tokens: state.tokens.clone(), router: router(state) }
     }
 
     #[cfg(test)]
-    const fn of(router: Router) -> Self {
-        Self { router, has_token: false }
+    fn of(router: Router) -> Self {
+        Self { router, tokens: Tokens::default() }
     }
 
     fn router(&self) -> Router {
@@ -178,7 +180,7 @@ impl Api {
 
     /// Admits a request to the API, unless a web page may have sent it.
     fn admit<B>(&self, hosts: Hosts, request: &Request<B>) -> Result<(), Problem> {
-        if self.has_token || request.uri().path() == DESCRIPTION {
+        if !self.tokens.is_empty() || request.uri().path() == DESCRIPTION {
             return Ok(());
         }
         browser::check(hosts, request.method(), request.uri(), request.headers())
@@ -187,7 +189,7 @@ impl Api {
 
     /// Marks a probe that the seller's own send.
     fn introduce<B>(&self, hosts: Hosts, request: &mut Request<B>) {
-        let is_local = !self.has_token && self.admit(hosts, request).is_ok();
+        let is_local = self.tokens.is_empty() && self.admit(hosts, request).is_ok();
         if request.uri().path() == "/readyz" && is_local {
             request.extensions_mut().insert(Local);
         }
@@ -199,13 +201,8 @@ const DESCRIPTION: &str = "/openapi.json";
 
 /// Makes every route.
 fn router(state: ApiState) -> Router {
-    let (guarded, _) = guarded().split_for_parts();
-    let guarded = match &state.token {
-        Some(_) => {
-            guarded.route_layer(middleware::from_fn_with_state(state.clone(), auth::require_token))
-        }
-        None => guarded,
-    };
+    let operations = Arc::new(openapi::operations(&description()));
+    let (guarded, _) = guarded(Some(&(state.clone(), operations))).split_for_parts();
     let (open, _) = open().split_for_parts();
     // Written once: it does not change while the program runs.
     let description: Bytes = description().to_json().unwrap_or_default().into();
@@ -234,67 +231,113 @@ fn router(state: ApiState) -> Router {
 
 /// Describes every route, as `/openapi.json` answers it.
 fn description() -> utoipa::openapi::OpenApi {
-    let mut description = guarded().into_openapi();
+    let mut description = guarded(None).into_openapi();
     description.merge(open().into_openapi());
     openapi::complete(&mut description);
     description
 }
 
-/// Returns the routes that need the token, where one is set.
-fn guarded() -> OpenApiRouter<ApiState> {
-    let usage = OpenApiRouter::new()
+/// Returns the routes that need a token, where one is set, in groups by the permission that they ask for. They are
+/// guarded unless they are only to be described.
+fn guarded(guards: Option<&(ApiState, Arc<Operations>)>) -> OpenApiRouter<ApiState> {
+    let groups = [
+        (Group::of(Permission::AppRead), app_reads()),
+        (Group::of(Permission::AppWrite), app_writes()),
+        (Group::reports(), app_reports()),
+        (Group::of(Permission::Read), reads()),
+        (Group::of(Permission::Operate), operations()),
+        (Group::of(Permission::Administer), administration()),
+    ];
+    let all = OpenApiRouter::with_openapi(openapi::Api::openapi());
+    groups.into_iter().fold(all, |all, (group, routes)| all.merge(group.guard(guards, routes)))
+}
+
+/// Returns what an application reads: its customers, what they may use, what they bought and used, and its news.
+fn app_reads() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(access::list))
+        .routes(routes!(access::check))
+        .routes(routes!(customers::list))
+        .routes(routes!(customers::show))
+        .routes(routes!(subscriptions::of_customer))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(subscriptions::show))
+        .routes(routes!(registrations::list))
+        .routes(routes!(registrations::show))
+        .routes(routes!(usage_history::list))
+        .routes(routes!(usage_history::show))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::show))
+        .routes(routes!(features::list))
+        .routes(routes!(features::show))
+        .routes(routes!(notifications::events))
+}
+
+/// Returns what an application changes.
+fn app_writes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(customers::provision))
+        .routes(routes!(registrations::register))
+}
+
+/// Returns what an application reports.
+fn app_reports() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
         .routes(routes!(usage::report))
-        .layer(DefaultBodyLimit::max(usage::BODY_LIMIT));
-    OpenApiRouter::with_openapi(openapi::Api::openapi())
-        .routes(routes!(integration::show, integration::connect, integration::remove))
+        .layer(DefaultBodyLimit::max(usage::BODY_LIMIT))
+}
+
+/// Returns what only people read, and programs that look after the daemon.
+fn reads() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(integration::show))
         .routes(routes!(integration::template))
         .routes(routes!(integration::document))
         .routes(routes!(products::listings))
         .routes(routes!(products::listing))
-        .routes(routes!(products::import))
         .routes(routes!(products::products))
         .routes(routes!(products::product))
-        .routes(routes!(products::sync))
-        .routes(routes!(products::confirm_endings))
-        .routes(routes!(products::show_licensing, products::licensing))
-        .routes(routes!(plans::list))
-        .routes(routes!(plans::show, plans::put, plans::remove))
+        .routes(routes!(products::show_licensing))
         .routes(routes!(plans::versions))
-        .routes(routes!(plans::publish))
-        .routes(routes!(plans::archive))
         .routes(routes!(plans::preview))
-        .routes(routes!(plans::discard_draft))
-        .routes(routes!(plans::entitle, plans::remove_entitlement))
-        .routes(routes!(features::list))
-        .routes(routes!(features::show, features::put))
-        .routes(routes!(manifest::export, manifest::apply))
-        .routes(routes!(customers::list))
-        .routes(routes!(customers::show, customers::provision))
-        .routes(routes!(customers::unlink))
-        .routes(routes!(account_mapping::import))
-        .routes(routes!(subscriptions::of_customer))
-        .routes(routes!(access::list))
-        .routes(routes!(access::check))
-        .routes(routes!(subscriptions::list))
-        .routes(routes!(subscriptions::show, subscriptions::put, subscriptions::end))
-        .routes(routes!(subscriptions::cancel))
-        .routes(routes!(registrations::list, registrations::register))
-        .routes(routes!(registrations::show))
-        .merge(usage)
-        .routes(routes!(usage_history::list))
-        .routes(routes!(usage_history::show))
+        .routes(routes!(manifest::export))
         .routes(routes!(metering::records))
         .routes(routes!(metering::record))
-        .routes(routes!(metering::resolve))
         .routes(routes!(metering::balance))
         .routes(routes!(metering::due))
         .routes(routes!(metering_export::report))
         .routes(routes!(metering_export::export))
         .routes(routes!(notifications::list))
         .routes(routes!(notifications::show))
+        .routes(routes!(activity::list))
+}
+
+/// Returns what an operator changes.
+fn operations() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(products::import))
+        .routes(routes!(products::sync))
+        .routes(routes!(products::confirm_endings))
+        .routes(routes!(products::licensing))
+        .routes(routes!(plans::put, plans::remove))
+        .routes(routes!(plans::publish))
+        .routes(routes!(plans::archive))
+        .routes(routes!(plans::discard_draft))
+        .routes(routes!(plans::entitle, plans::remove_entitlement))
+        .routes(routes!(features::put))
+        .routes(routes!(manifest::apply))
+        .routes(routes!(customers::unlink))
+        .routes(routes!(account_mapping::import))
+        .routes(routes!(subscriptions::put, subscriptions::end))
+        .routes(routes!(subscriptions::cancel))
+        .routes(routes!(metering::resolve))
         .routes(routes!(notifications::replay))
-        .routes(routes!(notifications::events))
         .routes(routes!(notifications::replay_webhook))
+}
+
+/// Returns what changes the connection to AWS.
+fn administration() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().routes(routes!(integration::connect, integration::remove))
 }
 
 /// Returns the routes that need no token: AWS's endpoints and the probes.

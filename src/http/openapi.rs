@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use axum::http::Method;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{
     KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
 };
@@ -13,6 +15,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
+use crate::domain::api_token::{Permission, Role};
 use crate::domain::manifest::TermsEntry;
 use crate::domain::plan::PlanEntitlement;
 use crate::domain::terms::EntitlementTerms;
@@ -68,15 +71,7 @@ pub(super) fn complete(document: &mut Document) {
     document.servers = Some(vec![here.build()]);
     let Some(components) = &document.components else { return };
     for path in document.paths.paths.values_mut() {
-        let operations = [
-            &mut path.get,
-            &mut path.put,
-            &mut path.post,
-            &mut path.delete,
-            &mut path.patch,
-            &mut path.head,
-        ];
-        for operation in operations.into_iter().flatten() {
+        for (_, operation) in operations_of(path) {
             for response in operation.responses.responses.values_mut() {
                 let RefOr::T(response) = response else { continue };
                 if response.description.is_empty() {
@@ -85,6 +80,47 @@ pub(super) fn complete(document: &mut Document) {
             }
         }
     }
+}
+
+/// Lists the operations of a path, each with its method.
+fn operations_of(path: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    [
+        (Method::GET, &mut path.get),
+        (Method::PUT, &mut path.put),
+        (Method::POST, &mut path.post),
+        (Method::DELETE, &mut path.delete),
+        (Method::PATCH, &mut path.patch),
+        (Method::HEAD, &mut path.head),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+/// Adds to each operation which roles may do it, as `x-roles`.
+pub(super) fn describe_permission(document: &mut Document, permission: Permission) {
+    let roles: Vec<&str> = permission.roles().map(Role::as_str).collect();
+    for path in document.paths.paths.values_mut() {
+        for (_, operation) in operations_of(path) {
+            let extensions = operation.extensions.get_or_insert_default();
+            extensions.insert("x-roles".to_owned(), serde_json::json!(roles));
+        }
+    }
+}
+
+/// The ids of operations by method and path.
+pub(super) type Operations = BTreeMap<(Method, String), String>;
+
+/// Returns the id of each operation.
+pub(super) fn operations(document: &Document) -> Operations {
+    let mut document = document.clone();
+    let mut operations = Operations::new();
+    for (template, path) in &mut document.paths.paths {
+        for (method, operation) in operations_of(path) {
+            let id = operation.operation_id.clone();
+            operations.extend(id.map(|id| ((method, template.clone()), id)));
+        }
+    }
+    operations
 }
 
 /// The description of an answer that nothing describes; a test sees to it that there is none.

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiState, Local, Problem, Problems, auth};
+use super::tokens::Bearer;
+use super::{ApiState, Local, Problem, Problems};
+use crate::domain::api_token::Permission;
 use crate::health::PartHealth;
 use crate::telemetry::Masked;
 
@@ -41,9 +43,11 @@ pub(super) async fn readyz(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     state.store.integration().await?;
-    let is_own = match &state.token {
-        Some(token) => auth::carries(&headers, token),
-        None => local.is_some(),
+    let may_look = |bearer: Bearer| bearer.role.may(Permission::Read);
+    let is_own = if state.tokens.is_empty() {
+        local.is_some()
+    } else {
+        state.tokens.bearer(&headers).is_ok_and(may_look)
     };
     let mut parts = state.health.parts();
     for part in parts.values_mut() {

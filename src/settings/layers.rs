@@ -42,7 +42,7 @@ impl fmt::Display for Origin {
 /// The values by their dotted keys, the winning one of each.
 pub(super) struct Layers {
     values: BTreeMap<String, (String, Origin)>,
-    asked: BTreeSet<&'static str>,
+    asked: BTreeSet<String>,
     faults: Vec<String>,
     notes: Vec<String>,
     /// Variables that look like settings, and are none.
@@ -101,7 +101,7 @@ impl Layers {
     }
 
     /// Returns a value that the defaults always have.
-    pub(super) fn required<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn required<T: SettingValue>(&mut self, key: &str) -> Option<T> {
         let value = self.optional(key);
         if value.is_none() && !self.values.contains_key(key) {
             self.faults.push(format!("{key} has no value: it must be {}", T::ALLOWED));
@@ -110,8 +110,8 @@ impl Layers {
     }
 
     /// Returns a value that may be left out.
-    pub(super) fn optional<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
-        self.asked.insert(key);
+    pub(super) fn optional<T: SettingValue>(&mut self, key: &str) -> Option<T> {
+        self.asked.insert(key.to_owned());
         let (text, origin) = self.values.get(key)?;
         let value = T::parse(text);
         if value.is_none() {
@@ -126,8 +126,16 @@ impl Layers {
         self.values.contains_key(key)
     }
 
+    /// Lists the tables of a list, each by the key that its own begin with, in their order.
+    pub(super) fn tables(&self, list: &str) -> Vec<String> {
+        let prefix = format!("{list}.");
+        let place = |key: &String| key.strip_prefix(&prefix)?.split('.').next()?.parse().ok();
+        let places: BTreeSet<u32> = self.values.keys().filter_map(place).collect();
+        places.into_iter().map(|place| format!("{list}.{place}")).collect()
+    }
+
     /// Reads a secret kept in a file that the key names, if this command reads it.
-    pub(super) fn secret_file<T: SettingValue>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn secret_file<T: SettingValue>(&mut self, key: &str) -> Option<T> {
         let named: PathBuf = self.optional(key)?;
         if !self.secret_files.reads(key) {
             return None;
@@ -200,7 +208,7 @@ impl Layers {
     /// Refuses every key that nobody asked for, and every variable that was meant for one: it is a mistake, mostly of
     /// spelling. Of another variable under our name it is only said that it does nothing.
     pub(super) fn refuse_unknown(&mut self) {
-        let known = || self.asked.iter().copied();
+        let known = || self.asked.iter().map(String::as_str);
         let mut faults = Vec::new();
         for (key, (_, origin)) in &self.values {
             if !self.asked.contains(key.as_str()) {
@@ -226,7 +234,7 @@ impl Layers {
 
     /// Returns what may have been meant by a key or a variable that is none.
     fn hint(&self, name: &str) -> String {
-        let known = || self.asked.iter().copied();
+        let known = || self.asked.iter().map(String::as_str);
         if let Some(key) = meant_by(name, known()) {
             return format!("did you mean {key} ({})?", variable_of(key));
         }
@@ -246,9 +254,9 @@ impl Layers {
     pub(super) fn shown(&self) -> Vec<(String, String, Origin)> {
         self.asked
             .iter()
-            .map(|key| match self.values.get(*key) {
-                Some((value, origin)) => ((*key).to_owned(), masked(key, value), origin.clone()),
-                None => ((*key).to_owned(), String::new(), Origin::Default),
+            .map(|key| match self.values.get(key) {
+                Some((value, origin)) => (key.clone(), masked(key, value), origin.clone()),
+                None => (key.clone(), String::new(), Origin::Default),
             })
             .collect()
     }
@@ -262,6 +270,9 @@ impl Layers {
 /// Reports whether a key's value is not to be seen, a wrong one neither.
 fn is_secret(key: &str) -> bool {
     matches!(key, "http.token" | "integration.external_id" | "webhook.url")
+        || key
+            .strip_prefix("http.tokens.")
+            .is_some_and(|it| matches!(it.split('.').nth(1), Some("token" | "token_hash")))
 }
 
 /// Reports whether a key guards something; empty, it would guard nothing.
@@ -269,7 +280,7 @@ fn guards(key: &str) -> bool {
     matches!(
         key,
         "http.token" | "http.token_file" | "integration.external_id" | "webhook.secret_file"
-    )
+    ) || key.starts_with("http.tokens.")
 }
 
 /// Masks a value as it may be shown. An address shows where it leads, and not what lets in there.
@@ -309,7 +320,15 @@ fn add(values: &mut BTreeMap<String, (String, Origin)>, layer: Value, origin: &O
                     table.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)),
                 );
             }
-            // A list is the same as its items with commas between.
+            // A list of tables is its tables by their places.
+            ValueKind::Array(items)
+                if !items.is_empty()
+                    && items.iter().all(|item| matches!(item.kind, ValueKind::Table(_))) =>
+            {
+                let tables = items.into_iter().enumerate();
+                waiting.extend(tables.map(|(place, item)| (format!("{key}.{place}"), item)));
+            }
+            // A list of anything else is the same as its items with commas between.
             ValueKind::Array(items) => {
                 let items: Vec<String> =
                     items.into_iter().map(|item| item.kind.to_string()).collect();

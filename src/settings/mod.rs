@@ -3,10 +3,12 @@
 //! Every fault is reported at once, each with its key, where it came from and what is allowed.
 
 mod checked;
+mod http;
 mod layers;
 mod metering;
 mod nearest;
 mod retention;
+mod tokens;
 mod value;
 
 use std::net::IpAddr;
@@ -16,13 +18,14 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::domain::api_token::ApiToken;
 use crate::domain::reconciliation::MaxEndings;
 use checked::Topics;
 pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
 pub use layers::Origin;
 pub use retention::RetentionSettings;
-use value::{Addresses, Connections, Count, SocketMode};
+use value::Count;
 pub use value::{Listen, LogFormat};
 
 /// The path at which the file is looked for when none is named.
@@ -77,6 +80,8 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// The bearer token; none for a command that serves no API, even if a file holds one.
     pub token: Option<SecretString>,
+    /// Every token of the API by its hash, that one among them.
+    pub tokens: Vec<ApiToken>,
     /// Proxies whose `X-Forwarded-For` says whom they speak for.
     pub trusted_proxies: Vec<IpAddr>,
     /// The most connections that there may be.
@@ -250,7 +255,7 @@ impl SecretFiles {
     fn reads(self, key: &str) -> bool {
         match self {
             Self::All | Self::Readable => true,
-            Self::Pass => key != "http.token_file",
+            Self::Pass => !key.starts_with("http.token"),
             Self::None => false,
         }
     }
@@ -310,7 +315,7 @@ pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
 
 fn read_all(layers: &mut Layers) -> Option<Settings> {
     let database = layers.required("database.path").map(|path| DatabaseSettings { path });
-    let http = http(layers);
+    let http = http::read(layers);
     let queue = queue(layers);
     let integration = IntegrationSettings {
         role_arn: layers.optional("integration.role_arn"),
@@ -348,30 +353,6 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
         access: access?,
         webhook,
         log: log?,
-    })
-}
-
-fn http(layers: &mut Layers) -> Option<HttpSettings> {
-    let listen: Option<Listen> = layers.required("http.listen");
-    let inline: Option<SecretString> = layers.optional("http.token");
-    let token = inline.or(layers.secret_file("http.token_file"));
-    let guarded = layers.has("http.token") || layers.has("http.token_file");
-    if listen.as_ref().is_some_and(|listen| !listen.is_local()) && !guarded {
-        layers.fault(
-            "http.listen",
-            "reaches beyond this machine: set http.token or http.token_file, or listen on 127.0.0.1",
-        );
-    }
-    let proxies: Option<Addresses> = layers.optional("http.trusted_proxies");
-    let trusted_proxies = proxies.map(|Addresses(proxies)| proxies).unwrap_or_default();
-    let connections = layers.required("http.connections").map(|Connections(count)| count);
-    let socket_mode = layers.required("http.socket_mode").map(|SocketMode(mode)| mode);
-    Some(HttpSettings {
-        listen: listen?,
-        token,
-        trusted_proxies,
-        connections: connections?,
-        socket_mode: socket_mode?,
     })
 }
 

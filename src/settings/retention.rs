@@ -18,6 +18,8 @@ pub struct RetentionSettings {
     pub usage_events: Option<Duration>,
     /// Attempts at metering records that are settled.
     pub attempts: Option<Duration>,
+    /// Who changed what.
+    pub activity: Option<Duration>,
 }
 
 impl RetentionSettings {
@@ -28,6 +30,7 @@ impl RetentionSettings {
             History::Events => self.events,
             History::UsageEvents => self.usage_events,
             History::Attempts => self.attempts,
+            History::Activity => self.activity,
         }
     }
 }
@@ -41,6 +44,7 @@ pub(super) fn read(
     let events = kept("retention.events");
     let usage_events = kept("retention.usage_events");
     let attempts = kept("retention.attempts");
+    let activity = kept("retention.activity");
     if let (Some(Some(kept)), Some(max_age)) = (usage_events, usage_max_age) {
         check_repetitions(layers, kept, max_age);
     }
@@ -49,6 +53,7 @@ pub(super) fn read(
         events: events?,
         usage_events: usage_events?,
         attempts: attempts?,
+        activity: activity?,
     })
 }
 

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use base::activity::{current_actor, noting};
 use engine::readers::Readers;
 use engine::writer::Writer;
 use metering::remembered::Remembered;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub(crate) use access::bounds;
 pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
+pub use base::activity::{ActivityRow, Actor, Door, acting};
 pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;
 pub use base::page::Page;
@@ -176,7 +178,12 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + std::error::Error + Send + 'static,
     {
-        self.writer.run(work).await
+        match current_actor() {
+            Some(actor) => {
+                self.writer.run(move |connection| noting(connection, &actor, &work)).await
+            }
+            None => self.writer.run(work).await,
+        }
     }
 
     /// Runs `work` on a connection that can only read.

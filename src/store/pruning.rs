@@ -86,6 +86,13 @@ const ATTEMPTS: Walk = Walk {
     delete: "DELETE FROM metering_attempts WHERE record_id = ?1 AND attempt = ?2",
 };
 
+/// Nothing rests on what somebody did once.
+const ACTIVITY: Walk = Walk {
+    select: "SELECT seq, ?2, at_ms, seq < (SELECT max(seq) FROM activity), at_ms >= ?3
+             FROM activity WHERE seq > ?1 ORDER BY seq LIMIT ?4",
+    delete: "DELETE FROM activity WHERE seq = ?1 AND ?2 IS NOT NULL",
+};
+
 impl Walk {
     const fn of(history: History) -> &'static Self {
         match history {
@@ -93,6 +100,7 @@ impl Walk {
             History::Events => &EVENTS,
             History::UsageEvents => &USAGE_EVENTS,
             History::Attempts => &ATTEMPTS,
+            History::Activity => &ACTIVITY,
         }
     }
 

@@ -73,6 +73,18 @@ async fn goes_on_without_writing(world: &World) {
     .await;
 }
 
+/// Begins a look at the customer, whose answer comes two seconds later.
+async fn begin_a_look(world: &World) {
+    world.arm(Fault {
+        operation: "GetEntitlements".into(),
+        kind: FaultKind::Slow,
+        times: None,
+        one_in: None,
+        amount: Some(2_000),
+    });
+    world.put("/v1/customers/acme", json!({"aws": {"account_id": ACCOUNT}})).await;
+}
+
 /// Once it can be written again: everything is as if nothing had been.
 async fn recovers(world: &World) {
     database_is(world, true).await;
@@ -99,15 +111,7 @@ async fn a_lock_that_somebody_else_holds_ends_nothing() {
 #[tokio::test]
 async fn a_lock_that_meets_a_look_under_way_and_a_pass_of_metering_ends_neither() {
     let world = with_a_customer().await;
-    let slow = Fault {
-        operation: "GetEntitlements".into(),
-        kind: FaultKind::Slow,
-        times: None,
-        one_in: None,
-        amount: Some(2_000),
-    };
-    world.arm(slow);
-    world.put("/v1/customers/acme", json!({"aws": {"account_id": ACCOUNT}})).await;
+    begin_a_look(&world).await;
     // AWS's answer comes two seconds later, and finds the lock held.
     let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -131,9 +135,12 @@ async fn a_disk_without_room_ends_nothing() {
     world.stop_daemon().await;
     world.start_daemon_that_may_run_out_of_room().await;
     assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+    // Who has nothing to write needs no room, so a look is under way that has.
+    begin_a_look(&world).await;
     world.limit_files(Some(4_096)).await;
     goes_on_without_writing(&world).await;
     world.limit_files(None).await;
+    world.sandbox().disarm();
     recovers(&world).await;
     world.stop().await;
 }

@@ -4,6 +4,7 @@
 
 mod browser;
 mod connections;
+mod roles;
 mod stopping;
 mod strangers;
 #[path = "../support/mod.rs"]
@@ -35,19 +36,24 @@ async fn check_refusals(world: &World, rows: Vec<Refusal<'_>>) {
 struct Guarded {
     address: String,
     process: tokio::process::Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Guarded {
     fn start(settings: &[(&str, &str)]) -> Self {
+        Self::with(&["run"], &[&[("MARKETD__HTTP__TOKEN", "let-me-in")], settings].concat())
+    }
+
+    /// Starts one with these arguments and settings, and no token but those that they set.
+    fn with(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let process = marketd()
-            .arg("run")
+            .args(arguments)
+            .stderr(log)
             .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
             .env("MARKETD__HTTP__LISTEN", &address)
-            .env("MARKETD__HTTP__TOKEN", "let-me-in")
-            .env("MARKETD__LOG__FILTER", "error")
             .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", free_port()))
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", "test")
@@ -56,7 +62,24 @@ impl Guarded {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { address, process, _folder: folder }
+        Self { address, process, folder }
+    }
+
+    /// Sends it SIGHUP, as a service manager's reload does.
+    fn hang_up(&self) {
+        let process = self.process.id().unwrap().to_string();
+        assert!(
+            std::process::Command::new("kill").args(["-HUP", &process]).status().unwrap().success()
+        );
+    }
+
+    /// Waits until its log says this.
+    async fn told(&self, words: &str) {
+        let log = self.folder.path().join("log");
+        eventually(words, async || {
+            std::fs::read_to_string(&log).unwrap().contains(words).then_some(())
+        })
+        .await;
     }
 }
 

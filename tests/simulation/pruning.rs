@@ -26,6 +26,8 @@ pub(super) fn any_retention(seed: u64) -> Option<RetentionSettings> {
         events: kept(),
         usage_events: kept(),
         attempts: kept(),
+        // Nobody acts by the API here.
+        activity: None,
     };
     (rng.u32(0..3) == 0).then_some(settings)
 }

@@ -1,10 +1,11 @@
-//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers, what was pruned.
+//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers, what was pruned, who acted.
 //!
 //! It imports the engine alone.
 //!
 //! - An event is appended in the transaction that it tells of, so that it is told if and only if that is true.
 //! - A time is kept in milliseconds, a quantity in millionths of a unit.
 
+pub(super) mod activity;
 pub(super) mod aliases;
 pub(super) mod batch;
 pub(super) mod columns;

@@ -17,12 +17,14 @@ pub enum History {
     UsageEvents,
     /// Attempts at records that are settled.
     Attempts,
+    /// Who changed what.
+    Activity,
 }
 
 impl History {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::Notifications, Self::Events, Self::UsageEvents, Self::Attempts];
+    pub const ALL: [Self; 5] =
+        [Self::Notifications, Self::Events, Self::UsageEvents, Self::Attempts, Self::Activity];
 
     /// Returns the word that the settings and the database have for it.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl History {
             Self::Events => "events",
             Self::UsageEvents => "usage_events",
             Self::Attempts => "attempts",
+            Self::Activity => "activity",
         }
     }
 }

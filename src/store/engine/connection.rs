@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/014_pruning.sql"),
     include_str!("migrations/015_requests.sql"),
     include_str!("migrations/016_usage_by_product.sql"),
+    include_str!("migrations/017_activity.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

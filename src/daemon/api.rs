@@ -1,0 +1,50 @@
+//! The parts of the daemon that the API uses, put together.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Daemon, signed};
+use crate::access::AccessChecks;
+use crate::domain::ledger::AgeLimits;
+use crate::http::{ApiParts, ApiState, Arrivals, RegistrationRedirect, Seller};
+use crate::intake::sns::SnsEndpoint;
+use crate::settings::{HttpSettings, SellerSettings};
+
+impl Daemon {
+    /// Makes the API's state of these parts.
+    pub(super) fn api_state(
+        &self,
+        access: AccessChecks,
+        sns: SnsEndpoint,
+        stopping: CancellationToken,
+    ) -> ApiState {
+        let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
+        let sign_up = self.settings.registration.as_ref().map(|it| it.redirect_url.clone());
+        let HttpSettings { trusted_proxies, connections, .. } = self.settings.http.clone();
+        ApiState::new(ApiParts {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            access,
+            sns,
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            registration_redirect: self.settings.registration.clone().map(|settings| {
+                RegistrationRedirect {
+                    redirect_url: settings.redirect_url,
+                    lifetime: signed(settings.reference_lifetime),
+                }
+            }),
+            arrivals: Arrivals::new(trusted_proxies, connections),
+            tokens: self.tokens.clone(),
+            queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
+            metering_timing: self.closing().timing(),
+            usage_ages: AgeLimits::new(
+                signed(self.settings.metering.window),
+                signed(self.settings.metering.interval),
+                signed(self.settings.usage.max_age),
+            ),
+            metrics: self.metrics.clone(),
+            seller: Seller { name, support_url, sign_up },
+            stopping,
+        })
+    }
+}

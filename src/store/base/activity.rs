@@ -1,0 +1,156 @@
+//! Activity: who changed what, and by which door.
+//!
+//! Whoever serves a request says once who acts ([`acting`]); every write under way there notes it in its own transaction.
+//! So no handler can forget it, and it is told if and only if something changed.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::columns::{millis, timestamp};
+use super::page::Page;
+use crate::store::{During, Store, StoreError};
+
+tokio::task_local! {
+    static ACTOR: Actor;
+}
+
+/// A request that may change something, and who sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The request's id: all that it changes is one activity.
+    pub request: String,
+    /// When it came.
+    pub at: Timestamp,
+    /// The name of the token that it carried.
+    pub name: String,
+    /// The door by which it came.
+    pub door: Door,
+    /// What it asks for: an `operationId` of the API.
+    pub operation: String,
+    /// The path that it names.
+    pub path: String,
+}
+
+/// A door by which somebody acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A program that calls the API.
+    Api,
+    /// The command line.
+    Cli,
+    /// The console.
+    Console,
+}
+
+impl Door {
+    /// Returns the word that answers write for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Cli => "cli",
+            Self::Console => "console",
+        }
+    }
+}
+
+/// One activity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ActivityRow {
+    /// Its place in the order; also the cursor.
+    #[serde(skip)]
+    pub seq: i64,
+    /// The request's id.
+    pub id: String,
+    /// When.
+    pub at: Timestamp,
+    /// The name of the token by which it was done; `local` where the API has none.
+    pub actor: String,
+    /// The door by which it was done: `api`, `cli` or `console`.
+    pub door: String,
+    /// The operation, as `operationId` in `/openapi.json` names it.
+    pub operation: String,
+    /// The path that it was done at, which names what was changed.
+    pub path: String,
+}
+
+/// Serves a request whose writes are this actor's.
+pub fn acting<F: Future>(actor: Actor, work: F) -> impl Future<Output = F::Output> {
+    ACTOR.scope(actor, work)
+}
+
+/// Returns the actor for whom this task works, if it does.
+pub(crate) fn current_actor() -> Option<Actor> {
+    ACTOR.try_with(Clone::clone).ok()
+}
+
+/// Does a write, and notes the actor beside it if it changed anything.
+pub(crate) fn noting<T, E: From<StoreError>>(
+    connection: &Connection,
+    actor: &Actor,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let before = connection.total_changes();
+    let done = work(connection)?;
+    if connection.total_changes() != before {
+        note_in(connection, actor)?;
+    }
+    Ok(done)
+}
+
+fn note_in(connection: &Connection, actor: &Actor) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO activity (request, at_ms, actor, door, operation, path)
+             VALUES (:request, :at, :actor, :door, :operation, :path) ON CONFLICT (request) DO NOTHING",
+        )
+        .and_then(|mut insert| {
+            insert.execute(named_params! {
+                ":request": actor.request,
+                ":at": millis(actor.at),
+                ":actor": actor.name,
+                ":door": actor.door.as_str(),
+                ":operation": actor.operation,
+                ":path": actor.path,
+            })
+        })
+        .during("note who acted")?;
+    Ok(())
+}
+
+impl Store {
+    /// Lists activities, the newest first, of this actor if one is named.
+    pub async fn activities(
+        &self,
+        actor: Option<String>,
+        page: Page,
+    ) -> Result<Vec<ActivityRow>, StoreError> {
+        self.read(move |connection| {
+            let before = page.after.and_then(|key| key.parse().ok()).unwrap_or(i64::MAX);
+            connection
+                .prepare_cached(
+                    "SELECT * FROM activity WHERE seq < :before AND (:actor IS NULL OR actor = :actor)
+                     ORDER BY seq DESC LIMIT :limit",
+                )
+                .and_then(|mut select| {
+                    let asked = named_params! {":before": before, ":actor": actor, ":limit": page.limit};
+                    select.query_map(asked, activity)?.collect()
+                })
+                .during("list activities")
+        })
+        .await
+    }
+}
+
+fn activity(row: &Row<'_>) -> rusqlite::Result<ActivityRow> {
+    Ok(ActivityRow {
+        seq: row.get("seq")?,
+        id: row.get("request")?,
+        at: timestamp(row.get("at_ms")?),
+        actor: row.get("actor")?,
+        door: row.get("door")?,
+        operation: row.get("operation")?,
+        path: row.get("path")?,
+    })
+}

@@ -215,7 +215,7 @@ pub(super) enum Notification {
         /// The notification's id.
         id: String,
     },
-    /// Processes a kept notification again.
+    /// Processes a kept notification again; exits with 1 if it still cannot be read.
     Replay {
         /// The notification's id.
         id: String,
@@ -234,7 +234,13 @@ impl Notification {
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Replay { id } => {
-                output.one(&daemon.post(&format!("{}/replay", path(&id)), json!({})).await?)
+                let replayed = daemon.post(&format!("{}/replay", path(&id)), json!({})).await?;
+                output.one(&replayed)?;
+                if replayed["state"] == "quarantined" {
+                    let reason = replayed["reason"].as_str().unwrap_or("no reason is known");
+                    anyhow::bail!("notification {id} is still quarantined: {reason}");
+                }
+                Ok(())
             }
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn show(
 
 /// Processes a kept notification again.
 ///
-/// A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
+/// One that still cannot be read is answered as it is: `quarantined`, with the reason. A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
 /// (409) unless the check passes now.
 #[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
 pub(super) async fn replay(

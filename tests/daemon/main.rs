@@ -103,6 +103,13 @@ async fn what_cannot_be_read_is_quarantined_and_shown() {
         reasons.contains("not JSON") && reasons.contains("names no customer-identifier"),
         "{reasons}"
     );
+    // Who has one of them processed again is told that nothing came of it.
+    for row in found["items"].as_array().unwrap() {
+        let (code, shown, complaint) =
+            world.cli(&["notification", "replay", row["id"].as_str().unwrap()]).await;
+        let reason = format!("still quarantined: {}", row["reason"].as_str().unwrap());
+        assert!(code == 1 && complaint.contains(&reason), "{code} {shown} {complaint}");
+    }
     eventually("an empty queue", async || world.queue_is_empty().then_some(())).await;
     let metrics = world.get_text("/metrics").await;
     assert!(

@@ -231,9 +231,12 @@ pub(crate) fn replay_in(
         transport_id: &row.id,
         sent_at: row.at,
     };
-    // Still unreadable: it stays where it is.
-    let Ok(notification) = crate::domain::notification::wire::read(delivery) else {
-        return Ok(());
+    let notification = match crate::domain::notification::wire::read(delivery) {
+        Ok(notification) => notification,
+        // It stays where it is, with the fault that is found in it by now.
+        Err(unreadable) => {
+            return NotificationOutcome::quarantined(unreadable.reason).write(connection, row.seq);
+        }
     };
     let settled = record_facts(connection, &notification.meaning, notification.at, now)?;
     settled.write(connection, row.seq)?;

@@ -12,10 +12,10 @@ use super::{ApiState, Problem, Problems};
 use crate::domain::{
     AccountId, AwsIds, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
 };
-use crate::store::{CustomerFilter, ProvisionCustomer};
+use crate::store::{CustomerFilter, ProvisionCustomer, Waiter};
 
-/// The interval at which a waiting request looks for what it waits for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A fallback beside wake-ups: a merge may take the buyer from the customer who waits for it.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -178,14 +178,17 @@ pub(super) async fn settle(
     wait: Duration,
 ) -> Result<(), Problem> {
     let deadline = tokio::time::Instant::now() + wait;
-    while tokio::time::Instant::now() < deadline {
-        if state.store.customer_is_settled(id.clone(), state.clock.now()).await? {
+    let mut looks = state.store.wakeups().of(Waiter::Looks);
+    loop {
+        // Before the question, so that a look between the two is not missed.
+        looks.arm();
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() || state.store.customer_is_settled(id.clone(), state.clock.now()).await? {
             return Ok(());
         }
         tokio::select! {
             () = state.stopping.cancelled() => return Ok(()),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = tokio::time::timeout(left.min(LONGEST_SLEEP), looks.woken()) => {}
         }
     }
-    Ok(())
 }

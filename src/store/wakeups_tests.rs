@@ -17,7 +17,7 @@ use crate::domain::{
     AccountId, AwsIds, BuyerRef, CustomerId, CustomerIdentifier, DimensionKey, EntityId, FeatureId,
     PlanId, ProductCode, SubscriptionId,
 };
-use Waiter::{Buyers, Direct, Events, Metering, Sweep};
+use Waiter::{Buyers, Direct, Events, Looks, Metering, Sweep};
 
 /// A store, with everybody who waits for it.
 struct House {
@@ -209,14 +209,23 @@ async fn what_is_told_of_buyers_wakes_who_looks_at_them() {
     };
     let put_off = due.iter().map(failed).collect();
     let postponed = store.postpone_buyers(put_off, |_| SignedDuration::from_mins(5), now);
-    house.wakes("a look that failed", postponed, &[]).await;
+    house.wakes("a look that failed", postponed, &[Looks]).await;
     house.wakes("hastening", store.hasten_buyers(now), &[Buyers]).await;
     store
         .postpone_buyers(due.iter().map(failed).collect(), |_| SignedDuration::from_mins(5), now)
         .await
         .unwrap();
+    house.woke("another look that failed", &[Looks]);
     let replayed = store.replay_notification("sns-2".into(), now);
     assert!(house.wakes("a replay", replayed, &[Buyers]).await.is_some());
+    // Whoever waits for the look hears of its end, also where it found nothing.
+    let due = store.due_buyers(now, 10).await.unwrap();
+    let mut settled = look("z", now);
+    settled.entries[0].settles =
+        due.iter().find(|it| it.key.buyer == settled.entries[0].buyer).map(|it| it.marks);
+    assert!(settled.entries[0].settles.is_some(), "{due:?}");
+    store.apply_observation(settled.clone(), patience(), now).await.unwrap();
+    house.woke("a look that settles", &[Metering, Events, Looks]);
     let ended = store.record_notifications(vec![told(3, "unsubscribe-success", "x", now)], now);
     house.wakes("an end", ended, &[Buyers]).await;
     let looked = store.apply_observation(look("x", now), patience(), now);

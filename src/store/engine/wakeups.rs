@@ -22,12 +22,21 @@ pub enum Waiter {
     Metering,
     /// The webhook and whoever reads the event feed: there is more to read.
     Events,
+    /// Callers who wait until a customer's buyers were looked at.
+    Looks,
 }
 
 impl Waiter {
     /// Everybody, in the order of their bits.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Buyers, Self::Sweep, Self::Catalog, Self::Direct, Self::Metering, Self::Events];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Buyers,
+        Self::Sweep,
+        Self::Catalog,
+        Self::Direct,
+        Self::Metering,
+        Self::Events,
+        Self::Looks,
+    ];
 
     const fn bit(self) -> u8 {
         1 << self as u8
@@ -60,6 +69,14 @@ pub(crate) const RULES: &[Rule] = &[
         "new.due_at_ms < ifnull(old.due_at_ms, 9223372036854775807)",
         Waiter::Buyers,
     ),
+    // A look is over, or put off.
+    rule(
+        "UPDATE OF due_at_ms",
+        "buyers",
+        "old.due_at_ms < ifnull(new.due_at_ms, 9223372036854775807)",
+        Waiter::Looks,
+    ),
+    rule("DELETE", "buyers", "TRUE", Waiter::Looks),
     rule("INSERT", "products", "TRUE", Waiter::Sweep),
     // Whoever holds what means another plan by now is looked at with the rest of its product.
     rule(
@@ -129,8 +146,9 @@ pub(crate) struct Woken(u8);
 
 impl Woken {
     /// Those who look again where somebody else has written: they read what is due by an index, so it costs little.
-    pub(crate) const BY_OTHERS: Self =
-        Self(Waiter::Buyers.bit() | Waiter::Direct.bit() | Waiter::Events.bit());
+    pub(crate) const BY_OTHERS: Self = Self(
+        Waiter::Buyers.bit() | Waiter::Direct.bit() | Waiter::Events.bit() | Waiter::Looks.bit(),
+    );
 
     pub(crate) const fn add(&mut self, bits: u8) {
         self.0 |= bits;

@@ -110,8 +110,15 @@ impl Simulation {
         self.lost.through.is_some_and(|through| record.hour <= through)
     }
 
-    /// No event that a lost ledger billed is billed to another hour by the one that goes on.
+    /// No event that a lost ledger billed is billed to another hour by the one that goes on. Where AWS took the record for
+    /// one of the lost ledger's, of the same quantity by chance, it has billed nothing anew.
     pub(super) async fn assert_no_event_is_billed_in_two_lives(&self) {
+        let records = self.records().await;
+        let is_old = |id: &str| {
+            let record = records.iter().find(|record| record.id == id);
+            let honoured = record.and_then(|record| record.metering_record_id.as_ref());
+            honoured.is_some_and(|honoured| self.lost.honoured.contains(honoured))
+        };
         for event in self.usage().await.into_iter().filter(|it| it.billed > Quantity::ZERO) {
             let Some(record) = event.metering_record.clone().filter(|it| it.state == "accepted")
             else {
@@ -119,7 +126,8 @@ impl Simulation {
             };
             let Some(before) = self.lost.billed.get(&event.id) else { continue };
             let place = (record.product_id.to_string(), record.dimension.to_string(), record.hour);
-            assert!(before.contains(&place), "{event:?} was billed in {before:?}");
+            let once = before.contains(&place) || is_old(&record.id);
+            assert!(once, "{event:?} was billed in {before:?}");
         }
     }
 }

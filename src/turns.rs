@@ -1,4 +1,5 @@
-//! Fair queueing of strangers who wait for something of which there is little: calls to AWS, mostly.
+//! Fair queueing of strangers at public doors, who wait for something of which there is little. How fast AWS is called is
+//! another matter: `aws/rate.rs`.
 //!
 //! Whoever floods such a place must not keep others out, and cannot be told from them by what they send. So nobody is
 //! refused for coming late: of those who wait, the next is one of a network that has not wasted turns lately, of the source

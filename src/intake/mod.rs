@@ -1,4 +1,4 @@
-//! Notifications in: every wire format, committed before it is acknowledged.
+//! Notifications in: received, and committed before they are acknowledged; `domain::notification::wire` reads them.
 
 mod pace;
 mod poller;

@@ -1,4 +1,4 @@
-//! Usage out: closing hours, freezing records, sending them exactly once.
+//! Usage out: the passes that have hours closed and records sent; `store::metering` freezes, `domain::ledger` decides.
 //!
 //! A pass closes what is over and then sends what is due. Every step is committed before the next begins, so
 //! a pass may be cut anywhere: what was frozen stays as it is, and an attempt without an answer is repeated

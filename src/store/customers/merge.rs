@@ -11,7 +11,7 @@ use crate::store::metering::merge::join_records_in;
 use crate::store::metering::rerate::{CountedChains, rate_anew_in};
 use crate::store::{During, StoreError};
 
-/// The columns that name a customer and cannot collide when it changes. Usage events and the outbox are history and
+/// Moves what names a customer; of the hours that both have used something in, the sums are added. Usage events and the outbox are history and
 /// grow without bound: they keep the id they were written with, which goes on leading here as an alias.
 const MOVES: &[&str] = &[
     "UPDATE subscriptions SET customer_id = ?2 WHERE customer_id = ?1",

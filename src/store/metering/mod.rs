@@ -1,4 +1,4 @@
-//! Metering: usage events, which record bears them, closing hours, sending them and what AWS's answers mean.
+//! Metering: usage events, which record bears them, closing hours, freezing them, and writing down what AWS answered.
 //!
 //! It imports subscriptions and the rooms below them.
 //!

@@ -4,19 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use marketd::domain::ledger::{AgeLimits, Timing};
-use marketd::domain::product::Dimension;
-use marketd::domain::usage::{UsageEvent, UsageSubject};
-use marketd::domain::{
-    ClockHour, CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity,
-};
-use marketd::store::{ImportProduct, Listing, Page, RecordFilter, ReportFilter, Store};
+use marketd::domain::{ClockHour, CustomerId, ProductId};
+use marketd::store::{Page, RecordFilter, ReportFilter, Store};
 use rusqlite::Connection;
+use support::{event, metered, now};
 
 /// Customers, each with a record an hour.
 const CUSTOMERS: i64 = 1_000;
@@ -26,10 +24,6 @@ const MUCH: i64 = 1_000_000;
 const PIECE: i64 = 20_000;
 const TIMES: usize = 15;
 
-fn now() -> Timestamp {
-    "2026-11-10T09:30:00Z".parse().unwrap()
-}
-
 fn hour() -> i64 {
     ClockHour::of(now()).number()
 }
@@ -38,29 +32,7 @@ fn hour() -> i64 {
 async fn ledger(folder: &Path, records: i64, first: i64, state: &str) -> Store {
     let path = folder.join("marketd.db");
     let store = Store::open(&path).unwrap();
-    let import = ImportProduct {
-        product_id: None,
-        listing: Listing {
-            owner: None,
-            entity_id: EntityId::new("prod-1"),
-            product_code: Some(ProductCode::new("code1")),
-            title: "Bench".into(),
-            visibility: "Public".into(),
-            dimensions: vec![Dimension {
-                key: DimensionKey::new("d1"),
-                name: "d1".into(),
-                unit: None,
-                types: vec!["ExternallyMetered".into()],
-                plan_id: None,
-                removed_at: None,
-            }],
-            problems: Vec::new(),
-            document: serde_json::Value::Null,
-        },
-        plans: BTreeMap::new(),
-        usage_plan: None,
-        features: BTreeMap::new(),
-    };
+    let import = metered("prod-1", "code1", &["d1"]);
     store.import_product(import, now()).await.unwrap();
     let file = Connection::open(&path).unwrap();
     let numbers =
@@ -160,20 +132,8 @@ async fn backlog(records: i64) -> Vec<(&'static str, Duration)> {
         }
     });
     for report in 0..200 {
-        let event = |number: i64| UsageEvent {
-            id: format!("{report}-{number}"),
-            customer_id: CustomerId::new(format!("customer-{number}")),
-            subject: UsageSubject::Dimension {
-                product_id: ProductId::new("prod-1"),
-                dimension: DimensionKey::new("d1"),
-            },
-            quantity: Quantity::from_units(1),
-            timestamp: Some(now()),
-            license_arn: None,
-            tags: BTreeMap::new(),
-        };
         let begun = Instant::now();
-        let events = (0..100).map(event).collect();
+        let events = (0..100).map(|number| event(format!("{report}-{number}"), number)).collect();
         store.append_usage(events, AgeLimits::default(), now()).await.unwrap();
         times.push(begun.elapsed());
     }

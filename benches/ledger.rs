@@ -10,64 +10,24 @@
     reason = "a bench prints what it measured"
 )]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use marketd::domain::AwsIds;
+use jiff::SignedDuration;
 use marketd::domain::ledger::AgeLimits;
-use marketd::domain::product::Dimension;
-use marketd::domain::usage::{UsageEvent, UsageSubject};
-use marketd::domain::{CustomerId, DimensionKey, EntityId, ProductCode, ProductId, Quantity};
-use marketd::store::{ClosingPolicy, ImportProduct, Listing, ProvisionCustomer, Store};
+use marketd::domain::usage::UsageEvent;
+use marketd::domain::{AwsIds, CustomerId};
+use marketd::store::{ProvisionCustomer, Store};
 use rusqlite::Connection;
+use support::{WINDOW, closing_at_once, event, ledger, now};
 
 const BATCH: usize = 1_000;
 const EVENTS: usize = 200_000;
 const CUSTOMERS: usize = 200;
 const ROUNDS: usize = 3;
-const WINDOW: SignedDuration = SignedDuration::from_hours(24);
-
-fn now() -> Timestamp {
-    "2026-11-10T09:30:00Z".parse().unwrap()
-}
-
-fn listing() -> Listing {
-    let metered = |key: &str| Dimension {
-        key: DimensionKey::new(key),
-        name: key.into(),
-        unit: None,
-        types: vec!["ExternallyMetered".into()],
-        plan_id: None,
-        removed_at: None,
-    };
-    Listing {
-        owner: None,
-        entity_id: EntityId::new("prod-1"),
-        product_code: Some(ProductCode::new("code1")),
-        title: "Bench".into(),
-        visibility: "Public".into(),
-        dimensions: ["d1", "d2", "d3"].map(metered).into(),
-        problems: Vec::new(),
-        document: serde_json::Value::Null,
-    }
-}
-
-async fn store(folder: &Path) -> Store {
-    let store = Store::open(&folder.join("marketd.db")).unwrap();
-    let import = ImportProduct {
-        product_id: None,
-        listing: listing(),
-        plans: BTreeMap::new(),
-        usage_plan: None,
-        features: BTreeMap::new(),
-    };
-    store.import_product(import, now()).await.unwrap();
-    store
-}
-
 /// Customers, each with a licence that bears its usage.
 async fn subscribe(store: &Store, path: &Path, count: usize) {
     for number in 0..count.min(CUSTOMERS) {
@@ -118,18 +78,7 @@ fn id(number: usize, ordered: bool) -> String {
 }
 
 fn events(ordered: bool, customers: usize) -> Vec<Vec<UsageEvent>> {
-    let event = |number: usize| UsageEvent {
-        id: id(number, ordered),
-        customer_id: CustomerId::new(format!("customer-{}", number % customers)),
-        subject: UsageSubject::Dimension {
-            product_id: ProductId::new("prod-1"),
-            dimension: DimensionKey::new("d1"),
-        },
-        quantity: Quantity::from_units(1),
-        timestamp: Some(now()),
-        license_arn: None,
-        tags: BTreeMap::new(),
-    };
+    let event = |number: usize| event(id(number, ordered), number % customers);
     (0..EVENTS / BATCH)
         .map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(event).collect())
         .collect()
@@ -183,7 +132,7 @@ fn bare(ordered: bool, customers: usize) -> Duration {
 
 async fn taken(ordered: bool, customers: usize, at_once: usize) -> Duration {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path()).await;
+    let store = ledger(folder.path()).await;
     subscribe(&store, &folder.path().join("marketd.db"), customers).await;
     let batches = events(ordered, customers);
     let begun = Instant::now();
@@ -209,7 +158,7 @@ async fn taken(ordered: bool, customers: usize, at_once: usize) -> Duration {
 async fn closing() {
     const HOLDERS: usize = 100_000;
     let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path()).await;
+    let store = ledger(folder.path()).await;
     let path = folder.path().join("marketd.db");
     subscribe(&store, &path, HOLDERS).await;
     let mut file = Connection::open(&path).unwrap();
@@ -233,15 +182,9 @@ async fn closing() {
         }
     }
     together.commit().unwrap();
-    let closing = ClosingPolicy {
-        grace: SignedDuration::ZERO,
-        window: WINDOW,
-        region: "us-east-1".into(),
-        zero_usage: false,
-    };
     let later = now() + SignedDuration::from_mins(40);
     let begun = Instant::now();
-    let closed = store.close_hours(closing, later).await.unwrap();
+    let closed = store.close_hours(closing_at_once(), later).await.unwrap();
     let frozen = begun.elapsed();
     assert_eq!(closed.frozen, HOLDERS * 3);
     let begun = Instant::now();

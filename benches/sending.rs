@@ -8,7 +8,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,13 +16,12 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use marketd::aws::RateLimit;
 use marketd::clock::Clock;
+use marketd::domain::ClockHour;
 use marketd::domain::ledger::{AgeLimits, Answer};
-use marketd::domain::usage::{UsageEvent, UsageSubject};
-use marketd::domain::{ClockHour, CustomerId, DimensionKey, ProductId, Quantity};
 use marketd::health::Health;
 use marketd::metering::{Breaker, CallAnswer, FrozenCall, MeteringApi, MeteringEngine};
 use marketd::store::Store;
-use support::{closing_at_once, customers, ledger, megabytes, memory, middle, now, number};
+use support::{closing_at_once, customers, event, ledger, megabytes, memory, middle, now, number};
 use support::{ratio, records, say, speed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -188,18 +186,7 @@ async fn outage() {
 async fn usage_p90(store: &Store, round: usize) -> Duration {
     let mut times = Vec::new();
     for report in 0..50 {
-        let events = (0..100).map(|event| UsageEvent {
-            id: format!("{round}-{report}-{event}"),
-            customer_id: CustomerId::new(format!("customer-{event}")),
-            subject: UsageSubject::Dimension {
-                product_id: ProductId::new("prod-1"),
-                dimension: DimensionKey::new("d1"),
-            },
-            quantity: Quantity::from_units(1),
-            timestamp: Some(now()),
-            license_arn: None,
-            tags: BTreeMap::new(),
-        });
+        let events = (0..100).map(|number| event(format!("{round}-{report}-{number}"), number));
         let begun = Instant::now();
         store.append_usage(events.collect(), AgeLimits::default(), now()).await.unwrap();
         times.push(begun.elapsed());

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::product::Dimension;
-use marketd::domain::{DimensionKey, EntityId, PlanId, ProductCode};
+use marketd::domain::usage::{UsageEvent, UsageSubject};
+use marketd::domain::{
+    CustomerId, DimensionKey, EntityId, PlanId, ProductCode, ProductId, Quantity,
+};
 use marketd::store::{ClosingPolicy, ImportProduct, Listing, Store};
 use rusqlite::Connection;
 
@@ -103,6 +106,22 @@ pub(crate) fn contract(entity: &str, code: &str, dimension: &str) -> ImportProdu
     }
     import.plans = BTreeMap::from([(DimensionKey::new(dimension), PlanId::new(dimension))]);
     import
+}
+
+/// Returns a customer's usage of one unit, now.
+pub(crate) fn event(id: String, customer: usize) -> UsageEvent {
+    UsageEvent {
+        id,
+        customer_id: CustomerId::new(format!("customer-{customer}")),
+        subject: UsageSubject::Dimension {
+            product_id: ProductId::new("prod-1"),
+            dimension: DimensionKey::new("d1"),
+        },
+        quantity: Quantity::from_units(1),
+        timestamp: Some(now()),
+        license_arn: None,
+        tags: BTreeMap::new(),
+    }
 }
 
 /// Returns when hours close in the benches: as soon as they are over.

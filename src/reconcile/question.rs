@@ -42,26 +42,28 @@ impl Reconciler {
     async fn decide_by_facts(&self, group: Group) -> Result<Reconciled, StoreError> {
         let code = group.product_code.clone();
         let mut questions = self.questions(&group).await?;
-        let (asked, known): (Vec<DueBuyer>, Vec<DueBuyer>) =
-            group.buyers.into_iter().partition(|it| questions.contains_key(&it.key.buyer));
+        let (mut asked, mut known) = (Vec::new(), Vec::new());
+        for buyer in group.buyers {
+            match questions.remove(&buyer.key.buyer) {
+                Some(search) => asked.push((buyer, search)),
+                None => known.push(entry(&buyer, None)),
+            }
+        }
         let mut total = Reconciled::default();
         // Of whom enough is known need not wait for the answers about others.
         if !known.is_empty() {
-            let entries = known.iter().map(|buyer| entry(buyer, None)).collect();
-            total.add(self.apply(code.clone(), self.clock.now(), entries).await?);
+            total.add(self.apply(code.clone(), self.clock.now(), known).await?);
         }
         let mut entries = Vec::new();
-        for buyer in asked {
-            if let Some(search) = questions.remove(&buyer.key.buyer) {
-                match self.search_buyer(&code, search).await {
-                    Ok(_) => self.report_agreements(Ok(())),
-                    Err(SweepError::Store(error)) => return Err(error),
-                    Err(SweepError::Aws(error)) => {
-                        self.report_agreements(Err(&error));
-                        if error.is_retryable() {
-                            total.add(self.postpone(vec![buyer], &error).await?);
-                            continue;
-                        }
+        for (buyer, search) in asked {
+            match self.search_buyer(&code, search).await {
+                Ok(_) => self.report_agreements(Ok(())),
+                Err(SweepError::Store(error)) => return Err(error),
+                Err(SweepError::Aws(error)) => {
+                    self.report_agreements(Err(&error));
+                    if error.is_retryable() {
+                        total.add(self.postpone(vec![buyer], &error).await?);
+                        continue;
                     }
                 }
             }

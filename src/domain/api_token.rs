@@ -1,6 +1,7 @@
 //! Tokens of the API: who bears one, and what its role lets them do.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -133,7 +134,7 @@ impl fmt::Debug for TokenHash {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiToken {
     /// The name by which activity tells who did what.
-    pub name: String,
+    pub name: Arc<str>,
     /// The role of whoever bears it.
     pub role: Role,
     /// The token's hash.
@@ -193,7 +194,7 @@ mod tests {
         for (given, name) in
             [("first", Some("one")), ("second", Some("two")), ("", None), ("firs", None)]
         {
-            assert_eq!(find_token(&known, given).map(|it| it.name.as_str()), name, "{given}");
+            assert_eq!(find_token(&known, given).map(|it| &*it.name), name, "{given}");
         }
     }
 }

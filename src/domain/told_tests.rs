@@ -9,6 +9,35 @@ fn second(at: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + at).expect("a time")
 }
 
+fn license_news(
+    change: LicenseChange,
+    agreement: Option<&str>,
+    account: Option<&str>,
+) -> LicenseNews {
+    LicenseNews {
+        license_arn: LicenseArn::new(LICENSE),
+        change,
+        product_code: None,
+        entity_id: None,
+        account_id: account.map(AccountId::new),
+        agreement_id: agreement.map(AgreementId::new),
+    }
+}
+
+fn shown(id: &str, starts_at: Option<Timestamp>) -> SeenAgreement {
+    SeenAgreement {
+        agreement_id: AgreementId::new(id),
+        initial_agreement_id: None,
+        account_id: None,
+        offer_id: None,
+        status: "ACTIVE".into(),
+        starts_at,
+        ends_at: None,
+        updated_at: None,
+        licenses: Vec::new(),
+    }
+}
+
 /// One of few, so that words collide; or none.
 fn one_of_few() -> impl Strategy<Value = Option<String>> {
     prop_oneof![Just(None), (0..3_u8).prop_map(|it| Some(format!("x-{it}")))]
@@ -21,14 +50,8 @@ fn a_time() -> impl Strategy<Value = Timestamp> {
 fn license_words() -> impl Strategy<Value = ToldLicense> {
     let dated = (one_of_few(), one_of_few(), one_of_few(), any::<bool>(), a_time()).prop_map(
         |(account, of_agreement, agreement, active, at)| {
-            let news = LicenseNews {
-                license_arn: LicenseArn::new(LICENSE),
-                change: if active { LicenseChange::Updated } else { LicenseChange::Deprovisioned },
-                product_code: None,
-                entity_id: None,
-                account_id: account.map(AccountId::new),
-                agreement_id: agreement.map(AgreementId::new),
-            };
+            let change = if active { LicenseChange::Updated } else { LicenseChange::Deprovisioned };
+            let news = license_news(change, agreement.as_deref(), account.as_deref());
             ToldLicense::by_event(
                 &news,
                 &ProductCode::new("code"),
@@ -111,23 +134,12 @@ proptest! {
         earlier_first in any::<bool>(),
     ) {
         let begins = |id: &str| match id { "x-0" => Some(second(0)), "x-1" => Some(second(1)), "x-2" => Some(second(2)), _ => None };
-        let shown = |id: &str| SeenAgreement {
-            agreement_id: AgreementId::new(id),
-            initial_agreement_id: None,
-            account_id: None,
-            offer_id: None,
-            status: "ACTIVE".into(),
-            starts_at: begins(id),
-            ends_at: None,
-            updated_at: None,
-            licenses: Vec::new(),
-        };
         let mut order = ["x-0", "x-1", "x-2"];
         if !earlier_first { order.reverse(); }
         let mut words = told.into_iter().fold(ToldLicense::default(), ToldLicense::and);
         for id in order.iter().chain(&order) {
             let began = words.agreement_id.as_ref().and_then(|on| begins(on.value.as_str()));
-            words = words.shown_on(&shown(id), began);
+            words = words.shown_on(&shown(id, begins(id)), began);
         }
         let on = words.agreement_id.expect("it is shown").value;
         prop_assert_eq!(on.as_str(), "x-2");
@@ -135,14 +147,7 @@ proptest! {
 }
 
 fn event(agreement: Option<&str>, account: Option<&str>, at: i64) -> ToldLicense {
-    let news = LicenseNews {
-        license_arn: LicenseArn::new(LICENSE),
-        change: LicenseChange::Updated,
-        product_code: None,
-        entity_id: None,
-        account_id: account.map(AccountId::new),
-        agreement_id: agreement.map(AgreementId::new),
-    };
+    let news = license_news(LicenseChange::Updated, agreement, account);
     ToldLicense::by_event(
         &news,
         &ProductCode::new("code"),
@@ -174,17 +179,7 @@ fn the_end_is_the_newer_of_two_changes_of_one_second() {
 
 #[test]
 fn an_older_event_does_not_take_a_license_back_from_what_aws_showed() {
-    let shown = SeenAgreement {
-        agreement_id: AgreementId::new("later"),
-        initial_agreement_id: None,
-        account_id: None,
-        offer_id: None,
-        status: "ACTIVE".into(),
-        starts_at: Some(second(10)),
-        ends_at: None,
-        updated_at: None,
-        licenses: Vec::new(),
-    };
+    let shown = shown("later", Some(second(10)));
     let words = event(Some("first"), None, 1).shown_on(&shown, Some(second(0)));
     let words = words.and(event(Some("between"), None, 5));
     assert_eq!(words.agreement_id.as_ref().map(|told| told.value.as_str()), Some("later"));

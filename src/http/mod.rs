@@ -201,11 +201,12 @@ const DESCRIPTION: &str = "/openapi.json";
 
 /// Makes every route.
 fn router(state: ApiState) -> Router {
-    let operations = Arc::new(openapi::operations(&description()));
+    let mut description = description();
+    let operations = Arc::new(openapi::operations(&mut description));
     let (guarded, _) = guarded(Some(&(state.clone(), operations))).split_for_parts();
     let (open, _) = open().split_for_parts();
     // Written once: it does not change while the program runs.
-    let description: Bytes = description().to_json().unwrap_or_default().into();
+    let description: Bytes = description.to_json().unwrap_or_default().into();
     let describe =
         async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
     guarded

@@ -40,7 +40,7 @@ impl Tokens {
 
     /// Reports whether no token is set, so that whoever reaches the API may use it.
     pub fn is_empty(&self) -> bool {
-        self.now().is_empty()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Returns the number of tokens.
@@ -56,19 +56,26 @@ impl Tokens {
     pub(super) fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
         let known = self.now();
         if known.is_empty() {
-            return Ok(Bearer { name: LOCAL.into(), role: Role::Admin });
+            return Ok(Bearer { token: None, role: Role::Admin });
         }
         let given = given(headers).ok_or(Refusal::Missing)?;
         let token = find_token(&known, given).ok_or(Refusal::Wrong)?;
-        Ok(Bearer { name: token.name.clone(), role: token.role })
+        Ok(Bearer { token: Some(Arc::clone(&token.name)), role: token.role })
     }
 }
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
-    pub(super) name: String,
+    /// The token's name; none where the API has no token.
+    token: Option<Arc<str>>,
     pub(super) role: Role,
+}
+
+impl Bearer {
+    fn name(&self) -> &str {
+        self.token.as_deref().unwrap_or(LOCAL)
+    }
 }
 
 /// Why a request is not served.
@@ -82,7 +89,7 @@ pub(super) enum Refusal {
         "the bearer token is none of those that http.token, http.token_file and [[http.tokens]] set"
     )]
     Wrong,
-    #[error("the token {:?} has the role {}, and this needs {}", .bearer.name, .bearer.role, roles(*.needed))]
+    #[error("the token {:?} has the role {}, and this needs {}", .bearer.name(), .bearer.role, roles(*.needed))]
     Role { bearer: Bearer, needed: Permission },
 }
 
@@ -199,7 +206,7 @@ where
                 return Either::Right(Box::pin(async { Ok(refusal) }));
             }
         };
-        match self.guard.actor(bearer, &request) {
+        match self.guard.actor(&bearer, &request) {
             Some(actor) => Either::Right(Box::pin(acting(actor, self.routes.call(request)))),
             None => Either::Left(self.routes.call(request)),
         }
@@ -215,7 +222,7 @@ impl Guard {
     }
 
     /// Returns the actor whose activity a request is, if it is one.
-    fn actor(&self, bearer: Bearer, request: &Request) -> Option<Actor> {
+    fn actor(&self, bearer: &Bearer, request: &Request) -> Option<Actor> {
         if !self.group.noted {
             return None;
         }
@@ -224,7 +231,7 @@ impl Guard {
         Some(Actor {
             request: format!("act_{}", Uuid::now_v7().simple()),
             at: self.state.clock.now(),
-            name: bearer.name,
+            name: bearer.name().to_owned(),
             door: door(request.headers()),
             operation: operation.cloned().unwrap_or(path),
             path: request.uri().path().to_owned(),

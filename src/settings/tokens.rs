@@ -98,7 +98,7 @@ fn named(layers: &mut Layers, table: &str) -> Option<ApiToken> {
     }
     let secret = inline.or(filed);
     let hash = hashed.or_else(|| secret.map(|token| TokenHash::of(token.expose_secret())));
-    Some(ApiToken { name: name?.0, role: role?, hash: hash? })
+    Some(ApiToken { name: name?.0.into(), role: role?, hash: hash? })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers, what was pruned, who acted.
+//! The foundation of every room: columns and conditions, pages, the outbox of events, aliases of customers, what was
+//! pruned, who acted.
 //!
 //! It imports the engine alone.
 //!

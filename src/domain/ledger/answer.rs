@@ -103,9 +103,9 @@ const OF_THE_RECORD: [&str; 8] = [
     "Validation",
 ];
 
-/// The state of a record when an answer comes.
+/// The facts about a sent record that decide what an answer makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct SettlementFacts {
     /// Its quantity, the same in every attempt.
     pub quantity: Quantity,
     /// Set if AWS may have honoured an earlier attempt whose answer was lost.
@@ -126,9 +126,9 @@ pub enum SubscriptionStanding {
 }
 
 /// Decides what an answer makes of a record.
-pub fn settle(answer: Answer, past: Past) -> Settlement {
-    match decided(answer, past) {
-        Settlement::Parked { reason, error, ask_about_buyer } if past.maybe_honoured => {
+pub fn settle(answer: Answer, facts: SettlementFacts) -> Settlement {
+    match decided(answer, facts) {
+        Settlement::Parked { reason, error, ask_about_buyer } if facts.maybe_honoured => {
             let error = format!("{}; {MAYBE_BILLED}", error.trim_end_matches('.'));
             Settlement::Parked { reason, error, ask_about_buyer }
         }
@@ -140,20 +140,20 @@ pub fn settle(answer: Answer, past: Past) -> Settlement {
 const MAYBE_BILLED: &str =
     "the answer to an earlier attempt was lost, so AWS may have billed the record all the same";
 
-fn decided(answer: Answer, past: Past) -> Settlement {
+fn decided(answer: Answer, facts: SettlementFacts) -> Settlement {
     let retry = |error: &str| Settlement::Retry { error: error.to_owned(), ask_about_buyer: false };
     match answer {
         Answer::Success { metering_record_id } => Settlement::Accepted { metering_record_id },
         // The quantity never changes between attempts, so a duplicate of our own attempt is that record.
-        Answer::Duplicate { metering_record_id, .. } if past.maybe_honoured => {
+        Answer::Duplicate { metering_record_id, .. } if facts.maybe_honoured => {
             Settlement::Accepted { metering_record_id }
         }
         Answer::Duplicate { metering_record_id, told } => Settlement::Parked {
             reason: DUPLICATE_CONFLICT.into(),
-            error: conflict(metering_record_id.as_deref(), told, past.quantity),
+            error: conflict(metering_record_id.as_deref(), told, facts.quantity),
             ask_about_buyer: false,
         },
-        Answer::NotSubscribed => not_subscribed(past.standing),
+        Answer::NotSubscribed => not_subscribed(facts.standing),
         Answer::Unprocessed => retry("AWS left it unprocessed"),
         // Not done, and no fault of the record's: it goes out again with the pace, not by a wait of its own.
         Answer::Throttled => Settlement::StaysDue { error: "throttled".to_owned() },
@@ -220,10 +220,14 @@ mod tests {
     #[test]
     fn answers_settle_records() {
         let quantity = Quantity::from_units(5);
-        let fresh = Past { quantity, maybe_honoured: false, standing: SubscriptionStanding::Live };
-        let unsure = Past { maybe_honoured: true, ..fresh };
-        let leaving = Past { standing: SubscriptionStanding::Leaving, ..fresh };
-        let over = Past { standing: SubscriptionStanding::Over, ..fresh };
+        let fresh = SettlementFacts {
+            quantity,
+            maybe_honoured: false,
+            standing: SubscriptionStanding::Live,
+        };
+        let unsure = SettlementFacts { maybe_honoured: true, ..fresh };
+        let leaving = SettlementFacts { standing: SubscriptionStanding::Leaving, ..fresh };
+        let over = SettlementFacts { standing: SubscriptionStanding::Over, ..fresh };
         let duplicate = || Answer::Duplicate { metering_record_id: Some("r".into()), told: None };
         let refused = |code: &str| Answer::Refused { code: code.into(), message: String::new() };
         let rows = [
@@ -243,8 +247,8 @@ mod tests {
             (refused("SomethingNewException"), fresh, "retry"),
             (refused(""), fresh, "retry"),
         ];
-        for (answer, past, expected) in rows {
-            let (mut shown, asks) = match settle(answer.clone(), past) {
+        for (answer, facts, expected) in rows {
+            let (mut shown, asks) = match settle(answer.clone(), facts) {
                 Settlement::Accepted { .. } => ("accepted".to_owned(), false),
                 Settlement::Retry { ask_about_buyer, .. } => ("retry".to_owned(), ask_about_buyer),
                 Settlement::StaysDue { .. } => ("held".to_owned(), false),
@@ -253,20 +257,20 @@ mod tests {
             if asks {
                 shown.push_str(" and ask");
             }
-            assert_eq!(shown, expected, "{answer:?} {past:?}");
+            assert_eq!(shown, expected, "{answer:?} {facts:?}");
         }
     }
 
     #[test]
     fn a_conflict_shows_both_values() {
-        let past = Past {
+        let facts = SettlementFacts {
             quantity: Quantity::from_units(5),
             maybe_honoured: false,
             standing: SubscriptionStanding::Live,
         };
         let told = Some(Quantity::from_units(7));
         let answer = Answer::Duplicate { metering_record_id: Some("r-1".into()), told };
-        let Settlement::Parked { error, .. } = settle(answer, past) else { panic!("not parked") };
+        let Settlement::Parked { error, .. } = settle(answer, facts) else { panic!("not parked") };
         assert!(error.contains("billed 7") && error.contains("says 5") && error.contains("r-1"));
     }
 }

@@ -14,7 +14,8 @@ mod tenure;
 mod timing;
 
 pub use answer::{
-    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Past, Settlement, SubscriptionStanding, settle,
+    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Settlement, SettlementFacts, SubscriptionStanding,
+    settle,
 };
 pub use attribution::{
     Attribution, Bearer, Candidate, Moments, Unattributed, UsageTime, attribute,

@@ -10,7 +10,7 @@ use super::side_records::note_conflict_in;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::ledger::{
-    Answer, DUPLICATE_CONFLICT, Past, Settlement, SubscriptionStanding, UnknownStretch,
+    Answer, DUPLICATE_CONFLICT, Settlement, SettlementFacts, SubscriptionStanding, UnknownStretch,
     WireIdentity, retry_at, settle,
 };
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
@@ -96,7 +96,7 @@ fn write_attempt(
 struct SentRecord {
     attempts: u32,
     deadline: Option<Timestamp>,
-    past: Past,
+    facts: SettlementFacts,
     buyer: Option<BuyerKey>,
 }
 
@@ -144,7 +144,7 @@ fn sent_record_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<
     Ok(SentRecord {
         attempts: row.get("attempts")?,
         deadline: optional_timestamp(row.get("deadline_ms")?),
-        past: Past {
+        facts: SettlementFacts {
             quantity: quantity(row.get("quantity")?),
             maybe_honoured: row.get("unanswered")?,
             standing,
@@ -181,12 +181,12 @@ fn write_answer(
         write_attempt(connection, attempt, answer.outcome(), None)?;
         return Ok(false);
     };
-    let mut past = subject.past;
+    let mut facts = subject.facts;
     if matches!(answer, Answer::Duplicate { .. }) && may_be_anothers(connection, record)? {
-        past.maybe_honoured = false;
+        facts.maybe_honoured = false;
     }
     let outcome = answer.outcome();
-    let settlement = settle(answer, past);
+    let settlement = settle(answer, facts);
     match settlement {
         Settlement::Accepted { metering_record_id } => {
             settled.accepted += 1;

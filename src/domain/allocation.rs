@@ -1,7 +1,7 @@
 //! Usage allocations: how a metering record's quantity splits by the buyer's tags.
 //!
 //! AWS takes whole units, so parts of a unit wait for a later hour, and they wait under their tags. The parts
-//! of a record always sum to its quantity, and what is sent and what waits always sum to what was used.
+//! of a record always sum to its quantity, and the allocations and the remainder always sum to what was used.
 
 use std::collections::BTreeMap;
 
@@ -44,20 +44,20 @@ pub fn bytes(allocations: &[Allocation]) -> usize {
     allocations.iter().map(Allocation::bytes).sum()
 }
 
-/// The parts of a tagged quantity: what goes out with its hour, and what waits for a later one.
+/// A tagged quantity, dealt to its tags: what goes out with its hour, and what is carried to a later one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Apportioned {
-    /// Whole units, in sum what [`split`] sends; empty where nothing is tagged.
-    pub sent: Vec<Allocation>,
-    /// The tagged part of what waits; the untagged part is the remainder of what [`split`] leaves.
-    pub waits: Vec<Allocation>,
+    /// The whole units, in sum what [`split`] sends; empty where nothing is tagged.
+    pub allocations: Vec<Allocation>,
+    /// The tagged part of the remainder; the untagged part is the rest of what [`split`] leaves.
+    pub remainder: Vec<Allocation>,
 }
 
 /// One set of tags while units are dealt out.
 struct Share {
     tags: Tags,
     units: i64,
-    /// The part that waits, in millionths of a unit.
+    /// The part of a unit that remains, in millionths.
     part: i64,
 }
 
@@ -72,7 +72,7 @@ pub fn apportion(quantity: Quantity, tagged: &[Allocation]) -> Apportioned {
     let mut shares = shares_of(quantity, tagged);
     deal_units(&mut shares);
     hold_back(&mut shares, quantity);
-    let waits = shares
+    let remainder = shares
         .iter()
         .filter(|share| !share.tags.is_empty() && share.part > 0)
         .filter_map(|share| {
@@ -80,7 +80,7 @@ pub fn apportion(quantity: Quantity, tagged: &[Allocation]) -> Apportioned {
             Some(Allocation { quantity, tags: share.tags.clone() })
         })
         .collect();
-    let sent = shares
+    let allocations = shares
         .into_iter()
         .filter(|share| share.units > 0)
         .filter_map(|share| {
@@ -88,7 +88,7 @@ pub fn apportion(quantity: Quantity, tagged: &[Allocation]) -> Apportioned {
             Some(Allocation { quantity, tags: share.tags })
         })
         .collect();
-    Apportioned { sent: fit(sent), waits }
+    Apportioned { allocations: fit(allocations), remainder }
 }
 
 fn shares_of(quantity: Quantity, tagged: &[Allocation]) -> Vec<Share> {
@@ -153,18 +153,18 @@ fn hold_back(shares: &mut [Share], quantity: Quantity) {
 }
 
 /// Keeps within AWS's limits: beyond them the smallest parts are sent without their tags. The sum stays.
-fn fit(mut sent: Vec<Allocation>) -> Vec<Allocation> {
-    if sent.iter().all(|allocation| allocation.tags.is_empty()) {
+fn fit(mut allocations: Vec<Allocation>) -> Vec<Allocation> {
+    if allocations.iter().all(|allocation| allocation.tags.is_empty()) {
         return Vec::new();
     }
-    if sent.len() <= ALLOCATIONS_MOST && bytes(&sent) <= BYTES_MOST {
-        return sent;
+    if allocations.len() <= ALLOCATIONS_MOST && bytes(&allocations) <= BYTES_MOST {
+        return allocations;
     }
-    sent.sort_by(|a, b| b.quantity.cmp(&a.quantity).then_with(|| a.tags.cmp(&b.tags)));
+    allocations.sort_by(|a, b| b.quantity.cmp(&a.quantity).then_with(|| a.tags.cmp(&b.tags)));
     let mut kept = Vec::new();
     let mut untagged = Quantity::ZERO;
     let mut room = BYTES_MOST;
-    for allocation in sent {
+    for allocation in allocations {
         let size = allocation.bytes();
         // One place is kept for the part without tags.
         if !allocation.tags.is_empty() && kept.len() + 1 < ALLOCATIONS_MOST && size <= room {
@@ -218,12 +218,12 @@ mod tests {
             ("2.9", &[("a", "1.5")], "-1 a1", "a0.5"),
             ("3", &[("a", "0.5")], "-2 a1", ""),
         ];
-        for (quantity, tagged, sent, waits) in rows {
+        for (quantity, tagged, allocations, remainder) in rows {
             let tagged: Vec<Allocation> = tagged.iter().map(|(name, it)| team(name, it)).collect();
             let found = apportion(quantity.parse().unwrap(), &tagged);
             assert_eq!(
-                (shown(&found.sent).as_str(), shown(&found.waits).as_str()),
-                (*sent, *waits)
+                (shown(&found.allocations).as_str(), shown(&found.remainder).as_str()),
+                (*allocations, *remainder)
             );
         }
     }
@@ -248,11 +248,11 @@ mod tests {
             let total = Quantity::from_millionths(sum(&tagged) + untagged).unwrap();
             let parts = split(total);
             let found = apportion(total, &tagged);
-            if !found.sent.is_empty() {
-                prop_assert_eq!(sum(&found.sent), parts.whole.millionths());
+            if !found.allocations.is_empty() {
+                prop_assert_eq!(sum(&found.allocations), parts.whole.millionths());
             }
-            prop_assert!(sum(&found.waits) <= parts.rest.millionths());
-            for allocation in &found.sent {
+            prop_assert!(sum(&found.remainder) <= parts.rest.millionths());
+            for allocation in &found.allocations {
                 prop_assert_eq!(allocation.quantity.fraction(), Quantity::ZERO);
                 let own: i64 = tagged.iter().filter(|it| it.tags == allocation.tags).map(|it| it.quantity.millionths()).sum();
                 let own = if allocation.tags.is_empty() { own + untagged } else { own };
@@ -272,10 +272,10 @@ mod tests {
                 })
                 .collect();
             let total = Quantity::from_units(u32::try_from(count).unwrap());
-            let sent = apportion(total, &tagged).sent;
-            prop_assert!(sent.len() <= ALLOCATIONS_MOST);
-            prop_assert!(bytes(&sent) <= BYTES_MOST + 100);
-            prop_assert_eq!(sum(&sent), total.millionths());
+            let allocations = apportion(total, &tagged).allocations;
+            prop_assert!(allocations.len() <= ALLOCATIONS_MOST);
+            prop_assert!(bytes(&allocations) <= BYTES_MOST + 100);
+            prop_assert_eq!(sum(&allocations), total.millionths());
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
         let tagged =
             [Allocation { quantity: Quantity::MAX_RECORD, ..team("a", "0") }, team("b", "5")];
         let found = apportion(quantity, &tagged);
-        assert_eq!(sum(&found.sent), Quantity::MAX_RECORD.millionths());
-        assert_eq!(shown(&found.waits), "a5");
+        assert_eq!(sum(&found.allocations), Quantity::MAX_RECORD.millionths());
+        assert_eq!(shown(&found.remainder), "a5");
     }
 }

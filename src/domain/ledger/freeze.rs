@@ -32,8 +32,8 @@ pub struct FreezePolicy {
 pub struct FreezeFacts {
     /// The record's hour.
     pub hour: ClockHour,
-    /// The quantity that it holds.
-    pub held: Quantity,
+    /// The quantity of its usage.
+    pub quantity: Quantity,
     /// The subscription's tenure.
     pub tenure: Tenure,
     /// The time at which the subscription came into force, where AWS has told.
@@ -147,7 +147,7 @@ pub struct FrozenRecord {
     /// The rest, which AWS does not take with it.
     pub remainder: Remainder,
     /// True if it is to be sent; false where there is nothing to tell AWS.
-    pub sent: bool,
+    pub sendable: bool,
     /// The moment that it is stamped with, where that is not the hour's beginning.
     pub stamp: Option<Timestamp>,
     /// The time until which AWS takes it.
@@ -193,7 +193,7 @@ pub fn is_due_to_freeze(hour: ClockHour, tenure: Tenure, policy: &FreezePolicy) 
 /// Decides what becomes of an open record.
 pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
     let FreezePolicy { now, .. } = *policy;
-    let FreezeFacts { hour, held, tenure, .. } = *facts;
+    let FreezeFacts { hour, quantity, tenure, .. } = *facts;
     if !is_due_to_freeze(hour, tenure, policy) {
         return Freezing::StaysOpen;
     }
@@ -204,7 +204,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
     if facts.pending {
         return facts.wait_for(ParkReason::NoSubscription, policy);
     }
-    if held > Quantity::ZERO && !tenure.covers(hour) {
+    if quantity > Quantity::ZERO && !tenure.covers(hour) {
         return facts.outlived(policy);
     }
     if let Err(gap @ Gap::LegacyName) = facts.identity {
@@ -218,20 +218,20 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
         Err(gap) => return facts.wait_for(ParkReason::Unnamed(*gap), policy),
     };
     let out_of_time = is_out_of_time(hour, policy.timing.window, now);
-    if held > Quantity::ZERO && out_of_time && tenure.covers(ClockHour::of(now)) {
+    if quantity > Quantity::ZERO && out_of_time && tenure.covers(ClockHour::of(now)) {
         // AWS was never told of it: like usage that is reported so late, it goes to the hour that is open.
         return facts.roll_forward(ClockHour::of(now), MoveReason::Late, policy);
     }
-    let Split { whole, rest } = split(held);
+    let Split { whole, rest } = split(quantity);
     let zero = whole == Quantity::ZERO;
     // AWS would refuse a zero that is out of time, or of an hour after the end.
-    let sent = !zero || policy.zero_usage && tenure.covers(hour) && !out_of_time;
+    let sendable = !zero || policy.zero_usage && tenure.covers(hour) && !out_of_time;
     if zero && rest > Quantity::ZERO {
         if tenure.ended_at().is_some() {
             // No later hour of this subscription will make it whole.
             return facts.leave_behind(hour.next(), ParkReason::Fraction, policy);
         }
-        if !sent {
+        if !sendable {
             // In an hour that is unknown it stays: a ledger that was lost may have billed it with usage of this hour
             // that did not come again.
             return if policy.unknown.holds(hour) {
@@ -252,7 +252,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
         identity,
         quantity: whole,
         remainder,
-        sent,
+        sendable,
         stamp,
         deadline: last,
         hastened,
@@ -275,7 +275,7 @@ impl FreezeFacts {
         if self.renewal.is_none() && self.tenure.is_taken_at(policy.now) {
             return Freezing::StaysOpen;
         }
-        let reason = if split(self.held).whole > Quantity::ZERO {
+        let reason = if split(self.quantity).whole > Quantity::ZERO {
             ParkReason::SubscriptionEnded
         } else {
             ParkReason::Fraction

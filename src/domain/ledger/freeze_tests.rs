@@ -40,7 +40,7 @@ fn policy(now: &str) -> FreezePolicy {
 fn facts() -> FreezeFacts {
     FreezeFacts {
         hour: ClockHour::of(time("2026-11-10T09:00:00Z")),
-        held: Quantity::from_units(5),
+        quantity: Quantity::from_units(5),
         tenure: Tenure::Lasting,
         starts_at: None,
         pending: false,
@@ -65,7 +65,7 @@ fn shown(freezing: &Freezing) -> String {
                 Remainder::Carried(rest) => format!(" carries {rest}"),
                 Remainder::Beside(rest) => format!(" beside {rest}"),
             };
-            let sent = if it.sent { "sends" } else { "keeps" };
+            let sent = if it.sendable { "sends" } else { "keeps" };
             format!("{sent} {}{rest}", it.quantity)
         }
     }
@@ -110,17 +110,17 @@ fn what_is_missing_is_waited_for_as_long_as_aws_takes_the_hour() {
 
 #[test]
 fn usage_of_an_hour_after_the_end_goes_to_the_renewal_or_is_parked() {
-    let ended = |renewal, held| FreezeFacts {
+    let ended = |renewal, quantity| FreezeFacts {
         tenure: Tenure::Ended(time(ENDED_BEFORE)),
         renewal,
-        held,
+        quantity,
         ..facts()
     };
     let renewed = |live, first: Option<&str>| {
         Some(Renewal { live, first_hour: first.map(|it| ClockHour::of(time(it))) })
     };
     let (units, part) = (Quantity::from_units(5), quantity(400_000));
-    for (renewal, held, now, expected) in [
+    for (renewal, used, now, expected) in [
         (None, units, "2026-11-10T09:29:59Z", "open"),
         (None, units, "2026-11-10T09:30:00Z", "parked subscription_ended"),
         (None, part, "2026-11-10T09:30:00Z", "parked fraction"),
@@ -131,14 +131,14 @@ fn usage_of_an_hour_after_the_end_goes_to_the_renewal_or_is_parked() {
         // Nothing of nothing is left behind.
         (None, Quantity::ZERO, DUE, "keeps 0"),
     ] {
-        let facts = ended(renewal, held);
+        let facts = ended(renewal, used);
         assert_eq!(shown(&freeze(&facts, &policy(now))), expected, "{facts:?} at {now}");
     }
 }
 
 #[test]
 fn less_than_a_unit_waits_for_more() {
-    let holding = |millionths| FreezeFacts { held: quantity(millionths), ..facts() };
+    let holding = |millionths| FreezeFacts { quantity: quantity(millionths), ..facts() };
     let ended = FreezeFacts { tenure: Tenure::Ended(time(ENDED_WITHIN)), ..holding(400_000) };
     let renewal = Some(Renewal { live: true, first_hour: None });
     let zeros = FreezePolicy { zero_usage: true, ..policy(DUE) };
@@ -170,7 +170,7 @@ fn an_hour_is_billed_under_one_identity() {
 fn usage_of_an_unknown_hour_does_not_leave_it() {
     let unknown = UnknownHours { through: Some(facts().hour), replay_until: None };
     let replay = UnknownHours { replay_until: Some(time("2026-11-10T11:30:00Z")), ..unknown };
-    let holding = |millionths| FreezeFacts { held: quantity(millionths), ..facts() };
+    let holding = |millionths| FreezeFacts { quantity: quantity(millionths), ..facts() };
     let ended = FreezeFacts { tenure: Tenure::Ended(time(ENDED_BEFORE)), ..facts() };
     let renewal = Some(Renewal { live: true, first_hour: None });
     for (facts, unknown, now, expected) in [
@@ -202,7 +202,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_facts()(
-        held in prop_oneof![Just(0), 1_i64..1_000_000, 1_000_000_i64..9_000_000_000_000_000],
+        millionths in prop_oneof![Just(0), 1_i64..1_000_000, 1_000_000_i64..9_000_000_000_000_000],
         tenure in any_tenure(), pending in prop::bool::weighted(0.1), renewed in 0..3,
         first in prop::option::of(-3_i64..3), gap in 0..8, frozen_elsewhere in prop::bool::weighted(0.1),
         starts in prop::option::of(-200_i64..200),
@@ -211,7 +211,7 @@ prop_compose! {
         let first_hour = first.map(|it| ClockHour::from_number(hour.number() + it));
         FreezeFacts {
             hour,
-            held: quantity(held),
+            quantity: quantity(millionths),
             tenure,
             starts_at: starts.map(|it| hour.start() + SignedDuration::from_mins(it)),
             pending,
@@ -253,9 +253,9 @@ proptest! {
                 Remainder::None => Quantity::ZERO,
                 Remainder::Carried(rest) | Remainder::Beside(rest) => rest,
             };
-            prop_assert_eq!(it.quantity.checked_add(rest), Some(facts.held));
+            prop_assert_eq!(it.quantity.checked_add(rest), Some(facts.quantity));
             prop_assert_eq!(it.quantity.fraction(), Quantity::ZERO);
-            prop_assert!(it.sent || facts.held == Quantity::ZERO, "usage is kept to ourselves");
+            prop_assert!(it.sendable || facts.quantity == Quantity::ZERO, "usage is kept to ourselves");
             prop_assert!(it.deadline <= deadline(facts.hour, policy.timing.window));
         }
     }
@@ -279,7 +279,7 @@ proptest! {
     #[test]
     fn nothing_is_sent_that_aws_would_refuse(facts in any_facts(), policy in any_policy()) {
         match freeze(&facts, &policy) {
-            Freezing::Freeze(it) if it.sent => {
+            Freezing::Freeze(it) if it.sendable => {
                 prop_assert!(facts.tenure.covers(facts.hour));
                 prop_assert!(facts.identity.is_ok() && !facts.pending && !facts.frozen_elsewhere);
                 prop_assert!(policy.now >= facts.hour.end() || facts.tenure.is_leaving());

@@ -81,8 +81,8 @@ impl Freezer<'_> {
             return Ok(());
         }
         let Some(holder) = &record.holder else { return Ok(()) };
-        let Some(held) = self.held(record)? else { return Ok(()) };
-        let facts = self.facts(billable, holder, held)?;
+        let Some(open_quantity) = self.open_quantity(record)? else { return Ok(()) };
+        let facts = self.facts(billable, holder, open_quantity)?;
         match freeze(&facts, &self.policy) {
             Freezing::StaysOpen => Ok(()),
             Freezing::Park(reason) => {
@@ -101,7 +101,7 @@ impl Freezer<'_> {
                 &record.key(billable.billed.subscription.renewed_by.clone(), hour),
                 MoveReason::Renewed.as_str(),
             ),
-            Freezing::Freeze(frozen) => self.write(record, held, &frozen),
+            Freezing::Freeze(frozen) => self.write(record, open_quantity, &frozen),
         }
     }
 
@@ -110,7 +110,7 @@ impl Freezer<'_> {
         &mut self,
         billable: &BillableRecord,
         holder: &Holder,
-        held: Quantity,
+        open_quantity: Quantity,
     ) -> Result<FreezeFacts, StoreError> {
         let BillableRecord { record, billed, .. } = billable;
         let subscription = &billed.subscription;
@@ -127,7 +127,7 @@ impl Freezer<'_> {
         };
         Ok(FreezeFacts {
             hour: record.hour,
-            held,
+            quantity: open_quantity,
             tenure: subscription.tenure(),
             starts_at: subscription.starts_at,
             pending: subscription.is_pending(),
@@ -198,8 +198,8 @@ impl Freezer<'_> {
         Ok(legacy && is_untold_in(self.connection, arn)?)
     }
 
-    /// Returns the quantity that the record holds by now; none if it was moved.
-    fn held(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
+    /// Returns the quantity of the record by now; none if it was moved.
+    fn open_quantity(&self, record: &OpenRecord) -> Result<Option<Quantity>, StoreError> {
         if !self.touched.contains(&record.id) {
             return Ok(Some(quantity(record.quantity)));
         }
@@ -210,7 +210,7 @@ impl Freezer<'_> {
             .and_then(|mut select| {
                 select.query_row((record.id, record.hour.number()), |row| row.get(0)).optional()
             })
-            .map(|held| held.map(quantity))
+            .map(|found| found.map(quantity))
             .during("read a record's quantity")
     }
 
@@ -229,22 +229,22 @@ impl Freezer<'_> {
     fn write(
         &mut self,
         record: &OpenRecord,
-        held: Quantity,
+        open_quantity: Quantity,
         frozen: &FrozenRecord,
     ) -> Result<(), StoreError> {
         let may_be_tagged = record.tagged || self.touched.contains(&record.id);
         let tagged =
             if may_be_tagged { take_tagged_in(self.connection, record.id)? } else { Vec::new() };
-        let dealt = apportion(held, &tagged);
+        let dealt = apportion(open_quantity, &tagged);
         self.carry_remainder(record, frozen.remainder, &dealt)?;
-        self.closed.frozen += usize::from(frozen.sent);
-        let reason = match (frozen.sent, frozen.remainder) {
+        self.closed.frozen += usize::from(frozen.sendable);
+        let reason = match (frozen.sendable, frozen.remainder) {
             (false, _) => Some("nothing_to_send"),
             (true, Remainder::None) => None,
             (true, _) => Some("remainder_carried"),
         };
-        let allocations = (!dealt.sent.is_empty())
-            .then(|| serde_json::to_string(&dealt.sent))
+        let allocations = (!dealt.allocations.is_empty())
+            .then(|| serde_json::to_string(&dealt.allocations))
             .transpose()
             .map_err(|error| StoreError::Corrupt {
                 what: "allocations",
@@ -258,7 +258,7 @@ impl Freezer<'_> {
         self.write
             .execute((
                 record.id,
-                if frozen.sent { "ready" } else { "accepted" },
+                if frozen.sendable { "ready" } else { "accepted" },
                 reason,
                 identity.product_code.as_ref().map(ProductCode::as_str),
                 identity.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
@@ -303,7 +303,7 @@ impl Freezer<'_> {
             )
             .and_then(|mut update| update.execute((record.id, rest)))
             .during("carry a remainder")?;
-        carry_into(self.connection, target, rest, &dealt.waits)
+        carry_into(self.connection, target, rest, &dealt.remainder)
     }
 }
 

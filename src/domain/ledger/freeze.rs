@@ -152,8 +152,8 @@ pub struct FrozenRecord {
     pub stamp: Option<Timestamp>,
     /// The time until which AWS takes it.
     pub deadline: Timestamp,
-    /// True if the deadline is the end of a subscription's last hour.
-    pub hastened: bool,
+    /// True if the deadline is the end of the subscription's final hour.
+    pub final_hour_deadline: bool,
 }
 
 /// The remainder of a record's quantity, by the place that it goes to.
@@ -167,7 +167,7 @@ pub enum Remainder {
     Beside(Quantity),
 }
 
-/// Returns the time until which AWS takes a record, and whether that is the end of a last hour.
+/// Returns the time until which AWS takes a record, and whether that is the end of the subscription's final hour.
 pub fn record_deadline(hour: ClockHour, tenure: Tenure, timing: Timing) -> (Timestamp, bool) {
     let by_hour = deadline(hour, timing.window);
     match tenure.last_moment().filter(|moment| *moment < by_hour) {
@@ -197,7 +197,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
     if !is_due_to_freeze(hour, tenure, policy) {
         return Freezing::StaysOpen;
     }
-    let (last, hastened) = record_deadline(hour, tenure, policy.timing);
+    let (last, final_hour_deadline) = record_deadline(hour, tenure, policy.timing);
     if policy.unknown.holds(hour) && last <= now {
         return Freezing::ParkUnknown(ParkReason::Restored);
     }
@@ -255,7 +255,7 @@ pub fn freeze(facts: &FreezeFacts, policy: &FreezePolicy) -> Freezing {
         sendable,
         stamp,
         deadline: last,
-        hastened,
+        final_hour_deadline,
     }))
 }
 

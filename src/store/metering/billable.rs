@@ -19,8 +19,8 @@ const FROZEN_HOURS: i64 = 30;
 #[derive(Clone, Debug)]
 pub(crate) struct BillableRecord {
     pub(crate) record: OpenRecord,
-    /// True if its deadline is that of a last hour.
-    pub(crate) hastened: bool,
+    /// True if its deadline is the end of the subscription's final hour. The column is named `hastened`.
+    pub(crate) final_hour_deadline: bool,
     pub(crate) billed: Rc<BilledSubscription>,
 }
 
@@ -101,8 +101,10 @@ pub(crate) fn frozen_of_leavers(
     select(connection, FROZEN_OF_LEAVERS, leavers_since(now, FROZEN_HOURS))
 }
 
-/// Returns the frozen records that have the deadline of a last hour.
-pub(crate) fn hastened(connection: &Connection) -> Result<Vec<BillableRecord>, StoreError> {
+/// Returns the frozen records whose deadline is the end of a subscription's final hour.
+pub(crate) fn frozen_for_final_hour(
+    connection: &Connection,
+) -> Result<Vec<BillableRecord>, StoreError> {
     select(connection, records!("r.hastened = 1 AND r.state IN ('ready', 'sending')"), [])
 }
 
@@ -142,10 +144,10 @@ fn with_subscriptions(
 ) -> Result<Vec<BillableRecord>, StoreError> {
     let mut subscriptions = BilledSubscriptions::new(connection);
     let mut found = Vec::with_capacity(rows.len());
-    for (record, hastened) in rows {
+    for (record, final_hour_deadline) in rows {
         let Some(holder) = &record.holder else { continue };
         if let Some(billed) = subscriptions.of(&record.product_id, holder)? {
-            found.push(BillableRecord { record, hastened, billed });
+            found.push(BillableRecord { record, final_hour_deadline, billed });
         }
     }
     Ok(found)

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::billable::{frozen_of_leavers, hastened};
+use super::billable::{frozen_for_final_hour, frozen_of_leavers};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::ledger::{Stage, Timing, deadline, record_deadline, stage};
@@ -200,28 +200,30 @@ fn warn(
 }
 
 /// Gives records of a subscription that is ending the deadline of its last hour, and takes it back where the
-/// subscription turned out to live. One that is hastened stays so while its subscription is leaving: a person may
-/// have given it another time since.
+/// subscription turned out to live. A record that has that deadline keeps it while its subscription is ending: a
+/// person may have given it another time since.
 pub(crate) fn follow_endings(
     connection: &Connection,
     timing: Timing,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let leaving = frozen_of_leavers(connection, now)?;
-    let came_back = hastened(connection)?
+    let came_back = frozen_for_final_hour(connection)?
         .into_iter()
         .filter(|billable| !billable.billed.subscription.tenure().is_leaving());
     for billable in leaving.into_iter().chain(came_back) {
         let tenure = billable.billed.subscription.tenure();
-        let (deadline, hastened) = record_deadline(billable.record.hour, tenure, timing);
-        if hastened == billable.hastened {
+        let (deadline, final_hour_deadline) = record_deadline(billable.record.hour, tenure, timing);
+        if final_hour_deadline == billable.final_hour_deadline {
             continue;
         }
         connection
             .prepare_cached(
                 "UPDATE metering_records SET deadline_ms = ?2, hastened = ?3 WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((billable.record.id, millis(deadline), hastened)))
+            .and_then(|mut update| {
+                update.execute((billable.record.id, millis(deadline), final_hour_deadline))
+            })
             .during("move a record's deadline")?;
     }
     Ok(())

@@ -269,7 +269,7 @@ impl Freezer<'_> {
                 allocations,
                 millis(self.policy.now),
                 millis(frozen.deadline),
-                frozen.hastened,
+                frozen.final_hour_deadline,
             ))
             .during("freeze a record")?;
         Ok(())

@@ -188,7 +188,7 @@ async fn closing() {
     let frozen = begun.elapsed();
     assert_eq!(closed.frozen, HOLDERS * 3);
     let begun = Instant::now();
-    let due = store.take_sendable(WINDOW, 2_000, later).await.unwrap();
+    let due = store.records_to_send(WINDOW, 2_000, later).await.unwrap();
     println!(
         "closing: {} records frozen in {frozen:.2?}; the next {} to send found in {:.2?}",
         closed.frozen,

@@ -159,7 +159,8 @@ async fn the_database_itself_refuses_to_change_what_was_frozen() {
         .query_row("SELECT license_arn IS NOT NULL FROM metering_records", [], |row| row.get(0))
         .unwrap();
     assert!(!written);
-    let sendable = books.store.take_sendable(books.closing.window, 10, books.now()).await.unwrap();
+    let sendable =
+        books.store.records_to_send(books.closing.window, 10, books.now()).await.unwrap();
     // The buyer came within the hour, of which AWS takes nothing from before.
     assert_eq!(sendable[0].stamp.to_string(), "2026-11-10T09:59:59Z");
     let named = sendable[0].identity.license_arn.as_ref().unwrap();

@@ -158,7 +158,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
         let next = if self.breaker.is_open() {
             self.breaker.next(self.store.nearest_deadline(now).await?)
         } else {
-            self.store.next_sendable().await?
+            self.store.next_send_at().await?
         };
         let wait = next.map_or(self.interval, |next| {
             let due = Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO);

@@ -86,7 +86,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
     /// Sends the most urgent of what is due, or asks whether AWS is back.
     pub(super) async fn send(&self, shutdown: &CancellationToken) -> Result<Tried, StoreError> {
         let now = self.clock.now();
-        let due = self.store.take_sendable(self.window(), TAKE, now).await?;
+        let due = self.store.records_to_send(self.window(), TAKE, now).await?;
         if !self.breaker.is_open() {
             return self.send_batch(due, shutdown).await;
         }

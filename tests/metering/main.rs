@@ -142,7 +142,7 @@ async fn the_nearest_deadline_goes_out_first() {
     books.act(&account(1), Action::Cancel(books.order()));
     books.hear().await;
     books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
-    let due = books.store.take_sendable(books.closing.window, 10, books.now()).await.unwrap();
+    let due = books.store.records_to_send(books.closing.window, 10, books.now()).await.unwrap();
     let order: Vec<String> = due.iter().map(|it| it.quantity.to_string()).collect();
     assert_eq!(order, ["4", "1", "3", "2"]);
 }

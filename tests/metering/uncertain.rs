@@ -109,7 +109,7 @@ async fn an_answer_is_written_to_the_attempt_that_it_answers() {
     books.pass_minutes(62);
     let now = books.now();
     books.store.close_hours(books.closing.clone(), now).await.unwrap();
-    let due = books.store.take_sendable(WINDOW, 10, now).await.unwrap();
+    let due = books.store.records_to_send(WINDOW, 10, now).await.unwrap();
     let begin = async || books.store.begin_attempts(vec![due[0].id], now).await.unwrap().remove(0);
     let (first, second) = (begin().await, begin().await);
     assert_eq!(outcomes(&books).await, ["unknown", "unknown"]);

@@ -12,7 +12,7 @@ use crate::store::base::columns::{millis, optional_timestamp, quantity};
 use crate::store::{During, Store, StoreError};
 
 /// The time after its deadline at which a record is given up: clocks differ, and AWS's own answer is better.
-const SURELY: SignedDuration = SignedDuration::from_mins(10);
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// The time within which records that fall due fill up calls that go out anyway.
 const AHEAD: SignedDuration = SignedDuration::from_secs(2);
@@ -52,17 +52,17 @@ pub struct Attempt {
 }
 
 impl Store {
-    /// Takes the frozen records that are due, nearest deadline first, with those almost due. Those whose time has
-    /// surely passed are parked.
-    pub async fn take_sendable(
+    /// Returns the frozen records that are due to be sent, nearest deadline first, with those almost due. Parks those
+    /// that AWS surely takes no more.
+    pub async fn records_to_send(
         &self,
         window: SignedDuration,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<SendableRecord>, StoreError> {
         let ahead = now.saturating_add(AHEAD).unwrap_or(now);
-        let take = move |connection: &Connection| {
-            park_hopeless(connection, window, now)?;
+        let find = move |connection: &Connection| {
+            park_expired(connection, window, now)?;
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
@@ -82,7 +82,7 @@ impl Store {
                 .during("find records to send")?;
             rows.collect::<Result<_, _>>().during("find records to send")
         };
-        self.write(take).await
+        self.write(find).await
     }
 
     /// Notes that these records are about to be sent, and returns the attempts at those that still are to be. Until
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// Returns the time at which the next record is due, if any is.
-    pub async fn next_sendable(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn next_send_at(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection
                 .prepare_cached(
@@ -115,22 +115,22 @@ impl Store {
     }
 }
 
-fn park_hopeless(
+fn park_expired(
     connection: &Connection,
     window: SignedDuration,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let hopeless: Vec<(i64, i64)> = connection
+    let expired: Vec<(i64, i64)> = connection
         .prepare_cached(
             "SELECT id, hour FROM metering_records
              WHERE state IN ('ready', 'sending') AND deadline_ms < ?1",
         )
         .and_then(|mut select| {
-            let before = now.saturating_sub(SURELY).unwrap_or(Timestamp::MIN);
+            let before = now.saturating_sub(GIVE_UP_AFTER).unwrap_or(Timestamp::MIN);
             select.query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .during("find records out of time")?;
-    for (record, hour) in &hopeless {
+    for (record, hour) in &expired {
         let by_window = deadline(ClockHour::from_number(*hour), window) <= now;
         let reason = if by_window { "out_of_window" } else { "subscription_ended" };
         park(connection, *record, reason, now)?;

@@ -43,12 +43,12 @@ pub struct UsageTime {
     pub now: Timestamp,
 }
 
-/// A holder that may bear usage.
+/// A holder that usage may be billed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bearer {
+pub struct BilledHolder {
     /// The licence or legacy buyer.
     pub holder: Holder,
-    /// Its tenure: it bears no hour that it does not cover.
+    /// Its tenure: it is billed for no hour that it does not cover.
     pub tenure: Tenure,
 }
 
@@ -56,7 +56,7 @@ pub struct Bearer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribution {
     /// To the first of these that has an hour left for it.
-    BilledTo(Vec<Bearer>),
+    BilledTo(Vec<BilledHolder>),
     /// To nothing yet: it waits for a subscription.
     Waits,
     /// To what was bought on the seller's own site: it is counted, not billed.
@@ -147,7 +147,7 @@ fn of_now(
         // Freezing waits until it is in force.
         let named =
             held.iter().filter(|_| is_named).find(|it| Some(&it.holder) == pending.holder.as_ref());
-        return Ok(named.map_or(Attribution::Waits, |it| Attribution::BilledTo(vec![it.bearer()])));
+        return Ok(named.map_or(Attribution::Waits, |it| Attribution::BilledTo(vec![it.billed()])));
     }
     let last = held.iter().filter_map(|it| Some((it.tenure.ended_at()?, it))).max_by_key(|it| it.0);
     match last {
@@ -163,9 +163,9 @@ fn only(found: &[&Held], held: &[Held], time: UsageTime) -> Result<Attribution, 
         let holders = found.iter().map(|it| it.holder.clone()).collect();
         return Err(Unattributed::Several(holders));
     };
-    let mut bearers = vec![it.bearer()];
-    bearers.extend(followers(it, held).filter(|it| it.takes(time.now)).map(Held::bearer));
-    Ok(Attribution::BilledTo(bearers))
+    let mut billed = vec![it.billed()];
+    billed.extend(followers(it, held).filter(|it| it.takes(time.now)).map(Held::billed));
+    Ok(Attribution::BilledTo(billed))
 }
 
 /// Keeps one form of a buyer who is known in both, as around a move to licences: the hour says which one counts.
@@ -241,8 +241,8 @@ impl Held {
         self.live || (self.tenure.ended_at().is_some() && self.tenure.is_taken_at(now))
     }
 
-    fn bearer(&self) -> Bearer {
-        Bearer { holder: self.holder.clone(), tenure: self.tenure }
+    fn billed(&self) -> BilledHolder {
+        BilledHolder { holder: self.holder.clone(), tenure: self.tenure }
     }
 }
 

@@ -66,7 +66,7 @@ fn shown(found: &Result<Attribution, Unattributed>) -> String {
         holders.into_iter().map(Holder::value).collect::<Vec<_>>().join(", ")
     };
     match found {
-        Ok(Attribution::BilledTo(bearers)) => names(bearers.iter().map(|it| &it.holder).collect()),
+        Ok(Attribution::BilledTo(holders)) => names(holders.iter().map(|it| &it.holder).collect()),
         Ok(Attribution::Waits) => "waits".into(),
         Ok(Attribution::Counted) => "counted".into(),
         Err(Unattributed::UnknownLicense) => "unknown".into(),
@@ -204,10 +204,10 @@ proptest! {
         let now = used + SignedDuration::from_mins(late);
         let time = UsageTime { at: used, licensed: false, now };
         match attribute(&candidates, None, time) {
-            Ok(Attribution::BilledTo(bearers)) => {
-                prop_assert!(!bearers.is_empty());
-                for bearer in &bearers {
-                    prop_assert!(bearer.tenure.is_taken_at(now), "{bearer:?}");
+            Ok(Attribution::BilledTo(holders)) => {
+                prop_assert!(!holders.is_empty());
+                for holder in &holders {
+                    prop_assert!(holder.tenure.is_taken_at(now), "{holder:?}");
                 }
                 // The first was in force then, or followed what was, or nothing was.
                 let was = |it: &&Candidate| {
@@ -215,11 +215,11 @@ proptest! {
                         && it.tenure.ended_at().is_none_or(|until| used < until)
                 };
                 let then: Vec<&Candidate> = of.iter().filter(was).collect();
-                let first = Some(&bearers[0].holder);
+                let first = Some(&holders[0].holder);
                 let is_one = then.iter().any(|it| it.holder.as_ref() == first);
                 let follows = of.iter().any(|it| it.renewed_by.as_ref() == first);
                 let untold = of.iter().any(|it| it.starts_at.is_none());
-                prop_assert!(then.is_empty() || is_one || follows || untold, "{bearers:?}");
+                prop_assert!(then.is_empty() || is_one || follows || untold, "{holders:?}");
             }
             Ok(Attribution::Waits) => prop_assert!(of.is_empty()),
             Ok(Attribution::Counted) => prop_assert!(false, "nothing is direct"),

@@ -18,7 +18,7 @@ pub use answer::{
     settle,
 };
 pub use attribution::{
-    Attribution, Bearer, Candidate, Moments, Unattributed, UsageTime, attribute,
+    Attribution, BilledHolder, Candidate, Moments, Unattributed, UsageTime, attribute,
 };
 pub use billed::{HolderSubscription, LicenseNames, deciding, licensed_names};
 pub use freeze::{

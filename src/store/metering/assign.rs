@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::attribution::{
     AttributionError, AttributionRequest, HolderChoice, UsageAttribution, attribution_to,
-    bill_to_in, choose_in,
+    choose_in, target_in,
 };
 use super::billable::Place;
 use super::catalogue_view::CatalogueView;
@@ -22,7 +22,7 @@ use super::placement::{PlacementCache, UsageItem};
 use super::policy::{ClosedCounts, ClosingPolicy};
 use super::rating::{RatedUsage, Rater};
 use super::side_records::park_unknown_in;
-use super::slots::BillTo;
+use super::slots::MeteringTarget;
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::ledger::deadline;
 use crate::domain::usage::UsageSubject;
@@ -210,13 +210,16 @@ impl<'a> WaitingRecord<'a> {
         }
     }
 
-    /// Returns the bearer of usage of the record's own dimension, which names no feature.
-    fn own(&self, request: &AttributionRequest) -> Result<Result<BillTo, WaitReason>, StoreError> {
+    /// Returns the target of usage of the record's own dimension, which names no feature.
+    fn own(
+        &self,
+        request: &AttributionRequest,
+    ) -> Result<Result<MeteringTarget, WaitReason>, StoreError> {
         let record = self.record;
         let of = (&record.product_id, &record.dimension);
         let choice = choose_in(&self.catalogue, request, of, &self.holdings, self.now)?;
         Ok(match choice {
-            Ok(HolderChoice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).bill_to),
+            Ok(HolderChoice::Holder(holder)) => Ok(record.key(Some(holder), record.hour).target),
             Ok(HolderChoice::Waits) => Err(WaitReason::Subscription),
             Ok(HolderChoice::Counted) => Err(WaitReason::BoughtDirectly),
             Err(error) => Err(reason_of(&error)),
@@ -234,20 +237,20 @@ impl<'a> WaitingRecord<'a> {
         if let Some(known) = self.cached.get(&kind) {
             return Ok(known.clone());
         }
-        let bill_to = match feature {
+        let target = match feature {
             None => self.own(&request)?,
-            Some(_) => match bill_to_in(&self.catalogue, &request, &self.holdings, self.now)? {
-                Ok(Some(bill_to)) if bill_to.holder.is_some() => Ok(bill_to),
+            Some(_) => match target_in(&self.catalogue, &request, &self.holdings, self.now)? {
+                Ok(Some(target)) if target.holder.is_some() => Ok(target),
                 Err(error @ AttributionError::LicenseRequired(_)) => Err(reason_of(&error)),
                 // The feature may mean nothing there any more; what was reported still does.
                 Ok(_) | Err(_) => self.own(&request)?,
             },
         };
-        let attributed = match bill_to {
-            Ok(bill_to) => {
-                let first = first_hour_in(self.connection, bill_to.holder.as_ref())?;
+        let attributed = match target {
+            Ok(target) => {
+                let first = first_hour_in(self.connection, target.holder.as_ref())?;
                 let attribution =
-                    attribution_to(self.connection, &request, Some(bill_to), first, self.now)?;
+                    attribution_to(self.connection, &request, Some(target), first, self.now)?;
                 Ok(Rc::new(WaitingAttribution { attribution, cache: RefCell::default() }))
             }
             Err(reason) => Err(reason),

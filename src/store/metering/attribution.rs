@@ -9,10 +9,10 @@ use super::catalogue_view::{CatalogueView, DimensionView};
 use super::first_hour::first_hour_in;
 use super::records::hour_left_in;
 use super::remembered::RememberedCustomer;
-use super::slots::{BillTo, RecordKey};
+use super::slots::{MeteringTarget, RecordKey};
 use crate::domain::allowance::Billing;
 use crate::domain::ledger::{
-    Attribution, Bearer, Tenure, Unattributed, UsageTime, attribute, is_licensed,
+    Attribution, BilledHolder, Tenure, Unattributed, UsageTime, attribute, is_licensed,
 };
 use crate::domain::usage::UsageSubject;
 use crate::domain::window::Window;
@@ -23,11 +23,11 @@ use crate::store::StoreError;
 use crate::store::subscriptions::grants::{Grants, counting_with, granted_in};
 use crate::store::subscriptions::holdings::Holdings;
 
-/// The outcome of attribution: the bearer of usage, and the windows and holders that it counts with.
+/// The outcome of attribution: the target of usage, and the windows and holders that it counts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UsageAttribution {
-    /// The bearer that is billed; none where usage is only counted.
-    pub(crate) bill_to: Option<BillTo>,
+    /// The target that is billed; none where usage is only counted.
+    pub(crate) target: Option<MeteringTarget>,
     /// The first hour that AWS takes, where it has told one.
     pub(crate) first_hour: Option<ClockHour>,
     /// The part of the usage that is billed.
@@ -92,20 +92,20 @@ pub(crate) fn attribute_in(
     now: Timestamp,
 ) -> Result<Result<UsageAttribution, AttributionError>, StoreError> {
     let connection = catalogue.connection;
-    let bill_to = match bill_to_in(catalogue, request, &standing.holdings, now)? {
-        Ok(bill_to) => bill_to,
+    let target = match target_in(catalogue, request, &standing.holdings, now)? {
+        Ok(target) => target,
         Err(error) => return Ok(Err(error)),
     };
-    let holder = bill_to.as_ref().and_then(|bill_to| bill_to.holder.as_ref());
+    let holder = target.as_ref().and_then(|target| target.holder.as_ref());
     let first_hour = standing.first_hour(connection, holder)?;
-    attribution_to(connection, request, bill_to, first_hour, now).map(Ok)
+    attribution_to(connection, request, target, first_hour, now).map(Ok)
 }
 
-/// Completes an attribution: how the usage counts with the bearer that was found.
+/// Completes an attribution: how the usage counts with the target that was found.
 pub(crate) fn attribution_to(
     connection: &Connection,
     request: &AttributionRequest,
-    bill_to: Option<BillTo>,
+    target: Option<MeteringTarget>,
     first_hour: Option<ClockHour>,
     now: Timestamp,
 ) -> Result<UsageAttribution, StoreError> {
@@ -120,7 +120,7 @@ pub(crate) fn attribution_to(
         }
     }
     // While no subscription has turned up, no plan says what it includes.
-    let held = bill_to.as_ref().and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
+    let held = target.as_ref().and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
     let billing =
         held.map_or(Billing::All, |(product, holder)| Billing::of(&grants.under(product, holder)));
     let counts_with = match (held, &billing) {
@@ -129,13 +129,13 @@ pub(crate) fn attribution_to(
         }
         _ => Rc::default(),
     };
-    Ok(UsageAttribution { bill_to, first_hour, billing, windows, counts_with })
+    Ok(UsageAttribution { target, first_hour, billing, windows, counts_with })
 }
 
-pub(crate) type Attributed = Result<Option<BillTo>, AttributionError>;
+pub(crate) type Attributed = Result<Option<MeteringTarget>, AttributionError>;
 
-/// Finds the bearer of usage: none where it is only counted, and nobody yet where it waits for a subscription.
-pub(crate) fn bill_to_in(
+/// Finds the target of usage: none where it is only counted, and one without a holder where it waits for a subscription.
+pub(crate) fn target_in(
     catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
     holdings: &Holdings,
@@ -154,7 +154,7 @@ pub(crate) fn bill_to_in(
                 }
             }
             let choice = choose_in(catalogue, request, (product_id, dimension), holdings, now)?;
-            Ok(choice.map(|choice| choice.bill_to(product_id, dimension)))
+            Ok(choice.map(|choice| choice.target(product_id, dimension)))
         }
         UsageSubject::Feature(feature) => {
             attribute_feature(catalogue, request, feature, holdings, now)
@@ -196,7 +196,7 @@ fn attribute_feature(
         // Where several could be bought it waits under the first, until it is known which was.
         let first = dimensions.first();
         return Ok(Ok(
-            first.and_then(|(product, dimension)| HolderChoice::Waits.bill_to(product, dimension))
+            first.and_then(|(product, dimension)| HolderChoice::Waits.target(product, dimension))
         ));
     }
     let mut billed = Vec::new();
@@ -205,13 +205,13 @@ fn attribute_feature(
     for (product, dimension, choice) in outcomes {
         match choice {
             Ok(HolderChoice::Holder(holder)) => {
-                billed.push(BillTo {
+                billed.push(MeteringTarget {
                     product_id: product.clone(),
                     dimension: dimension.clone(),
                     holder: Some(holder),
                 });
             }
-            Ok(HolderChoice::Waits) => waits = HolderChoice::Waits.bill_to(product, dimension),
+            Ok(HolderChoice::Waits) => waits = HolderChoice::Waits.target(product, dimension),
             Ok(HolderChoice::Counted) => {}
             Err(error) => refusal = refusal.or(Some(error)),
         }
@@ -221,14 +221,13 @@ fn attribute_feature(
         (0, None) => Ok(waits),
         (1, _) => Ok(billed.pop()),
         _ => {
-            let names: Vec<&str> =
-                billed.iter().map(|bill_to| bill_to.product_id.as_str()).collect();
+            let names: Vec<&str> = billed.iter().map(|target| target.product_id.as_str()).collect();
             Err(AttributionError::LicenseRequired(format!("products {}", names.join(", "))))
         }
     })
 }
 
-/// Chooses the bearer of a customer's usage of one product: the first to which it belongs that has an hour left for it.
+/// Chooses the holder that a customer's usage of one product is billed to: the first that has an hour left for it.
 pub(crate) fn choose_in(
     catalogue: &CatalogueView<'_>,
     request: &AttributionRequest,
@@ -240,29 +239,29 @@ pub(crate) fn choose_in(
     let connection = catalogue.connection;
     let licensed = is_licensed(request.hour, catalogue.licensed_from(product)?);
     let time = UsageTime { at: request.stretch, licensed, now };
-    let bearers = match attribute(&candidates, request.license.as_ref(), time) {
-        Ok(Attribution::BilledTo(bearers)) => bearers,
+    let billed = match attribute(&candidates, request.license.as_ref(), time) {
+        Ok(Attribution::BilledTo(holders)) => holders,
         Ok(Attribution::Waits) => return Ok(Ok(HolderChoice::Waits)),
         Ok(Attribution::Counted) => return Ok(Ok(HolderChoice::Counted)),
         Err(error) => return Ok(Err(refusal(error, request))),
     };
-    for Bearer { holder, tenure } in &bearers {
+    for BilledHolder { holder, tenure } in &billed {
         if *tenure == Tenure::Lasting {
             return Ok(Ok(HolderChoice::Holder(holder.clone())));
         }
         let first = first_hour_in(connection, Some(holder))?;
-        let bill_to = BillTo {
+        let target = MeteringTarget {
             product_id: product.clone(),
             dimension: dimension.clone(),
             holder: Some(holder.clone()),
         };
         let hour = first.map_or(request.hour, |first| first.max(request.hour));
-        let key = RecordKey { bill_to, customer: request.customer.clone(), hour };
+        let key = RecordKey { target, customer: request.customer.clone(), hour };
         if hour_left_in(connection, &key, *tenure)?.is_some() {
             return Ok(Ok(HolderChoice::Holder(holder.clone())));
         }
     }
-    let ends = bearers.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment()));
+    let ends = billed.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment()));
     Ok(Err(AttributionError::SubscriptionEnded(ends.max().unwrap_or(now))))
 }
 
@@ -278,7 +277,7 @@ fn refusal(error: Unattributed, request: &AttributionRequest) -> AttributionErro
     }
 }
 
-/// The bearer of usage among a customer's subscriptions of one product.
+/// The holder that usage is billed to, among a customer's subscriptions of one product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HolderChoice {
     /// This holder.
@@ -290,13 +289,13 @@ pub(crate) enum HolderChoice {
 }
 
 impl HolderChoice {
-    fn bill_to(self, product: &ProductId, dimension: &DimensionKey) -> Option<BillTo> {
+    fn target(self, product: &ProductId, dimension: &DimensionKey) -> Option<MeteringTarget> {
         let holder = match self {
             Self::Holder(holder) => Some(holder),
             Self::Waits => None,
             Self::Counted => return None,
         };
-        Some(BillTo { product_id: product.clone(), dimension: dimension.clone(), holder })
+        Some(MeteringTarget { product_id: product.clone(), dimension: dimension.clone(), holder })
     }
 }
 

@@ -164,12 +164,12 @@ impl<'a> UsageReport<'a> {
             hour,
             tags: tags.as_deref(),
         };
-        if let Some(bill_to) = &attribution.bill_to
-            && !self.rater.can_hold(&bill_to.product_id, it.quantity)?
+        if let Some(target) = &attribution.target
+            && !self.rater.can_hold(&target.product_id, it.quantity)?
         {
             let detail = format!(
                 "more was reported of product {} than can be accounted for; report it in a larger unit",
-                bill_to.product_id
+                target.product_id
             );
             return self.known_or(event, &fingerprint, ("total_too_large", detail));
         }
@@ -244,9 +244,9 @@ impl<'a> UsageReport<'a> {
         let mut found = false;
         if !conflicts.is_empty()
             && let Ok(attribution) = &self.attribution_of(account, event, own)?.attribution
-            && let Some(bill_to) = &attribution.bill_to
+            && let Some(target) = &attribution.target
         {
-            let (product, dimension) = (bill_to.product_id.clone(), bill_to.dimension.clone());
+            let (product, dimension) = (target.product_id.clone(), target.dimension.clone());
             found = conflicts.contains(&(account.id.clone(), product, dimension, own));
         }
         self.conflicts = Some(conflicts);

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::slots::{BillTo, RecordKey};
+use super::slots::{MeteringTarget, RecordKey};
 use crate::domain::allocation::{Allocation, Tags};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 use crate::store::{During, StoreError};
@@ -24,7 +24,7 @@ impl OpenRecord {
     /// Returns the key of the same usage in another hour, or under another holder.
     pub(crate) fn key(&self, holder: Option<Holder>, hour: ClockHour) -> RecordKey {
         RecordKey {
-            bill_to: BillTo {
+            target: MeteringTarget {
                 product_id: self.product_id.clone(),
                 dimension: self.dimension.clone(),
                 holder,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::remembered::RememberedCustomer;
-use super::slots::BillTo;
+use super::slots::MeteringTarget;
 use crate::domain::{ClockHour, CustomerId, FeatureId, Quantity};
 
 /// One piece of usage.
@@ -55,9 +55,9 @@ impl PlacementCache {
         &mut self,
         it: &UsageItem<'_>,
         feature: &FeatureId,
-        bill_to: Option<&BillTo>,
+        target: Option<&MeteringTarget>,
     ) -> Rc<Counter> {
-        let made = || Rc::new(Counter::of(it.customer, feature, bill_to));
+        let made = || Rc::new(Counter::of(it.customer, feature, target));
         Rc::clone(self.counter.get_or_insert_with(made))
     }
 
@@ -71,8 +71,12 @@ impl PlacementCache {
 }
 
 impl Counter {
-    pub(super) fn of(customer: &CustomerId, feature: &FeatureId, bill_to: Option<&BillTo>) -> Self {
-        let held = bill_to.and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
+    pub(super) fn of(
+        customer: &CustomerId,
+        feature: &FeatureId,
+        target: Option<&MeteringTarget>,
+    ) -> Self {
+        let held = target.and_then(|it| Some((&it.product_id, it.holder.as_ref()?)));
         let (product, holder) = match held {
             Some((product, holder)) => (product.to_string(), holder.to_string()),
             None => (String::new(), String::new()),

@@ -16,7 +16,7 @@ use super::placement::{Counter, PlacementCache, UsageItem};
 use super::records::open_record_in;
 use super::remembered::RememberedCustomer;
 use super::side_records::record_beside_in;
-use super::slots::{BillTo, RecordKey};
+use super::slots::{MeteringTarget, RecordKey};
 use super::unknown_hours::{RESTORED, unknown_hours_in};
 use crate::domain::allowance::{Billing, excess};
 use crate::domain::window::Window;
@@ -92,12 +92,12 @@ impl<'a> Rater<'a> {
             moved: None,
             included_under: None,
         };
-        let Some(bill_to) = &attribution.bill_to else { return Ok(nothing) };
+        let Some(target) = &attribution.target else { return Ok(nothing) };
         let quantity = match (&attribution.billing, it.feature) {
             (Billing::All, _) | (_, None) => it.quantity,
             (Billing::None, _) => Quantity::ZERO,
             (Billing::Overage { included, window }, Some(feature)) => {
-                let counter = cache.counter(it, feature, Some(bill_to));
+                let counter = cache.counter(it, feature, Some(target));
                 let first = cache.first(&counter, &attribution.counts_with);
                 let used = self.used_in_window(first, &attribution.counts_with, *window, it.at)?;
                 excess(quantity(used), it.quantity, *included)
@@ -107,14 +107,14 @@ impl<'a> Rater<'a> {
         if quantity == Quantity::ZERO && it.quantity > Quantity::ZERO {
             let bearer = match cache.bearer {
                 Some(known) => known,
-                None => *cache.bearer.insert(bearer_in(self.connection, bill_to)?),
+                None => *cache.bearer.insert(bearer_in(self.connection, target)?),
             };
             return Ok(RatedUsage { included_under: Some(bearer), ..nothing });
         }
         let first = attribution.first_hour.filter(|first| *first > it.hour);
         // The ledger that was lost may have billed it to another hour, by what was known of the start then.
         if first.is_some() && unknown_hours_in(self.connection)?.holds(it.hour) {
-            let record = Some(self.record_beside(bill_to, it.customer, it.hour)?);
+            let record = Some(self.record_beside(target, it.customer, it.hour)?);
             return Ok(RatedUsage { record, quantity, moved: None, included_under: None });
         }
         let wanted = first.unwrap_or(it.hour);
@@ -122,7 +122,7 @@ impl<'a> Rater<'a> {
             found
         } else {
             let standing = cache.standing.clone();
-            let found = self.record(bill_to, it.customer, wanted, standing.as_deref())?;
+            let found = self.record(target, it.customer, wanted, standing.as_deref())?;
             *cache.record.insert(found)
         };
         let moved = match first {
@@ -164,7 +164,7 @@ impl<'a> Rater<'a> {
         billed: RatedUsage,
         cache: &mut PlacementCache,
     ) {
-        let bill_to = attribution.bill_to.as_ref();
+        let target = attribution.target.as_ref();
         if let Some(record) = billed.record {
             self.empty.remove(&record);
             *self.added.entry(record).or_default() += billed.quantity.millionths();
@@ -173,12 +173,12 @@ impl<'a> Rater<'a> {
                 *part += billed.quantity.millionths();
             }
         }
-        if let Some(bill_to) = bill_to {
+        if let Some(target) = target {
             let included = it.quantity.saturating_sub(billed.quantity).millionths();
-            self.total(&bill_to.product_id, billed.quantity.millionths(), included);
+            self.total(&target.product_id, billed.quantity.millionths(), included);
         }
         if let Some(feature) = it.feature {
-            let counter = cache.counter(it, feature, bill_to);
+            let counter = cache.counter(it, feature, target);
             if let Billing::Overage { window, .. } = attribution.billing {
                 let first = cache.first(&counter, &attribution.counts_with);
                 let window = (first, window_key(window.around(it.at).start));
@@ -284,11 +284,11 @@ impl<'a> Rater<'a> {
     /// Finds the record for usage that may not leave its hour, and that AWS does not take in it.
     fn record_beside(
         &mut self,
-        bill_to: &BillTo,
+        target: &MeteringTarget,
         customer: &CustomerId,
         hour: ClockHour,
     ) -> Result<i64, StoreError> {
-        let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
+        let key = RecordKey { target: target.clone(), customer: customer.clone(), hour };
         let found = record_beside_in(self.connection, &key, RESTORED)?;
         if found.new {
             self.empty.insert(found.id);
@@ -298,12 +298,12 @@ impl<'a> Rater<'a> {
 
     fn record(
         &mut self,
-        bill_to: &BillTo,
+        target: &MeteringTarget,
         customer: &CustomerId,
         hour: ClockHour,
         standing: Option<&RememberedCustomer>,
     ) -> Result<(i64, ClockHour), StoreError> {
-        let key = RecordKey { bill_to: bill_to.clone(), customer: customer.clone(), hour };
+        let key = RecordKey { target: target.clone(), customer: customer.clone(), hour };
         if let Some(standing) = standing
             && let Some(id) = standing.open_record(self.connection, &key)?
         {
@@ -372,9 +372,9 @@ impl<'a> Rater<'a> {
 }
 
 /// Returns the short name of what would bear usage, were it not included.
-fn bearer_in(connection: &Connection, bill_to: &BillTo) -> Result<i64, StoreError> {
-    let holder = bill_to.holder.as_ref().map(Holder::to_string).unwrap_or_default();
-    let ids = (bill_to.product_id.as_str(), holder.as_str(), bill_to.dimension.as_str());
+fn bearer_in(connection: &Connection, target: &MeteringTarget) -> Result<i64, StoreError> {
+    let holder = target.holder.as_ref().map(Holder::to_string).unwrap_or_default();
+    let ids = (target.product_id.as_str(), holder.as_str(), target.dimension.as_str());
     let known = connection
         .prepare_cached(
             "SELECT id FROM usage_bearers WHERE product_id = ?1 AND holder = ?2 AND dimension = ?3",

@@ -74,10 +74,10 @@ fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Resul
         )
         .and_then(|mut insert| {
             insert.insert((
-                key.bill_to.product_id.as_str(),
+                key.target.product_id.as_str(),
                 key.customer.as_str(),
-                holder_text(key.bill_to.holder.as_ref()),
-                key.bill_to.dimension.as_str(),
+                holder_text(key.target.holder.as_ref()),
+                key.target.dimension.as_str(),
                 hour.number(),
             ))
         })

@@ -97,15 +97,15 @@ impl RememberedCustomer {
     ) -> Result<Option<i64>, StoreError> {
         let mark = mark_of(key);
         let known = locked(&self.records).iter().find(|(of, _)| *of == mark).map(|(_, id)| *id);
-        let (Some(id), Some(holder)) = (known, &key.bill_to.holder) else { return Ok(None) };
-        let bill_to = &key.bill_to;
+        let (Some(id), Some(holder)) = (known, &key.target.holder) else { return Ok(None) };
+        let target = &key.target;
         let is_it = connection
             .prepare_cached(
                 "SELECT 1 FROM metering_records WHERE id = ?1 AND state = 'open' AND beside = 0 AND hour = ?2
                      AND holder = ?3 AND product_id = ?4 AND dimension = ?5",
             )
             .and_then(|mut select| {
-                let ids = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
+                let ids = (target.product_id.as_str(), target.dimension.as_str());
                 select.exists((id, key.hour.number(), holder_text(Some(holder)), ids.0, ids.1))
             })
             .during("find a metering record")?;
@@ -125,7 +125,7 @@ impl RememberedCustomer {
 }
 
 fn mark_of(key: &RecordKey) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one((&key.bill_to, key.hour))
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((&key.target, key.hour))
 }
 
 /// Locks a mutex, poisoned or not: nothing is left half done under these locks.

@@ -11,13 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::attribution::{AttributionRequest, bill_to_in};
+use super::attribution::{AttributionRequest, target_in};
 use super::catalogue_view::CatalogueView;
 use super::first_hour::first_hour_in;
 use super::open_records::{add_tagged_in, carry_into};
 use super::rating::window_key;
 use super::records::open_record_in;
-use super::slots::{BillTo, RecordKey, Slot, slot_in};
+use super::slots::{MeteringTarget, RecordKey, Slot, slot_in};
 use crate::domain::allowance::Billing;
 use crate::domain::succession::{Chain, Successions};
 use crate::domain::usage::UsageSubject;
@@ -113,16 +113,23 @@ struct CountedHour {
     billed: i64,
 }
 
-/// An event of which a plan includes something.
-struct IncludedEvent {
+/// A usage event that is not billed in full, so that more of it can be billed.
+struct RerateCandidate {
     rowid: i64,
     at: Timestamp,
     quantity: i64,
     billed: i64,
     tags: Option<String>,
     holder: String,
-    /// The open record that bears the rest of it; else the dimension that it is of.
-    bill_to: Result<i64, DimensionKey>,
+    record: CandidateRecord,
+}
+
+/// The record that a candidate's usage is billed with.
+enum CandidateRecord {
+    /// The open record that the event is in already.
+    Open(i64),
+    /// No record yet, since the plan included all of it; and the dimension to bill.
+    Missing(DimensionKey),
 }
 
 /// Rates anew one feature's usage under holders that have come together.
@@ -210,7 +217,7 @@ impl Rerater<'_> {
         hours.sort_by(|one, other| (other.from, &other.holder).cmp(&(one.from, &one.holder)));
         let end = hours.first().and_then(|it| window.around(timestamp(it.from)).end);
         let mut left = owed;
-        for event in self.included(start, end.map_or(i64::MAX, millis))? {
+        for event in self.candidates(start, end.map_or(i64::MAX, millis))? {
             if left == 0 {
                 break;
             }
@@ -243,19 +250,21 @@ impl Rerater<'_> {
         append_event_in(self.connection, "usage.rated_anew", Some(self.customer), &data, self.now)
     }
 
-    /// Finds a window's events of which something is included, the newest first: those that an open record bears a part
-    /// of, and those that no record bears.
-    fn included(&self, start: i64, end: i64) -> Result<Vec<IncludedEvent>, StoreError> {
+    /// Finds a window's events that are not billed in full, the newest first: those in an open record, and those in none,
+    /// which the plan included wholly.
+    fn candidates(&self, start: i64, end: i64) -> Result<Vec<RerateCandidate>, StoreError> {
         let mut found = Vec::new();
         for holder in self.parts.keys() {
-            for (statement, is_record) in [(IN_OPEN_RECORDS, true), (WHOLLY, false)] {
-                let rows: Vec<IncludedEvent> = self
+            for (statement, is_record) in [(IN_OPEN_RECORDS, true), (INCLUDED_WHOLLY, false)] {
+                let rows: Vec<RerateCandidate> = self
                     .connection
                     .prepare_cached(statement)
                     .and_then(|mut select| {
                         let product = self.chain.product.as_str();
                         let ids = (product, holder, self.feature.as_str(), start, end, EVENTS_MOST);
-                        select.query_map(ids, |row| included_row(row, holder, is_record))?.collect()
+                        select
+                            .query_map(ids, |row| candidate_row(row, holder, is_record))?
+                            .collect()
                     })
                     .during("find included usage")?;
                 found.extend(rows);
@@ -265,10 +274,10 @@ impl Rerater<'_> {
         Ok(found)
     }
 
-    fn bill_event(&self, event: &IncludedEvent, part: i64) -> Result<(), StoreError> {
-        let (record, moved) = match &event.bill_to {
-            Ok(record) => (*record, None),
-            Err(dimension) => self.record_for(event, dimension)?,
+    fn bill_event(&self, event: &RerateCandidate, part: i64) -> Result<(), StoreError> {
+        let (record, moved) = match &event.record {
+            CandidateRecord::Open(record) => (*record, None),
+            CandidateRecord::Missing(dimension) => self.record_for(event, dimension)?,
         };
         self.connection
             .prepare_cached(
@@ -291,35 +300,35 @@ impl Rerater<'_> {
     /// Finds the record for usage that has none, and the reason why it is not that of its own hour.
     fn record_for(
         &self,
-        event: &IncludedEvent,
+        event: &RerateCandidate,
         dimension: &DimensionKey,
     ) -> Result<(i64, Option<&'static str>), StoreError> {
         let own = ClockHour::of(event.at);
-        let bill_to = |holder: Option<Holder>| BillTo {
+        let target_of = |holder: Option<Holder>| MeteringTarget {
             product_id: self.chain.product.clone(),
             dimension: dimension.clone(),
             holder,
         };
         // An hour is metered in one form: that in which it is open already.
         for holder in &self.chain.holders {
-            let (bill_to, customer) = (bill_to(Some(holder.clone())), self.customer.clone());
-            let key = RecordKey { bill_to, customer, hour: own };
+            let (target, customer) = (target_of(Some(holder.clone())), self.customer.clone());
+            let key = RecordKey { target, customer, hour: own };
             if let Slot::Open(record) = slot_in(self.connection, &key, own)? {
                 return Ok((record, None));
             }
         }
         let hour = ClockHour::of(self.now);
-        let bill_to = match self.bearer_now(hour)? {
-            Some(bill_to) => bill_to,
-            None => bill_to(Holder::parse(&event.holder)),
+        let target = match self.current_target(hour)? {
+            Some(target) => target,
+            None => target_of(Holder::parse(&event.holder)),
         };
-        let found = self.open(&bill_to, hour)?;
+        let found = self.open(&target, hour)?;
         Ok((found.0, (found.1 != own).then_some(MOVED)))
     }
 
-    /// Returns the bearer of usage of this hour as far as it is known now, if it is one of those that have come
+    /// Returns the target of usage of this hour as far as it is known now, if its holder is one of those that have come
     /// together.
-    fn bearer_now(&self, hour: ClockHour) -> Result<Option<BillTo>, StoreError> {
+    fn current_target(&self, hour: ClockHour) -> Result<Option<MeteringTarget>, StoreError> {
         let holdings = holdings_in(self.connection, self.customer)?;
         let request = AttributionRequest {
             customer: self.customer.clone(),
@@ -329,17 +338,21 @@ impl Rerater<'_> {
             stretch: holdings.stretch(self.now),
         };
         let catalogue = CatalogueView::new(self.connection);
-        let bill_to = bill_to_in(&catalogue, &request, &holdings, self.now)?.ok().flatten();
-        Ok(bill_to.filter(|bill_to| {
-            bill_to.product_id == self.chain.product
-                && bill_to.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))
+        let target = target_in(&catalogue, &request, &holdings, self.now)?.ok().flatten();
+        Ok(target.filter(|target| {
+            target.product_id == self.chain.product
+                && target.holder.as_ref().is_some_and(|it| self.chain.holders.contains(it))
         }))
     }
 
-    fn open(&self, bill_to: &BillTo, hour: ClockHour) -> Result<(i64, ClockHour), StoreError> {
-        let first = first_hour_in(self.connection, bill_to.holder.as_ref())?.unwrap_or(hour);
-        let (bill_to, customer) = (bill_to.clone(), self.customer.clone());
-        let key = RecordKey { bill_to, customer, hour: hour.max(first) };
+    fn open(
+        &self,
+        target: &MeteringTarget,
+        hour: ClockHour,
+    ) -> Result<(i64, ClockHour), StoreError> {
+        let first = first_hour_in(self.connection, target.holder.as_ref())?.unwrap_or(hour);
+        let (target, customer) = (target.clone(), self.customer.clone());
+        let key = RecordKey { target, customer, hour: hour.max(first) };
         let found = open_record_in(self.connection, &key)?;
         Ok((found.id, found.hour))
     }
@@ -348,17 +361,17 @@ impl Rerater<'_> {
     /// open one.
     fn bill_sum(&self, hours: &mut [CountedHour], owed: i64) -> Result<(), StoreError> {
         let hour = ClockHour::of(self.now);
-        let bill_to = match self.bearer_now(hour)? {
-            Some(bill_to) => Some(bill_to),
-            None => self.newest_bearer()?,
+        let target = match self.current_target(hour)? {
+            Some(target) => Some(target),
+            None => self.newest_target()?,
         };
-        let Some(bill_to) = bill_to else {
+        let Some(target) = target else {
             return Err(StoreError::Corrupt {
                 what: "usage",
                 detail: format!("{} was included under nothing that can bear it", self.feature),
             });
         };
-        let (record, _) = self.open(&bill_to, hour)?;
+        let (record, _) = self.open(&target, hour)?;
         carry_into(self.connection, record, owed, &[])?;
         let mut left = owed;
         for hour in hours {
@@ -370,8 +383,8 @@ impl Rerater<'_> {
         Ok(())
     }
 
-    /// Returns the newest of the holders that have come together, as the bearer.
-    fn newest_bearer(&self) -> Result<Option<BillTo>, StoreError> {
+    /// Returns the target under the newest of the holders that have come together.
+    fn newest_target(&self) -> Result<Option<MeteringTarget>, StoreError> {
         let dimension: Option<String> = self
             .connection
             .prepare_cached(
@@ -382,7 +395,7 @@ impl Rerater<'_> {
                 select.query_row(ids, |row| row.get(0))
             })
             .during("read a feature's dimension")?;
-        Ok(dimension.map(|dimension| BillTo {
+        Ok(dimension.map(|dimension| MeteringTarget {
             product_id: self.chain.product.clone(),
             dimension: DimensionKey::new(dimension),
             holder: self.chain.holders.last().cloned(),
@@ -410,28 +423,28 @@ const IN_OPEN_RECORDS: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS
      WHERE r.product_id = ?1 AND r.holder = ?2 AND r.holder <> '' AND r.state = 'open' AND u.feature_id = ?3
        AND u.billed < u.quantity AND min(u.at_ms, u.received_at_ms) >= ?4 AND min(u.at_ms, u.received_at_ms) < ?5
      LIMIT ?6";
-const WHOLLY: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, b.dimension
+const INCLUDED_WHOLLY: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, b.dimension
      FROM usage_bearers b JOIN usage_events u ON u.included_under = b.id
      WHERE b.product_id = ?1 AND b.holder = ?2 AND u.feature_id = ?3 AND u.at_ms >= ?4
        AND min(u.at_ms, u.received_at_ms) < ?5
      ORDER BY u.at_ms DESC LIMIT ?6";
 
-fn included_row(
+fn candidate_row(
     row: &rusqlite::Row<'_>,
     holder: &str,
     is_record: bool,
-) -> rusqlite::Result<IncludedEvent> {
-    Ok(IncludedEvent {
+) -> rusqlite::Result<RerateCandidate> {
+    Ok(RerateCandidate {
         rowid: row.get(0)?,
         at: timestamp(row.get(1)?),
         quantity: row.get(2)?,
         billed: row.get(3)?,
         tags: row.get(4)?,
         holder: holder.to_owned(),
-        bill_to: if is_record {
-            Ok(row.get(5)?)
+        record: if is_record {
+            CandidateRecord::Open(row.get(5)?)
         } else {
-            Err(DimensionKey::new(row.get::<_, String>(5)?))
+            CandidateRecord::Missing(DimensionKey::new(row.get::<_, String>(5)?))
         },
     })
 }

@@ -7,7 +7,7 @@ use super::open_records::{carry_into, tagged_in};
 use super::record_rows::{RecordRow, record_in};
 use super::records::{hour_left_in, later_record_in};
 use super::roll_forward::{mark_moved, move_usage};
-use super::slots::{BillTo, OtherIdentityRecord, RecordKey, records_under_other_identity};
+use super::slots::{MeteringTarget, OtherIdentityRecord, RecordKey, records_under_other_identity};
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::Candidate;
 use crate::domain::{ClockHour, Holder, Source};
@@ -173,8 +173,8 @@ fn refuse_ended(
     let holdings = holdings_in(connection, &key.customer)?;
     let held: Vec<&Candidate> = holdings.of(&record.product_id).collect();
     let takes = |one: &Candidate| -> Result<bool, StoreError> {
-        let bill_to = BillTo { holder: one.holder.clone(), ..key.bill_to.clone() };
-        let key = RecordKey { bill_to, ..key.clone() };
+        let target = MeteringTarget { holder: one.holder.clone(), ..key.target.clone() };
+        let key = RecordKey { target, ..key.clone() };
         Ok(one.tenure.is_taken_at(now) && hour_left_in(connection, &key, one.tenure)?.is_some())
     };
     let mut bearer = holder;
@@ -215,16 +215,12 @@ fn key_of(
     hour: ClockHour,
 ) -> Result<RecordKey, StoreError> {
     let customer = canonical_in(connection, &record.customer_id)?;
-    let bill_to = BillTo {
+    let target = MeteringTarget {
         product_id: record.product_id.clone(),
         dimension: record.dimension.clone(),
         holder,
     };
-    Ok(RecordKey {
-        bill_to,
-        customer: customer.unwrap_or_else(|| record.customer_id.clone()),
-        hour,
-    })
+    Ok(RecordKey { target, customer: customer.unwrap_or_else(|| record.customer_id.clone()), hour })
 }
 
 /// Lets usage of a record wait for a subscription anew, in the open hour: no plan has rated it yet, and the one
@@ -237,9 +233,9 @@ fn report_anew_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let key = key_of(connection, record, None, ClockHour::of(now))?;
-    let target = later_record_in(connection, &key)?;
+    let later = later_record_in(connection, &key)?;
     mark_moved(connection, number, "carried_forward")?;
-    move_usage(connection, number, target.id)?;
+    move_usage(connection, number, later.id)?;
     write_off_carried(connection, number, note, now)
 }
 
@@ -253,14 +249,14 @@ pub(crate) fn carry_forward_in(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let key = key_of(connection, record, Some(holder), ClockHour::of(now))?;
-    let target = later_record_in(connection, &key)?;
+    let later = later_record_in(connection, &key)?;
     // What was never frozen was never dealt to its tags.
     let parts = match record.frozen_at {
         Some(_) => record.allocations.clone(),
         None => tagged_in(connection, number)?,
     };
     let tagged: Vec<Allocation> = parts.into_iter().filter(|it| !it.tags.is_empty()).collect();
-    carry_into(connection, target.id, record.quantity.millionths(), &tagged)?;
+    carry_into(connection, later.id, record.quantity.millionths(), &tagged)?;
     write_off_carried(connection, number, note, now)
 }
 

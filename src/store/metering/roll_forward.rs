@@ -39,9 +39,9 @@ pub(crate) fn move_to_in(
     loop {
         match slot_in(connection, key, hour)? {
             Slot::Taken | Slot::Conflict => hour = hour.next(),
-            Slot::Open(target) => {
-                move_whole(connection, record, target)?;
-                return Ok(target);
+            Slot::Open(open) => {
+                move_whole(connection, record, open)?;
+                return Ok(open);
             }
             Slot::Free => {
                 connection
@@ -49,7 +49,7 @@ pub(crate) fn move_to_in(
                         "UPDATE metering_records SET hour = ?2, customer_id = ?3, holder = ?4 WHERE id = ?1",
                     )
                     .and_then(|mut update| {
-                        let holder = holder_text(key.bill_to.holder.as_ref());
+                        let holder = holder_text(key.target.holder.as_ref());
                         update.execute((record, hour.number(), key.customer.as_str(), holder))
                     })
                     .during("put a record off")?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::parking::park;
 use super::record_rows::record_in;
-use super::slots::{BillTo, FoundRecord, RecordKey, holder_text};
+use super::slots::{FoundRecord, MeteringTarget, RecordKey, holder_text};
 use super::unknown_hours::note_stretch_in;
 use crate::domain::ledger::{DUPLICATE_CONFLICT, StretchCause, UnknownStretch};
 use crate::domain::{ClockHour, Holder};
@@ -20,9 +20,9 @@ pub(crate) fn record_beside_in(
     key: &RecordKey,
     why: &str,
 ) -> Result<FoundRecord, StoreError> {
-    let (bill_to, hour) = (&key.bill_to, key.hour);
-    let holder = holder_text(bill_to.holder.as_ref());
-    let (product, dimension) = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
+    let (target, hour) = (&key.target, key.hour);
+    let holder = holder_text(target.holder.as_ref());
+    let (product, dimension) = (target.product_id.as_str(), target.dimension.as_str());
     let open: Option<i64> = connection
         .prepare_cached(
             "SELECT id FROM metering_records
@@ -150,7 +150,7 @@ pub(crate) fn bring_back_in(connection: &Connection, key: &RecordKey) -> Result<
 }
 
 fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<MovedEvent>, StoreError> {
-    let bill_to = &key.bill_to;
+    let target = &key.target;
     connection
         .prepare_cached(
             "SELECT u.rowid, u.record_id, u.billed, u.tags FROM metering_records r
@@ -162,9 +162,9 @@ fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<MovedEvent>,
         )
         .and_then(|mut select| {
             let values = named_params! {
-                ":holder": holder_text(bill_to.holder.as_ref()),
-                ":product": bill_to.product_id.as_str(),
-                ":dimension": bill_to.dimension.as_str(),
+                ":holder": holder_text(target.holder.as_ref()),
+                ":product": target.product_id.as_str(),
+                ":dimension": target.dimension.as_str(),
                 ":hour": key.hour.number(),
                 ":start": millis(key.hour.start()),
                 ":end": millis(key.hour.end()),
@@ -194,12 +194,12 @@ pub(crate) fn note_conflict_in(
         .prepare_cached("SELECT holder FROM metering_records WHERE id = ?1")
         .and_then(|mut select| select.query_row([record], |row| row.get(0)))
         .during("read a record in conflict")?;
-    let bill_to = BillTo {
+    let target = MeteringTarget {
         product_id: row.product_id,
         dimension: row.dimension,
         holder: Holder::parse(&holder),
     };
-    bring_back_in(connection, &RecordKey { bill_to, customer: row.customer_id, hour: row.hour })?;
+    bring_back_in(connection, &RecordKey { target, customer: row.customer_id, hour: row.hour })?;
     let known = connection
         .prepare_cached(
             "SELECT 1 FROM unknown_stretches WHERE through_hour >= ?1

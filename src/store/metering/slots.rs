@@ -9,7 +9,7 @@ use crate::store::{During, StoreError};
 /// The key of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordKey {
-    pub(crate) bill_to: BillTo,
+    pub(crate) target: MeteringTarget,
     pub(crate) customer: CustomerId,
     pub(crate) hour: ClockHour,
 }
@@ -59,8 +59,8 @@ fn find_in(
     key: &RecordKey,
     hour: ClockHour,
 ) -> Result<Option<Slot>, StoreError> {
-    let bill_to = &key.bill_to;
-    let found = match &bill_to.holder {
+    let target = &key.target;
+    let found = match &target.holder {
         // A holder's hour is one record at AWS whoever the customer is by now.
         Some(holder) => connection
             .prepare_cached(
@@ -69,7 +69,7 @@ fn find_in(
                    AND beside = 0",
             )
             .and_then(|mut select| {
-                let ids = (bill_to.product_id.as_str(), bill_to.dimension.as_str());
+                let ids = (target.product_id.as_str(), target.dimension.as_str());
                 select
                     .query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row)
                     .optional()
@@ -81,9 +81,9 @@ fn find_in(
                    AND beside = 0",
             )
             .and_then(|mut select| {
-                let ids = (key.customer.as_str(), bill_to.product_id.as_str());
+                let ids = (key.customer.as_str(), target.product_id.as_str());
                 select
-                    .query_row((ids.0, ids.1, bill_to.dimension.as_str(), hour.number()), slot_row)
+                    .query_row((ids.0, ids.1, target.dimension.as_str(), hour.number()), slot_row)
                     .optional()
             }),
     };
@@ -141,7 +141,7 @@ pub(crate) fn records_under_other_identity(
     key: &RecordKey,
     hour: ClockHour,
 ) -> Result<Vec<OtherIdentityRecord>, StoreError> {
-    let Some(holder) = &key.bill_to.holder else {
+    let Some(holder) = &key.target.holder else {
         return Ok(Vec::new());
     };
     connection
@@ -155,8 +155,8 @@ pub(crate) fn records_under_other_identity(
         .and_then(|mut select| {
             let values = named_params! {
                 ":customer": key.customer.as_str(),
-                ":product": key.bill_to.product_id.as_str(),
-                ":dimension": key.bill_to.dimension.as_str(),
+                ":product": key.target.product_id.as_str(),
+                ":dimension": key.target.dimension.as_str(),
                 ":hour": hour.number(),
                 ":holder": holder.to_string(),
             };
@@ -192,9 +192,9 @@ pub(crate) fn has_both_identities(
         .during("look for the other form")
 }
 
-/// The bearer of usage: product, dimension and holder.
+/// The target that usage is metered to: a product's dimension, under a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct BillTo {
+pub(crate) struct MeteringTarget {
     pub(crate) product_id: ProductId,
     pub(crate) dimension: DimensionKey,
     /// The holder; none while no subscription has turned up.

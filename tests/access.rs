@@ -432,10 +432,10 @@ async fn the_dates_of_a_direct_subscription_need_nobody_to_act_on_them() {
     assert!(!has().await);
     assert_eq!(ask(&checks, "soon", "sso", "").await.subscription_status, Some(Status::Expired));
     // What is kept of it follows.
-    assert_eq!(books.store.settle_direct(books.now()).await.unwrap(), 1);
+    assert_eq!(books.store.update_direct_statuses(books.now()).await.unwrap(), 1);
     let kept = books.store.subscription(SubscriptionId::new("s2")).await.unwrap().unwrap();
     assert_eq!((kept.terms.status, kept.terms.ended_at), (Status::Expired, Some(ends)));
-    assert_eq!(books.store.settle_direct(books.now()).await.unwrap(), 0);
+    assert_eq!(books.store.update_direct_statuses(books.now()).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -545,7 +545,7 @@ async fn step(books: &mut Books, random: &mut fastrand::Rng) -> String {
         8..10 => {
             books.pass_minutes(random.i64(1..400));
             books.run_pass().await;
-            books.store.settle_direct(books.now()).await.unwrap();
+            books.store.update_direct_statuses(books.now()).await.unwrap();
             format!("it is {}", books.now())
         }
         _ => at_aws(books, random).await,

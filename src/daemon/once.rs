@@ -37,7 +37,7 @@ impl Daemon {
                 Err(error) => summary.errors.push(error.to_string()),
             }
         }
-        self.store.settle_direct(self.clock.now()).await?;
+        self.store.update_direct_statuses(self.clock.now()).await?;
         let reconciler = self.reconciler();
         let swept = reconciler.sweep().await?;
         summary.sweep.products = swept.products;

@@ -24,7 +24,7 @@ impl Reconciler {
             let now = self.clock.now();
             let next = self.store.next_direct().await?;
             if next.is_some_and(|next| next <= now) {
-                self.store.settle_direct(now).await?;
+                self.store.update_direct_statuses(now).await?;
                 continue;
             }
             let sleep = next.map_or(LONGEST_SLEEP, |next| wait_until(next, now).min(LONGEST_SLEEP));

@@ -262,7 +262,7 @@ async fn what_the_seller_says_of_customers_wakes_who_has_to_know() {
     direct.plan_id = PlanId::new("none");
     house.wakes_nobody("an unknown plan", store.put_direct(direct, now)).await;
     let later = now + SignedDuration::from_hours(2);
-    house.wakes("the end", store.settle_direct(later), &[Events]).await;
+    house.wakes("the end", store.update_direct_statuses(later), &[Events]).await;
     let lines = vec![MappingLine {
         line: 1,
         customer_identifier: CustomerIdentifier::new("x"),

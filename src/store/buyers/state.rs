@@ -53,36 +53,38 @@ pub(crate) fn queue_state_in(
         .during("read how a buyer stands")
 }
 
-/// Writes down that a buyer was looked at.
-pub(crate) fn settle_in(
+/// Records that a buyer was looked at.
+pub(crate) fn record_look_in(
     connection: &Connection,
     key: &BuyerKey,
     standing: Option<&QueueState>,
-    settling: &QueueOutcome,
+    outcome: &QueueOutcome,
 ) -> Result<(), StoreError> {
-    match (settling.marks, standing) {
-        (Some(marks), Some(standing)) => settle_marked(connection, standing.id, marks, settling),
+    match (outcome.marks, standing) {
+        (Some(marks), Some(standing)) => {
+            record_marked_look(connection, standing.id, marks, outcome)
+        }
         // A sweep that changed nothing leaves no trace, so that large products stay cheap.
-        (None, _) if settling.changed => settle_swept(connection, key, settling),
+        (None, _) if outcome.changed => record_swept_look(connection, key, outcome),
         _ => Ok(()),
     }
 }
 
-fn settle_marked(
+fn record_marked_look(
     connection: &Connection,
     buyer: i64,
     marks: i64,
-    settling: &QueueOutcome,
+    outcome: &QueueOutcome,
 ) -> Result<(), StoreError> {
-    let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
-    let settled = connection
+    let (next, observed_at) = (outcome.next.map(millis), millis(outcome.observed_at));
+    let updated = connection
         .prepare_cached(
             "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL, due_at_ms = ?3, request_mark = NULL
              WHERE id = ?1 AND marks = ?4",
         )
         .and_then(|mut update| update.execute((buyer, observed_at, next, marks)))
-        .during("settle a buyer")?;
-    if settled == 0 {
+        .during("record a look at a buyer")?;
+    if updated == 0 {
         // What came during the look stays due.
         connection
             .prepare_cached(
@@ -91,7 +93,7 @@ fn settle_marked(
                  WHERE id = ?1",
             )
             .and_then(|mut update| update.execute((buyer, observed_at, marks)))
-            .during("settle a buyer who has news")?;
+            .during("record a look at a buyer who has news")?;
         return Ok(());
     }
     connection
@@ -100,16 +102,16 @@ fn settle_marked(
              WHERE buyer = ?1 AND state = 'pending'",
         )
         .and_then(|mut update| update.execute([buyer]))
-        .during("settle a buyer's notifications")?;
+        .during("apply a buyer's notifications")?;
     Ok(())
 }
 
-fn settle_swept(
+fn record_swept_look(
     connection: &Connection,
     key: &BuyerKey,
-    settling: &QueueOutcome,
+    outcome: &QueueOutcome,
 ) -> Result<(), StoreError> {
-    let (next, observed_at) = (settling.next.map(millis), millis(settling.observed_at));
+    let (next, observed_at) = (outcome.next.map(millis), millis(outcome.observed_at));
     let (code, kind, value) = words(key);
     connection
         .prepare_cached(
@@ -119,7 +121,7 @@ fn settle_swept(
                  due_at_ms = CASE WHEN due_at_ms IS NULL OR due_at_ms > ?4 THEN ?4 ELSE due_at_ms END",
         )
         .and_then(|mut upsert| upsert.execute((code, kind, value, next, observed_at)))
-        .during("settle a swept buyer")?;
+        .during("record a look of a sweep")?;
     Ok(())
 }
 

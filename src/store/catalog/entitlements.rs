@@ -45,7 +45,7 @@ pub(crate) fn put_entitlement_in(
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     let plan = known_plan(connection, plan_id)?;
-    let entitlement = settled_in(connection, entitlement)?;
+    let entitlement = checked_entitlement_in(connection, entitlement)?;
     if plan.newest().contains(&entitlement) {
         return Ok(plan);
     }
@@ -146,8 +146,8 @@ fn write_entitlement_in(
     Ok(())
 }
 
-/// The entitlement as it is kept, if its terms make sense for its feature.
-pub(crate) fn settled_in(
+/// Returns the entitlement as it is kept, if its terms make sense for its feature.
+pub(crate) fn checked_entitlement_in(
     connection: &Connection,
     entitlement: &PlanEntitlement,
 ) -> Result<PlanEntitlement, PlanError> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, named_params};
 
 use super::features::{feature_in, write_feature_in};
 use super::plan_rows::PlanError;
-use super::plans::{settle_sources_in, write_plan_in};
+use super::plans::{update_plan_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
 use super::sync::hold_import_in;
@@ -236,7 +236,7 @@ pub(crate) fn map_in(
             update.execute((id.as_str(), usage_plan.as_ref().map(PlanId::as_str)))
         })
         .during("set a product's usage plan")?;
-    Ok(settle_sources_in(connection, now)?)
+    Ok(update_plan_sources_in(connection, now)?)
 }
 
 /// Has dimensions mean no plan any more.
@@ -254,7 +254,7 @@ pub(crate) fn unmap_in<'a>(
             .and_then(|mut update| update.execute((id.as_str(), key.as_str())))
             .during("unmap a dimension")?;
     }
-    Ok(settle_sources_in(connection, now)?)
+    Ok(update_plan_sources_in(connection, now)?)
 }
 
 /// A plan with customers of the seller's own would turn into one that AWS sells under them.

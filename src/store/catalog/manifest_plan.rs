@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::entitlements::{make_version_in, put_entitlement_in, remove_entitlement_in, settled_in};
+use super::entitlements::{
+    checked_entitlement_in, make_version_in, put_entitlement_in, remove_entitlement_in,
+};
 use super::manifest_export::{held_in, listed};
 use super::manifest_outcome::ManifestError;
 use super::plan_rows::{known_plan, plan_in};
@@ -44,9 +46,9 @@ pub(crate) fn apply_plan(
         return Err(ManifestError::DraftOfDraft(id.clone()));
     }
     let granted = entry.entitlements.as_ref();
-    let granted = granted.map(|it| settled(connection, "entitlements", it)).transpose()?;
+    let granted = granted.map(|it| checked(connection, "entitlements", it)).transpose()?;
     let draft = entry.draft.as_ref();
-    let draft = draft.map(|it| settled(connection, "draft", it)).transpose()?;
+    let draft = draft.map(|it| checked(connection, "draft", it)).transpose()?;
 
     let archived = match entry.status {
         PlanStatus::Archived => IfArchived::Keep,
@@ -151,15 +153,15 @@ fn change_held(
 }
 
 /// Returns the entitlements of a table of the file as they are kept.
-fn settled(connection: &Connection, table: &str, grants: &Grants) -> Result<Grants, ManifestError> {
-    let settle = |(feature_id, TermsEntry(terms)): (&FeatureId, &TermsEntry)| {
+fn checked(connection: &Connection, table: &str, grants: &Grants) -> Result<Grants, ManifestError> {
+    let check = |(feature_id, TermsEntry(terms)): (&FeatureId, &TermsEntry)| {
         let entitlement = PlanEntitlement { feature_id: feature_id.clone(), terms: terms.clone() };
-        match settled_in(connection, &entitlement) {
+        match checked_entitlement_in(connection, &entitlement) {
             Ok(PlanEntitlement { feature_id, terms }) => Ok((feature_id, TermsEntry(terms))),
             Err(error) => Err(ManifestError::at(error, &[table, feature_id.as_str()])),
         }
     };
-    grants.iter().map(settle).collect()
+    grants.iter().map(check).collect()
 }
 
 /// Makes a plan's newest version grant just this.

@@ -128,9 +128,12 @@ pub(crate) fn write_plan_in(
     Ok(())
 }
 
-/// Says of each plan whether AWS sells it, after a mapping has changed: it does while a dimension means the plan, or
+/// Updates which plans AWS sells, after a mapping has changed: it does while a dimension means the plan, or
 /// while those who pay as they go have it.
-pub(crate) fn settle_sources_in(connection: &Connection, now: Timestamp) -> Result<(), PlanError> {
+pub(crate) fn update_plan_sources_in(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<(), PlanError> {
     let turned: Vec<(String, String)> = connection
         .prepare_cached(
             "UPDATE plans SET source = CASE source WHEN 'aws' THEN 'direct' ELSE 'aws' END

@@ -18,7 +18,7 @@ use crate::domain::{
     Grant, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 use crate::store::buyers::due::FailingBuyer;
-use crate::store::buyers::state::{QueueOutcome, queue_state_in, settle_in};
+use crate::store::buyers::state::{QueueOutcome, queue_state_in, record_look_in};
 use crate::store::catalog::brakes::{BrakeKind, brake_in, hold_in, note_endings_in, unlisted_in};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
 use crate::store::facts::sns::signals_in;
@@ -265,13 +265,13 @@ fn apply_entry(
     for holder in held.iter().filter_map(|it| it.terms.holder.as_ref()).collect::<BTreeSet<_>>() {
         applied.revived += revive_in(connection, &product.id, holder, now)?;
     }
-    let settling = QueueOutcome {
+    let outcome = QueueOutcome {
         observed_at,
         next: decision.look_again_at,
         changed: !decision.changes.is_empty(),
         marks: entry.settles,
     };
-    settle_in(connection, &key, standing.as_ref(), &settling)
+    record_look_in(connection, &key, standing.as_ref(), &outcome)
 }
 
 /// Decides, and holds back what would end if it is too much of a product at once.

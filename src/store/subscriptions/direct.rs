@@ -100,9 +100,9 @@ impl Store {
         self.write(move |connection| cancel_in(connection, &id, at, now)).await
     }
 
-    /// Writes down where subscriptions stand whose dates have passed.
-    pub async fn settle_direct(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.write(move |connection| settle_in(connection, now)).await
+    /// Updates the status of direct subscriptions whose dates have passed, and returns how many changed.
+    pub async fn update_direct_statuses(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |connection| update_statuses_in(connection, now)).await
     }
 
     /// The next date that changes where a subscription of the seller's own stands.
@@ -230,7 +230,7 @@ fn cancel_in(
     Ok(after)
 }
 
-fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
+fn update_statuses_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
     let due: Vec<String> = connection
         .prepare_cached(
             "SELECT id FROM subscriptions WHERE source = 'direct' AND ended_at_ms IS NULL
@@ -238,7 +238,7 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
         )
         .and_then(|mut select| select.query_map([millis(now)], |row| row.get(0))?.collect())
         .during("find subscriptions whose dates have passed")?;
-    let mut settled = 0;
+    let mut updated = 0;
     for id in due {
         let Some(held) = subscription_in(connection, &SubscriptionId::new(id))? else { continue };
         let mut terms = held.terms.clone();
@@ -246,10 +246,10 @@ fn settle_in(connection: &Connection, now: Timestamp) -> Result<usize, StoreErro
         if terms != held.terms {
             let after = touched(held.clone(), terms, now);
             write_change_in(connection, Some(&held), &after, now)?;
-            settled += 1;
+            updated += 1;
         }
     }
-    Ok(settled)
+    Ok(updated)
 }
 
 /// Sets the status that the dates give.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::calls::{CallState, Calls};
+use super::call_states::{CallState, CallStates};
 use super::chain::{Chain, MARKETPLACE_REGION, loader};
 use super::credentials::{Cached, CredentialCache};
 use super::refusals::Refusals;
@@ -55,7 +55,7 @@ pub struct AwsClients {
     pub(super) catalog: aws_sdk_marketplacecatalog::Client,
     pub(super) agreement: aws_sdk_marketplaceagreement::Client,
     pub(super) rates: Arc<Rates>,
-    pub(super) calls: Arc<Calls>,
+    pub(super) calls: Arc<CallStates>,
     pub(super) credentials: Arc<CredentialCache>,
     pub(super) refusals: Refusals,
     /// Held by whoever asks AWS whether it knows us.
@@ -177,7 +177,7 @@ struct Base {
     config: SdkConfig,
     options: ConnectionOptions,
     rates: Arc<Rates>,
-    calls: Arc<Calls>,
+    calls: Arc<CallStates>,
 }
 
 impl Connection {
@@ -190,7 +190,7 @@ impl Connection {
             .load()
             .await;
         let rates = Arc::new(Rates::of(&options));
-        let calls = Arc::new(Calls::new(options.clock.clone()));
+        let calls = Arc::new(CallStates::new(options.clock.clone()));
         let base = Base { config, options, rates, calls };
         let clients = Arc::new(base.clients(identity));
         let current = Arc::new(RwLock::new(clients));

@@ -1,4 +1,5 @@
-//! `BatchMeterUsage`: one call, its answer record by record.
+//! `BatchMeterUsage` over the SDK: one call, its answer record by record. `metering/aws_adapter.rs` makes calls of frozen
+//! records.
 
 use aws_sdk_marketplacemetering::config::{Builder, Region};
 use aws_sdk_marketplacemetering::types::{

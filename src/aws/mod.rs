@@ -4,8 +4,8 @@
 //! is the exception: `intake` speaks SQS itself, since that is all it does.
 
 mod agreement;
+mod call_states;
 mod calling;
-mod calls;
 mod catalog;
 mod chain;
 mod connection;
@@ -26,8 +26,8 @@ pub use agreement::{
     AgreementPage, AgreementSearch, GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS,
     agreement_licenses, search_agreements,
 };
+pub use call_states::CallState;
 pub use calling::Place;
-pub use calls::CallState;
 pub use catalog::{EntityDocument, EntitySummary, describe_product, list_products};
 pub use connection::{AwsClients, Connection, ConnectionOptions};
 pub use entitlement::{EntitlementFilter, get_entitlements};

@@ -1,4 +1,5 @@
-//! The terms of plan entitlements, and which of them make sense for which kind of feature.
+//! The terms of plan entitlements, and which of them make sense for which kind of feature. Those of subscriptions are
+//! `domain/subscription.rs`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;

@@ -2,6 +2,7 @@
 //!
 //! Each field goes by itself: the newest word counts, by the time of who tells it, and of two at the same time the greater.
 //! What does not tell a field leaves it. So any order of the same words, and any repetition, comes to the same.
+//! `store/facts/told_rows.rs` reads and writes the words.
 
 use jiff::Timestamp;
 

@@ -22,7 +22,7 @@ use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
-use crate::store::{IntegrationRow, Overdue, StoreError};
+use crate::store::{IntegrationRow, PastAgreementEnd, StoreError};
 
 /// Returns the connection to the seller's AWS account.
 ///
@@ -138,7 +138,8 @@ async fn problems(
     }
     problems.extend(state.arrivals.problems(state.clock.now()));
     problems.extend(state.store.contradictions().await?);
-    if let Some(Overdue { count, first, since }) = state.store.overdue(state.clock.now()).await? {
+    let past_end = state.store.past_agreement_end(state.clock.now()).await?;
+    if let Some(PastAgreementEnd { count, first, since }) = past_end {
         problems.push(format!(
             "{count} pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end; they keep access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it"
         ));

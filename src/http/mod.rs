@@ -202,7 +202,7 @@ const DESCRIPTION: &str = "/openapi.json";
 /// Makes every route.
 fn router(state: ApiState) -> Router {
     let mut description = description();
-    let operations = Arc::new(openapi::operations(&mut description));
+    let operations = Arc::new(openapi::operation_ids(&mut description));
     let (guarded, _) = guarded(Some(&(state.clone(), operations))).split_for_parts();
     let (open, _) = open().split_for_parts();
     // Written once: it does not change while the program runs.
@@ -246,7 +246,7 @@ fn guarded(guards: Option<&(ApiState, Arc<Operations>)>) -> OpenApiRouter<ApiSta
         (Group::of(Permission::AppWrite), app_writes()),
         (Group::reports(), app_reports()),
         (Group::of(Permission::Read), reads()),
-        (Group::of(Permission::Operate), operations()),
+        (Group::of(Permission::Operate), writes()),
         (Group::of(Permission::Administer), administration()),
     ];
     let all = OpenApiRouter::with_openapi(openapi::Api::openapi());
@@ -314,7 +314,7 @@ fn reads() -> OpenApiRouter<ApiState> {
 }
 
 /// Returns what an operator changes.
-fn operations() -> OpenApiRouter<ApiState> {
+fn writes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(products::import))
         .routes(routes!(products::sync))

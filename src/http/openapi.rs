@@ -111,7 +111,7 @@ pub(super) fn describe_permission(document: &mut Document, permission: Permissio
 pub(super) type Operations = BTreeMap<(Method, String), String>;
 
 /// Returns the id of each operation.
-pub(super) fn operations(document: &mut Document) -> Operations {
+pub(super) fn operation_ids(document: &mut Document) -> Operations {
     let mut operations = Operations::new();
     for (template, path) in &mut document.paths.paths {
         for (method, operation) in operations_of(path) {

@@ -16,7 +16,7 @@ use super::problem::RETRY_AFTER;
 use super::public_request::PublicRequest;
 use super::registration_pages::{NextStep, page};
 use super::token_resolver::{
-    Refused, Via, count_missing_redirect_url, count_missing_token, resolve,
+    Refused, Via, count_missing_redirect_url, count_missing_token, resolve_token,
 };
 use super::{ApiState, Problems};
 use crate::domain::{BrowserClaims, Registration, reference};
@@ -189,7 +189,7 @@ async fn register_buyer(
         Refusal::new(StatusCode::BAD_REQUEST, "AWS Marketplace sent nothing to know you by.")
     })?;
     let _permit = incoming.acquire_permit().await.map_err(|_refused| Refusal::busy())?;
-    let told = resolve(state, Via::Redirect(source), &token).await?;
+    let told = resolve_token(state, Via::Redirect(source), &token).await?;
     let now = state.clock.now();
     let Registration { product_code, customer_identifier, account_id, license_arn, agreement_id } =
         told;

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::customers::settle;
 use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
-use super::token_resolver::{Refused, Via, resolve};
+use super::token_resolver::{Refused, Via, resolve_token};
 use super::{ApiState, Problem, Problems};
 use crate::domain::reference::{self, ReferenceError};
 use crate::domain::{
@@ -73,7 +73,7 @@ pub(super) async fn register(
 ) -> Result<Json<Registered>, Problem> {
     match (body.registration_token.take(), body.reference.take()) {
         (Some(token), None) => {
-            let told = resolve(&state, Via::Api, &token).await.map_err(problem)?;
+            let told = resolve_token(&state, Via::Api, &token).await.map_err(problem)?;
             let customer =
                 state.store.register_buyer(told.clone(), body.said(), state.clock.now()).await?;
             Ok(Json(registered(&state, customer, &told, BrowserClaims::default()).await?))

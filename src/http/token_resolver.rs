@@ -186,7 +186,7 @@ fn advice(reason: &str) -> &'static str {
 }
 
 /// Asks AWS who the buyer is. An unknown buyer, or one from a product that was never imported, is refused.
-pub(super) async fn resolve(
+pub(super) async fn resolve_token(
     state: &ApiState,
     via: Via,
     token: &SecretString,

@@ -4,7 +4,7 @@
 //! a pass may be cut anywhere: what was frozen stays as it is, and an attempt without an answer is repeated
 //! with the very same record.
 
-mod aws;
+mod aws_adapter;
 mod breaker;
 mod reporting;
 mod sender;
@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-pub use aws::AwsMetering;
+pub use aws_adapter::AwsMetering;
 pub use breaker::Breaker;
 pub use sender::{CallAnswer, FrozenCall, MeteringApi};
 

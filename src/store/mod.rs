@@ -77,7 +77,7 @@ pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
 pub use pruning::{PRUNE_FROM, PrunePlace, PrunedPiece};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};
-pub use subscriptions::overdue::Overdue;
+pub use subscriptions::past_agreement_end::PastAgreementEnd;
 pub use subscriptions::rows::SubscriptionFilter;
 
 /// The handle to the database; clones share it.

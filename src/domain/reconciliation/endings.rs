@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::desired_terms::{follower_that_came, handed_over};
 use super::licenses::HANDOVER;
-use super::terms::{follower_that_came, handed_over};
 use super::{
     Change, Decision, LicenseFacts, RENEWAL_CHECK, Situation, ever_more_seldom, look_again,
 };

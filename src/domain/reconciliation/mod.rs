@@ -10,18 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 mod brake;
+mod desired_terms;
 mod endings;
 mod licenses;
 mod signals;
-mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use brake::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
+use desired_terms::{desired_terms, follower_that_came};
 use endings::{certain_end, decide_on_missing, has_just_expired, leaving_since, reconsider_ended};
 pub use licenses::{AgreementFacts, LicenseFacts, SETTLING};
 pub use signals::{SubscriptionMessage, SubscriptionSignal};
-use terms::{desired_terms, follower_that_came};
 
 use super::ledger::is_licensed;
 use super::{

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::conflicts::contradiction_in;
 use super::identities::{owner_in, owners_in};
-use super::resolve::resolve_customer_in;
+use super::matching::match_customer_in;
 use crate::domain::{AccountId, AwsIds, BuyerKey, CustomerIdentifier};
 use crate::store::buyers::due::{MarkCause, imported_codes_in, mark_buyer_in};
 use crate::store::{During, Store, StoreError};
@@ -174,7 +174,7 @@ fn apply_waiting_mapping(
         (1, _) => mapped.linked += 1,
         _ => mapped.joined += 1,
     }
-    resolve_customer_in(connection, &ids, now)?;
+    match_customer_in(connection, &ids, now)?;
     for product_code in imported_codes_in(connection)? {
         for buyer in &references {
             let key = BuyerKey { product_code: product_code.clone(), buyer: buyer.clone() };

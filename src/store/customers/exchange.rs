@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
 
+use super::matching::join_known_in;
 use super::provision::{ProvisionCustomer, ProvisionError, introduce_in, provision_in};
 use super::registrations::{RegistrationRow, registration_in};
-use super::resolve::join_known_in;
 use super::rows::customer_in;
 use crate::domain::{Customer, CustomerId, Registration};
 use crate::store::base::aliases::canonical_in;

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::conflicts::{IdentityConflict, contradiction_in};
 use super::identities::{link_in, owner_in, owners_in};
+use super::matching::match_customer_in;
 use super::merge::merge_customers_in;
-use super::resolve::resolve_customer_in;
 use super::rows::{customer_in, is_claimed_in};
 use crate::domain::{
     AccountId, AwsIds, BuyerKey, BuyerRef, Customer, CustomerId, CustomerIdentifier,
@@ -192,7 +192,7 @@ pub(crate) fn introduce_in(
     email: Option<&str>,
     now: Timestamp,
 ) -> Result<Customer, StoreError> {
-    let id = resolve_customer_in(connection, ids, now)?
+    let id = match_customer_in(connection, ids, now)?
         .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
     let before = customer_in(connection, &id)?;
     connection

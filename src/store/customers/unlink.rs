@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::identities::{identities_in, link_in};
+use super::matching::match_customer_in;
 use super::provision::mark_in;
-use super::resolve::resolve_customer_in;
 use super::rows::customer_in;
 use crate::domain::{AwsIds, BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
@@ -136,7 +136,7 @@ fn make_buyer_in(
             BuyerRef::License(arn) => ids.license_arn = Some(arn.clone()),
         }
     }
-    let Some(buyer) = resolve_customer_in(connection, &ids, now)? else { return Ok(None) };
+    let Some(buyer) = match_customer_in(connection, &ids, now)? else { return Ok(None) };
     // Of licences the ids have room for one.
     for reference in references {
         link_in(connection, reference, &buyer)?;

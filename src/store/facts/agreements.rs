@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::licenses::license_facts_in;
 use super::listings::{end_rest_of_license_in, write_progress_in};
-use super::told::{told_agreement_in, told_license_in, write_agreement_in, write_license_in};
+use super::told_rows::{told_agreement_in, told_license_in, write_agreement_in, write_license_in};
 use crate::domain::agreement::{LicenseState, SeenAgreement};
 use crate::domain::listing::Progress;
 use crate::domain::reconciliation::LicenseFacts;

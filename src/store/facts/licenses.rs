@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::buyer_names::BuyerNames;
-use super::told::{
+use super::told_rows::{
     license_change, told_agreement_in, told_license_in, write_agreement_in, write_license_in,
 };
 use crate::domain::agreement::LicenseState;

@@ -17,5 +17,5 @@ pub(super) mod registered_licenses;
 pub(super) mod release;
 pub(super) mod searches;
 pub(super) mod sns;
-pub(super) mod told;
+pub(super) mod told_rows;
 pub(super) mod topics;

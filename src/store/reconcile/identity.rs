@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::store::base::aliases::canonical_in;
 use crate::store::customers::identities::{identities_in, owner_in};
-use crate::store::customers::resolve::resolve_customer_in;
+use crate::store::customers::matching::match_customer_in;
 use crate::store::{During, StoreError};
 
 /// The answer of AWS about one buyer.
@@ -37,7 +37,7 @@ impl BuyerIdentity {
     }
 
     /// Makes one customer of everybody whom an answer shows to be one buyer, and a new one where none is known yet.
-    pub(crate) fn resolve_in(
+    pub(crate) fn match_in(
         connection: &Connection,
         product_code: &ProductCode,
         buyer: &BuyerRef,
@@ -57,7 +57,7 @@ impl BuyerIdentity {
                 customer_identifier: row.customer_identifier.clone().or_else(|| asked_by.clone()),
                 license_arn: row.license_arn.clone(),
             };
-            if let Some(customer) = resolve_customer_in(connection, &ids, now)? {
+            if let Some(customer) = match_customer_in(connection, &ids, now)? {
                 found.insert(holder, customer);
             }
         }
@@ -69,7 +69,7 @@ impl BuyerIdentity {
         if matches!(buyer, BuyerRef::License(_)) {
             ids.account_id = accounts.first().cloned();
         }
-        let asked = resolve_customer_in(connection, &ids, now)?
+        let asked = match_customer_in(connection, &ids, now)?
             .ok_or(StoreError::Corrupt { what: "a buyer", detail: "it has no id".into() })?;
         // A row may have joined somebody whom an earlier one named: only now it is known who everybody is.
         for customer in found.values_mut().filter(|customer| **customer != asked) {
@@ -106,7 +106,7 @@ fn join_by_license_in(
             license_arn: Some(LicenseArn::new(arn)),
             ..AwsIds::default()
         };
-        resolve_customer_in(connection, &ids, now)?;
+        match_customer_in(connection, &ids, now)?;
     }
     Ok(())
 }

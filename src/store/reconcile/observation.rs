@@ -240,7 +240,7 @@ fn apply_entry(
     let grants = answer.as_deref().unwrap_or_default();
     let shown = BuyerAnswer { rows: rows.unwrap_or_default(), grants };
     let buyer = &entry.buyer;
-    let identity = BuyerIdentity::resolve_in(connection, &product.code, buyer, &shown, now)?;
+    let identity = BuyerIdentity::match_in(connection, &product.code, buyer, &shown, now)?;
     let BuyerFacts { names, held, licenses, claimed } =
         situation_in(connection, product, buyer, grants, &identity)?;
     let signals = signals_in(connection, &product.code, &names, grants, &held)?;
@@ -361,7 +361,7 @@ mod tests {
                 .during("test")?;
             let (code, buyer) = &asked;
             let shown = BuyerAnswer { rows: &[], grants: &[] };
-            BuyerIdentity::resolve_in(connection, code, buyer, &shown, now)
+            BuyerIdentity::match_in(connection, code, buyer, &shown, now)
         });
         let identity = Arc::new(resolved.await.unwrap());
         // Its names and licences are not known to anybody yet.

@@ -8,5 +8,5 @@
 pub(super) mod direct;
 pub(super) mod grants;
 pub(super) mod holdings;
-pub(super) mod overdue;
+pub(super) mod past_agreement_end;
 pub(super) mod rows;

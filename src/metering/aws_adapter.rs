@@ -1,4 +1,5 @@
-//! Billing by AWS itself.
+//! The adapter of the metering engine to AWS: frozen records as `BatchMeterUsage` calls, made by `aws/metering.rs`, and what
+//! their results mean as answers.
 
 use super::sender::{CallAnswer, FrozenCall, MeteringApi};
 use crate::aws::{

@@ -1,4 +1,4 @@
-//! Subscriptions that outlive the end that AWS told.
+//! Subscriptions that live on past the end of their agreement, of which AWS told neither a renewal nor an end.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -8,14 +8,14 @@ use crate::domain::aws_limits::FINAL_HOUR;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::{During, Store, StoreError};
 
-/// Pay-as-you-go subscriptions whose agreement should be over.
+/// The pay-as-you-go subscriptions whose agreement should be over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overdue {
+pub struct PastAgreementEnd {
     /// The number of them.
     pub count: i64,
     /// The one that is so for the longest time.
     pub first: SubscriptionId,
-    /// When its agreement should have ended.
+    /// The time at which its agreement should have ended.
     pub since: Timestamp,
 }
 
@@ -23,13 +23,19 @@ impl Store {
     /// Finds subscriptions that live on though their agreement's end has passed by over an hour and nobody told why.
     /// The licence is told to be in force, which may be by a renewal: a date alone ends no access, but a person has to
     /// know.
-    pub async fn overdue(&self, now: Timestamp) -> Result<Option<Overdue>, StoreError> {
+    pub async fn past_agreement_end(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<PastAgreementEnd>, StoreError> {
         let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
-        self.read(move |connection| overdue_in(connection, last)).await
+        self.read(move |connection| past_agreement_end_in(connection, last)).await
     }
 }
 
-fn overdue_in(connection: &Connection, last: Timestamp) -> Result<Option<Overdue>, StoreError> {
+fn past_agreement_end_in(
+    connection: &Connection,
+    last: Timestamp,
+) -> Result<Option<PastAgreementEnd>, StoreError> {
     connection
         .prepare_cached(
             "SELECT count(*), id, min(ends_at_ms) FROM subscriptions
@@ -41,7 +47,7 @@ fn overdue_in(connection: &Connection, last: Timestamp) -> Result<Option<Overdue
                 let first: Option<(String, i64)> =
                     row.get::<_, Option<String>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
                 let count = row.get(0)?;
-                Ok(first.map(|(id, since)| Overdue {
+                Ok(first.map(|(id, since)| PastAgreementEnd {
                     count,
                     first: SubscriptionId::new(id),
                     since: timestamp(since),

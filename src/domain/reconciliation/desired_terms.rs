@@ -1,4 +1,5 @@
-//! The terms that each holder should have, by AWS's rows where it lists them, else by the newest notifications.
+//! The terms of subscription that each holder should have, by AWS's rows where it lists them, else by the newest
+//! notifications. The terms on which a plan grants a feature are `domain/terms.rs`.
 
 use std::collections::BTreeMap;
 
@@ -317,7 +318,7 @@ fn is_of_earlier(situation: &Situation<'_>, holder: &Holder, signal: &Subscripti
     }
     match left_at(situation, holder) {
         Some(left_at) => signal.at <= left_at,
-        None => situation.now >= overdue(situation, signal),
+        None => situation.now >= end_expected_by(situation, signal),
     }
 }
 
@@ -342,7 +343,7 @@ fn held_by<'a>(
 }
 
 /// Returns the time at which an end that was announced should have come true, whether that was told or not.
-fn overdue(situation: &Situation<'_>, signal: &SubscriptionSignal) -> Timestamp {
+fn end_expected_by(situation: &Situation<'_>, signal: &SubscriptionSignal) -> Timestamp {
     let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     last_moment.saturating_add(situation.patience.expiry_grace).unwrap_or(Timestamp::MAX)
 }
@@ -355,7 +356,7 @@ fn signalled_terms(
 ) -> Terms {
     let last_moment = signal.at.saturating_add(FINAL_HOUR).unwrap_or(Timestamp::MAX);
     // `unsubscribe-success` may never come. Past the last hour and the grace, the announcement is enough.
-    let over = overdue(situation, signal);
+    let over = end_expected_by(situation, signal);
     let (status, ends_at, ended_at) = match signal.action {
         SubscriptionAction::Success if signal.free_trial => (Status::Trialing, None, None),
         SubscriptionAction::Success => (Status::Active, None, None),

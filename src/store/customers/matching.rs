@@ -1,4 +1,4 @@
-//! Finding the customer that AWS's ids mean: one is made where there is none, and those that AWS shows to be one are merged.
+//! Matching AWS's ids to a customer: one is made where there is none, and those that AWS shows to be one are merged.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -14,17 +14,17 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::engine::secrets::{Secret, secret_in};
 use crate::store::{During, StoreError};
 
-/// The customer that these AWS ids mean, and those that AWS's file adds to them; makes one nobody claimed yet where
-/// there is none, and joins those that AWS shows to be one.
-pub(crate) fn resolve_customer_in(
+/// Returns the customer that these AWS ids mean, with those that AWS's mapping file adds to them. Makes one that
+/// nobody claimed yet where there is none, and joins those that AWS shows to be one.
+pub(crate) fn match_customer_in(
     connection: &Connection,
     ids: &AwsIds,
     now: Timestamp,
 ) -> Result<Option<CustomerId>, StoreError> {
-    resolve_in(connection, &completed_in(connection, ids)?, now)
+    match_in(connection, &completed_in(connection, ids)?, now)
 }
 
-fn resolve_in(
+fn match_in(
     connection: &Connection,
     ids: &AwsIds,
     now: Timestamp,
@@ -48,7 +48,7 @@ fn resolve_in(
     let is_known = owners.len() == 1 && unlinked.is_empty();
     if !is_known && let Some(contradiction) = contradiction_in(connection, &owners, ids)? {
         // Which of both is wrong is for a person to find out: until then the name that names best counts alone.
-        let customer = resolve_in(connection, &AwsIds::from(best), now)?;
+        let customer = match_in(connection, &AwsIds::from(best), now)?;
         if let Some(customer) = &customer {
             note_contradiction_in(connection, ids, customer, &contradiction, now)?;
         }

@@ -1,4 +1,5 @@
-//! When each of AWS's operations was last called with success, and what the last failure said.
+//! The state of each of AWS's operations: when it was last called with success, and what the last failure said. `calling.rs`
+//! makes the calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,14 +25,14 @@ pub struct CallState {
     pub last_error: Option<String>,
 }
 
-/// The board of calls.
+/// The states of all operations.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct CallStates {
     clock: Clock,
     states: Mutex<BTreeMap<&'static str, CallState>>,
 }
 
-impl Calls {
+impl CallStates {
     pub(super) fn new(clock: Clock) -> Self {
         Self { clock, states: Mutex::default() }
     }

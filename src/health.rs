@@ -32,7 +32,7 @@ pub struct Health {
 #[derive(Debug)]
 struct Reported {
     health: PartHealth,
-    /// When the log last said how it stands.
+    /// The time at which the log last said how it stands.
     said_at: Timestamp,
 }
 

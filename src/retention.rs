@@ -28,7 +28,7 @@ pub struct Retention {
     pub store: Store,
     /// The time.
     pub clock: Clock,
-    /// How long each kind is kept.
+    /// The time for which each kind is kept.
     pub settings: RetentionSettings,
 }
 

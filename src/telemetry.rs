@@ -41,8 +41,8 @@ pub fn start_log(settings: &LogSettings) -> Result<(), TelemetryError> {
     .map_err(TelemetryError::Twice)
 }
 
-/// What the SDK warns of at every load where there are no credentials, which we load every few seconds. The board says it
-/// once, and what to do.
+/// The target of a warning that the SDK gives at every load without credentials, and we load every few seconds. The
+/// board says it once, and what to do.
 const REPEATED: &str = "aws_config::meta::credentials::chain";
 
 /// Returns the filter that a setting means: without what others repeat, unless it asks for them or for everything.

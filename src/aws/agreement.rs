@@ -23,7 +23,7 @@ pub const SEARCH_AGREEMENTS: &str = "SearchAgreements";
 /// The operation that shows an agreement's licences.
 pub const GET_AGREEMENT_ENTITLEMENTS: &str = "GetAgreementEntitlements";
 
-/// Which agreements are searched.
+/// The agreements that are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgreementSearch {
     /// Those of a product that a listing shows.
@@ -59,7 +59,8 @@ impl AgreementSearch {
         filters
     }
 
-    /// The order, where it matters. What changes while changes are listed moves to the end, and so is not missed.
+    /// Returns the order, where it matters. What changes while changes are listed moves to the end, and so is not
+    /// missed.
     fn sort(&self) -> Option<Sort> {
         let order = match self {
             Self::Listed(_, Listing::Whole { newest_first: true }) => SortOrder::Descending,
@@ -77,11 +78,11 @@ impl AgreementSearch {
 pub struct AgreementPage {
     /// The agreements.
     pub agreements: Vec<SeenAgreement>,
-    /// Where the next page begins, if there is one.
+    /// The place where the next page begins, if there is one.
     pub next: Option<String>,
 }
 
-/// One page of agreements. An empty page may still lead to another.
+/// Searches one page of agreements. An empty page may still lead to another.
 pub async fn search_agreements(
     clients: &AwsClients,
     search: &AgreementSearch,
@@ -105,7 +106,7 @@ pub async fn search_agreements(
     })
 }
 
-/// The licences of an agreement, and how each stands.
+/// Lists the licences of an agreement, each with its state.
 pub async fn agreement_licenses(
     clients: &AwsClients,
     agreement: &AgreementId,

@@ -16,7 +16,7 @@ use super::identity::{GET_CALLER_IDENTITY, caller_of};
 use super::refusals::{Admission, Standing};
 use super::{AwsClients, AwsError, AwsErrorKind, RateLimit, Turn};
 
-/// Where a call stands in the turns of its operation.
+/// The place of a call in the turns of its operation.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// There are none: whoever calls sees to it that AWS is not asked too often.
@@ -132,7 +132,7 @@ impl AwsClients {
         error
     }
 
-    /// Other credentials than those that were refused.
+    /// Loads other credentials than those that were refused.
     async fn renewed(&self, refused: AwsError, loaded: &Loaded) -> Result<Loaded, AwsError> {
         let operation = refused.operation;
         match self.credentials.renew(loaded.generation).await {

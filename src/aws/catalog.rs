@@ -34,7 +34,7 @@ pub struct EntityDocument {
 pub(super) const LIST_ENTITIES: &str = "ListEntities";
 pub(super) const DESCRIBE_ENTITY: &str = "DescribeEntity";
 
-/// Every SaaS product of the account.
+/// Lists every SaaS product of the account.
 pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, AwsError> {
     let mut products = Vec::new();
     let mut token: Option<String> = None;
@@ -67,7 +67,7 @@ pub async fn list_products(clients: &AwsClients) -> Result<Vec<EntitySummary>, A
     }
 }
 
-/// One product's document.
+/// Reads one product's document.
 pub async fn describe_product(
     clients: &AwsClients,
     entity_id: &EntityId,

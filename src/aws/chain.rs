@@ -23,7 +23,7 @@ use crate::outgoing;
 pub(super) const MARKETPLACE_REGION: &str = "us-east-1";
 const SESSION: Duration = Duration::from_secs(3_600);
 
-/// AWS's standard environment, read anew by whoever loads it.
+/// Returns a loader of AWS's standard environment, which each load reads anew.
 pub(super) fn loader(sandbox_url: Option<&str>) -> ConfigLoader {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
     if let Some(url) = sandbox_url {

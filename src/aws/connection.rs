@@ -29,7 +29,7 @@ const DENIED_FOR: Duration = Duration::from_secs(15 * 60);
 /// The options that clients are built from, apart from the environment.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
-    /// Where usage is metered; a record keeps its region for life, since AWS deduplicates per region.
+    /// The region in which usage is metered; a record keeps its own for life, since AWS deduplicates per region.
     pub metering_region: String,
     /// The queue, whose region its clients take.
     pub queue_url: Option<String>,
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// The clients as they are now; held for one piece of work, not longer.
+    /// Returns the clients as they are now. Hold them for one piece of work, not longer.
     pub fn clients(&self) -> Arc<AwsClients> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -300,7 +300,7 @@ impl Base {
     }
 }
 
-/// The region in a queue's address, as AWS writes it: `https://sqs.REGION.amazonaws.com/…`.
+/// Finds the region in a queue's address, as AWS writes it: `https://sqs.REGION.amazonaws.com/…`.
 fn region_of_queue(url: &str) -> Option<&str> {
     let host = url.split("://").nth(1)?.split('/').next()?;
     let (region, domain) = host.strip_prefix("sqs.")?.split_once('.')?;

@@ -120,7 +120,7 @@ impl Loaded {
     }
 }
 
-/// Why credentials could not be had. Nothing was sent with any.
+/// The reason why credentials could not be had. Nothing was sent with any.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{detail}")]
 pub(super) struct LoadError {
@@ -140,7 +140,7 @@ impl LoadError {
 /// The outcome of a load: credentials and their origin.
 pub(super) type Outcome = Result<(Credentials, Origin), LoadError>;
 
-/// Where an identity's credentials come from. Nothing of an earlier load is used again.
+/// The source of an identity's credentials. Nothing of an earlier load is used again.
 pub(super) trait Source: fmt::Debug + Send + Sync {
     fn load(&self) -> BoxFuture<'_, Outcome>;
 }

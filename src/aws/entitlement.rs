@@ -51,7 +51,7 @@ fn texts<K>(ids: Vec<Id<K>>) -> Vec<String> {
     ids.into_iter().map(Id::into_string).collect()
 }
 
-/// Every row that AWS lists, or an error; never a part of them. An empty page may still lead to another.
+/// Lists every row that AWS has, or fails; never a part of them. An empty page may still lead to another.
 pub async fn get_entitlements(
     clients: &AwsClients,
     product_code: &ProductCode,
@@ -106,7 +106,7 @@ fn grant(row: Entitlement, asked: &ProductCode) -> Result<Grant, AwsError> {
     })
 }
 
-/// A row without a value is taken for one of the thing: some products only ever say that it is held.
+/// Reads a row's value. A row without one is taken for one of the thing: some products only ever say that it is held.
 fn value(value: Option<EntitlementValue>) -> GrantValue {
     let Some(value) = value else {
         return GrantValue::Boolean(true);

@@ -11,7 +11,7 @@ use super::credentials::{LoadError, Origin};
 use super::described::{REMOVED, described};
 use crate::clock::Clock;
 
-/// Why a call to AWS did not do what it should.
+/// The reason why a call to AWS did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {message}")]
 pub struct AwsError {
@@ -143,7 +143,7 @@ impl AwsError {
         }
     }
 
-    /// The same with whose credentials were refused, and what whoever has to mend it can do.
+    /// Adds to the message whose credentials were refused, and how to mend it.
     pub(super) fn blaming(mut self, origin: &Origin) -> Self {
         if self.is_of_identity() {
             self.message = format!("{} ({}; {})", self.message, origin.whose, origin.remedy);
@@ -151,13 +151,13 @@ impl AwsError {
         self
     }
 
-    /// An answer that cannot be used, and so is none.
+    /// Makes an error of an answer that cannot be used, and so is none.
     pub(super) fn unreadable(operation: &'static str, detail: &str) -> Self {
         let (kind, message) = (AwsErrorKind::Unanswered, detail.to_owned());
         Self { operation, kind, code: None, message }
     }
 
-    /// AWS's code, empty where there is none.
+    /// Returns AWS's code, empty where there is none.
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }
@@ -214,8 +214,8 @@ fn clock_off(answer: &HttpResponse) -> String {
     }
 }
 
-/// Where a list goes on after a page, if it does. A page that leads back to itself would have no end, and a list
-/// without its end must not be taken for the whole.
+/// Returns where a list goes on after a page, if it does. A page that leads back to itself would have no end, and a
+/// list without its end must not be taken for the whole.
 pub(super) fn next_page(
     operation: &'static str,
     asked: Option<&str>,

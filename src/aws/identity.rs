@@ -54,12 +54,12 @@ pub async fn caller(clients: &AwsClients) -> Result<Caller, AwsError> {
     remember(clients, told)
 }
 
-/// The account that these clients act in, asked anew.
+/// Asks AWS which account these clients act in.
 pub async fn caller_account(clients: &AwsClients) -> Result<String, AwsError> {
     caller(clients).await.map(|caller| caller.account)
 }
 
-/// The same from an answer that was asked for with whatever the clients hold.
+/// Reads the caller from an answer that was asked for with whatever the clients hold.
 pub(super) fn caller_of(
     clients: &AwsClients,
     answer: Result<GetCallerIdentityOutput, SdkError<GetCallerIdentityError, HttpResponse>>,
@@ -235,7 +235,7 @@ fn first_listing(clients: &AwsClients) -> ListEntitiesFluentBuilder {
     call.max_results(1)
 }
 
-/// The first listing, if there is one.
+/// Asks for the first listing, if there is one.
 async fn probe_catalog(clients: &AwsClients) -> Result<Option<String>, AwsError> {
     let page = first_listing(clients).send().await;
     let page = page.map_err(|error| AwsError::of(LIST_ENTITIES, error))?;

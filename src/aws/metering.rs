@@ -36,7 +36,7 @@ pub struct WireRecord {
 /// One call: records of one product in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeteringCall {
-    /// Where it is metered: AWS deduplicates by region, so a record keeps its own.
+    /// The region in which it is metered: AWS deduplicates by region, so a record keeps its own.
     pub region: String,
     /// The product, in the legacy form; the new form names licences instead, and both at once bill twice.
     pub product_code: Option<String>,

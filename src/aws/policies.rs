@@ -40,7 +40,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Those of a product.
+    /// Returns the topics of a product.
     pub fn of(product_code: &str) -> Self {
         let topic = |kind| {
             format!(
@@ -50,7 +50,7 @@ impl Topics {
         Self { subscription: topic("subscription"), entitlement: topic("entitlement") }
     }
 
-    /// The code of the product whose topic this is; none if it is not AWS Marketplace's.
+    /// Returns the code of the product whose topic this is; none if it is not AWS Marketplace's.
     pub fn product_of(topic: &str) -> Option<&str> {
         let Self { subscription, entitlement } = Self::of("");
         let code = topic.strip_prefix(&*subscription).or(topic.strip_prefix(&*entitlement))?;
@@ -72,19 +72,19 @@ pub struct TrustedBy {
 }
 
 impl TrustedBy {
-    /// A user or a role that is known.
+    /// Trusts a user or a role that is known.
     pub fn principal(principal: Principal, external_id: String) -> Self {
         let Principal { account, arns } = principal;
         Self { account, principals: arns, external_id }
     }
 
-    /// Any of an account.
+    /// Trusts every user and role of an account.
     pub const fn account(account: String, external_id: String) -> Self {
         Self { account, principals: Vec::new(), external_id }
     }
 }
 
-/// The role's trust policy.
+/// Returns the role's trust policy.
 ///
 /// It names the account, and whoever calls by a condition: a role that stood as the principal itself would be trusted no
 /// more once it was made anew under the same name.
@@ -107,7 +107,7 @@ pub fn trust_policy(trusted: &TrustedBy) -> Value {
 /// Every SaaS listing that the role's account may see.
 const LISTINGS: &str = "arn:aws:aws-marketplace:*:*:AWSMarketplace/SaaSProduct/*";
 
-/// The least that the role must allow.
+/// Returns the policy that allows the role the least that it needs.
 pub fn iam_policy(queue_arn: Option<&str>) -> Value {
     let of_purchases = json!({"aws-marketplace:AgreementType": ["PurchaseAgreement"]});
     let mut statements = vec![
@@ -135,8 +135,8 @@ pub fn iam_policy(queue_arn: Option<&str>) -> Value {
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
-/// The queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else. Where the rule
-/// is not known, any of the queue's account may.
+/// Returns the queue's policy: the products' topics and the EventBridge rule may write to it, and nobody else. Where
+/// the rule is not known, any of the queue's account may.
 pub fn queue_policy(queue_arn: &str, product_codes: &[String], rule: Option<&str>) -> Value {
     let topics: Vec<String> = product_codes
         .iter()
@@ -166,7 +166,7 @@ pub fn queue_policy(queue_arn: &str, product_codes: &[String], rule: Option<&str
     })
 }
 
-/// `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME` → the queue's ARN.
+/// Returns the ARN of the queue at `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`.
 pub fn queue_arn(url: &str) -> Option<String> {
     let mut parts = url.split("://").nth(1)?.split('/');
     let host = parts.next()?;

@@ -35,7 +35,7 @@ struct State {
     next: Instant,
     /// Calls a second.
     pace: u64,
-    /// Where AWS throttled last.
+    /// The pace at which AWS throttled last.
     limit: u64,
     /// The number of times that the pace was lowered.
     lowered: u64,
@@ -52,12 +52,13 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// AWS answered the call: back to where it throttled, then slowly on.
+    /// Notes that AWS answered the call: the pace goes back to where it throttled, then slowly on.
     pub fn answered(self) {
         self.rate.speed_up(self.lowered);
     }
 
-    /// AWS throttled the call: go slower. A call that went out before the pace was last lowered says nothing new.
+    /// Notes that AWS throttled the call: the pace goes down. A call that went out before it was last lowered says
+    /// nothing new.
     pub fn throttled(self) {
         self.rate.slow_down(self.lowered);
     }
@@ -78,7 +79,7 @@ impl RateLimit {
         }
     }
 
-    /// The same, where AWS documents a limit: whoever is set to go faster, and is throttled, falls back to it.
+    /// Sets the limit that AWS documents: whoever is set to go faster, and is throttled, falls back to it.
     #[must_use]
     pub fn documented(self, calls: u32) -> Self {
         Self { documented: self.most.min(u64::from(calls) * CALL), ..self }
@@ -160,7 +161,7 @@ impl State {
         Duration::from_nanos(1_000_000_000 * CALL / self.pace.max(1))
     }
 
-    /// By how many times the pace was lowered until now.
+    /// Takes a turn, and returns how many times the pace was lowered until now.
     fn take_turn(&mut self) -> u64 {
         let (now, spacing) = (Instant::now(), self.spacing());
         // Timers are late by a moment, which must not add up.

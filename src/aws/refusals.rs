@@ -44,7 +44,7 @@ pub struct Standing {
     pub refused: Option<AwsError>,
     /// Its refusals where only some operations refuse the identity.
     pub operations: Vec<AwsError>,
-    /// When to ask again.
+    /// The time to ask again.
     pub next: Option<Instant>,
 }
 
@@ -108,7 +108,7 @@ impl Refusals {
         }
     }
 
-    /// AWS does not know this identity.
+    /// Notes that AWS does not know this identity.
     pub(super) fn refuse(&self, error: AwsError) {
         let mut state = self.state();
         state.whole = Some(Refusal::after(state.whole.as_ref(), error));
@@ -116,7 +116,7 @@ impl Refusals {
         self.changes.send_replace(());
     }
 
-    /// AWS knows this identity, or cannot be asked, and this operation refuses it.
+    /// Notes that this operation refuses an identity that AWS knows, or cannot be asked about.
     pub(super) fn refuse_operation(&self, error: AwsError, generation: u64) {
         let mut state = self.state();
         let operation = error.operation;
@@ -127,7 +127,7 @@ impl Refusals {
         self.changes.send_replace(());
     }
 
-    /// An operation has answered to these credentials as to somebody it knows.
+    /// Notes that an operation has answered to these credentials as to somebody it knows.
     pub(super) fn answered(&self, operation: &'static str, generation: u64) {
         let mut state = self.state();
         state.known = state.known.max(generation);
@@ -151,7 +151,7 @@ impl Refusals {
         may
     }
 
-    /// AWS knows this identity again.
+    /// Notes that AWS knows this identity again.
     pub(super) fn lift(&self) {
         let mut state = self.state();
         state.whole = None;

@@ -15,7 +15,7 @@ use crate::domain::{Id, Registration};
 
 pub(super) const RESOLVE_CUSTOMER: &str = "ResolveCustomer";
 
-/// Why a token could not be resolved.
+/// The reason why a token could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// The token has expired; the buyer can get another by the "Set up your account" link at AWS.

@@ -7,7 +7,7 @@ use crate::domain::product::Dimension;
 use crate::domain::{DimensionKey, EntityId, ProductCode};
 use crate::store::Listing;
 
-/// The listing that a document describes.
+/// Reads the listing that a document describes.
 pub fn read(entity_id: EntityId, document: Value) -> Listing {
     let description = &document["Description"];
     let mut problems = Vec::new();

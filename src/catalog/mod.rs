@@ -40,7 +40,7 @@ pub struct ListingView {
     pub product_id: Option<ProductId>,
 }
 
-/// Why the catalog could not be read.
+/// The reason why the catalog could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// AWS did not answer as it should.
@@ -61,8 +61,8 @@ pub enum CatalogError {
     },
 }
 
-/// The account's SaaS products, those imported marked, in the order of their ids. Each takes a call to AWS of its own,
-/// so only those of the page are looked at.
+/// Lists the account's SaaS products, those imported marked, in the order of their ids. Each takes a call to AWS of its
+/// own, so only those of the page are looked at.
 pub async fn listings(
     clients: &AwsClients,
     store: &Store,
@@ -88,7 +88,7 @@ pub async fn listings(
     Ok(views)
 }
 
-/// One listing, and whether it was imported.
+/// Returns one listing, and whether it was imported.
 pub async fn listing_view(
     clients: &AwsClients,
     store: &Store,
@@ -129,7 +129,7 @@ impl ListingView {
     }
 }
 
-/// One listing as the catalog describes it now.
+/// Reads one listing as the catalog describes it now.
 pub async fn listing(clients: &AwsClients, entity_id: &EntityId) -> Result<Listing, AwsError> {
     let entity = describe_product(clients, entity_id).await?;
     let listing = document::read(entity.entity_id, entity.document);

@@ -23,7 +23,7 @@ use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
 use crate::store::{History, IntegrationRow, LockError, Pruned, Store, StoreError};
 use crate::telemetry;
 
-/// The settings, with those secrets that a command uses.
+/// Loads the settings, with those secrets that a command uses.
 pub(super) fn load(config: Option<&Path>, secret_files: SecretFiles) -> anyhow::Result<Loaded> {
     Ok(settings::load_for(secret_files, config, environment())?)
 }
@@ -35,7 +35,7 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-/// Cancelled by SIGTERM, as service managers send it, and by Ctrl-C.
+/// Returns a token that is cancelled by SIGTERM, as service managers send it, and by Ctrl-C.
 pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
@@ -131,8 +131,8 @@ impl Run {
     }
 }
 
-/// What no other start will get either is a wrong setting, over which nobody shall start the daemon anew: an address that
-/// is not to be had, a database that cannot be there.
+/// Turns what no other start will get either into a wrong setting, over which nobody shall start the daemon anew: an
+/// address that is not to be had, a database that cannot be there.
 fn wrong_place(error: DaemonError) -> Failure {
     match error {
         DaemonError::Listen { listen, source } if will_not_do(&source) => {
@@ -146,7 +146,7 @@ fn wrong_place(error: DaemonError) -> Failure {
     }
 }
 
-/// Whether the system refuses this for what it is, rather than for the moment.
+/// Reports whether the system refuses this for what it is, rather than for the moment.
 fn will_not_do(source: &io::Error) -> bool {
     use std::io::ErrorKind::{
         AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound,
@@ -169,7 +169,7 @@ fn wrong(fault: String) -> Failure {
     Failure::Settings(SettingsError(vec![fault]))
 }
 
-/// A file or folder of the database's that could not be made or opened.
+/// Describes a file or folder of the database's that could not be made or opened.
 pub(super) fn wrong_database(path: &Path, source: io::Error) -> Failure {
     if will_not_do(&source) {
         return wrong(format!(
@@ -290,7 +290,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     if all { Ok(()) } else { Err(Failure::Said) }
 }
 
-/// Whose credentials a daemon with these settings would use.
+/// Returns the identity whose credentials a daemon with these settings would use.
 async fn identity(
     settings: &settings::Settings,
     held: Option<&Store>,
@@ -313,8 +313,8 @@ async fn identity(
     }
 }
 
-/// The database, if there is one yet and it can be read. Nothing in it is changed: a daemon of an older release may
-/// run on it.
+/// Opens the database, if there is one yet and it can be read. Nothing in it is changed: a daemon of an older release
+/// may run on it.
 fn read_database(
     settings: &settings::Settings,
     items: &mut Vec<serde_json::Value>,
@@ -343,7 +343,7 @@ fn read_database(
     }
 }
 
-/// What was pruned of each kind of history.
+/// Lists what was pruned of each kind of history.
 async fn pruned_items(store: &Store) -> Result<Vec<serde_json::Value>, StoreError> {
     let mut items = Vec::new();
     for history in History::ALL {

@@ -149,7 +149,7 @@ pub(super) fn file_out() -> Box<dyn io::Write> {
 /// A writer that escapes what a terminal would act on.
 struct Inert<W> {
     out: W,
-    /// Whether the byte before was the first half of a character that may be a control.
+    /// True if the byte before was the first half of a character that may be a control.
     held: bool,
 }
 

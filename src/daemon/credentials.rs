@@ -24,7 +24,7 @@ pub(super) struct CredentialWatch {
     pub(super) breaker: Breaker,
 }
 
-/// Who tries again.
+/// The reason to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
     /// Those who failed.

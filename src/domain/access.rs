@@ -21,7 +21,7 @@ pub struct Candidate<'a> {
     pub subscription_id: &'a SubscriptionId,
     /// Its plan; none while its dimension is not mapped to one.
     pub plan_id: Option<&'a PlanId>,
-    /// Where it was bought.
+    /// The place where it was bought.
     pub source: Source,
     /// Its status now.
     pub status: Status,
@@ -31,7 +31,7 @@ pub struct Candidate<'a> {
     pub units: Option<Quantity>,
     /// The usage in the window that counts now.
     pub used: Quantity,
-    /// When that window ends.
+    /// The time at which that window ends.
     pub resets_at: Option<Timestamp>,
 }
 
@@ -98,7 +98,7 @@ pub struct Access {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub remaining: Option<Quantity>,
-    /// When usage counts from zero again.
+    /// The time at which usage counts from zero again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<Timestamp>,
     /// The plan that decided.

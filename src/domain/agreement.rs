@@ -18,11 +18,11 @@ pub struct SeenAgreement {
     pub offer_id: Option<String>,
     /// AWS's word for how it stands: ACTIVE, or how it ended.
     pub status: String,
-    /// When it starts.
+    /// The time at which it starts.
     pub starts_at: Option<Timestamp>,
-    /// When it ends; none for an open end.
+    /// The time at which it ends; none for an open end.
     pub ends_at: Option<Timestamp>,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Option<Timestamp>,
     /// The licences that stand on it.
     pub licenses: Vec<LicenseArn>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What is written before a hash, so that nobody takes a hash for a token.
+/// The text before a hash, so that nobody takes a hash for a token.
 const HASH_PREFIX: &str = "sha256:";
 
 /// The role of a token's bearer.
@@ -61,7 +61,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a route needs of its caller.
+/// The permission that a route needs of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Reads what the application needs.

@@ -28,9 +28,9 @@ pub struct Customer {
     pub aliases: Vec<CustomerId>,
     /// The seller's own notes.
     pub metadata: Map<String, Value>,
-    /// When it was first known.
+    /// The time at which it was first known.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Timestamp,
 }
 

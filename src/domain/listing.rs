@@ -61,9 +61,9 @@ pub struct HeldLicense {
 pub struct Progress {
     /// The newest change that a finished listing showed, by AWS's time.
     pub changed_until: Option<Timestamp>,
-    /// When the last whole listing began.
+    /// The time at which the last whole listing began.
     pub whole_at: Option<Timestamp>,
-    /// When AWS refused to list by changes.
+    /// The time at which AWS refused to list by changes.
     pub refused_at: Option<Timestamp>,
 }
 

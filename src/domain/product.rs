@@ -62,9 +62,9 @@ pub struct Product {
     pub dimensions: Vec<Dimension>,
     /// Its plans.
     pub plans: Vec<Plan>,
-    /// When it was imported.
+    /// The time at which it was imported.
     pub imported_at: Timestamp,
-    /// When it was last compared with the listing.
+    /// The time at which it was last compared with the listing.
     pub synced_at: Timestamp,
     /// Endings that follow from AWS's answers, and are held back until a person lets them go.
     #[serde(skip_serializing_if = "Vec::is_empty")]

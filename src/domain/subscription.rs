@@ -145,13 +145,13 @@ pub struct Terms {
     pub quantity: Option<Quantity>,
     /// Its status.
     pub status: Status,
-    /// When it came into force.
+    /// The time at which it came into force.
     pub starts_at: Option<Timestamp>,
     /// The earliest date on which it may end.
     pub ends_at: Option<Timestamp>,
     /// The time of the first answer of AWS that did not list it any more.
     pub missing_since: Option<Timestamp>,
-    /// When it ended.
+    /// The time at which it ended.
     pub ended_at: Option<Timestamp>,
     /// The licence of a renewal or replacement, or the other holder, that it went on under when it ended.
     pub renewed_by: Option<Holder>,
@@ -178,13 +178,13 @@ pub struct Subscription {
     pub product_id: Option<ProductId>,
     /// The product's code, where it has one.
     pub product_code: Option<ProductCode>,
-    /// Where it was bought.
+    /// The place where it was bought.
     pub source: Source,
     /// The terms of what was bought, and how it stands.
     pub terms: Terms,
-    /// When it was first known.
+    /// The time at which it was first known.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Timestamp,
 }
 

@@ -24,7 +24,7 @@ pub struct EntitlementTerms {
     pub soft: bool,
     /// Set if the limit counts once for each unit bought.
     pub per_unit: bool,
-    /// When usage is counted from zero again; never if none.
+    /// The period after which usage is counted from zero again; never if none.
     pub reset: Option<ResetPeriod>,
     /// The start of the periods.
     pub anchor: Anchor,

@@ -132,9 +132,9 @@ pub struct ToldAgreement {
     pub offer_id: Option<Told<String>>,
     /// NEW, RENEW or REPLACE.
     pub intent: Option<Told<String>>,
-    /// When it starts.
+    /// The time at which it starts.
     pub starts_at: Option<Told<Timestamp>>,
-    /// When it ends.
+    /// The time at which it ends.
     pub ends_at: Option<Told<AgreedEnd>>,
     /// The status with which it ended, and when.
     pub ended: Option<Told<String>>,

@@ -111,9 +111,9 @@ pub enum UsageSubject {
 pub struct Rejection {
     /// The event's id. Where none can be read it is the event's place: `#3`, counted from 0 in a list, or `line 7`.
     pub id: String,
-    /// Why, as one word.
+    /// The reason, as one word.
     pub code: &'static str,
-    /// Why, for a person, and what to do.
+    /// The reason, for a person, and what to do.
     pub detail: String,
 }
 

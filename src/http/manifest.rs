@@ -29,7 +29,7 @@ pub(super) async fn export(State(state): State<ApiState>) -> Result<Json<Catalog
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the API's word for it")]
 pub(super) struct Applied {
-    /// Whether the changes were made; false after a dry run.
+    /// True if the changes were made; false after a dry run.
     applied: bool,
     changes: Vec<Change>,
     /// The number of changes that take something away.

@@ -145,7 +145,7 @@ pub(super) async fn balance(State(state): State<ApiState>) -> Result<Json<Balanc
 pub(super) struct Balances {
     #[serde(flatten)]
     total: Balance,
-    /// Whether `reported` is the sum of the others.
+    /// True if `reported` is the sum of the others.
     adds_up: bool,
     products: BTreeMap<ProductId, Balance>,
     /// The hours for which AWS may know more than the ledger, as after a backup was restored.

@@ -111,7 +111,7 @@ pub(super) struct Publish {
     /// version, who keep it; `all` frees them. An archived plan stays archived if this is given: its subscribers get the
     /// version.
     to: Option<Audience>,
-    /// Whether to sell an archived plan again. Publishing one is refused if neither this nor `to` is given.
+    /// Set to sell an archived plan again. Publishing one is refused if neither this nor `to` is given.
     #[serde(default)]
     reopen: bool,
 }

@@ -20,7 +20,7 @@ use super::{ApiState, Problem};
 use crate::domain::api_token::{ApiToken, LOCAL, Permission, Role, find_token};
 use crate::store::{Actor, Door, acting};
 
-/// What the command line's `User-Agent` begins with.
+/// The beginning of the command line's `User-Agent`.
 pub const CLI_AGENT: &str = "marketd-cli/";
 
 /// The tokens that are good at the moment; clones share them.
@@ -64,7 +64,7 @@ impl Tokens {
     }
 }
 
-/// Who sent a request.
+/// The sender of a request, by token.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
     /// The token's name; none where the API has no token.
@@ -78,7 +78,7 @@ impl Bearer {
     }
 }
 
-/// Why a request is not served.
+/// The reason why a request is not served.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(

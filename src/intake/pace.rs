@@ -1,4 +1,4 @@
-//! How many pollers receive: more while there is a backlog, fewer once there is none.
+//! The number of pollers that receive: more while there is a backlog, fewer once there is none.
 //!
 //! How many are useful depends on how far away the queue is and how fast messages come, neither of which a setting can
 //! know. A batch that is full says that there is more; one that is not, that whoever polls already is enough.

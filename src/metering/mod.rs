@@ -39,7 +39,7 @@ pub struct MeteringEngine<A> {
     pub clock: Clock,
     /// The health board.
     pub health: Health,
-    /// When and how hours close.
+    /// The policy by which hours close.
     pub closing: ClosingPolicy,
     /// The interval between passes.
     pub interval: Duration,

@@ -29,7 +29,7 @@ impl SharedMarket {
         result
     }
 
-    /// Like [`SharedMarket::with`], without waking the fan-out: for the fan-out itself.
+    /// Acts on the market like [`SharedMarket::with`], without waking the fan-out: for the fan-out itself.
     pub(super) fn peek<R>(&self, act: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
         let now = self.clock.now();
         act(&mut self.lock(), now)

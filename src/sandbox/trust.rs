@@ -86,7 +86,7 @@ impl Trust {
         *locked(&self.state) = State::default();
     }
 
-    /// AWS's time, where it is not the machine's.
+    /// Returns AWS's time, where it is not the machine's.
     pub(super) fn date(&self) -> Option<Timestamp> {
         let ahead = locked(&self.state).ahead;
         (!ahead.is_zero()).then(|| self.machine.now() + ahead)

@@ -40,13 +40,13 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The token that says who calls, in the one call that nobody signs.
+    /// Returns the token that says who calls, in the one call that nobody signs.
     pub(super) fn web_identity(&self) -> Option<&str> {
         let is_by_token = self.operation == "AssumeRoleWithWebIdentity";
         is_by_token.then(|| self.input["WebIdentityToken"].as_str().unwrap_or_default())
     }
 
-    /// The IAM action that allows it.
+    /// Returns the IAM action that allows it.
     pub(super) fn action(&self) -> String {
         match self.target {
             Target::Sqs => {
@@ -232,7 +232,7 @@ fn cbor_error(error: &ApiError) -> Value {
     json!({"__type": format!("com.amazonaws#{}", error.code), "message": error.message})
 }
 
-/// The query protocol's answers: every object a tag, every text escaped.
+/// Writes an answer of the query protocol: every object a tag, every text escaped.
 fn xml(operation: &str, answer: &Result<Value, ApiError>) -> String {
     match answer {
         Ok(value) => format!(

@@ -6,7 +6,7 @@ pub(super) const PREFIX: &str = "MARKETD__";
 const OURS: &str = "MARKETD_";
 /// The variables by which the commands find a daemon.
 const OF_COMMANDS: [&str; 2] = ["MARKETD_URL", "MARKETD_TOKEN"];
-/// What Kubernetes, and Docker's links, tell of a service that is called so.
+/// The variables in which Kubernetes, and Docker's links, tell of a service that is called so.
 const OF_SERVICES: [&str; 4] = ["MARKETD_SERVICE_", "MARKETD_PORT", "MARKETD_NAME", "MARKETD_ENV_"];
 /// The most letters by which a name may be off.
 const OFF: usize = 2;

@@ -7,7 +7,7 @@ use super::value::{Kept, shown};
 use crate::domain::ledger::AWS_WINDOW;
 use crate::store::History;
 
-/// How long each kind of history is kept; for ever where there is none.
+/// The time for which each kind of history is kept; for ever where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetentionSettings {
     /// Notifications that were applied.
@@ -18,7 +18,7 @@ pub struct RetentionSettings {
     pub usage_events: Option<Duration>,
     /// Attempts at metering records that are settled.
     pub attempts: Option<Duration>,
-    /// Who changed what.
+    /// The log of who changed what.
     pub activity: Option<Duration>,
 }
 

@@ -134,7 +134,7 @@ impl SettingValue for Duration {
     }
 }
 
-/// How long something is kept; for ever if none.
+/// The time for which something is kept; for ever if none.
 #[derive(Clone, Copy)]
 pub(super) struct Kept(pub(super) Option<Duration>);
 

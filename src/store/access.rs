@@ -75,7 +75,7 @@ pub struct HeldPlan {
     pub id: SubscriptionId,
     /// The plan, in the version that it has; none while its dimension is not mapped.
     pub plan: Option<Arc<PlanVersion>>,
-    /// Where it was bought.
+    /// The place where it was bought.
     pub source: Source,
     /// The product; empty for one that is of none.
     pub product: Box<str>,
@@ -83,11 +83,11 @@ pub struct HeldPlan {
     pub holder: Box<str>,
     /// The other holders whose usage counts against it too: those that it took over from, or that took over from it.
     pub counts_with: Box<[Box<str>]>,
-    /// Where it stands; the dates of a direct one have the last word.
+    /// Its status; the dates of a direct one have the last word.
     pub status: Status,
-    /// When it begins.
+    /// The time at which it begins.
     pub starts_at: Option<Timestamp>,
-    /// When it ends, or may end.
+    /// The time at which it ends, or may end.
     pub ends_at: Option<Timestamp>,
     /// The number of units bought.
     pub units: Option<Quantity>,
@@ -118,7 +118,7 @@ impl HeldPlan {
         self.source == Source::Direct || self.counting().any(|it| it == (product, holder))
     }
 
-    /// The products and holders whose usage counts against what was bought at AWS; empty for none.
+    /// Lists the products and holders whose usage counts against what was bought at AWS; empty for none.
     fn counting(&self) -> impl Iterator<Item = (&str, &str)> {
         let others = self.counts_with.iter().map(|it| (&*self.product, &**it));
         [("", ""), (&*self.product, &*self.holder)].into_iter().chain(others)
@@ -126,12 +126,12 @@ impl HeldPlan {
 }
 
 impl Store {
-    /// Every feature and plan.
+    /// Returns every feature and plan.
     pub async fn catalogue_facts(&self) -> Result<CatalogueFacts, StoreError> {
         self.read(catalogue_in).await
     }
 
-    /// A customer; none if there is none of this id.
+    /// Returns a customer; none if there is none of this id.
     pub async fn customer_facts(
         &self,
         id: CustomerId,
@@ -146,7 +146,7 @@ impl Store {
         .await
     }
 
-    /// When AWS was last asked with success, as far as buyers tell.
+    /// Returns the time at which AWS was last asked with success, as far as buyers tell.
     pub async fn last_looked_at(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection
@@ -298,7 +298,7 @@ fn subscriptions_in(
         .during("read a customer's subscriptions")
 }
 
-/// The holders that count together with a subscription's own.
+/// Returns the holders that count together with a subscription's own.
 fn counts_with(
     successions: &Successions,
     product: Option<&ProductId>,
@@ -375,7 +375,7 @@ impl MeterReader<'_> {
     }
 }
 
-/// The window around a moment, in milliseconds since 1970.
+/// Returns the window around a moment, in milliseconds since 1970.
 pub(crate) fn bounds(window: Window, at: Timestamp) -> (i64, i64) {
     let span = window.around(at);
     let from = if span.start == Timestamp::MIN { i64::MIN } else { millis(span.start) };

@@ -26,7 +26,7 @@ pub const PRUNE_FROM: PrunePlace = (i64::MIN, i64::MIN);
 pub struct PrunedPiece {
     /// The rows that were let go.
     pub rows: usize,
-    /// Where the next piece begins; none if all that is old was looked at.
+    /// The place where the next piece begins; none if all that is old was looked at.
     pub next: Option<PrunePlace>,
 }
 

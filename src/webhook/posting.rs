@@ -33,7 +33,7 @@ pub(super) struct Posting {
     unnoted: Vec<i64>,
     note_at: Option<Instant>,
     posted: usize,
-    /// When the database was last read; none once it is known to have something new.
+    /// The time at which the database was last read; none once it is known to have something new.
     read_at: Option<Instant>,
     /// Set if not all was read.
     has_left: bool,

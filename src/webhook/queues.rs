@@ -46,7 +46,7 @@ struct Queue {
     refusals: Refusals,
 }
 
-/// How often the first of a queue was refused, and since when.
+/// The refusals of the first of a queue: how many, and since when.
 #[derive(Debug, Default)]
 struct Refusals {
     count: u32,

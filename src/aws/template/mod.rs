@@ -26,7 +26,7 @@ pub struct Template {
 }
 
 impl Format {
-    /// The format that a word names.
+    /// Reads the format that a word names.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "cloudformation" => Some(Self::CloudFormation),
@@ -44,7 +44,7 @@ impl Format {
 }
 
 impl Template {
-    /// The template's text.
+    /// Renders the template's text.
     pub fn render(&self, format: Format) -> String {
         let topics: Vec<(String, String)> = self
             .product_codes

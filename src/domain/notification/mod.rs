@@ -182,9 +182,9 @@ pub struct AgreementNews {
     pub offer_id: Option<String>,
     /// The agreement that this one continues.
     pub previous_agreement_id: Option<AgreementId>,
-    /// When it starts, if the event says.
+    /// The time at which it starts, if the event says.
     pub starts_at: Option<Timestamp>,
-    /// When it ends, if the event says.
+    /// The time at which it ends, if the event says.
     pub ends_at: Option<AgreedEnd>,
 }
 

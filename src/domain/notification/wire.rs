@@ -25,7 +25,7 @@ pub struct Delivery<'a> {
     pub body: &'a str,
     /// The transport's id of this message; names raw bodies, which have none of their own.
     pub transport_id: &'a str,
-    /// When the transport took it; dates raw bodies, which carry no time.
+    /// The time at which the transport took it; dates raw bodies, which carry no time.
     pub sent_at: Timestamp,
 }
 

@@ -104,7 +104,7 @@ pub fn is_topic(text: &str) -> bool {
 pub struct SigningKey {
     /// The public key as RSA writes it.
     pub public_key: Vec<u8>,
-    /// When its certificate expires.
+    /// The time at which its certificate expires.
     pub good_until: Timestamp,
 }
 

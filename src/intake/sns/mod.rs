@@ -77,7 +77,7 @@ pub enum Arrived {
 pub struct Refused {
     /// The number since the start.
     pub count: u64,
-    /// When the last was.
+    /// The time at which the last was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Timestamp>,
     /// The reason of the last.
@@ -103,7 +103,7 @@ impl fmt::Debug for SnsEndpoint {
     }
 }
 
-/// Why a message that was believed could not be taken in, or that it was not believed.
+/// The reason why a message that was believed could not be taken in, or that it was not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum SnsError {
     /// It is not believed.

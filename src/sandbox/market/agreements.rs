@@ -93,7 +93,7 @@ pub struct Agreement {
     pub metering_until: Option<Timestamp>,
     /// The first agreement of a chain of renewals; its own id when there is none.
     pub initial_agreement_id: String,
-    /// Whether it renews itself at its end.
+    /// True if it renews itself at its end.
     pub auto_renew: bool,
     /// The end of a free trial.
     pub free_trial_ends_at: Option<Timestamp>,

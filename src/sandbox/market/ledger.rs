@@ -49,7 +49,7 @@ pub struct HonouredRecord {
     pub metering_record_id: String,
     /// The number of times that this very record was sent.
     pub sends: u64,
-    /// Whether the same usage was also billed in the other form or in another region.
+    /// True if the same usage was also billed in the other form or in another region.
     pub billed_twice: bool,
     /// The time at which it was first honoured.
     pub honoured_at: Timestamp,

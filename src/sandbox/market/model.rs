@@ -198,7 +198,7 @@ pub struct Buyer {
     pub account_id: String,
     /// The legacy identity, one per buyer and seller.
     pub customer_identifier: String,
-    /// Whether AWS suspended the account: its usage is then refused.
+    /// True if AWS suspended the account: its usage is then refused.
     pub suspended: bool,
 }
 

@@ -45,21 +45,21 @@ pub struct Order {
     pub term: Option<OrderTerm>,
     /// An exact end instead of a term.
     pub ends_at: Option<Timestamp>,
-    /// Whether the contract renews itself.
+    /// True if the contract renews itself.
     pub auto_renew: Option<bool>,
-    /// Whether to start with a free trial of 30 days; a contract is then the trial alone.
+    /// Set to start with a free trial of 30 days; a contract is then the trial alone.
     pub free_trial: bool,
-    /// Whether to upgrade by a new agreement with intent REPLACE.
+    /// Set to upgrade by a new agreement with intent REPLACE.
     pub replace: bool,
-    /// Whether the new agreement of a renewal or replacement gets a new licence.
+    /// True if the new agreement of a renewal or replacement gets a new licence.
     pub new_license: bool,
-    /// Whether a renewal's event names the previous agreement; yes if left out.
+    /// True if a renewal's event names the previous agreement; yes if left out.
     pub previous_agreement_id: Option<bool>,
-    /// Whether to cancel without AWS's final hour.
+    /// Set to cancel without AWS's final hour.
     pub immediate: bool,
     /// The account of a channel partner that sells it.
     pub channel_partner: Option<String>,
-    /// Whether to suspend (the default) or to lift a suspension.
+    /// True to suspend (the default), false to lift a suspension.
     pub suspended: Option<bool>,
 }
 

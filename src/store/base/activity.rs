@@ -21,13 +21,13 @@ tokio::task_local! {
 pub struct Actor {
     /// The request's id: all that it changes is one activity.
     pub request: String,
-    /// When it came.
+    /// The time at which it came.
     pub at: Timestamp,
     /// The name of the token that it carried.
     pub name: String,
     /// The door by which it came.
     pub door: Door,
-    /// What it asks for: an `operationId` of the API.
+    /// The operation that it asks for: an `operationId` of the API.
     pub operation: String,
     /// The path that it names.
     pub path: String,
@@ -63,7 +63,7 @@ pub struct ActivityRow {
     pub seq: i64,
     /// The request's id.
     pub id: String,
-    /// When.
+    /// The time.
     pub at: Timestamp,
     /// The name of the token by which it was done; `local` where the API has none.
     pub actor: String,

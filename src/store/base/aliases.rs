@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::domain::CustomerId;
 use crate::store::{During, StoreError};
 
-/// The id that a customer goes by now: itself, or what an alias leads to.
+/// Returns the id that a customer goes by now: itself, or what an alias leads to.
 pub(crate) fn canonical_in(
     connection: &Connection,
     id: &CustomerId,

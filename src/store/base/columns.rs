@@ -4,17 +4,17 @@ use jiff::Timestamp;
 
 use crate::domain::Quantity;
 
-/// A time as the database keeps it.
+/// Converts a time to what the database keeps.
 pub(crate) fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-/// A time as the database kept it. What is out of range was never written by [`millis`].
+/// Converts a time from what the database kept. What is out of range was never written by [`millis`].
 pub(crate) fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The same for a time that may be missing.
+/// Converts a time that may be missing.
 pub(crate) fn optional_timestamp(millis: Option<i64>) -> Option<Timestamp> {
     millis.map(timestamp)
 }

@@ -10,18 +10,18 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// Those that always hold: where the page begins and how many rows it has.
+    /// Begins with the conditions of a page: where it begins and how many rows it has.
     pub(crate) fn of_page(begins: impl Into<String>, after: impl Into<Value>, limit: u32) -> Self {
         let values = vec![(":after", after.into()), (":limit", Value::from(limit))];
         Self { text: begins.into(), values }
     }
 
-    /// Those that always hold in a statement that reads no page.
+    /// Begins with the conditions of a statement that reads no page.
     pub(crate) fn of(always: &str, values: Vec<(&'static str, Value)>) -> Self {
         Self { text: always.to_owned(), values }
     }
 
-    /// One more, if there is what it compares with.
+    /// Adds a condition, if there is what it compares with.
     pub(crate) fn with(
         mut self,
         parameter: &'static str,
@@ -35,19 +35,19 @@ impl Conditions {
         self
     }
 
-    /// One more that compares with nothing.
+    /// Adds a condition that compares with nothing.
     pub(crate) fn that(mut self, condition: &str) -> Self {
         self.text.push_str(" AND ");
         self.text.push_str(condition);
         self
     }
 
-    /// As they stand in a statement.
+    /// Returns the conditions as they stand in a statement.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub(crate) fn values(&self) -> Vec<(&'static str, &dyn rusqlite::ToSql)> {
         self.values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect()
     }

@@ -20,7 +20,7 @@ pub struct IntegrationRow {
     pub state: String,
     /// The checks that were made, as JSON.
     pub checks: String,
-    /// When it last changed.
+    /// The time at which it last changed.
     pub updated_at: Timestamp,
 }
 
@@ -52,7 +52,7 @@ impl IntegrationRow {
 }
 
 impl Store {
-    /// The connection, if one was ever made.
+    /// Returns the connection, if one was ever made.
     pub async fn integration(&self) -> Result<Option<IntegrationRow>, StoreError> {
         self.read(|connection| {
             connection

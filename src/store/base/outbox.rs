@@ -22,7 +22,7 @@ pub struct Event {
     /// The kind of event, as `subject.verb`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When.
+    /// The time.
     pub at: Timestamp,
     /// To whom.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,12 +79,12 @@ impl Store {
         self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await
     }
 
-    /// The newest place that the outbox has given out.
+    /// Returns the newest place that the outbox has given out.
     pub async fn newest_event(&self) -> Result<i64, StoreError> {
         self.read(|connection| newest_in(connection).during("read the newest event")).await
     }
 
-    /// The events after a place in the order.
+    /// Returns the events after a place in the order.
     pub async fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
         self.read(move |connection| {
             let mut select = connection

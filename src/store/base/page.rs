@@ -1,6 +1,6 @@
 //! A page of a list.
 
-/// Which part of a list: what comes after a key, at most so many rows.
+/// A part of a list: what comes after a key, at most so many rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The last key of the page before; none for the first.

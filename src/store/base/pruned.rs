@@ -1,4 +1,4 @@
-//! What was pruned of each kind of history, kept in the transaction that prunes it.
+//! The place up to which each kind of history was pruned, kept in the transaction that prunes it.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -17,7 +17,7 @@ pub enum History {
     UsageEvents,
     /// Attempts at records that are settled.
     Attempts,
-    /// Who changed what.
+    /// The log of who changed what.
     Activity,
 }
 
@@ -47,7 +47,7 @@ pub struct Pruned {
     pub until: Timestamp,
     /// The place of the last of them, in the order of their table.
     pub until_seq: i64,
-    /// When the last of them were pruned.
+    /// The time at which the last of them were pruned.
     pub at: Timestamp,
 }
 

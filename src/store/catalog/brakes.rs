@@ -11,7 +11,7 @@ use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
-/// The kind of change that is held back.
+/// Returns the products of which endings are held back, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BrakeKind {
     /// Subscriptions that AWS lists no more.
@@ -55,7 +55,7 @@ impl Store {
         self.write(move |connection| review_in(connection, most, now)).await
     }
 
-    /// The kind of change that is held back.
+    /// Returns the products of which endings are held back, and how many.
     pub async fn held_endings(&self) -> Result<Vec<(ProductId, HeldEndings)>, StoreError> {
         self.read(held_in).await
     }

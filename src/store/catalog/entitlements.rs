@@ -74,7 +74,7 @@ pub(crate) fn remove_entitlement_in(
     changed_plan(connection, plan_id, "plan.updated", now)
 }
 
-/// The plan's draft; a published plan gets one that starts as what is published.
+/// Opens the plan's draft; a published plan gets one that starts as what is published.
 fn draft_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {
     let during = "open a plan's draft";
     let (version, published): (i64, Option<i64>) = connection

@@ -49,7 +49,7 @@ struct Updated<'a> {
     unlinked: BTreeMap<&'a ProductId, &'a DimensionKey>,
 }
 
-/// Why a feature could not be written as asked.
+/// The reason why a feature could not be written as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
     /// The product has no such metered dimension.
@@ -113,7 +113,7 @@ impl Store {
         .await
     }
 
-    /// One feature.
+    /// Returns one feature.
     pub async fn feature(&self, id: FeatureId) -> Result<Option<Feature>, StoreError> {
         self.read(move |connection| feature_in(connection, &id)).await
     }

@@ -27,15 +27,15 @@ pub struct ImportProduct {
     pub product_id: Option<ProductId>,
     /// The listing.
     pub listing: Listing,
-    /// Which plan each dimension means.
+    /// The plan that each dimension means.
     pub plans: BTreeMap<DimensionKey, PlanId>,
     /// The plan of those who pay as they go.
     pub usage_plan: Option<PlanId>,
-    /// Which feature each metered dimension bills; made where there is none.
+    /// The feature that each metered dimension bills; made where there is none.
     pub features: BTreeMap<DimensionKey, FeatureId>,
 }
 
-/// Why a listing could not be imported as asked.
+/// The reason why a listing could not be imported as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The listing has no product code yet.
@@ -257,7 +257,7 @@ pub(crate) fn unmap_in<'a>(
     Ok(update_plan_sources_in(connection, now)?)
 }
 
-/// A plan with customers of the seller's own would turn into one that AWS sells under them.
+/// Refuses to map a dimension to a plan with customers of the seller's own, since AWS would then sell it under them.
 fn refuse_sold_directly(connection: &Connection, plan: &PlanId) -> Result<(), ImportError> {
     let sold = connection
         .prepare_cached(

@@ -36,7 +36,7 @@ pub struct ManifestRequest {
 }
 
 impl Store {
-    /// The catalogue as a file.
+    /// Exports the catalogue as a file.
     pub async fn catalogue(&self) -> Result<Catalogue, StoreError> {
         self.read(export_in).await
     }

@@ -15,8 +15,8 @@ use crate::domain::plan::{Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{DimensionKey, FeatureId, PlanId, ProductId};
 use crate::store::{During, StoreError};
 
-/// The catalogue as it can be applied elsewhere: every table is there, and dimensions that are gone from their
-/// listing are not, since no other import would have them.
+/// Exports the catalogue so that it can be applied elsewhere: every table is there, and dimensions that are gone from
+/// their listing are not, since no other import would have them.
 pub(crate) fn export_in(connection: &Connection) -> Result<Catalogue, StoreError> {
     let mut catalogue = Catalogue::default();
     for id in ids(connection, "SELECT id FROM products ORDER BY id")? {
@@ -63,7 +63,7 @@ fn plan_entry(plan: Plan) -> PlanEntry {
     entry
 }
 
-/// The versions that customers of a plan are held to.
+/// Exports the versions that customers of a plan are held to.
 pub(crate) fn held_in(
     connection: &Connection,
     id: &PlanId,

@@ -17,7 +17,7 @@ pub struct ManifestOutcome {
     pub regranted: Vec<Regranted>,
 }
 
-/// Why a file could not be applied.
+/// The reason why a file could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A product is another listing's.
@@ -73,7 +73,7 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
-    /// The same with the place of the file where it is wrong; what is within a place is told from without.
+    /// Adds the place of the file where it is wrong; what is within a place is told from without.
     pub(crate) fn at(error: impl Into<Self>, outer: &[&str]) -> Self {
         let outer = outer.iter().map(|key| (*key).to_owned());
         match error.into() {

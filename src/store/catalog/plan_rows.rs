@@ -13,7 +13,7 @@ use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, StoreError};
 
-/// Why a plan could not be changed as asked.
+/// The reason why a plan could not be changed as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// There is no such plan.
@@ -53,7 +53,7 @@ pub(crate) fn known_plan(connection: &Connection, id: &PlanId) -> Result<Plan, P
     plan_in(connection, id)?.ok_or_else(|| PlanError::UnknownPlan(id.clone()))
 }
 
-/// The plan as it is after a change, which the outbox is told of.
+/// Tells the outbox of a change to a plan, and returns the plan as it is after it.
 pub(crate) fn changed_plan(
     connection: &Connection,
     id: &PlanId,

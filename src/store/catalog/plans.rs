@@ -11,7 +11,7 @@ use crate::store::base::columns::millis;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// Which plans to list.
+/// The filter of a list of plans.
 #[derive(Clone, Debug, Default)]
 pub struct PlanFilter {
     /// In this status.
@@ -51,7 +51,7 @@ impl Store {
         .await
     }
 
-    /// One plan.
+    /// Returns one plan.
     pub async fn plan(&self, id: PlanId) -> Result<Option<Plan>, StoreError> {
         self.read(move |connection| plan_in(connection, &id)).await
     }

@@ -55,17 +55,17 @@ impl Store {
         .await
     }
 
-    /// One product.
+    /// Returns one product.
     pub async fn product(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
         self.read(move |connection| product_in(connection, &id)).await
     }
 
-    /// The product that a listing was imported as.
+    /// Returns the product that a listing was imported as.
     pub async fn product_of_entity(&self, id: EntityId) -> Result<Option<Product>, StoreError> {
         self.read(move |connection| product_of_entity(connection, &id)).await
     }
 
-    /// The product with this code.
+    /// Returns the product with this code.
     pub async fn product_of_code(&self, code: ProductCode) -> Result<Option<Product>, StoreError> {
         self.read(move |connection| {
             let id = find(connection, "SELECT id FROM products WHERE code = ?1", code.as_str())?;

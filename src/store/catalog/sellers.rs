@@ -1,4 +1,4 @@
-//! Which account sells a product, as the catalog told.
+//! The account that sells a product, as the catalog told.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -30,7 +30,7 @@ impl Store {
         }))
     }
 
-    /// The account that sells an imported product, where the catalog has told.
+    /// Returns the account that sells an imported product, where the catalog has told.
     pub async fn seller_of(&self, code: ProductCode) -> Result<Option<AccountId>, StoreError> {
         self.read(move |connection| {
             connection
@@ -46,7 +46,7 @@ impl Store {
         .await
     }
 
-    /// The imported products that another account sells than this one.
+    /// Returns the imported products that another account sells than this one.
     async fn products_not_of(
         &self,
         account: AccountId,

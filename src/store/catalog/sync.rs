@@ -85,7 +85,7 @@ impl Store {
         Ok(changes)
     }
 
-    /// The listings of products that were last compared with them before a moment.
+    /// Returns the listings of products that were last compared with them before a moment.
     pub async fn entities_synced_before(
         &self,
         before: Timestamp,

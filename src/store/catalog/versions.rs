@@ -16,7 +16,7 @@ use crate::store::{During, Store, StoreError};
 pub struct PlanVersionRow {
     /// Its number.
     pub version: i64,
-    /// Where it stands.
+    /// Its state.
     pub state: VersionState,
     /// The number of subscriptions that have it and are not over.
     pub subscriptions: i64,
@@ -24,7 +24,7 @@ pub struct PlanVersionRow {
     pub entitlements: Vec<PlanEntitlement>,
 }
 
-/// Where a version of a plan stands.
+/// The state of a version of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionState {
@@ -37,7 +37,7 @@ pub enum VersionState {
 }
 
 impl Store {
-    /// The versions of a plan, the newest first.
+    /// Returns the versions of a plan, the newest first.
     pub async fn plan_versions(&self, id: PlanId) -> Result<Vec<PlanVersionRow>, PlanError> {
         self.read(move |connection| versions_in(connection, &id)).await
     }

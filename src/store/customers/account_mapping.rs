@@ -18,7 +18,7 @@ use crate::store::{During, Store, StoreError};
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingLine {
-    /// Which line, for people.
+    /// The line's number, for people.
     pub line: u64,
     /// The legacy name.
     pub customer_identifier: CustomerIdentifier,
@@ -46,13 +46,13 @@ pub struct MappingOutcome {
 /// A line that contradicts what is known, or another line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RefusedLine {
-    /// Which.
+    /// The line's number.
     pub line: u64,
-    /// Why, and what to do.
+    /// The reason, and what to do.
     pub detail: String,
 }
 
-/// Why a file changed nothing.
+/// The reason why a file changed nothing.
 #[derive(Debug, thiserror::Error)]
 enum MappingError {
     /// Nothing is wrong: it was undone, as was asked.
@@ -89,8 +89,8 @@ impl Store {
     }
 }
 
-/// The lines that contradict another one, each with that: a legacy buyer is one account, and an account one legacy
-/// buyer.
+/// Finds the lines that contradict another one, each with that: a legacy buyer is one account, and an account one
+/// legacy buyer.
 fn contradictions(lines: &[MappingLine]) -> BTreeMap<u64, &MappingLine> {
     let mut of_name: BTreeMap<&CustomerIdentifier, Vec<&MappingLine>> = BTreeMap::new();
     let mut of_account: BTreeMap<&AccountId, Vec<&MappingLine>> = BTreeMap::new();

@@ -106,7 +106,7 @@ pub(crate) fn note_contradiction_in(
     append_event_in(connection, "customer.contradiction", Some(customer), &data, now)
 }
 
-/// An answer that fits again settles what was noted of it.
+/// Forgets what was noted of ids, once an answer fits again.
 pub(crate) fn forget_contradiction_in(
     connection: &Connection,
     ids: &AwsIds,

@@ -27,7 +27,7 @@ pub struct RegistrationDetails {
     pub email: Option<String>,
 }
 
-/// Why a reference could not be exchanged.
+/// The reason why a reference could not be exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// There is no such registration, or no more.
@@ -96,7 +96,7 @@ fn exchange(
     Ok(customer)
 }
 
-/// The answer may have been lost: whoever asks the same again is answered the same.
+/// Answers whoever asks the same again as before: the answer may have been lost.
 fn repeated(
     connection: &Connection,
     row: &RegistrationRow,
@@ -120,7 +120,7 @@ fn repeated(
     }
 }
 
-/// AWS has told who the buyer is; the seller may say as which customer.
+/// Takes in a buyer of whom AWS has told; the seller may say as which customer.
 fn take_in(
     connection: &Connection,
     told: &Registration,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::domain::{AccountId, AwsIds, BuyerRef, CustomerId, CustomerIdentifier};
 use crate::store::{During, StoreError};
 
-/// By what AWS knows a customer: kinds and values.
+/// Returns the ids by which AWS knows a customer: kinds and values.
 pub(crate) fn identities_in(
     connection: &Connection,
     id: &CustomerId,
@@ -53,7 +53,7 @@ pub(crate) fn link_in(
     Ok(())
 }
 
-/// The same for an id that is nobody's. An upsert has SQLite make ready to undo it by itself.
+/// Links an id that is nobody's yet. An upsert has SQLite make ready to undo it by itself.
 pub(crate) fn link_new_in(
     connection: &Connection,
     buyer: &BuyerRef,
@@ -66,7 +66,7 @@ pub(crate) fn link_new_in(
     Ok(())
 }
 
-/// The customers that these ids lead to, each once.
+/// Returns the customers that these ids lead to, each once.
 pub(crate) fn owners_in(
     connection: &Connection,
     ids: &AwsIds,
@@ -82,7 +82,7 @@ pub(crate) fn owners_in(
     Ok(owners)
 }
 
-/// These ids, with what the file adds to them.
+/// Returns these ids, with what AWS's mapping file adds to them.
 pub(crate) fn completed_in(connection: &Connection, ids: &AwsIds) -> Result<AwsIds, StoreError> {
     let mut completed = ids.clone();
     let one = |statement: &str, value: &str| {

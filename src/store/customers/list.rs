@@ -6,7 +6,7 @@ use crate::store::base::filter::Conditions;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// Which customers to list.
+/// The filter of a list of customers.
 #[derive(Clone, Debug, Default)]
 pub struct CustomerFilter {
     /// Of this AWS account.

@@ -33,13 +33,13 @@ pub struct ProvisionCustomer {
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// Why a customer could not be provisioned as said.
+/// The reason why a customer could not be provisioned as said.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     /// Another provisioned customer holds the AWS id.
     #[error("the {kind} {value} belongs to customer {holder}")]
     IdentityTaken {
-        /// Which AWS id.
+        /// The kind of AWS id.
         kind: &'static str,
         /// Its value.
         value: String,
@@ -224,7 +224,8 @@ pub(crate) fn mark_in(
     Ok(())
 }
 
-/// The customer as it stands now, and the event that says so; what is as it was before is not told again.
+/// Returns the customer as it stands now, and writes the event that says so; what is as it was before is not told
+/// again.
 fn told_in<E: From<StoreError>>(
     connection: &Connection,
     id: &CustomerId,

@@ -40,12 +40,12 @@ pub struct RegistrationRow {
     /// The other fields that the browser posted, as `x-amzn-marketplace-offer-type`: `free-trial`. AWS has it post
     /// that, but a buyer can have it post anything.
     pub claimed_by_browser: BrowserClaims,
-    /// When they came.
+    /// The time at which they came.
     pub at: Timestamp,
     /// The customer that the seller took them for; none until the reference is exchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<CustomerId>,
-    /// When that was.
+    /// The time at which that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchanged_at: Option<Timestamp>,
     /// True if the seller named the customer.
@@ -84,7 +84,7 @@ impl Store {
         self.write(move |connection| record_in(connection, registration.clone())).await
     }
 
-    /// One registration.
+    /// Returns one registration.
     pub async fn registration(&self, id: String) -> Result<Option<RegistrationRow>, StoreError> {
         self.read(move |connection| registration_in(connection, &id)).await
     }
@@ -130,7 +130,7 @@ fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, Sto
     Ok(it.id)
 }
 
-/// The buyer's registration that was not exchanged yet, and what their browser claimed then.
+/// Finds the buyer's registration that was not exchanged yet, and what their browser claimed then.
 fn open_in(
     connection: &Connection,
     it: &RegistrationRow,

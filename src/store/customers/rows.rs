@@ -10,7 +10,7 @@ use crate::store::base::columns::{millis, timestamp};
 use crate::store::{During, Store, StoreError};
 
 impl Store {
-    /// The customer with this id, or the one that an alias leads to.
+    /// Returns the customer with this id, or the one that an alias leads to.
     pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         self.read(move |connection| {
             let Some(id) = canonical_in(connection, &id)? else {

@@ -23,7 +23,7 @@ pub struct Unlinked {
     pub buyer: Option<Customer>,
 }
 
-/// Why a customer could not be unlinked.
+/// The reason why a customer could not be unlinked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnlinkError {
     /// There is no such customer.
@@ -97,7 +97,7 @@ fn unlink_in(
     })
 }
 
-/// The id that was generated for a buyer leads to whoever claimed it; it becomes the buyer's own again.
+/// Gives a buyer the id back that was generated for it, and led to whoever claimed it.
 fn free_names_in(
     connection: &Connection,
     id: &CustomerId,

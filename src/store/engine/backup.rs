@@ -15,7 +15,7 @@ use super::private_files::Draft;
 /// The pause before a locked database is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a database could not be copied.
+/// The reason why a database could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// Something has the copy's name.
@@ -27,7 +27,7 @@ pub enum BackupError {
     /// The copy could not be written.
     #[error("could not write {}", path.display())]
     Write {
-        /// Where.
+        /// The place.
         path: PathBuf,
         /// The system's error.
         source: io::Error,

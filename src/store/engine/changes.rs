@@ -62,10 +62,10 @@ impl Changes {
     }
 }
 
-/// What may hold no longer of what somebody remembers from one transaction to the next.
+/// A thing that may hold no longer of what somebody remembers from one transaction to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stale<'a> {
-    /// What is known of a customer.
+    /// All that is known of a customer.
     Customer(&'a str),
     /// All of it.
     Everything,
@@ -83,7 +83,7 @@ struct Notes {
     woken: Woken,
 }
 
-/// Where the triggers write to.
+/// The place that the triggers write to.
 #[derive(Clone)]
 pub(crate) struct ChangeCapture {
     notes: Arc<Mutex<Notes>>,

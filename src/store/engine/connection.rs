@@ -60,7 +60,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// SQLite gives what it makes beside a database the database's own mode.
+/// Makes the database private; SQLite gives what it makes beside it the same mode.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Mode { path: path.to_owned(), source };
     match make_new(path) {

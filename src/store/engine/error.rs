@@ -1,4 +1,4 @@
-//! Why the store could not do something.
+//! The reasons why the store could not do something.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use super::trouble;
 
-/// Why the store could not do something.
+/// The reason why the store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database's folder could not be made.
@@ -92,7 +92,7 @@ pub enum StoreError {
     /// A row holds what this program cannot read.
     #[error("the database holds {what} that cannot be read: {detail}")]
     Corrupt {
-        /// Which row.
+        /// The kind of row.
         what: &'static str,
         /// The fault.
         detail: String,

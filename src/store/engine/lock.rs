@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::private_files::{make_folder, open_or_make, with_suffix};
 
-/// Why the database could not be had.
+/// The reason why the database could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it.
@@ -109,7 +109,7 @@ fn open(path: &Path) -> Result<File, LockError> {
     open_or_make(path).map_err(failed)
 }
 
-/// A file system without locks keeps nobody from running; it says so.
+/// Goes on without a lock where the file system has none, and says so.
 fn without(
     refusal: TryLockError,
     database: &Path,

@@ -122,7 +122,7 @@ impl Drop for Draft {
     }
 }
 
-/// A name with something behind it, as SQLite names what belongs to a database.
+/// Adds a suffix to a name, as SQLite names what belongs to a database.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -36,7 +36,7 @@ impl TroubleCause {
     }
 }
 
-/// The trouble that an error of whatever operation comes from, if it is of this kind.
+/// Finds the trouble that an error of whatever operation comes from, if it is of this kind.
 pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<TroubleCause> {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -45,13 +45,13 @@ impl Waiter {
 
 /// A change that wakes somebody.
 pub(crate) struct Rule {
-    /// What is done, with the columns that it is done to.
+    /// The kind of change, with the columns that it is done to.
     does: &'static str,
     /// The table.
     table: &'static str,
-    /// Which rows of it count.
+    /// The condition on its rows.
     when: &'static str,
-    /// Who is woken.
+    /// The waiter that is woken.
     wakes: Waiter,
 }
 
@@ -59,8 +59,8 @@ const fn rule(does: &'static str, table: &'static str, when: &'static str, wakes
     Rule { does, table, when, wakes }
 }
 
-/// Which change wakes whom. Where somebody's own writes touch what wakes it, a rule is about what comes sooner than
-/// before, so that nobody keeps itself awake.
+/// The changes, and whom each wakes. Where somebody's own writes touch what wakes it, a rule is about what comes sooner
+/// than before, so that nobody keeps itself awake.
 pub(crate) const RULES: &[Rule] = &[
     rule("INSERT", "buyers", "new.due_at_ms IS NOT NULL", Waiter::Buyers),
     rule(

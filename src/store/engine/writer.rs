@@ -46,7 +46,7 @@ enum WriteOutcome {
     Troubled(TroubleCause),
 }
 
-/// Why a transaction came to nothing.
+/// The reason why a transaction came to nothing.
 #[derive(Clone, Debug)]
 struct TransactionError {
     said: String,
@@ -153,7 +153,7 @@ impl Writer {
         &self.trouble
     }
 
-    /// A writer that takes nothing.
+    /// Returns a writer that takes nothing.
     pub(crate) fn closed() -> Self {
         let (jobs, _) = mpsc::sync_channel(0);
         let fuse = Arc::new(AtomicU64::new(u64::MAX));

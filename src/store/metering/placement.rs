@@ -22,7 +22,7 @@ pub(crate) struct UsageItem<'a> {
     pub(crate) tags: Option<&'a str>,
 }
 
-/// Where usage counts. A legacy name is the buyer's in several products, so the holder alone does not say whose plan.
+/// The counter of usage. A legacy name is the buyer's in several products, so the holder alone does not say whose plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Counter {
     pub(super) customer: CustomerId,

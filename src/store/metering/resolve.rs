@@ -64,9 +64,9 @@ pub enum ResolveError {
     SubscriptionEnded {
         /// The record.
         id: String,
-        /// When it ended.
+        /// The time at which it ended.
         at: Timestamp,
-        /// What the customer holds that would take it.
+        /// The customer's holders that would take it.
         others: Vec<Holder>,
     },
     /// The store failed.

@@ -27,13 +27,13 @@ pub struct DirectSubscription {
     pub quantity: Option<Quantity>,
     /// True for a trial.
     pub trial: bool,
-    /// When it begins; at once if left out.
+    /// The time at which it begins; at once if left out.
     pub starts_at: Option<Timestamp>,
-    /// When it ends; it goes on if left out.
+    /// The time at which it ends; it goes on if left out.
     pub ends_at: Option<Timestamp>,
 }
 
-/// Why a subscription could not be written as asked.
+/// The reason why a subscription could not be written as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectError {
     /// There is no such subscription.
@@ -70,9 +70,9 @@ pub enum DirectError {
     /// It would end before it begins.
     #[error("a subscription ends after it begins: {ends_at} is not after {starts_at}")]
     EndsBeforeItBegins {
-        /// When it would begin.
+        /// The time at which it would begin.
         starts_at: Timestamp,
-        /// When it would end.
+        /// The time at which it would end.
         ends_at: Timestamp,
     },
     /// The store failed.
@@ -105,7 +105,7 @@ impl Store {
         self.write(move |connection| update_statuses_in(connection, now)).await
     }
 
-    /// The next date that changes where a subscription of the seller's own stands.
+    /// Returns the next date that changes the status of a subscription of the seller's own.
     pub async fn next_direct(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|connection| {
             connection

@@ -28,7 +28,7 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// The grants under one holder. A legacy name holds plans of several products.
+    /// Returns the grants under one holder. A legacy name holds plans of several products.
     pub(crate) fn under(&self, product: &ProductId, holder: &Holder) -> Vec<Granted> {
         let is_it = |of: &(ProductId, Holder)| of.0 == *product && of.1 == *holder;
         let held = self.held.iter().filter(|(of, _)| of.as_ref().is_some_and(is_it));
@@ -36,7 +36,7 @@ impl Grants {
     }
 }
 
-/// The holders whose usage counts together with one's, that one included, as usage is counted by them.
+/// Returns the holders whose usage counts together with one's, that one included, as usage is counted by them.
 pub(crate) fn counting_with(
     successions: &Successions,
     product: &ProductId,
@@ -130,7 +130,7 @@ pub(crate) fn successions_in(
     succession_of(connection, customer, &held.iter().collect::<Vec<_>>())
 }
 
-/// The same where the customer's subscriptions have been read.
+/// Returns the successions of a customer whose subscriptions have been read.
 pub(crate) fn succession_of(
     connection: &Connection,
     customer: &CustomerId,

@@ -16,7 +16,8 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    /// Those that can bear usage of a product. What was bought on the seller's own site serves every product.
+    /// Returns those that usage of a product can be billed to. What was bought on the seller's own site serves every
+    /// product.
     pub(crate) fn of(&self, product: &ProductId) -> impl Iterator<Item = &Candidate> {
         let serves = move |(of, candidate): &&(Option<ProductId>, Candidate)| {
             candidate.source == Source::Direct || of.as_ref() == Some(product)
@@ -29,14 +30,14 @@ impl Holdings {
         self.all.is_empty()
     }
 
-    /// The beginning of the stretch of time that holds a moment. Usage of one stretch is attributed alike, so that a
-    /// report need not ask for each event.
+    /// Returns the beginning of the stretch of time around a moment. Usage of one stretch is attributed alike, so that
+    /// a report need not ask for each event.
     pub(crate) fn stretch(&self, at: Timestamp) -> Timestamp {
         self.moments.before(at)
     }
 }
 
-/// A customer's holdings; what never came into force holds nothing.
+/// Reads a customer's holdings; what never came into force holds nothing.
 pub(crate) fn holdings_in(
     connection: &Connection,
     customer: &CustomerId,

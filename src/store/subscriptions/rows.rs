@@ -13,7 +13,7 @@ use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
-/// Which subscriptions to list.
+/// The filter of a list of subscriptions.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionFilter {
     /// Of this customer.
@@ -75,7 +75,7 @@ impl Store {
         .await
     }
 
-    /// One subscription.
+    /// Returns one subscription.
     pub async fn subscription(
         &self,
         id: SubscriptionId,
@@ -149,8 +149,8 @@ pub(crate) fn write_change_in(
     Ok(())
 }
 
-/// A statement of its own: one that may also update refers to the customer anew, and SQLite makes ready to undo it by
-/// itself, each time.
+/// Inserts a subscription. One that may also update would refer to the customer anew, and SQLite makes ready to undo
+/// that by itself, each time.
 fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
     let terms = &subscription.terms;
     connection
@@ -251,7 +251,7 @@ fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(),
     Ok(())
 }
 
-/// Which event tells of a change, if any does.
+/// Returns the event that tells of a change, if any does.
 fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str> {
     let Some(before) = before else {
         return Some("subscription.created");
@@ -287,7 +287,7 @@ fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str
     (shown(before) != shown(after)).then_some("subscription.updated")
 }
 
-/// The time is only for rows that change; an id is made once and kept.
+/// Makes an id, once for each subscription, by the time.
 pub(crate) fn new_subscription_id() -> SubscriptionId {
     SubscriptionId::new(format!("sub_{}", uuid::Uuid::now_v7().simple()))
 }

@@ -285,7 +285,7 @@ async fn load(
 }
 
 async fn ask(stream: &mut TcpStream, path: &str, buffer: &mut [u8]) {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut length = 0;
     loop {

@@ -45,14 +45,14 @@ impl Waiter {
 
 /// A change that wakes somebody.
 pub(crate) struct Rule {
-    /// The kind of change, with the columns that it is done to.
-    does: &'static str,
+    /// The statement, with the columns that it sets.
+    pub(in crate::store) does: &'static str,
     /// The table.
-    table: &'static str,
-    /// The condition on its rows.
-    when: &'static str,
+    pub(in crate::store) table: &'static str,
+    /// The condition on the rows that count.
+    pub(in crate::store) when: &'static str,
     /// The waiter that is woken.
-    wakes: Waiter,
+    pub(in crate::store) wakes: Waiter,
 }
 
 const fn rule(does: &'static str, table: &'static str, when: &'static str, wakes: Waiter) -> Rule {
@@ -76,7 +76,6 @@ pub(crate) const RULES: &[Rule] = &[
         "old.due_at_ms < ifnull(new.due_at_ms, 9223372036854775807)",
         Waiter::Looks,
     ),
-    rule("DELETE", "buyers", "TRUE", Waiter::Looks),
     rule("INSERT", "products", "TRUE", Waiter::Sweep),
     // Whoever holds what means another plan by now is looked at with the rest of its product.
     rule(

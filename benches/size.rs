@@ -83,10 +83,7 @@ async fn fill(folder: &Path, people: usize) -> Store {
     };
     store.put_feature(described, now).await.unwrap();
     store.put_plan(plan.clone(), "Pro".into(), None, now).await.unwrap();
-    store
-        .put_entitlement(plan.clone(), feature, EntitlementTerms::default(), now)
-        .await
-        .unwrap();
+    store.put_entitlement(plan.clone(), feature, EntitlementTerms::default(), now).await.unwrap();
     store.publish_plan(plan, Audience::All, now).await.unwrap();
     let path = folder.join("marketd.db");
     customers(&path, people);

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod csv;
 pub mod daemon;
+pub mod diagnosis;
 pub mod domain;
 pub mod health;
 pub mod http;

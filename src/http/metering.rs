@@ -10,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::customers::canonical;
 use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
 use super::{ApiState, Problem, Problems};
+use crate::diagnosis::Diagnosis;
 use crate::domain::ProductId;
-use crate::domain::ledger::UnknownStretch;
+use crate::domain::ledger::{ParkReason, UnknownStretch};
 use crate::store::{AttemptRow, Balance, DueHour, RecordFilter, RecordRow, Resolution};
 
 #[derive(Deserialize, IntoParams)]
@@ -44,11 +45,11 @@ pub(super) fn state_word(word: String) -> Result<String, Problem> {
 /// Lists metering records.
 ///
 /// A record is what was or will be billed to AWS for one licence or legacy buyer, dimension and hour.
-#[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordRow>), Problems))]
+#[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordView>), Problems))]
 pub(super) async fn records(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Items<RecordRow>>, Problem> {
+) -> Result<Json<Items<RecordView>>, Problem> {
     let customer_id = canonical(&state, query.customer_id).await?;
     let filter = RecordFilter {
         state: query.state.map(state_word).transpose()?,
@@ -58,7 +59,8 @@ pub(super) async fn records(
     };
     let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let rows = state.store.metering_records(filter, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |record| record.id.clone()))
+    let rows = rows.into_iter().map(RecordView::of).collect();
+    Ok(items(rows, page.limit, |view: &RecordView| view.record.id.clone()))
 }
 
 /// Returns a metering record.
@@ -71,14 +73,32 @@ pub(super) async fn record(
 ) -> Result<Json<RecordWithHistory>, Problem> {
     let found = state.store.metering_record(id.clone()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
-    Ok(Json(RecordWithHistory { record, history }))
+    Ok(Json(RecordWithHistory { record: RecordView::of(record), history }))
+}
+
+/// A metering record, with what to do about it while it is parked.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecordView {
+    #[serde(flatten)]
+    record: RecordRow,
+    /// What its reason means, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<Diagnosis>,
+}
+
+impl RecordView {
+    fn of(record: RecordRow) -> Self {
+        let reason = record.reason.as_deref().filter(|_| record.state == "parked");
+        let diagnosis = reason.and_then(ParkReason::parse).map(ParkReason::diagnosis);
+        Self { record, diagnosis }
+    }
 }
 
 /// A metering record with every attempt at sending it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RecordWithHistory {
     #[serde(flatten)]
-    record: RecordRow,
+    record: RecordView,
     history: Vec<AttemptRow>,
 }
 

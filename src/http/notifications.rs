@@ -13,6 +13,7 @@ use super::extract::{
     Body, Items, Params, Path, fitting, foreign_cursor, items, page, read_large, wait,
 };
 use super::{ApiState, Problem, Problems};
+use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::intake::sns::{Refusal, SnsError};
 use crate::store::{Event, History, NotificationRow, Waiter};
 
@@ -33,14 +34,31 @@ pub(super) struct List {
 
 const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
 
+/// A notification, with what to do about it while it is in quarantine.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NotificationView {
+    #[serde(flatten)]
+    notification: NotificationRow,
+    /// What its quarantine means, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<Diagnosis>,
+}
+
+impl NotificationView {
+    fn of(notification: NotificationRow) -> Self {
+        let diagnosis = Quarantine::of(&notification).map(Quarantine::diagnosis);
+        Self { notification, diagnosis }
+    }
+}
+
 /// Lists notifications from AWS.
 ///
 /// They are returned as they came.
-#[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationRow>), Problems))]
+#[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationView>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
-) -> Result<Json<Items<NotificationRow>>, Problem> {
+) -> Result<Json<Items<NotificationView>>, Problem> {
     if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
         return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
@@ -51,30 +69,33 @@ pub(super) async fn list(
     }
     let key = |row: &NotificationRow| row.seq.to_string();
     let read = |part| state.store.notifications(query.state.clone(), part);
-    Ok(items(read_large(&page, key, read).await?, page.limit, key))
+    let rows = read_large(&page, key, read).await?;
+    let views = rows.into_iter().map(NotificationView::of).collect();
+    Ok(items(views, page.limit, |view: &NotificationView| key(&view.notification)))
 }
 
 /// Returns a notification.
 ///
 /// Includes its body as it came.
-#[utoipa::path(get, path = "/v1/notifications/{id}", tag = "notifications", operation_id = "showNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
+#[utoipa::path(get, path = "/v1/notifications/{id}", tag = "notifications", operation_id = "showNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationView), Problems))]
 pub(super) async fn show(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<NotificationRow>, Problem> {
+) -> Result<Json<NotificationView>, Problem> {
     let found = state.store.notification(id.clone()).await?;
-    found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
+    let view = found.map(NotificationView::of);
+    view.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
 /// Processes a kept notification again.
 ///
 /// One that still cannot be read is answered as it is: `quarantined`, with the reason. A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
 /// (409) unless the check passes now.
-#[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationRow), Problems))]
+#[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationView), Problems))]
 pub(super) async fn replay(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<NotificationRow>, Problem> {
+) -> Result<Json<NotificationView>, Problem> {
     let found = state.sns.replay(&id).await.map_err(|error| match error {
         SnsError::Store(error) => error.into(),
         SnsError::Refused(Refusal::Unreachable(detail)) => {
@@ -87,7 +108,8 @@ pub(super) async fn replay(
             Problem::new(StatusCode::CONFLICT, "notification-untrusted", detail)
         }
     })?;
-    found.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
+    let view = found.map(NotificationView::of);
+    view.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
 }
 
 #[derive(Deserialize, IntoParams)]

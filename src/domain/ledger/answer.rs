@@ -1,5 +1,6 @@
 //! AWS's answers to metering records, and what each makes of a record.
 
+use super::park_reason::ParkReason;
 use crate::domain::Quantity;
 
 /// The answer of AWS, or of the network, to one attempt at one record.
@@ -74,8 +75,8 @@ pub enum Settlement {
     },
     /// The record is parked: a person decides, or news of the buyer does.
     Parked {
-        /// The reason, as one word.
-        reason: String,
+        /// The reason.
+        reason: ParkReason,
         /// The reason, in AWS's words.
         error: String,
         /// Set if AWS should be asked again what the buyer holds: access follows, and a subscription that turns
@@ -83,25 +84,6 @@ pub enum Settlement {
         ask_about_buyer: bool,
     },
 }
-
-/// The reason of records that are sent again once their subscription turns out to live.
-pub const NOT_SUBSCRIBED: &str = "customer_not_subscribed";
-
-/// The reason of records whose hour AWS was told of by something that the ledger never sent.
-pub const DUPLICATE_CONFLICT: &str = "duplicate_conflict";
-
-/// The codes with which `BatchMeterUsage` refuses a record that it will never take. Any other refusal, as by what
-/// stands between us and AWS, says nothing of the record: it goes out again until its time is over.
-const OF_THE_RECORD: [&str; 8] = [
-    "InvalidCustomerIdentifier",
-    "InvalidLicense",
-    "InvalidProductCode",
-    "InvalidTag",
-    "InvalidUsageAllocations",
-    "InvalidUsageDimension",
-    "TimestampOutOfBounds",
-    "Validation",
-];
 
 /// The facts about a sent record that decide what an answer makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +131,7 @@ fn decided(answer: Answer, facts: SettlementFacts) -> Settlement {
             Settlement::Accepted { metering_record_id }
         }
         Answer::Duplicate { metering_record_id, told } => Settlement::Parked {
-            reason: DUPLICATE_CONFLICT.into(),
+            reason: ParkReason::DuplicateConflict,
             error: conflict(metering_record_id.as_deref(), told, facts.quantity),
             ask_about_buyer: false,
         },
@@ -160,13 +142,8 @@ fn decided(answer: Answer, facts: SettlementFacts) -> Settlement {
         Answer::Unanswered(error) => retry(&error),
         Answer::Blocked(error) => Settlement::StaysDue { error },
         Answer::Refused { code, message } => {
-            let name = code.strip_suffix("Exception").unwrap_or(&code);
-            if !OF_THE_RECORD.contains(&name) {
+            let Some(reason) = ParkReason::of_code(&code) else {
                 return retry(&format!("{code}: {message}"));
-            }
-            let reason = match name {
-                "TimestampOutOfBounds" => "out_of_window".to_owned(),
-                name => snake(name),
             };
             Settlement::Parked { reason, error: message, ask_about_buyer: false }
         }
@@ -195,22 +172,11 @@ fn not_subscribed(standing: SubscriptionStanding) -> Settlement {
         // AWS's hour is not over: it may be a moment too early, or a moment of AWS's own.
         SubscriptionStanding::Leaving => Settlement::Retry { error, ask_about_buyer: true },
         SubscriptionStanding::Live | SubscriptionStanding::Over => Settlement::Parked {
-            reason: NOT_SUBSCRIBED.into(),
+            reason: ParkReason::NotSubscribed,
             error,
             ask_about_buyer: standing == SubscriptionStanding::Live,
         },
     }
-}
-
-fn snake(code: &str) -> String {
-    let mut word = String::new();
-    for character in code.chars() {
-        if character.is_ascii_uppercase() && !word.is_empty() {
-            word.push('_');
-        }
-        word.push(character.to_ascii_lowercase());
-    }
-    word
 }
 
 #[cfg(test)]
@@ -252,7 +218,9 @@ mod tests {
                 Settlement::Accepted { .. } => ("accepted".to_owned(), false),
                 Settlement::Retry { ask_about_buyer, .. } => ("retry".to_owned(), ask_about_buyer),
                 Settlement::StaysDue { .. } => ("held".to_owned(), false),
-                Settlement::Parked { reason, ask_about_buyer, .. } => (reason, ask_about_buyer),
+                Settlement::Parked { reason, ask_about_buyer, .. } => {
+                    (reason.as_str().to_owned(), ask_about_buyer)
+                }
             };
             if asks {
                 shown.push_str(" and ask");

@@ -6,7 +6,8 @@
 use jiff::Timestamp;
 
 use super::super::{ClockHour, Quantity};
-use super::identity::{IdentityGap, WireIdentity};
+use super::identity::{Gap, WireIdentity};
+use super::park_reason::ParkReason;
 use super::stretch::UnknownHours;
 use super::tenure::Tenure;
 use super::timing::{Timing, deadline, freezes_at, is_out_of_time};
@@ -57,15 +58,6 @@ pub struct Renewal {
     pub first_hour: Option<ClockHour>,
 }
 
-/// The part of a buyer's names that is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// AWS may have given the buyer a legacy name that it has not told yet.
-    LegacyName,
-    /// The licence, or the account that holds it.
-    License(IdentityGap),
-}
-
 /// The fate of an open record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Freezing {
@@ -81,35 +73,6 @@ pub enum Freezing {
     MoveToRenewal(ClockHour),
     /// It is frozen.
     Freeze(Box<FrozenRecord>),
-}
-
-/// The reason why a record is parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParkReason {
-    /// The subscription never came into force.
-    NoSubscription,
-    /// It ended before the hour.
-    SubscriptionEnded,
-    /// Less than a unit is left, and no hour that could make it whole.
-    Fraction,
-    /// A backup was put back.
-    Restored,
-    /// The buyer's names are not known.
-    Unnamed(Gap),
-}
-
-impl ParkReason {
-    /// Returns the word of the database and the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoSubscription => "no_subscription",
-            Self::SubscriptionEnded => "subscription_ended",
-            Self::Fraction => "fraction",
-            Self::Restored => "restored",
-            Self::Unnamed(Gap::LegacyName) => "legacy_name_unknown",
-            Self::Unnamed(Gap::License(gap)) => gap.as_str(),
-        }
-    }
 }
 
 /// The reason why usage is billed with another hour than its own.

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::super::AWS_WINDOW;
+use super::super::identity::IdentityGap;
 use super::*;
 use crate::domain::{AccountId, LicenseArn};
 

@@ -44,6 +44,15 @@ pub enum IdentityGap {
     Account,
 }
 
+/// The part of a buyer's names that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// AWS may have given the buyer a legacy name that it has not told yet.
+    LegacyName,
+    /// The licence, or the account that holds it.
+    License(IdentityGap),
+}
+
 impl IdentityGap {
     /// Returns the word that the record's reason is written as.
     pub const fn as_str(self) -> &'static str {

@@ -8,24 +8,23 @@ mod attribution;
 mod billed;
 mod freeze;
 mod identity;
+mod park_reason;
 mod retry;
 mod stretch;
 mod tenure;
 mod timing;
 
-pub use answer::{
-    Answer, DUPLICATE_CONFLICT, NOT_SUBSCRIBED, Settlement, SettlementFacts, SubscriptionStanding,
-    settle,
-};
+pub use answer::{Answer, Settlement, SettlementFacts, SubscriptionStanding, settle};
 pub use attribution::{
     Attribution, BilledHolder, Candidate, Moments, Unattributed, UsageTime, attribute,
 };
 pub use billed::{HolderSubscription, LicenseNames, deciding, licensed_names};
 pub use freeze::{
-    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, Gap, MoveReason, ParkReason, Remainder,
-    Renewal, freeze, is_due_to_freeze, record_deadline,
+    FreezeFacts, FreezePolicy, Freezing, FrozenRecord, MoveReason, Remainder, Renewal, freeze,
+    is_due_to_freeze, record_deadline,
 };
-pub use identity::{IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
+pub use identity::{Gap, IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
+pub use park_reason::{ParkReason, Refusal};
 pub use retry::retry_at;
 pub use stretch::{StretchCause, UnknownHours, UnknownStretch};
 pub use tenure::Tenure;

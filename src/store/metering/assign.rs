@@ -23,8 +23,8 @@ use super::policy::{ClosedCounts, ClosingPolicy};
 use super::rating::{RatedUsage, Rater};
 use super::side_records::park_unknown_in;
 use super::slots::MeteringTarget;
-use super::unknown_hours::{RESTORED, unknown_hours_in};
-use crate::domain::ledger::deadline;
+use super::unknown_hours::unknown_hours_in;
+use crate::domain::ledger::{ParkReason, deadline};
 use crate::domain::usage::UsageSubject;
 use crate::domain::{FeatureId, Quantity};
 use crate::store::base::columns::{quantity, timestamp};
@@ -70,7 +70,7 @@ fn assign(
     let hopeless = now >= deadline(record.hour, policy.window);
     if hopeless && unknown_hours_in(connection)?.holds(record.hour) {
         closed.parked += 1;
-        return park_unknown_in(connection, record.id, RESTORED, now);
+        return park_unknown_in(connection, record.id, ParkReason::Restored, now);
     }
     let mut waiting = WaitingRecord::new(connection, record, now)?;
     if waiting.may_bill() {
@@ -78,10 +78,10 @@ fn assign(
     }
     let Some(reason) = waiting.finish()? else { return Ok(()) };
     let reason = match reason {
-        WaitReason::Ended => "subscription_ended",
-        WaitReason::Subscription if hopeless => "no_subscription",
-        WaitReason::SeveralSubscriptions if hopeless => "license_required",
-        WaitReason::BoughtDirectly if hopeless => "direct_customer",
+        WaitReason::Ended => ParkReason::SubscriptionEnded,
+        WaitReason::Subscription if hopeless => ParkReason::NoSubscription,
+        WaitReason::SeveralSubscriptions if hopeless => ParkReason::LicenseRequired,
+        WaitReason::BoughtDirectly if hopeless => ParkReason::DirectCustomer,
         _ => return Ok(()),
     };
     closed.parked += 1;

@@ -87,11 +87,11 @@ impl Freezer<'_> {
             Freezing::StaysOpen => Ok(()),
             Freezing::Park(reason) => {
                 self.closed.parked += 1;
-                park(self.connection, record.id, reason.as_str(), self.policy.now)
+                park(self.connection, record.id, reason, self.policy.now)
             }
             Freezing::ParkUnknown(reason) => {
                 self.closed.parked += 1;
-                park_unknown_in(self.connection, record.id, reason.as_str(), self.policy.now)
+                park_unknown_in(self.connection, record.id, reason, self.policy.now)
             }
             Freezing::RollForward(hour, why) => {
                 self.move_to(record, &record.key(Some(holder.clone()), hour), why.as_str())
@@ -292,7 +292,7 @@ impl Freezer<'_> {
                 let key = record.key(record.holder.clone(), record.hour);
                 (
                     rest.millionths(),
-                    record_beside_in(self.connection, &key, ParkReason::Fraction.as_str())?.id,
+                    record_beside_in(self.connection, &key, ParkReason::Fraction)?.id,
                 )
             }
         };

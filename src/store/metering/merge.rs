@@ -13,8 +13,8 @@ use super::resolve::carry_forward_in;
 use super::roll_forward::{move_whole, roll_forward_in};
 use super::side_records::park_unknown_in;
 use super::slots::{OtherIdentityRecord, RecordKey, Slot, records_under_other_identity, slot_in};
-use super::unknown_hours::{RESTORED, unknown_hours_in};
-use crate::domain::ledger::is_licensed;
+use super::unknown_hours::unknown_hours_in;
+use crate::domain::ledger::{ParkReason, is_licensed};
 use crate::domain::{CustomerId, Holder, ProductId};
 use crate::store::{During, StoreError};
 
@@ -128,7 +128,7 @@ fn merge_unsent(
         return Ok(());
     }
     if unknown_hours_in(connection)?.holds(record.hour) {
-        return park_unknown_in(connection, record.id, RESTORED, now);
+        return park_unknown_in(connection, record.id, ParkReason::Restored, now);
     }
     let Some(row) = record_in(connection, record.id)? else { return Ok(()) };
     let Some(holder) = record.holder.clone() else { return Ok(()) };

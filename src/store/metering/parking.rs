@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::record_rows::record_in;
+use crate::domain::ledger::ParkReason;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, StoreError};
@@ -12,7 +13,7 @@ use crate::store::{During, StoreError};
 pub(crate) fn park(
     connection: &Connection,
     record: i64,
-    reason: &str,
+    reason: ParkReason,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     connection
@@ -22,7 +23,7 @@ pub(crate) fn park(
                      WHERE record_id = ?1 AND outcome = 'unknown'))
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((record, reason, millis(now))))
+        .and_then(|mut update| update.execute((record, reason.as_str(), millis(now))))
         .during("park a record")?;
     self::emit_record_event(connection, "metering.parked", record, now)
 }

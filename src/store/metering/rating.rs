@@ -17,8 +17,9 @@ use super::records::open_record_in;
 use super::remembered::RememberedCustomer;
 use super::side_records::record_beside_in;
 use super::slots::{MeteringTarget, RecordKey};
-use super::unknown_hours::{RESTORED, unknown_hours_in};
+use super::unknown_hours::unknown_hours_in;
 use crate::domain::allowance::{Billing, excess};
+use crate::domain::ledger::ParkReason;
 use crate::domain::window::Window;
 use crate::domain::{ClockHour, CustomerId, Holder, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity};
@@ -289,7 +290,7 @@ impl<'a> Rater<'a> {
         hour: ClockHour,
     ) -> Result<i64, StoreError> {
         let key = RecordKey { target: target.clone(), customer: customer.clone(), hour };
-        let found = record_beside_in(self.connection, &key, RESTORED)?;
+        let found = record_beside_in(self.connection, &key, ParkReason::Restored)?;
         if found.new {
             self.empty.insert(found.id);
         }

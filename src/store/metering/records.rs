@@ -4,9 +4,9 @@ use rusqlite::Connection;
 
 use super::side_records::record_beside_in;
 use super::slots::{FoundRecord, RecordKey, Slot, holder_text, slot_in};
-use super::unknown_hours::{RESTORED, unknown_hours_in};
+use super::unknown_hours::unknown_hours_in;
 use crate::domain::ClockHour;
-use crate::domain::ledger::{DUPLICATE_CONFLICT, Tenure};
+use crate::domain::ledger::{ParkReason, Tenure};
 use crate::store::{During, StoreError};
 
 /// Finds the open record for a key, or makes it. An hour that is frozen is passed over for the next one
@@ -17,8 +17,8 @@ pub(crate) fn open_record_in(
     key: &RecordKey,
 ) -> Result<FoundRecord, StoreError> {
     let why = match slot_in(connection, key, key.hour)? {
-        Slot::Conflict => Some(DUPLICATE_CONFLICT),
-        Slot::Taken if unknown_hours_in(connection)?.holds(key.hour) => Some(RESTORED),
+        Slot::Conflict => Some(ParkReason::DuplicateConflict),
+        Slot::Taken if unknown_hours_in(connection)?.holds(key.hour) => Some(ParkReason::Restored),
         _ => None,
     };
     match why {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::slots::other_identity;
-use crate::domain::ledger::NOT_SUBSCRIBED;
+use crate::domain::ledger::ParkReason;
 use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
 use crate::store::base::columns::millis;
 use crate::store::{During, Store, StoreError};
@@ -33,7 +33,7 @@ pub(crate) fn revive_in(
             ")"
         ))
         .and_then(|mut update| {
-            update.execute((holder.to_string(), product.as_str(), NOT_SUBSCRIBED, millis(now)))
+            update.execute((holder.to_string(), product.as_str(), ParkReason::NotSubscribed.as_str(), millis(now)))
         })
         .during("send again what had no subscription")
 }
@@ -87,7 +87,12 @@ fn account_in_doubt(
     connection
         .prepare_cached(statement)
         .and_then(|mut select| {
-            let key = (product_code.as_str(), buyer.value(), NOT_SUBSCRIBED, millis(now));
+            let key = (
+                product_code.as_str(),
+                buyer.value(),
+                ParkReason::NotSubscribed.as_str(),
+                millis(now),
+            );
             select.query_row(key, |row| row.get(0)).optional()
         })
         .map(|found: Option<String>| found.map(AccountId::new))

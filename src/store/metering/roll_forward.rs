@@ -6,7 +6,8 @@ use rusqlite::Connection;
 use super::open_records::OpenRecord;
 use super::side_records::park_unknown_in;
 use super::slots::{RecordKey, Slot, holder_text, slot_in};
-use super::unknown_hours::{RESTORED, unknown_hours_in};
+use super::unknown_hours::unknown_hours_in;
+use crate::domain::ledger::ParkReason;
 use crate::store::{During, StoreError};
 
 /// Puts an open record off to the key's hour and holder, or to the first hour after it that takes it. Returns what bears
@@ -20,7 +21,7 @@ pub(crate) fn roll_forward_in(
     now: Timestamp,
 ) -> Result<i64, StoreError> {
     if unknown_hours_in(connection)?.holds(record.hour) {
-        park_unknown_in(connection, record.id, RESTORED, now)?;
+        park_unknown_in(connection, record.id, ParkReason::Restored, now)?;
         return Ok(record.id);
     }
     move_to_in(connection, record.id, key, why)

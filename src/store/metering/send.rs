@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::parking::park;
 use super::record_rows::{identity_row, stamp_of};
 use crate::domain::allocation::Allocation;
-use crate::domain::ledger::{WireIdentity, deadline};
+use crate::domain::ledger::{ParkReason, WireIdentity, deadline};
 use crate::domain::{AccountId, ClockHour, DimensionKey, ProductId, Quantity};
 use crate::store::base::columns::{millis, optional_timestamp, quantity};
 use crate::store::{During, Store, StoreError};
@@ -132,7 +132,8 @@ fn park_expired(
         .during("find records out of time")?;
     for (record, hour) in &expired {
         let by_window = deadline(ClockHour::from_number(*hour), window) <= now;
-        let reason = if by_window { "out_of_window" } else { "subscription_ended" };
+        let reason =
+            if by_window { ParkReason::OutOfWindow } else { ParkReason::SubscriptionEnded };
         park(connection, *record, reason, now)?;
     }
     Ok(())

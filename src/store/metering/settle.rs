@@ -10,7 +10,7 @@ use super::side_records::note_conflict_in;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::ledger::{
-    Answer, DUPLICATE_CONFLICT, Settlement, SettlementFacts, SubscriptionStanding, UnknownStretch,
+    Answer, ParkReason, Settlement, SettlementFacts, SubscriptionStanding, UnknownStretch,
     WireIdentity, retry_at, settle,
 };
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
@@ -228,7 +228,7 @@ fn write_answer(
                 .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
                 .and_then(|mut update| update.execute((record, &error)))
                 .during("settle a record")?;
-            park(connection, record, &reason, now)?;
+            park(connection, record, reason, now)?;
             if let Some(buyer) = subject.buyer.filter(|_| ask_about_buyer) {
                 // At once the first time, since access follows; then ever more seldom.
                 let at = match subject.attempts {
@@ -237,7 +237,7 @@ fn write_answer(
                 };
                 mark_buyer_in(connection, &buyer, MarkCause::News, at)?;
             }
-            Ok(reason == DUPLICATE_CONFLICT)
+            Ok(reason == ParkReason::DuplicateConflict)
         }
     }
 }

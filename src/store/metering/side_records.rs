@@ -9,7 +9,7 @@ use super::parking::park;
 use super::record_rows::record_in;
 use super::slots::{FoundRecord, MeteringTarget, RecordKey, holder_text};
 use super::unknown_hours::note_stretch_in;
-use crate::domain::ledger::{DUPLICATE_CONFLICT, StretchCause, UnknownStretch};
+use crate::domain::ledger::{ParkReason, StretchCause, UnknownStretch};
 use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::millis;
 use crate::store::{During, StoreError};
@@ -18,7 +18,7 @@ use crate::store::{During, StoreError};
 pub(crate) fn record_beside_in(
     connection: &Connection,
     key: &RecordKey,
-    why: &str,
+    why: ParkReason,
 ) -> Result<FoundRecord, StoreError> {
     let (target, hour) = (&key.target, key.hour);
     let holder = holder_text(target.holder.as_ref());
@@ -32,7 +32,7 @@ pub(crate) fn record_beside_in(
         .and_then(|mut select| {
             let values = named_params! {
                 ":customer": key.customer.as_str(), ":product": product, ":dimension": dimension,
-                ":hour": hour.number(), ":holder": holder, ":why": why,
+                ":hour": hour.number(), ":holder": holder, ":why": why.as_str(),
             };
             select.query_row(values, |row| row.get(0)).optional()
         })
@@ -56,7 +56,7 @@ pub(crate) fn record_beside_in(
         .and_then(|mut insert| {
             insert.insert(named_params! {
                 ":customer": key.customer.as_str(), ":product": product, ":dimension": dimension,
-                ":hour": hour.number(), ":holder": holder, ":why": why,
+                ":hour": hour.number(), ":holder": holder, ":why": why.as_str(),
             })
         })
         .during("open a record beside another")?;
@@ -76,6 +76,8 @@ pub(crate) fn park_beside_in(connection: &Connection, now: Timestamp) -> Result<
         })
         .during("find records beside others")?;
     for (record, why) in &open {
+        // None is put there for a reason that this version does not know.
+        let why = ParkReason::parse(why).unwrap_or(ParkReason::Restored);
         park_unknown_in(connection, *record, why, now)?;
     }
     Ok(open.len())
@@ -85,10 +87,10 @@ pub(crate) fn park_beside_in(connection: &Connection, now: Timestamp) -> Result<
 pub(crate) fn park_unknown_in(
     connection: &Connection,
     record: i64,
-    why: &str,
+    why: ParkReason,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let words = if why == DUPLICATE_CONFLICT {
+    let words = if why == ParkReason::DuplicateConflict {
         "reported after AWS had refused its hour's record, which it had metered by something that this ledger never sent"
     } else {
         "AWS may have been told of it before a backup was put back, and takes no more for its hour"
@@ -116,7 +118,7 @@ pub(crate) fn bring_back_in(connection: &Connection, key: &RecordKey) -> Result<
     if moved.is_empty() {
         return Ok(());
     }
-    let beside = record_beside_in(connection, key, DUPLICATE_CONFLICT)?.id;
+    let beside = record_beside_in(connection, key, ParkReason::DuplicateConflict)?.id;
     for event in &moved {
         for (record, quantity) in [(event.record, -event.billed), (beside, event.billed)] {
             connection

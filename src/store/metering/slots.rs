@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use crate::domain::ledger::DUPLICATE_CONFLICT;
+use crate::domain::ledger::ParkReason;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
 use crate::store::{During, StoreError};
 
@@ -93,7 +93,12 @@ fn find_in(
 fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
     Ok(match row.get_ref(1)?.as_str()? {
         "open" => Slot::Open(row.get(0)?),
-        "parked" if row.get_ref(2)?.as_str_or_null()? == Some(DUPLICATE_CONFLICT) => Slot::Conflict,
+        "parked"
+            if row.get_ref(2)?.as_str_or_null()?
+                == Some(ParkReason::DuplicateConflict.as_str()) =>
+        {
+            Slot::Conflict
+        }
         _ => Slot::Taken,
     })
 }

@@ -3,13 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::domain::ClockHour;
-use crate::domain::ledger::{ParkReason, StretchCause, UnknownHours, UnknownStretch};
+use crate::domain::ledger::{StretchCause, UnknownHours, UnknownStretch};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
-/// The reason word of usage that AWS may have been told of by a ledger that was lost.
-pub(crate) const RESTORED: &str = ParkReason::Restored.as_str();
 /// The detail of an attempt that a lost ledger may have made at a record of the backup: a duplicate is that record.
 pub(crate) const SENT_BY_LOST: &str = "it may have been sent as it is before a backup was put back";
 /// The number of outbox cursors that are left out, since a ledger that was lost may have given them out.

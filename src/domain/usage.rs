@@ -37,6 +37,11 @@ impl UsageEvent {
         }
     }
 
+    /// Returns the time that it counts at: never one ahead of ours.
+    pub fn at(&self, now: Timestamp) -> Timestamp {
+        self.timestamp.unwrap_or(now).min(now)
+    }
+
     /// Returns the fingerprint that tells a repetition from another event under the same id.
     ///
     /// Whose it is and when it was used have no part in it: a customer may have another id by the time of the

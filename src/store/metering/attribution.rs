@@ -71,6 +71,9 @@ pub(crate) enum AttributionError {
     SubscriptionEnded(Timestamp),
 }
 
+/// The code of usage that came after its subscription's end.
+pub(crate) const SUBSCRIPTION_ENDED: &str = "subscription_ended";
+
 impl AttributionError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
@@ -80,7 +83,7 @@ impl AttributionError {
             Self::UnknownDimension { .. } => "unknown_dimension",
             Self::UnknownLicense { .. } => "unknown_license",
             Self::LicenseRequired(_) => "license_required",
-            Self::SubscriptionEnded(_) => "subscription_ended",
+            Self::SubscriptionEnded(_) => SUBSCRIPTION_ENDED,
         }
     }
 }

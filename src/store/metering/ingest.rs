@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection};
 
 use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
 use super::catalogue_view::CatalogueView;
@@ -17,6 +17,8 @@ use super::open_records::tags_text;
 use super::placement::{PlacementCache, UsageItem};
 use super::rating::{RatedUsage, Rater};
 use super::remembered::{Remembered, RememberedCustomer};
+use super::repetition::{Refusal, known_or_in};
+use super::slots::MeteringTarget;
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{AgeLimits, Placement, UnknownHours, place};
 use crate::domain::usage::{Fingerprint, Rejection, UsageEvent, UsageReceipt};
@@ -44,7 +46,7 @@ impl Store {
 }
 
 /// A usage report while it is taken.
-struct UsageReport<'a> {
+pub(crate) struct UsageReport<'a> {
     connection: &'a Connection,
     catalogue: CatalogueView<'a>,
     remembered: &'a Remembered,
@@ -73,8 +75,29 @@ struct ReportedCustomer {
 /// The attribution of one customer's usage of one subject and hour, found once.
 struct ReportedAttribution {
     request: AttributionRequest,
-    attribution: Result<UsageAttribution, AttributionError>,
+    outcome: Result<Rc<ReportedBearer>, AttributionError>,
+}
+
+/// The bearer of that usage, and where it was placed.
+struct ReportedBearer {
+    attribution: UsageAttribution,
     cache: RefCell<PlacementCache>,
+}
+
+/// A usage event that can be booked: whose it is, the hour that it belongs to, and what bears it.
+pub(crate) struct AttributedUsage {
+    account: Rc<ReportedCustomer>,
+    hour: ClockHour,
+    /// Set if that is not its own hour because it is late.
+    late: bool,
+    bearer: Rc<ReportedBearer>,
+}
+
+impl AttributedUsage {
+    /// Returns what the event is metered to; none where it is only counted.
+    pub(crate) fn target(&self) -> Option<&MeteringTarget> {
+        self.bearer.attribution.target.as_ref()
+    }
 }
 
 impl ReportedAttribution {
@@ -87,14 +110,6 @@ impl ReportedAttribution {
     }
 }
 
-/// An event that was taken before, as far as a repetition is told by it.
-struct KnownEvent {
-    fingerprint: Vec<u8>,
-    customer: CustomerId,
-    /// The time of use, if the application said one.
-    timed_ms: Option<i64>,
-}
-
 const INSERT: &str =
     "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
         quantity, billed, at_ms, timed, received_at_ms, moved, tags, included_under)
@@ -102,13 +117,11 @@ const INSERT: &str =
 
 /// A customer's hour of a dimension in conflict with AWS.
 type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
-/// The reason why an event is not taken: its code, and words for a person.
-type Refusal = (&'static str, String);
 /// An event's account and the hour that it belongs to, and true if that is not its own because it is late.
 type Judged = Result<(Rc<ReportedCustomer>, ClockHour, bool), Refusal>;
 
 impl<'a> UsageReport<'a> {
-    fn new(
+    pub(crate) fn new(
         connection: &'a Connection,
         remembered: &'a Remembered,
         limits: AgeLimits,
@@ -136,6 +149,11 @@ impl<'a> UsageReport<'a> {
                 self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
             }
         }
+        self.finish()
+    }
+
+    /// Writes the sums of what was booked.
+    pub(crate) fn finish(self) -> Result<UsageReceipt, StoreError> {
         self.rater.finish()?;
         Ok(self.receipt)
     }
@@ -143,27 +161,55 @@ impl<'a> UsageReport<'a> {
     /// Takes one event. The outer error undoes the whole report; the inner one leaves out the event.
     fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
         let fingerprint = event.fingerprint();
+        let booked = match self.attribute(event)? {
+            Ok(attributed) => self.book(event, &fingerprint, &attributed)?,
+            Err(refusal) => Err(refusal),
+        };
+        let Err(refusal) = booked else {
+            self.receipt.accepted += 1;
+            return Ok(Ok(()));
+        };
+        let known = known_or_in(self.connection, event, &fingerprint, refusal)?;
+        self.receipt.duplicates += usize::from(known.is_ok());
+        Ok(known)
+    }
+
+    /// Finds what bears an event.
+    pub(crate) fn attribute(
+        &mut self,
+        event: &UsageEvent,
+    ) -> Result<Result<AttributedUsage, Refusal>, StoreError> {
         let (account, hour, late) = match self.judge(event)? {
             Ok(judged) => judged,
-            Err(refusal) => return self.known_or(event, &fingerprint, refusal),
+            Err(refusal) => return Ok(Err(refusal)),
         };
         let attributed = self.attribution_of(&account, event, hour)?;
-        let attribution = match &attributed.attribution {
-            Ok(attribution) => attribution,
-            Err(error) => {
-                let refusal = (error.code(), error.to_string());
-                return self.known_or(event, &fingerprint, refusal);
+        Ok(match &attributed.outcome {
+            Ok(bearer) => {
+                let bearer = Rc::clone(bearer);
+                Ok(AttributedUsage { account, hour, late, bearer })
             }
-        };
+            Err(error) => Err((error.code(), error.to_string())),
+        })
+    }
+
+    /// Books an event with what bears it, unless its id is taken.
+    pub(crate) fn book(
+        &mut self,
+        event: &UsageEvent,
+        fingerprint: &Fingerprint,
+        attributed: &AttributedUsage,
+    ) -> Result<Result<(), Refusal>, StoreError> {
         let tags = (!event.tags.is_empty()).then(|| tags_text(&event.tags)).transpose()?;
         let it = UsageItem {
-            customer: &account.id,
+            customer: &attributed.account.id,
             feature: event.feature(),
             quantity: event.quantity,
-            at: event.timestamp.unwrap_or(self.now).min(self.now),
-            hour,
+            at: event.at(self.now),
+            hour: attributed.hour,
             tags: tags.as_deref(),
         };
+        let attribution = &attributed.bearer.attribution;
         if let Some(target) = &attribution.target
             && !self.rater.can_hold(&target.product_id, it.quantity)?
         {
@@ -171,19 +217,17 @@ impl<'a> UsageReport<'a> {
                 "more was reported of product {} than can be accounted for; report it in a larger unit",
                 target.product_id
             );
-            return self.known_or(event, &fingerprint, ("total_too_large", detail));
+            return Ok(Err(("total_too_large", detail)));
         }
-        let mut cache = attributed.cache.borrow_mut();
+        let mut cache = attributed.bearer.cache.borrow_mut();
         let mut billed = self.rater.place(&it, attribution, &mut cache)?;
-        if late {
+        if attributed.late {
             billed.moved = Some("late");
         }
-        if !self.insert(event, &it, &fingerprint, billed)? {
-            let refusal = ("conflicting_duplicate", String::new());
-            return self.known_or(event, &fingerprint, refusal);
+        if !self.insert(event, &it, fingerprint, billed)? {
+            return Ok(Err(("conflicting_duplicate", String::new())));
         }
         self.rater.count(&it, attribution, billed, &mut cache);
-        self.receipt.accepted += 1;
         Ok(Ok(()))
     }
 
@@ -243,76 +287,14 @@ impl<'a> UsageReport<'a> {
         };
         let mut found = false;
         if !conflicts.is_empty()
-            && let Ok(attribution) = &self.attribution_of(account, event, own)?.attribution
-            && let Some(target) = &attribution.target
+            && let Ok(bearer) = &self.attribution_of(account, event, own)?.outcome
+            && let Some(target) = &bearer.attribution.target
         {
             let (product, dimension) = (target.product_id.clone(), target.dimension.clone());
             found = conflicts.contains(&(account.id.clone(), product, dimension, own));
         }
         self.conflicts = Some(conflicts);
         Ok(found)
-    }
-
-    /// Refuses an event unless it was taken before: then it stays taken, whatever would be said of it today.
-    fn known_or(
-        &mut self,
-        event: &UsageEvent,
-        fingerprint: &Fingerprint,
-        refusal: Refusal,
-    ) -> Result<Result<(), Refusal>, StoreError> {
-        match self.held(&event.id)? {
-            Some(held) if self.repeats(event, fingerprint, &held)? => {
-                self.receipt.duplicates += 1;
-                Ok(Ok(()))
-            }
-            Some(_) => {
-                let detail =
-                    "another event was reported under this id; give each event an id of its own";
-                Ok(Err(("conflicting_duplicate", detail.to_owned())))
-            }
-            None => Ok(Err(refusal)),
-        }
-    }
-
-    /// Reports whether an event is the one held under its id: of the same customer by whatever id of theirs, and
-    /// of the same time where both say when.
-    fn repeats(
-        &self,
-        event: &UsageEvent,
-        fingerprint: &Fingerprint,
-        held: &KnownEvent,
-    ) -> Result<bool, StoreError> {
-        let same_time = match (held.timed_ms, event.timestamp) {
-            (Some(held), Some(said)) => held == millis(said),
-            _ => true,
-        };
-        if held.fingerprint != fingerprint.as_bytes() || !same_time {
-            return Ok(false);
-        }
-        if held.customer == event.customer_id {
-            return Ok(true);
-        }
-        let is_now = canonical_in(self.connection, &held.customer)?;
-        Ok(is_now.is_some() && is_now == canonical_in(self.connection, &event.customer_id)?)
-    }
-
-    fn held(&self, id: &str) -> Result<Option<KnownEvent>, StoreError> {
-        self.connection
-            .prepare_cached(
-                "SELECT fingerprint, customer_id, CASE WHEN timed THEN at_ms END FROM usage_events WHERE id = ?1",
-            )
-            .and_then(|mut select| {
-                select
-                    .query_row([id], |row| {
-                        Ok(KnownEvent {
-                            fingerprint: row.get(0)?,
-                            customer: CustomerId::new(row.get::<_, String>(1)?),
-                            timed_ms: row.get(2)?,
-                        })
-                    })
-                    .optional()
-            })
-            .during("look up a usage event")
     }
 
     fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<ReportedCustomer>>, StoreError> {
@@ -347,7 +329,7 @@ impl<'a> UsageReport<'a> {
         hour: ClockHour,
     ) -> Result<Rc<ReportedAttribution>, StoreError> {
         let standing = &account.standing;
-        let stretch = standing.holdings.stretch(event.timestamp.unwrap_or(self.now).min(self.now));
+        let stretch = standing.holdings.stretch(event.at(self.now));
         let known = |attributed: &&Rc<ReportedAttribution>| attributed.serves(event, hour, stretch);
         if let Some(attributed) = account.cached.borrow().iter().find(known) {
             return Ok(Rc::clone(attributed));
@@ -359,9 +341,12 @@ impl<'a> UsageReport<'a> {
             hour,
             stretch,
         };
-        let attribution = attribute_in(&self.catalogue, &request, standing, self.now)?;
-        let cache = RefCell::new(PlacementCache::remembering(standing));
-        let attributed = Rc::new(ReportedAttribution { request, attribution, cache });
+        let outcome = attribute_in(&self.catalogue, &request, standing, self.now)?;
+        let bearer = |attribution| {
+            let cache = RefCell::new(PlacementCache::remembering(standing));
+            Rc::new(ReportedBearer { attribution, cache })
+        };
+        let attributed = Rc::new(ReportedAttribution { request, outcome: outcome.map(bearer) });
         account.cached.borrow_mut().push(Rc::clone(&attributed));
         Ok(attributed)
     }

@@ -28,6 +28,7 @@ pub(super) mod rating;
 pub(super) mod record_rows;
 pub(super) mod records;
 pub(super) mod remembered;
+pub(super) mod repetition;
 pub(super) mod report;
 pub(super) mod requeue;
 pub(super) mod rerate;

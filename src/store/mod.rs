@@ -28,7 +28,9 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub(crate) use access::bounds;
-pub use access::{CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion};
+pub use access::{
+    AccessTimes, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion,
+};
 pub use base::activity::{ActivityRow, Actor, Door, acting};
 pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;

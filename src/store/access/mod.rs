@@ -1,6 +1,8 @@
 //! The facts that access checks are answered from: the catalogue, and one customer's subscriptions and usage.
 
-use std::collections::HashMap;
+mod candidates;
+mod catalogue;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,54 +10,20 @@ use rusqlite::Connection;
 
 use super::base::aliases::canonical_in;
 use super::base::columns::{millis, optional_timestamp};
-use super::catalog::plan_rows::entitlement_row;
 use super::subscriptions::grants::succession_of;
 use super::subscriptions::rows::subscription_row;
 use super::{During, Store, StoreError};
-use crate::domain::feature::{FeatureKind, WhenStale};
+use crate::domain::feature::FeatureKind;
 use crate::domain::succession::Successions;
-use crate::domain::terms::EntitlementTerms;
 use crate::domain::window::Window;
-use crate::domain::word::Word;
 use crate::domain::{
-    CustomerId, FeatureId, Holder, PlanId, ProductId, Quantity, Source, Status, Subscription,
+    CustomerId, FeatureId, Holder, LicenseArn, ProductId, Quantity, Source, Status, Subscription,
     SubscriptionId, Terms,
 };
 
-/// Every feature and every version of every plan.
-#[derive(Debug, Default)]
-pub struct CatalogueFacts {
-    /// The features.
-    pub features: HashMap<FeatureId, Arc<FeatureFacts>>,
-    plans: HashMap<PlanId, PlanFacts>,
-}
-
-/// A feature, as far as checks need it.
-#[derive(Debug)]
-pub struct FeatureFacts {
-    /// The feature.
-    pub id: FeatureId,
-    /// The kind of feature.
-    pub kind: FeatureKind,
-    /// The answer where AWS has not been asked for too long.
-    pub when_stale: WhenStale,
-}
-
-#[derive(Debug)]
-struct PlanFacts {
-    published: Option<i64>,
-    unpublished: Arc<PlanVersion>,
-    versions: HashMap<i64, Arc<PlanVersion>>,
-}
-
-/// A version of a plan.
-#[derive(Debug)]
-pub struct PlanVersion {
-    /// The plan.
-    pub id: PlanId,
-    /// The features that it grants; none while the plan was never published.
-    pub grants: Option<HashMap<FeatureId, EntitlementTerms>>,
-}
+pub use candidates::AccessTimes;
+pub(super) use catalogue::catalogue_of_in;
+pub use catalogue::{CatalogueFacts, FeatureFacts, PlanVersion};
 
 /// A customer, as far as checks need it.
 #[derive(Debug)]
@@ -111,6 +79,11 @@ pub struct Meter {
 }
 
 impl HeldPlan {
+    /// Reports whether it is held under a licence.
+    pub fn is_under(&self, license: &LicenseArn) -> bool {
+        self.holder.strip_prefix("license:") == Some(license.as_str())
+    }
+
     /// Reports whether usage under a product's holder counts against this: what is billed under it and what is billed
     /// nowhere. What was sold on the seller's own site has no name in usage, so all of the customer's usage counts
     /// against it.
@@ -126,11 +99,6 @@ impl HeldPlan {
 }
 
 impl Store {
-    /// Returns every feature and plan.
-    pub async fn catalogue_facts(&self) -> Result<CatalogueFacts, StoreError> {
-        self.read(catalogue_in).await
-    }
-
     /// Returns a customer; none if there is none of this id.
     pub async fn customer_facts(
         &self,
@@ -159,71 +127,7 @@ impl Store {
     }
 }
 
-fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
-    let during = "read the catalogue";
-    let view = connection.unchecked_transaction().during(during)?;
-    let mut catalogue = CatalogueFacts::default();
-    let mut select =
-        view.prepare_cached("SELECT id, type, when_stale FROM features").during(during)?;
-    let features = select
-        .query_map([], |row| {
-            let (kind, when_stale): (String, String) = (row.get(1)?, row.get(2)?);
-            Ok(FeatureFacts {
-                id: FeatureId::new(row.get::<_, String>(0)?),
-                kind: FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean),
-                when_stale: WhenStale::from_word(&when_stale).unwrap_or_default(),
-            })
-        })
-        .during(during)?;
-    for feature in features {
-        let feature = feature.during(during)?;
-        catalogue.features.insert(feature.id.clone(), Arc::new(feature));
-    }
-    let mut grants: HashMap<(String, i64), HashMap<FeatureId, EntitlementTerms>> = HashMap::new();
-    let mut select = view.prepare_cached("SELECT * FROM plan_entitlements").during(during)?;
-    let rows = select
-        .query_map([], |row| Ok((row.get("plan_id")?, row.get("version")?, entitlement_row(row)?)))
-        .during(during)?;
-    for row in rows {
-        let (plan, version, entitlement) = row.during(during)?;
-        grants
-            .entry((plan, version))
-            .or_default()
-            .insert(entitlement.feature_id, entitlement.terms);
-    }
-    let mut select =
-        view.prepare_cached("SELECT id, version, published_version FROM plans").during(during)?;
-    let plans: Vec<(String, i64, Option<i64>)> = select
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .and_then(Iterator::collect)
-        .during(during)?;
-    for (id, newest, published) in plans {
-        // A draft is nobody's, but for the one that is published.
-        let versions = (1..=newest)
-            .filter(|version| published.is_some_and(|published| *version <= published))
-            .map(|version| {
-                let granted = grants.remove(&(id.clone(), version)).unwrap_or_default();
-                (version, Arc::new(PlanVersion { id: PlanId::new(&id), grants: Some(granted) }))
-            })
-            .collect();
-        let unpublished = Arc::new(PlanVersion { id: PlanId::new(&id), grants: None });
-        catalogue.plans.insert(PlanId::new(id), PlanFacts { published, unpublished, versions });
-    }
-    drop(select);
-    Ok(catalogue)
-}
-
-impl CatalogueFacts {
-    fn plan(&self, id: &PlanId, version: Option<i64>) -> Arc<PlanVersion> {
-        let Some(plan) = self.plans.get(id) else {
-            return Arc::new(PlanVersion { id: id.clone(), grants: None });
-        };
-        let held = version.or(plan.published).and_then(|version| plan.versions.get(&version));
-        Arc::clone(held.unwrap_or(&plan.unpublished))
-    }
-}
-
-fn customer_in(
+pub(super) fn customer_in(
     connection: &Connection,
     id: &CustomerId,
     catalogue: &CatalogueFacts,

@@ -1,0 +1,164 @@
+//! The catalogue as access checks need it: features, and what each published version of a plan grants.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::domain::feature::{FeatureKind, WhenStale};
+use crate::domain::plan::PlanEntitlement;
+use crate::domain::terms::EntitlementTerms;
+use crate::domain::word::Word;
+use crate::domain::{CustomerId, FeatureId, PlanId};
+use crate::store::catalog::plan_rows::entitlement_row;
+use crate::store::{During, Store, StoreError};
+
+/// Every feature and every version of every plan.
+#[derive(Debug, Default)]
+pub struct CatalogueFacts {
+    /// The features.
+    pub features: HashMap<FeatureId, Arc<FeatureFacts>>,
+    plans: HashMap<PlanId, PlanFacts>,
+}
+
+/// A feature, as far as checks need it.
+#[derive(Debug)]
+pub struct FeatureFacts {
+    /// The feature.
+    pub id: FeatureId,
+    /// The kind of feature.
+    pub kind: FeatureKind,
+    /// The answer where AWS has not been asked for too long.
+    pub when_stale: WhenStale,
+}
+
+#[derive(Debug)]
+struct PlanFacts {
+    published: Option<i64>,
+    unpublished: Arc<PlanVersion>,
+    versions: HashMap<i64, Arc<PlanVersion>>,
+}
+
+/// A version of a plan.
+#[derive(Debug)]
+pub struct PlanVersion {
+    /// The plan.
+    pub id: PlanId,
+    /// The features that it grants; none while the plan was never published.
+    pub grants: Option<HashMap<FeatureId, EntitlementTerms>>,
+}
+
+impl Store {
+    /// Returns every feature and plan.
+    pub async fn catalogue_facts(&self) -> Result<CatalogueFacts, StoreError> {
+        self.read(catalogue_in).await
+    }
+}
+
+fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
+    let during = "read the catalogue";
+    let view = connection.unchecked_transaction().during(during)?;
+    let mut catalogue = CatalogueFacts::default();
+    let features: Vec<FeatureFacts> = view
+        .prepare_cached("SELECT id, type, when_stale FROM features")
+        .and_then(|mut select| select.query_map([], feature_row)?.collect())
+        .during(during)?;
+    catalogue.features.extend(features.into_iter().map(|it| (it.id.clone(), Arc::new(it))));
+    let granted = view
+        .prepare_cached("SELECT * FROM plan_entitlements")
+        .and_then(|mut select| select.query_map([], granted_row)?.collect())
+        .during(during)?;
+    let plans = view
+        .prepare_cached("SELECT id, version, published_version FROM plans")
+        .and_then(|mut select| select.query_map([], plan_row)?.collect())
+        .during(during)?;
+    catalogue.add_plans(plans, granted);
+    Ok(catalogue)
+}
+
+/// Reads as much of the catalogue as decides over one customer's access to one feature.
+pub(in crate::store) fn catalogue_of_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+) -> Result<CatalogueFacts, StoreError> {
+    let during = "read what decides over a feature";
+    let mut catalogue = CatalogueFacts::default();
+    let found = connection
+        .prepare_cached("SELECT id, type, when_stale FROM features WHERE id = ?1")
+        .and_then(|mut select| select.query_row([feature.as_str()], feature_row).optional())
+        .during(during)?;
+    catalogue.features.extend(found.map(|it| (it.id.clone(), Arc::new(it))));
+    let granted = connection
+        .prepare_cached(
+            "SELECT * FROM plan_entitlements WHERE feature_id = ?2
+                 AND plan_id IN (SELECT plan_id FROM subscriptions WHERE customer_id = ?1)",
+        )
+        .and_then(|mut select| {
+            let ids = (customer.as_str(), feature.as_str());
+            select.query_map(ids, granted_row)?.collect()
+        })
+        .during(during)?;
+    let plans = connection
+        .prepare_cached(
+            "SELECT id, version, published_version FROM plans
+             WHERE id IN (SELECT plan_id FROM subscriptions WHERE customer_id = ?1)",
+        )
+        .and_then(|mut select| select.query_map([customer.as_str()], plan_row)?.collect())
+        .during(during)?;
+    catalogue.add_plans(plans, granted);
+    Ok(catalogue)
+}
+
+fn feature_row(row: &Row<'_>) -> rusqlite::Result<FeatureFacts> {
+    let (kind, when_stale): (String, String) = (row.get(1)?, row.get(2)?);
+    Ok(FeatureFacts {
+        id: FeatureId::new(row.get::<_, String>(0)?),
+        kind: FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean),
+        when_stale: WhenStale::from_word(&when_stale).unwrap_or_default(),
+    })
+}
+
+/// A plan, its newest version, and the published one.
+type PlanRow = (String, i64, Option<i64>);
+/// A plan, a version of it, and what that grants of a feature.
+type GrantedRow = (String, i64, PlanEntitlement);
+
+fn plan_row(row: &Row<'_>) -> rusqlite::Result<PlanRow> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn granted_row(row: &Row<'_>) -> rusqlite::Result<GrantedRow> {
+    Ok((row.get("plan_id")?, row.get("version")?, entitlement_row(row)?))
+}
+
+impl CatalogueFacts {
+    /// Adds plans, with what their published versions grant. A draft is nobody's.
+    fn add_plans(&mut self, plans: Vec<PlanRow>, granted: Vec<GrantedRow>) {
+        let mut grants: HashMap<(String, i64), HashMap<FeatureId, EntitlementTerms>> =
+            HashMap::new();
+        for (plan, version, entitlement) in granted {
+            let of_it = grants.entry((plan, version)).or_default();
+            of_it.insert(entitlement.feature_id, entitlement.terms);
+        }
+        for (id, newest, published) in plans {
+            let last = published.map_or(0, |published| published.min(newest));
+            let versions = (1..=last)
+                .map(|version| {
+                    let granted = grants.remove(&(id.clone(), version)).unwrap_or_default();
+                    (version, Arc::new(PlanVersion { id: PlanId::new(&id), grants: Some(granted) }))
+                })
+                .collect();
+            let unpublished = Arc::new(PlanVersion { id: PlanId::new(&id), grants: None });
+            self.plans.insert(PlanId::new(id), PlanFacts { published, unpublished, versions });
+        }
+    }
+
+    pub(super) fn plan(&self, id: &PlanId, version: Option<i64>) -> Arc<PlanVersion> {
+        let Some(plan) = self.plans.get(id) else {
+            return Arc::new(PlanVersion { id: id.clone(), grants: None });
+        };
+        let held = version.or(plan.published).and_then(|version| plan.versions.get(&version));
+        Arc::clone(held.unwrap_or(&plan.unpublished))
+    }
+}

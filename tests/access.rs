@@ -4,22 +4,19 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use marketd::access::{AccessChecks, Check};
 use marketd::domain::AwsIds;
 use marketd::domain::access::{Access, Candidate, PlanGrant, Question, decide};
-use marketd::domain::feature::{Feature, FeatureKind, WhenStale};
+use marketd::domain::feature::{FeatureKind, WhenStale};
 use marketd::domain::plan::Audience;
 use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::UsageSubject;
-use marketd::domain::{
-    CustomerId, DimensionKey, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId,
-};
+use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
 use marketd::sandbox::market::{Action, Order};
 use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
 use support::books::{Books, account};
+use support::shop::{checks, grant, limit, monthly, provision, publish, shop, sold};
 
 use FeatureKind::{Boolean, Metered, Numeric};
 
@@ -37,10 +34,6 @@ type Held = (Source, Status, Says, Option<u32>, u32);
 
 /// What it is about, what kind the feature is, what is held, how much is asked for, the answer.
 type Row = (&'static str, FeatureKind, Vec<Held>, Option<&'static str>, &'static str);
-
-fn limit(limit: u32) -> EntitlementTerms {
-    EntitlementTerms { limit: Some(Quantity::from_units(limit)), ..EntitlementTerms::default() }
-}
 
 fn soft(of: u32) -> EntitlementTerms {
     EntitlementTerms { soft: true, ..limit(of) }
@@ -214,77 +207,16 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-async fn checks(books: &Books) -> AccessChecks {
-    let stale_after = SignedDuration::from_hours(24);
-    let (store, clock) = (books.store.clone(), books.aws.clock.clone());
-    AccessChecks::start(store, clock, books.health.clone(), stale_after).await.unwrap()
-}
-
 async fn ask(checks: &AccessChecks, customer: &str, feature: &str, requested: &str) -> Access {
     let requested = (!requested.is_empty()).then(|| requested.parse().unwrap());
     let check = Check { requested, license_arn: None };
     checks.check(&CustomerId::new(customer), &FeatureId::new(feature), &check).await.unwrap()
 }
 
-async fn feature(books: &Books, id: &str, kind: FeatureKind) {
-    let mut dimensions = BTreeMap::new();
-    if id == "calls" {
-        dimensions.insert(books.product_id(), DimensionKey::new("api_calls"));
-    }
-    let id = FeatureId::new(id);
-    let when_stale = WhenStale::Allow;
-    let feature = Feature { name: id.to_string(), id, kind, unit: None, dimensions, when_stale };
-    books.store.put_feature(feature, books.now()).await.unwrap();
-}
-
-async fn grant(books: &Books, plan: &str, feature: &str, terms: EntitlementTerms) {
-    let (plan, feature) = (PlanId::new(plan), FeatureId::new(feature));
-    books.store.put_entitlement(plan, feature, terms, books.now()).await.unwrap();
-}
-
-async fn publish(books: &Books, plan: &str, to: Audience) {
-    books.store.publish_plan(PlanId::new(plan), to, books.now()).await.unwrap();
-}
-
-async fn provision(books: &Books, id: &str, aws: AwsIds) {
-    let request =
-        ProvisionCustomer { id: CustomerId::new(id), name: None, email: None, aws, metadata: None };
-    books.store.provision_customer(request, books.now()).await.unwrap();
-}
-
-fn sold(id: &str, customer: &str, plan: &str) -> DirectSubscription {
-    DirectSubscription {
-        id: SubscriptionId::new(id),
-        customer_id: CustomerId::new(customer),
-        plan_id: PlanId::new(plan),
-        quantity: None,
-        trial: false,
-        starts_at: None,
-        ends_at: None,
-    }
-}
-
 async fn use_up(books: &mut Books, customer: &str, feature: &str, quantity: &str) {
     let subject = UsageSubject::Feature(FeatureId::new(feature));
     let event = books.event(&CustomerId::new(customer), subject, quantity);
     assert_eq!(books.take(vec![event]).await.accepted, 1);
-}
-
-/// A seller with a plan of their own, `own`, published and still empty, and the customer `acme` on it.
-async fn shop() -> Books {
-    let books = Books::open(1, "Acme Insight", 0).await;
-    for (id, kind) in [("sso", Boolean), ("seats", Numeric), ("jobs", Metered), ("calls", Metered)]
-    {
-        feature(&books, id, kind).await;
-    }
-    books.store.put_plan(PlanId::new("own"), "Own".into(), None, books.now()).await.unwrap();
-    provision(&books, "acme", AwsIds::default()).await;
-    books.store.put_direct(sold("s1", "acme", "own"), books.now()).await.unwrap();
-    books
-}
-
-fn monthly(of: u32, anchor: Anchor) -> EntitlementTerms {
-    EntitlementTerms { reset: Some(ResetPeriod::Month), anchor, ..limit(of) }
 }
 
 #[tokio::test]

@@ -14,9 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
 use crate::domain::access::{Access, Question, Reason, refusal};
+use crate::domain::consumption::Consumption;
+use crate::domain::ledger::AgeLimits;
+use crate::domain::usage::{Rejection, UsageEvent};
 use crate::domain::{CustomerId, FeatureId, LicenseArn, Quantity};
 use crate::health::Health;
-use crate::store::{CatalogueFacts, CommitNews, FeatureFacts, Store, StoreError};
+use crate::store::{CatalogueFacts, CommitNews, ConsumeRequest, FeatureFacts, Store, StoreError};
 use cache::{Cache, Found};
 
 /// The access checks; clones share what is kept.
@@ -102,6 +105,18 @@ impl AccessChecks {
         features.sort_by(|one, other| one.id.cmp(&other.id));
         features.truncate(limit);
         self.answer(&catalogue, customer, &features, &Check::default()).await
+    }
+
+    /// Counts usage of a feature if its customer may use so much: decided by the database, in the commit that counts it.
+    /// The inner error is why a usage report would reject the event.
+    pub async fn consume(
+        &self,
+        event: UsageEvent,
+        limits: AgeLimits,
+    ) -> Result<Result<Consumption, Rejection>, StoreError> {
+        let now = self.clock.now();
+        let stale_since = self.stale_since(now);
+        self.store.consume(ConsumeRequest { event, limits, stale_since, now }).await
     }
 
     async fn answer(

@@ -115,6 +115,16 @@ pub struct Access {
     pub stale_since: Option<Timestamp>,
 }
 
+impl Access {
+    /// Returns the answer as it is once so much more is used.
+    #[must_use]
+    pub fn after(mut self, used: Quantity) -> Self {
+        self.usage = self.usage.map(|before| before.saturating_add(used));
+        self.remaining = self.remaining.map(|before| before.saturating_sub(used));
+        self
+    }
+}
+
 /// The question of an access check.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {

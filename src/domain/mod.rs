@@ -10,6 +10,7 @@ mod aws_names;
 mod buyer;
 pub mod change_set;
 mod claims;
+pub mod consumption;
 mod customer;
 pub mod feature;
 mod fingerprint;

@@ -10,6 +10,7 @@
 
 mod acts;
 mod checks;
+mod consuming;
 mod pruning;
 mod restores;
 mod seller;
@@ -26,6 +27,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
 use marketd::domain::feature::{Feature, FeatureKind};
+use marketd::domain::plan::Audience;
 use marketd::domain::terms::{Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{DimensionKey, FeatureId, PlanId, ProductId, Quantity};
@@ -204,7 +206,8 @@ impl Simulation {
                 self.buyer_acts();
                 Ok(())
             }
-            2..=6 => self.application_reports().await,
+            2..=5 => self.application_reports().await,
+            6 => self.application_consumes().await,
             7 | 8 => self.hear().await,
             9 => self.person_decides().await,
             10 => self.seller_acts().await,
@@ -338,7 +341,8 @@ async fn set_up(store: &Store, products: &[Product], now: Timestamp) {
             bill: Bill::Overage,
             ..EntitlementTerms::default()
         };
-        store.put_entitlement(plan, consumed(product), terms, now).await.unwrap();
+        store.put_entitlement(plan.clone(), consumed(product), terms, now).await.unwrap();
+        store.publish_plan(plan, Audience::All, now).await.unwrap();
     }
 }
 

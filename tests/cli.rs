@@ -53,7 +53,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["list", "show", "provision", "subscriptions", "import-mapping", "access", "unlink"],
     ),
     ("subscription", &["list", "show", "set", "cancel"]),
-    ("usage", &["report", "import", "list", "show"]),
+    ("usage", &["report", "consume", "import", "list", "show"]),
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
@@ -44,21 +44,25 @@ pub(super) enum Usage {
         /// The key of the dimension that was used.
         #[arg(long, requires = "product")]
         dimension: Option<String>,
-        /// The quantity that was used.
-        #[arg(long, allow_negative_numbers = true)]
-        quantity: String,
-        /// The event's id: the same id again is the same event. Made up if left out.
+        #[command(flatten)]
+        event: EventArguments,
+    },
+    /// Checks whether a customer may use so much of a metered feature, and counts it if so, in one step.
+    ///
+    /// It exits with 0 if the usage is counted, by this call or an earlier one with the same id, and with 1 if it is
+    /// denied; then nothing is counted.
+    #[command(
+        after_help = "Example: marketd usage consume --customer acme --feature calls --quantity 1 --id req-1"
+    )]
+    Consume {
+        /// The id of the customer.
         #[arg(long)]
-        id: Option<String>,
-        /// The time of the usage, as 2026-11-23T12:00:00Z; now if left out.
+        customer: String,
+        /// The id of the feature that is about to be used.
         #[arg(long)]
-        timestamp: Option<String>,
-        /// The licence under which it was used, where there are several.
-        #[arg(long)]
-        license_arn: Option<String>,
-        /// A tag that splits the usage on the buyer's bill, as KEY=VALUE; up to five.
-        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_value)]
-        tags: Vec<(String, String)>,
+        feature: String,
+        #[command(flatten)]
+        event: EventArguments,
     },
     /// Reports the events of a file: one JSON event a line, or CSV.
     ///
@@ -90,36 +94,63 @@ pub(super) enum Usage {
     },
 }
 
+/// The arguments that say what was used, and when.
+#[derive(Debug, Args)]
+pub(super) struct EventArguments {
+    /// The quantity that is used.
+    #[arg(long, allow_negative_numbers = true)]
+    quantity: String,
+    /// The event's id: the same id again is the same event. Made up if left out.
+    #[arg(long)]
+    id: Option<String>,
+    /// The time of the usage, as 2026-11-23T12:00:00Z; now if left out.
+    #[arg(long)]
+    timestamp: Option<String>,
+    /// The licence under which it is used, where there are several.
+    #[arg(long)]
+    license_arn: Option<String>,
+    /// A tag that splits the usage on the buyer's bill, as KEY=VALUE; up to five.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_value)]
+    tags: Vec<(String, String)>,
+}
+
+impl EventArguments {
+    /// Makes an event of them, with these members besides.
+    fn event(self, besides: impl IntoIterator<Item = (&'static str, Option<String>)>) -> Value {
+        let Self { quantity, id, timestamp, license_arn, tags } = self;
+        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let texts = [
+            ("id", Some(id)),
+            ("quantity", Some(quantity)),
+            ("timestamp", timestamp),
+            ("license_arn", license_arn),
+        ];
+        let texts = texts.into_iter().chain(besides);
+        let tags = ("tags", (!tags.is_empty()).then(|| tags_object(tags)));
+        object(texts.map(|(key, text)| (key, text.map(|text| json!(text)))).chain([tags]))
+    }
+}
+
 impl Usage {
     pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
         let daemon = Daemon::from_environment()?;
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
         let lines = match self {
-            Self::Report {
-                customer,
-                feature,
-                product,
-                dimension,
-                quantity,
-                id,
-                timestamp,
-                license_arn,
-                tags,
-            } => {
-                let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-                let text = |value: Option<String>| value.map(|text| json!(text));
-                let event = object([
-                    ("id", Some(json!(id))),
-                    ("customer_id", Some(json!(customer))),
-                    ("feature_id", text(feature)),
-                    ("product_id", text(product)),
-                    ("dimension", text(dimension)),
-                    ("quantity", Some(json!(quantity))),
-                    ("timestamp", text(timestamp)),
-                    ("license_arn", text(license_arn)),
-                    ("tags", (!tags.is_empty()).then(|| tags_object(tags))),
+            Self::Report { customer, feature, product, dimension, event } => {
+                let event = event.event([
+                    ("customer_id", Some(customer)),
+                    ("feature_id", feature),
+                    ("product_id", product),
+                    ("dimension", dimension),
                 ]);
                 vec![Line { number: 1, text: event.to_string().into_bytes() }]
+            }
+            Self::Consume { customer, feature, event } => {
+                let (customer, feature) = (escape(&customer), escape(&feature));
+                let path = format!("/v1/customers/{customer}/entitlements/{feature}/consume");
+                let answer = daemon.post(&path, event.event([])).await?;
+                output.one(&answer)?;
+                return if answer["accepted"] == true { Ok(()) } else { Err(Failure::Said) };
             }
             Self::Import { file } => lines_of(&file, &mut total)?,
             Self::List { customer, feature, record, limit } => {

@@ -7,6 +7,7 @@ mod admission;
 mod body_budget;
 pub mod browser;
 mod client_ip;
+mod consume;
 mod customers;
 mod extract;
 mod features;
@@ -258,6 +259,7 @@ fn app_reads() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(access::list))
         .routes(routes!(access::check))
+        .routes(routes!(access::check_many))
         .routes(routes!(customers::list))
         .routes(routes!(customers::show))
         .routes(routes!(subscriptions::of_customer))
@@ -286,6 +288,8 @@ fn app_reports() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(usage::report))
         .layer(DefaultBodyLimit::max(usage::BODY_LIMIT))
+        // After the layer: an event is as small as any other body.
+        .routes(routes!(consume::consume))
 }
 
 /// Returns what only people read, and programs that look after the daemon.

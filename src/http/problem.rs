@@ -1,11 +1,14 @@
 //! Errors as RFC 9457 problem details: a stable type, and a detail that says what to do.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
+use crate::domain::usage::Rejection;
 use crate::store::{
     DirectError, ExchangeError, FeatureError, ImportError, LicensingError, ManifestError,
     PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
@@ -18,15 +21,19 @@ pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    kind: &'static str,
+    kind: Cow<'static, str>,
     detail: String,
     more: Map<String, Value>,
 }
 
 impl Problem {
     /// Makes a problem of this kind; `kind` becomes its `type` and never changes once released.
-    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, detail: detail.into(), more: Map::new() }
+    pub fn new(
+        status: StatusCode,
+        kind: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, kind: kind.into(), detail: detail.into(), more: Map::new() }
     }
 
     /// Makes a 400.
@@ -80,6 +87,18 @@ impl IntoResponse for Problem {
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         response
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(Rejection { code, detail, .. }: Rejection) -> Self {
+        let status = match code {
+            "unknown_customer" | "unknown_feature" => StatusCode::NOT_FOUND,
+            "conflicting_duplicate" => StatusCode::CONFLICT,
+            code if code.starts_with("invalid_") => StatusCode::BAD_REQUEST,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, code.replace('_', "-"), detail).with("code", json!(code))
     }
 }
 

@@ -121,7 +121,7 @@ pub(super) struct UsageReport {
     events: Vec<WireEvent>,
 }
 
-fn count(events: usize, outcome: &'static str) {
+pub(super) fn count(events: usize, outcome: &'static str) {
     metrics::counter!("marketd_usage_events_total", "outcome" => outcome)
         .increment(u64::try_from(events).unwrap_or(u64::MAX));
 }
@@ -189,17 +189,17 @@ fn split_csv(body: &[u8]) -> Result<Raw, Problem> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WireEvent {
-    id: String,
-    customer_id: CustomerId,
-    feature_id: Option<FeatureId>,
-    dimension: Option<DimensionKey>,
-    product_id: Option<ProductId>,
+    pub(super) id: String,
+    pub(super) customer_id: CustomerId,
+    pub(super) feature_id: Option<FeatureId>,
+    pub(super) dimension: Option<DimensionKey>,
+    pub(super) product_id: Option<ProductId>,
     #[schema(value_type = GivenQuantity)]
-    quantity: Box<RawValue>,
-    timestamp: Option<String>,
-    license_arn: Option<LicenseArn>,
+    pub(super) quantity: Box<RawValue>,
+    pub(super) timestamp: Option<String>,
+    pub(super) license_arn: Option<LicenseArn>,
     #[serde(default)]
-    tags: BTreeMap<String, String>,
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 fn unreadable(text: &[u8], place: Place, detail: String) -> Rejection {
@@ -216,7 +216,12 @@ fn read_event(text: &RawValue, place: Place) -> Result<UsageEvent, Rejection> {
     let event: WireEvent =
         serde_json::from_str(text.get()).map_err(|error| unreadable(error.to_string()))?;
     let name = if event.id.is_empty() { place.to_string() } else { event.id.clone() };
-    let reject = |code, detail: String| Rejection { id: name.clone(), code, detail };
+    well_formed(event, &name)
+}
+
+/// Reads the fields of an event; its name stands in what is said of it.
+pub(super) fn well_formed(event: WireEvent, name: &str) -> Result<UsageEvent, Rejection> {
+    let reject = |code, detail: String| Rejection { id: name.to_owned(), code, detail };
     if event.id.is_empty() || event.id.len() > ID_LONGEST {
         let detail = format!("id is 1 to {ID_LONGEST} characters, and the event's alone");
         return Err(reject("invalid_event", detail));
@@ -245,7 +250,7 @@ fn read_event(text: &RawValue, place: Place) -> Result<UsageEvent, Rejection> {
         }
         _ => {
             let detail = "name either feature_id, or dimension and product_id".to_owned();
-            return Err(Rejection { id: event.id, code: "invalid_event", detail });
+            return Err(reject("invalid_event", detail));
         }
     };
     Ok(UsageEvent {

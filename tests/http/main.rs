@@ -4,6 +4,7 @@
 
 mod browser;
 mod connections;
+mod gating;
 mod roles;
 mod stopping;
 mod strangers;

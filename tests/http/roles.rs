@@ -18,6 +18,7 @@ const OPERATIONS: [(&str, &[&str]); 3] = [
         "app read operator admin",
         &[
             "checkEntitlement",
+            "checkEntitlements",
             "listEntitlements",
             "listCustomers",
             "showCustomer",
@@ -35,7 +36,7 @@ const OPERATIONS: [(&str, &[&str]); 3] = [
             "listEvents",
         ],
     ),
-    ("app operator admin", &["provisionCustomer", "register", "reportUsage"]),
+    ("app operator admin", &["consumeEntitlement", "provisionCustomer", "register", "reportUsage"]),
     ("admin", &["connectIntegration", "removeIntegration"]),
 ];
 

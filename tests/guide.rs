@@ -129,6 +129,11 @@ async fn every_command_of_the_readme_does_what_it_shows() {
 }
 
 #[tokio::test]
+async fn an_application_is_gated_as_its_page_says() {
+    check("docs/gating.md", 18).await;
+}
+
+#[tokio::test]
 async fn a_product_moves_to_licences_as_its_page_says() {
     check("docs/moving.md", 12).await;
 }

@@ -1,5 +1,5 @@
 //! The SQLite store: one writer thread that groups many small writes into one transaction, read
-//! connections beside it. Nine rooms, in each one file a subject; methods are verbs of the domain, and SQL and
+//! connections beside it. Ten rooms, in each one file a subject; methods are verbs of the domain, and SQL and
 //! `rusqlite` stay inside this folder.
 
 mod access;

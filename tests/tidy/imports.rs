@@ -7,7 +7,8 @@ use std::path::Path;
 use super::sources;
 
 /// The store's rooms. Each imports only those that stand after it.
-const ROOMS: [&str; 9] = [
+const ROOMS: [&str; 10] = [
+    "access",
     "reconcile",
     "customers",
     "metering",

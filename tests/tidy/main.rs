@@ -130,6 +130,7 @@ fn the_top_holds_what_it_should() {
         "src",
         "tests",
         "benches",
+        "examples",
         ".ci",
         ".clippy.toml",
         ".deny.toml",

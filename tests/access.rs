@@ -9,9 +9,10 @@ use marketd::access::{AccessChecks, Check};
 use marketd::domain::AwsIds;
 use marketd::domain::access::{Access, Candidate, PlanGrant, Question, decide};
 use marketd::domain::feature::{FeatureKind, WhenStale};
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::plan::Audience;
 use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
-use marketd::domain::usage::UsageSubject;
+use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
 use marketd::sandbox::market::{Action, Order};
 use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
@@ -494,10 +495,37 @@ async fn use_some(books: &mut Books, random: &mut fastrand::Rng) -> String {
     let (customer, feature) = (any(random, CUSTOMERS), any(random, &["jobs", "calls"]));
     let subject = UsageSubject::Feature(FeatureId::new(feature));
     let mut event = books.event(&CustomerId::new(customer), subject, "1.5");
+    if random.bool() {
+        return consume(books, event).await;
+    }
     let back = SignedDuration::from_mins(if random.bool() { random.i64(0..3_000) } else { 0 });
     event.timestamp = Some(books.now() - back);
     let taken = books.take(vec![event]).await;
     format!("{customer} used {feature} {back:?} ago: {}", taken.accepted)
+}
+
+/// What is consumed now is what a check would allow now, and counts in the next one.
+async fn consume(books: &Books, event: UsageEvent) -> String {
+    let (customer, feature) = (event.customer_id.clone(), event.feature().unwrap().clone());
+    let (customer, feature) = (customer.as_str(), feature.as_str());
+    let fresh = checks(books).await;
+    let before = ask(&fresh, customer, feature, "1.5").await;
+    let consumed = fresh.consume(event, AgeLimits::default()).await.unwrap();
+    let fresh = checks(books).await;
+    let after = ask(&fresh, customer, feature, "0").await;
+    match consumed {
+        Ok(consumption) => {
+            let access = &consumption.access;
+            assert_eq!(consumption.accepted, before.has_access, "{before:?} {consumption:?}");
+            assert_eq!(access.reason, before.reason, "{before:?} {consumption:?}");
+            assert_eq!((access.usage, access.remaining), (after.usage, after.remaining));
+            format!("{customer} consumed {feature}: {}", consumption.accepted)
+        }
+        Err(rejection) => {
+            assert_eq!(after.usage, before.usage, "{rejection:?}");
+            format!("{customer} could not consume {feature}: {}", rejection.code)
+        }
+    }
 }
 
 async fn change_a_plan(books: &Books, random: &mut fastrand::Rng) -> String {

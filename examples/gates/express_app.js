@@ -9,7 +9,7 @@ const express = require("express");
 
 const MARKETD = process.env.MARKETD_URL ?? "http://127.0.0.1:8480";
 const TOKEN = process.env.MARKETD_TOKEN;
-const TIMEOUT_MS = 300; // an answer takes a few milliseconds
+const TIMEOUT_MS = Number(process.env.MARKETD_TIMEOUT_MS ?? 300); // an answer takes a few
 const unreported = []; // usage that marketd was not told yet; a real application keeps it in its database
 let reporter;
 

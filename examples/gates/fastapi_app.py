@@ -20,7 +20,7 @@ TOKEN = os.environ.get("MARKETD_TOKEN")
 marketd = httpx.AsyncClient(
     base_url=os.environ.get("MARKETD_URL", "http://127.0.0.1:8480"),
     headers={"Authorization": f"Bearer {TOKEN}"} if TOKEN else {},
-    timeout=0.3,  # seconds: an answer takes a few milliseconds
+    timeout=float(os.environ.get("MARKETD_TIMEOUT_MS", "300")) / 1000,  # an answer takes a few
 )
 unreported = []  # usage that marketd was not told yet; a real application keeps it in its database
 reporter = None

@@ -4,6 +4,7 @@
 
 mod support;
 
+use jiff::SignedDuration;
 use marketd::sandbox::market::{Action, Order};
 use reqwest::{Client, Method, header};
 use serde_json::{Value, json};
@@ -200,5 +201,58 @@ async fn one_bad_line_is_rejected_and_the_others_are_taken() {
             (&json!(accepted), rejected.iter().map(ToString::to_string).collect())
         );
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn all_that_is_parked_for_a_reason_is_resolved_by_one_decision() {
+    let (world, product) = seller().await;
+    world.put("/v1/customers/other", json!({})).await;
+    for (id, quantity) in [("a", 30), ("b", 7)] {
+        let event = json!({
+            "id": id, "customer_id": "other", "product_id": &product, "dimension": "api_calls",
+            "quantity": quantity,
+        });
+        assert_eq!(world.post("/v1/usage", json!({"events": [event]})).await["accepted"], 1);
+        world.sandbox().clock().advance(SignedDuration::from_hours(1)).unwrap();
+    }
+    // Nobody has bought anything by then.
+    world.sandbox().clock().advance(SignedDuration::from_hours(30)).unwrap();
+    let parked = eventually("two parked records", async || {
+        let records = world.list("/v1/metering/records?state=parked").await;
+        (records.len() == 2).then_some(records)
+    })
+    .await;
+    assert_eq!(parked[0]["reason"], "no_subscription");
+
+    let resolve = async |filter: Value| {
+        let body = json!({"filter": filter, "action": "write_off", "dry_run": true});
+        world.post("/v1/metering/resolve", body).await
+    };
+    let all = json!({"matched": 2, "resolved": 2, "units": "37", "refused": []});
+    assert_eq!(resolve(json!({})).await, all);
+    let since = json!({"since": "2026-11-10T10:59:00Z", "state": "parked"});
+    let last = json!({"matched": 1, "resolved": 1, "units": "7", "refused": []});
+    assert_eq!(resolve(since).await, last);
+    assert_eq!(resolve(json!({"until": "2026-11-10T10:00:00Z"})).await["units"], "30");
+    assert_eq!(resolve(json!({"reason": "restored"})).await["matched"], 0);
+
+    let which = ["metering", "resolve", "--all", "--reason", "no_subscription", "--action"];
+    let decide = async |rest: &[&str]| cli(&world, &[&which[..], rest].concat()).await;
+    let (code, out, err) = decide(&["write_off", "--dry-run"]).await;
+    assert!(code == 0 && out.contains("units     37"), "{out}{err}");
+    let (code, out, err) = decide(&["retry", "--note", "again"]).await;
+    assert!(code == 1 && out.contains("never_frozen"), "{out}{err}");
+    assert_eq!(world.list("/v1/metering/records?state=parked").await.len(), 2);
+    let (code, out, err) = decide(&["write_off", "--note", "they left"]).await;
+    assert!(code == 0 && out.contains("resolved  2"), "{out}{err}");
+
+    let path = format!("/v1/metering/records/{}", parked[0]["id"].as_str().unwrap());
+    let record = world.get(&path).await;
+    assert_eq!(record["decisions"][0]["note"], "they left", "{record}");
+    assert_eq!(record["decisions"][0]["actor"], "local");
+    assert_eq!(world.get("/v1/metering/balance").await["written_off"], "37");
+    let activity = world.get("/v1/activity?limit=1").await;
+    assert_eq!(activity["items"][0]["operation"], "resolveMeteringRecords");
     world.stop().await;
 }

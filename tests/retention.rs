@@ -82,8 +82,12 @@ async fn what_is_pruned_is_not_billed_again_and_the_balance_adds_up() {
     assert_eq!(pruned(&books.store, History::Attempts).await, 1);
     assert_eq!(books.balance().await.accepted, before.accepted);
     let record = books.records().await.remove(0);
-    let (record, attempts) = books.store.metering_record(record.id).await.unwrap().unwrap();
-    assert_eq!((record.attempts, attempts.len()), (1, 0), "the record says how often it was sent");
+    let (record, history) = books.store.metering_record(record.id).await.unwrap().unwrap();
+    assert_eq!(
+        (record.attempts, history.attempts.len()),
+        (1, 0),
+        "the record says how often it was sent"
+    );
     // Whatever usage.max_age may be by now.
     let limits = marketd::domain::ledger::AgeLimits {
         max_age: days(3_650),
@@ -147,7 +151,7 @@ async fn what_is_not_settled_stays_however_old_it_is() {
     assert_eq!(usage_ids(&books).await, [last.id]);
     let attempts = async |id: &str| {
         let found = books.store.metering_record(id.to_owned()).await.unwrap();
-        found.map_or(0, |(_, attempts)| attempts.len())
+        found.map_or(0, |(_, history)| history.attempts.len())
     };
     for record in books.records().await.iter().filter(|it| it.state == "written_off") {
         assert_eq!(attempts(&record.id).await > 0, record.uncertain, "{record:?}");

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
 
 use super::Failure;
 use super::client::{Daemon, escape};
+use super::metering_resolve::Resolve;
 use super::output::{Column, Output, warn};
 use super::pages::{Limit, print_list};
 
@@ -86,17 +86,7 @@ pub(super) enum Metering {
         /// The record's id.
         id: String,
     },
-    /// Resolves a parked record.
-    Resolve {
-        /// The record's id.
-        id: String,
-        /// The action to take.
-        #[arg(long, value_parser = ["retry", "carry_forward", "write_off"])]
-        action: String,
-        /// The reason, for whoever reads the books later.
-        #[arg(long)]
-        note: String,
-    },
+    Resolve(Resolve),
     /// Lists hours that are over and not billed yet, with their units and the time for which AWS still accepts them.
     Due,
     /// Shows the balance of all reported units; exits with 1 if they do not add up.
@@ -161,10 +151,7 @@ impl Metering {
                 print_list(&daemon, output, path, &query, &limit, RECORDS).await?;
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,
-            Self::Resolve { id, action, note } => {
-                let body = json!({"action": action, "note": note});
-                output.one(&daemon.post(&format!("{}/resolve", path(&id)), body).await?)?;
-            }
+            Self::Resolve(resolve) => return resolve.execute(&daemon, output).await,
             Self::Due => output.list(&daemon.get("/v1/metering/due").await?, DUE)?,
             Self::Balance => {
                 let balance = daemon.get("/v1/metering/balance").await?;

@@ -9,6 +9,7 @@ mod listings;
 mod local;
 mod manifest;
 mod metering;
+mod metering_resolve;
 mod output;
 mod pages;
 mod people;

@@ -17,6 +17,12 @@ impl ClockHour {
         Self(moment.as_second().div_euclid(SECONDS))
     }
 
+    /// Returns the first hour that does not begin before this moment.
+    pub fn not_before(moment: Timestamp) -> Self {
+        let hour = Self::of(moment);
+        if hour.start() < moment { hour.next() } else { hour }
+    }
+
     /// Returns the hour with this number, counted from 1970; out of range falls to the nearest that exists.
     pub const fn from_number(hours_since_epoch: i64) -> Self {
         Self(hours_since_epoch)

@@ -1,4 +1,4 @@
-//! The metering ledger: records, the balance, and decisions over parked records.
+//! The metering ledger: records, the hours that are due, and the balance.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::customers::canonical;
-use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::extract::{Items, Params, Path, items, one_more, page, whole};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::Diagnosis;
 use crate::domain::ProductId;
 use crate::domain::ledger::{ParkReason, UnknownStretch};
-use crate::store::{AttemptRow, Balance, DueHour, RecordFilter, RecordRow, Resolution};
+use crate::store::{AttemptRow, Balance, DecisionRow, DueHour, RecordFilter, RecordRow};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -28,9 +28,6 @@ pub(super) struct List {
     product_id: Option<String>,
     customer_id: Option<String>,
 }
-
-/// The most bytes of a note.
-const NOTE_LONGEST: usize = 4 * 1_024;
 
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
@@ -65,7 +62,7 @@ pub(super) async fn records(
 
 /// Returns a metering record.
 ///
-/// Includes every attempt at sending it and AWS's answer.
+/// Includes every attempt at sending it and AWS's answer, and every decision about it while it was parked.
 #[utoipa::path(get, path = "/v1/metering/records/{id}", tag = "metering", operation_id = "showMeteringRecord", params(("id" = String, Path)), responses((status = 200, body = RecordWithHistory), Problems))]
 pub(super) async fn record(
     State(state): State<ApiState>,
@@ -73,7 +70,8 @@ pub(super) async fn record(
 ) -> Result<Json<RecordWithHistory>, Problem> {
     let found = state.store.metering_record(id.clone()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
-    Ok(Json(RecordWithHistory { record: RecordView::of(record), history }))
+    let record = RecordView::of(record);
+    Ok(Json(RecordWithHistory { record, history: history.attempts, decisions: history.decisions }))
 }
 
 /// A metering record, with what to do about it while it is parked.
@@ -94,57 +92,13 @@ impl RecordView {
     }
 }
 
-/// A metering record with every attempt at sending it.
+/// A metering record with every attempt at sending it, and every decision about it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RecordWithHistory {
     #[serde(flatten)]
     record: RecordView,
     history: Vec<AttemptRow>,
-}
-
-/// An action on a parked record.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum Action {
-    /// Send the record again as it is.
-    Retry,
-    /// Bill the record's units with the open hour.
-    CarryForward,
-    /// Give the record up.
-    WriteOff,
-}
-
-/// A decision over a parked record, and its reason.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Resolve {
-    action: Action,
-    note: String,
-}
-
-/// Resolves a parked record.
-///
-/// `retry` sends it again as it is, `carry_forward` bills its units with the open hour, `write_off` gives them up. Nothing is
-/// carried forward to a subscription that has ended and did not go on as another: `subscription-ended` names what would
-/// take it.
-#[utoipa::path(post, path = "/v1/metering/records/{id}/resolve", tag = "metering", operation_id = "resolveMeteringRecord", params(("id" = String, Path)), request_body = Resolve, responses((status = 200, body = RecordRow), Problems))]
-pub(super) async fn resolve(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    Body(body): Body<Resolve>,
-) -> Result<Json<RecordRow>, Problem> {
-    if body.note.len() > NOTE_LONGEST {
-        return Err(Problem::bad_request(format!("note is at most {NOTE_LONGEST} bytes")));
-    }
-    if body.note.trim().is_empty() {
-        return Err(Problem::bad_request("note says why, for whoever reads the books later"));
-    }
-    let resolution = match body.action {
-        Action::Retry => Resolution::Retry,
-        Action::CarryForward => Resolution::CarryForward,
-        Action::WriteOff => Resolution::WriteOff,
-    };
-    Ok(Json(state.store.resolve_record(id, resolution, body.note, state.clock.now()).await?))
+    decisions: Vec<DecisionRow>,
 }
 
 /// Returns the balance of all reported units.

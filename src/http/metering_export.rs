@@ -132,6 +132,7 @@ pub(super) async fn export(
         customer_id: canonical(&state, query.customer_id).await?,
         from: query.from.as_deref().map(hour).transpose()?,
         before: query.before.as_deref().map(hour).transpose()?,
+        ..RecordFilter::default()
     };
     let kind = match format {
         Format::Csv => "text/csv; charset=utf-8",

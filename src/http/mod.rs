@@ -15,6 +15,7 @@ mod integration;
 mod manifest;
 mod metering;
 mod metering_export;
+mod metering_resolve;
 mod notifications;
 mod openapi;
 mod plans;
@@ -335,7 +336,8 @@ fn writes() -> OpenApiRouter<ApiState> {
         .routes(routes!(account_mapping::import))
         .routes(routes!(subscriptions::put, subscriptions::end))
         .routes(routes!(subscriptions::cancel))
-        .routes(routes!(metering::resolve))
+        .routes(routes!(metering_resolve::one))
+        .routes(routes!(metering_resolve::all))
         .routes(routes!(notifications::replay))
         .routes(routes!(notifications::replay_webhook))
 }

@@ -60,6 +60,11 @@ impl Problem {
         self.with("at", json!(place))
     }
 
+    /// Returns its type as a code of an item among others, and its detail.
+    pub(super) fn into_code(self) -> (String, String) {
+        (self.kind.replace('-', "_"), self.detail)
+    }
+
     /// Adds a member.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {

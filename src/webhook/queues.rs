@@ -19,8 +19,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(72);
 /// The refusals without which none is given up, however old it is: a quarter of an hour of them.
 const TRIED: u32 = 12;
-/// The one kind that comes by the hundred: it is told for every record of every hour.
-const BULK: &str = "metering.accepted";
+/// The kinds that come by the hundred: they are told for every record of an hour, or of a decision.
+const BULK: [&str; 2] = ["metering.accepted", "metering.resolved"];
 
 /// The key of a queue: the customer whose events go one after another; those of nobody go together.
 pub(super) type QueueKey = Option<CustomerId>;
@@ -109,7 +109,7 @@ impl EventQueues {
         }
         self.waiting.insert(event.seq);
         let queue = self.queues.entry(event.customer_id.clone()).or_default();
-        queue.urgent += usize::from(event.kind != BULK);
+        queue.urgent += usize::from(!BULK.contains(&event.kind.as_str()));
         queue.events.push_back(event);
     }
 
@@ -147,7 +147,7 @@ impl EventQueues {
         queue.pause = Pause::default();
         queue.refusals = Refusals::default();
         let event = queue.events.pop_front()?;
-        queue.urgent -= usize::from(event.kind != BULK);
+        queue.urgent -= usize::from(!BULK.contains(&event.kind.as_str()));
         if queue.events.is_empty() {
             self.queues.remove(key);
         }
@@ -226,7 +226,7 @@ mod tests {
     async fn what_somebody_waits_for_goes_first_but_not_before_the_customers_own() {
         let mut queues = EventQueues::after(0, BTreeSet::new());
         for seq in 1..=600 {
-            queues.add(event(seq, BULK, &format!("c-{}", seq % 100)));
+            queues.add(event(seq, BULK[0], &format!("c-{}", seq % 100)));
         }
         queues.add(event(601, "subscription.canceled", "c-7"));
         let mut order = Vec::new();

@@ -130,6 +130,10 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
     let put = |path, body, status, kind, word| (Method::PUT, path, Some(body), status, kind, word);
     let post =
         |path, body, status, kind, word| (Method::POST, path, Some(body), status, kind, word);
+    let resolve = |mut body: Value, word| {
+        body["action"] = "retry".into();
+        (Method::POST, "/v1/metering/resolve", Some(body), 400, "bad-request", word)
+    };
     let typed = json!({"aws": {"account_id": 7}});
     let short = json!({"aws": {"account_id": "12"}});
     let billed = json!({"name": "A", "type": "metered", "dimensions": {"none": "x"}});
@@ -175,6 +179,11 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
             "bad-request",
             "action",
         ),
+        resolve(json!({"filter": {"state": "open"}}), "only parked"),
+        resolve(json!({}), "filter"),
+        resolve(json!({"filter": {"reasons": "x"}}), "reasons"),
+        resolve(json!({"filter": {"since": "today"}}), "since"),
+        resolve(json!({"filter": {}}), "note"),
     ];
     check_refusals(&world, rows).await;
     world.stop().await;

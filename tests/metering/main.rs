@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod decisions;
 mod forms;
 #[path = "../support/mod.rs"]
 mod support;
@@ -453,7 +454,8 @@ async fn who_dies_after_a_call_sends_the_very_same_again_and_knows_its_own_dupli
         assert_eq!(books.shown().await, ["09 gb 5 accepted"], "{retry:?}");
         assert_eq!(books.billed(), ["09 gb 5 licence"]);
         let record = books.records().await.remove(0);
-        let (_, attempts) = books.store.metering_record(record.id).await.unwrap().unwrap();
+        let (_, history) = books.store.metering_record(record.id).await.unwrap().unwrap();
+        let attempts = history.attempts;
         assert_eq!(attempts[0].outcome, "unknown", "{attempts:?}");
     }
 }

@@ -96,8 +96,8 @@ async fn usage_whose_time_is_over_is_uncertain_if_an_answer_was_lost_and_only_th
 /// The outcomes of a record's attempts, in their order.
 async fn outcomes(books: &Books) -> Vec<String> {
     let id = books.records().await.remove(0).id;
-    let (_, attempts) = books.store.metering_record(id).await.unwrap().unwrap();
-    attempts.into_iter().map(|it| it.outcome).collect()
+    let (_, history) = books.store.metering_record(id).await.unwrap().unwrap();
+    history.attempts.into_iter().map(|it| it.outcome).collect()
 }
 
 /// As where a pass runs beside a daemon.

@@ -155,9 +155,9 @@ impl Simulation {
     pub(super) async fn unsure(&self, records: &[RecordRow]) -> BTreeSet<String> {
         let mut unsure = BTreeSet::new();
         for record in records.iter().filter(|it| it.state != "accepted" && it.attempts > 0) {
-            let (_, attempts) =
+            let (_, history) =
                 self.store.metering_record(record.id.clone()).await.unwrap().unwrap();
-            if attempts.iter().any(|it| it.outcome == "unknown") {
+            if history.attempts.iter().any(|it| it.outcome == "unknown") {
                 unsure.insert(record.id.clone());
             }
         }

@@ -3,7 +3,7 @@
 use marketd::store::{Store, scans};
 
 /// The tables that grow.
-const GROWING: [&str; 20] = [
+const GROWING: [&str; 21] = [
     "agreements",
     "buyers",
     "contradictions",
@@ -15,6 +15,7 @@ const GROWING: [&str; 20] = [
     "licenses",
     "mappings",
     "metering_attempts",
+    "metering_decisions",
     "metering_records",
     "metering_tags",
     "notifications",

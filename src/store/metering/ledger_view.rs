@@ -1,7 +1,8 @@
 //! The ledger as people see it: records and every attempt at them.
 
+use super::decisions::{DecisionRow, decisions_in};
 use super::record_rows::{AttemptRow, RecordRow, record_in, record_row};
-use crate::domain::{ClockHour, CustomerId, Id, ProductId};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId};
 use crate::store::base::columns::timestamp;
 use crate::store::base::filter::Conditions;
 use crate::store::base::page::Page;
@@ -12,6 +13,10 @@ use crate::store::{During, Store, StoreError};
 pub struct RecordFilter {
     /// The state of the records.
     pub state: Option<String>,
+    /// The reason why the records are in it.
+    pub reason: Option<String>,
+    /// The dimension of the records.
+    pub dimension: Option<DimensionKey>,
     /// The product of the records.
     pub product_id: Option<ProductId>,
     /// The customer of the records.
@@ -20,6 +25,15 @@ pub struct RecordFilter {
     pub from: Option<ClockHour>,
     /// The hour that all records are before.
     pub before: Option<ClockHour>,
+}
+
+/// A record's past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordHistory {
+    /// Every attempt at sending it.
+    pub attempts: Vec<AttemptRow>,
+    /// Every decision about it.
+    pub decisions: Vec<DecisionRow>,
 }
 
 impl Store {
@@ -59,11 +73,11 @@ impl Store {
         .await
     }
 
-    /// Returns one record and every attempt at it, if there is a record of this id.
+    /// Returns one record and its past, if there is a record of this id.
     pub async fn metering_record(
         &self,
         id: String,
-    ) -> Result<Option<(RecordRow, Vec<AttemptRow>)>, StoreError> {
+    ) -> Result<Option<(RecordRow, RecordHistory)>, StoreError> {
         self.read(move |connection| {
             let Some(number) = id.parse().ok() else {
                 return Ok(None);
@@ -88,7 +102,8 @@ impl Store {
                         .collect()
                 })
                 .during("read a record's attempts")?;
-            Ok(Some((record, attempts)))
+            let decisions = decisions_in(connection, number)?;
+            Ok(Some((record, RecordHistory { attempts, decisions })))
         })
         .await
     }

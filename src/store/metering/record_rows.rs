@@ -76,7 +76,7 @@ pub struct RecordRow {
     /// The time until which AWS takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The note of the person who decided on it.
+    /// The newest note about it, as of the person who decided on it; `decisions` has all of theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

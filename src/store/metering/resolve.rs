@@ -1,8 +1,9 @@
-//! A person's decision about a parked record.
+//! Resolving a parked record by a person's decision.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::decisions::{Decision, Resolution, note_decision_in};
 use super::open_records::{carry_into, tagged_in};
 use super::record_rows::{RecordRow, record_in};
 use super::records::{hour_left_in, later_record_in};
@@ -15,17 +16,6 @@ use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, Store, StoreError};
-
-/// A person's decision about a parked record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// Send it again as it is.
-    Retry,
-    /// Bill its units with a later hour.
-    CarryForward,
-    /// Give it up.
-    WriteOff,
-}
 
 /// The reason why a record could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -92,22 +82,50 @@ impl Store {
         note: String,
         now: Timestamp,
     ) -> Result<RecordRow, ResolveError> {
-        self.write(move |connection| resolve_in(connection, &id, resolution, &note, now)).await
+        let decision = Decision::by_current_actor(resolution, note, now);
+        let said = decision.clone();
+        let resolved = self.write(move |connection| {
+            let unknown = || ResolveError::Unknown(id.clone());
+            let number: i64 = id.parse().map_err(|_| unknown())?;
+            let record = record_in(connection, number)?.ok_or_else(unknown)?;
+            let step = step_in(connection, number, &record, decision.resolution, now)?;
+            Ok::<_, ResolveError>(carry_out_in(connection, number, &record, step, &decision)?)
+        });
+        let record = resolved.await?;
+        tracing::info!(
+            actor = said.actor,
+            action = said.resolution.as_str(),
+            record = record.id,
+            "a parked record was resolved"
+        );
+        Ok(record)
     }
 }
 
-fn resolve_in(
+/// What becomes of a record by a decision that it can bear.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// It is sent again as it is.
+    Retry,
+    /// A later hour of this holder bears its units.
+    CarryTo(Holder),
+    /// Its usage waits for a subscription anew.
+    ReportAnew,
+    /// It is given up.
+    WriteOff,
+}
+
+/// Checks whether a record can bear a decision, and changes nothing.
+pub(super) fn step_in(
     connection: &Connection,
-    id: &str,
+    number: i64,
+    record: &RecordRow,
     resolution: Resolution,
-    note: &str,
     now: Timestamp,
-) -> Result<RecordRow, ResolveError> {
-    let unknown = || ResolveError::Unknown(id.to_owned());
-    let number: i64 = id.parse().map_err(|_| unknown())?;
-    let record = record_in(connection, number)?.ok_or_else(unknown)?;
+) -> Result<Step, ResolveError> {
+    let id = || record.id.clone();
     if record.state != "parked" {
-        return Err(ResolveError::NotParked { id: id.to_owned(), state: record.state });
+        return Err(ResolveError::NotParked { id: id(), state: record.state.clone() });
     }
     let (holder, unanswered): (String, bool) = connection
         .prepare_cached(
@@ -116,39 +134,55 @@ fn resolve_in(
         )
         .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))
         .during("read a parked record")?;
-    let statement = match resolution {
-        Resolution::Retry if record.frozen_at.is_none() => {
-            return Err(ResolveError::NeverFrozen(id.to_owned()));
+    match resolution {
+        Resolution::Retry if record.frozen_at.is_none() => Err(ResolveError::NeverFrozen(id())),
+        Resolution::Retry if is_metered_otherwise(connection, record, &holder)? => {
+            Err(ResolveError::OtherForm(id()))
         }
-        Resolution::Retry if is_metered_otherwise(connection, &record, &holder)? => {
-            return Err(ResolveError::OtherForm(id.to_owned()));
-        }
-        Resolution::Retry => {
-            "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
-                 next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1"
-        }
-        Resolution::CarryForward if unanswered => {
-            return Err(ResolveError::MaybeHonoured(id.to_owned()));
-        }
-        Resolution::CarryForward => {
-            match Holder::parse(&holder) {
-                Some(holder) => {
-                    refuse_ended(connection, &record, &holder, now)?;
-                    carry_forward_in(connection, number, &record, holder, note, now)?;
-                }
-                None => report_anew_in(connection, number, &record, note, now)?,
+        Resolution::Retry => Ok(Step::Retry),
+        Resolution::CarryForward if unanswered => Err(ResolveError::MaybeHonoured(id())),
+        Resolution::CarryForward => match Holder::parse(&holder) {
+            Some(holder) => {
+                refuse_ended(connection, record, &holder, now)?;
+                Ok(Step::CarryTo(holder))
             }
-            return record_in(connection, number)?.ok_or_else(unknown);
-        }
-        Resolution::WriteOff => {
-            "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1"
-        }
+            None => Ok(Step::ReportAnew),
+        },
+        Resolution::WriteOff => Ok(Step::WriteOff),
+    }
+}
+
+/// Carries out a decision, keeps it with its note, and returns the record as it stands then.
+pub(super) fn carry_out_in(
+    connection: &Connection,
+    number: i64,
+    record: &RecordRow,
+    step: Step,
+    decision: &Decision,
+) -> Result<RecordRow, StoreError> {
+    let (note, now) = (decision.note.as_str(), decision.at);
+    let update = |statement: &str| {
+        connection
+            .prepare_cached(statement)
+            .and_then(|mut update| update.execute((number, note, millis(now))))
+            .during("resolve a record")
     };
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut update| update.execute((number, note, millis(now))))
-        .during("resolve a record")?;
-    record_in(connection, number)?.ok_or_else(unknown)
+    match step {
+        Step::Retry => {
+            update(
+                "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
+                     next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1",
+            )?;
+        }
+        Step::CarryTo(holder) => carry_forward_in(connection, number, record, holder, note, now)?,
+        Step::ReportAnew => report_anew_in(connection, number, record, note, now)?,
+        Step::WriteOff => {
+            update(
+                "UPDATE metering_records SET state = 'written_off', note = ?2, settled_at_ms = ?3 WHERE id = ?1",
+            )?;
+        }
+    }
+    note_decision_in(connection, number, decision)
 }
 
 fn is_metered_otherwise(

@@ -92,6 +92,7 @@ CREATE INDEX metering_records_waiting ON metering_records (hour, id) WHERE state
 CREATE INDEX metering_records_beside ON metering_records (id) WHERE state = 'open' AND beside > 0;
 CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE state IN ('ready', 'sending');
 CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
+CREATE INDEX metering_records_parked_by_hour ON metering_records (hour) WHERE state = 'parked';
 CREATE INDEX metering_records_conflicts ON metering_records (id) WHERE state = 'parked' AND reason = 'duplicate_conflict';
 CREATE INDEX metering_records_written_off ON metering_records (id) WHERE state = 'written_off';
 CREATE INDEX metering_records_hastened ON metering_records (id) WHERE hastened = 1 AND state IN ('ready', 'sending');
@@ -155,6 +156,17 @@ CREATE TABLE metering_attempts (
     outcome TEXT NOT NULL,              -- 'unknown' until AWS's answer is written beside it
     detail TEXT,
     PRIMARY KEY (record_id, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metering_decisions (
+    -- what people decided about a record while it was parked, one after another
+    record_id INTEGER NOT NULL REFERENCES metering_records (id),
+    decision INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,                -- the name of the token
+    action TEXT NOT NULL CHECK (action IN ('retry', 'carry_forward', 'write_off')),
+    note TEXT NOT NULL,
+    PRIMARY KEY (record_id, decision)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE metering_warnings (

@@ -1,0 +1,91 @@
+//! `marketd metering resolve`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::client::{Daemon, escape};
+use super::output::Output;
+use super::{Failure, object};
+
+/// Resolves a parked record, or all that match.
+///
+/// The action is `retry` to send a record again as it is, `carry_forward` to bill its units with the open hour, or
+/// `write_off` to give it up. A record that cannot bear it stays parked, and is shown; the command then exits with 1.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  marketd metering resolve 17 --action retry --note \"the dimension is back\"
+  marketd metering resolve --all --reason invalid_usage_dimension --action retry --dry-run
+  marketd metering resolve --all --reason invalid_usage_dimension --action retry --note \"the dimension is back\"")]
+pub(super) struct Resolve {
+    /// The record's id.
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "dry_run"])]
+    id: Option<String>,
+    /// Resolves all parked records that match.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    which: Which,
+    /// The action to take.
+    #[arg(long, value_parser = ["retry", "carry_forward", "write_off"])]
+    action: String,
+    /// The reason, for whoever reads the books later.
+    #[arg(long, required_unless_present = "dry_run")]
+    note: Option<String>,
+    /// Shows how many records and units that would be, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The records that are meant by all.
+#[derive(Debug, Args)]
+struct Which {
+    /// Only records that are parked for this reason.
+    #[arg(long, requires = "all")]
+    reason: Option<String>,
+    /// Only records of this product.
+    #[arg(long, requires = "all")]
+    product: Option<String>,
+    /// Only records of this customer.
+    #[arg(long, requires = "all")]
+    customer: Option<String>,
+    /// Only records of this dimension.
+    #[arg(long, requires = "all")]
+    dimension: Option<String>,
+    /// Only hours from this time's on, as 2026-11-01T06:00:00Z.
+    #[arg(long, requires = "all")]
+    since: Option<String>,
+    /// Only hours that begin before this time.
+    #[arg(long, requires = "all")]
+    until: Option<String>,
+}
+
+impl Resolve {
+    pub(super) async fn execute(self, daemon: &Daemon, output: Output) -> Result<(), Failure> {
+        let text = |value: Option<String>| value.map(|text| json!(text));
+        if let Some(id) = self.id {
+            let path = format!("/v1/metering/records/{}/resolve", escape(&id));
+            let body = object([("action", Some(json!(self.action))), ("note", text(self.note))]);
+            return Ok(output.one(&daemon.post(&path, body).await?)?);
+        }
+        let Which { reason, product, customer, dimension, since, until } = self.which;
+        let filter = object([
+            ("reason", text(reason)),
+            ("product_id", text(product)),
+            ("customer_id", text(customer)),
+            ("dimension", text(dimension)),
+            ("since", text(since)),
+            ("until", text(until)),
+        ]);
+        let body = object([
+            ("filter", Some(filter)),
+            ("action", Some(json!(self.action))),
+            ("note", text(self.note)),
+            ("dry_run", Some(json!(self.dry_run))),
+        ]);
+        let resolved = daemon.post("/v1/metering/resolve", body).await?;
+        output.one(&resolved)?;
+        let is_refused = resolved["matched"] != resolved["resolved"];
+        if is_refused && !self.dry_run { Err(Failure::Said) } else { Ok(()) }
+    }
+}

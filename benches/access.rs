@@ -188,6 +188,8 @@ async fn api(store: Store) -> Api {
         aws: Connection::open(options, Identity::Environment).await,
         access,
         clock: clock.clone(),
+        started_at: clock.now(),
+        sweep_interval: SignedDuration::from_hours(6),
         health,
         sns: SnsEndpoint::new(
             store.clone(),
@@ -205,6 +207,7 @@ async fn api(store: Store) -> Api {
         },
         usage_ages: AgeLimits::default(),
         metrics: None,
+        recent_findings: marketd::http::RecentFindings::default(),
         seller: marketd::http::Seller::default(),
         stopping: CancellationToken::new(),
     }))

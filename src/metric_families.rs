@@ -71,6 +71,7 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     ),
     (Counter, "marketd_notifications_total", "Notifications that were taken in, by outcome."),
     (Gauge, "marketd_part_up", "Whether the last try of a part went well."),
+    (Gauge, "marketd_problems", "Things that a person should look at, by kind."),
     (Counter, "marketd_pruned_total", "Rows of history that were pruned, by what they were."),
     (Counter, "marketd_reconcile_failures_total", "Looks at AWS that failed; they are repeated."),
     (Counter, "marketd_reconciled_buyers_total", "Buyers who were compared with what AWS says."),

@@ -18,6 +18,7 @@ mod plans;
 mod rehearsal;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod status;
 mod subscriptions;
 mod tokens;
 mod usage;
@@ -108,6 +109,7 @@ enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Activity(tokens::Activity),
+    Status(status::Status),
 }
 
 /// The reason why a command failed.
@@ -199,6 +201,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Webhook(command) => command.execute(output).await?,
         Command::Token(command) => command.execute(output)?,
         Command::Activity(command) => command.execute(output).await?,
+        Command::Status(command) => command.execute(output).await?,
     }
     Ok(())
 }

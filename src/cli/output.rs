@@ -123,7 +123,7 @@ fn acts(character: char) -> bool {
 }
 
 /// Escapes foreign text for a line of output: nothing in it moves the cursor, sets a colour or hides what follows.
-fn inert(text: &str) -> String {
+pub(super) fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

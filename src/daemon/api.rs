@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Daemon, signed};
 use crate::access::AccessChecks;
 use crate::domain::ledger::AgeLimits;
-use crate::http::{ApiParts, ApiState, Arrivals, RegistrationRedirect, Seller};
+use crate::http::{ApiParts, ApiState, Arrivals, RecentFindings, RegistrationRedirect, Seller};
 use crate::intake::sns::SnsEndpoint;
 use crate::settings::{HttpSettings, SellerSettings};
 
@@ -26,6 +26,8 @@ impl Daemon {
             access,
             sns,
             clock: self.clock.clone(),
+            started_at: self.clock.now(),
+            sweep_interval: signed(self.settings.reconcile.sweep_interval),
             health: self.health.clone(),
             registration_redirect: self.settings.registration.clone().map(|settings| {
                 RegistrationRedirect {
@@ -43,6 +45,7 @@ impl Daemon {
                 signed(self.settings.usage.max_age),
             ),
             metrics: self.metrics.clone(),
+            recent_findings: RecentFindings::default(),
             seller: Seller { name, support_url, sign_up },
             stopping,
         })

@@ -4,13 +4,16 @@
 //! a fault without words does not compile. `docs/troubleshooting.md` is written from here, and a test compares.
 
 mod calls;
+mod findings;
 mod notifications;
 mod page;
 mod records;
+mod words;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use findings::{Finding, FindingKind, Risk};
 pub use notifications::Quarantine;
 pub use page::troubleshooting;
 
@@ -31,6 +34,7 @@ pub struct Diagnosis {
 /// An action of marketd's that may mend a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RemedyAction)]
 pub enum Action {
     /// Sends a parked record again as it is.
     Retry,
@@ -42,6 +46,12 @@ pub enum Action {
     Replay,
     /// Connects the seller's AWS account.
     Connect,
+    /// Imports a listing, with a plan for each dimension.
+    Import,
+    /// Publishes a plan.
+    Publish,
+    /// Lets the endings go that are held back.
+    ConfirmEndings,
 }
 
 impl Action {
@@ -53,6 +63,9 @@ impl Action {
             Self::WriteOff => "write_off",
             Self::Replay => "replay",
             Self::Connect => "connect",
+            Self::Import => "import",
+            Self::Publish => "publish",
+            Self::ConfirmEndings => "confirm_endings",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The troubleshooting page of the docs.
 
-use super::{Diagnosis, Quarantine};
+use super::{Diagnosis, FindingKind, Quarantine};
 use crate::aws::AwsErrorKind;
 use crate::domain::ledger::ParkReason;
 
@@ -16,8 +16,13 @@ struct Section {
     rows: Vec<(&'static str, Diagnosis)>,
 }
 
-fn sections() -> [Section; 3] {
+fn sections() -> [Section; 4] {
     [
+        Section {
+            title: "Problems",
+            about: "`marketd status` and `GET /v1/status` list what a person should look at, money first, each by its `kind`.",
+            rows: FindingKind::ALL.map(|it| (it.as_str(), it.diagnosis())).into(),
+        },
         Section {
             title: "Parked records",
             about: "A record that AWS will not take is parked with a `reason`, and its units count as `parked` until somebody decides:\n\

@@ -6,23 +6,22 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Params, Path};
-use super::{ApiState, Problem, Problems};
+use super::{ApiState, Problem, Problems, findings};
 use crate::aws::{
     AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Principal, Template, TrustedBy,
-    UNTRIED, caller, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
-    trust_policy,
+    caller, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
 };
 use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
-use crate::store::{IntegrationRow, PastAgreementEnd, StoreError};
+use crate::store::{IntegrationRow, StoreError};
 
 /// Returns the connection to the seller's AWS account.
 ///
@@ -68,14 +67,9 @@ pub(super) struct IntegrationView {
 async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
     let connected = row.filter(|row| row.role_arn.is_some());
     let removed = row.filter(|row| row.state == REMOVED);
-    let checks: Vec<Check> =
-        connected.and_then(|row| serde_json::from_str(&row.checks).ok()).unwrap_or_default();
-    let parts = state.health.parts();
-    let checked_at = row.map_or(Timestamp::MIN, |row| row.updated_at);
-    let mut problems = problems(state, &checks, checked_at, &parts).await?;
-    if removed.is_some() {
-        problems.insert(0, CredentialsTrouble::Removed.advice().to_owned());
-    }
+    let checks: Vec<Check> = connected.map(findings::checks).unwrap_or_default();
+    let findings = findings::all(state, &state.store.overview().await?).await?;
+    let problems = findings.into_iter().map(|finding| finding.summary).collect();
     Ok(IntegrationView {
         state: connected.map_or_else(|| "none".into(), |row| row.state.clone()),
         role_arn: connected.and_then(|row| row.role_arn.clone()),
@@ -85,75 +79,11 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
         checks,
         last_message_at: state.store.last_received_at().await?,
         calls: state.aws.calls(),
-        parts,
+        parts: state.health.parts(),
         refused_sns: state.sns.refused(),
         problems,
     })
 }
-
-async fn problems(
-    state: &ApiState,
-    checks: &[Check],
-    checked_at: Timestamp,
-    parts: &BTreeMap<&'static str, PartHealth>,
-) -> Result<Vec<String>, Problem> {
-    let mut problems = Vec::new();
-    // What went well since it was checked is a permission that was granted.
-    let calls = state.aws.calls();
-    let granted_since = |action: &str| {
-        let operation = action.split(':').next_back().unwrap_or(action);
-        calls.get(operation).and_then(|call| call.last_ok_at).is_some_and(|at| at > checked_at)
-    };
-    for check in checks.iter().filter(|check| !check.ok && !granted_since(&check.action)) {
-        let (action, detail) = (&check.action, check.detail.as_deref().unwrap_or("AWS refuses it"));
-        problems.push(match detail.strip_prefix(UNTRIED) {
-            Some(why) => format!("{action} could not be tried when the role was connected{why}"),
-            None => format!("the role lacks {action}: {detail}"),
-        });
-    }
-    let removed = CredentialsTrouble::Removed.advice();
-    for (part, health) in parts.iter().filter(|(_, health)| !health.ok) {
-        let detail = health.detail.as_deref().unwrap_or("no detail");
-        // That nothing is asked any more is said once, and is nobody's failure.
-        if detail.contains(removed) {
-            continue;
-        }
-        problems.push(format!("{part} is failing since {}: {detail}", health.since));
-    }
-    if state.queue_url.is_none() {
-        problems.push(
-            "queue.url is not set: only /aws/sns and the sweep bring news from AWS".to_owned(),
-        );
-    }
-    let refused = state.sns.refused();
-    if let (Some(at), Some(reason)) = (refused.last_at, &refused.last_reason) {
-        let count = refused.count;
-        problems.push(format!("{count} SNS messages were refused, the last at {at}: {reason}"));
-    }
-    let since = state.clock.now() - DEAF_SHOWN;
-    for (topic, at) in state.store.unsubscribed_topics(since).await? {
-        problems.push(format!(
-            "the subscription to {topic} was ended at {at}: unless its messages come another way, subscribe again"
-        ));
-    }
-    problems.extend(state.arrivals.problems(state.clock.now()));
-    problems.extend(state.store.contradictions().await?);
-    let past_end = state.store.past_agreement_end(state.clock.now()).await?;
-    if let Some(PastAgreementEnd { count, first, since }) = past_end {
-        problems.push(format!(
-            "{count} pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end; they keep access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it"
-        ));
-    }
-    for (product, dimension) in state.store.unmapped_dimensions().await? {
-        problems.push(format!(
-            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"
-        ));
-    }
-    Ok(problems)
-}
-
-/// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
-const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The state of an integration that was removed: nothing is called until it is connected again.
 const REMOVED: &str = "removed";

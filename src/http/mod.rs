@@ -11,6 +11,7 @@ mod consume;
 mod customers;
 mod extract;
 mod features;
+mod findings;
 mod integration;
 mod manifest;
 mod metering;
@@ -29,6 +30,7 @@ mod registration_redirect;
 mod registrations;
 mod serve;
 mod sns;
+mod status;
 mod subscriptions;
 mod token_resolver;
 mod tokens;
@@ -43,7 +45,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +65,7 @@ use crate::store::Store;
 
 use browser::Hosts;
 pub use extract::page as read_page;
+pub use findings::RecentFindings;
 pub use metering_export::{hour as read_hour, month as read_month};
 use openapi::{Operations, Problems};
 pub use problem::Problem;
@@ -102,6 +105,10 @@ pub struct ApiParts {
     pub access: AccessChecks,
     /// The clock.
     pub clock: Clock,
+    /// The time at which the daemon started.
+    pub started_at: Timestamp,
+    /// The time between two sweeps.
+    pub sweep_interval: SignedDuration,
     /// The health of the daemon's parts.
     pub health: Health,
     /// The endpoint that takes in SNS messages.
@@ -120,6 +127,8 @@ pub struct ApiParts {
     pub usage_ages: AgeLimits,
     /// The recorder that `/metrics` renders.
     pub metrics: Option<PrometheusHandle>,
+    /// What a person should look at, as of a moment ago.
+    pub recent_findings: RecentFindings,
     /// The seller that the pages for buyers name.
     pub seller: Seller,
     /// Cancelled when the daemon stops: requests that wait for something are answered then.
@@ -316,6 +325,7 @@ fn reads() -> OpenApiRouter<ApiState> {
         .routes(routes!(notifications::list))
         .routes(routes!(notifications::show))
         .routes(routes!(activity::list))
+        .routes(routes!(status::show))
 }
 
 /// Returns what an operator changes.

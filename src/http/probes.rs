@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::tokens::Bearer;
-use super::{ApiState, Local, Problem, Problems};
+use super::{ApiState, Local, Problem, Problems, findings};
 use crate::domain::api_token::Permission;
 use crate::health::PartHealth;
 use crate::telemetry::Masked;
@@ -25,10 +25,12 @@ pub(super) async fn healthz() -> &'static str {
 
 /// The daemon's readiness.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Ready {
+pub(super) struct Readiness {
     ready: bool,
     #[schema(value_type = BTreeMap<String, PartHealth>)]
     parts: BTreeMap<&'static str, PartHealth>,
+    /// The kinds of what a person should look at, each with how many there are; `GET /v1/status` says more.
+    problems: BTreeMap<&'static str, u64>,
 }
 
 /// Reports whether the daemon serves.
@@ -36,7 +38,7 @@ pub(super) struct Ready {
 /// 200 once the database is open and the API serves, 503 while it stops. Trouble with AWS shows in the body, not in the
 /// status: a restart would not mend it. Needs no token; what AWS says is told only to those who send the token, where one
 /// is set.
-#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz", responses((status = 200, body = Ready), Problems))]
+#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "readyz", responses((status = 200, body = Readiness), Problems))]
 pub(super) async fn readyz(
     State(state): State<ApiState>,
     local: Option<Extension<Local>>,
@@ -54,9 +56,13 @@ pub(super) async fn readyz(
         let detail = part.detail.take().filter(|_| is_own);
         part.detail = detail.map(|detail| Masked(&detail).to_string());
     }
+    let mut problems = BTreeMap::new();
+    for finding in findings::recent(&state).await?.iter() {
+        *problems.entry(finding.kind.as_str()).or_default() += finding.count.unwrap_or(1);
+    }
     let ready = !state.stopping.is_cancelled();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((status, Json(Ready { ready, parts })).into_response())
+    Ok((status, Json(Readiness { ready, parts, problems })).into_response())
 }
 
 /// Returns the metrics.
@@ -66,6 +72,9 @@ pub(super) async fn readyz(
 pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
     match &state.metrics {
         Some(handle) => {
+            if let Ok(findings) = findings::recent(&state).await {
+                findings::gauge(&findings);
+            }
             let media_type = "text/plain; version=0.0.4; charset=utf-8";
             ([(header::CONTENT_TYPE, media_type)], handle.render()).into_response()
         }

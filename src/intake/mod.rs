@@ -16,12 +16,6 @@ fn incoming(delivery: wire::Delivery<'_>) -> Incoming {
     match wire::read(delivery) {
         Ok(notification) => Incoming::Notification(Box::new(notification)),
         Err(unreadable) => {
-            tracing::warn!(
-                notification.id = unreadable.id,
-                body.bytes = body.len(),
-                reason = unreadable.reason,
-                "a message cannot be read and is quarantined"
-            );
             let wire::Unreadable { id, reason } = unreadable;
             Incoming::Unreadable { id, body: body.to_owned(), reason }
         }

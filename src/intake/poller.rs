@@ -386,7 +386,6 @@ fn incoming(message: &Message, now: Timestamp) -> Incoming {
 
 /// Quarantines a message, since nothing of it can be believed.
 fn untrusted(body: &str, reason: String) -> Incoming {
-    tracing::warn!(reason, "a message in the queue is not known to be AWS's and is quarantined");
     Incoming::Untrusted { id: wire::content_id(body), body: body.to_owned(), reason }
 }
 

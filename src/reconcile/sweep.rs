@@ -60,6 +60,7 @@ impl Reconciler {
                 () = shutdown.cancelled() => break,
                 swept = self.sweep() => swept?,
             };
+            self.health.report("sweep", Ok(()), self.clock.now());
             if swept.products > 0 {
                 tracing::info!(
                     sweep.products = swept.products,

@@ -6,6 +6,7 @@ mod browser;
 mod connections;
 mod gating;
 mod roles;
+mod status;
 mod stopping;
 mod strangers;
 #[path = "../support/mod.rs"]

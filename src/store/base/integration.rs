@@ -25,6 +25,11 @@ pub struct IntegrationRow {
 }
 
 impl IntegrationRow {
+    /// Reports whether the integration was removed: nothing is called until it is connected again.
+    pub fn is_removed(&self) -> bool {
+        self.state == "removed"
+    }
+
     /// Returns the identity that calls are made with.
     pub fn into_identity(self) -> Identity {
         match self.role_arn {
@@ -32,7 +37,7 @@ impl IntegrationRow {
                 let external_id = Some(self.external_id).filter(|id| !id.is_empty());
                 Identity::Role(Role { arn, external_id })
             }
-            None if self.state == "removed" => Identity::Removed,
+            None if self.is_removed() => Identity::Removed,
             None => Identity::Environment,
         }
     }

@@ -122,6 +122,16 @@ impl Store {
         .await
     }
 
+    /// Returns the number of events that the webhook has yet to be told of, or a few more: some are posted ahead of others.
+    pub async fn webhook_backlog(&self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            let told = place_in(connection)?.map_or(0, |(place, _)| place.cursor);
+            let newest = newest_in(connection).during("find the newest event")?;
+            Ok(u64::try_from(newest.saturating_sub(told)).unwrap_or(0))
+        })
+        .await
+    }
+
     /// Returns the events beyond the webhook's cursor that were posted.
     pub async fn posted_ahead(&self) -> Result<BTreeSet<i64>, StoreError> {
         self.read(|connection| {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 
+use super::log_lines::{self, LogLines};
 use super::wakeups::{Wakeups, Woken, triggers};
 use crate::domain::{CustomerId, FeatureId};
 
@@ -81,6 +82,7 @@ type Forget = Box<dyn Fn(Stale<'_>) + Send + Sync>;
 struct Notes {
     changes: Changes,
     woken: Woken,
+    lines: LogLines,
 }
 
 /// The place that the triggers write to.
@@ -100,6 +102,7 @@ pub(crate) struct CapturePoint {
     customers: usize,
     used: usize,
     woken: Woken,
+    lines: usize,
 }
 
 /// The changes that are about to be committed.
@@ -123,6 +126,7 @@ impl PreparedChanges<'_> {
         if committed {
             self.capture.unfinished.store(false, Ordering::Relaxed);
             self.capture.wakeups.wake_all(self.notes.woken);
+            self.notes.lines.say();
         }
     }
 }
@@ -230,6 +234,8 @@ impl ChangeCapture {
         })?;
         connection.execute_batch(TRIGGERS)?;
         connection.execute_batch(&triggers())?;
+        let saying = capture.clone();
+        log_lines::install(connection, move |line| saying.with(|notes| notes.lines.push(line)))?;
         Ok(capture)
     }
 
@@ -257,21 +263,23 @@ impl ChangeCapture {
     }
 
     pub(crate) fn mark(&self) -> CapturePoint {
-        self.with(|Notes { changes, woken }| CapturePoint {
+        self.with(|Notes { changes, woken, lines }| CapturePoint {
             catalogue: changes.catalogue,
             customers: changes.customers.len(),
             used: changes.used.len(),
             woken: *woken,
+            lines: lines.len(),
         })
     }
 
     /// Forgets what was noted since, which was undone.
     pub(crate) fn back_to(&self, mark: &CapturePoint) {
-        self.with(|Notes { changes, woken }| {
+        self.with(|Notes { changes, woken, lines }| {
             changes.catalogue = mark.catalogue;
             changes.customers.truncate(mark.customers);
             changes.used.truncate(mark.used);
             *woken = mark.woken;
+            lines.truncate(mark.lines);
         });
         self.forget(Stale::Everything);
     }

@@ -12,6 +12,7 @@ pub(super) mod changes;
 pub(super) mod connection;
 pub(super) mod error;
 pub(super) mod lock;
+pub(super) mod log_lines;
 pub(super) mod private_files;
 pub(super) mod readers;
 pub(super) mod secrets;

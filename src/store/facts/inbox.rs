@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::record::{NotificationOutcome, record_facts};
@@ -11,6 +11,7 @@ use crate::domain::ProductCode;
 use crate::domain::notification::Notification;
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::filter::Conditions;
+use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
@@ -299,14 +300,16 @@ fn record(
         recorded.duplicates += 1;
         return Ok(());
     }
-    let quarantined = |recorded: &mut Recorded, reason| {
+    let quarantined = |recorded: &mut Recorded, reason: String| {
         recorded.quarantined += 1;
-        NotificationOutcome::quarantined(reason)
+        let data = json!({"id": id, "kind": kind, "bytes": body.len(), "reason": reason});
+        append_event_in(connection, "notification.quarantined", None, &data, now)?;
+        Ok::<_, StoreError>(NotificationOutcome::quarantined(reason))
     };
     let settled = match (incoming, refused) {
-        (_, Some(reason)) => quarantined(recorded, reason),
+        (_, Some(reason)) => quarantined(recorded, reason)?,
         (Incoming::Unreadable { reason, .. } | Incoming::Untrusted { reason, .. }, None) => {
-            quarantined(recorded, reason.clone())
+            quarantined(recorded, reason.clone())?
         }
         (Incoming::Notification(it), None) => {
             recorded.new += 1;

@@ -1,0 +1,118 @@
+//! The words of findings.
+
+use super::Action::{
+    CarryForward, ConfirmEndings, Connect, Import, Publish, Replay, Retry, WriteOff,
+};
+use super::Diagnosis;
+
+pub(super) const PARKED_USAGE: Diagnosis = Diagnosis {
+    happened: "AWS did not take some usage, or it could not be sent.",
+    means: "Its units are not billed until somebody decides.",
+    remedy: "Read the reason of each record; it says what to do. Many of one reason are resolved together.",
+    actions: &[Retry, CarryForward, WriteOff],
+};
+
+pub(super) const INTEGRATION_REMOVED: Diagnosis = Diagnosis {
+    happened: "The integration was removed.",
+    means: "Nothing is billed, and no purchase or end is seen. Customers keep what they had.",
+    remedy: "Connect a role, if marketd is to work with AWS again.",
+    actions: &[Connect],
+};
+
+pub(super) const PART_FAILING: Diagnosis = Diagnosis {
+    happened: "A part of the daemon does not get its work done.",
+    means: "What it is for stands still: `metering` bills, `queue` and `reconcile` see purchases and ends, `webhook` tells your application.",
+    remedy: "The detail says what went wrong. It is tried again by itself; a person is needed where credentials, permissions or an address are wrong.",
+    actions: &[],
+};
+
+pub(super) const PERMISSION_MISSING: Diagnosis = Diagnosis {
+    happened: "The role may not make a call that is needed.",
+    means: "What the call is for stands still: without BatchMeterUsage nothing is billed, without GetEntitlements or SearchAgreements no purchase or end is seen.",
+    remedy: "Give the role the permission: `marketd integration iam-policy` prints the whole policy. It is noticed when the call succeeds.",
+    actions: &[Connect],
+};
+
+pub(super) const UNKNOWN_HOURS: Diagnosis = Diagnosis {
+    happened: "AWS may know more of some hours than the ledger, since an older copy of the database was put back.",
+    means: "Late usage of these hours is parked, since it may be billed already.",
+    remedy: "Compare what is parked as `restored` or `duplicate_conflict` with AWS, as docs/backups.md says.",
+    actions: &[CarryForward, WriteOff],
+};
+
+pub(super) const QUARANTINED_NOTIFICATIONS: Diagnosis = Diagnosis {
+    happened: "Messages came that cannot be read, or are not known to be AWS's.",
+    means: "What they say is not applied. If it is news of buyers, the sweep finds the same by asking AWS, later.",
+    remedy: "Look at each: its reason and body are kept. Replay those that are AWS's.",
+    actions: &[Replay],
+};
+
+pub(super) const ENDINGS_HELD: Diagnosis = Diagnosis {
+    happened: "AWS suddenly lists far fewer subscriptions, or dimensions, than before.",
+    means: "Nothing is ended: if AWS is right, customers keep access that they no longer pay for; if it is wrong, they keep what they paid for.",
+    remedy: "Compare with AWS's agreements. If they did end, confirm the endings; else wait, it is let go by itself when AWS lists them again.",
+    actions: &[ConfirmEndings],
+};
+
+pub(super) const AWAITED_DRAFT: Diagnosis = Diagnosis {
+    happened: "A plan that customers have bought is not published.",
+    means: "They have access to nothing by it.",
+    remedy: "Give the plan its features, and publish it.",
+    actions: &[Publish],
+};
+
+pub(super) const DIMENSION_WITHOUT_PLAN: Diagnosis = Diagnosis {
+    happened: "A dimension that can be bought means no plan.",
+    means: "Whoever buys it has access to nothing.",
+    remedy: "Import the listing anew with a plan for the dimension.",
+    actions: &[Import],
+};
+
+pub(super) const PAST_AGREEMENT_END: Diagnosis = Diagnosis {
+    happened: "Pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end.",
+    means: "They keep access, and their usage may be refused.",
+    remedy: "See the agreement at AWS, or ask the partner who sold it.",
+    actions: &[],
+};
+
+pub(super) const IDENTITY_CONFLICT: Diagnosis = Diagnosis {
+    happened: "What AWS tells of a customer contradicts what is known.",
+    means: "Access and usage stay with the customer who had them; they may be another's.",
+    remedy: "Compare the AWS ids of the customers that are named, and unlink the wrong one.",
+    actions: &[],
+};
+
+pub(super) const UNCLAIMED_BUYERS: Diagnosis = Diagnosis {
+    happened: "Buyers subscribed at AWS whom your application has not provisioned.",
+    means: "They pay, and can use what they bought only once your application knows them.",
+    remedy: "Look whether their sign-up failed. Provision them by their AWS account id, or write to them.",
+    actions: &[],
+};
+
+pub(super) const REGISTRATIONS: Diagnosis = Diagnosis {
+    happened: "Buyers whom AWS sent to your sign-up page could not be taken on.",
+    means: "They have bought, and stand before a page that says to try again.",
+    remedy: "The detail says why. Buyers can come again by the button at AWS.",
+    actions: &[],
+};
+
+pub(super) const TOPIC_UNSUBSCRIBED: Diagnosis = Diagnosis {
+    happened: "The subscription to one of AWS's topics was ended.",
+    means: "Its news comes only by the sweep, later.",
+    remedy: "Subscribe again, unless its messages come another way.",
+    actions: &[],
+};
+
+pub(super) const SNS_REFUSED: Diagnosis = Diagnosis {
+    happened: "SNS messages were refused, since they are not known to be AWS's.",
+    means: "If they are, their news comes only by the sweep, later.",
+    remedy: "Compare the reason and the topic with the product's topics.",
+    actions: &[],
+};
+
+pub(super) const NO_QUEUE: Diagnosis = Diagnosis {
+    happened: "No queue is set.",
+    means: "News comes only by the HTTPS endpoint and the sweep.",
+    remedy: "Set `queue.url`, unless the HTTPS endpoint is subscribed.",
+    actions: &[],
+};

@@ -1,0 +1,235 @@
+//! Findings: what a person should look at, gathered from the database, the connection and the daemon's parts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use super::{ApiState, Problem};
+use crate::aws::{Check, CredentialsTrouble, UNTRIED};
+use crate::diagnosis::{Finding, FindingKind, Risk};
+use crate::domain::Quantity;
+use crate::domain::ledger::ParkReason;
+use crate::store::{IntegrationRow, Overview, PastAgreementEnd};
+
+/// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
+const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// The age up to which findings answer a probe.
+const RECENT: Duration = Duration::from_secs(5);
+/// The time that a buyer has to sign up before somebody should look.
+const SIGNS_UP_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Lists all findings, those that cost money first.
+pub(super) async fn all(state: &ApiState, overview: &Overview) -> Result<Vec<Finding>, Problem> {
+    let integration = state.store.integration().await?;
+    let mut findings = of_connection(state, integration.as_ref()).await?;
+    findings.extend(of_usage(overview));
+    findings.extend(of_buyers(overview, state.clock.now()));
+    findings.sort_by_key(|finding| finding.kind);
+    Ok(findings)
+}
+
+/// The findings of a moment ago, for probes that ask every few seconds: they count many rows.
+#[derive(Default)]
+pub struct RecentFindings(Mutex<Option<(Instant, Arc<[Finding]>)>>);
+
+/// Returns the findings of the last few seconds.
+pub(super) async fn recent(state: &ApiState) -> Result<Arc<[Finding]>, Problem> {
+    let mut recent = state.recent_findings.0.lock().await;
+    if let Some((_, findings)) = recent.as_ref().filter(|(at, _)| at.elapsed() < RECENT) {
+        return Ok(Arc::clone(findings));
+    }
+    let overview = state.store.overview().await?;
+    let findings: Arc<[Finding]> = all(state, &overview).await?.into();
+    *recent = Some((Instant::now(), Arc::clone(&findings)));
+    Ok(findings)
+}
+
+/// Sets the gauge that counts the findings of each kind.
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+pub(super) fn gauge(findings: &[Finding]) {
+    for kind in FindingKind::ALL {
+        let of_kind = findings.iter().filter(|finding| finding.kind == kind);
+        let count: u64 = of_kind.map(|finding| finding.count.unwrap_or(1)).sum();
+        metrics::gauge!("marketd_problems", "kind" => kind.as_str()).set(count as f64);
+    }
+}
+
+/// Reads the checks that were made when the integration was connected.
+pub(super) fn checks(row: &IntegrationRow) -> Vec<Check> {
+    serde_json::from_str(&row.checks).unwrap_or_default()
+}
+
+/// Lists what is wrong with the connection, and with what comes by it.
+pub(super) async fn of_connection(
+    state: &ApiState,
+    row: Option<&IntegrationRow>,
+) -> Result<Vec<Finding>, Problem> {
+    let mut findings = of_permissions(state, row);
+    findings.extend(of_parts(state));
+    findings.extend(of_news(state).await?);
+    findings.extend(of_facts(state).await?);
+    Ok(findings)
+}
+
+fn of_permissions(state: &ApiState, row: Option<&IntegrationRow>) -> Vec<Finding> {
+    let Some(row) = row else { return Vec::new() };
+    if row.is_removed() {
+        let advice = CredentialsTrouble::Removed.advice().to_owned();
+        let removed = Finding::new(FindingKind::IntegrationRemoved, advice);
+        return vec![removed.since(Some(row.updated_at))];
+    }
+    // What went well since it was checked is a permission that was granted.
+    let calls = state.aws.calls();
+    let granted_since = |action: &str| {
+        let operation = action.split(':').next_back().unwrap_or(action);
+        calls.get(operation).and_then(|call| call.last_ok_at).is_some_and(|at| at > row.updated_at)
+    };
+    let checks = if row.role_arn.is_some() { checks(row) } else { Vec::new() };
+    let lacking = checks.iter().filter(|check| !check.ok && !granted_since(&check.action));
+    lacking
+        .map(|check| {
+            let action = &check.action;
+            let detail = check.detail.as_deref().unwrap_or("AWS refuses it");
+            let summary = match detail.strip_prefix(UNTRIED) {
+                Some(why) => {
+                    format!("{action} could not be tried when the role was connected{why}")
+                }
+                None => format!("the role lacks {action}: {detail}"),
+            };
+            Finding::new(FindingKind::PermissionMissing, summary)
+        })
+        .collect()
+}
+
+fn of_parts(state: &ApiState) -> Vec<Finding> {
+    let removed = CredentialsTrouble::Removed.advice();
+    let failing = state.health.parts().into_iter().filter(|(_, health)| !health.ok);
+    failing
+        .filter_map(|(part, health)| {
+            let detail = health.detail.as_deref().unwrap_or("no detail");
+            // That nothing is asked any more is said once, and is nobody's failure.
+            if detail.contains(removed) {
+                return None;
+            }
+            let kind = match part {
+                "endings" => FindingKind::EndingsHeld,
+                _ => FindingKind::PartFailing,
+            };
+            let summary = format!("{part} is failing since {}: {detail}", health.since);
+            let mut finding = Finding::new(kind, summary).since(Some(health.since));
+            finding.risk = match part {
+                "metering" | "credentials" | "database" => Risk::Money,
+                "endings" | "webhook" => Risk::Access,
+                _ => Risk::Delay,
+            };
+            Some(finding)
+        })
+        .collect()
+}
+
+/// Lists what keeps AWS's news from coming.
+async fn of_news(state: &ApiState) -> Result<Vec<Finding>, Problem> {
+    let mut findings = Vec::new();
+    if state.queue_url.is_none() {
+        findings.push(Finding::new(
+            FindingKind::NoQueue,
+            "queue.url is not set: only /aws/sns and the sweep bring news from AWS".to_owned(),
+        ));
+    }
+    let refused = state.sns.refused();
+    if let (Some(at), Some(reason)) = (refused.last_at, &refused.last_reason) {
+        let count = refused.count;
+        let summary = format!("{count} SNS messages were refused, the last at {at}: {reason}");
+        findings.push(Finding::new(FindingKind::SnsRefused, summary).counting(count));
+    }
+    let since = state.clock.now() - DEAF_SHOWN;
+    for (topic, at) in state.store.unsubscribed_topics(since).await? {
+        let summary = format!(
+            "the subscription to {topic} was ended at {at}: unless its messages come another way, subscribe again"
+        );
+        findings.push(Finding::new(FindingKind::TopicUnsubscribed, summary).since(Some(at)));
+    }
+    let registrations = state.arrivals.problems(state.clock.now()).into_iter();
+    findings.extend(registrations.map(|it| Finding::new(FindingKind::Registrations, it)));
+    Ok(findings)
+}
+
+/// Lists what does not fit in what AWS and the seller have told.
+async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
+    let contradictions = state.store.contradictions().await?.into_iter();
+    let mut findings: Vec<Finding> =
+        contradictions.map(|it| Finding::new(FindingKind::IdentityConflict, it)).collect();
+    let past = state.store.past_agreement_end(state.clock.now()).await?;
+    if let Some(PastAgreementEnd { count, first, since }) = past {
+        let summary = format!(
+            "{count} pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end; they keep access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it"
+        );
+        let finding = Finding::new(FindingKind::PastAgreementEnd, summary).since(Some(since));
+        findings.push(finding.counting(u64::try_from(count).unwrap_or(0)));
+    }
+    for (product, dimension) in state.store.unmapped_dimensions().await? {
+        let summary = format!(
+            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"
+        );
+        findings.push(Finding::new(FindingKind::DimensionWithoutPlan, summary));
+    }
+    for stretch in state.store.unknown_stretches().await? {
+        let summary = format!(
+            "AWS may know more than the ledger of the hours from {} to {}: late usage of them is parked",
+            stretch.from, stretch.until
+        );
+        let finding = Finding::new(FindingKind::UnknownHours, summary);
+        findings.push(finding.since(Some(stretch.noticed_at)));
+    }
+    Ok(findings)
+}
+
+fn of_usage(overview: &Overview) -> Vec<Finding> {
+    let parked = overview.parked.iter().map(|parked| {
+        let happened = ParkReason::parse(&parked.reason).map(|it| it.diagnosis().happened);
+        let summary = format!(
+            "{} units of {} in {} records are parked as {}, and not billed. {}",
+            parked.units,
+            parked.product_id,
+            parked.records,
+            parked.reason,
+            happened.unwrap_or_default()
+        );
+        let finding = Finding::new(FindingKind::ParkedUsage, summary.trim_end().to_owned());
+        let mut finding = finding.counting(parked.records).since(parked.since);
+        finding.units = Some(parked.units);
+        finding
+    });
+    let parked = parked.filter(|finding| finding.units != Some(Quantity::ZERO));
+    parked.collect()
+}
+
+fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let quarantined = overview.quarantined;
+    if quarantined.count > 0 {
+        let summary = format!(
+            "{} messages are in quarantine, and what they say is not applied",
+            quarantined.count
+        );
+        let finding = Finding::new(FindingKind::QuarantinedNotifications, summary);
+        findings.push(finding.counting(quarantined.count).since(quarantined.since));
+    }
+    for draft in &overview.awaited_drafts {
+        let summary = format!(
+            "plan {} is a draft, and {} live subscriptions are on it",
+            draft.plan_id, draft.subscriptions
+        );
+        findings
+            .push(Finding::new(FindingKind::AwaitedDraft, summary).counting(draft.subscriptions));
+    }
+    let unclaimed = overview.unclaimed;
+    if unclaimed.since.is_some_and(|since| now.duration_since(since) > SIGNS_UP_WITHIN) {
+        let summary = format!("{} buyers subscribed, and nobody has claimed them", unclaimed.count);
+        let finding = Finding::new(FindingKind::UnclaimedBuyers, summary);
+        findings.push(finding.counting(unclaimed.count).since(unclaimed.since));
+    }
+    findings
+}

@@ -1,0 +1,148 @@
+//! The overview: how much there is of everything, and what of it waits for a person.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::base::columns::{optional_timestamp, quantity};
+use super::{During, Store, StoreError};
+use crate::domain::{ClockHour, PlanId, ProductId, Quantity};
+
+/// The counts of an overview, all of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Overview {
+    /// The number of customers.
+    pub customers: u64,
+    /// Those of them whom nobody has claimed: AWS told of them, the seller has not.
+    pub unclaimed: Waiting,
+    /// The number of subscriptions by status.
+    pub subscriptions: BTreeMap<String, u64>,
+    /// The notifications in quarantine.
+    pub quarantined: Waiting,
+    /// The notifications that wait for the import of their product.
+    pub pending_notifications: Waiting,
+    /// The parked usage, by product and reason.
+    pub parked: Vec<ParkedUsage>,
+    /// The draft plans that live subscriptions are on: their customers have access to nothing by them.
+    pub awaited_drafts: Vec<AwaitedDraft>,
+}
+
+/// Things that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = WaitingCount)]
+pub struct Waiting {
+    /// Their number.
+    pub count: u64,
+    /// The time since when the first of them has waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// The parked usage of a product for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ParkedUsage {
+    /// The product.
+    pub product_id: ProductId,
+    /// The reason.
+    pub reason: String,
+    /// The number of records.
+    pub records: u64,
+    /// The units that are not billed.
+    pub units: Quantity,
+    /// The first hour of them.
+    pub since: Option<Timestamp>,
+}
+
+/// A draft plan that live subscriptions are on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AwaitedDraft {
+    /// The plan.
+    pub plan_id: PlanId,
+    /// The number of its live subscriptions.
+    pub subscriptions: u64,
+}
+
+impl Store {
+    /// Counts everything that an overview shows.
+    pub async fn overview(&self) -> Result<Overview, StoreError> {
+        self.read(|connection| {
+            // All of one moment: a read transaction sees one.
+            let whole = connection.unchecked_transaction().during("begin an overview")?;
+            let overview = overview_in(&whole).during("count for an overview")?;
+            whole.finish().during("end an overview")?;
+            Ok(overview)
+        })
+        .await
+    }
+}
+
+fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
+    let customers = connection.prepare_cached("SELECT count(*) FROM customers")?;
+    Ok(Overview {
+        customers: number({ customers }.query_row([], |row| row.get(0))?),
+        unclaimed: connection
+            .prepare_cached("SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0")?
+            .query_row([], waiting_row)?,
+        subscriptions: rows(
+            connection,
+            "SELECT status, count(*) FROM subscriptions GROUP BY status",
+            |row| Ok((row.get(0)?, number(row.get(1)?))),
+        )?
+        .into_iter()
+        .collect(),
+        quarantined: waiting(connection, "quarantined")?,
+        pending_notifications: waiting(connection, "pending")?,
+        parked: rows(
+            connection,
+            "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
+             WHERE state = 'parked' GROUP BY product_id, reason",
+            parked,
+        )?,
+        awaited_drafts: rows(
+            connection,
+            "SELECT p.id, (SELECT count(*) FROM subscriptions s WHERE s.plan_id = p.id AND s.ended_at_ms IS NULL) AS held
+             FROM plans p WHERE p.status = 'draft' AND held > 0 ORDER BY p.id",
+            |row| {
+                let plan_id = PlanId::new(row.get::<_, String>(0)?);
+                Ok(AwaitedDraft { plan_id, subscriptions: number(row.get(1)?) })
+            },
+        )?,
+    })
+}
+
+fn waiting(connection: &Connection, state: &str) -> rusqlite::Result<Waiting> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), min(received_at_ms) FROM notifications WHERE state = ?1 AND state <> 'applied'",
+        )?
+        .query_row([state], waiting_row)
+}
+
+fn waiting_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting { count: number(row.get(0)?), since: optional_timestamp(row.get(1)?) })
+}
+
+fn parked(row: &Row<'_>) -> rusqlite::Result<ParkedUsage> {
+    Ok(ParkedUsage {
+        product_id: ProductId::new(row.get::<_, String>(0)?),
+        reason: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+        records: number(row.get(2)?),
+        units: quantity(row.get(3)?),
+        since: row.get::<_, Option<i64>>(4)?.map(|hour| ClockHour::from_number(hour).start()),
+    })
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
+fn number(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,127 @@
+//! What waits for a person is said wherever somebody may look: `/v1/status`, `/readyz`, the integration, the metrics, the
+//! events, and by the command line.
+
+use super::*;
+
+/// A world in which the usage of a customer who never bought at AWS is parked, and a message is in quarantine.
+async fn troubled() -> World {
+    let world = World::in_mid_month().await;
+    let product = world.product("Acme Meter");
+    let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
+    world.put("/v1/customers/acme", json!({})).await;
+    let event = json!({"id": "e-1", "customer_id": "acme", "product_id": product.entity_id,
+        "dimension": dimension.key, "quantity": 5});
+    let taken = world.post("/v1/usage", json!({"events": [event]})).await;
+    assert_eq!(taken["accepted"], 1, "{taken}");
+    world.inject("no message of AWS's");
+    eventually("the message in quarantine", async || {
+        let quarantined = world.list("/v1/notifications?state=quarantined").await;
+        (quarantined.len() == 1).then_some(())
+    })
+    .await;
+    world.sandbox().clock().advance(SignedDuration::from_hours(26)).unwrap();
+    eventually("the parked record", async || {
+        let parked = world.list("/v1/metering/records?state=parked").await;
+        (parked.len() == 1).then_some(())
+    })
+    .await;
+    world
+}
+
+fn problem<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let problems = status["problems"].as_array().unwrap();
+    problems.iter().find(|it| it["kind"] == kind).unwrap_or_else(|| panic!("no {kind}: {status}"))
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_said_everywhere() {
+    let world = troubled().await;
+    let status = world.get("/v1/status").await;
+    let parked = problem(&status, "parked_usage");
+    assert_eq!(parked["units"], "5", "{parked}");
+    assert_eq!((&parked["count"], &parked["risk"]), (&json!(1), &json!("money")), "{parked}");
+    assert_eq!(status["problems"][0]["risk"], "money", "money first: {status}");
+    let quarantined = problem(&status, "quarantined_notifications");
+    assert_eq!(quarantined["actions"], json!(["replay"]), "{quarantined}");
+    let counts = &status["counts"];
+    assert_eq!(counts["parked"][0]["reason"], "no_subscription", "{counts}");
+    assert_eq!(counts["quarantined"]["count"], 1, "{counts}");
+    assert_eq!(counts["customers"], 1, "{counts}");
+    assert_eq!(status["usage"]["parked"], "5", "{status}");
+    assert_eq!(status["engine"], "sqlite");
+
+    let integration = world.get("/v1/integration").await["problems"].to_string();
+    assert!(integration.contains("are parked as no_subscription"), "{integration}");
+    assert!(integration.contains("in quarantine"), "{integration}");
+    let ready = eventually("readiness to tell of it", async || {
+        let ready = world.get("/readyz").await;
+        (ready["problems"]["parked_usage"] == 1).then_some(ready)
+    })
+    .await;
+    assert_eq!(ready["ready"], true, "{ready}");
+    let events = world.get("/v1/events?limit=500").await["items"].to_string();
+    assert!(events.contains("notification.quarantined"), "{events}");
+
+    let (code, told, _) = world.cli(&["status"]).await;
+    assert_eq!(code, 0);
+    assert!(told.contains("5 parked"), "{told}");
+    assert!(told.contains("money: 5 units"), "{told}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_record_says_what_to_do_until_somebody_has_decided() {
+    let world = troubled().await;
+    let parked = world.list("/v1/metering/records?state=parked").await.remove(0);
+    assert_eq!(parked["diagnosis"]["actions"], json!(["carry_forward", "write_off"]), "{parked}");
+    let quarantined = world.list("/v1/notifications?state=quarantined").await.remove(0);
+    assert!(quarantined["diagnosis"]["remedy"].is_string(), "{quarantined}");
+
+    let id = parked["id"].as_str().unwrap();
+    let decision = json!({"action": "write_off", "note": "never bought"});
+    world.post(&format!("/v1/metering/records/{id}/resolve"), decision).await;
+    let resolved = world.get(&format!("/v1/metering/records/{id}")).await;
+    assert!(resolved["diagnosis"].is_null(), "{resolved}");
+    let status = world.get("/v1/status").await;
+    assert!(!status["problems"].to_string().contains("parked_usage"), "{status}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn where_nothing_is_wrong_nothing_is_said() {
+    let world = World::with_demo_catalog().await;
+    let status = eventually("the first sweep", async || {
+        let status = world.get("/v1/status").await;
+        status["sweep"]["next_at"].is_string().then_some(status)
+    })
+    .await;
+    assert_eq!(status["problems"], json!([]), "{status}");
+    let (_, told, _) = world.cli(&["status"]).await;
+    assert!(told.ends_with("nothing needs a person\n"), "{told}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_in_quarantine_is_in_the_log_and_the_metrics() {
+    let mut world = World::with_nothing_imported().await;
+    world.stop_daemon().await;
+    let log = world.file("log");
+    world.set(&[("MARKETD__LOG__FILTER", "info")]);
+    world.start_daemon_logging_to(&log).await;
+    world.inject("no message of AWS's");
+    eventually("the gauge", async || {
+        let metrics = world.get_text("/metrics").await;
+        metrics.contains(r#"marketd_problems{kind="quarantined_notifications"} 1"#).then_some(())
+    })
+    .await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("a message is quarantined"), "{said}");
+    let id = world.list("/v1/notifications?state=quarantined").await[0]["id"].clone();
+    assert!(said.contains(id.as_str().unwrap()), "{said}");
+
+    // Whoever changes something is named there too.
+    world.put("/v1/customers/acme", json!({})).await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("provisionCustomer"), "{said}");
+    world.stop().await;
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use marketd::domain::ledger::{AgeLimits, Timing};
 use marketd::domain::{ClockHour, CustomerId, ProductId};
-use marketd::store::{Page, RecordFilter, ReportFilter, Store};
+use marketd::store::{Order, Page, RecordFilter, ReportFilter, Store};
 use rusqlite::Connection;
 use support::{event, metered, now};
 
@@ -105,7 +105,7 @@ async fn history(records: i64) -> Vec<(&'static str, Duration)> {
         RecordFilter { product_id: Some(ProductId::new("other")), ..RecordFilter::default() };
     let list = async || {
         let page = Page { after: None, limit: 100 };
-        store.metering_records(of_another.clone(), page).await.unwrap()
+        store.metering_records(of_another.clone(), Order::Newest, page).await.unwrap()
     };
     let found = vec![
         ("report of ten hours", median(async || report(hour() - 10, None).await).await),

@@ -12,7 +12,7 @@ use marketd::domain::{CustomerId, Quantity};
 use marketd::retention::Retention;
 use marketd::sandbox::market::{Action, Order};
 use marketd::settings::RetentionSettings;
-use marketd::store::{History, Page, Resolution, Store, UsageFilter};
+use marketd::store::{History, Order as ListOrder, Page, Resolution, Store, UsageFilter};
 use reqwest::Method;
 use serde_json::json;
 use support::books::{Books, account};
@@ -44,7 +44,8 @@ async fn prune(store: &Store, now: Timestamp, settings: RetentionSettings) {
 
 async fn usage_ids(books: &Books) -> Vec<String> {
     let page = Page { after: None, limit: 1_000 };
-    let events = books.store.usage_events(UsageFilter::default(), page).await.unwrap();
+    let (all, order) = (UsageFilter::default(), ListOrder::Oldest);
+    let events = books.store.usage_events(all, order, page).await.unwrap().rows;
     let mut ids: Vec<String> = events.into_iter().map(|it| it.id).collect();
     ids.sort();
     ids

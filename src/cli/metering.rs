@@ -11,7 +11,7 @@ use super::Failure;
 use super::client::{Daemon, escape};
 use super::metering_resolve::Resolve;
 use super::output::{Column, Output, warn};
-use super::pages::{Limit, print_list};
+use super::pages::{Limit, OverTime, print_list};
 
 const RECORDS: &[Column] = &[
     ("RECORD", "id"),
@@ -76,8 +76,16 @@ pub(super) enum Metering {
         /// Only records in this state.
         #[arg(long)]
         state: Option<String>,
+        /// Only records that are in it for this reason.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Only records of this dimension.
+        #[arg(long)]
+        dimension: Option<String>,
         #[command(flatten)]
         whose: Whose,
+        #[command(flatten)]
+        time: OverTime,
         #[command(flatten)]
         limit: Limit,
     },
@@ -145,8 +153,9 @@ impl Metering {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
         match self {
-            Self::List { state, whose, limit } => {
-                let query = whose.with([("state", state)]);
+            Self::List { state, reason, dimension, whose, time, limit } => {
+                let which = [("state", state), ("reason", reason), ("dimension", dimension)];
+                let query = time.with(whose.with(which));
                 let path = "/v1/metering/records";
                 print_list(&daemon, output, path, &query, &limit, RECORDS).await?;
             }

@@ -22,6 +22,31 @@ impl Limit {
     }
 }
 
+/// The part of what happened over time that is listed, and its order.
+#[derive(Debug, clap::Args)]
+pub(super) struct OverTime {
+    /// The order by time.
+    #[arg(long, value_parser = ["newest", "oldest"], default_value = "newest")]
+    order: String,
+    /// Only what is from this time on, as 2026-11-01T06:00:00Z.
+    #[arg(long)]
+    since: Option<String>,
+    /// Only what is from before this time.
+    #[arg(long)]
+    until: Option<String>,
+}
+
+impl OverTime {
+    /// Returns the API's parameters beside others.
+    pub(super) fn with(
+        self,
+        others: impl IntoIterator<Item = (&'static str, Option<String>)>,
+    ) -> Vec<(&'static str, Option<String>)> {
+        let own = [("order", Some(self.order)), ("since", self.since), ("until", self.until)];
+        own.into_iter().chain(others).collect()
+    }
+}
+
 /// Prints a list of the API's. A table comes page by page, so that it begins at once however long it is.
 pub(super) async fn print_list(
     daemon: &Daemon,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::client::{Daemon, escape};
 use super::object;
 use super::output::{Column, Output};
-use super::pages::{Limit, print_events, print_list};
+use super::pages::{Limit, OverTime, print_events, print_list};
 use super::subscriptions::SUBSCRIPTIONS;
 
 const CUSTOMERS: &[Column] = &[
@@ -40,10 +40,49 @@ const NOTIFICATIONS: &[Column] = &[
 const EVENTS: &[Column] =
     &[("AT", "at"), ("TYPE", "type"), ("CUSTOMER", "customer_id"), ("EVENT", "id")];
 
+/// What customers are looked for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Sought {
+    /// Only customers of whom this is an id or its beginning, yours or AWS's, or a part of the name or mail address.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only customers with a subscription of this product.
+    #[arg(long)]
+    product: Option<String>,
+    /// Only customers with a subscription to this plan.
+    #[arg(long)]
+    plan: Option<String>,
+    /// Only customers with a subscription in this status.
+    #[arg(long)]
+    status: Option<String>,
+    /// Only customers with a subscription from this source.
+    #[arg(long, value_parser = ["aws", "direct"])]
+    source: Option<String>,
+}
+
+impl Sought {
+    /// Returns the API's parameters, with others beside them.
+    fn with<const N: usize>(
+        self,
+        others: [(&'static str, Option<String>); N],
+    ) -> Vec<(&'static str, Option<String>)> {
+        let own = [
+            ("q", self.search),
+            ("product_id", self.product),
+            ("plan_id", self.plan),
+            ("status", self.status),
+            ("source", self.source),
+        ];
+        own.into_iter().chain(others).collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Customer {
     /// Lists the customers.
     List {
+        #[command(flatten)]
+        sought: Sought,
         /// Only customers of this AWS account.
         #[arg(long, value_name = "12 DIGITS")]
         aws_account_id: Option<String>,
@@ -137,18 +176,19 @@ impl Customer {
         let path = |id: &str| format!("/v1/customers/{}", escape(id));
         match self {
             Self::List {
+                sought,
                 aws_account_id,
                 aws_customer_identifier,
                 aws_license_arn,
                 claimed,
                 limit,
             } => {
-                let query = [
+                let query = sought.with([
                     ("account_id", aws_account_id),
                     ("customer_identifier", aws_customer_identifier),
                     ("license_arn", aws_license_arn),
                     ("claimed", claimed.map(|claimed| claimed.to_string())),
-                ];
+                ]);
                 print_list(&daemon, output, "/v1/customers", &query, &limit, CUSTOMERS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
@@ -207,6 +247,14 @@ pub(super) enum Notification {
         /// Only notifications in this state.
         #[arg(long, value_parser = ["applied", "pending", "quarantined"])]
         state: Option<String>,
+        /// Only notifications of this action or detail-type, as subscribe-success.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only notifications about the product with this code.
+        #[arg(long)]
+        product_code: Option<String>,
+        #[command(flatten)]
+        time: OverTime,
         #[command(flatten)]
         limit: Limit,
     },
@@ -227,8 +275,9 @@ impl Notification {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/notifications/{}", escape(id));
         match self {
-            Self::List { state, limit } => {
-                let query = [("state", state)];
+            Self::List { state, kind, product_code, time, limit } => {
+                let query =
+                    time.with([("state", state), ("kind", kind), ("product_code", product_code)]);
                 let path = "/v1/notifications";
                 print_list(&daemon, output, path, &query, &limit, NOTIFICATIONS).await
             }

@@ -36,6 +36,9 @@ pub(super) enum Subscription {
         /// Only subscriptions from this source.
         #[arg(long, value_parser = ["aws", "direct"])]
         source: Option<String>,
+        /// Only subscriptions that last, and end within this time from now, as 30d.
+        #[arg(long, value_name = "TIME")]
+        ending_within: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -82,13 +85,14 @@ impl Subscription {
         let daemon = Daemon::from_environment()?;
         let path = |id: &str| format!("/v1/subscriptions/{}", escape(id));
         match self {
-            Self::List { customer, product, plan, status, source, limit } => {
+            Self::List { customer, product, plan, status, source, ending_within, limit } => {
                 let query = [
                     ("customer_id", customer),
                     ("product_id", product),
                     ("plan_id", plan),
                     ("status", status),
                     ("source", source),
+                    ("ending_within", ending_within),
                 ];
                 let path = "/v1/subscriptions";
                 print_list(&daemon, output, path, &query, &limit, SUBSCRIPTIONS).await

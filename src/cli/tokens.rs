@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::client::Daemon;
 use super::output::{Column, Output, print_json, say};
-use super::pages::{Limit, print_list};
+use super::pages::{Limit, OverTime, print_list};
 use crate::domain::api_token::{Role, TokenHash};
 
 const ACTIVITY: &[Column] = &[
@@ -85,11 +85,13 @@ fn random_token() -> anyhow::Result<String> {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Activity {
-    /// Lists who changed what, the newest first.
+    /// Lists who changed what.
     List {
         /// Only what was done with the token of this name.
         #[arg(long, value_name = "NAME")]
         actor: Option<String>,
+        #[command(flatten)]
+        time: OverTime,
         #[command(flatten)]
         limit: Limit,
     },
@@ -98,7 +100,8 @@ pub(super) enum Activity {
 impl Activity {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment()?;
-        let Self::List { actor, limit } = self;
-        print_list(&daemon, output, "/v1/activity", &[("actor", actor)], &limit, ACTIVITY).await
+        let Self::List { actor, time, limit } = self;
+        let query = time.with([("actor", actor)]);
+        print_list(&daemon, output, "/v1/activity", &query, &limit, ACTIVITY).await
     }
 }

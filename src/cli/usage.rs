@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
 use super::output::{Column, Output};
-use super::pages::{Limit, print_list};
+use super::pages::{Limit, OverTime, print_list};
 use super::{Failure, key_value, object};
 use crate::csv::{BadLine, UsageLine};
 
@@ -85,6 +85,8 @@ pub(super) enum Usage {
         #[arg(long)]
         record: Option<String>,
         #[command(flatten)]
+        time: OverTime,
+        #[command(flatten)]
         limit: Limit,
     },
     /// Shows a usage event, where it is billed, and why there.
@@ -153,9 +155,10 @@ impl Usage {
                 return if answer["accepted"] == true { Ok(()) } else { Err(Failure::Said) };
             }
             Self::Import { file } => lines_of(&file, &mut total)?,
-            Self::List { customer, feature, record, limit } => {
-                let query =
+            Self::List { customer, feature, record, time, limit } => {
+                let which =
                     [("customer_id", customer), ("feature_id", feature), ("record_id", record)];
+                let query = time.with(which);
                 print_list(&daemon, output, "/v1/usage", &query, &limit, EVENTS).await?;
                 return Ok(());
             }

@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more, whole};
+use super::extract::{Body, Params, Path};
 use super::openapi::GivenQuantity;
+use super::paging::{Items, Paging, whole};
 use super::{ApiState, Problem, Problems};
 use crate::access::Check;
 use crate::domain::access::Access;
@@ -25,11 +26,11 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Access>>, Problem> {
-    let page = paging.page()?;
-    let more = one_more(&page);
+    let page = paging.page("entitlements")?;
+    let more = page.one_more();
     let limit = usize::try_from(more.limit).unwrap_or(usize::MAX);
     let rows = state.access.list(&CustomerId::new(id), more.after.as_deref(), limit).await?;
-    Ok(items(rows, page.limit, |access| access.feature_id.to_string()))
+    Ok(page.items(rows, |access| access.feature_id.to_string()))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -2,13 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::{Items, Params, items, one_more, page};
+use super::extract::Params;
 use super::openapi::Problems;
+use super::paging::{Items, ListPage};
 use super::{ApiState, Problem};
-use crate::store::ActivityRow;
+use crate::store::{ActivityFilter, ActivityRow, Order, Span};
 
 /// The activities that are asked for.
 #[derive(Deserialize, IntoParams)]
@@ -17,6 +19,13 @@ use crate::store::ActivityRow;
 pub(super) struct Query {
     /// The name of the token by which it was done.
     actor: Option<String>,
+    /// The order by time: the newest first if left out.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only what is from this time on.
+    since: Option<Timestamp>,
+    /// Only what is from before this time.
+    until: Option<Timestamp>,
     /// The most items to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
@@ -26,7 +35,7 @@ pub(super) struct Query {
 
 /// Lists who changed what, by which door.
 ///
-/// The newest first. A row stands for a request that changed something; reported usage, which applications send without
+/// The newest first, unless `order` says otherwise. A row stands for a request that changed something; reported usage, which applications send without
 /// end, is not among them.
 #[utoipa::path(get, path = "/v1/activity", tag = "operations", operation_id = "listActivity",
     params(Query), responses((status = 200, body = Items<ActivityRow>), Problems))]
@@ -34,7 +43,11 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<Query>,
 ) -> Result<Json<Items<ActivityRow>>, Problem> {
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    let rows = state.store.activities(query.actor, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |row| row.seq.to_string()))
+    let order = query.order.unwrap_or_default();
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    let page = ListPage::in_order("activity", order, limit, cursor)?;
+    let span = Span { since: query.since, until: query.until };
+    let filter = ActivityFilter { actor: query.actor, span };
+    let listed = state.store.activities(filter, order, page.one_more()).await?;
+    Ok(page.listed(listed, |row| row.seq.to_string()))
 }

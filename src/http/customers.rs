@@ -7,12 +7,14 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Params, Path, items, one_more, page, wait};
+use super::extract::{Body, Params, Path, wait};
+use super::paging::{Items, ListPage};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
     AccountId, AwsIds, Customer, CustomerId, CustomerIdentifier, LicenseArn, Line, Metadata,
+    PlanId, ProductId, Source, Status,
 };
-use crate::store::{CustomerFilter, ProvisionCustomer, Waiter};
+use crate::store::{CustomerFilter, CustomerSearch, ProvisionCustomer, Waiter};
 
 /// A fallback beside wake-ups: a merge may take the buyer from the customer who waits for it.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
@@ -34,25 +36,52 @@ pub(super) struct List {
     license_arn: Option<String>,
     /// Only customers that you have provisioned (true), or that only AWS has told of (false).
     claimed: Option<bool>,
+    /// Only customers of whom this is an id or its beginning, yours or AWS's, or a part of the name or mail address. What
+    /// is exactly an id finds its customer alone; others come after those whose ids begin with it.
+    q: Option<String>,
+    /// Only customers with a subscription of this product.
+    product_id: Option<String>,
+    /// Only customers with a subscription to this plan.
+    plan_id: Option<String>,
+    /// Only customers with a subscription in this status.
+    status: Option<Status>,
+    /// Only customers with a subscription from this source.
+    #[param(inline)]
+    source: Option<Source>,
 }
 
 /// Lists customers.
 ///
-/// Includes customers that you provisioned and buyers that only AWS has told of (`claimed` is false).
+/// Includes customers that you provisioned and buyers that only AWS has told of (`claimed` is false). A search may answer a
+/// page with fewer customers than asked for, and yet a `next_cursor`.
 #[utoipa::path(get, path = "/v1/customers", tag = "customers", operation_id = "listCustomers", params(List), responses((status = 200, body = Items<Customer>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
 ) -> Result<Json<Items<Customer>>, Problem> {
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
     let filter = CustomerFilter {
         account_id: query.account_id.map(AccountId::new),
         customer_identifier: query.customer_identifier.map(CustomerIdentifier::new),
         license_arn: query.license_arn.map(LicenseArn::new),
         claimed: query.claimed,
     };
-    let rows = state.store.customers(filter, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |customer| customer.id.to_string()))
+    let search = CustomerSearch {
+        text: query.q.filter(|text| !text.trim().is_empty()),
+        product_id: query.product_id.map(ProductId::new),
+        plan_id: query.plan_id.map(PlanId::new),
+        status: query.status,
+        source: query.source,
+        filter,
+    };
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    if search.is_filter() {
+        let page = ListPage::of("customers", limit, cursor)?;
+        let rows = state.store.customers(search.filter, page.one_more()).await?;
+        return Ok(page.items(rows, |customer| customer.id.to_string()));
+    }
+    let page = ListPage::of("customers found", limit, cursor)?;
+    let found = state.store.search_customers(search, page.one_more()).await?;
+    Ok(page.listed_by(found.looked_until, found.rows.into_iter().map(|it| (it.customer, it.key))))
 }
 
 /// Returns a customer.

@@ -7,7 +7,8 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::extract::{Body, Params, Path};
+use super::paging::{Items, Paging};
 use super::{ApiState, Problem, Problems};
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::{DimensionKey, FeatureId, Line, ProductId};
@@ -21,9 +22,9 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Feature>>, Problem> {
-    let page = paging.page()?;
-    let rows = state.store.features(one_more(&page)).await?;
-    Ok(items(rows, page.limit, |feature| feature.id.to_string()))
+    let page = paging.page("features")?;
+    let rows = state.store.features(page.one_more()).await?;
+    Ok(page.items(rows, |feature| feature.id.to_string()))
 }
 
 /// Returns a feature.

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::customers::canonical;
-use super::extract::{Items, Params, Path, items, one_more, page, whole};
+use super::extract::{Params, Path};
+use super::paging::{Items, ListPage, whole};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::Diagnosis;
-use crate::domain::ProductId;
 use crate::domain::ledger::{ParkReason, UnknownStretch};
-use crate::store::{AttemptRow, Balance, DecisionRow, DueHour, RecordFilter, RecordRow};
+use crate::domain::{ClockHour, DimensionKey, ProductId};
+use crate::store::{
+    AttemptRow, Balance, DecisionRow, DueHour, Listed, Order, RecordFilter, RecordRow,
+};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -25,8 +29,18 @@ pub(super) struct List {
     /// The previous page's `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
+    /// The reason why they are in it, as `no_subscription`.
+    reason: Option<String>,
     product_id: Option<String>,
     customer_id: Option<String>,
+    dimension: Option<String>,
+    /// The order by hour: the newest first if left out.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only records of this time's hour and later ones.
+    since: Option<Timestamp>,
+    /// Only records of hours that begin before this time.
+    until: Option<Timestamp>,
 }
 
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
@@ -41,7 +55,8 @@ pub(super) fn state_word(word: String) -> Result<String, Problem> {
 
 /// Lists metering records.
 ///
-/// A record is what was or will be billed to AWS for one licence or legacy buyer, dimension and hour.
+/// A record is what was or will be billed to AWS for one licence or legacy buyer, dimension and hour. The newest hour is
+/// the first, unless `order` says otherwise.
 #[utoipa::path(get, path = "/v1/metering/records", tag = "metering", operation_id = "listMeteringRecords", params(List), responses((status = 200, body = Items<RecordView>), Problems))]
 pub(super) async fn records(
     State(state): State<ApiState>,
@@ -50,14 +65,20 @@ pub(super) async fn records(
     let customer_id = canonical(&state, query.customer_id).await?;
     let filter = RecordFilter {
         state: query.state.map(state_word).transpose()?,
+        reason: query.reason,
         product_id: query.product_id.map(ProductId::new),
         customer_id,
-        ..RecordFilter::default()
+        dimension: query.dimension.map(DimensionKey::new),
+        from: query.since.map(ClockHour::of),
+        before: query.until.map(ClockHour::not_before),
     };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    let rows = state.store.metering_records(filter, one_more(&page)).await?;
-    let rows = rows.into_iter().map(RecordView::of).collect();
-    Ok(items(rows, page.limit, |view: &RecordView| view.record.id.clone()))
+    let order = query.order.unwrap_or_default();
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    let page = ListPage::in_order("records", order, limit, cursor)?;
+    let found = state.store.metering_records(filter, order, page.one_more()).await?;
+    let rows = found.rows.into_iter().map(RecordView::of).collect();
+    let views = Listed { rows, looked_until: found.looked_until };
+    Ok(page.listed(views, |view: &RecordView| view.record.key()))
 }
 
 /// Returns a metering record.

@@ -16,7 +16,7 @@ use super::extract::Params;
 use super::{ApiState, Problem, Problems};
 use crate::csv::{write_records, write_report};
 use crate::domain::{ClockHour, ProductId, Quantity};
-use crate::store::{Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
+use crate::store::{Listed, Order, Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
 
 /// The number of records read at once while a file is written.
 const ROWS: u32 = 1_000;
@@ -119,7 +119,7 @@ pub(super) struct Export {
 
 /// Returns the ledger as a file.
 ///
-/// Writes one row for each metering record, as CSV, or as NDJSON with `Accept: application/x-ndjson`.
+/// Writes one row for each metering record, the oldest hour first, as CSV, or as NDJSON with `Accept: application/x-ndjson`.
 #[utoipa::path(get, path = "/v1/metering/export", tag = "metering", operation_id = "exportMetering", params(Export), responses((status = 200, description = "The ledger", content((String = "text/csv"), (String = "application/x-ndjson"))), Problems))]
 pub(super) async fn export(
     State(state): State<ApiState>,
@@ -158,9 +158,10 @@ async fn next_part(
     format: Format,
 ) -> Result<(Bytes, Option<Page>), anyhow::Error> {
     let first = page.after.is_none();
-    let rows = store.metering_records(filter, page).await?;
+    let Listed { rows, looked_until } = store.metering_records(filter, Order::Oldest, page).await?;
     let last = rows.last().filter(|_| rows.len() == ROWS as usize);
-    let next = last.map(|row| Page { after: Some(row.id.clone()), limit: ROWS });
+    let next = last.map(RecordRow::key).or(looked_until);
+    let next = next.map(|after| Page { after: Some(after), limit: ROWS });
     let text = match format {
         Format::Csv => write_records(&rows, first)?,
         Format::Json | Format::Ndjson => lines(&rows)?,

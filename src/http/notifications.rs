@@ -5,17 +5,19 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{
-    Body, Items, Params, Path, fitting, foreign_cursor, items, page, read_large, wait,
-};
+use super::extract::{Body, Params, Path, wait};
+use super::paging::{Items, ListPage, fitting, read_large, read_page};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::intake::sns::{Refusal, SnsError};
-use crate::store::{Event, History, NotificationRow, Waiter};
+use crate::store::{
+    Event, History, Listed, NotificationFilter, NotificationRow, Order, Span, Waiter,
+};
 
 /// A fallback beside wake-ups: another process may append to the feed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -30,6 +32,16 @@ pub(super) struct List {
     /// The previous page's `next_cursor`.
     cursor: Option<String>,
     state: Option<String>,
+    /// The action or detail-type, as `subscribe-success`.
+    kind: Option<String>,
+    product_code: Option<String>,
+    /// The order of receipt: the newest first if left out.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only what was received from this time on.
+    since: Option<Timestamp>,
+    /// Only what was received before this time.
+    until: Option<Timestamp>,
 }
 
 const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
@@ -53,7 +65,7 @@ impl NotificationView {
 
 /// Lists notifications from AWS.
 ///
-/// They are returned as they came.
+/// They are returned as they came; the last to come is the first, unless `order` says otherwise.
 #[utoipa::path(get, path = "/v1/notifications", tag = "notifications", operation_id = "listNotifications", params(List), responses((status = 200, body = Items<NotificationView>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -62,16 +74,21 @@ pub(super) async fn list(
     if query.state.as_deref().is_some_and(|word| !STATES.contains(&word)) {
         return Err(Problem::bad_request(format!("state is one of {}", STATES.join(", "))));
     }
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    // Read as the start of the list, a foreign cursor would lead a reader around for ever.
-    if page.after.as_deref().is_some_and(|key| key.parse::<i64>().is_err()) {
-        return Err(foreign_cursor());
-    }
+    let order = query.order.unwrap_or_default();
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    let page = ListPage::in_order("notifications", order, limit, cursor)?;
+    let filter = NotificationFilter {
+        state: query.state,
+        kind: query.kind,
+        product_code: query.product_code,
+        span: Span { since: query.since, until: query.until },
+    };
     let key = |row: &NotificationRow| row.seq.to_string();
-    let read = |part| state.store.notifications(query.state.clone(), part);
-    let rows = read_large(&page, key, read).await?;
-    let views = rows.into_iter().map(NotificationView::of).collect();
-    Ok(items(views, page.limit, |view: &NotificationView| key(&view.notification)))
+    let read = |part| state.store.notifications(filter.clone(), order, part);
+    let Listed { rows, looked_until } = read_large(page.asked(), key, read).await?;
+    let rows = rows.into_iter().map(NotificationView::of).collect();
+    let views = Listed { rows, looked_until };
+    Ok(page.listed(views, |view: &NotificationView| key(&view.notification)))
 }
 
 /// Returns a notification.
@@ -144,7 +161,7 @@ pub(super) async fn events(
     State(state): State<ApiState>,
     Params(query): Params<Feed>,
 ) -> Result<Json<Events>, Problem> {
-    let page = page(query.limit.as_deref(), None)?;
+    let page = read_page("events", query.limit.as_deref(), None)?;
     let after = match query.after.as_deref().filter(|after| !after.is_empty()) {
         None => 0,
         Some("latest") => state.store.newest_event().await?,

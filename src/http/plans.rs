@@ -5,7 +5,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Items, Params, Path, items, one_more, page, whole};
+use super::extract::{Body, Params, Path};
+use super::paging::{Items, ListPage, whole};
 use super::{ApiState, Problem, Problems};
 use crate::domain::plan::{Audience, Plan, PlanStatus, SoldAs};
 use crate::domain::rollout::Preview;
@@ -37,11 +38,11 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<List>,
 ) -> Result<Json<Items<Plan>>, Problem> {
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = ListPage::of("plans", query.limit.as_deref(), query.cursor.as_deref())?;
     let filter =
         PlanFilter { status: query.status, product_id: query.product_id.map(ProductId::new) };
-    let rows = state.store.plans(filter, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |plan| plan.id.to_string()))
+    let rows = state.store.plans(filter, page.one_more()).await?;
+    Ok(page.items(rows, |plan| plan.id.to_string()))
 }
 
 /// Returns a plan.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::extract::{Body, Params, Path};
+use super::paging::{Items, Paging};
 use super::{ApiState, Problem, Problems};
 use crate::aws::AwsErrorKind;
 use crate::catalog::{self, CatalogError, ListingView};
@@ -25,9 +26,9 @@ pub(super) async fn listings(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<ListingView>>, Problem> {
-    let page = paging.page()?;
-    let rows = catalog::listings(&state.aws.clients(), &state.store, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |listing| listing.entity_id.to_string()))
+    let page = paging.page("listings")?;
+    let rows = catalog::listings(&state.aws.clients(), &state.store, page.one_more()).await?;
+    Ok(page.items(rows, |listing| listing.entity_id.to_string()))
 }
 
 /// Returns a listing.
@@ -92,9 +93,9 @@ pub(super) async fn products(
     State(state): State<ApiState>,
     Params(paging): Params<Paging>,
 ) -> Result<Json<Items<Product>>, Problem> {
-    let page = paging.page()?;
-    let rows = state.store.products(one_more(&page)).await?;
-    Ok(items(rows, page.limit, |product| product.id.to_string()))
+    let page = paging.page("products")?;
+    let rows = state.store.products(page.one_more()).await?;
+    Ok(page.items(rows, |product| product.id.to_string()))
 }
 
 /// Returns an imported listing.

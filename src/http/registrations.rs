@@ -5,12 +5,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::customers::settle;
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more};
+use super::extract::{Body, Params, Path};
+use super::paging::{Items, ListPage};
 use super::token_resolver::{Refused, Via, resolve_token};
 use super::{ApiState, Problem, Problems};
 use crate::domain::reference::{self, ReferenceError};
@@ -18,7 +20,7 @@ use crate::domain::{
     AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,
     Registration, Subscription,
 };
-use crate::store::{Page, RegistrationDetails, RegistrationRow, SubscriptionFilter};
+use crate::store::{Order, Page, RegistrationDetails, RegistrationRow, Span, SubscriptionFilter};
 
 /// The time that an answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
@@ -128,19 +130,41 @@ async fn registered(
     })
 }
 
+/// The registrations that are asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// The most registrations to return: 1 to 500, 100 if left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// The previous page's `next_cursor`.
+    cursor: Option<String>,
+    /// The order by time: the newest first if left out.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only those who came from this time on.
+    since: Option<Timestamp>,
+    /// Only those who came before this time.
+    until: Option<Timestamp>,
+}
+
 /// Lists buyers whom AWS's redirect brought to `/aws/register`.
 ///
-/// Ordered by when they came; kept for 30 days.
+/// The last to come is the first, unless `order` says otherwise; kept for 30 days.
 #[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
-    operation_id = "listRegistrations", params(Paging),
+    operation_id = "listRegistrations", params(List),
     responses((status = 200, body = Items<RegistrationRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Params(query): Params<Paging>,
+    Params(query): Params<List>,
 ) -> Result<Json<Items<RegistrationRow>>, Problem> {
-    let page = query.page()?;
-    let rows = state.store.registrations(one_more(&page)).await?;
-    Ok(items(rows, page.limit, |row| row.id.clone()))
+    let order = query.order.unwrap_or_default();
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    let page = ListPage::in_order("registrations", order, limit, cursor)?;
+    let span = Span { since: query.since, until: query.until };
+    let rows = state.store.registrations(span, order, page.one_more()).await?;
+    Ok(page.items(rows, RegistrationRow::key))
 }
 
 /// Returns a buyer whom AWS's redirect brought.

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::customers::{canonical, known};
-use super::extract::{Body, Items, Paging, Params, Path, items, one_more, page};
+use super::extract::{Body, Params, Path};
 use super::openapi::GivenQuantity;
+use super::paging::{Items, ListPage, Paging};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
     CustomerId, PlanId, ProductId, Quantity, Source, Status, Subscription, SubscriptionId,
 };
-use crate::store::{DirectSubscription, Page, SubscriptionFilter};
+use crate::store::{DirectSubscription, SubscriptionFilter};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -31,6 +32,8 @@ pub(super) struct Filter {
     /// Only subscriptions from this source.
     #[param(inline)]
     source: Option<Source>,
+    /// Only subscriptions that last, and end within this time from now, as 30d.
+    ending_within: Option<String>,
 }
 
 /// Lists subscriptions.
@@ -48,8 +51,13 @@ pub(super) async fn list(
         plan_id: query.plan_id.map(PlanId::new),
         status: query.status,
         source: query.source,
+        ends_until: query
+            .ending_within
+            .as_deref()
+            .map(|text| ends_until(&state, text))
+            .transpose()?,
     };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = ListPage::of("subscriptions", query.limit.as_deref(), query.cursor.as_deref())?;
     listed(&state, filter, page).await
 }
 
@@ -65,17 +73,24 @@ pub(super) async fn of_customer(
     let customer = known(&state, &id).await?;
     let filter =
         SubscriptionFilter { customer_id: Some(customer.id), ..SubscriptionFilter::default() };
-    let page = query.page()?;
+    let page = query.page("subscriptions")?;
     listed(&state, filter, page).await
+}
+
+/// Parses how soon subscriptions end.
+fn ends_until(state: &ApiState, text: &str) -> Result<Timestamp, Problem> {
+    crate::settings::duration(text)
+        .and_then(|within| state.clock.now().checked_add(within).ok())
+        .ok_or_else(|| Problem::bad_request("ending_within is a duration such as 12h or 30d"))
 }
 
 async fn listed(
     state: &ApiState,
     filter: SubscriptionFilter,
-    page: Page,
+    page: ListPage,
 ) -> Result<Json<Items<Subscription>>, Problem> {
-    let rows = state.store.subscriptions(filter, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |subscription| subscription.id.to_string()))
+    let rows = state.store.subscriptions(filter, page.one_more()).await?;
+    Ok(page.items(rows, |subscription| subscription.id.to_string()))
 }
 
 /// Returns a subscription.

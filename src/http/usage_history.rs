@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::customers::canonical;
-use super::extract::{Items, Params, Path, items, one_more, page};
+use super::extract::{Params, Path};
+use super::paging::{Items, ListPage};
 use super::{ApiState, Problem, Problems};
 use crate::domain::FeatureId;
-use crate::store::{UsageFilter, UsageRow};
+use crate::store::{Order, Span, UsageFilter, UsageRow};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -23,11 +25,19 @@ pub(super) struct List {
     customer_id: Option<String>,
     feature_id: Option<String>,
     record_id: Option<String>,
+    /// The order of receipt: the newest first if left out.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only what was reported from this time on.
+    since: Option<Timestamp>,
+    /// Only what was reported before this time.
+    until: Option<Timestamp>,
 }
 
 /// Lists usage events.
 ///
-/// They are returned as they were reported, with where each is billed.
+/// They are returned as they were reported, with where each is billed; the last to be reported is the first, unless
+/// `order` says otherwise.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", operation_id = "listUsage", params(List), responses((status = 200, body = Items<UsageRow>), Problems))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -41,10 +51,13 @@ pub(super) async fn list(
         customer_id: canonical(&state, query.customer_id).await?,
         feature_id: query.feature_id.map(FeatureId::new),
         record,
+        span: Span { since: query.since, until: query.until },
     };
-    let page = page(query.limit.as_deref(), query.cursor.as_deref())?;
-    let rows = state.store.usage_events(filter, one_more(&page)).await?;
-    Ok(items(rows, page.limit, |event| event.seq.to_string()))
+    let order = query.order.unwrap_or_default();
+    let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
+    let page = ListPage::in_order("usage", order, limit, cursor)?;
+    let listed = state.store.usage_events(filter, order, page.one_more()).await?;
+    Ok(page.listed(listed, |event| event.seq.to_string()))
 }
 
 /// Returns a usage event.

@@ -33,10 +33,10 @@ pub(crate) use access::bounds;
 pub use access::{
     AccessTimes, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion,
 };
-pub use base::activity::{ActivityRow, Actor, Door, acting};
+pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting};
 pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;
-pub use base::page::Page;
+pub use base::page::{Listed, Order, Page, Span};
 pub use base::pruned::{History, Pruned};
 pub use base::webhook_place::{SkippedEvents, WebhookPlace};
 pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
@@ -56,6 +56,7 @@ pub use customers::exchange::{ExchangeError, RegistrationDetails};
 pub use customers::list::CustomerFilter;
 pub use customers::provision::{ProvisionCustomer, ProvisionError};
 pub use customers::registrations::RegistrationRow;
+pub use customers::search::{CustomerSearch, FoundCustomer};
 pub use customers::unlink::{UnlinkError, Unlinked};
 pub use engine::backup::{BackupError, back_up};
 pub use engine::changes::{Changes, CommitNews, CountedUsage};
@@ -66,6 +67,7 @@ pub use engine::statements::{Scan, note_statements, scans};
 pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
 pub use facts::agreements::{AgreementObservation, AgreementOutcome};
 pub use facts::inbox::{Incoming, NotificationRow, Recorded};
+pub use facts::inbox_list::NotificationFilter;
 pub use facts::record::PRODUCT_NOT_IMPORTED;
 pub use metering::balance::Balance;
 pub use metering::deadlines::{DeadlineWarning, Deadlines, DueHour};

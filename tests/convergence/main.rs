@@ -20,8 +20,8 @@ use marketd::domain::{
 };
 use marketd::sandbox::market::{Buyer, Market, Options, Outgoing};
 use marketd::store::{
-    CustomerFilter, ImportProduct, Listing, Observation, ObservedBuyer, Page, ProvisionCustomer,
-    Store, SubscriptionFilter,
+    CustomerFilter, ImportProduct, Listing, NotificationFilter, Observation, ObservedBuyer, Order,
+    Page, ProvisionCustomer, Store, SubscriptionFilter,
 };
 use serde_json::Value;
 use support::seller::{Message, look_at_everybody_due, patience};
@@ -228,7 +228,8 @@ async fn look(store: &Store, sold: &str, now: Timestamp) {
 async fn state(store: &Store) -> String {
     let page = || Page { after: None, limit: 1_000 };
     let mut lines = Vec::new();
-    for row in store.notifications(None, page()).await.unwrap() {
+    let all = NotificationFilter::default();
+    for row in store.notifications(all, Order::Oldest, page()).await.unwrap().rows {
         let (id, at) = (row.id, if row.state == "quarantined" { None } else { Some(row.at) });
         let (format, kind, state, reason) = (row.format, row.kind, row.state, row.reason);
         lines.push(format!("{id} {format} {kind} {state} {reason:?} {at:?} {}", row.body));

@@ -76,13 +76,15 @@ fn id(text: &str) {
 }
 
 fn cursor(text: &str) {
-    if let Ok(page) = read_page(None, Some(text)) {
+    if let Ok(page) = read_page("list", None, Some(text)) {
         let after = page.after.expect("a cursor says after what");
-        assert_eq!(URL_SAFE_NO_PAD.encode(after), text, "a cursor is written in one way only");
+        let written = URL_SAFE_NO_PAD.encode(format!("list:{after}"));
+        assert_eq!(written, text, "a cursor is written in one way only");
     }
-    let made = read_page(None, Some(&URL_SAFE_NO_PAD.encode(text))).expect("one of our own");
+    let made = URL_SAFE_NO_PAD.encode(format!("list:{text}"));
+    let made = read_page("list", None, Some(&made)).expect("one of our own");
     assert_eq!(made.after.as_deref(), Some(text));
-    if let Ok(page) = read_page(Some(text), None) {
+    if let Ok(page) = read_page("list", Some(text), None) {
         assert!((1..=500).contains(&page.limit));
         assert_eq!(page.limit.to_string(), text.trim_start_matches(['+', '0']));
     }

@@ -5,6 +5,7 @@
 mod browser;
 mod connections;
 mod gating;
+mod lists;
 mod roles;
 mod status;
 mod stopping;

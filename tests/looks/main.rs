@@ -22,9 +22,9 @@ use marketd::domain::{
     EntityId, Grant, GrantValue, LicenseArn, PlanId, ProductCode, Subscription,
 };
 use marketd::store::{
-    AgreementObservation, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing, Observation,
-    ObservationOutcome, ObservedBuyer, Page, ProvisionCustomer, Recorded, RefusedBuyer, Store,
-    SubscriptionFilter,
+    AgreementObservation, CustomerFilter, DueBuyer, ImportProduct, Incoming, Listing,
+    NotificationFilter, Observation, ObservationOutcome, ObservedBuyer, Order, Page,
+    ProvisionCustomer, Recorded, RefusedBuyer, Store, SubscriptionFilter,
 };
 use support::seller::patience;
 
@@ -289,7 +289,9 @@ async fn a_notification_that_the_database_refuses_is_quarantined() {
     seller.look(&[]).await;
     assert_eq!(seller.shown().await, ["l-1 active", "l-3 active"]);
     let page = Page { after: None, limit: 100 };
-    let set_aside = seller.store.notifications(Some("quarantined".into()), page).await.unwrap();
+    let filter =
+        NotificationFilter { state: Some("quarantined".into()), ..NotificationFilter::default() };
+    let set_aside = seller.store.notifications(filter, Order::Oldest, page).await.unwrap().rows;
     assert_eq!((set_aside.len(), set_aside[0].kind.as_str()), (1, "test"));
     assert!(set_aside[0].reason.as_ref().unwrap().contains("refused"), "{set_aside:?}");
 }

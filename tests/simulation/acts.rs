@@ -7,7 +7,9 @@ use marketd::domain::ledger::AgeLimits;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, DimensionKey, ProductId, Quantity};
 use marketd::sandbox::market::{Action, Market, Order};
-use marketd::store::{CustomerFilter, Page, RecordFilter, Resolution, ResolveError};
+use marketd::store::{
+    CustomerFilter, Order as ListOrder, Page, RecordFilter, Resolution, ResolveError,
+};
 
 use super::support::seller::{Message, look_at_everybody_due};
 use super::{BUYERS, Simulation, Step, account, consumed};
@@ -167,7 +169,7 @@ impl Simulation {
     pub(super) async fn person_decides(&mut self) -> Step {
         let filter = RecordFilter { state: Some("parked".into()), ..RecordFilter::default() };
         let page = Page { after: None, limit: 500 };
-        let parked = self.store.metering_records(filter, page).await?;
+        let parked = self.store.metering_records(filter, ListOrder::Oldest, page).await?.rows;
         let Some(record) = self.rng.choice(&parked) else { return Ok(()) };
         let resolution = match self.rng.u32(0..3) {
             0 => Resolution::Retry,

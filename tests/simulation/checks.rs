@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::{CustomerId, CustomerIdentifier, Holder, LicenseArn, Quantity, Status};
 use marketd::sandbox::market::{Agreement, AgreementStatus, HonouredRecord};
-use marketd::store::{Balance, CustomerFilter, Page, RecordFilter, RecordRow, SubscriptionFilter};
+use marketd::store::{
+    Balance, CustomerFilter, Order, Page, RecordFilter, RecordRow, SubscriptionFilter,
+};
 
 use super::support::{in_force, live};
 use super::{BUYERS, INCLUDED, Simulation, account, consumed};
@@ -15,7 +17,8 @@ use super::{BUYERS, INCLUDED, Simulation, account, consumed};
 impl Simulation {
     pub(super) async fn records(&self) -> Vec<RecordRow> {
         let page = Page { after: None, limit: 100_000 };
-        self.store.metering_records(RecordFilter::default(), page).await.unwrap()
+        let (all, order) = (RecordFilter::default(), Order::Oldest);
+        self.store.metering_records(all, order, page).await.unwrap().rows
     }
 
     /// Every unit that was promised is somewhere, in sum.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::SignedDuration;
 use marketd::settings::RetentionSettings;
-use marketd::store::{Event, History, PRUNE_FROM, Page, UsageFilter, UsageRow};
+use marketd::store::{Event, History, Order, PRUNE_FROM, Page, UsageFilter, UsageRow};
 
 use super::{Simulation, Step};
 
@@ -68,7 +68,8 @@ impl Simulation {
 
     async fn kept_usage(&self) -> Vec<UsageRow> {
         let page = Page { after: None, limit: 100_000 };
-        self.store.usage_events(UsageFilter::default(), page).await.unwrap()
+        let (all, order) = (UsageFilter::default(), Order::Oldest);
+        self.store.usage_events(all, order, page).await.unwrap().rows
     }
 
     async fn kept_events(&self) -> Vec<Event> {

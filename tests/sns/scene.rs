@@ -12,7 +12,9 @@ use marketd::clock::Clock;
 use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, ProductCode};
 use marketd::intake::sns::{Fetch, FetchError, Fetched, Refusal, SnsEndpoint, SnsError};
-use marketd::store::{ImportProduct, Listing, NotificationRow, Page, Store};
+use marketd::store::{
+    ImportProduct, Listing, NotificationFilter, NotificationRow, Order, Page, Store,
+};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -134,7 +136,8 @@ pub(crate) async fn scene() -> Scene {
 
 impl Scene {
     pub(crate) async fn notifications(&self) -> Vec<NotificationRow> {
-        self.store.notifications(None, Page { after: None, limit: 100 }).await.unwrap()
+        let (all, page) = (NotificationFilter::default(), Page { after: None, limit: 100 });
+        self.store.notifications(all, Order::Oldest, page).await.unwrap().rows
     }
 
     /// Why a message is refused; it then changes nothing.

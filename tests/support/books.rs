@@ -12,8 +12,8 @@ use marketd::health::Health;
 use marketd::metering::{Breaker, MeteringEngine, PassSummary};
 use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{
-    Balance, ClosingPolicy, CustomerFilter, Page, RecordFilter, RecordRow, Store,
-    SubscriptionFilter,
+    Balance, ClosingPolicy, CustomerFilter, Order as ListOrder, Page, RecordFilter, RecordRow,
+    Store, SubscriptionFilter,
 };
 
 use super::aws::Aws;
@@ -200,7 +200,13 @@ impl Books {
 
     pub(crate) async fn records(&self) -> Vec<RecordRow> {
         let page = Page { after: None, limit: 500_000 };
-        self.store.metering_records(RecordFilter::default(), page).await.unwrap()
+        let (all, order) = (RecordFilter::default(), ListOrder::Oldest);
+        let found = self.store.metering_records(all, order, page).await.unwrap();
+        assert_eq!(found.looked_until, None, "all of them are in one page");
+        let mut records = found.rows;
+        // As they were made.
+        records.sort_by_key(|it| it.id.parse::<i64>().unwrap());
+        records
     }
 
     /// Each record as `hour dimension quantity state [reason]`.

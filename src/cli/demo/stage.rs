@@ -13,7 +13,7 @@ use crate::cli::rehearsal::{Beside, Rehearsal};
 use crate::outgoing;
 use crate::sandbox::market::{Action, ActionOutcome, Order, Product};
 use crate::sandbox::{Sandbox, SandboxOptions};
-use crate::store::Store;
+use crate::store::{NotificationFilter, Order as ListOrder, Store};
 
 /// The first day of the month that is played.
 const OPENING: &str = "2026-09-01T08:00:00Z";
@@ -124,7 +124,8 @@ impl Stage {
     }
 
     async fn tell_news(&mut self) -> anyhow::Result<()> {
-        let found = self.store.notifications(None, self.unseen()).await?;
+        let all = NotificationFilter::default();
+        let found = self.store.notifications(all, ListOrder::Oldest, self.unseen()).await?.rows;
         for row in &found {
             self.tell("AWS", &format!("sends {}", row.kind))?;
         }

@@ -8,8 +8,11 @@ use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::by_time::ByTime;
 use super::columns::{millis, timestamp};
-use super::page::Page;
+use super::filter::Conditions;
+use super::listing::Listing;
+use super::page::{Listed, Order, Page, Span};
 use crate::store::{During, Store, StoreError};
 
 tokio::task_local! {
@@ -119,25 +122,42 @@ fn note_in(connection: &Connection, actor: &Actor) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The filter of a list of activities.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityFilter {
+    /// The name of the token by which they were done.
+    pub actor: Option<String>,
+    /// The time at which they were done.
+    pub span: Span,
+}
+
+/// Kept in the order of time.
+const BY_TIME: ByTime = ByTime { table: "activity", place: "seq", at: "at_ms" };
+
 impl Store {
-    /// Lists activities, the newest first, of this actor if one is named.
+    /// Lists activities.
     pub async fn activities(
         &self,
-        actor: Option<String>,
+        filter: ActivityFilter,
+        order: Order,
         page: Page,
-    ) -> Result<Vec<ActivityRow>, StoreError> {
+    ) -> Result<Listed<ActivityRow>, StoreError> {
         self.read(move |connection| {
-            let before = page.after.and_then(|key| key.parse().ok()).unwrap_or(i64::MAX);
-            connection
-                .prepare_cached(
-                    "SELECT * FROM activity WHERE seq < :before AND (:actor IS NULL OR actor = :actor)
-                     ORDER BY seq DESC LIMIT :limit",
-                )
-                .and_then(|mut select| {
-                    let asked = named_params! {":before": before, ":actor": actor, ":limit": page.limit};
-                    select.query_map(asked, activity)?.collect()
-                })
-                .during("list activities")
+            let listed = || {
+                let listing = Listing {
+                    columns: "*",
+                    from: "activity",
+                    which: BY_TIME.page_in(connection, (order, filter.span, &page), "")?,
+                    fitting: Conditions::of("TRUE", Vec::new()).with(
+                        ":actor",
+                        filter.actor.clone(),
+                        "actor = :actor",
+                    ),
+                    order: BY_TIME.order(order, ""),
+                };
+                listing.page(connection, page.limit, activity, |row| row.seq.to_string())
+            };
+            listed().during("list activities")
         })
         .await
     }

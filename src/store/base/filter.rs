@@ -42,6 +42,12 @@ impl Conditions {
         self
     }
 
+    /// Adds what the conditions compare with that were made a part of these.
+    pub(crate) fn and_values_of(mut self, others: Self) -> Self {
+        self.values.extend(others.values);
+        self
+    }
+
     /// Returns the conditions as they stand in a statement.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -9,9 +9,11 @@
 pub(super) mod activity;
 pub(super) mod aliases;
 pub(super) mod batch;
+pub(super) mod by_time;
 pub(super) mod columns;
 pub(super) mod filter;
 pub(super) mod integration;
+pub(super) mod listing;
 pub(super) mod outbox;
 pub(super) mod page;
 pub(super) mod pruned;

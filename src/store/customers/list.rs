@@ -27,28 +27,12 @@ impl Store {
         page: Page,
     ) -> Result<Vec<Customer>, StoreError> {
         self.read(move |connection| {
-            let which = Conditions::of_page("id > :after", page.after.unwrap_or_default(), page.limit)
-                .with(":claimed", filter.claimed.map(i64::from), "claimed = :claimed")
-                .with(
-                    ":account",
-                    filter.account_id.map(Id::into_string),
-                    "id IN (SELECT customer_id FROM identities WHERE kind = 'account_id' AND value = :account)",
-                )
-                .with(
-                    ":identifier",
-                    filter.customer_identifier.map(Id::into_string),
-                    "id IN (SELECT customer_id FROM identities
-                         WHERE kind = 'customer_identifier' AND value = :identifier)",
-                )
-                .with(
-                    ":license",
-                    filter.license_arn.map(Id::into_string),
-                    "id IN (SELECT customer_id FROM identities WHERE kind = 'license_arn' AND value = :license
-                         UNION ALL SELECT customer_id FROM subscriptions WHERE license_arn = :license)",
-                );
+            let begins =
+                Conditions::of_page("c.id > :after", page.after.unwrap_or_default(), page.limit);
+            let which = identified(begins, filter);
             let ids: Vec<String> = connection
                 .prepare_cached(&format!(
-                    "SELECT id FROM customers WHERE {} ORDER BY id LIMIT :limit",
+                    "SELECT c.id FROM customers c WHERE {} ORDER BY c.id LIMIT :limit",
                     which.text()
                 ))
                 .and_then(|mut select| {
@@ -63,4 +47,27 @@ impl Store {
         })
         .await
     }
+}
+
+/// Adds what a filter says.
+pub(super) fn identified(which: Conditions, filter: CustomerFilter) -> Conditions {
+    which
+        .with(":claimed", filter.claimed.map(i64::from), "c.claimed = :claimed")
+        .with(
+            ":account",
+            filter.account_id.map(Id::into_string),
+            "c.id IN (SELECT customer_id FROM identities WHERE kind = 'account_id' AND value = :account)",
+        )
+        .with(
+            ":identifier",
+            filter.customer_identifier.map(Id::into_string),
+            "c.id IN (SELECT customer_id FROM identities
+                 WHERE kind = 'customer_identifier' AND value = :identifier)",
+        )
+        .with(
+            ":license",
+            filter.license_arn.map(Id::into_string),
+            "c.id IN (SELECT customer_id FROM identities WHERE kind = 'license_arn' AND value = :license
+                 UNION ALL SELECT customer_id FROM subscriptions WHERE license_arn = :license)",
+        )
 }

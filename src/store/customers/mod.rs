@@ -15,4 +15,5 @@ pub(super) mod merge;
 pub(super) mod provision;
 pub(super) mod registrations;
 pub(super) mod rows;
+pub(super) mod search;
 pub(super) mod unlink;

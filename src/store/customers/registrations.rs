@@ -12,8 +12,9 @@ use crate::domain::{
     Registration,
 };
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
+use crate::store::base::filter::Conditions;
 use crate::store::base::outbox::append_event_in;
-use crate::store::base::page::Page;
+use crate::store::base::page::{Order, Page, Span};
 use crate::store::engine::secrets::{Secret, secret_in};
 use crate::store::facts::registered_licenses::note_registration_in;
 use crate::store::{During, Store, StoreError};
@@ -57,6 +58,11 @@ pub struct RegistrationRow {
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl RegistrationRow {
+    /// Returns its place in a list.
+    pub fn key(&self) -> String {
+        format!("{} {}", millis(self.at), self.id)
+    }
+
     /// Returns the registration as AWS told it.
     pub fn told(&self) -> Registration {
         Registration {
@@ -89,14 +95,36 @@ impl Store {
         self.read(move |connection| registration_in(connection, &id)).await
     }
 
-    /// Registrations, in the order in which they came.
-    pub async fn registrations(&self, page: Page) -> Result<Vec<RegistrationRow>, StoreError> {
+    /// Lists registrations, by the time of their buyers' last visit.
+    pub async fn registrations(
+        &self,
+        span: Span,
+        order: Order,
+        page: Page,
+    ) -> Result<Vec<RegistrationRow>, StoreError> {
         self.read(move |connection| {
+            let after = page.after.as_deref().and_then(|key| key.split_once(' '));
+            let at: Option<i64> = after.and_then(|(at, _)| at.parse().ok());
+            let id = after.map_or("", |(_, id)| id);
+            let which = Conditions::of(
+                &format!("(at_ms, id) {} (:at, :id)", order.follows()),
+                vec![
+                    (":at", at.unwrap_or(order.beginning()).into()),
+                    (":id", id.to_owned().into()),
+                    (":limit", page.limit.into()),
+                ],
+            )
+            .with(":since", span.since.map(millis), "at_ms >= :since")
+            .with(":until", span.until.map(millis), "at_ms < :until");
+            let direction = order.direction();
             connection
-                .prepare_cached("SELECT * FROM registrations WHERE id > ?1 ORDER BY id LIMIT ?2")
+                .prepare_cached(&format!(
+                    "SELECT * FROM registrations WHERE {}
+                     ORDER BY at_ms {direction}, id {direction} LIMIT :limit",
+                    which.text()
+                ))
                 .and_then(|mut select| {
-                    let after = page.after.unwrap_or_default();
-                    select.query_map((after, page.limit), registration_row)?.collect()
+                    select.query_map(&*which.values(), registration_row)?.collect()
                 })
                 .during("list registrations")
         })

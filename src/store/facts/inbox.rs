@@ -10,9 +10,7 @@ use super::record::{NotificationOutcome, record_facts};
 use crate::domain::ProductCode;
 use crate::domain::notification::Notification;
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
-use crate::store::base::filter::Conditions;
 use crate::store::base::outbox::append_event_in;
-use crate::store::base::page::Page;
 use crate::store::{During, Store, StoreError};
 
 /// A message that came in, read or not.
@@ -140,33 +138,6 @@ impl Store {
             recorded.add(set_aside.await?);
         }
         Ok(recorded)
-    }
-
-    /// Lists the notifications in one state, or all, oldest first.
-    pub async fn notifications(
-        &self,
-        state: Option<String>,
-        page: Page,
-    ) -> Result<Vec<NotificationRow>, StoreError> {
-        self.read(move |connection| {
-            let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-            let settled = state.as_deref() == Some("applied");
-            // Told as the index of those that are not has it.
-            let unsettled = if state.is_some() && !settled { "state <> 'applied'" } else { "TRUE" };
-            let which = Conditions::of_page("seq > :after", after, page.limit)
-                .with(":state", state, "state = :state")
-                .that(unsettled);
-            connection
-                .prepare_cached(&format!(
-                    "SELECT * FROM notifications WHERE {} ORDER BY seq LIMIT :limit",
-                    which.text()
-                ))
-                .and_then(|mut select| {
-                    select.query_map(&*which.values(), notification_row)?.collect()
-                })
-                .during("list notifications")
-        })
-        .await
     }
 
     /// Counts the notifications in each state.

@@ -9,6 +9,7 @@
 pub(super) mod agreements;
 pub(super) mod buyer_names;
 pub(super) mod inbox;
+pub(super) mod inbox_list;
 pub(super) mod legacy_ids;
 pub(super) mod licenses;
 pub(super) mod listings;

@@ -5,7 +5,8 @@ use super::record_rows::{AttemptRow, RecordRow, record_in, record_row};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId};
 use crate::store::base::columns::timestamp;
 use crate::store::base::filter::Conditions;
-use crate::store::base::page::Page;
+use crate::store::base::listing::Listing;
+use crate::store::base::page::{Listed, Order, Page};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a list of records.
@@ -37,37 +38,17 @@ pub struct RecordHistory {
 }
 
 impl Store {
-    /// Lists records, oldest first.
+    /// Lists records, by their hour.
     pub async fn metering_records(
         &self,
         filter: RecordFilter,
+        order: Order,
         page: Page,
-    ) -> Result<Vec<RecordRow>, StoreError> {
+    ) -> Result<Listed<RecordRow>, StoreError> {
         self.read(move |connection| {
-            let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-            let (in_state, id) = in_state(filter.state.as_deref());
-            // As the index of a product's records says it, where no state's index finds fewer.
-            let of_product = match (&filter.state, &filter.customer_id) {
-                (None, None) => "product_id || '' = :product",
-                _ => "product_id = :product",
-            };
-            let which = Conditions::of_page(format!("{id} > :after"), after, page.limit)
-                .with(":product", filter.product_id.map(Id::into_string), of_product)
-                .with(
-                    ":customer",
-                    filter.customer_id.map(Id::into_string),
-                    "customer_id = :customer",
-                )
-                .with(":from", filter.from.map(ClockHour::number), "hour >= :from")
-                .with(":before", filter.before.map(ClockHour::number), "hour < :before")
-                // The state is a word of the statement, so that the index of those few that are in it is used.
-                .that(in_state);
-            connection
-                .prepare_cached(&format!(
-                    "SELECT * FROM metering_records WHERE {} ORDER BY {id} LIMIT :limit",
-                    which.text()
-                ))
-                .and_then(|mut select| select.query_map(&*which.values(), record_row)?.collect())
+            let listing = listing(filter, order, &page);
+            listing
+                .page(connection, page.limit, record_row, RecordRow::key)
                 .during("list metering records")
         })
         .await
@@ -109,19 +90,116 @@ impl Store {
     }
 }
 
-/// Makes the condition for a state, and the id to sort by. Without statistics SQLite takes the rows' own order for the
-/// best, and reads all of history for the few records of a state that passes. As an expression the id has no order, and the
-/// state's index is left.
-fn in_state(state: Option<&str>) -> (&'static str, &'static str) {
+/// Makes a page's list. Without statistics SQLite goes by the statement alone: it says the index of the state, of the
+/// customer, of the product or else of the hours, whichever finds the fewest, and the hours as that index has them.
+fn listing(filter: RecordFilter, order: Order, page: &Page) -> Listing<'static> {
+    let in_state = filter.state.as_deref().and_then(indexed);
+    let of_customer = filter.customer_id.is_some();
+    let by_product = in_state.is_none() && !of_customer && filter.product_id.is_some();
+    let by_hour = in_state.is_none() && !of_customer && !by_product;
+    let hour = if by_hour { "hour + 0" } else { "hour" };
+    let (after, id) = after(order, page);
+    let (mut from, mut before) =
+        (filter.from.map(ClockHour::number), filter.before.map(ClockHour::number));
+    // Said as a bound besides, the place is one of the index.
+    match order {
+        Order::Newest => before = Some(before.unwrap_or(i64::MAX).min(after.saturating_add(1))),
+        Order::Oldest => from = Some(from.unwrap_or(i64::MIN).max(after)),
+    }
+    let begins = format!("({hour}, id) {} (:hour, :id)", order.follows());
+    let mut which = Conditions::of(&begins, vec![(":hour", after.into()), (":id", id.into())])
+        .with(":from", from, &format!("{hour} >= :from"))
+        .with(":before", before, &format!("{hour} < :before"))
+        .with(":customer", filter.customer_id.map(Id::into_string), "customer_id = :customer");
+    let mut fitting = Conditions::of("TRUE", Vec::new())
+        .with(":reason", filter.reason, "reason = :reason")
+        .with(":dimension", filter.dimension.map(Id::into_string), "dimension = :dimension");
+    let product = filter.product_id.map(Id::into_string);
+    if by_product {
+        which = which.with(":product", product, "product_id || '' = :product");
+    } else {
+        fitting = fitting.with(":product", product, "product_id = :product");
+    }
+    match in_state {
+        Some(words) => which = which.that(words),
+        None => fitting = fitting.with(":state", filter.state, "state = :state"),
+    }
+    let direction = order.direction();
+    Listing {
+        columns: "*",
+        from: "metering_records",
+        which,
+        fitting,
+        order: format!("{hour} {direction}, id {direction}"),
+    }
+}
+
+/// Returns the condition for a state that has an index of its own, in the index's words.
+fn indexed(state: &str) -> Option<&'static str> {
     match state {
-        None => ("TRUE", "id"),
-        Some("open") => ("state = 'open'", "+id"),
-        Some("ready") => ("state = 'ready' AND state IN ('ready', 'sending')", "+id"),
-        Some("sending") => ("state = 'sending' AND state IN ('ready', 'sending')", "+id"),
-        Some("accepted") => ("state = 'accepted'", "id"),
-        Some("parked") => ("state = 'parked'", "+id"),
-        Some("written_off") => ("state = 'written_off'", "id"),
-        // No record is in a state that does not exist.
-        Some(_) => ("FALSE", "id"),
+        "open" => Some("state = 'open'"),
+        "ready" => Some("state = 'ready' AND state IN ('ready', 'sending')"),
+        "sending" => Some("state = 'sending' AND state IN ('ready', 'sending')"),
+        "parked" => Some("state = 'parked'"),
+        "written_off" => Some("state = 'written_off'"),
+        _ => None,
+    }
+}
+
+/// Returns the hour and the id that a page follows.
+fn after(order: Order, page: &Page) -> (i64, i64) {
+    let key = page.after.as_deref().and_then(|key| key.split_once(' '));
+    let key = key.and_then(|(hour, id)| Some((hour.parse().ok()?, id.parse().ok()?)));
+    key.unwrap_or((order.beginning(), order.beginning()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::connection::open_writer;
+
+    #[test]
+    fn a_page_is_read_in_the_order_of_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
+        let state = |state: &str| RecordFilter { state: Some(state.into()), ..Default::default() };
+        let product = || Some(ProductId::new("p"));
+        let customer = Some(CustomerId::new("c"));
+        let rows = [
+            (RecordFilter::default(), "metering_records_by_hour (<expr>"),
+            (state("accepted"), "metering_records_by_hour (<expr>"),
+            (state("open"), "metering_records_open (hour"),
+            (state("parked"), "metering_records_parked_by_hour (hour"),
+            (state("written_off"), "metering_records_written_off (hour"),
+            (
+                RecordFilter { product_id: product(), ..Default::default() },
+                "metering_records_by_product (<expr>=? AND hour",
+            ),
+            (
+                RecordFilter { product_id: product(), ..state("parked") },
+                "metering_records_parked_by_hour (hour",
+            ),
+            // A customer's are few enough to be sorted.
+            (
+                RecordFilter { customer_id: customer, ..Default::default() },
+                "sqlite_autoindex_metering_records_1 (customer_id=?",
+            ),
+        ];
+        for (filter, index) in rows {
+            for order in [Order::Newest, Order::Oldest] {
+                let is_sorted = filter.customer_id.is_none();
+                let page = Page { after: None, limit: 1 };
+                let statement = listing(filter.clone(), order, &page).statement();
+                let plan: Vec<String> = connection
+                    .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                    .unwrap()
+                    .raw_query()
+                    .mapped(|row| row.get("detail"))
+                    .collect::<Result<_, _>>()
+                    .unwrap();
+                assert!(plan[0].contains(index), "{plan:?} of {statement}");
+                assert_eq!(plan.len() == 1, is_sorted, "{plan:?} of {statement}");
+            }
+        }
     }
 }

@@ -81,6 +81,13 @@ pub struct RecordRow {
     pub note: Option<String>,
 }
 
+impl RecordRow {
+    /// Returns its place in a list.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.hour.number(), self.id)
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(quantity: &Quantity) -> bool {
     *quantity == Quantity::ZERO

@@ -9,9 +9,11 @@ use crate::domain::allocation::Tags;
 use crate::domain::{
     ClockHour, CustomerId, DimensionKey, FeatureId, Holder, Id, LicenseArn, ProductId, Quantity,
 };
+use crate::store::base::by_time::ByTime;
 use crate::store::base::columns::{quantity, timestamp};
 use crate::store::base::filter::Conditions;
-use crate::store::base::page::Page;
+use crate::store::base::listing::Listing;
+use crate::store::base::page::{Listed, Order, Page, Span};
 use crate::store::{During, Store, StoreError};
 
 /// A usage event, and what became of it.
@@ -75,6 +77,8 @@ pub struct UsageFilter {
     pub feature_id: Option<FeatureId>,
     /// The metering record that bills the events.
     pub record: Option<i64>,
+    /// The time at which the events were reported.
+    pub span: Span,
 }
 
 const COLUMNS: &str = "u.rowid AS seq, u.id AS event_id, u.customer_id AS user_id, u.feature_id, u.quantity AS used,
@@ -86,9 +90,13 @@ impl Store {
     pub async fn usage_events(
         &self,
         filter: UsageFilter,
+        order: Order,
         page: Page,
-    ) -> Result<Vec<UsageRow>, StoreError> {
-        self.read(move |connection| list(connection, filter, page)).await
+    ) -> Result<Listed<UsageRow>, StoreError> {
+        self.read(move |connection| {
+            list(connection, filter, order, &page).during("list usage events")
+        })
+        .await
     }
 
     /// Returns a usage event, if there is one of this id.
@@ -106,15 +114,20 @@ impl Store {
     }
 }
 
+/// Kept in the order of receipt.
+const BY_TIME: ByTime = ByTime { table: "usage_events", place: "rowid", at: "received_at_ms" };
+
 fn list(
     connection: &Connection,
     filter: UsageFilter,
-    page: Page,
-) -> Result<Vec<UsageRow>, StoreError> {
-    let after = page.after.and_then(|key| key.parse::<i64>().ok()).unwrap_or(0);
-    // A record's events are found by their index, others in the order of receipt.
-    let which = Conditions::of_page("u.rowid > :after", after, page.limit)
-        .with(":record", filter.record, "u.record_id = :record")
+    order: Order,
+    page: &Page,
+) -> rusqlite::Result<Listed<UsageRow>> {
+    let which = BY_TIME
+        .page_in(connection, (order, filter.span, page), "u.")?
+        // A record's events are found by their index, others in the order of receipt.
+        .with(":record", filter.record, "u.record_id = :record");
+    let fitting = Conditions::of("TRUE", Vec::new())
         .with(":feature", filter.feature_id.map(Id::into_string), "u.feature_id = :feature")
         .with(
             ":customer",
@@ -122,14 +135,14 @@ fn list(
             "(u.customer_id = :customer OR u.customer_id IN (
                  SELECT alias FROM customer_aliases WHERE customer_id = :customer))",
         );
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM usage_events u LEFT JOIN metering_records r ON r.id = u.record_id
-             WHERE {} ORDER BY u.rowid LIMIT :limit",
-            which.text()
-        ))
-        .and_then(|mut select| select.query_map(&*which.values(), usage_row)?.collect())
-        .during("list usage events")
+    let listing = Listing {
+        columns: COLUMNS,
+        from: "usage_events u LEFT JOIN metering_records r ON r.id = u.record_id",
+        which,
+        fitting,
+        order: BY_TIME.order(order, "u."),
+    };
+    listing.page(connection, page.limit, usage_row, |row| row.seq.to_string())
 }
 
 fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {

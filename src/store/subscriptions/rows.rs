@@ -26,6 +26,8 @@ pub struct SubscriptionFilter {
     pub status: Option<Status>,
     /// Bought there.
     pub source: Option<Source>,
+    /// Live, and ending by then.
+    pub ends_until: Option<Timestamp>,
 }
 
 impl Store {
@@ -59,6 +61,11 @@ impl Store {
                         ":source",
                         filter.source.map(Source::as_str).map(text),
                         "s.source = :source",
+                    )
+                    .with(
+                        ":ends",
+                        filter.ends_until.map(millis),
+                        "s.ends_at_ms <= :ends AND s.ended_at_ms IS NULL",
                     );
             connection
                 .prepare_cached(&format!(

@@ -94,7 +94,7 @@ CREATE INDEX metering_records_due ON metering_records (deadline_ms, id) WHERE st
 CREATE INDEX metering_records_parked ON metering_records (holder) WHERE state = 'parked';
 CREATE INDEX metering_records_parked_by_hour ON metering_records (hour) WHERE state = 'parked';
 CREATE INDEX metering_records_conflicts ON metering_records (id) WHERE state = 'parked' AND reason = 'duplicate_conflict';
-CREATE INDEX metering_records_written_off ON metering_records (id) WHERE state = 'written_off';
+CREATE INDEX metering_records_written_off ON metering_records (hour) WHERE state = 'written_off';
 CREATE INDEX metering_records_hastened ON metering_records (id) WHERE hastened = 1 AND state IN ('ready', 'sending');
 
 CREATE TABLE metering_tags (

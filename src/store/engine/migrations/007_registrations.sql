@@ -3,7 +3,7 @@ ALTER TABLE registrations ADD COLUMN named INTEGER NOT NULL DEFAULT 1;
 -- A buyer who comes again has one row until it is exchanged; old rows are let go; merges move the customer.
 CREATE INDEX registrations_unexchanged ON registrations (product_code, account_id, customer_identifier, license_arn)
     WHERE exchanged_at_ms IS NULL;
-CREATE INDEX registrations_by_time ON registrations (at_ms);
+CREATE INDEX registrations_by_time ON registrations (at_ms, id);
 CREATE INDEX registrations_by_customer ON registrations (customer_id) WHERE customer_id IS NOT NULL;
 
 CREATE TABLE signed_up (

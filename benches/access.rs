@@ -200,6 +200,7 @@ async fn api(store: Store) -> Api {
         registration_redirect: None,
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         tokens: Tokens::default(),
+        sessions: marketd::http::Sessions::default(),
         queue_url: None,
         metering_timing: Timing {
             grace: SignedDuration::from_mins(5),

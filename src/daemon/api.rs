@@ -5,7 +5,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Daemon, signed};
 use crate::access::AccessChecks;
 use crate::domain::ledger::AgeLimits;
-use crate::http::{ApiParts, ApiState, Arrivals, RecentFindings, RegistrationRedirect, Seller};
+use crate::http::{
+    ApiParts, ApiState, Arrivals, RecentFindings, RegistrationRedirect, Seller, Sessions,
+};
 use crate::intake::sns::SnsEndpoint;
 use crate::settings::{HttpSettings, SellerSettings};
 
@@ -37,6 +39,7 @@ impl Daemon {
             }),
             arrivals: Arrivals::new(trusted_proxies, connections),
             tokens: self.tokens.clone(),
+            sessions: Sessions::default(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_timing: self.closing().timing(),
             usage_ages: AgeLimits::new(

@@ -207,6 +207,26 @@ impl FindingKind {
         }
     }
 
+    /// Returns the path of the console's page that shows more.
+    pub const fn page(self) -> &'static str {
+        match self {
+            Self::ParkedUsage | Self::UnknownHours => "/metering?state=parked",
+            Self::QuarantinedNotifications => "/notifications?state=quarantined",
+            Self::UnclaimedBuyers => "/customers?claimed=no",
+            Self::PastAgreementEnd | Self::IdentityConflict => "/customers",
+            Self::IntegrationRemoved
+            | Self::PartFailing
+            | Self::PermissionMissing
+            | Self::EndingsHeld
+            | Self::AwaitedDraft
+            | Self::DimensionWithoutPlan
+            | Self::Registrations
+            | Self::TopicUnsubscribed
+            | Self::SnsRefused
+            | Self::NoQueue => "/#parts",
+        }
+    }
+
     /// Returns what this kind means, and what to do.
     pub const fn diagnosis(self) -> Diagnosis {
         match self {

@@ -72,6 +72,23 @@ pub enum Reason {
     UnknownFeature,
 }
 
+impl Reason {
+    /// Returns the word that answers write for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::Stale => "stale",
+            Self::PlanNotPublished => "plan_not_published",
+            Self::FeatureNotInPlan => "feature_not_in_plan",
+            Self::DimensionNotMapped => "dimension_not_mapped",
+            Self::NoSubscription => "no_subscription",
+            Self::UnknownCustomer => "unknown_customer",
+            Self::UnknownFeature => "unknown_feature",
+        }
+    }
+}
+
 /// The answer to an access check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Access {

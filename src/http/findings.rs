@@ -190,10 +190,10 @@ fn of_usage(overview: &Overview) -> Vec<Finding> {
     let parked = overview.parked.iter().map(|parked| {
         let happened = ParkReason::parse(&parked.reason).map(|it| it.diagnosis().happened);
         let summary = format!(
-            "{} units of {} in {} records are parked as {}, and not billed. {}",
+            "{} units of {} in {} are parked as {}, and not billed. {}",
             parked.units,
             parked.product_id,
-            parked.records,
+            counted(parked.records, "record"),
             parked.reason,
             happened.unwrap_or_default()
         );
@@ -211,25 +211,34 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
     let quarantined = overview.quarantined;
     if quarantined.count > 0 {
         let summary = format!(
-            "{} messages are in quarantine, and what they say is not applied",
-            quarantined.count
+            "{} in quarantine: what they say is not applied",
+            counted(quarantined.count, "message")
         );
         let finding = Finding::new(FindingKind::QuarantinedNotifications, summary);
         findings.push(finding.counting(quarantined.count).since(quarantined.since));
     }
     for draft in &overview.awaited_drafts {
         let summary = format!(
-            "plan {} is a draft, and {} live subscriptions are on it",
-            draft.plan_id, draft.subscriptions
+            "plan {} is a draft that {} stand on",
+            draft.plan_id,
+            counted(draft.subscriptions, "live subscription")
         );
         findings
             .push(Finding::new(FindingKind::AwaitedDraft, summary).counting(draft.subscriptions));
     }
     let unclaimed = overview.unclaimed;
     if unclaimed.since.is_some_and(|since| now.duration_since(since) > SIGNS_UP_WITHIN) {
-        let summary = format!("{} buyers subscribed, and nobody has claimed them", unclaimed.count);
+        let summary = format!(
+            "{} subscribed, and nobody has claimed them",
+            counted(unclaimed.count, "buyer")
+        );
         let finding = Finding::new(FindingKind::UnclaimedBuyers, summary);
         findings.push(finding.counting(unclaimed.count).since(unclaimed.since));
     }
     findings
+}
+
+/// Returns a number of things, in words.
+fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }

@@ -19,7 +19,7 @@ const NOTE_LONGEST: usize = 4 * 1_024;
 /// An action on a parked record.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Action {
+pub(super) enum Action {
     /// Send the record again as it is.
     Retry,
     /// Bill the record's units with the open hour.
@@ -42,8 +42,8 @@ impl From<Action> for Resolution {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
-    action: Action,
-    note: String,
+    pub(super) action: Action,
+    pub(super) note: String,
 }
 
 /// Resolves a parked record.

@@ -7,6 +7,7 @@ mod admission;
 mod body_budget;
 pub mod browser;
 mod client_ip;
+mod console;
 mod consume;
 mod customers;
 mod extract;
@@ -65,6 +66,7 @@ use crate::intake::sns::SnsEndpoint;
 use crate::store::Store;
 
 use browser::Hosts;
+pub use console::Sessions;
 pub use findings::RecentFindings;
 pub use metering_export::{hour as read_hour, month as read_month};
 use openapi::{Operations, Problems};
@@ -120,6 +122,8 @@ pub struct ApiParts {
     pub arrivals: Arrivals,
     /// The tokens that open the API.
     pub tokens: Tokens,
+    /// The sessions of those who have signed in to the console.
+    pub sessions: Sessions,
     /// The queue's URL, for the policies and checks that name it.
     pub queue_url: Option<String>,
     /// The times at which hours freeze and until which they are worth sending.
@@ -195,7 +199,13 @@ impl Api {
         if !self.tokens.is_empty() || request.uri().path() == DESCRIPTION {
             return Ok(());
         }
-        browser::check(hosts, request.method(), request.uri(), request.headers())
+        // A page's forms carry a token of their own.
+        let checked = if console::is_page(request.uri().path()) {
+            browser::check_page(hosts, request.uri(), request.headers())
+        } else {
+            browser::check(hosts, request.method(), request.uri(), request.headers())
+        };
+        checked
             .map_err(|foreign| Problem::new(foreign.status(), foreign.kind(), foreign.to_string()))
     }
 
@@ -223,6 +233,7 @@ fn router(state: ApiState) -> Router {
         async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
     guarded
         .merge(open)
+        .merge(console::router(&state))
         .route(DESCRIPTION, get(describe))
         // A seller may have written the address with a slash at its end.
         .route(

@@ -142,11 +142,11 @@ fn foreign_cursor() -> Problem {
 /// A page of items.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Items<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     /// The cursor of the next page; left out if there is none. A page may have fewer items than asked for, and yet a next
     /// one: it looks at so many rows at most for those that fit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
+    pub(super) next_cursor: Option<String>,
 }
 
 /// Answers a list whole, as one page.

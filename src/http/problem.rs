@@ -60,6 +60,21 @@ impl Problem {
         self.with("at", json!(place))
     }
 
+    /// Returns the HTTP status that it is answered with.
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns its kind in words.
+    pub(super) fn title(&self) -> String {
+        self.kind.replace('-', " ")
+    }
+
+    /// Returns what happened, to what, and what to do next.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Returns its type as a code of an item among others, and its detail.
     pub(super) fn into_code(self) -> (String, String) {
         (self.kind.replace('-', "_"), self.detail)
@@ -75,7 +90,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.kind.replace('-', " ");
+        let title = self.title();
         let mut body = json!({
             "type": format!("urn:marketd:problem:{}", self.kind),
             "title": title,

@@ -52,6 +52,16 @@ impl Tokens {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns the token that this is, if it is one.
+    pub(super) fn find(&self, given: &str) -> Option<ApiToken> {
+        find_token(&self.now(), given).cloned()
+    }
+
+    /// Reports whether a token is still good, with the role that it had.
+    pub(super) fn holds(&self, token: &ApiToken) -> bool {
+        self.now().contains(token)
+    }
+
     /// Returns who sent a request with these headers.
     pub(super) fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
         let known = self.now();

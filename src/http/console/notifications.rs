@@ -1,0 +1,139 @@
+//! `/notifications`: what AWS has told, and what of it could not be read.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::parts::{Frame, Trouble, When, page, query, segment};
+use super::session::Visitor;
+use crate::diagnosis::{Diagnosis, Quarantine};
+use crate::http::paging::ListPage;
+use crate::http::{ApiState, Problem, notifications};
+use crate::store::{NotificationFilter, NotificationRow, Order};
+
+/// The notifications of a page.
+const ROWS: &str = "50";
+const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
+
+/// What is asked for.
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    state: String,
+    cursor: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "notifications.html")]
+struct NotificationsPage {
+    frame: Frame,
+    asked: Asked,
+    states: [&'static str; 3],
+    rows: Vec<(NotificationRow, When)>,
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    match found(&state, &visitor, asked).await {
+        Ok(found) => page(&found),
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+async fn found(
+    state: &ApiState,
+    visitor: &Visitor,
+    asked: Asked,
+) -> Result<NotificationsPage, Problem> {
+    let now = state.clock.now();
+    let state_word = Some(asked.state.clone()).filter(|word| STATES.contains(&word.as_str()));
+    let filter = NotificationFilter { state: state_word, ..NotificationFilter::default() };
+    let page =
+        ListPage::in_order("notifications", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
+    let listed = state.store.notifications(filter, Order::Newest, page.one_more()).await?;
+    let Json(found) = page.listed(listed, |row| row.seq.to_string());
+    let next = found.next_cursor.map(|it| query(&[("state", &asked.state), ("cursor", &it)]));
+    let rows = found.items.into_iter().map(|row| {
+        let received = When::of(row.received_at, now);
+        (row, received)
+    });
+    let rows = rows.collect();
+    Ok(NotificationsPage {
+        frame: Frame::of(visitor, "notifications"),
+        asked,
+        states: STATES,
+        rows,
+        next,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "notification.html")]
+struct NotificationPage {
+    frame: Frame,
+    row: NotificationRow,
+    at: When,
+    received: When,
+    body: String,
+    diagnosis: Option<Diagnosis>,
+    fault: Option<String>,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Response {
+    match notification(&state, &visitor, &id).await {
+        Ok(found) => page(&found),
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+async fn notification(
+    state: &ApiState,
+    visitor: &Visitor,
+    id: &str,
+) -> Result<NotificationPage, Problem> {
+    let now = state.clock.now();
+    let found = state.store.notification(id.to_owned()).await?;
+    let row = found.ok_or_else(|| Problem::not_found("notification", id))?;
+    let body = match &row.body {
+        serde_json::Value::String(text) => text.clone(),
+        document => serde_json::to_string_pretty(document).unwrap_or_default(),
+    };
+    Ok(NotificationPage {
+        frame: Frame::of(visitor, "notifications"),
+        at: When::of(row.at, now),
+        received: When::of(row.received_at, now),
+        body,
+        diagnosis: Quarantine::of(&row).map(Quarantine::diagnosis),
+        row,
+        fault: None,
+    })
+}
+
+pub(super) async fn replay(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Response {
+    let path = crate::http::extract::Path(id.clone());
+    let Err(problem) = notifications::replay(State(state.clone()), path).await else {
+        return Redirect::to(&format!("/notifications/{}", segment(&id))).into_response();
+    };
+    let status = problem.status();
+    match notification(&state, &visitor, &id).await {
+        Ok(mut found) => {
+            found.fault = Some(problem.detail().to_owned());
+            (status, page(&found)).into_response()
+        }
+        Err(_) => Trouble::new(&visitor, problem).into_response(),
+    }
+}

@@ -1,0 +1,116 @@
+//! `/`: is it healthy, what needs a person, and where this month's usage is.
+
+use askama::Template;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+
+use super::parts::{Frame, Trouble, When, page};
+use super::session::Visitor;
+use crate::diagnosis::{Finding, Risk};
+use crate::http::{ApiState, Problem, findings};
+use crate::store::{Balance, Overview};
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    findings: Vec<Shown>,
+    parts: Vec<Part>,
+    counts: Overview,
+    live: u64,
+    products: Vec<(String, Usage)>,
+    next_deadline: Option<When>,
+    last_message: Option<When>,
+}
+
+/// A finding as it is shown.
+struct Shown {
+    finding: Finding,
+    risk: &'static str,
+    page: &'static str,
+    since: Option<When>,
+}
+
+struct Part {
+    name: &'static str,
+    ok: bool,
+    since: When,
+    detail: Option<String>,
+}
+
+/// Where a product's units are.
+struct Usage {
+    balance: Balance,
+    /// The parts of the bar: the word, the units, and where it begins and how wide it is, of 1,000.
+    bar: Vec<(&'static str, String, u64, u64)>,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    match overview(&state, &visitor).await {
+        Ok(found) => page(&found),
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, Problem> {
+    let now = state.clock.now();
+    let counts = state.store.overview().await?;
+    let findings = findings::all(state, &counts).await?;
+    let products = state.store.metering_balance().await?;
+    let part = |(name, health): (&'static str, crate::health::PartHealth)| Part {
+        name,
+        ok: health.ok,
+        since: When::of(health.since, now),
+        detail: health.detail,
+    };
+    let live = ["active", "trialing", "ending", "pending"];
+    Ok(OverviewPage {
+        frame: Frame::of(visitor, "overview"),
+        findings: findings
+            .into_iter()
+            .map(|finding| Shown {
+                risk: match finding.risk {
+                    Risk::Money => "money",
+                    Risk::Access => "access",
+                    Risk::Delay => "delay",
+                },
+                page: finding.kind.page(),
+                since: finding.since.map(|at| When::of(at, now)),
+                finding,
+            })
+            .collect(),
+        parts: state.health.parts().into_iter().map(part).collect(),
+        live: live.iter().filter_map(|status| counts.subscriptions.get(*status)).sum(),
+        counts,
+        products: products.into_iter().map(|(id, it)| (id.to_string(), usage(it))).collect(),
+        next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
+        last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
+    })
+}
+
+fn usage(balance: Balance) -> Usage {
+    let parts = [
+        ("accepted", balance.accepted),
+        ("pending", balance.pending),
+        ("parked", balance.parked),
+        ("written-off", balance.written_off),
+    ];
+    let units =
+        |quantity: crate::domain::Quantity| u128::from(quantity.millionths().unsigned_abs());
+    let all = units(balance.reported).max(1);
+    let mut before = 0;
+    let bar = parts
+        .into_iter()
+        .map(|(word, quantity)| {
+            let begins = before * 1_000 / all;
+            before += units(quantity);
+            let width = before * 1_000 / all - begins;
+            let narrow = |it: u128| u64::try_from(it).unwrap_or(1_000);
+            (word, quantity.to_string(), narrow(begins), narrow(width))
+        })
+        .collect();
+    Usage { balance, bar }
+}

@@ -1,0 +1,363 @@
+//! The console: what its pages show and do, who may open them, and what a browser finds wrong with them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, reason = "what is left out is said")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use jiff::SignedDuration;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, header};
+use serde_json::json;
+use support::world::{World, eventually, free_port, marketd};
+
+const TOKENS: &str = r#"
+[[http.tokens]]
+name = "grace"
+role = "admin"
+token = "grace-0123456789abcdef0123456789abcdef"
+
+[[http.tokens]]
+name = "olive"
+role = "operator"
+token = "olive-0123456789abcdef0123456789abcdef"
+
+[[http.tokens]]
+name = "rita"
+role = "read"
+token = "rita-0123456789abcdef0123456789abcdef"
+
+[[http.tokens]]
+name = "shop"
+role = "app"
+token = "shop-0123456789abcdef0123456789abcdef"
+"#;
+
+fn token(name: &str) -> String {
+    format!("{name}-0123456789abcdef0123456789abcdef")
+}
+
+/// A daemon with tokens of each role, with nothing where AWS should be.
+struct Guarded {
+    url: String,
+    process: tokio::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("marketd.toml");
+        std::fs::write(&settings, TOKENS).unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = marketd()
+            .args(["--config", settings.to_str().unwrap(), "run"])
+            .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
+            .env("MARKETD__HTTP__LISTEN", &address)
+            .envs([("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1")])
+            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+            .env("MARKETD__LOG__FILTER", "error")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let guarded = Self { url: format!("http://{address}"), process, folder };
+        eventually("the daemon", async || {
+            reqwest::get(format!("{}/healthz", guarded.url)).await.ok().map(drop)
+        })
+        .await;
+        guarded
+    }
+
+    async fn get(&self, path: &str, cookie: Option<&str>) -> Response {
+        let mut request = browser().get(format!("{}{path}", self.url));
+        if let Some(cookie) = cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn post(&self, path: &str, cookie: &str, form: &[(&str, &str)]) -> Response {
+        let request = browser().post(format!("{}{path}", self.url)).form(form);
+        let request = request.header(header::ORIGIN, &self.url).header(header::COOKIE, cookie);
+        request.send().await.unwrap()
+    }
+
+    /// Signs in, and returns the cookie of the session.
+    async fn sign_in(&self, name: &str) -> Result<String, StatusCode> {
+        let answer =
+            self.post("/sign-in", "", &[("token", &token(name)), ("next", "/metering")]).await;
+        if answer.status() != StatusCode::SEE_OTHER {
+            return Err(answer.status());
+        }
+        assert_eq!(answer.headers()[header::LOCATION], "/metering");
+        let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        for word in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43200"] {
+            assert!(cookie.contains(word), "{cookie}");
+        }
+        Ok(cookie.split(';').next().unwrap().to_owned())
+    }
+}
+
+fn browser() -> Client {
+    Client::builder().redirect(Policy::none()).build().unwrap()
+}
+
+/// Returns the token of a page's forms.
+fn form_token(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"form_token\" value=\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_page_opens_for_those_who_signed_in_with_a_role_that_may_read() {
+    let console = Guarded::start().await;
+    let answer = console.get("/metering?state=parked", None).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let place = answer.headers()[header::LOCATION].to_str().unwrap();
+    assert_eq!(place, "/sign-in?next=%2Fmetering%3Fstate%3Dparked");
+
+    for name in ["grace", "olive", "rita"] {
+        let cookie = console.sign_in(name).await.unwrap();
+        let page = console.get("/", Some(&cookie)).await;
+        assert_eq!(page.status(), StatusCode::OK);
+        assert!(page.text().await.unwrap().contains(name), "it says who is signed in");
+    }
+    assert_eq!(console.sign_in("shop").await, Err(StatusCode::FORBIDDEN));
+    assert_eq!(console.sign_in("nobody").await, Err(StatusCode::UNAUTHORIZED));
+    let invented = console.get("/", Some("marketd_session=0123456789abcdef")).await;
+    assert_eq!(invented.status(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_signing_out_and_with_its_token() {
+    let console = Guarded::start().await;
+    let (leaving, losing) =
+        (console.sign_in("olive").await.unwrap(), console.sign_in("rita").await.unwrap());
+    let left = console.post("/sign-out", &leaving, &[]).await;
+    assert_eq!(left.status(), StatusCode::SEE_OTHER);
+    assert_eq!(console.get("/", Some(&leaving)).await.status(), StatusCode::SEE_OTHER);
+    assert_eq!(console.get("/", Some(&losing)).await.status(), StatusCode::OK);
+
+    let settings = console.folder.path().join("marketd.toml");
+    std::fs::write(&settings, TOKENS.replace("rita-0123", "rita-other")).unwrap();
+    let process = console.process.id().unwrap().to_string();
+    std::process::Command::new("kill").args(["-HUP", &process]).status().unwrap();
+    eventually("the session to end", async || {
+        let answer = console.get("/", Some(&losing)).await;
+        (answer.status() == StatusCode::SEE_OTHER).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_paced() {
+    let console = Guarded::start().await;
+    let mut last = Ok(String::new());
+    for _ in 0..11 {
+        last = console.sign_in("nobody").await;
+    }
+    assert_eq!(last, Err(StatusCode::TOO_MANY_REQUESTS));
+    let right = console.sign_in("olive").await;
+    assert_eq!(right, Err(StatusCode::TOO_MANY_REQUESTS), "also the right one, for a minute");
+}
+
+#[tokio::test]
+async fn every_page_keeps_to_itself() {
+    let console = Guarded::start().await;
+    let cookie = console.sign_in("rita").await.unwrap();
+    for (path, cookie) in
+        [("/sign-in", None), ("/", Some(&*cookie)), ("/metering/records/7", Some(&*cookie))]
+    {
+        let answer = console.get(path, cookie).await;
+        let head = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let policy = head("content-security-policy");
+        for word in ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self'"] {
+            assert!(policy.contains(word), "{path}: {policy}");
+        }
+        assert_eq!(head("x-frame-options"), "DENY", "{path}");
+        assert_eq!(head("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(head("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(head("cache-control"), "no-store", "{path}");
+    }
+    let page = console.get("/sign-in", None).await.text().await.unwrap();
+    let style = page.split("href=\"").find(|it| it.starts_with("/assets/style")).unwrap();
+    let asset = console.get(style.split('"').next().unwrap(), None).await;
+    assert!(asset.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+}
+
+/// A world in which usage is parked and a message with markup in it is in quarantine.
+async fn troubled() -> World {
+    let world = World::in_mid_month().await;
+    let product = world.product("Acme Meter");
+    let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
+    let name = "<script>alert(1)</script>\" onload=\"x";
+    world.put("/v1/customers/acme", json!({"name": name})).await;
+    let event = json!({"id": "e-1", "customer_id": "acme", "product_id": product.entity_id,
+        "dimension": dimension.key, "quantity": 5});
+    world.post("/v1/usage", json!({"events": [event]})).await;
+    world.inject("<script>alert(2)</script><img src=x onerror=alert(3)>");
+    eventually("the message in quarantine", async || {
+        (world.list("/v1/notifications?state=quarantined").await.len() == 1).then_some(())
+    })
+    .await;
+    world.sandbox().clock().advance(SignedDuration::from_hours(26)).unwrap();
+    eventually("the parked record", async || {
+        (world.list("/v1/metering/records?state=parked").await.len() == 1).then_some(())
+    })
+    .await;
+    world
+}
+
+#[tokio::test]
+async fn what_strangers_write_is_text() {
+    let world = troubled().await;
+    let id = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
+    let paths = [
+        "/".to_owned(),
+        "/customers".to_owned(),
+        "/customers/acme".to_owned(),
+        format!("/notifications/{id}"),
+    ];
+    for path in paths {
+        let page = world.get_text(&path).await;
+        assert!(!page.contains("<script"), "{path}: {page}");
+        assert!(!page.contains("<img src=x"), "{path}: {page}");
+        assert!(!page.contains("onload=\"x"), "{path}: {page}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
+    let world = troubled().await;
+    let overview = world.get_text("/").await;
+    assert!(overview.contains("/metering?state=parked"), "{overview}");
+    let list = world.get_text("/metering?state=parked").await;
+    let id =
+        world.list("/v1/metering/records?state=parked").await[0]["id"].as_str().unwrap().to_owned();
+    assert!(list.contains(&format!("/metering/records/{id}")), "{list}");
+    let page = world.get_text(&format!("/metering/records/{id}")).await;
+    assert!(page.contains("The units are not billed."), "{page}");
+
+    let resolve = format!("{}/metering/records/{id}/resolve", world.url());
+    let own = form_token(&page);
+    let form = |token: &str, note: &str| {
+        [
+            ("form_token", token.to_owned()),
+            ("action", "write_off".to_owned()),
+            ("note", note.to_owned()),
+        ]
+    };
+    let post = async |origin: Option<&str>, form: &[(&str, String)]| {
+        let mut request = browser().post(&resolve).form(form);
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        request.send().await.unwrap().status()
+    };
+    let here = Some(world.url());
+    assert_eq!(
+        post(here, &form("", "never bought")).await,
+        StatusCode::FORBIDDEN,
+        "no form's token"
+    );
+    assert_eq!(post(here, &form("another", "never bought")).await, StatusCode::FORBIDDEN);
+    let foreign = post(Some("https://evil.example"), &form(&own, "never bought")).await;
+    assert_eq!(foreign, StatusCode::FORBIDDEN, "from another site");
+    assert_eq!(post(here, &form(&own, " ")).await, StatusCode::BAD_REQUEST, "without a note");
+    assert_eq!(
+        world.list("/v1/metering/records?state=parked").await.len(),
+        1,
+        "nothing was changed"
+    );
+
+    assert_eq!(post(here, &form(&own, "never bought")).await, StatusCode::SEE_OTHER);
+    let resolved = world.get(&format!("/v1/metering/records/{id}")).await;
+    assert_eq!(resolved["state"], "written_off", "{resolved}");
+    assert_eq!(resolved["decisions"][0]["note"], "never bought", "{resolved}");
+    let activity = world.list("/v1/activity").await;
+    assert_eq!(activity[0]["door"], "console", "{activity:?}");
+    let page = world.get_text(&format!("/metering/records/{id}")).await;
+    assert!(page.contains("never bought"), "{page}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_only_read_is_offered_no_form_and_refused_one() {
+    let console = Guarded::start().await;
+    let cookie = console.sign_in("rita").await.unwrap();
+    let answer = console.post("/metering/records/1/resolve", &cookie, &[("action", "retry")]).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("operator or admin"), "it says which role would do: {page}");
+    let other = console.sign_in("olive").await.unwrap();
+    let answer = console.post("/metering/records/1/resolve", &other, &[("action", "retry")]).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "without the form's token");
+}
+
+/// The folder of the browser's tests, if what they need is there.
+fn browser_tests() -> Option<std::path::PathBuf> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console");
+    let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    let is_there = folder.join("node_modules/playwright-core").exists()
+        && std::path::Path::new(&chromium).exists();
+    if !is_there {
+        eprintln!(
+            "left out: `npm install` in tests/console and Chromium (or CHROMIUM) have pages opened in a browser"
+        );
+    }
+    is_there.then_some(folder)
+}
+
+async fn open_in_browser(folder: &std::path::Path, settings: serde_json::Value) {
+    let node = tokio::process::Command::new("node")
+        .current_dir(folder)
+        .args(["pages.mjs", &settings.to_string()])
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&node.stdout);
+    assert!(node.status.success(), "{said}{}", String::from_utf8_lossy(&node.stderr));
+}
+
+#[tokio::test]
+async fn a_browser_finds_nothing_wrong_with_any_page() {
+    let Some(folder) = browser_tests() else { return };
+    let world = troubled().await;
+    let record = world.list("/v1/metering/records").await[0]["id"].as_str().unwrap().to_owned();
+    let notification = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
+    let paths = json!([
+        "/",
+        "/customers",
+        "/customers/acme",
+        "/metering",
+        "/metering?state=parked",
+        format!("/metering/records/{record}"),
+        "/notifications",
+        format!("/notifications/{notification}"),
+        "/activity",
+    ]);
+    let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
+    open_in_browser(&folder, json!({"url": world.url(), "paths": paths, "shots": shots})).await;
+    // The same without scripts, after the parked record was resolved and the message processed again.
+    let acts = json!([
+        {"path": format!("/metering/records/{record}"), "fill": {"Why, for whoever": "never bought"},
+            "button": "Decide", "expect": "never bought"},
+        {"path": format!("/notifications/{notification}"), "fill": {}, "button": "Process it again",
+            "expect": "quarantined"},
+    ]);
+    let plain = json!({"url": world.url(), "paths": paths, "acts": acts, "scripts": false,
+        "views": [["light", 1280]]});
+    open_in_browser(&folder, plain).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_signs_in() {
+    let Some(folder) = browser_tests() else { return };
+    let console = Guarded::start().await;
+    let settings =
+        json!({"url": console.url, "token": token("olive"), "paths": ["/", "/metering"]});
+    open_in_browser(&folder, settings).await;
+}

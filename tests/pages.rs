@@ -21,3 +21,23 @@ fn assert_page(name: &str, expected: &str) {
 fn troubleshooting_says_what_the_program_says() {
     assert_page("troubleshooting.md", &marketd::diagnosis::troubleshooting());
 }
+
+/// A command that a page names and the program does not know sends its reader in circles.
+#[test]
+fn every_command_that_is_advised_exists() {
+    let page = marketd::diagnosis::troubleshooting();
+    let commands: Vec<&str> =
+        page.split('`').filter_map(|words| words.strip_prefix("marketd ")).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let words: Vec<&str> =
+            command.split(' ').take_while(|word| !word.starts_with('-')).collect();
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_marketd"))
+            .args(&words)
+            .arg("--help")
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&help.stderr);
+        assert!(help.status.success(), "marketd {command}: {complaint}");
+    }
+}

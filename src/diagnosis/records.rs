@@ -74,13 +74,13 @@ impl Gap {
             Self::LegacyName => Diagnosis {
                 happened: "The buyer may have a CustomerIdentifier from before licences that AWS has not told, and the hour may be metered under it.",
                 means: "The units are not billed, since the same hour in both forms would be billed twice.",
-                remedy: "Import the mapping of CustomerIdentifiers to accounts that AWS sent you (`marketd account-mapping import`), then carry it forward.",
+                remedy: "Import the mapping of CustomerIdentifiers to accounts that AWS sent you (`marketd customer import-mapping`), then carry it forward.",
                 actions: &[CarryForward, WriteOff],
             },
             Self::License(IdentityGap::License) => Diagnosis {
                 happened: "The product is metered by licence, and AWS has not told this buyer's.",
                 means: "The units are not billed.",
-                remedy: "Give the customer the licence's ARN, or let AWS be asked (`marketd product sync`); then carry it forward.",
+                remedy: "Give the customer the licence's ARN, or wait until the sweep has found it; then carry it forward.",
                 actions: &[CarryForward, WriteOff],
             },
             Self::License(IdentityGap::Account) => Diagnosis {
@@ -111,7 +111,7 @@ impl Refusal {
             Self::ProductCode => Diagnosis {
                 happened: "AWS does not take the product's code from this account.",
                 means: "No usage of the product is billed.",
-                remedy: "Check that the connected account sells the product (`marketd integration show`), and sync the product; then retry.",
+                remedy: "Check that the connected account sells the product (`marketd integration show`), and compare the listing (`marketd listing sync`); then retry.",
                 actions: &[Retry, CarryForward, WriteOff],
             },
             Self::Tag => Diagnosis {
@@ -129,7 +129,7 @@ impl Refusal {
             Self::UsageDimension => Diagnosis {
                 happened: "AWS does not know the dimension, or does not meter it.",
                 means: "No usage of the dimension is billed.",
-                remedy: "Sync the product and compare: the listing at AWS must have the dimension as a metered one. Once it does, retry within the hour's 24 hours, or carry it forward.",
+                remedy: "Compare the listing (`marketd listing sync`): it must have the dimension at AWS as a metered one. Once it does, retry within the hour's 24 hours, or carry it forward.",
                 actions: &[Retry, CarryForward, WriteOff],
             },
             Self::Validation => Diagnosis {

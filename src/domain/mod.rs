@@ -31,6 +31,7 @@ pub mod reconciliation;
 pub mod reference;
 mod registration;
 pub mod rollout;
+pub mod series;
 mod subscription;
 pub mod succession;
 pub mod terms;

@@ -38,6 +38,7 @@ mod token_resolver;
 mod tokens;
 mod usage;
 mod usage_history;
+mod usage_series;
 mod write_timeout;
 
 use std::sync::Arc;
@@ -290,6 +291,7 @@ fn app_reads() -> OpenApiRouter<ApiState> {
         .routes(routes!(registrations::list))
         .routes(routes!(registrations::show))
         .routes(routes!(usage_history::list))
+        .routes(routes!(usage_series::show))
         .routes(routes!(usage_history::show))
         .routes(routes!(plans::list))
         .routes(routes!(plans::show))

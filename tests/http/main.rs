@@ -7,6 +7,7 @@ mod connections;
 mod gating;
 mod lists;
 mod roles;
+mod series;
 mod status;
 mod stopping;
 mod strangers;

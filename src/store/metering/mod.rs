@@ -43,5 +43,6 @@ pub(super) mod side_records;
 pub(super) mod slots;
 pub(super) mod unknown_hours;
 pub(super) mod usage_events;
+pub(super) mod usage_series;
 pub(super) mod waiting;
 pub(super) mod zero_usage;

@@ -15,7 +15,7 @@ use stage::Stage;
 ///
 /// A listing is imported; buyers of every kind subscribe, upgrade, renew, fail to pay and cancel; usage is billed
 /// by the hour; calls are throttled, connections cut and notifications repeated on the way. It ends with a ledger
-/// that adds up to AWS's, and then stays up so that you can look around with the other commands and curl.
+/// that adds up to AWS's, and then stays up so that you can look around in a browser, with the other commands and with curl.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Exits at the end instead of staying up.
@@ -36,7 +36,10 @@ impl Demo {
         };
         if told.is_ok() && !self.exit {
             say("")?;
-            say(&format!("marketd stays up at {0} (Ctrl-C ends it). Look around:", stage.url()))?;
+            say(&format!(
+                "marketd stays up at {0} (Ctrl-C ends it). Look around in a browser, or:",
+                stage.url()
+            ))?;
             say(&format!("  export MARKETD_URL={}", stage.url()))?;
             say("  marketd subscription list")?;
             say("  marketd metering list --state accepted")?;

@@ -347,6 +347,34 @@ async fn a_merge_rates_anew_what_both_had_included() {
 }
 
 #[tokio::test]
+async fn a_merge_rates_anew_what_ended_however_long_ago() {
+    for hours in [0, 1, 2, 20] {
+        let (mut books, legacy, licensed) = one_sale_of_two().await;
+        includes_a_hundred(&books).await;
+        used(&mut books, &legacy, "60").await;
+        used(&mut books, &licensed, "80").await;
+        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+        let end = "UPDATE subscriptions SET status = 'canceled', ended_at_ms = ?1";
+        file.execute(end, [books.now().as_millisecond()]).unwrap();
+        drop(file);
+        books.pass_minutes(60 * hours + 1);
+        books.run_pass().await;
+        join(&books).await;
+        let balance = books.balance().await;
+        let (owed, included) = (Quantity::from_units(40), Quantity::from_units(100));
+        assert_eq!((balance.reported, balance.included), (owed, included), "{hours} hours after");
+        for _ in 0..3 {
+            books.pass_minutes(62);
+            books.run_pass().await;
+        }
+        // AWS takes nothing any more of what has ended hours ago: a person is told.
+        let balance = books.balance().await;
+        assert_eq!(balance.accepted.saturating_add(balance.parked), owed, "{hours} hours after");
+        assert!(hours < 2 || balance.parked == owed, "{hours} hours after: {balance:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_owed_of_events_that_aws_was_told_of_is_carried_into_the_open_hour() {
     let (mut books, legacy, licensed) = one_sale_of_two().await;
     includes_a_hundred(&books).await;

@@ -209,6 +209,7 @@ impl Simulation {
         for product in &self.products {
             let mut days: BTreeMap<(String, Date), Quantity> = BTreeMap::new();
             // Of events that a frozen record bears a part of, what is owed of the rest later is carried into another one.
+            // So it is of events that were included wholly and are pruned by then: no event is left to say that it is billed.
             let mut partly: BTreeMap<(String, Date), Quantity> = BTreeMap::new();
             let mut rated_anew: BTreeMap<String, Quantity> = BTreeMap::new();
             for event in told.iter().filter(|it| {
@@ -224,7 +225,7 @@ impl Simulation {
                 let at = event.timestamp.min(event.received_at).to_zoned(TimeZone::UTC).date();
                 let Some(account) = account_of(&event.customer_id) else { continue };
                 let included = event.quantity.saturating_sub(event.billed);
-                if event.billed > Quantity::ZERO {
+                if event.billed > Quantity::ZERO || self.let_go.holds(event) {
                     let part = partly.entry((account.clone(), at)).or_default();
                     *part = part.saturating_add(included);
                 }

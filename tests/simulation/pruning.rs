@@ -17,6 +17,13 @@ pub(super) struct LetGo {
     told: BTreeMap<i64, Event>,
 }
 
+impl LetGo {
+    /// Whether an event was pruned. What it says is what was known then.
+    pub(super) fn holds(&self, event: &UsageRow) -> bool {
+        self.usage.contains_key(&event.id)
+    }
+}
+
 /// In a third of all seeds history is kept for hours. Nothing else that a seed decides depends on it.
 pub(super) fn any_retention(seed: u64) -> Option<RetentionSettings> {
     let mut rng = Rng::with_seed(!seed);

@@ -25,7 +25,7 @@ use crate::domain::window::Window;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, Holder, ProductId};
 use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
-use crate::store::subscriptions::grants::{granted_in, successions_in};
+use crate::store::subscriptions::grants::{granted_to_newest_in, successions_in};
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, StoreError};
 
@@ -145,14 +145,12 @@ struct Rerater<'a> {
 
 impl Rerater<'_> {
     fn rate(&self) -> Result<(), StoreError> {
-        let grants = granted_in(self.connection, self.customer, &self.feature, self.now)?;
-        // The newest plan of them decides, as it does over further usage.
-        let newest =
-            self.chain.holders.iter().rev().map(|holder| grants.under(&self.chain.product, holder));
-        let billing = newest.into_iter().find(|granted| !granted.is_empty());
-        let Some(Billing::Overage { included, window }) = billing.map(|it| Billing::of(&it)) else {
-            return Ok(());
-        };
+        // The newest plan of them decides, as it does over further usage. Where all have ended it is the last that was
+        // held, however long ago: what was included twice is owed all the same.
+        let (chain, feature) = (self.chain, &self.feature);
+        let granted =
+            granted_to_newest_in(self.connection, self.customer, chain, feature, self.now)?;
+        let Billing::Overage { included, window } = Billing::of(&granted) else { return Ok(()) };
         for (start, mut hours) in self.windows(window)? {
             let beyond = |used: i64| used.saturating_sub(included.millionths()).max(0);
             let mut parts: BTreeMap<usize, i64> = BTreeMap::new();

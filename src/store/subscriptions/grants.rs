@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::rows::subscription_row;
 use crate::domain::allowance::Granted;
 use crate::domain::aws_limits::FINAL_HOUR;
-use crate::domain::succession::{Successions, Tenure};
+use crate::domain::succession::{Chain, Successions, Tenure};
 use crate::domain::terms::{Anchor, Bill};
 use crate::domain::{
     CustomerId, FeatureId, Holder, ProductId, Quantity, Subscription, SubscriptionId,
@@ -105,6 +105,48 @@ pub(crate) fn granted_in(
     };
     let held = rows.into_iter().map(granted).collect();
     Ok(Grants { held, successions })
+}
+
+/// Reads what the newest plan of a chain's holders grants of a feature: of those that are held, else as their plans stood
+/// at their end. Nothing if no plan speaks of it.
+pub(crate) fn granted_to_newest_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    chain: &Chain,
+    feature: &FeatureId,
+    now: Timestamp,
+) -> Result<Vec<Granted>, StoreError> {
+    for holder in chain.holders.iter().rev() {
+        let until = held_until_in(connection, customer, &chain.product, holder)?;
+        let moment = until.map_or(now, |until| until.min(now));
+        let grants = granted_in(connection, customer, feature, moment)?;
+        let granted = grants.under(&chain.product, holder);
+        if !granted.is_empty() {
+            return Ok(granted);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Returns when the last that was held under a holder ended; none while something is held.
+fn held_until_in(
+    connection: &Connection,
+    customer: &CustomerId,
+    product: &ProductId,
+    holder: &Holder,
+) -> Result<Option<Timestamp>, StoreError> {
+    let ends: Vec<Option<i64>> = connection
+        .prepare_cached(
+            "SELECT ended_at_ms FROM subscriptions
+             WHERE customer_id = ?1 AND product_id = ?2 AND holder = ?3 AND status <> 'failed'",
+        )
+        .and_then(|mut select| {
+            let ids = (customer.as_str(), product.as_str(), holder.to_string());
+            select.query_map(ids, |row| row.get(0))?.collect()
+        })
+        .during("read until when something was held")?;
+    let ended: Option<Vec<i64>> = ends.into_iter().collect();
+    Ok(ended.and_then(|ends| ends.into_iter().max()).map(timestamp))
 }
 
 /// A grant as it is read.

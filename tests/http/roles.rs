@@ -29,6 +29,7 @@ const OPERATIONS: [(&str, &[&str]); 3] = [
             "showRegistration",
             "listUsage",
             "showUsage",
+            "usageSeries",
             "listPlans",
             "showPlan",
             "listFeatures",

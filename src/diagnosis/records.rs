@@ -3,6 +3,15 @@
 use super::Action::{CarryForward, Retry, WriteOff};
 use super::Diagnosis;
 use crate::domain::ledger::{Gap, IdentityGap, ParkReason, Refusal};
+use crate::store::RecordRow;
+
+impl Diagnosis {
+    /// Returns what to do about a record, while it is parked.
+    pub fn of_record(record: &RecordRow) -> Option<Self> {
+        let reason = record.reason.as_deref().filter(|_| record.state == "parked")?;
+        ParkReason::parse(reason).map(ParkReason::diagnosis)
+    }
+}
 
 impl ParkReason {
     /// Returns what this reason means, and what to do.

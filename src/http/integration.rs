@@ -66,7 +66,7 @@ pub(super) struct IntegrationView {
 
 async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
     let connected = row.filter(|row| row.role_arn.is_some());
-    let removed = row.filter(|row| row.state == REMOVED);
+    let removed = row.filter(|row| row.is_removed());
     let checks: Vec<Check> = connected.map(findings::checks).unwrap_or_default();
     let findings = findings::all(state, &state.store.overview().await?).await?;
     let problems = findings.into_iter().map(|finding| finding.summary).collect();

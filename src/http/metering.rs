@@ -13,7 +13,7 @@ use super::extract::{Params, Path};
 use super::paging::{Items, ListPage, whole};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::Diagnosis;
-use crate::domain::ledger::{ParkReason, UnknownStretch};
+use crate::domain::ledger::UnknownStretch;
 use crate::domain::{ClockHour, DimensionKey, ProductId};
 use crate::store::{
     AttemptRow, Balance, DecisionRow, DueHour, Listed, Order, RecordFilter, RecordRow,
@@ -107,9 +107,7 @@ pub(super) struct RecordView {
 
 impl RecordView {
     fn of(record: RecordRow) -> Self {
-        let reason = record.reason.as_deref().filter(|_| record.state == "parked");
-        let diagnosis = reason.and_then(ParkReason::parse).map(ParkReason::diagnosis);
-        Self { record, diagnosis }
+        Self { diagnosis: Diagnosis::of_record(&record), record }
     }
 }
 

@@ -80,9 +80,11 @@ impl Store {
 }
 
 fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
-    let customers = connection.prepare_cached("SELECT count(*) FROM customers")?;
+    let customers = connection
+        .prepare_cached("SELECT count(*) FROM customers")?
+        .query_row([], |row| row.get(0))?;
     Ok(Overview {
-        customers: number({ customers }.query_row([], |row| row.get(0))?),
+        customers: number(customers),
         unclaimed: connection
             .prepare_cached("SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0")?
             .query_row([], waiting_row)?,

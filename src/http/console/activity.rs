@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, page};
+use super::parts::{Frame, When, made};
 use super::session::Visitor;
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
@@ -34,10 +34,7 @@ pub(super) async fn list(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    match found(&state, &visitor, &asked).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, found(&state, &visitor, &asked).await)
 }
 
 async fn found(

@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, page, query};
+use super::parts::{Frame, When, made, query};
 use super::session::Visitor;
 use crate::domain::Customer;
 use crate::domain::CustomerId;
@@ -47,10 +47,7 @@ pub(super) async fn list(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    match found(&state, &visitor, asked).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, found(&state, &visitor, asked).await)
 }
 
 async fn found(
@@ -116,10 +113,7 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Response {
-    match customer(&state, &visitor, &id).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, customer(&state, &visitor, &id).await)
 }
 
 async fn customer(state: &ApiState, visitor: &Visitor, id: &str) -> Result<CustomerPage, Problem> {

@@ -6,10 +6,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, Json};
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, page, query};
+use super::parts::{Frame, Trouble, When, made, page, query};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
-use crate::domain::ledger::ParkReason;
 use crate::domain::{CustomerId, ProductId};
 use crate::http::extract::Body;
 use crate::http::metering::state_word;
@@ -50,10 +49,7 @@ pub(super) async fn list(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    match found(&state, &visitor, asked).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, found(&state, &visitor, asked).await)
 }
 
 async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<RecordsPage, Problem> {
@@ -105,21 +101,17 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Response {
-    match record(&state, &visitor, &id).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, record(&state, &visitor, &id).await)
 }
 
 async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordPage, Problem> {
     let now = state.clock.now();
     let found = state.store.metering_record(id.to_owned()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", id))?;
-    let reason = record.reason.as_deref().filter(|_| record.state == "parked");
     Ok(RecordPage {
         frame: Frame::of(visitor, "metering"),
         deadline: record.deadline.map(|at| When::of(at, now)),
-        diagnosis: reason.and_then(ParkReason::parse).map(ParkReason::diagnosis),
+        diagnosis: Diagnosis::of_record(&record),
         attempts: history
             .attempts
             .into_iter()

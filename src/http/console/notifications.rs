@@ -6,7 +6,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, page, query, segment};
+use super::parts::{Frame, Trouble, When, made, page, query, segment};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::http::paging::ListPage;
@@ -40,10 +40,7 @@ pub(super) async fn list(
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    match found(&state, &visitor, asked).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, found(&state, &visitor, asked).await)
 }
 
 async fn found(
@@ -90,10 +87,7 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Response {
-    match notification(&state, &visitor, &id).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, notification(&state, &visitor, &id).await)
 }
 
 async fn notification(

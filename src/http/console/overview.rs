@@ -2,9 +2,9 @@
 
 use askama::Template;
 use axum::extract::{Extension, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use super::parts::{Frame, Trouble, When, page};
+use super::parts::{Frame, When, made};
 use super::session::Visitor;
 use crate::diagnosis::{Finding, Risk};
 use crate::http::{ApiState, Problem, findings};
@@ -49,10 +49,7 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
 ) -> Response {
-    match overview(&state, &visitor).await {
-        Ok(found) => page(&found),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    made(&visitor, overview(&state, &visitor).await)
 }
 
 async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, Problem> {

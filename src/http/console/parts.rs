@@ -96,6 +96,14 @@ pub(super) fn page(template: &impl Template) -> Response {
     }
 }
 
+/// Renders a page that could be made, or the one that says why not.
+pub(super) fn made(visitor: &Visitor, made: Result<impl Template, Problem>) -> Response {
+    match made {
+        Ok(template) => page(&template),
+        Err(problem) => Trouble::new(visitor, problem).into_response(),
+    }
+}
+
 /// A page that says what went wrong.
 pub(super) struct Trouble {
     frame: Frame,

@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::event::{EventType, PerLane};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{CustomerId, Quantity};
 use marketd::retention::Retention;
@@ -186,10 +187,11 @@ async fn notifications_that_wait_and_events_that_are_not_posted_stay() {
     let kept = books.store.events_after(0, 1_000).await.unwrap();
     assert_eq!(kept.first().map(|it| it.seq), Some(3), "the webhook has posted two");
     let turn = books.store.webhook_place().await.unwrap().turn;
-    books.store.note_posted(turn, newest, Vec::new()).await.unwrap();
+    let lanes = PerLane::from_fn(|_| newest);
+    books.store.note_posted(turn, lanes, Vec::new()).await.unwrap();
     prune(&books.store, books.now(), kept_for(5)).await;
     assert_eq!(books.store.events_after(0, 1_000).await.unwrap(), []);
-    books.store.tell("x", json!({}), books.now()).await.unwrap();
+    books.store.tell(EventType::PlanUpdated, json!({}), books.now()).await.unwrap();
     assert_eq!(books.store.newest_event().await.unwrap(), newest + 1, "no cursor is given twice");
 }
 

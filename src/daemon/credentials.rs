@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsClients, AwsError, Connection, Standing, ask_operation};
 use crate::clock::Clock;
+use crate::domain::event::EventType;
 use crate::health::Health;
 use crate::metering::Breaker;
 use crate::store::{Store, StoreError, Waiter};
@@ -89,11 +90,11 @@ impl CredentialWatch {
             self.health.report("credentials", Err(&error.to_string()), now);
             if is_good(before) {
                 let reason = json!({"reason": error.message, "operation": error.operation});
-                self.tell("credentials.refused", reason).await;
+                self.tell(EventType::CredentialsRefused, reason).await;
             }
         } else if !is_good(before) {
             self.health.report("credentials", Ok(()), now);
-            self.tell("credentials.accepted", json!({})).await;
+            self.tell(EventType::CredentialsAccepted, json!({})).await;
         }
         let freed = before.refused.is_some() && standing.refused.is_none()
             || before.operations.len() > standing.operations.len();
@@ -126,9 +127,9 @@ impl CredentialWatch {
         }
     }
 
-    async fn tell(&self, kind: &'static str, data: serde_json::Value) {
+    async fn tell(&self, kind: EventType, data: serde_json::Value) {
         if let Err(error) = self.store.tell(kind, data, self.clock.now()).await {
-            tracing::warn!(%error, kind, "an event could not be recorded");
+            tracing::warn!(%error, kind = kind.as_str(), "an event could not be recorded");
         }
     }
 }

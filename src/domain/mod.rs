@@ -12,6 +12,7 @@ pub mod change_set;
 mod claims;
 pub mod consumption;
 mod customer;
+pub mod event;
 pub mod feature;
 mod fingerprint;
 mod generated_id;

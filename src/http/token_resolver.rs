@@ -14,6 +14,7 @@ use super::ApiState;
 use super::admission;
 use super::refused_tokens::{RefusedTokens, Verdict};
 use crate::aws::{Asking, AwsError, RegistrationError, is_possible_token, resolve_customer};
+use crate::domain::event::EventType;
 use crate::domain::{ProductCode, Registration};
 use crate::store::StoreError;
 use crate::turns::{Line, Source};
@@ -294,5 +295,5 @@ async fn report_refusal(
         Refused::Expired | Refused::Unknown | Refused::Busy => {}
         Refused::Aws(_) | Refused::Store(_) => return Ok(()),
     }
-    state.store.tell("registration.refused", data, now).await
+    state.store.tell(EventType::RegistrationRefused, data, now).await
 }

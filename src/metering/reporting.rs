@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::breaker::{Failure, Opened};
 use super::sender::{MeteringApi, Tried};
 use super::{MeteringEngine, PassSummary};
+use crate::domain::event::EventType;
 use crate::store::StoreError;
 
 /// The interval at which a pass that takes longer tells how far it is.
@@ -78,8 +79,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
         let now = self.clock.now();
         self.store.make_all_due(now).await?;
         let kind = match failure {
-            Failure::Blocked => "metering.unblocked",
-            Failure::Unanswered => "metering.answered",
+            Failure::Blocked => EventType::MeteringUnblocked,
+            Failure::Unanswered => EventType::MeteringAnswered,
         };
         self.store.tell(kind, json!({}), now).await
     }
@@ -101,8 +102,8 @@ impl<A: MeteringApi> MeteringEngine<A> {
             return Ok(());
         }
         let kind = match failure {
-            Failure::Blocked => "metering.blocked",
-            Failure::Unanswered => "metering.unanswered",
+            Failure::Blocked => EventType::MeteringBlocked,
+            Failure::Unanswered => EventType::MeteringUnanswered,
         };
         self.store.tell(kind, said, now).await
     }

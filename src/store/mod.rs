@@ -38,6 +38,7 @@ pub use base::integration::IntegrationRow;
 pub use base::outbox::Event;
 pub use base::page::{Listed, Order, Page, Span};
 pub use base::pruned::{History, Pruned};
+pub use base::webhook_lanes::LaneEvents;
 pub use base::webhook_place::{SkippedEvents, WebhookPlace};
 pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
 pub use catalog::features::{FeatureChange, FeatureError};

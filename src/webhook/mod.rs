@@ -1,7 +1,8 @@
 //! Events, posted to the seller's application, signed as the Standard Webhooks specification says.
 //!
-//! Several are posted at once, each customer's in their order. Up to where all were posted is kept, and which were posted
-//! beyond that, a few times a second: what was posted since then is posted again after a crash, under the same id.
+//! There are two lanes: what somebody waits for, and what only counts. Several events are posted at once, each customer's in
+//! their order within a lane. Up to where all of a lane were posted is kept, and which were posted beyond that, a few times a
+//! second: what was posted since then is posted again after a crash, under the same id.
 
 mod posting;
 mod queues;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::domain::event::EventType;
 use crate::health::Health;
 use crate::settings::WebhookSettings;
 use crate::store::{Event, Store, StoreError, Waiter};
@@ -25,9 +27,9 @@ use receiver::{Receiver, Refusal};
 
 /// Events read in one go.
 const READ: u32 = 500;
-/// Events that wait in memory: an urgent one is found behind so many of the others.
+/// Events of a lane that wait in memory.
 const HELD: usize = 10_000;
-/// Events posted beyond one that is refused, before the others wait for it too.
+/// Events of a lane posted beyond one that is refused, before the others of the lane wait for it too.
 const AHEAD: usize = 100_000;
 /// Posts under way at once.
 const AT_ONCE: usize = 4;
@@ -36,7 +38,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// A fallback beside wake-ups.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// The event that tells of another that was given up.
-const GIVEN_UP: &str = "webhook.given_up";
+const GIVEN_UP: EventType = EventType::WebhookGivenUp;
 
 /// The webhook, which posts events.
 pub struct Webhook {
@@ -132,7 +134,9 @@ impl Webhook {
             }
             if posting.is_idle() && (is_stopping || (until_empty && posting.left() == 0)) {
                 posting.note(&self.store).await?;
-                return Ok(Posted { posted: posting.posted(), left: posting.left() });
+                let left =
+                    usize::try_from(self.store.webhook_backlog().await?).unwrap_or(usize::MAX);
+                return Ok(Posted { posted: posting.posted(), left });
             }
             let now = Instant::now();
             if is_stopping && *cut_at.get_or_insert(now + STOP_WITHIN) <= now {
@@ -198,7 +202,7 @@ impl Webhook {
             "an event that the application has refused for three days is given up; `marketd webhook replay --from {after}` posts it again with all that came after it"
         );
         metrics::counter!("marketd_webhook_given_up_total").increment(1);
-        if event.kind == GIVEN_UP {
+        if event.kind == GIVEN_UP.as_str() {
             return Ok(());
         }
         let data = json!({
@@ -220,7 +224,7 @@ mod tests {
 
     fn settings(folder: &tempfile::TempDir) -> WebhookSettings {
         let secret = folder.path().join("secret");
-        std::fs::write(&secret, "a secret of twenty-four bytes or more").unwrap();
+        std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let variables = [
             ("MARKETD__WEBHOOK__URL", "http://127.0.0.1:1/told".to_owned()),
             ("MARKETD__WEBHOOK__SECRET_FILE", secret.display().to_string()),
@@ -235,7 +239,8 @@ mod tests {
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         store.begin_webhook().await.unwrap();
         let now: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
-        for (kind, hours) in [("old", 73), ("young", 71)] {
+        let (old, young) = (EventType::PlanUpdated, EventType::FeatureUpdated);
+        for (kind, hours) in [(old, 73), (young, 71)] {
             let at = now - SignedDuration::from_hours(hours);
             store.tell(kind, json!({}), at).await.unwrap();
         }
@@ -250,7 +255,7 @@ mod tests {
         let mut tries = 0;
         let key = loop {
             let (key, event) = posting.next(later()).unwrap();
-            if event.kind == "young" {
+            if event.kind == young.as_str() {
                 break key;
             }
             tries += 1;
@@ -259,13 +264,20 @@ mod tests {
         assert_eq!(tries, 12);
         for _ in 0..20 {
             webhook.note_outcome(&mut posting, &key, refused()).await.unwrap();
-            assert_eq!(posting.next(later()).unwrap().1.kind, "young", "it is not old enough");
+            assert_eq!(
+                posting.next(later()).unwrap().1.kind,
+                young.as_str(),
+                "it is not old enough"
+            );
         }
         posting.note(&store).await.unwrap();
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 1);
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 1);
         let told = store.events_after(2, 10).await.unwrap();
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((told[0].kind.as_str(), &told[0].data["type"]), (GIVEN_UP, &json!("old")));
+        assert_eq!(
+            (told[0].kind.as_str(), &told[0].data["type"]),
+            (GIVEN_UP.as_str(), &json!(old.as_str()))
+        );
         assert_eq!(told[0].data["after"], "0", "from where it is posted again");
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::queues::{EventQueues, QueueKey};
 use super::receiver::Refusal;
-use super::{AHEAD, AT_ONCE, HELD, READ};
+use super::{AT_ONCE, READ};
+use crate::domain::event::{Lane, PerLane};
 use crate::store::{Event, Store, StoreError, WebhookPlace};
 
 /// The longest time until what was posted is noted.
@@ -30,13 +31,13 @@ pub(super) struct Posting {
     place: Option<WebhookPlace>,
     queues: EventQueues,
     posts: JoinSet<Ended>,
-    unnoted: Vec<i64>,
+    unnoted: Vec<(Lane, i64)>,
     note_at: Option<Instant>,
     posted: usize,
     /// The time at which the database was last read; none once it is known to have something new.
     read_at: Option<Instant>,
-    /// Set if not all was read.
-    has_left: bool,
+    /// Set for a lane of which not all was read.
+    has_left: PerLane<bool>,
 }
 
 impl Posting {
@@ -82,9 +83,8 @@ impl Posting {
     /// Reports whether the database may tell something new: of events, or that somebody set the webhook elsewhere. This
     /// process is told when that is so, but not of what another one does; and some were left when there were enough.
     pub(super) fn is_behind(&self, now: Instant) -> bool {
-        let is_filled =
-            self.queues.waiting() + READ as usize > HELD || self.queues.ahead() >= AHEAD;
-        self.read_at.is_none_or(|at| now >= at + READ_AGAIN) || (self.has_left && !is_filled)
+        let has_room = |lane| *self.has_left.of(lane) && !self.queues.is_filled(lane);
+        self.read_at.is_none_or(|at| now >= at + READ_AGAIN) || Lane::ALL.into_iter().any(has_room)
     }
 
     /// Notes that the database has something new.
@@ -105,22 +105,21 @@ impl Posting {
         self.note(store).await?;
         // The place first: what is noted between the two is ahead of it, or behind.
         let place = store.webhook_place().await?;
-        self.queues = EventQueues::after(place.cursor, store.posted_ahead().await?);
+        let ahead = async |lane| store.posted_ahead(lane).await;
+        let (prompt, bulk) = (ahead(Lane::Prompt).await?, ahead(Lane::Bulk).await?);
+        self.queues = EventQueues::after(place.lanes.zip(PerLane::new(prompt, bulk)));
         self.place = Some(place);
         Ok(false)
     }
 
     /// Reads what there is to post.
     pub(super) async fn read(&mut self, store: &Store, now: Instant) -> Result<(), StoreError> {
-        self.has_left = true;
-        while self.queues.waiting() < HELD && self.queues.ahead() < AHEAD {
-            let events = store.events_after(self.queues.read_to(), READ).await?;
-            if events.is_empty() {
-                self.has_left = false;
-                break;
-            }
-            for event in events {
-                self.queues.add(event);
+        for lane in Lane::ALL {
+            *self.has_left.of_mut(lane) = true;
+            while *self.has_left.of(lane) && !self.queues.is_filled(lane) {
+                let read = store.lane_after(lane, self.queues.read_to(lane), READ).await?;
+                *self.has_left.of_mut(lane) = read.events.len() >= READ as usize;
+                self.queues.add(lane, read);
             }
         }
         self.read_at = Some(now);
@@ -146,7 +145,7 @@ impl Posting {
         let now = Instant::now();
         let Some(seq) = self.queues.taken(key, now) else { return };
         self.posted += 1;
-        self.pass(seq, now);
+        self.pass(key.lane, seq, now);
     }
 
     /// Returns the event that was refused if it is to be given up.
@@ -162,12 +161,12 @@ impl Posting {
     /// Leaves an event behind.
     pub(super) fn given_up(&mut self, key: &QueueKey) {
         if let Some(seq) = self.queues.given_up(key) {
-            self.pass(seq, Instant::now());
+            self.pass(key.lane, seq, Instant::now());
         }
     }
 
-    fn pass(&mut self, seq: i64, now: Instant) {
-        self.unnoted.push(seq);
+    fn pass(&mut self, lane: Lane, seq: i64, now: Instant) {
+        self.unnoted.push((lane, seq));
         self.note_at.get_or_insert(now + NOTE_WITHIN);
     }
 
@@ -182,7 +181,7 @@ impl Posting {
         {
             let to = self.queues.posted_to();
             if store.note_posted(place.turn, to, self.unnoted.clone()).await? {
-                place.cursor = to;
+                place.lanes = to;
             } else {
                 self.read_at = None;
             }

@@ -1,4 +1,4 @@
-//! Queues of events to post: each customer's in their order, and what somebody waits for before what only counts.
+//! Queues of events to post: in each lane, each customer's in their order. What somebody waits for has a lane of its own.
 //!
 //! Pure but for the clock of its pauses.
 
@@ -9,8 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::receiver::Refusal;
+use super::{AHEAD, AT_ONCE, HELD};
 use crate::domain::CustomerId;
-use crate::store::Event;
+use crate::domain::event::{Lane, PerLane};
+use crate::store::{Event, LaneEvents};
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
@@ -19,28 +21,56 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(72);
 /// The refusals without which none is given up, however old it is: a quarter of an hour of them.
 const TRIED: u32 = 12;
-/// The kinds that come by the hundred: they are told for every record of an hour, or of a decision.
-const BULK: [&str; 2] = ["metering.accepted", "metering.resolved"];
+/// Posts under way at once in the bulk lane: there is always one left for what somebody waits for, however long the
+/// application takes over the others.
+const BULK_AT_ONCE: usize = AT_ONCE - 1;
 
-/// The key of a queue: the customer whose events go one after another; those of nobody go together.
-pub(super) type QueueKey = Option<CustomerId>;
+/// The key of a queue: the lane, and the customer whose events go one after another; those of nobody go together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueueKey {
+    pub(super) lane: Lane,
+    customer: Option<CustomerId>,
+}
 
 /// Events that are to be posted.
 #[derive(Debug, Default)]
 pub(super) struct EventQueues {
     queues: BTreeMap<QueueKey, Queue>,
-    waiting: BTreeSet<i64>,
-    /// Events that were posted beyond the first that waits.
-    ahead: BTreeSet<i64>,
-    read_to: i64,
+    lanes: PerLane<LaneState>,
     paused: Pause,
     taken_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
+struct LaneState {
+    waiting: BTreeSet<i64>,
+    /// Events that were posted beyond the first that waits.
+    ahead: BTreeSet<i64>,
+    read_to: i64,
+    under_way: usize,
+}
+
+impl LaneState {
+    fn posted_to(&self) -> i64 {
+        self.waiting.first().map_or(self.read_to, |first| first - 1)
+    }
+
+    /// Forgets what is no longer ahead of anything that waits.
+    fn pass(&mut self) {
+        let posted_to = self.posted_to();
+        while self.ahead.first().is_some_and(|first| *first <= posted_to) {
+            self.ahead.pop_first();
+        }
+    }
+
+    fn is_full(&self, lane: Lane) -> bool {
+        lane == Lane::Bulk && self.under_way >= BULK_AT_ONCE
+    }
+}
+
+#[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Event>,
-    urgent: usize,
     is_busy: bool,
     pause: Pause,
     refusals: Refusals,
@@ -71,29 +101,32 @@ impl Pause {
 }
 
 impl EventQueues {
-    /// Makes queues for the events after this place of the outbox, but for those that were posted already.
-    pub(super) fn after(cursor: i64, ahead: BTreeSet<i64>) -> Self {
-        Self { read_to: cursor, ahead, ..Self::default() }
+    /// Makes queues for the events of each lane after its place, but for those that were posted already.
+    pub(super) fn after(places: PerLane<(i64, BTreeSet<i64>)>) -> Self {
+        let lanes =
+            places.map(|(read_to, ahead)| LaneState { ahead, read_to, ..LaneState::default() });
+        Self { lanes, ..Self::default() }
     }
 
-    /// Returns how far the outbox was read.
-    pub(super) fn read_to(&self) -> i64 {
-        self.read_to
+    /// Returns how far a lane was read.
+    pub(super) fn read_to(&self, lane: Lane) -> i64 {
+        self.lanes.of(lane).read_to
     }
 
-    /// Returns up to where everything was posted.
-    pub(super) fn posted_to(&self) -> i64 {
-        self.waiting.first().map_or(self.read_to, |first| first - 1)
+    /// Returns up to where everything of a lane was posted.
+    pub(super) fn posted_to(&self) -> PerLane<i64> {
+        PerLane::from_fn(|lane| self.lanes.of(lane).posted_to())
     }
 
     /// Returns how many wait.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.lanes.values().map(|lane| lane.waiting.len()).sum()
     }
 
-    /// Returns how many were posted beyond the first that waits.
-    pub(super) fn ahead(&self) -> usize {
-        self.ahead.len()
+    /// Reports whether a lane holds as many as it may: waiting ones, or ones that were posted beyond the first of these.
+    pub(super) fn is_filled(&self, lane: Lane) -> bool {
+        let state = self.lanes.of(lane);
+        state.waiting.len() >= HELD || state.ahead.len() >= AHEAD
     }
 
     /// Reports whether some are put off since they were refused.
@@ -101,16 +134,19 @@ impl EventQueues {
         self.queues.values().any(|queue| queue.pause.until.is_some())
     }
 
-    pub(super) fn add(&mut self, event: Event) {
-        self.read_to = event.seq;
-        if self.ahead.contains(&event.seq) {
-            self.pass();
-            return;
+    /// Adds what was read of a lane.
+    pub(super) fn add(&mut self, lane: Lane, read: LaneEvents) {
+        let state = self.lanes.of_mut(lane);
+        for event in read.events {
+            if state.ahead.contains(&event.seq) {
+                continue;
+            }
+            state.waiting.insert(event.seq);
+            let key = QueueKey { lane, customer: event.customer_id.clone() };
+            self.queues.entry(key).or_default().events.push_back(event);
         }
-        self.waiting.insert(event.seq);
-        let queue = self.queues.entry(event.customer_id.clone()).or_default();
-        queue.urgent += usize::from(!BULK.contains(&event.kind.as_str()));
-        queue.events.push_back(event);
+        state.read_to = read.read_to;
+        state.pass();
     }
 
     /// Returns the next to post, if one may be posted now.
@@ -120,12 +156,16 @@ impl EventQueues {
         }
         // After a refusal those go first that were not refused: there may be as many others as can be under way at once.
         let is_doubtful = self.paused.until.is_some();
-        let free = self.queues.iter_mut().filter(|(_, it)| !it.is_busy && it.pause.is_over(now));
-        let (key, queue) = free.min_by_key(|(_, queue)| {
+        let lanes = &self.lanes;
+        let free = self.queues.iter_mut().filter(|(key, it)| {
+            !it.is_busy && it.pause.is_over(now) && !lanes.of(key.lane).is_full(key.lane)
+        });
+        let (key, queue) = free.min_by_key(|(key, queue)| {
             let was_refused = is_doubtful && queue.pause.until.is_some();
-            (was_refused, queue.urgent == 0, queue.events.front().map(|event| event.seq))
+            (was_refused, key.lane, queue.events.front().map(|event| event.seq))
         })?;
         queue.is_busy = true;
+        self.lanes.of_mut(key.lane).under_way += 1;
         queue.events.front().map(|event| (key.clone(), event.clone()))
     }
 
@@ -142,26 +182,26 @@ impl EventQueues {
     }
 
     fn pop(&mut self, key: &QueueKey) -> Option<i64> {
+        self.end_post(key);
         let queue = self.queues.get_mut(key)?;
-        queue.is_busy = false;
         queue.pause = Pause::default();
         queue.refusals = Refusals::default();
         let event = queue.events.pop_front()?;
-        queue.urgent -= usize::from(!BULK.contains(&event.kind.as_str()));
         if queue.events.is_empty() {
             self.queues.remove(key);
         }
-        self.waiting.remove(&event.seq);
-        self.ahead.insert(event.seq);
-        self.pass();
+        let lane = self.lanes.of_mut(key.lane);
+        lane.waiting.remove(&event.seq);
+        lane.ahead.insert(event.seq);
+        lane.pass();
         Some(event.seq)
     }
 
-    /// Forgets what is no longer ahead of anything that waits.
-    fn pass(&mut self) {
-        let posted_to = self.posted_to();
-        while self.ahead.first().is_some_and(|first| *first <= posted_to) {
-            self.ahead.pop_first();
+    /// Notes that a post of a queue is under way no more.
+    fn end_post(&mut self, key: &QueueKey) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if std::mem::take(&mut queue.is_busy) {
+            self.lanes.of_mut(key.lane).under_way -= 1;
         }
     }
 
@@ -173,8 +213,8 @@ impl EventQueues {
         if !is_there && self.paused.is_over(now) {
             self.paused.lengthen(now);
         }
+        self.end_post(key);
         if let Some(queue) = self.queues.get_mut(key) {
-            queue.is_busy = false;
             queue.pause.lengthen(now);
             queue.refusals.count += 1;
             queue.refusals.since.get_or_insert(now);
@@ -199,8 +239,9 @@ impl EventQueues {
 
     /// Returns when one may be posted that may not now.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
-        let free = self.queues.values().filter(|queue| !queue.is_busy);
-        let next = free.map(|queue| queue.pause.until.unwrap_or(now)).min()?;
+        let may = |key: &QueueKey| !self.lanes.of(key.lane).is_full(key.lane);
+        let free = self.queues.iter().filter(|(key, queue)| !queue.is_busy && may(key));
+        let next = free.map(|(_, queue)| queue.pause.until.unwrap_or(now)).min()?;
         Some(self.paused.until.map_or(next, |until| until.max(next)))
     }
 }
@@ -210,6 +251,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::domain::event::EventType;
+
+    const BULK: &str = EventType::MeteringAccepted.as_str();
 
     fn event(seq: i64, kind: &str, customer: &str) -> Event {
         Event {
@@ -222,32 +266,95 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_somebody_waits_for_goes_first_but_not_before_the_customers_own() {
-        let mut queues = EventQueues::after(0, BTreeSet::new());
-        for seq in 1..=600 {
-            queues.add(event(seq, BULK[0], &format!("c-{}", seq % 100)));
+    fn after(seq: i64, ahead: &[i64]) -> EventQueues {
+        EventQueues::after(PerLane::from_fn(|lane| {
+            let ahead = if lane == Lane::Prompt { ahead } else { &[] };
+            (seq, ahead.iter().copied().collect())
+        }))
+    }
+
+    impl EventQueues {
+        /// Adds events to the lanes of their types, as if both were read up to the last.
+        fn add_all(&mut self, events: impl IntoIterator<Item = Event>) {
+            let events: Vec<Event> = events.into_iter().collect();
+            let read_to = events.last().map_or(0, |event| event.seq);
+            for lane in Lane::ALL {
+                let is_of = |it: &&Event| {
+                    EventType::parse(&it.kind).is_none_or(|kind| kind.lane() == lane)
+                        && (EventType::parse(&it.kind).is_some() || lane == Lane::Prompt)
+                };
+                let events = events.iter().filter(is_of).cloned().collect();
+                self.add(lane, LaneEvents { events, read_to });
+            }
         }
-        queues.add(event(601, "subscription.canceled", "c-7"));
+    }
+
+    fn prompt(customer: &str) -> QueueKey {
+        QueueKey { lane: Lane::Prompt, customer: Some(CustomerId::new(customer)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_waits_for_goes_before_all_that_only_counts_the_customers_own_too() {
+        let mut queues = after(0, &[]);
+        queues.add_all((1..=600).map(|seq| event(seq, BULK, &format!("c-{}", seq % 100))));
+        queues.add_all([
+            event(601, "subscription.ending", "c-7"),
+            event(602, "subscription.canceled", "c-7"),
+            event(603, "subscription.created", "c-8"),
+        ]);
         let mut order = Vec::new();
         while let Some((key, event)) = queues.next(Instant::now()) {
             order.push(event.seq);
             queues.taken(&key, Instant::now());
         }
-        assert_eq!(order[..7], [7, 107, 207, 307, 407, 507, 601]);
-        assert_eq!((order.len(), queues.posted_to(), queues.waiting()), (601, 601, 0));
+        assert_eq!(order[..5], [601, 602, 603, 1, 2]);
+        assert_eq!((order.len(), queues.waiting()), (603, 0));
+        assert_eq!(queues.posted_to(), PerLane::from_fn(|_| 603));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_counts_leaves_room_for_what_somebody_waits_for() {
+        let mut queues = after(0, &[]);
+        queues.add_all((1..=50).map(|seq| event(seq, BULK, &format!("c-{seq}"))));
+        let now = Instant::now();
+        let under_way: Vec<_> = std::iter::from_fn(|| queues.next(now)).collect();
+        assert_eq!(under_way.len(), AT_ONCE - 1);
+        assert_eq!(queues.next_at(now), None, "nothing may begin before one ends");
+        queues.add_all([event(51, "subscription.canceled", "c-1")]);
+        assert_eq!(queues.next_at(now), Some(now));
+        assert_eq!(queues.next(now).unwrap().1.seq, 51);
+        // One that is refused makes room too.
+        queues.refused(&under_way[0].0, now);
+        tokio::time::sleep(FIRST_WAIT).await;
+        assert_eq!(queues.next(Instant::now()).unwrap().1.seq, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_is_held_up_holds_up_no_other() {
+        let mut queues = after(0, &[]);
+        queues.add_all([event(1, "x", "a"), event(2, BULK, "a"), event(3, "y", "b")]);
+        let begun = Instant::now();
+        let mut order = Vec::new();
+        while order.len() < 2 {
+            let now = Instant::now();
+            match queues.next(now) {
+                Some((key, event)) if event.seq == 1 => queues.refused(&key, now),
+                Some((key, _)) => order.extend(queues.taken(&key, now)),
+                None => tokio::time::sleep_until(queues.next_at(now).unwrap()).await,
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "after a minute: {order:?}");
+        }
+        assert_eq!(order, [3, 2], "the customer's own in the other lane too");
+        let posted_to = queues.posted_to();
+        assert_eq!((posted_to.of(Lane::Prompt), posted_to.of(Lane::Bulk)), (&0, &3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_refused_hold_up_their_own_customers_only() {
-        let mut queues = EventQueues::after(0, BTreeSet::new());
+        let mut queues = after(0, &[]);
         // As many as are under way at once are refused whenever they are posted.
-        for seq in 1..=8 {
-            queues.add(event(seq, "x", &format!("refused-{}", seq % 4)));
-        }
-        for seq in 9..=20 {
-            queues.add(event(seq, "x", &format!("taken-{}", seq % 2)));
-        }
+        queues.add_all((1..=8).map(|seq| event(seq, "x", &format!("refused-{}", seq % 4))));
+        queues.add_all((9..=20).map(|seq| event(seq, "x", &format!("taken-{}", seq % 2))));
         let begun = Instant::now();
         let mut taken = Vec::new();
         while taken.len() < 12 {
@@ -267,21 +374,22 @@ mod tests {
         }
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert_eq!(taken, (9..=20).collect::<Vec<_>>());
-        assert_eq!((queues.posted_to(), queues.ahead()), (0, 12), "the refused ones still wait");
+        let state = queues.lanes.of(Lane::Prompt);
+        assert_eq!((state.posted_to(), state.ahead.len()), (0, 12), "the refused ones still wait");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_posted_before_a_crash_is_not_posted_again() {
-        let mut queues = EventQueues::after(10, BTreeSet::from([12, 13]));
-        for (seq, customer) in [(11, "a"), (12, "b"), (13, "b"), (14, "b")] {
-            queues.add(event(seq, "x", customer));
-        }
+        let mut queues = after(10, &[12, 13]);
+        let events = [(11, "a"), (12, "b"), (13, "b"), (14, "b")];
+        queues.add_all(events.map(|(seq, customer)| event(seq, "x", customer)));
         let mut order = Vec::new();
         while let Some((key, event)) = queues.next(Instant::now()) {
             order.push(event.seq);
             assert_eq!(queues.taken(&key, Instant::now()), Some(event.seq));
         }
-        assert_eq!((order, queues.posted_to(), queues.ahead()), (vec![11, 14], 14, 0));
+        let state = queues.lanes.of(Lane::Prompt);
+        assert_eq!((order, state.posted_to(), state.ahead.len()), (vec![11, 14], 14, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -297,20 +405,19 @@ mod tests {
             (true, true, 72, 11, false),
         ];
         for (is_definite, others, hours, refusals, given_up) in rows {
-            let mut queues = EventQueues::after(0, BTreeSet::new());
-            queues.add(event(1, "x", "refused"));
-            queues.add(event(2, "x", "taken"));
-            let refused = Some(CustomerId::new("refused"));
+            let mut queues = after(0, &[]);
+            queues.add_all([event(1, "x", "refused"), event(2, "x", "taken")]);
+            let refused = prompt("refused");
             // One that was taken before tells nothing.
-            queues.taken(&Some(CustomerId::new("taken")), Instant::now());
-            queues.add(event(3, "x", "taken"));
+            queues.taken(&prompt("taken"), Instant::now());
+            queues.add_all([event(3, "x", "taken")]);
             for _ in 0..refusals {
                 tokio::time::sleep(Duration::from_secs(300)).await;
                 queues.refused(&refused, Instant::now());
             }
             if others {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                queues.taken(&Some(CustomerId::new("taken")), Instant::now());
+                queues.taken(&prompt("taken"), Instant::now());
             }
             let refusal = Refusal { reason: "no".into(), is_definite };
             let at = jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);

@@ -18,4 +18,5 @@ pub(super) mod outbox;
 pub(super) mod page;
 pub(super) mod pruned;
 pub(super) mod tally;
+pub(super) mod webhook_lanes;
 pub(super) mod webhook_place;

@@ -1,7 +1,7 @@
 //! The outbox: what the seller's application is told, in order, written with the change it tells of.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::columns::{millis, timestamp};
 use crate::domain::CustomerId;
+use crate::domain::event::EventType;
 use crate::store::{During, Store, StoreError};
 
 /// One event of the outbox.
@@ -34,7 +35,7 @@ pub struct Event {
 /// Appends an event in the transaction of the change that it tells of.
 pub(crate) fn append_event_in(
     connection: &Connection,
-    kind: &str,
+    kind: EventType,
     customer_id: Option<&CustomerId>,
     data: &impl Serialize,
     at: Timestamp,
@@ -50,7 +51,7 @@ pub(crate) fn append_event_in(
         .and_then(|mut insert| {
             insert.execute(named_params! {
                 ":id": format!("evt_{}", Uuid::now_v7().simple()),
-                ":type": kind,
+                ":type": kind.as_str(),
                 ":at": millis(at),
                 ":customer": customer_id.map(CustomerId::as_str),
                 ":data": data,
@@ -72,7 +73,7 @@ impl Store {
     /// Appends an event that tells of no change in the database.
     pub async fn tell(
         &self,
-        kind: &'static str,
+        kind: EventType,
         data: Value,
         at: Timestamp,
     ) -> Result<(), StoreError> {
@@ -87,26 +88,23 @@ impl Store {
     /// Returns the events after a place in the order.
     pub async fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<Event>, StoreError> {
         self.read(move |connection| {
-            let mut select = connection
+            connection
                 .prepare_cached("SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
-                .during("list events")?;
-            let rows = select
-                .query_map((seq, limit), |row| {
-                    let data: String = row.get("data")?;
-                    Ok(Event {
-                        seq: row.get("seq")?,
-                        id: row.get("id")?,
-                        kind: row.get("type")?,
-                        at: timestamp(row.get("at_ms")?),
-                        customer_id: row
-                            .get::<_, Option<String>>("customer_id")?
-                            .map(CustomerId::new),
-                        data: serde_json::from_str(&data).unwrap_or(Value::Null),
-                    })
-                })
-                .during("list events")?;
-            rows.collect::<Result<_, _>>().during("list events")
+                .and_then(|mut select| select.query_map((seq, limit), event)?.collect())
+                .during("list events")
         })
         .await
     }
+}
+
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let data: String = row.get("data")?;
+    Ok(Event {
+        seq: row.get("seq")?,
+        id: row.get("id")?,
+        kind: row.get("type")?,
+        at: timestamp(row.get("at_ms")?),
+        customer_id: row.get::<_, Option<String>>("customer_id")?.map(CustomerId::new),
+        data: serde_json::from_str(&data).unwrap_or(Value::Null),
+    })
 }

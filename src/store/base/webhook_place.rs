@@ -1,19 +1,21 @@
-//! The webhook's place in the outbox: up to where every event was posted, and which ones beyond that.
+//! The webhook's place in the outbox: up to where every event of a lane was posted, and which ones beyond that.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{millis, optional_timestamp};
 use super::outbox::newest_in;
+use super::webhook_lanes::waiting_in;
+use crate::domain::event::{Lane, PerLane};
 use crate::store::{During, Store, StoreError};
 
 /// Up to where the webhook has posted every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebhookPlace {
-    /// The last event of those.
-    pub cursor: i64,
+    /// The last event of those, by lane.
+    pub lanes: PerLane<i64>,
     /// The number of times that somebody set it to another place.
     pub turn: i64,
 }
@@ -29,16 +31,28 @@ pub struct SkippedEvents {
     pub since: Timestamp,
 }
 
+impl WebhookPlace {
+    /// Returns the place up to which every event was posted, whatever its lane.
+    pub fn cursor(&self) -> i64 {
+        self.lanes.values().copied().min().unwrap_or(0)
+    }
+}
+
 fn place_row(row: &Row<'_>) -> rusqlite::Result<(WebhookPlace, Option<Timestamp>)> {
-    let place = WebhookPlace { cursor: row.get("seq")?, turn: row.get("turn")? };
+    let lanes = PerLane::new(row.get("prompt")?, row.get("bulk")?);
+    let place = WebhookPlace { lanes, turn: row.get("turn")? };
     Ok((place, optional_timestamp(row.get("left_at_ms")?)))
 }
 
-fn place_in(
+pub(super) fn place_in(
     connection: &Connection,
 ) -> Result<Option<(WebhookPlace, Option<Timestamp>)>, StoreError> {
     connection
-        .prepare_cached("SELECT seq, turn, left_at_ms FROM cursors WHERE reader = 'webhook'")
+        .prepare_cached(
+            "SELECT p.seq AS prompt, b.seq AS bulk, c.turn, c.left_at_ms FROM cursors c
+             CROSS JOIN webhook_lanes p ON p.lane = 'prompt' CROSS JOIN webhook_lanes b ON b.lane = 'bulk'
+             WHERE c.reader = 'webhook'",
+        )
         .and_then(|mut select| select.query_row([], place_row).optional())
         .during("read the webhook's place")
 }
@@ -60,8 +74,17 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
         )
         .and_then(|mut upsert| upsert.execute([cursor]))
         .during("set the webhook's place")?;
+    for lane in Lane::ALL {
+        connection
+            .prepare_cached(
+                "INSERT INTO webhook_lanes (lane, seq) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET seq = excluded.seq",
+            )
+            .and_then(|mut upsert| upsert.execute((lane.as_str(), cursor)))
+            .during("set the webhook's place")?;
+    }
     connection
-        .prepare_cached("DELETE FROM webhook_posted")
+        .prepare_cached("DELETE FROM webhook_ahead")
         .and_then(|mut delete| delete.execute([]))
         .map(drop)
         .during("forget what was posted")
@@ -79,7 +102,8 @@ impl Store {
             let passed_over = match place_in(connection)? {
                 None => None,
                 Some((_, None)) => return Ok(None),
-                Some((WebhookPlace { cursor: after, .. }, Some(since))) => {
+                Some((place, Some(since))) => {
+                    let after = place.cursor();
                     Some(SkippedEvents { after, events: count_after_in(connection, after)?, since })
                 }
             };
@@ -117,7 +141,7 @@ impl Store {
                 set_place_in(connection, newest_in(connection).during("read the newest event")?)?;
             }
             let place = place_in(connection)?.map(|(place, _)| place);
-            Ok(place.unwrap_or(WebhookPlace { cursor: 0, turn: 0 }))
+            Ok(place.unwrap_or(WebhookPlace { lanes: PerLane::default(), turn: 0 }))
         })
         .await
     }
@@ -125,59 +149,38 @@ impl Store {
     /// Returns the number of events that the webhook has yet to be told of, or a few more: some are posted ahead of others.
     pub async fn webhook_backlog(&self) -> Result<u64, StoreError> {
         self.read(|connection| {
-            let told = place_in(connection)?.map_or(0, |(place, _)| place.cursor);
-            let newest = newest_in(connection).during("find the newest event")?;
-            Ok(u64::try_from(newest.saturating_sub(told)).unwrap_or(0))
+            let Some((place, _)) = place_in(connection)? else { return Ok(0) };
+            let mut waiting = 0;
+            for lane in Lane::ALL {
+                waiting += waiting_in(connection, lane, *place.lanes.of(lane))?;
+            }
+            Ok(waiting)
         })
         .await
     }
 
-    /// Returns the events beyond the webhook's cursor that were posted.
-    pub async fn posted_ahead(&self) -> Result<BTreeSet<i64>, StoreError> {
-        self.read(|connection| {
+    /// Returns the events beyond a lane's place that were posted.
+    pub async fn posted_ahead(&self, lane: Lane) -> Result<BTreeSet<i64>, StoreError> {
+        self.read(move |connection| {
             connection
-                .prepare_cached("SELECT seq FROM webhook_posted")
-                .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+                .prepare_cached("SELECT seq FROM webhook_ahead WHERE lane = ?1")
+                .and_then(|mut select| {
+                    select.query_map([lane.as_str()], |row| row.get(0))?.collect()
+                })
                 .during("read what was posted")
         })
         .await
     }
 
-    /// Notes which events were posted, and up to where all were, unless somebody has set the webhook to another place
-    /// since; returns whether it was noted.
+    /// Notes which events were posted, and up to where all of a lane were, unless somebody has set the webhook to another
+    /// place since; returns whether it was noted.
     pub async fn note_posted(
         &self,
         turn: i64,
-        cursor: i64,
-        posted: Vec<i64>,
+        lanes: PerLane<i64>,
+        posted: Vec<(Lane, i64)>,
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| {
-            // Another process may have come further, as a pass does beside a daemon.
-            let moved = connection
-                .prepare_cached(
-                    "UPDATE cursors SET seq = max(seq, :cursor)
-                     WHERE reader = 'webhook' AND turn = :turn",
-                )
-                .and_then(|mut update| {
-                    update.execute(named_params! {":cursor": cursor, ":turn": turn})
-                })
-                .during("note the webhook's place")?;
-            if moved == 0 {
-                return Ok(false);
-            }
-            let mut insert = connection
-                .prepare_cached("INSERT OR IGNORE INTO webhook_posted (seq) VALUES (?1)")
-                .during("note what was posted")?;
-            for seq in posted.iter().filter(|seq| **seq > cursor) {
-                insert.execute([seq]).during("note what was posted")?;
-            }
-            connection
-                .prepare_cached("DELETE FROM webhook_posted WHERE seq <= ?1")
-                .and_then(|mut delete| delete.execute([cursor]))
-                .map(|_| true)
-                .during("note what was posted")
-        })
-        .await
+        self.write(move |connection| note_posted_in(connection, turn, &lanes, &posted)).await
     }
 
     /// Has the webhook post again what was told after a place; how many events that is.
@@ -190,11 +193,52 @@ impl Store {
     }
 }
 
+fn note_posted_in(
+    connection: &Connection,
+    turn: i64,
+    lanes: &PerLane<i64>,
+    posted: &[(Lane, i64)],
+) -> Result<bool, StoreError> {
+    let held = place_in(connection)?;
+    if held.is_none_or(|(place, _)| place.turn != turn) {
+        return Ok(false);
+    }
+    let during = "note the webhook's place";
+    for lane in Lane::ALL {
+        let to = *lanes.of(lane);
+        // Another process may have come further, as a pass does beside a daemon.
+        connection
+            .prepare_cached("UPDATE webhook_lanes SET seq = max(seq, ?2) WHERE lane = ?1")
+            .and_then(|mut update| update.execute((lane.as_str(), to)))
+            .during(during)?;
+        let mut insert = connection
+            .prepare_cached("INSERT OR IGNORE INTO webhook_ahead (lane, seq) VALUES (?1, ?2)")
+            .during(during)?;
+        for (_, seq) in posted.iter().filter(|(of, seq)| *of == lane && *seq > to) {
+            insert.execute((lane.as_str(), seq)).during(during)?;
+        }
+        connection
+            .prepare_cached("DELETE FROM webhook_ahead WHERE lane = ?1 AND seq <= ?2")
+            .and_then(|mut delete| delete.execute((lane.as_str(), to)))
+            .during(during)?;
+    }
+    connection
+        .prepare_cached(
+            "UPDATE cursors SET seq = (SELECT min(seq) FROM webhook_lanes) WHERE reader = 'webhook'",
+        )
+        .and_then(|mut update| update.execute([]))
+        .during(during)?;
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::event::EventType;
+
+    const KIND: EventType = EventType::CustomerUpdated;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -203,7 +247,7 @@ mod tests {
     async fn store_with_events(folder: &tempfile::TempDir, count: i64) -> Store {
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         for second in 0..count {
-            store.tell("x", json!({}), at(second)).await.unwrap();
+            store.tell(KIND, json!({}), at(second)).await.unwrap();
         }
         store
     }
@@ -214,13 +258,19 @@ mod tests {
         let store = store_with_events(&folder, 0).await;
         assert_eq!(store.begin_webhook().await.unwrap(), None);
         let turn = store.webhook_place().await.unwrap().turn;
-        assert!(store.note_posted(turn, 2, vec![2, 4, 5]).await.unwrap());
-        assert_eq!(store.posted_ahead().await.unwrap(), BTreeSet::from([4, 5]));
-        assert!(store.note_posted(turn, 4, vec![3, 4]).await.unwrap());
-        assert_eq!(store.posted_ahead().await.unwrap(), BTreeSet::from([5]));
+        let places = PerLane::new;
+        let prompt = |seqs: &[i64]| seqs.iter().map(|seq| (Lane::Prompt, *seq)).collect();
+        let ahead = async |lane| store.posted_ahead(lane).await.unwrap();
+        assert!(store.note_posted(turn, places(2, 0), prompt(&[2, 4, 5])).await.unwrap());
+        assert_eq!(ahead(Lane::Prompt).await, BTreeSet::from([4, 5]));
+        let both = vec![(Lane::Prompt, 3), (Lane::Bulk, 1), (Lane::Prompt, 4), (Lane::Bulk, 6)];
+        assert!(store.note_posted(turn, places(4, 1), both).await.unwrap());
+        assert_eq!(ahead(Lane::Prompt).await, BTreeSet::from([5]));
+        assert_eq!(ahead(Lane::Bulk).await, BTreeSet::from([6]));
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 1, "the lane that is behind");
         // Whoever lags behind takes nothing back.
-        assert!(store.note_posted(turn, 3, vec![]).await.unwrap());
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 4);
+        assert!(store.note_posted(turn, places(3, 1), vec![]).await.unwrap());
+        assert_eq!(store.webhook_place().await.unwrap().lanes, places(4, 1));
     }
 
     #[tokio::test]
@@ -229,12 +279,14 @@ mod tests {
         let store = store_with_events(&folder, 5).await;
         store.replay_webhook(0).await.unwrap();
         let before = store.webhook_place().await.unwrap();
-        assert!(store.note_posted(before.turn, 0, vec![3]).await.unwrap());
+        let at = |seq| PerLane::from_fn(|_| seq);
+        let posted = |seqs: &[i64]| seqs.iter().map(|seq| (Lane::Prompt, *seq)).collect();
+        assert!(store.note_posted(before.turn, at(0), posted(&[3])).await.unwrap());
         // To the very same place: what is beyond it is wanted again.
         assert_eq!(store.replay_webhook(0).await.unwrap(), 5);
-        assert_eq!(store.posted_ahead().await.unwrap(), BTreeSet::new());
-        assert!(!store.note_posted(before.turn, 5, vec![1, 2, 3, 4, 5]).await.unwrap());
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 0);
+        assert_eq!(store.posted_ahead(Lane::Prompt).await.unwrap(), BTreeSet::new());
+        assert!(!store.note_posted(before.turn, at(5), posted(&[1, 2, 3, 4, 5])).await.unwrap());
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 0);
     }
 
     #[tokio::test]
@@ -244,19 +296,19 @@ mod tests {
         // Nobody had one yet, so none is left.
         store.leave_webhook(at(10)).await.unwrap();
         assert_eq!(store.begin_webhook().await.unwrap(), None);
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 2);
-        store.tell("x", json!({}), at(11)).await.unwrap();
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 2);
+        store.tell(KIND, json!({}), at(11)).await.unwrap();
         store.leave_webhook(at(12)).await.unwrap();
         store.leave_webhook(at(13)).await.unwrap();
-        store.tell("x", json!({}), at(14)).await.unwrap();
+        store.tell(KIND, json!({}), at(14)).await.unwrap();
         let passed_over = store.begin_webhook().await.unwrap();
         assert_eq!(passed_over, Some(SkippedEvents { after: 2, events: 2, since: at(12) }));
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 4);
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 4);
         assert_eq!(store.begin_webhook().await.unwrap(), None, "it is said once");
         // What somebody asks for meanwhile is posted once there is a webhook again.
         store.leave_webhook(at(15)).await.unwrap();
         store.replay_webhook(1).await.unwrap();
         assert_eq!(store.begin_webhook().await.unwrap(), None);
-        assert_eq!(store.webhook_place().await.unwrap().cursor, 1);
+        assert_eq!(store.webhook_place().await.unwrap().cursor(), 1);
     }
 }

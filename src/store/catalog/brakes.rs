@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
 
 use crate::domain::ProductId;
+use crate::domain::event::EventType;
 use crate::domain::product::HeldEndings;
 use crate::domain::reconciliation::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
@@ -171,7 +172,7 @@ pub(crate) fn hold_in(
         "product_id": product, "what": kind.as_str(), "unlisted": seen.unlisted, "live": seen.live,
         "allowed": allowed,
     });
-    append_event_in(connection, "product.endings_held", None, &data, now)
+    append_event_in(connection, EventType::ProductEndingsHeld, None, &data, now)
 }
 
 /// Holds nothing back any more; what was missing by then is let go.
@@ -210,7 +211,7 @@ fn confirm_in(
     for (id, held) in &held {
         release_in(connection, id, BrakeKind::parse(held.what), Some(now))?;
         let data = json!({"product_id": id, "what": held.what, "unlisted": held.unlisted});
-        append_event_in(connection, "product.endings_confirmed", None, &data, now)?;
+        append_event_in(connection, EventType::ProductEndingsConfirmed, None, &data, now)?;
     }
     if held.is_empty() {
         return Ok(Some(false));
@@ -254,7 +255,7 @@ fn review_in(
         } else {
             release_in(connection, &product, BrakeKind::Subscriptions, None)?;
             let data = json!({"product_id": product, "what": held.what, "unlisted": seen.unlisted});
-            append_event_in(connection, "product.endings_released", None, &data, now)?;
+            append_event_in(connection, EventType::ProductEndingsReleased, None, &data, now)?;
         }
     }
     let since = now.saturating_sub(COUNTED_FOR).unwrap_or(Timestamp::MIN);

@@ -5,6 +5,7 @@ use rusqlite::{Connection, named_params};
 
 use super::features::feature_in;
 use super::plan_rows::{PlanError, changed_plan, known_plan};
+use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
@@ -51,7 +52,7 @@ pub(crate) fn put_entitlement_in(
     }
     let version = draft_in(connection, plan_id)?;
     write_entitlement_in(connection, plan_id, version, &entitlement)?;
-    changed_plan(connection, plan_id, "plan.updated", now)
+    changed_plan(connection, plan_id, EventType::PlanUpdated, now)
 }
 
 pub(crate) fn remove_entitlement_in(
@@ -71,7 +72,7 @@ pub(crate) fn remove_entitlement_in(
         )
         .and_then(|mut delete| delete.execute((plan_id.as_str(), version, feature_id.as_str())))
         .during("take a feature out of a plan")?;
-    changed_plan(connection, plan_id, "plan.updated", now)
+    changed_plan(connection, plan_id, EventType::PlanUpdated, now)
 }
 
 /// Opens the plan's draft; a published plan gets one that starts as what is published.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 
+use crate::domain::event::EventType;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::word::Word;
 use crate::domain::{DimensionKey, FeatureId, ProductId};
@@ -181,7 +182,13 @@ pub(crate) fn write_feature_in(
         .iter()
         .filter(|(product, dimension)| feature.dimensions.get(*product) != Some(*dimension))
         .collect();
-    append_event_in(connection, "feature.updated", None, &Updated { feature, unlinked }, now)?;
+    append_event_in(
+        connection,
+        EventType::FeatureUpdated,
+        None,
+        &Updated { feature, unlinked },
+        now,
+    )?;
     connection
         .prepare_cached(
             "INSERT INTO features (id, name, type, unit, when_stale, updated_at_ms)

@@ -11,6 +11,7 @@ use super::plans::{update_plan_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
 use super::sync::hold_import_in;
+use crate::domain::event::EventType;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::product::{Dimension, Product};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
@@ -168,7 +169,7 @@ pub(crate) fn import_in(
         what: "a product",
         detail: format!("{id} is gone after it was written"),
     })?;
-    append_event_in(connection, "product.imported", None, &product, now)?;
+    append_event_in(connection, EventType::ProductImported, None, &product, now)?;
     Ok(product)
 }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
@@ -57,7 +58,7 @@ pub(crate) fn known_plan(connection: &Connection, id: &PlanId) -> Result<Plan, P
 pub(crate) fn changed_plan(
     connection: &Connection,
     id: &PlanId,
-    event: &'static str,
+    event: EventType,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     connection

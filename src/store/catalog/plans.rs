@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::plan_rows::{PlanError, changed_plan, exists, plan_in};
+use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanStatus};
 use crate::domain::word::Word;
 use crate::domain::{PlanId, ProductId, Source};
@@ -101,7 +102,7 @@ pub(crate) fn put_plan_in(
             update.execute((id.as_str(), name, product))
         })
         .during("rename a plan")?;
-    changed_plan(connection, id, "plan.updated", now)
+    changed_plan(connection, id, EventType::PlanUpdated, now)
 }
 
 /// Makes a plan unless there is one. It belongs to the first product that it was mapped in.
@@ -147,7 +148,7 @@ pub(crate) fn update_plan_sources_in(
         .during("say who sells which plan")?;
     // Of those that AWS sells from now on, the import tells.
     for (id, _) in turned.into_iter().filter(|(_, source)| source == Source::Direct.as_str()) {
-        changed_plan(connection, &PlanId::new(id), "plan.updated", now)?;
+        changed_plan(connection, &PlanId::new(id), EventType::PlanUpdated, now)?;
     }
     Ok(())
 }

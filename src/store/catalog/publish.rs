@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
+use crate::domain::event::EventType;
 use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::{AffectedGroup, Differences, Preview, compare};
 use crate::domain::word::Word;
@@ -107,7 +108,7 @@ pub(crate) fn archive_in(
         return Ok(plan);
     }
     set_status(connection, id, PlanStatus::Archived)?;
-    changed_plan(connection, id, "plan.archived", now)
+    changed_plan(connection, id, EventType::PlanArchived, now)
 }
 
 pub(crate) fn discard_in(
@@ -126,7 +127,7 @@ pub(crate) fn discard_in(
         .prepare_cached("UPDATE plans SET version = published_version WHERE id = ?1")
         .and_then(|mut update| update.execute([id.as_str()]))
         .during(during)?;
-    changed_plan(connection, id, "plan.updated", now)
+    changed_plan(connection, id, EventType::PlanUpdated, now)
 }
 
 pub(crate) fn publish_in(
@@ -173,7 +174,7 @@ pub(crate) fn publish_in(
     if !kept {
         set_status(connection, id, PlanStatus::Published)?;
     }
-    changed_plan(connection, id, "plan.published", now)
+    changed_plan(connection, id, EventType::PlanPublished, now)
 }
 
 /// Lets those who are held to an older version of a plan come to the published one.
@@ -194,7 +195,7 @@ pub(crate) fn free_held_in(
     now: Timestamp,
 ) -> Result<(), PlanError> {
     if free_in(connection, id)? > 0 {
-        changed_plan(connection, id, "plan.published", now)?;
+        changed_plan(connection, id, EventType::PlanPublished, now)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::brakes::{BrakeKind, brake_in, hold_in, release_in};
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
+use crate::domain::event::EventType;
 use crate::domain::product::{Dimension, Product};
 use crate::domain::reconciliation::Unlisted;
 use crate::domain::{DimensionKey, EntityId, ProductId};
@@ -77,7 +78,7 @@ impl Store {
                     .during("sync a product")?;
                 note_owner_in(connection, &listing)?;
                 if changes != ProductChanges::default() {
-                    append_event_in(connection, "product.synced", None, &changes, now)?;
+                    append_event_in(connection, EventType::ProductSynced, None, &changes, now)?;
                 }
                 Ok(Some(Synced::Done(changes)))
             })

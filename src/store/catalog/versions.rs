@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::plan_rows::{PlanError, entitlements_in, exists, known_plan};
 use crate::domain::PlanId;
+use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
@@ -112,6 +113,6 @@ fn remove_in(connection: &Connection, id: &PlanId, now: Timestamp) -> Result<Pla
             .and_then(|mut delete| delete.execute([id.as_str()]))
             .during("remove a plan")?;
     }
-    append_event_in(connection, "plan.removed", None, &plan, now)?;
+    append_event_in(connection, EventType::PlanRemoved, None, &plan, now)?;
     Ok(plan)
 }

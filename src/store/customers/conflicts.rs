@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::identities::identities_in;
+use crate::domain::event::EventType;
 use crate::domain::{AwsIds, BuyerRef, CustomerId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
@@ -103,7 +104,7 @@ pub(crate) fn note_contradiction_in(
     }
     tracing::warn!(detail, "AWS contradicts what is known of a customer");
     let data = json!({"customer_id": customer, "taken_for": taken_for, "detail": detail});
-    append_event_in(connection, "customer.contradiction", Some(customer), &data, now)
+    append_event_in(connection, EventType::CustomerContradiction, Some(customer), &data, now)
 }
 
 /// Forgets what was noted of ids, once an answer fits again.

@@ -9,6 +9,7 @@ use super::matching::join_known_in;
 use super::provision::{ProvisionCustomer, ProvisionError, introduce_in, provision_in};
 use super::registrations::{RegistrationRow, registration_in};
 use super::rows::customer_in;
+use crate::domain::event::EventType;
 use crate::domain::{Customer, CustomerId, Registration};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
@@ -92,7 +93,7 @@ fn exchange(
         })
         .during("settle a registration")?;
     let data = json!({"id": id, "customer_id": customer.id});
-    append_event_in(connection, "registration.exchanged", Some(&customer.id), &data, now)?;
+    append_event_in(connection, EventType::RegistrationExchanged, Some(&customer.id), &data, now)?;
     Ok(customer)
 }
 

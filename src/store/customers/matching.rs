@@ -7,6 +7,7 @@ use serde_json::json;
 use super::conflicts::{contradiction_in, forget_contradiction_in, note_contradiction_in};
 use super::identities::{completed_in, link_new_in, owner_in, owners_in};
 use super::merge::merge_customers_in;
+use crate::domain::event::EventType;
 use crate::domain::{AwsIds, BuyerRef, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
@@ -106,7 +107,7 @@ fn create_unclaimed_in(
         .during("create a customer")?;
     append_event_in(
         connection,
-        "customer.created",
+        EventType::CustomerCreated,
         Some(&id),
         &json!({"id": id, "claimed": false}),
         now,

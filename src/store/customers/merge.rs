@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::rows::customer_in;
 use crate::domain::CustomerId;
+use crate::domain::event::EventType;
 use crate::store::base::outbox::append_event_in;
 use crate::store::metering::merge::join_records_in;
 use crate::store::metering::rerate::{CountedChains, rate_anew_in};
@@ -55,7 +56,7 @@ pub(crate) fn merge_customers_in(
     if !lost.is_empty() {
         data["lost"] = Value::Object(lost);
     }
-    append_event_in(connection, "customer.merged", Some(into), &data, now)
+    append_event_in(connection, EventType::CustomerMerged, Some(into), &data, now)
 }
 
 /// Merges the seller's data of both; where they differ, that of `into` counts. Returns the data that does not count.

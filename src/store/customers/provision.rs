@@ -9,6 +9,7 @@ use super::identities::{link_in, owner_in, owners_in};
 use super::matching::match_customer_in;
 use super::merge::merge_customers_in;
 use super::rows::{customer_in, is_claimed_in};
+use crate::domain::event::EventType;
 use crate::domain::{
     AccountId, AwsIds, BuyerKey, BuyerRef, Customer, CustomerId, CustomerIdentifier,
 };
@@ -246,7 +247,8 @@ fn told_in<E: From<StoreError>>(
             .during("date a customer's change")?;
         customer.updated_at = now;
     }
-    let event = if before.is_some() { "customer.updated" } else { "customer.created" };
+    let event =
+        if before.is_some() { EventType::CustomerUpdated } else { EventType::CustomerCreated };
     append_event_in(connection, event, Some(id), &customer, now)?;
     Ok(customer)
 }

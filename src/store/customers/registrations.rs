@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::domain::event::EventType;
 use crate::domain::{
     AccountId, AgreementId, BrowserClaims, CustomerId, CustomerIdentifier, LicenseArn, ProductCode,
     Registration,
@@ -154,7 +155,7 @@ fn record_in(connection: &Connection, it: RegistrationRow) -> Result<String, Sto
         return Ok(open);
     }
     insert_in(connection, &it)?;
-    append_event_in(connection, "registration.received", None, &it, it.at)?;
+    append_event_in(connection, EventType::RegistrationReceived, None, &it, it.at)?;
     Ok(it.id)
 }
 

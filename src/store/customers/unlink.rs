@@ -8,6 +8,7 @@ use super::identities::{identities_in, link_in};
 use super::matching::match_customer_in;
 use super::provision::mark_in;
 use super::rows::customer_in;
+use crate::domain::event::EventType;
 use crate::domain::{AwsIds, BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::outbox::append_event_in;
@@ -90,7 +91,7 @@ fn unlink_in(
             .during("move what belongs to a buyer")?;
     }
     let data = json!({"id": id, "aws": before.aws, "unlinked": buyer});
-    append_event_in(connection, "customer.unlinked", Some(&id), &data, now)?;
+    append_event_in(connection, EventType::CustomerUnlinked, Some(&id), &data, now)?;
     Ok(Unlinked {
         customer: customer_in(connection, &id)?.ok_or_else(unknown)?,
         buyer: customer_in(connection, &buyer)?,

@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/015_requests.sql"),
     include_str!("migrations/016_usage_by_product.sql"),
     include_str!("migrations/017_activity.sql"),
+    include_str!("migrations/018_webhook_lanes.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,6 +196,37 @@ mod tests {
             )
             .unwrap();
         assert_eq!(told, "x 3 subscribe-success, x 9 unsubscribe-pending, y 5 subscribe-success");
+    }
+
+    #[test]
+    fn where_the_webhook_was_is_taken_over_in_both_lanes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let before = Connection::open(&path).unwrap();
+        for migration in &MIGRATIONS[..17] {
+            before.execute_batch(migration).unwrap();
+        }
+        before
+            .execute_batch(
+                "PRAGMA user_version = 17;
+                 INSERT INTO events (id, type, at_ms, data) VALUES
+                     ('a', 'plan.updated', 0, '{}'), ('b', 'metering.accepted', 0, '{}'),
+                     ('c', 'plan.updated', 0, '{}'), ('d', 'metering.resolved', 0, '{}');
+                 INSERT INTO cursors (reader, seq, turn) VALUES ('webhook', 1, 5);
+                 INSERT INTO webhook_posted VALUES (3), (4);",
+            )
+            .unwrap();
+        drop(before);
+        let after = open_writer(&path).unwrap();
+        let found: String = after
+            .query_row(
+                "SELECT (SELECT group_concat(lane || ' ' || seq, ', ') FROM webhook_lanes) || '; ' ||
+                     (SELECT group_concat(lane || ' ' || seq, ', ') FROM webhook_ahead)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(found, "bulk 1, prompt 1; bulk 4, prompt 3");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::domain::event::EventType;
 use crate::domain::notification::TopicNews;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -30,7 +31,7 @@ pub(crate) fn write_topic(
         .during("note a topic's subscription")?;
     if !news.subscribed && changed > 0 {
         let data = json!({"topic_arn": news.topic_arn});
-        append_event_in(connection, "topic.unsubscribed", None, &data, at)?;
+        append_event_in(connection, EventType::TopicUnsubscribed, None, &data, at)?;
     }
     Ok(())
 }

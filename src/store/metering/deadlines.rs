@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::billable::{frozen_for_final_hour, frozen_of_leavers};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::aws_limits::FINAL_HOUR;
+use crate::domain::event::EventType;
 use crate::domain::ledger::{Stage, Timing, deadline, record_deadline, stage};
 use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity, timestamp};
@@ -193,7 +194,7 @@ fn warn(
         }
         let seconds_left = due.deadline.duration_since(now).as_secs();
         let warning = DeadlineWarning { stage: stage.as_str(), due, seconds_left };
-        append_event_in(connection, "metering.deadline_near", None, &warning, now)?;
+        append_event_in(connection, EventType::MeteringDeadlineNear, None, &warning, now)?;
         warnings.push(warning);
     }
     Ok(warnings)

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::record_rows::{RecordRow, record_in};
 use crate::domain::api_token::LOCAL;
+use crate::domain::event::EventType;
 use crate::store::base::activity::current_actor;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -106,7 +107,7 @@ pub(super) fn note_decision_in(
     let told = Resolved { record: &resolved, decision: &kept };
     append_event_in(
         connection,
-        "metering.resolved",
+        EventType::MeteringResolved,
         Some(&resolved.customer_id),
         &told,
         decision.at,

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::billed::{names_in, names_row};
 use super::catalogue_view::licensed_from_in;
+use crate::domain::event::EventType;
 use crate::domain::ledger::{IdentityGap, LicenseNames};
 use crate::domain::{
     ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
@@ -220,6 +221,6 @@ fn set_in(
         return Err(LicensingError::UnknownProduct(product.clone()));
     }
     let data = json!({"product_id": product, "licensed_from": from});
-    append_event_in(connection, "product.licensing_changed", None, &data, now)?;
+    append_event_in(connection, EventType::ProductLicensingChanged, None, &data, now)?;
     Ok(())
 }

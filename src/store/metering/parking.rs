@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::record_rows::record_in;
+use crate::domain::event::EventType;
 use crate::domain::ledger::ParkReason;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
@@ -25,12 +26,12 @@ pub(crate) fn park(
         )
         .and_then(|mut update| update.execute((record, reason.as_str(), millis(now))))
         .during("park a record")?;
-    self::emit_record_event(connection, "metering.parked", record, now)
+    self::emit_record_event(connection, EventType::MeteringParked, record, now)
 }
 
 pub(crate) fn emit_record_event(
     connection: &Connection,
-    kind: &str,
+    kind: EventType,
     record: i64,
     now: Timestamp,
 ) -> Result<(), StoreError> {

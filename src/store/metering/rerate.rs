@@ -19,6 +19,7 @@ use super::rating::window_key;
 use super::records::open_record_in;
 use super::slots::{MeteringTarget, RecordKey, Slot, slot_in};
 use crate::domain::allowance::Billing;
+use crate::domain::event::EventType;
 use crate::domain::succession::{Chain, Successions};
 use crate::domain::usage::UsageSubject;
 use crate::domain::window::Window;
@@ -245,7 +246,13 @@ impl Rerater<'_> {
             "feature_id": self.feature,
             "quantity": quantity(owed),
         });
-        append_event_in(self.connection, "usage.rated_anew", Some(self.customer), &data, self.now)
+        append_event_in(
+            self.connection,
+            EventType::UsageRatedAnew,
+            Some(self.customer),
+            &data,
+            self.now,
+        )
     }
 
     /// Finds a window's events that are not billed in full, the newest first: those in an open record, and those in none,

@@ -9,6 +9,7 @@ use super::send::Attempt;
 use super::side_records::note_conflict_in;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
 use crate::domain::aws_limits::FINAL_HOUR;
+use crate::domain::event::EventType;
 use crate::domain::ledger::{
     Answer, ParkReason, Settlement, SettlementFacts, SubscriptionStanding, UnknownStretch,
     WireIdentity, retry_at, settle,
@@ -198,7 +199,7 @@ fn write_answer(
                 )
                 .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
                 .during("settle a record")?;
-            emit_record_event(connection, "metering.accepted", record, now)?;
+            emit_record_event(connection, EventType::MeteringAccepted, record, now)?;
             Ok(false)
         }
         Settlement::Retry { error, ask_about_buyer } => {

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::domain::ClockHour;
+use crate::domain::event::EventType;
 use crate::domain::ledger::{StretchCause, UnknownHours, UnknownStretch};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -93,7 +94,13 @@ pub(crate) fn note_stretch_in(
     if stretch.cause != StretchCause::DuplicateRecord {
         skip_lost_events_in(connection)?;
     }
-    append_event_in(connection, "metering.unknown_stretch", None, stretch, stretch.noticed_at)
+    append_event_in(
+        connection,
+        EventType::MeteringUnknownStretch,
+        None,
+        stretch,
+        stretch.noticed_at,
+    )
 }
 
 /// Leaves out the cursors that the lost ledger may have given out, so that whoever has one misses nothing.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use crate::domain::event::EventType;
 use crate::domain::{
     AccountId, AgreementId, CustomerId, DimensionKey, Holder, Id, LicenseArn, PlanId, ProductCode,
     ProductId, Quantity, Source, Status, Subscription, SubscriptionId, Terms,
@@ -259,9 +260,9 @@ fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(),
 }
 
 /// Returns the event that tells of a change, if any does.
-fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str> {
+fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<EventType> {
     let Some(before) = before else {
-        return Some("subscription.created");
+        return Some(EventType::SubscriptionCreated);
     };
     let shown = |terms: &Terms| {
         (
@@ -273,25 +274,25 @@ fn event_of_change(before: Option<&Terms>, after: &Terms) -> Option<&'static str
         )
     };
     if before.renewed_by != after.renewed_by && after.renewed_by.is_some() {
-        return Some("subscription.renewed");
+        return Some(EventType::SubscriptionRenewed);
     }
     if before.status != after.status {
         return Some(match after.status {
-            Status::Pending => "subscription.pending",
-            Status::Trialing | Status::Active => "subscription.activated",
-            Status::Ending => "subscription.ending",
-            Status::Canceled => "subscription.canceled",
-            Status::Expired => "subscription.expired",
-            Status::Failed => "subscription.failed",
+            Status::Pending => EventType::SubscriptionPending,
+            Status::Trialing | Status::Active => EventType::SubscriptionActivated,
+            Status::Ending => EventType::SubscriptionEnding,
+            Status::Canceled => EventType::SubscriptionCanceled,
+            Status::Expired => EventType::SubscriptionExpired,
+            Status::Failed => EventType::SubscriptionFailed,
         });
     }
     if before.dimension != after.dimension || before.plan_id != after.plan_id {
-        return Some("subscription.plan_changed");
+        return Some(EventType::SubscriptionPlanChanged);
     }
     if after.ended_at.is_none() && after.ends_at > before.ends_at {
-        return Some("subscription.renewed");
+        return Some(EventType::SubscriptionRenewed);
     }
-    (shown(before) != shown(after)).then_some("subscription.updated")
+    (shown(before) != shown(after)).then_some(EventType::SubscriptionUpdated)
 }
 
 /// Makes an id, once for each subscription, by the time.

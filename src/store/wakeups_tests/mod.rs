@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::*;
+use crate::domain::event::EventType;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::notification::wire::{Delivery, read};
 use crate::domain::product::Dimension;

@@ -170,7 +170,9 @@ async fn of_events(rule: &Rule, house: &House) -> Act {
     let (store, now) = (house.store.clone(), house.now);
     match (rule.does, rule.table, rule.wakes) {
         ("INSERT", "events", Events) => {
-            Box::pin(async move { store.tell("x", json!({}), now).await.unwrap() })
+            Box::pin(
+                async move { store.tell(EventType::PlanUpdated, json!({}), now).await.unwrap() },
+            )
         }
         ("INSERT", "cursors", Events) => {
             Box::pin(async move { assert_eq!(store.replay_webhook(0).await.unwrap(), 0) })

@@ -57,7 +57,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),
-    ("webhook", &["replay"]),
+    ("webhook", &["replay", "secret"]),
 ];
 
 /// The program, with nothing of this machine's own settings.
@@ -305,7 +305,7 @@ fn a_token_file_that_is_not_theirs_stops_no_other_command() {
 fn a_webhook_s_password_is_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
-    std::fs::write(&secret, "a secret that is long enough").unwrap();
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let (code, out, err) = run(marketd(&["check-config"])
         .env("MARKETD__WEBHOOK__URL", "https://hooks.test/marketd?token=hunter2")
         .env("MARKETD__WEBHOOK__SECRET_FILE", &secret));

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use marketd::settings::{SecretFiles, Settings, load, load_for};
 use secrecy::ExposeSecret as _;
 
@@ -184,7 +186,7 @@ fn a_list_in_a_file_is_its_items_with_commas_between() {
 fn a_command_reads_only_the_secrets_that_it_uses() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
-    std::fs::write(&secret, "a secret that is long enough").unwrap();
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let good = secret.to_str().unwrap().to_owned();
     let missing = "/nowhere/secret".to_owned();
     let load = |files, token: &String, webhook: &String| {
@@ -232,7 +234,7 @@ fn secrets_may_lie_where_the_service_manager_puts_them() {
 }
 
 #[test]
-fn a_signing_secret_is_long_enough_to_sign() {
+fn a_signing_secret_is_as_standard_webhooks_has_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     let webhook = |secret: &str| {
@@ -242,13 +244,26 @@ fn a_signing_secret_is_long_enough_to_sign() {
             ("MARKETD__WEBHOOK__SECRET_FILE", file.to_str().unwrap()),
         ])
     };
-    for secret in ["whsec_", "whsec_!!!", "whsec_c2hvcnQ=", "short", "23 bytes are not enough"] {
-        let fault = webhook(secret).unwrap_err();
-        assert!(fault.contains("24 bytes"), "{secret}: {fault}");
-        assert!(!fault.contains("c2hvcnQ"), "{fault}");
+    let of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes]));
+    let refused = [
+        "whsec_".to_owned(),
+        "whsec_!!!".to_owned(),
+        "whsec_c2hvcnQ=".to_owned(),
+        "a text of twenty-four bytes and more".to_owned(),
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
+        of(23),
+        of(65),
+    ];
+    for secret in refused {
+        let fault = webhook(&secret).unwrap_err();
+        assert!(fault.contains("24 to 64 bytes"), "{secret}: {fault}");
+        assert!(fault.contains("marketd webhook secret") && fault.contains("openssl"), "{fault}");
+        let said = secret.trim_start_matches("whsec_");
+        assert!(said.is_empty() || !fault.contains(said), "{fault}");
     }
-    for secret in ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "and twenty-four are enough\n"] {
-        assert!(webhook(secret).unwrap().webhook.unwrap().key.bytes().len() >= 24);
+    for bytes in [24, 32, 64] {
+        let key = webhook(&format!("{}\n", of(bytes))).unwrap().webhook.unwrap().key;
+        assert_eq!(key.bytes(), vec![7; bytes]);
     }
 }
 

@@ -22,6 +22,7 @@ mod status;
 mod subscriptions;
 mod tokens;
 mod usage;
+mod webhook;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -102,7 +103,7 @@ enum Command {
     Event(people::Event),
     /// The webhook that events are posted to.
     #[command(subcommand)]
-    Webhook(people::Webhook),
+    Webhook(webhook::Webhook),
     /// Tokens of the API.
     #[command(subcommand)]
     Token(tokens::Token),

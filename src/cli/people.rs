@@ -1,4 +1,4 @@
-//! `marketd customer`, `notification`, `event` and `webhook`.
+//! `marketd customer`, `notification` and `event`.
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -315,27 +315,5 @@ impl Event {
         let daemon = Daemon::from_environment()?;
         let Self::List { after, wait, limit } = self;
         print_events(&daemon, output, after, wait, &limit, EVENTS).await
-    }
-}
-
-/// `marketd webhook`.
-#[derive(Debug, Subcommand)]
-pub(super) enum Webhook {
-    /// Posts events again, under the ids that they have.
-    ///
-    /// A webhook that is new, or that the daemon has run without, is told what happens from then on; this tells it what
-    /// happened before. With the end of the feed as the cursor, waiting events are skipped.
-    Replay {
-        /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
-        #[arg(long, value_name = "CURSOR")]
-        from: String,
-    },
-}
-
-impl Webhook {
-    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
-        let Self::Replay { from } = self;
-        output.one(&daemon.post("/v1/webhook/replay", json!({"from": from})).await?)
     }
 }

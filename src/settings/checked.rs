@@ -1,6 +1,7 @@
 //! Values that others would refuse later: what AWS, the log or a signature needs is checked before anything starts.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -13,8 +14,8 @@ use super::value::SettingValue;
 use crate::domain::{is_external_id, is_region, is_role_arn};
 use crate::intake::sns::is_topic;
 
-/// The fewest bytes that a signing key may have, as Standard Webhooks asks for.
-const KEY_BYTES_MIN: usize = 24;
+/// The bytes that a signing key may have, as Standard Webhooks asks for.
+const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 
 /// A text whose form was checked.
 macro_rules! checked_text {
@@ -119,14 +120,11 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SettingValue for SigningKey {
-    const ALLOWED: &'static str = "a secret of 24 bytes or more: any text, or base64 after whsec_";
+    const ALLOWED: &'static str = "whsec_ and the base64 of 24 to 64 bytes, as `marketd webhook secret` makes it, or `echo whsec_$(openssl rand -base64 32)`";
 
     fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let key = match text.strip_prefix("whsec_") {
-            Some(encoded) => STANDARD.decode(encoded).ok()?,
-            None => text.as_bytes().to_vec(),
-        };
-        (key.len() >= KEY_BYTES_MIN).then(|| Self(Arc::new(key.into())))
+        let encoded = text.trim().strip_prefix("whsec_")?;
+        let key = STANDARD.decode(encoded).ok()?;
+        KEY_BYTES.contains(&key.len()).then(|| Self(Arc::new(key.into())))
     }
 }

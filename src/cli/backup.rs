@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::local::{load, wrong_database};
-use super::output::{Output, print_json, say};
+use super::output::{Output, amount, print_json, say};
 use crate::clock::Clock;
 use crate::settings::{SecretFiles, duration};
 use crate::store::{LockError, REPLAY_TIME, RestoreError, Restored, back_up, restore};
@@ -33,7 +33,12 @@ impl Backup {
         if output == Output::Json {
             return print_json(&json!({"database": path, "backup": self.file, "pages": pages}));
         }
-        say(&format!("copied {} to {} ({pages} pages)", path.display(), self.file.display()))
+        say(&format!(
+            "copied {} to {} ({} pages)",
+            path.display(),
+            self.file.display(),
+            amount(&pages.into())
+        ))
     }
 }
 
@@ -74,18 +79,31 @@ impl Restore {
         let replay = self.replay.unwrap_or(REPLAY_TIME);
         let Restored { last_commit, stretch, frozen, parked, kept } =
             restore(&self.file, &database, replay, Clock::system().now()).map_err(failed)?;
-        output.one(&json!({
-            "database": database,
-            "backup": self.file,
-            "last_commit": last_commit,
-            "kept": kept,
-            "unknown_stretch": stretch,
-            "sent_again": frozen,
-            "parked": parked,
-        }))?;
         if output == Output::Json {
-            return Ok(());
+            return Ok(print_json(&json!({
+                "database": database,
+                "backup": self.file,
+                "last_commit": last_commit,
+                "kept": kept,
+                "unknown_stretch": stretch,
+                "sent_again": frozen,
+                "parked": parked,
+            }))?);
         }
+        let commit = last_commit.map_or("nothing".to_owned(), |at| format!("all until {at}"));
+        say(&format!(
+            "put {} back as {}: it knows {commit}",
+            self.file.display(),
+            database.display()
+        ))?;
+        if let Some(kept) = kept {
+            say(&format!("the database that was there is kept as {}", kept.display()))?;
+        }
+        say(&format!(
+            "metering records: {} to send again, {} parked",
+            amount(&frozen.into()),
+            amount(&parked.into())
+        ))?;
         say("")?;
         say(&format!(
             "AWS may know more than this backup of the hours from {} to {}. Usage of these hours is billed to its own hour \

@@ -2,11 +2,11 @@
 
 use std::env;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::Value;
 
-use super::output::warn;
+use super::output::{Output, problem};
 use crate::http::CLI_AGENT;
 use crate::outgoing;
 
@@ -20,7 +20,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn from_environment() -> anyhow::Result<Self> {
+    pub(super) fn from_environment(output: Output) -> anyhow::Result<Self> {
         let url = env::var("MARKETD_URL").ok().filter(|url| !url.is_empty());
         let url = url.unwrap_or_else(|| DEFAULT_URL.into());
         let token = env::var("MARKETD_TOKEN").ok().filter(|token| !token.is_empty());
@@ -37,7 +37,7 @@ impl Daemon {
                 bail!("{}", outgoing::NO_AUTHORITIES);
             }
             if address.scheme() == "http" && !local && token.is_some() {
-                warn(&format!(
+                output.warn(&format!(
                     "the token goes to {} unencrypted, for everybody on the way to read: use https",
                     address.host_str().unwrap_or_default()
                 ));
@@ -130,10 +130,14 @@ impl Daemon {
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         match request.send().await {
             Ok(answer) => Ok(answer),
-            Err(error) if error.is_connect() => bail!(
-                "no marketd answers at {}: start it with `marketd run`, or set MARKETD_URL",
-                self.url
-            ),
+            Err(error) if error.is_connect() => {
+                let message = format!(
+                    "no marketd answers at {}: start it with `marketd run`, or set MARKETD_URL",
+                    self.url
+                );
+                let problem = problem("no-answer", &message);
+                Err(Refused { message, problem }.into())
+            }
             Err(error) => Err(error).context("marketd did not answer"),
         }
     }
@@ -146,34 +150,55 @@ fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
     format!("{path}?{}", text.join("&"))
 }
 
-/// A refusal by marketd, for a person.
+/// A refusal by marketd, or that there is none to ask.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Refused {
+    /// The refusal for a person.
     message: String,
-    /// The keys that lead to what is wrong in a document that was sent.
-    pub(super) at: Vec<String>,
+    /// The refusal as problem details, as the API answered them.
+    pub(super) problem: Value,
+}
+
+impl Refused {
+    /// Returns the keys that lead to what is wrong in a document that was sent.
+    pub(super) fn at(&self) -> Vec<String> {
+        let keys = self.problem["at"].as_array().into_iter().flatten();
+        keys.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
 }
 
 /// Reads a refusal from an answer.
 async fn refusal(answer: reqwest::Response) -> anyhow::Error {
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
-    let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    if status == StatusCode::UNAUTHORIZED {
-        return anyhow!(
-            "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
-        );
-    }
-    let detail = body["detail"].as_str().or(body.as_str()).unwrap_or("no detail");
-    let mut message = detail.to_owned();
-    for check in body["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false) {
+    let problem = match serde_json::from_str(&text) {
+        Ok(Value::Object(members)) if members.contains_key("detail") => Value::Object(members),
+        // A proxy's page, perhaps.
+        _ => {
+            let detail = if text.trim().is_empty() { "no detail" } else { text.trim() };
+            let mut problem = problem("unexpected-answer", detail);
+            problem["status"] = status.as_u16().into();
+            problem
+        }
+    };
+    let message = if status == StatusCode::UNAUTHORIZED {
+        "marketd wants a token: set MARKETD_TOKEN to what http.token or http.token_file says"
+            .to_owned()
+    } else {
+        said(&problem, status)
+    };
+    Refused { message, problem }.into()
+}
+
+/// Tells a problem to a person.
+fn said(problem: &Value, status: StatusCode) -> String {
+    let mut message = problem["detail"].as_str().unwrap_or("no detail").to_owned();
+    for check in problem["checks"].as_array().into_iter().flatten().filter(|it| it["ok"] == false) {
         let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
         message.push_str(&format!("\n  {}: {}", text("action"), text("detail")));
     }
-    let keys = body["at"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let at = keys.map(str::to_owned).collect();
-    Refused { message: format!("{message} ({status})"), at }.into()
+    format!("{message} ({status})")
 }
 
 /// Percent-encodes the characters that may not stand in a path segment or query value.

@@ -6,7 +6,14 @@ use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::object;
-use super::output::{Column, Output, print_json, say, warn};
+use super::output::{Column, Output, print_json, say};
+use super::sentences;
+
+const PERMISSIONS: &[Column] = &[
+    Column::id("PERMISSION", "action"),
+    Column::state("OK", "ok"),
+    Column::text("DETAIL", "detail"),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Integration {
@@ -95,7 +102,7 @@ impl Products {
 
 impl Integration {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         match self {
             Self::Show => show(output, daemon.get("/v1/integration").await?),
             Self::TrustPolicy { account } => {
@@ -103,13 +110,13 @@ impl Integration {
                     [("account_id", account.account_id), ("principal_arn", account.principal_arn)];
                 let policy = daemon.query("/v1/integration/trust-policy", &query).await?;
                 if policy.pointer("/Statement/0/Condition/ArnLike").is_none() {
-                    warn(TRUSTS_ACCOUNT);
+                    output.warn(TRUSTS_ACCOUNT);
                 }
                 print_json(&policy)
             }
             Self::QueuePolicy { products, rule } => {
                 if rule.is_none() {
-                    warn(TAKES_ANY_RULE);
+                    output.warn(TAKES_ANY_RULE);
                 }
                 let query = [("product_codes", products.text()), ("rule_arn", rule)];
                 print_json(&daemon.query("/v1/integration/queue-policy", &query).await?)
@@ -132,7 +139,14 @@ impl Integration {
                 ]);
                 let connected = daemon.put("/v1/integration", body).await?;
                 let trouble = foreign(&connected).or_else(|| missing(&connected));
-                show(output, connected)?;
+                if output == Output::Json {
+                    print_json(&connected)?;
+                } else {
+                    for line in sentences::connected(&connected) {
+                        say(&line)?;
+                    }
+                    output.list(&json!({"items": connected["checks"]}), PERMISSIONS)?;
+                }
                 trouble.map_or(Ok(()), Err)
             }
             Self::Remove { yes } => {
@@ -193,22 +207,24 @@ fn show(output: Output, mut view: Value) -> anyhow::Result<()> {
     output.one(&view)?;
     if checks.as_array().is_some_and(|checks| !checks.is_empty()) {
         say("")?;
-        output.list(
-            &json!({"items": checks}),
-            &[("PERMISSION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
-        )?;
+        output.list(&json!({"items": checks}), PERMISSIONS)?;
     }
     let columns: &[Column] = &[
-        ("CALL", "name"),
-        ("LAST OK", "last_ok_at"),
-        ("LAST ERROR", "last_error_at"),
-        ("DETAIL", "last_error"),
+        Column::id("CALL", "name"),
+        Column::time("LAST OK", "last_ok_at"),
+        Column::time("LAST ERROR", "last_error_at"),
+        Column::text("DETAIL", "last_error"),
     ];
     section(output, &calls, columns)?;
     section(
         output,
         &parts,
-        &[("PART", "name"), ("OK", "ok"), ("SINCE", "since"), ("DETAIL", "detail")],
+        &[
+            Column::id("PART", "name"),
+            Column::state("OK", "ok"),
+            Column::time("SINCE", "since"),
+            Column::text("DETAIL", "detail"),
+        ],
     )?;
     let problems = problems.as_array().map(Vec::as_slice).unwrap_or_default();
     if !problems.is_empty() {

@@ -4,29 +4,37 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
-use super::output::{Column, Output};
-use super::pages::{Limit, print_list};
+use super::output::{Column, Output, say};
+use super::pages::{Part, print_list};
+use super::sentences::{confirmed, imported, licensed, licensing, synced};
 use super::{key_value, object};
 
 const LISTINGS: &[Column] = &[
-    ("ENTITY", "entity_id"),
-    ("TITLE", "title"),
-    ("VISIBILITY", "visibility"),
-    ("CODE", "product_code"),
-    ("IMPORTED", "imported"),
-    ("PRODUCT", "product_id"),
+    Column::id("ENTITY", "entity_id"),
+    Column::text("TITLE", "title"),
+    Column::id("VISIBILITY", "visibility"),
+    Column::id("CODE", "product_code"),
+    Column::id("IMPORTED", "imported"),
+    Column::id("PRODUCT", "product_id"),
 ];
 const PRODUCTS: &[Column] = &[
-    ("PRODUCT", "id"),
-    ("TITLE", "title"),
-    ("CODE", "product_code"),
-    ("ENTITY", "entity_id"),
-    ("USAGE PLAN", "usage_plan_id"),
+    Column::id("PRODUCT", "id"),
+    Column::text("TITLE", "title"),
+    Column::id("CODE", "product_code"),
+    Column::id("ENTITY", "entity_id"),
+    Column::id("USAGE PLAN", "usage_plan_id"),
 ];
+const UNLICENSED: &[Column] = &[
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("SUBSCRIPTION", "subscription_id"),
+    Column::id("CUSTOMER IDENTIFIER", "customer_identifier"),
+    Column::state("MISSING", "missing"),
+];
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Listing {
     /// Lists the account's SaaS products, and marks those imported.
-    List(Limit),
+    List(Part),
     /// Shows a listing as the catalog describes it now, and what its document lacks.
     Show {
         /// The listing's entity id: prod-…
@@ -58,10 +66,10 @@ pub(super) enum Listing {
 
 impl Listing {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         match self {
-            Self::List(limit) => {
-                print_list(&daemon, output, "/v1/listings", &[], &limit, LISTINGS).await
+            Self::List(part) => {
+                print_list(&daemon, output, "/v1/listings", &[], &part, LISTINGS).await
             }
             Self::Show { entity_id } => {
                 output.one(&daemon.get(&format!("/v1/listings/{}", escape(&entity_id))).await?)
@@ -70,6 +78,7 @@ impl Listing {
                 let map = |pairs: Vec<(String, String)>| -> Map<String, Value> {
                     pairs.into_iter().map(|(dimension, to)| (dimension, json!(to))).collect()
                 };
+                let billed = features.clone();
                 let body = object([
                     ("product_id", product_id.map(|id| json!(id))),
                     ("plans", Some(Value::Object(map(plans)))),
@@ -77,11 +86,13 @@ impl Listing {
                     ("usage_plan", usage_plan.map(|id| json!(id))),
                 ]);
                 let path = format!("/v1/listings/{}/import", escape(&entity_id));
-                output.one(&daemon.post(&path, body).await?)
+                let product = daemon.post(&path, body).await?;
+                output.done(&product, &imported(&product, &billed))
             }
             Self::Sync { product } => {
                 let path = format!("/v1/products/{}/sync", escape(&product));
-                output.one(&daemon.post(&path, json!({})).await?)
+                let changes = daemon.post(&path, json!({})).await?;
+                output.done(&changes, &synced(&product, &changes))
             }
         }
     }
@@ -90,7 +101,7 @@ impl Listing {
 #[derive(Debug, Subcommand)]
 pub(super) enum Product {
     /// Lists the imported products.
-    List(Limit),
+    List(Part),
     /// Shows a product with its dimensions and plans.
     Show {
         /// The product's id.
@@ -126,25 +137,37 @@ pub(super) enum Product {
 
 impl Product {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         match self {
-            Self::List(limit) => {
-                print_list(&daemon, output, "/v1/products", &[], &limit, PRODUCTS).await
+            Self::List(part) => {
+                print_list(&daemon, output, "/v1/products", &[], &part, PRODUCTS).await
             }
             Self::Show { id } => {
                 output.one(&daemon.get(&format!("/v1/products/{}", escape(&id))).await?)
             }
             Self::ConfirmEndings { id } => {
                 let path = format!("/v1/products/{}/confirm-endings", escape(&id));
-                output.one(&daemon.post(&path, json!({})).await?)
+                let product = daemon.post(&path, json!({})).await?;
+                output.done(&product, &confirmed(&product))
             }
             Self::License { id, dry_run: true, .. } => {
                 let path = format!("/v1/products/{}/licensing", escape(&id));
-                output.one(&daemon.get(&path).await?)
+                let view = daemon.get(&path).await?;
+                if output == Output::Table {
+                    for line in licensing(&view) {
+                        say(&line)?;
+                    }
+                    if view["buyers"].as_array().is_none_or(Vec::is_empty) {
+                        return Ok(());
+                    }
+                    return output.list(&json!({"items": view["buyers"]}), UNLICENSED);
+                }
+                output.one(&view)
             }
             Self::License { id, from, .. } => {
                 let path = format!("/v1/products/{}/licensing", escape(&id));
-                output.one(&daemon.put(&path, json!({"from": from})).await?)
+                let product = daemon.put(&path, json!({"from": from})).await?;
+                output.done(&product, &licensed(&product))
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use super::output::{Output, print_json, say, warn};
+use super::output::{Column, Output, print_json, say};
 use crate::aws::{Connection, ConnectionOptions, caller_account, probe_permissions};
 use crate::clock::Clock;
 use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
@@ -22,6 +22,11 @@ use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
 use crate::store::{History, IntegrationRow, LockError, Pruned, Store, StoreError};
 use crate::telemetry;
+
+const SETTINGS: &[Column] =
+    &[Column::id("KEY", "key"), Column::text("VALUE", "value"), Column::id("ORIGIN", "origin")];
+const CHECKS: &[Column] =
+    &[Column::id("ACTION", "action"), Column::state("OK", "ok"), Column::text("DETAIL", "detail")];
 
 /// Loads the settings, with those secrets that a command uses.
 pub(super) fn load(config: Option<&Path>, secret_files: SecretFiles) -> anyhow::Result<Loaded> {
@@ -210,16 +215,13 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
 pub(super) fn check_config(config: Option<&Path>, output: Output) -> anyhow::Result<()> {
     let loaded = load(config, SecretFiles::Readable)?;
     for note in &loaded.notes {
-        warn(note);
+        output.warn(note);
     }
     print_settings(&loaded, output)
 }
 
 fn print_settings(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
-    output.list(
-        &json!({"items": shown(loaded)}),
-        &[("KEY", "key"), ("VALUE", "value"), ("ORIGIN", "origin")],
-    )
+    output.list(&json!({"items": shown(loaded)}), SETTINGS)
 }
 
 fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
@@ -233,7 +235,7 @@ fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
     let loaded = load(config, SecretFiles::None)?;
     for note in &loaded.notes {
-        warn(note);
+        output.warn(note);
     }
     let shown = shown(&loaded);
     if output == Output::Table {
@@ -243,7 +245,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
     let settings = loaded.settings;
     let queue_url = settings.queue.as_ref().map(|queue| queue.url.to_string());
     if !outgoing::has_authorities() {
-        warn(outgoing::NO_AUTHORITIES);
+        output.warn(outgoing::NO_AUTHORITIES);
     }
     let mut items = Vec::new();
     let held = read_database(&settings, &mut items);
@@ -282,10 +284,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
         print_json(&json!({"settings": shown, "checks": items}))?;
     } else {
         say("")?;
-        output.list(
-            &json!({"items": items}),
-            &[("ACTION", "action"), ("OK", "ok"), ("DETAIL", "detail")],
-        )?;
+        output.list(&json!({"items": items}), CHECKS)?;
     }
     if all { Ok(()) } else { Err(Failure::Said) }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::Value;
 
@@ -50,14 +50,14 @@ impl Apply {
             let line = line_of(&text, &place).unwrap_or(1);
             bail!("{shown}, line {line}: {}: {fault}", place.join("."));
         }
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let to = self.to.map(|to| format!("&to={to}")).unwrap_or_default();
         let path = format!("/v1/catalogue?dry_run={}{to}", self.dry_run);
         let answer = daemon.post(&path, file).await;
         let answer = answer.map_err(|error| {
             let refused = error.downcast_ref::<Refused>();
-            match refused.and_then(|refused| line_of(&text, &refused.at)) {
-                Some(line) => anyhow!("{shown}, line {line}: {error}"),
+            match refused.and_then(|refused| line_of(&text, &refused.at())) {
+                Some(line) => error.context(format!("{shown}, line {line}")),
                 None => error,
             }
         })?;
@@ -178,7 +178,7 @@ pub(super) struct Export {}
 
 impl Export {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let answer = Daemon::from_environment()?.get("/v1/catalogue").await?;
+        let answer = Daemon::from_environment(output)?.get("/v1/catalogue").await?;
         if output == Output::Json {
             return print_json(&answer);
         }

@@ -8,43 +8,44 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Failure;
+use super::balance::print_balance;
 use super::client::{Daemon, escape};
 use super::metering_resolve::Resolve;
-use super::output::{Column, Output, warn};
-use super::pages::{Limit, OverTime, print_list};
+use super::output::{Column, Output, print_json};
+use super::pages::{OverTime, Part, print_list};
 
 const RECORDS: &[Column] = &[
-    ("RECORD", "id"),
-    ("CUSTOMER", "customer_id"),
-    ("PRODUCT", "product_id"),
-    ("DIMENSION", "dimension"),
-    ("HOUR", "hour"),
-    ("QUANTITY", "quantity"),
-    ("STATE", "state"),
-    ("ATTEMPTS", "attempts"),
-    ("REASON", "reason"),
+    Column::id("RECORD", "id"),
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("PRODUCT", "product_id"),
+    Column::id("DIMENSION", "dimension"),
+    Column::time("HOUR", "hour"),
+    Column::number("QUANTITY", "quantity"),
+    Column::state("STATE", "state"),
+    Column::number("ATTEMPTS", "attempts"),
+    Column::text("REASON", "reason"),
 ];
 
 const DUE: &[Column] = &[
-    ("PRODUCT", "product_id"),
-    ("HOUR", "hour"),
-    ("RECORDS", "records"),
-    ("UNITS", "units"),
-    ("DEADLINE", "deadline"),
-    ("SECONDS LEFT", "seconds_left"),
-    ("WAITS FOR", "waits_for"),
+    Column::id("PRODUCT", "product_id"),
+    Column::time("HOUR", "hour"),
+    Column::sum("RECORDS", "records"),
+    Column::sum("UNITS", "units"),
+    Column::time("DEADLINE", "deadline"),
+    Column::number("SECONDS LEFT", "seconds_left"),
+    Column::text("WAITS FOR", "waits_for"),
 ];
 const REPORT: &[Column] = &[
-    ("PRODUCT", "product_id"),
-    ("CUSTOMER", "customer_id"),
-    ("DIMENSION", "dimension"),
-    ("RECORDS", "records"),
-    ("REPORTED", "reported"),
-    ("ACCEPTED", "accepted"),
-    ("PENDING", "pending"),
-    ("PARKED", "parked"),
-    ("WRITTEN OFF", "written_off"),
-    ("UNCERTAIN", "uncertain"),
+    Column::id("PRODUCT", "product_id"),
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("DIMENSION", "dimension"),
+    Column::sum("RECORDS", "records"),
+    Column::sum("REPORTED", "reported"),
+    Column::sum("ACCEPTED", "accepted"),
+    Column::sum("PENDING", "pending"),
+    Column::sum("PARKED", "parked"),
+    Column::sum("WRITTEN OFF", "written_off"),
+    Column::sum("UNCERTAIN", "uncertain"),
 ];
 
 /// The product and the customer of records.
@@ -87,7 +88,7 @@ pub(super) enum Metering {
         #[command(flatten)]
         time: OverTime,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a metering record and every attempt at sending it.
     Show {
@@ -150,23 +151,26 @@ impl ExportFormat {
 
 impl Metering {
     pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
         match self {
-            Self::List { state, reason, dimension, whose, time, limit } => {
+            Self::List { state, reason, dimension, whose, time, part } => {
                 let which = [("state", state), ("reason", reason), ("dimension", dimension)];
                 let query = time.with(whose.with(which));
                 let path = "/v1/metering/records";
-                print_list(&daemon, output, path, &query, &limit, RECORDS).await?;
+                print_list(&daemon, output, path, &query, &part, RECORDS).await?;
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?)?,
             Self::Resolve(resolve) => return resolve.execute(&daemon, output).await,
             Self::Due => output.list(&daemon.get("/v1/metering/due").await?, DUE)?,
             Self::Balance => {
                 let balance = daemon.get("/v1/metering/balance").await?;
-                output.one(&balance)?;
+                match output {
+                    Output::Json => print_json(&balance)?,
+                    Output::Table => print_balance(&balance, None)?,
+                }
                 if balance["adds_up"] != true {
-                    warn("THE UNITS DO NOT ADD UP");
+                    output.warn("THE UNITS DO NOT ADD UP");
                     return Err(Failure::Said);
                 }
             }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::client::{Daemon, escape};
 use super::output::Output;
+use super::sentences::{resolved, resolved_all};
 use super::{Failure, object};
 
 /// Resolves a parked record, or all that match.
@@ -66,7 +67,8 @@ impl Resolve {
         if let Some(id) = self.id {
             let path = format!("/v1/metering/records/{}/resolve", escape(&id));
             let body = object([("action", Some(json!(self.action))), ("note", text(self.note))]);
-            return Ok(output.one(&daemon.post(&path, body).await?)?);
+            let record = daemon.post(&path, body).await?;
+            return Ok(output.done(&record, &resolved(&record))?);
         }
         let Which { reason, product, customer, dimension, since, until } = self.which;
         let filter = object([
@@ -79,13 +81,13 @@ impl Resolve {
         ]);
         let body = object([
             ("filter", Some(filter)),
-            ("action", Some(json!(self.action))),
+            ("action", Some(json!(&self.action))),
             ("note", text(self.note)),
             ("dry_run", Some(json!(self.dry_run))),
         ]);
-        let resolved = daemon.post("/v1/metering/resolve", body).await?;
-        output.one(&resolved)?;
-        let is_refused = resolved["matched"] != resolved["resolved"];
+        let outcome = daemon.post("/v1/metering/resolve", body).await?;
+        output.done(&outcome, &resolved_all(&outcome, &self.action, self.dry_run))?;
+        let is_refused = outcome["matched"] != outcome["resolved"];
         if is_refused && !self.dry_run { Err(Failure::Said) } else { Ok(()) }
     }
 }

@@ -1,9 +1,12 @@
 //! The command line: one file for each group of commands; most speak to a running daemon over its HTTP API.
 
 mod backup;
+mod balance;
 mod client;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod failure;
+mod features;
 mod integration;
 mod listings;
 mod local;
@@ -18,20 +21,20 @@ mod plans;
 mod rehearsal;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod sentences;
 mod status;
 mod subscriptions;
 mod tokens;
 mod usage;
 mod webhook;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::SettingsError;
-use output::{Output, inert_lines};
+use failure::Failure;
+use output::Output;
 
 /// Keeps a software seller's customers, plans and bills in step with AWS Marketplace.
 ///
@@ -80,7 +83,7 @@ enum Command {
     Plan(plans::Plan),
     /// Features that the application gates.
     #[command(subcommand)]
-    Feature(plans::Feature),
+    Feature(features::Feature),
     Apply(manifest::Apply),
     Export(manifest::Export),
     /// Customers.
@@ -113,62 +116,30 @@ enum Command {
     Status(status::Status),
 }
 
-/// The reason why a command failed.
-enum Failure {
-    /// The settings are wrong: exit code 2, as for wrong usage.
-    Settings(SettingsError),
-    /// Anything else: exit code 1.
-    Other(anyhow::Error),
-    /// The failure has been printed already: exit code 1.
-    Said,
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        match error.downcast::<SettingsError>() {
-            Ok(settings) => Self::Settings(settings),
-            Err(other) => Self::Other(other),
-        }
-    }
-}
-
 /// The time that threads are waited for once all is done.
 const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    // clap prints what is wrong with the usage and exits with 2.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::tell_usage(&error),
+    };
+    let output = arguments.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("no runtime could be started: {error}"), 1),
+        Err(error) => {
+            let error = anyhow::Error::new(error).context("no runtime could be started");
+            return Failure::Other(error).tell(output);
+        }
     };
     let done = runtime.block_on(execute(arguments));
     // What hangs in a thread, as a read of a disk that does not answer, holds up no end.
     runtime.shutdown_timeout(LEFT_BEHIND);
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Said) => ExitCode::from(1),
-        // Whoever read the output has had enough, as `head` has.
-        Err(Failure::Other(error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(Failure::Settings(error)) => fail(&format!("the settings are wrong:\n{error}"), 2),
-        Err(Failure::Other(error)) => fail(&format!("{error:#}"), 1),
+        Err(failure) => failure.tell(output),
     }
-}
-
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    })
-}
-
-fn fail(message: &str, code: u8) -> ExitCode {
-    // Nobody is left to tell if standard error is closed.
-    writeln!(std::io::stderr(), "marketd: {}", inert_lines(message)).ok();
-    ExitCode::from(code)
 }
 
 async fn execute(arguments: Arguments) -> Result<(), Failure> {

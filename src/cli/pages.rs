@@ -3,22 +3,39 @@
 use serde_json::{Value, json};
 
 use super::client::Daemon;
-use super::output::{Column, Output, Table, print_json};
+use super::output::{Column, Output, Table, hint, print_json};
 
 /// The most items that the API answers at once.
 const PAGE_MOST: usize = 500;
 
-/// The number of rows of a list that are printed.
+/// The most rows of a list that are printed.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Limit {
     /// The most rows to print; all of them if left out.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
 
 impl Limit {
     fn rows(&self) -> usize {
         self.limit.map_or(usize::MAX, |limit| limit as usize)
+    }
+}
+
+/// The part of a list that is printed.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Part {
+    #[command(flatten)]
+    limit: Limit,
+    /// The place to go on at, as the end of an earlier part names it.
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Part {
+    /// Reports whether a page was asked for, rather than the whole list.
+    const fn is_page(&self) -> bool {
+        self.limit.limit.is_some() || self.cursor.is_some()
     }
 }
 
@@ -47,18 +64,19 @@ impl OverTime {
     }
 }
 
-/// Prints a list of the API's. A table comes page by page, so that it begins at once however long it is.
+/// Prints a list of the API's. A table comes page by page, so that it begins at once however long it is. If there is
+/// more, JSON has the cursor of it, and a table is followed by it on standard error.
 pub(super) async fn print_list(
     daemon: &Daemon,
     output: Output,
     path: &str,
     query: &[(&'static str, Option<String>)],
-    limit: &Limit,
-    columns: &'static [Column],
+    part: &Part,
+    columns: &'static [Column<'static>],
 ) -> anyhow::Result<()> {
     let mut printed = Printed::new(output, columns);
-    let mut left = limit.rows();
-    let mut cursor = None;
+    let mut left = part.limit.rows();
+    let mut cursor = part.cursor.clone();
     loop {
         let mut query = query.to_vec();
         query.push(("limit", Some(left.min(PAGE_MOST).to_string())));
@@ -67,7 +85,7 @@ pub(super) async fn print_list(
         left = left.saturating_sub(printed.page(&page)?);
         cursor = page["next_cursor"].as_str().map(str::to_owned);
         if cursor.is_none() || left == 0 {
-            return printed.end(None);
+            return printed.end(cursor.filter(|_| part.is_page()), "--cursor");
         }
     }
 }
@@ -79,7 +97,7 @@ pub(super) async fn print_events(
     after: String,
     wait: String,
     limit: &Limit,
-    columns: &'static [Column],
+    columns: &'static [Column<'static>],
 ) -> anyhow::Result<()> {
     let mut printed = Printed::new(output, columns);
     let mut left = limit.rows();
@@ -97,7 +115,8 @@ pub(super) async fn print_events(
         left = left.saturating_sub(shown);
         cursor = page["next_cursor"].as_str().map_or(cursor, str::to_owned);
         if shown < asked || left == 0 {
-            return printed.end(Some(cursor));
+            let is_whole = output == Output::Table && left > 0;
+            return printed.end(Some(cursor).filter(|_| !is_whole), "--after");
         }
     }
 }
@@ -110,7 +129,7 @@ enum Printed {
 }
 
 impl Printed {
-    fn new(output: Output, columns: &'static [Column]) -> Self {
+    fn new(output: Output, columns: &'static [Column<'static>]) -> Self {
         match output {
             Output::Table => Self::Rows(Table::new(columns)),
             Output::Json => Self::Items(Vec::new()),
@@ -127,9 +146,16 @@ impl Printed {
         Ok(items.len())
     }
 
-    fn end(self, cursor: Option<String>) -> anyhow::Result<()> {
+    /// Prints the end, with the option and its value by which another call goes on.
+    fn end(self, cursor: Option<String>, option: &str) -> anyhow::Result<()> {
         match self {
-            Self::Rows(table) => table.end(),
+            Self::Rows(table) => {
+                table.end()?;
+                if let Some(cursor) = cursor {
+                    hint(&format!("more: {option} {cursor}"));
+                }
+                Ok(())
+            }
             Self::Items(items) => {
                 let mut list = json!({"items": items});
                 if let Some(cursor) = cursor {

@@ -1,47 +1,52 @@
 //! `marketd customer`, `notification` and `event`.
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::{Daemon, escape};
 use super::object;
 use super::output::{Column, Output};
-use super::pages::{Limit, OverTime, print_events, print_list};
+use super::pages::{Limit, OverTime, Part, print_events, print_list};
+use super::sentences::{mapped, provisioned, unlinked};
 use super::subscriptions::SUBSCRIPTIONS;
 
 const CUSTOMERS: &[Column] = &[
-    ("CUSTOMER", "id"),
-    ("NAME", "name"),
-    ("CLAIMED", "claimed"),
-    ("AWS ACCOUNT", "aws.account_id"),
-    ("CUSTOMER IDENTIFIER", "aws.customer_identifier"),
+    Column::id("CUSTOMER", "id"),
+    Column::text("NAME", "name"),
+    Column::id("CLAIMED", "claimed"),
+    Column::id("AWS ACCOUNT", "aws.account_id"),
+    Column::id("CUSTOMER IDENTIFIER", "aws.customer_identifier"),
 ];
 const ACCESS: &[Column] = &[
-    ("FEATURE", "feature_id"),
-    ("TYPE", "type"),
-    ("ACCESS", "has_access"),
-    ("REASON", "reason"),
-    ("LIMIT", "limit"),
-    ("UNLIMITED", "unlimited"),
-    ("USAGE", "usage"),
-    ("REMAINING", "remaining"),
-    ("RESETS", "resets_at"),
-    ("PLAN", "plan_id"),
+    Column::id("FEATURE", "feature_id"),
+    Column::id("TYPE", "type"),
+    Column::state("ACCESS", "has_access"),
+    Column::text("REASON", "reason"),
+    Column::number("LIMIT", "limit"),
+    Column::id("UNLIMITED", "unlimited"),
+    Column::number("USAGE", "usage"),
+    Column::number("REMAINING", "remaining"),
+    Column::time("RESETS", "resets_at"),
+    Column::id("PLAN", "plan_id"),
 ];
 const NOTIFICATIONS: &[Column] = &[
-    ("NOTIFICATION", "id"),
-    ("KIND", "kind"),
-    ("AT", "at"),
-    ("STATE", "state"),
-    ("COPIES", "copies"),
-    ("REASON", "reason"),
+    Column::id("NOTIFICATION", "id"),
+    Column::text("KIND", "kind"),
+    Column::time("AT", "at"),
+    Column::state("STATE", "state"),
+    Column::number("COPIES", "copies"),
+    Column::text("REASON", "reason"),
 ];
-const EVENTS: &[Column] =
-    &[("AT", "at"), ("TYPE", "type"), ("CUSTOMER", "customer_id"), ("EVENT", "id")];
+const EVENTS: &[Column] = &[
+    Column::time("AT", "at"),
+    Column::id("TYPE", "type"),
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("EVENT", "id"),
+];
 
 /// What customers are looked for.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub(super) struct Sought {
     /// Only customers of whom this is an id or its beginning, yours or AWS's, or a part of the name or mail address.
     #[arg(long, value_name = "TEXT")]
@@ -96,36 +101,14 @@ pub(super) enum Customer {
         #[arg(long, value_name = "true|false")]
         claimed: Option<bool>,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a customer.
     Show {
         /// The customer's id.
         id: String,
     },
-    /// Creates or changes a customer; AWS ids claim what was bought under them.
-    Provision {
-        /// Your own id of the customer.
-        id: String,
-        /// The customer's name.
-        #[arg(long)]
-        name: Option<String>,
-        /// The customer's mail address.
-        #[arg(long)]
-        email: Option<String>,
-        /// The buyer's AWS account.
-        #[arg(long, value_name = "12 DIGITS")]
-        aws_account_id: Option<String>,
-        /// The buyer's legacy CustomerIdentifier.
-        #[arg(long)]
-        aws_customer_identifier: Option<String>,
-        /// The ARN of a licence of the buyer's.
-        #[arg(long)]
-        aws_license_arn: Option<String>,
-        /// The time to wait for the customer's subscriptions, as 500ms or 5s; at most 1m.
-        #[arg(long, default_value = "5s")]
-        wait: String,
-    },
+    Provision(Provision),
     /// Separates a customer from the AWS buyer that was claimed for it by mistake.
     ///
     /// The buyer's subscriptions, and what is billed to them, go to a customer that nobody has claimed; name, mail,
@@ -139,7 +122,7 @@ pub(super) enum Customer {
         /// The customer's id.
         id: String,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Imports AWS's mapping of legacy buyers to accounts, for a product that moves to licences.
     ///
@@ -170,9 +153,54 @@ pub(super) enum Customer {
     },
 }
 
+/// Creates or changes a customer; AWS ids claim what was bought under them.
+#[derive(Debug, Args)]
+pub(super) struct Provision {
+    /// Your own id of the customer.
+    id: String,
+    /// The customer's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// The customer's mail address.
+    #[arg(long)]
+    email: Option<String>,
+    /// The buyer's AWS account.
+    #[arg(long, value_name = "12 DIGITS")]
+    aws_account_id: Option<String>,
+    /// The buyer's legacy CustomerIdentifier.
+    #[arg(long)]
+    aws_customer_identifier: Option<String>,
+    /// The ARN of a licence of the buyer's.
+    #[arg(long)]
+    aws_license_arn: Option<String>,
+    /// The time to wait for the customer's subscriptions, as 500ms or 5s; at most 1m.
+    #[arg(long, default_value = "5s")]
+    wait: String,
+}
+
+impl Provision {
+    async fn execute(self, daemon: &Daemon, output: Output) -> anyhow::Result<()> {
+        let text = |value: Option<String>| value.map(|text| json!(text));
+        let aws = object([
+            ("account_id", text(self.aws_account_id)),
+            ("customer_identifier", text(self.aws_customer_identifier)),
+            ("license_arn", text(self.aws_license_arn)),
+        ]);
+        let body =
+            object([("name", text(self.name)), ("email", text(self.email)), ("aws", Some(aws))]);
+        let path = format!("/v1/customers/{}", escape(&self.id));
+        let customer = daemon.put(&format!("{path}?wait={}", escape(&self.wait)), body).await?;
+        if output == Output::Json {
+            return output.one(&customer);
+        }
+        let held = daemon.get(&format!("{path}/subscriptions")).await?;
+        output.done(&customer, &provisioned(&customer, &held))
+    }
+}
+
 impl Customer {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/customers/{}", escape(id));
         match self {
             Self::List {
@@ -181,7 +209,7 @@ impl Customer {
                 aws_customer_identifier,
                 aws_license_arn,
                 claimed,
-                limit,
+                part,
             } => {
                 let query = sought.with([
                     ("account_id", aws_account_id),
@@ -189,47 +217,28 @@ impl Customer {
                     ("license_arn", aws_license_arn),
                     ("claimed", claimed.map(|claimed| claimed.to_string())),
                 ]);
-                print_list(&daemon, output, "/v1/customers", &query, &limit, CUSTOMERS).await
+                print_list(&daemon, output, "/v1/customers", &query, &part, CUSTOMERS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
-            Self::Provision {
-                id,
-                name,
-                email,
-                aws_account_id,
-                aws_customer_identifier,
-                aws_license_arn,
-                wait,
-            } => {
-                let aws = object([
-                    ("account_id", aws_account_id.map(|id| json!(id))),
-                    ("customer_identifier", aws_customer_identifier.map(|id| json!(id))),
-                    ("license_arn", aws_license_arn.map(|arn| json!(arn))),
-                ]);
-                let body = object([
-                    ("name", name.map(|name| json!(name))),
-                    ("email", email.map(|email| json!(email))),
-                    ("aws", Some(aws)),
-                ]);
-                let path = format!("{}?wait={}", path(&id), escape(&wait));
-                output.one(&daemon.put(&path, body).await?)
-            }
+            Self::Provision(provision) => provision.execute(&daemon, output).await,
             Self::Unlink { id } => {
-                output.one(&daemon.post(&format!("{}/unlink", path(&id)), json!({})).await?)
+                let answer = daemon.post(&format!("{}/unlink", path(&id)), json!({})).await?;
+                output.done(&answer, &unlinked(&answer))
             }
-            Self::Subscriptions { id, limit } => {
+            Self::Subscriptions { id, part } => {
                 let path = format!("{}/subscriptions", path(&id));
-                print_list(&daemon, output, &path, &[], &limit, SUBSCRIPTIONS).await
+                print_list(&daemon, output, &path, &[], &part, SUBSCRIPTIONS).await
             }
             Self::ImportMapping { file, dry_run } => {
                 let text = std::fs::read_to_string(&file)
                     .with_context(|| format!("{} cannot be read", file.display()))?;
                 let path = format!("/v1/customer-mapping?dry_run={dry_run}");
-                output.one(&daemon.post_file(&path, "text/csv", text).await?)
+                let outcome = daemon.post_file(&path, "text/csv", text).await?;
+                output.done(&outcome, &mapped(&outcome, dry_run))
             }
             Self::Access { id, feature: None, .. } => {
                 let path = format!("{}/entitlements", path(&id));
-                print_list(&daemon, output, &path, &[], &Limit::default(), ACCESS).await
+                print_list(&daemon, output, &path, &[], &Part::default(), ACCESS).await
             }
             Self::Access { id, feature: Some(feature), requested, license_arn } => {
                 let path = format!("{}/entitlements/{}", path(&id), escape(&feature));
@@ -256,7 +265,7 @@ pub(super) enum Notification {
         #[command(flatten)]
         time: OverTime,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a notification as it came.
     Show {
@@ -272,19 +281,20 @@ pub(super) enum Notification {
 
 impl Notification {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/notifications/{}", escape(id));
         match self {
-            Self::List { state, kind, product_code, time, limit } => {
+            Self::List { state, kind, product_code, time, part } => {
                 let query =
                     time.with([("state", state), ("kind", kind), ("product_code", product_code)]);
                 let path = "/v1/notifications";
-                print_list(&daemon, output, path, &query, &limit, NOTIFICATIONS).await
+                print_list(&daemon, output, path, &query, &part, NOTIFICATIONS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Replay { id } => {
                 let replayed = daemon.post(&format!("{}/replay", path(&id)), json!({})).await?;
-                output.one(&replayed)?;
+                let state = replayed["state"].as_str().unwrap_or_default();
+                output.done(&replayed, &[format!("notification {id} is {state}")])?;
                 if replayed["state"] == "quarantined" {
                     let reason = replayed["reason"].as_str().unwrap_or("no reason is known");
                     anyhow::bail!("notification {id} is still quarantined: {reason}");
@@ -312,7 +322,7 @@ pub(super) enum Event {
 
 impl Event {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let Self::List { after, wait, limit } = self;
         print_events(&daemon, output, after, wait, &limit, EVENTS).await
     }

@@ -1,27 +1,29 @@
-//! `marketd plan` and `feature`.
+//! `marketd plan`.
 
 use anyhow::bail;
-use clap::Subcommand;
-use serde_json::{Map, Value, json};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::client::{Daemon, escape};
+use super::object;
 use super::output::{Column, Output};
-use super::pages::{Limit, print_list};
-use super::{key_value, object};
+use super::pages::{Part, print_list};
+use super::sentences::{archived, created, discarded, drafted, previewed, published, removed};
 
 const PLANS: &[Column] = &[
-    ("PLAN", "id"),
-    ("NAME", "name"),
-    ("PRODUCT", "product_id"),
-    ("SOURCE", "source"),
-    ("STATUS", "status"),
-    ("VERSION", "version"),
-    ("DRAFT", "draft.version"),
+    Column::id("PLAN", "id"),
+    Column::text("NAME", "name"),
+    Column::id("PRODUCT", "product_id"),
+    Column::id("SOURCE", "source"),
+    Column::state("STATUS", "status"),
+    Column::id("VERSION", "version"),
+    Column::id("DRAFT", "draft.version"),
 ];
-const FEATURES: &[Column] =
-    &[("FEATURE", "id"), ("NAME", "name"), ("TYPE", "type"), ("UNIT", "unit")];
-const VERSIONS: &[Column] =
-    &[("VERSION", "version"), ("STATE", "state"), ("SUBSCRIPTIONS", "subscriptions")];
+const VERSIONS: &[Column] = &[
+    Column::id("VERSION", "version"),
+    Column::state("STATE", "state"),
+    Column::sum("SUBSCRIPTIONS", "subscriptions"),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Plan {
@@ -34,7 +36,7 @@ pub(super) enum Plan {
         #[arg(long)]
         product: Option<String>,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a plan and what it grants.
     ///
@@ -113,169 +115,135 @@ pub(super) enum Plan {
         /// The feature's id.
         feature: String,
     },
-    /// Grants a feature, in the plan's draft; the terms replace those that it has.
-    ///
-    /// A boolean feature takes none of the options. A numeric or metered one takes --limit or --unlimited; --reset and
-    /// --bill are for metered ones.
-    Entitle {
-        /// The plan's id.
-        plan: String,
-        /// The feature's id.
-        feature: String,
-        /// The limit.
-        #[arg(long, conflicts_with = "unlimited")]
-        limit: Option<String>,
-        /// Grants the feature without a limit.
-        #[arg(long)]
-        unlimited: bool,
-        /// Has the limit warn instead of deny.
-        #[arg(long)]
-        soft: bool,
-        /// Multiplies the limit by the units bought.
-        #[arg(long)]
-        per_unit: bool,
-        /// The period after which usage is counted from zero again.
-        #[arg(long, value_parser = ["hour", "day", "week", "month", "year"])]
-        reset: Option<String>,
-        /// The start of the periods.
-        #[arg(long, value_parser = ["calendar", "subscription"])]
-        anchor: Option<String>,
-        /// The usage that is billed to the feature's dimension.
-        #[arg(long, value_parser = ["all", "overage", "none"])]
-        bill: Option<String>,
-    },
+    Entitle(Entitle),
+}
+
+/// Grants a feature, in the plan's draft; the terms replace those that it has.
+///
+/// A boolean feature takes none of the options. A numeric or metered one takes --limit or --unlimited; --reset and
+/// --bill are for metered ones.
+#[derive(Debug, Args)]
+pub(super) struct Entitle {
+    /// The plan's id.
+    plan: String,
+    /// The feature's id.
+    feature: String,
+    /// The limit.
+    #[arg(long, conflicts_with = "unlimited")]
+    limit: Option<String>,
+    /// Grants the feature without a limit.
+    #[arg(long)]
+    unlimited: bool,
+    /// Has the limit warn instead of deny.
+    #[arg(long)]
+    soft: bool,
+    /// Multiplies the limit by the units bought.
+    #[arg(long)]
+    per_unit: bool,
+    /// The period after which usage is counted from zero again.
+    #[arg(long, value_parser = ["hour", "day", "week", "month", "year"])]
+    reset: Option<String>,
+    /// The start of the periods.
+    #[arg(long, value_parser = ["calendar", "subscription"])]
+    anchor: Option<String>,
+    /// The usage that is billed to the feature's dimension.
+    #[arg(long, value_parser = ["all", "overage", "none"])]
+    bill: Option<String>,
+}
+
+impl Entitle {
+    /// Returns the terms as the API takes them.
+    fn terms(&self) -> Value {
+        let flag = |set: bool| set.then_some(json!(true));
+        let text = |value: &Option<String>| value.as_ref().map(|text| json!(text));
+        object([
+            ("limit", text(&self.limit)),
+            ("unlimited", flag(self.unlimited)),
+            ("soft", flag(self.soft)),
+            ("per_unit", flag(self.per_unit)),
+            ("reset", text(&self.reset)),
+            ("anchor", text(&self.anchor)),
+            ("bill", text(&self.bill)),
+        ])
+    }
 }
 
 impl Plan {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/plans/{}", escape(id));
-        let plan = match self {
-            Self::List { status, product, limit } => {
+        let granted =
+            |plan: &str, feature: &str| format!("{}/entitlements/{}", path(plan), escape(feature));
+        match self {
+            Self::List { status, product, part } => {
                 let query = [("status", status), ("product_id", product)];
-                return print_list(&daemon, output, "/v1/plans", &query, &limit, PLANS).await;
+                print_list(&daemon, output, "/v1/plans", &query, &part, PLANS).await
             }
             Self::Versions { id, number } => {
                 let versions = daemon.get(&format!("{}/versions", path(&id))).await?;
                 let Some(number) = number else { return output.list(&versions, VERSIONS) };
                 let mut items = versions["items"].as_array().into_iter().flatten();
                 match items.find(|version| version["version"] == number) {
-                    Some(version) => version.clone(),
+                    Some(version) => output.one(version),
                     None => bail!("plan {id} has no version {number}"),
                 }
             }
-            Self::Show { id } => daemon.get(&path(&id)).await?,
+            Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Create { id, name, product } => {
                 let product = product.map(|id| json!(id));
                 let body = object([("name", Some(json!(name))), ("product_id", product)]);
-                daemon.put(&path(&id), body).await?
+                let plan = daemon.put(&path(&id), body).await?;
+                output.done(&plan, &created(&plan))
             }
-            Self::Publish { id, to, reopen } => {
-                let to = to.map(|to| json!(to));
-                let body = object([("to", to), ("reopen", reopen.then_some(json!(true)))]);
-                daemon.post(&format!("{}/publish", path(&id)), body).await?
+            Self::Publish { id, to, reopen } => publish(&daemon, output, &id, to, reopen).await,
+            Self::Remove { id } => {
+                let plan = daemon.delete(&path(&id)).await?;
+                output.done(&plan, &removed(&plan))
             }
-            Self::Remove { id } => daemon.delete(&path(&id)).await?,
             Self::Preview { id, to } => {
-                let query = to.map(|to| format!("?to={to}")).unwrap_or_default();
-                daemon.get(&format!("{}/preview{query}", path(&id))).await?
+                let preview = daemon.query(&preview_path(&id), &[("to", to)]).await?;
+                output.done(&preview, &previewed(&id, &preview))
             }
-            Self::Discard { id } => daemon.delete(&format!("{}/draft", path(&id))).await?,
+            Self::Discard { id } => {
+                let plan = daemon.delete(&format!("{}/draft", path(&id))).await?;
+                output.done(&plan, &discarded(&plan))
+            }
             Self::Unentitle { plan, feature } => {
-                let path = format!("{}/entitlements/{}", path(&plan), escape(&feature));
-                daemon.delete(&path).await?
+                let plan = daemon.delete(&granted(&plan, &feature)).await?;
+                output.done(&plan, &drafted(&plan, &feature))
             }
             Self::Archive { id } => {
-                daemon.post(&format!("{}/archive", path(&id)), json!({})).await?
+                let plan = daemon.post(&format!("{}/archive", path(&id)), json!({})).await?;
+                output.done(&plan, &archived(&plan))
             }
-            Self::Entitle {
-                plan,
-                feature,
-                limit,
-                unlimited,
-                soft,
-                per_unit,
-                reset,
-                anchor,
-                bill,
-            } => {
-                let flag = |set: bool| set.then_some(json!(true));
-                let body = object([
-                    ("limit", limit.map(|limit| json!(limit))),
-                    ("unlimited", flag(unlimited)),
-                    ("soft", flag(soft)),
-                    ("per_unit", flag(per_unit)),
-                    ("reset", reset.map(|reset| json!(reset))),
-                    ("anchor", anchor.map(|anchor| json!(anchor))),
-                    ("bill", bill.map(|bill| json!(bill))),
-                ]);
-                daemon
-                    .put(&format!("{}/entitlements/{}", path(&plan), escape(&feature)), body)
-                    .await?
-            }
-        };
-        output.one(&plan)
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Feature {
-    /// Lists the features.
-    List(Limit),
-    /// Shows a feature.
-    Show {
-        /// The feature's id.
-        id: String,
-    },
-    /// Creates or changes a feature; options that are left out keep what is there.
-    Set {
-        /// The feature's id.
-        id: String,
-        /// The feature's name.
-        #[arg(long)]
-        name: String,
-        /// The feature's type.
-        #[arg(long = "type", value_parser = ["boolean", "numeric", "metered"])]
-        kind: String,
-        /// The name of one unit; none if empty.
-        #[arg(long)]
-        unit: Option<String>,
-        /// The metered dimension that the feature's usage is billed to. Those given are all that it has.
-        #[arg(long = "dimension", value_name = "PRODUCT=DIMENSION", value_parser = key_value)]
-        dimensions: Vec<(String, String)>,
-        /// Bills the feature's usage to no dimension.
-        #[arg(long, conflicts_with = "dimensions")]
-        no_dimension: bool,
-        /// The answer about buyers on AWS when AWS has not been reached for long (access.stale_after); allow for a new
-        /// feature.
-        #[arg(long, value_parser = ["allow", "deny"])]
-        when_stale: Option<String>,
-    },
-}
-
-impl Feature {
-    pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
-        match self {
-            Self::List(limit) => {
-                print_list(&daemon, output, "/v1/features", &[], &limit, FEATURES).await
-            }
-            Self::Show { id } => {
-                output.one(&daemon.get(&format!("/v1/features/{}", escape(&id))).await?)
-            }
-            Self::Set { id, name, kind, unit, dimensions, no_dimension, when_stale } => {
-                let given = no_dimension || !dimensions.is_empty();
-                let dimensions: Map<String, Value> =
-                    dimensions.into_iter().map(|(product, key)| (product, json!(key))).collect();
-                let body = object([
-                    ("name", Some(json!(name))),
-                    ("type", Some(json!(kind))),
-                    ("unit", unit.map(|unit| json!(unit))),
-                    ("dimensions", given.then_some(Value::Object(dimensions))),
-                    ("when_stale", when_stale.map(|word| json!(word))),
-                ]);
-                output.one(&daemon.put(&format!("/v1/features/{}", escape(&id)), body).await?)
+            Self::Entitle(entitle) => {
+                let path = granted(&entitle.plan, &entitle.feature);
+                let plan = daemon.put(&path, entitle.terms()).await?;
+                output.done(&plan, &drafted(&plan, &entitle.feature))
             }
         }
     }
+}
+
+fn preview_path(id: &str) -> String {
+    format!("/v1/plans/{}/preview", escape(id))
+}
+
+/// Publishes a plan's draft. A person is told what that changes, which the preview knows.
+async fn publish(
+    daemon: &Daemon,
+    output: Output,
+    id: &str,
+    to: Option<String>,
+    reopen: bool,
+) -> anyhow::Result<()> {
+    let preview = match output {
+        Output::Json => None,
+        // What cannot be previewed is refused for a reason, and so is publishing it.
+        Output::Table => daemon.query(&preview_path(id), &[("to", to.clone())]).await.ok(),
+    };
+    let to = to.map(|to| json!(to));
+    let body = object([("to", to), ("reopen", reopen.then_some(json!(true)))]);
+    let plan = daemon.post(&format!("/v1/plans/{}/publish", escape(id)), body).await?;
+    output.done(&plan, &published(&plan, preview.as_ref()))
 }

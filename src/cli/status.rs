@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use serde_json::Value;
 
 use super::client::Daemon;
-use super::output::{Output, inert};
+use super::output::{Output, amount, inert};
 
 /// Shows how the daemon stands, and what needs a person.
 ///
@@ -17,7 +17,7 @@ pub(super) struct Status {}
 
 impl Status {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let status = Daemon::from_environment()?.get("/v1/status").await?;
+        let status = Daemon::from_environment(output)?.get("/v1/status").await?;
         if output == Output::Json {
             return output.one(&status);
         }
@@ -41,10 +41,10 @@ fn lines(status: &Value) -> Vec<String> {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(status, count)| format!("{count} {status}"))
+        .map(|(status, count)| format!("{} {status}", amount(count)))
         .collect();
     let usage = &status["usage"];
-    let part = |name: &str| text(&usage[name]);
+    let part = |name: &str| amount(&usage[name]);
     let mut lines = vec![
         format!(
             "marketd {}, up {}, {}",
@@ -54,7 +54,8 @@ fn lines(status: &Value) -> Vec<String> {
         ),
         format!(
             "customers      {}, {} of them unclaimed",
-            counts["customers"], counts["unclaimed"]["count"]
+            amount(&counts["customers"]),
+            amount(&counts["unclaimed"]["count"])
         ),
         format!(
             "subscriptions  {}",
@@ -76,8 +77,9 @@ fn lines(status: &Value) -> Vec<String> {
             text(&status["sweep"]["next_at"])
         ),
     ];
-    if let Some(backlog) = status["webhook_backlog"].as_u64() {
-        lines.push(format!("webhook        {backlog} events to post"));
+    let backlog = &status["webhook_backlog"];
+    if backlog.is_number() {
+        lines.push(format!("webhook        {} events to post", amount(backlog)));
     }
     let problems = status["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.push(String::new());

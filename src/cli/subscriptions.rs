@@ -6,16 +6,17 @@ use serde_json::json;
 use super::client::{Daemon, escape};
 use super::object;
 use super::output::{Column, Output};
-use super::pages::{Limit, print_list};
+use super::pages::{Part, print_list};
+use super::sentences::{canceled, sold};
 
 pub(super) const SUBSCRIPTIONS: &[Column] = &[
-    ("SUBSCRIPTION", "id"),
-    ("CUSTOMER", "customer_id"),
-    ("PRODUCT", "product_id"),
-    ("PLAN", "plan_id"),
-    ("STATUS", "status"),
-    ("QUANTITY", "quantity"),
-    ("ENDS", "ends_at"),
+    Column::id("SUBSCRIPTION", "id"),
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("PRODUCT", "product_id"),
+    Column::id("PLAN", "plan_id"),
+    Column::state("STATUS", "status"),
+    Column::number("QUANTITY", "quantity"),
+    Column::time("ENDS", "ends_at"),
 ];
 #[derive(Debug, Subcommand)]
 pub(super) enum Subscription {
@@ -40,7 +41,7 @@ pub(super) enum Subscription {
         #[arg(long, value_name = "TIME")]
         ending_within: Option<String>,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a subscription.
     Show {
@@ -82,10 +83,10 @@ pub(super) enum Subscription {
 
 impl Subscription {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/subscriptions/{}", escape(id));
         match self {
-            Self::List { customer, product, plan, status, source, ending_within, limit } => {
+            Self::List { customer, product, plan, status, source, ending_within, part } => {
                 let query = [
                     ("customer_id", customer),
                     ("product_id", product),
@@ -95,7 +96,7 @@ impl Subscription {
                     ("ending_within", ending_within),
                 ];
                 let path = "/v1/subscriptions";
-                print_list(&daemon, output, path, &query, &limit, SUBSCRIPTIONS).await
+                print_list(&daemon, output, path, &query, &part, SUBSCRIPTIONS).await
             }
             Self::Show { id } => output.one(&daemon.get(&path(&id)).await?),
             Self::Set { id, customer, plan, quantity, trial, starts_at, ends_at } => {
@@ -107,11 +108,13 @@ impl Subscription {
                     ("starts_at", starts_at.map(|at| json!(at))),
                     ("ends_at", ends_at.map(|at| json!(at))),
                 ]);
-                output.one(&daemon.put(&path(&id), body).await?)
+                let subscription = daemon.put(&path(&id), body).await?;
+                output.done(&subscription, &sold(&subscription))
             }
             Self::Cancel { id, at } => {
                 let body = object([("at", at.map(|at| json!(at)))]);
-                output.one(&daemon.post(&format!("{}/cancel", path(&id)), body).await?)
+                let subscription = daemon.post(&format!("{}/cancel", path(&id)), body).await?;
+                output.done(&subscription, &canceled(&subscription))
             }
         }
     }

@@ -9,15 +9,15 @@ use serde_json::json;
 
 use super::client::Daemon;
 use super::output::{Column, Output, print_json, say};
-use super::pages::{Limit, OverTime, print_list};
+use super::pages::{OverTime, Part, print_list};
 use crate::domain::api_token::{Role, TokenHash};
 
 const ACTIVITY: &[Column] = &[
-    ("AT", "at"),
-    ("ACTOR", "actor"),
-    ("DOOR", "door"),
-    ("OPERATION", "operation"),
-    ("PATH", "path"),
+    Column::time("AT", "at"),
+    Column::id("ACTOR", "actor"),
+    Column::id("DOOR", "door"),
+    Column::id("OPERATION", "operation"),
+    Column::text("PATH", "path"),
 ];
 
 #[derive(Debug, Subcommand)]
@@ -93,15 +93,15 @@ pub(super) enum Activity {
         #[command(flatten)]
         time: OverTime,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
 }
 
 impl Activity {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
-        let daemon = Daemon::from_environment()?;
-        let Self::List { actor, time, limit } = self;
+        let daemon = Daemon::from_environment(output)?;
+        let Self::List { actor, time, part } = self;
         let query = time.with([("actor", actor)]);
-        print_list(&daemon, output, "/v1/activity", &query, &limit, ACTIVITY).await
+        print_list(&daemon, output, "/v1/activity", &query, &part, ACTIVITY).await
     }
 }

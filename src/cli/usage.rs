@@ -8,21 +8,22 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
 use super::output::{Column, Output};
-use super::pages::{Limit, OverTime, print_list};
+use super::pages::{OverTime, Part, print_list};
+use super::sentences::{consumed, reported};
 use super::{Failure, key_value, object};
 use crate::csv::{BadLine, UsageLine};
 
 const EVENTS: &[Column] = &[
-    ("EVENT", "id"),
-    ("CUSTOMER", "customer_id"),
-    ("FEATURE", "feature_id"),
-    ("QUANTITY", "quantity"),
-    ("BILLED", "billed"),
-    ("TIME", "timestamp"),
-    ("RECORD", "metering_record.id"),
-    ("HOUR", "metering_record.hour"),
-    ("STATE", "metering_record.state"),
-    ("MOVED", "moved"),
+    Column::id("EVENT", "id"),
+    Column::id("CUSTOMER", "customer_id"),
+    Column::id("FEATURE", "feature_id"),
+    Column::number("QUANTITY", "quantity"),
+    Column::number("BILLED", "billed"),
+    Column::time("TIME", "timestamp"),
+    Column::id("RECORD", "metering_record.id"),
+    Column::time("HOUR", "metering_record.hour"),
+    Column::state("STATE", "metering_record.state"),
+    Column::text("MOVED", "moved"),
 ];
 
 /// The most events sent in one report.
@@ -87,7 +88,7 @@ pub(super) enum Usage {
         #[command(flatten)]
         time: OverTime,
         #[command(flatten)]
-        limit: Limit,
+        part: Part,
     },
     /// Shows a usage event, where it is billed, and why there.
     Show {
@@ -135,8 +136,9 @@ impl EventArguments {
 
 impl Usage {
     pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
-        let daemon = Daemon::from_environment()?;
+        let daemon = Daemon::from_environment(output)?;
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
+        let mut one = None;
         let lines = match self {
             Self::Report { customer, feature, product, dimension, event } => {
                 let event = event.event([
@@ -145,21 +147,25 @@ impl Usage {
                     ("product_id", product),
                     ("dimension", dimension),
                 ]);
+                one = event["id"].as_str().map(str::to_owned);
                 vec![Line { number: 1, text: event.to_string().into_bytes() }]
             }
             Self::Consume { customer, feature, event } => {
-                let (customer, feature) = (escape(&customer), escape(&feature));
-                let path = format!("/v1/customers/{customer}/entitlements/{feature}/consume");
+                let path = format!(
+                    "/v1/customers/{}/entitlements/{}/consume",
+                    escape(&customer),
+                    escape(&feature)
+                );
                 let answer = daemon.post(&path, event.event([])).await?;
-                output.one(&answer)?;
+                output.done(&answer, &consumed(&answer, &customer))?;
                 return if answer["accepted"] == true { Ok(()) } else { Err(Failure::Said) };
             }
             Self::Import { file } => lines_of(&file, &mut total)?,
-            Self::List { customer, feature, record, time, limit } => {
+            Self::List { customer, feature, record, time, part } => {
                 let which =
                     [("customer_id", customer), ("feature_id", feature), ("record_id", record)];
                 let query = time.with(which);
-                print_list(&daemon, output, "/v1/usage", &query, &limit, EVENTS).await?;
+                print_list(&daemon, output, "/v1/usage", &query, &part, EVENTS).await?;
                 return Ok(());
             }
             Self::Show { id } => {
@@ -174,7 +180,7 @@ impl Usage {
             name_lines(&mut receipt, part);
             add(&mut total, &receipt);
         }
-        output.one(&total)?;
+        output.done(&total, &reported(&total, one.as_deref()))?;
         let refused = total["rejected"].as_array().is_some_and(|rejected| !rejected.is_empty());
         if refused { Err(Failure::Said) } else { Ok(()) }
     }

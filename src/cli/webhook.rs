@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::Daemon;
-use super::output::{Output, print_json, say};
+use super::output::{Output, amount, print_json, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Webhook {
@@ -35,7 +35,10 @@ impl Webhook {
         match self {
             Self::Replay { from } => {
                 let body = json!({"from": from});
-                output.one(&Daemon::from_environment()?.post("/v1/webhook/replay", body).await?)
+                let daemon = Daemon::from_environment(output)?;
+                let replayed = daemon.post("/v1/webhook/replay", body).await?;
+                let events = amount(&replayed["events"]);
+                output.done(&replayed, &[format!("events to post again: {events}")])
             }
             Self::Secret => print_secret(output),
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::seller::{ask, connect, publish, sell_directly};
 use super::stage::Stage;
+use crate::cli::balance::print_balance;
 use crate::cli::output::say;
 use crate::sandbox::market::{Action, Order, OrderTerm};
 use crate::sandbox::{Fault, FaultKind};
@@ -281,22 +282,11 @@ async fn books(stage: &mut Stage) -> anyhow::Result<()> {
     let balance = stage.billed().await?;
     say("The month is over. What the application reported, and where every unit is:")?;
     say("")?;
-    say("  PRODUCT      REPORTED    BILLED   PENDING    PARKED  WRITTEN OFF   AWS'S OWN LEDGER")?;
     let aws = aws_ledger(stage)?;
-    let mut same = true;
-    for (product, row) in balance["products"].as_object().into_iter().flatten() {
-        let units = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
-        let theirs = aws.get(product).copied().unwrap_or_default();
-        same &= units("accepted") == theirs.to_string();
-        say(&format!(
-            "  {product:<10} {:>10} {:>9} {:>9} {:>9} {:>12}   {theirs:>16}",
-            units("reported"),
-            units("accepted"),
-            units("pending"),
-            units("parked"),
-            units("written_off"),
-        ))?;
-    }
+    print_balance(&balance, Some(&aws))?;
+    let same = balance["products"].as_object().into_iter().flatten().all(|(product, row)| {
+        row["accepted"] == aws.get(product).copied().unwrap_or_default().to_string()
+    });
     say("")?;
     if !same || balance["adds_up"] != true {
         anyhow::bail!("the books do not agree with AWS's");

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod answers;
+mod lists;
+mod terminal;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -97,6 +101,26 @@ fn answer_once(status: &str, kind: &str, body: &str) -> (String, thread::JoinHan
         let head = read_head(&mut stream);
         stream.write_all(answer.as_bytes()).unwrap();
         head
+    });
+    (address, served)
+}
+
+/// Serves as many HTTP answers, each on a connection of its own; the handle gives the requests' first lines.
+fn answer_each(bodies: Vec<String>) -> (String, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let served = thread::spawn(move || {
+        let answer = |body: String| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = read_head(&mut stream);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+            head.lines().next().unwrap_or_default().to_owned()
+        };
+        bodies.into_iter().map(answer).collect()
     });
     (address, served)
 }
@@ -486,91 +510,6 @@ fn a_backup_is_a_database_and_never_overwrites() {
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("exists already"), "{err}");
     assert_eq!(std::fs::read(&copy).unwrap(), before);
-}
-
-/// Serves as many HTTP answers, each on a connection of its own; the handle gives the requests' first lines.
-fn answer_each(bodies: Vec<String>) -> (String, thread::JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let served = thread::spawn(move || {
-        let answer = |body: String| {
-            let (mut stream, _) = listener.accept().unwrap();
-            let head = read_head(&mut stream);
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).unwrap();
-            head.lines().next().unwrap_or_default().to_owned()
-        };
-        bodies.into_iter().map(answer).collect()
-    });
-    (address, served)
-}
-
-fn page_of(ids: std::ops::Range<usize>, next: Option<&str>) -> String {
-    let items: Vec<_> = ids.map(|id| serde_json::json!({"id": format!("p{id:04}")})).collect();
-    serde_json::json!({"items": items, "next_cursor": next}).to_string()
-}
-
-#[test]
-fn a_list_is_printed_to_its_end() {
-    for (output, limit, rows) in
-        [("table", None, 700), ("json", None, 700), ("table", Some("600"), 600)]
-    {
-        let last = if limit.is_some() { 500..600 } else { 500..700 };
-        let (address, served) =
-            answer_each(vec![page_of(0..500, Some("next")), page_of(last, limit)]);
-        let mut arguments = vec!["plan", "list", "--output", output];
-        arguments.extend(limit.iter().flat_map(|limit| ["--limit", limit]));
-        let (code, out, err) =
-            run(marketd(&arguments).env("MARKETD_URL", format!("http://{address}")));
-        assert_eq!(code, 0, "{err}");
-        assert_eq!(out.matches("p0").count(), rows, "{output} {limit:?}");
-        let asked = served.join().unwrap();
-        assert!(asked[0].contains("limit=500") && !asked[0].contains("cursor"), "{asked:?}");
-        assert!(asked[1].contains("cursor=next"), "{asked:?}");
-        assert_eq!(asked[1].contains("limit=100"), limit.is_some(), "{asked:?}");
-    }
-}
-
-#[test]
-fn events_are_printed_to_their_end_and_waited_for_once() {
-    let events = |count: usize, next: &str| {
-        let items: Vec<_> = (0..count).map(|_| serde_json::json!({"type": "x.y"})).collect();
-        serde_json::json!({"items": items, "next_cursor": next}).to_string()
-    };
-    let (address, served) = answer_each(vec![events(500, "500"), events(3, "503")]);
-    let (code, out, err) = run(marketd(&["event", "list", "--wait", "1s", "--output", "json"])
-        .env("MARKETD_URL", format!("http://{address}")));
-    assert_eq!(code, 0, "{err}");
-    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(printed["items"].as_array().unwrap().len(), 503);
-    assert_eq!(printed["next_cursor"], "503");
-    let asked = served.join().unwrap();
-    assert!(asked[0].contains("after=0") && asked[0].contains("wait=1s"), "{asked:?}");
-    assert!(asked[1].contains("after=500") && !asked[1].contains("wait"), "{asked:?}");
-}
-
-#[test]
-fn whoever_has_read_enough_is_not_complained_to() {
-    for output in ["json", "table"] {
-        let (address, served) = answer_each(vec![page_of(0..9000, None)]);
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_marketd"))
-            .args(["plan", "list", "--output", output])
-            .env_clear()
-            .env("MARKETD_URL", format!("http://{address}"))
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // What reads a line and goes, as `head -1` does; more is printed than a pipe holds.
-        drop(child.stdout.take());
-        let ended = child.wait_with_output().unwrap();
-        let complaint = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!((ended.status.code(), complaint.as_str()), (Some(0), ""), "{output}");
-        served.join().unwrap();
-    }
 }
 
 /// Other programs' variables are none of ours, whatever bytes they hold.

@@ -197,6 +197,7 @@ async fn api(store: Store) -> Api {
             std::sync::Arc::new(HttpsFetch::new().unwrap()),
             Vec::new(),
         ),
+        webhook: None,
         registration_redirect: None,
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         tokens: Tokens::default(),

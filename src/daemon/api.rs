@@ -1,5 +1,7 @@
 //! The parts of the daemon that the API uses, put together.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, signed};
@@ -10,6 +12,7 @@ use crate::http::{
 };
 use crate::intake::sns::SnsEndpoint;
 use crate::settings::{HttpSettings, SellerSettings};
+use crate::webhook::Receiver;
 
 impl Daemon {
     /// Makes the API's state of these parts.
@@ -17,6 +20,7 @@ impl Daemon {
         &self,
         access: AccessChecks,
         sns: SnsEndpoint,
+        webhook: Option<Arc<Receiver>>,
         stopping: CancellationToken,
     ) -> ApiState {
         let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
@@ -27,6 +31,7 @@ impl Daemon {
             aws: self.aws.clone(),
             access,
             sns,
+            webhook,
             clock: self.clock.clone(),
             started_at: self.clock.now(),
             sweep_interval: signed(self.settings.reconcile.sweep_interval),

@@ -32,7 +32,7 @@ use crate::settings::{HttpSettings, Listen, Settings};
 use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
-use crate::webhook::Webhook;
+use crate::webhook::{Receiver, Webhook};
 
 use credentials::CredentialWatch;
 use locked_out::LockedOut;
@@ -196,7 +196,8 @@ impl Daemon {
         let sns = self.sns_endpoint()?;
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
-        let api = Api::new(self.api_state(access, sns, inputs.token()));
+        let receiver = self.receiver()?;
+        let api = Api::new(self.api_state(access, sns, receiver.clone(), inputs.token()));
         let connections = self.settings.http.connections;
         inputs.start("http", bound.serve(api, connections, inputs.token()));
         if let Some(intake) = intake {
@@ -214,8 +215,8 @@ impl Daemon {
         workers.start("reconcile", reconciler.run(workers.token()));
         let breaker = Breaker::default();
         workers.start("metering", self.metering(breaker.clone()).run(workers.token()));
-        if let Some(webhook) = self.webhook()? {
-            workers.start("webhook", webhook.run(workers.token()));
+        if let Some(receiver) = receiver {
+            workers.start("webhook", self.webhook(receiver).run(workers.token()));
         }
         workers.start("credentials", self.credential_watch(breaker).run(workers.token()));
         workers.start("retention", self.retention().run(workers.token()));
@@ -373,11 +374,14 @@ impl Daemon {
         }
     }
 
-    fn webhook(&self) -> Result<Option<Webhook>, DaemonError> {
-        let Some(settings) = self.settings.webhook.clone() else { return Ok(None) };
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        let webhook = Webhook::new(settings, store, clock, self.health.clone());
-        webhook.map(Some).map_err(|source| DaemonError::Https { source })
+    /// Returns the application that events are posted to, if the settings name one.
+    fn receiver(&self) -> Result<Option<Arc<Receiver>>, DaemonError> {
+        let receiver = self.settings.webhook.clone().map(Receiver::new).transpose();
+        Ok(receiver.map_err(|source| DaemonError::Https { source })?.map(Arc::new))
+    }
+
+    fn webhook(&self, receiver: Arc<Receiver>) -> Webhook {
+        Webhook::new(receiver, self.store.clone(), self.clock.clone(), self.health.clone())
     }
 }
 

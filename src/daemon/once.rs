@@ -18,7 +18,7 @@ impl Daemon {
     /// Makes one pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
-        let webhook = self.webhook()?;
+        let receiver = self.receiver()?;
         if let Some(intake) = self.intake(&self.sns_endpoint()?) {
             match intake.drain().await {
                 Ok(Drained { recorded, left, why, undeleted }) => {
@@ -71,10 +71,12 @@ impl Daemon {
             let waiting = summary.metering.waiting;
             summary.errors.push(format!("{waiting} metering records could not be sent yet"));
         }
-        if let Some(webhook) = webhook {
-            let Posted { posted, left } = webhook.run_once(POSTED_WITHIN).await?;
+        if let Some(receiver) = receiver {
+            let Posted { posted, left, is_paused } =
+                self.webhook(receiver).run_once(POSTED_WITHIN).await?;
             summary.events = OnceEvents { posted, left };
-            if left > 0 {
+            // What a person has paused is left on purpose.
+            if left > 0 && !is_paused {
                 summary.errors.push(format!("{left} events could not be posted yet"));
             }
         }

@@ -55,7 +55,7 @@ async fn begin_webhook(store: &Store) -> Result<(), StoreError> {
             webhook.passed_over = events,
             webhook.left_at = %since,
             "the settings named no webhook for a while: what happened meanwhile is not posted; \
-             `marketd webhook replay --from {after}` has it posted"
+             `marketd webhook replay --after {after}` has it posted"
         );
     }
     Ok(())

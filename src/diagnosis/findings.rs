@@ -40,6 +40,10 @@ pub enum FindingKind {
     TopicUnsubscribed,
     /// SNS messages were refused.
     SnsRefused,
+    /// The webhook posts nothing, since a person has paused it.
+    WebhookPaused,
+    /// What the webhook is to post waits for long.
+    WebhookBehind,
     /// No queue is set.
     NoQueue,
 }
@@ -128,7 +132,7 @@ impl Serialize for FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ParkedUsage,
         Self::IntegrationRemoved,
         Self::PartFailing,
@@ -144,6 +148,8 @@ impl FindingKind {
         Self::Registrations,
         Self::TopicUnsubscribed,
         Self::SnsRefused,
+        Self::WebhookPaused,
+        Self::WebhookBehind,
         Self::NoQueue,
     ];
 
@@ -165,6 +171,8 @@ impl FindingKind {
             Self::Registrations => "registrations",
             Self::TopicUnsubscribed => "topic_unsubscribed",
             Self::SnsRefused => "sns_refused",
+            Self::WebhookPaused => "webhook_paused",
+            Self::WebhookBehind => "webhook_behind",
             Self::NoQueue => "no_queue",
         }
     }
@@ -184,7 +192,11 @@ impl FindingKind {
             | Self::IdentityConflict
             | Self::UnclaimedBuyers
             | Self::Registrations => Risk::Access,
-            Self::TopicUnsubscribed | Self::SnsRefused | Self::NoQueue => Risk::Delay,
+            Self::TopicUnsubscribed
+            | Self::SnsRefused
+            | Self::WebhookPaused
+            | Self::WebhookBehind
+            | Self::NoQueue => Risk::Delay,
         }
     }
 
@@ -198,6 +210,7 @@ impl FindingKind {
             Self::PastAgreementEnd => "/v1/subscriptions",
             Self::UnclaimedBuyers | Self::IdentityConflict => "/v1/customers",
             Self::Registrations => "/v1/registrations",
+            Self::WebhookPaused | Self::WebhookBehind => "/v1/webhook",
             Self::IntegrationRemoved
             | Self::PartFailing
             | Self::PermissionMissing
@@ -223,6 +236,8 @@ impl FindingKind {
             | Self::Registrations
             | Self::TopicUnsubscribed
             | Self::SnsRefused
+            | Self::WebhookPaused
+            | Self::WebhookBehind
             | Self::NoQueue => "/#parts",
         }
     }
@@ -245,6 +260,8 @@ impl FindingKind {
             Self::Registrations => words::REGISTRATIONS,
             Self::TopicUnsubscribed => words::TOPIC_UNSUBSCRIBED,
             Self::SnsRefused => words::SNS_REFUSED,
+            Self::WebhookPaused => words::WEBHOOK_PAUSED,
+            Self::WebhookBehind => words::WEBHOOK_BEHIND,
             Self::NoQueue => words::NO_QUEUE,
         }
     }

@@ -52,6 +52,8 @@ pub enum Action {
     Publish,
     /// Lets the endings go that are held back.
     ConfirmEndings,
+    /// Has the webhook post again.
+    ResumeWebhook,
 }
 
 impl Action {
@@ -66,6 +68,7 @@ impl Action {
             Self::Import => "import",
             Self::Publish => "publish",
             Self::ConfirmEndings => "confirm_endings",
+            Self::ResumeWebhook => "resume_webhook",
         }
     }
 }

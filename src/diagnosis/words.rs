@@ -1,7 +1,7 @@
 //! The words of findings.
 
 use super::Action::{
-    CarryForward, ConfirmEndings, Connect, Import, Publish, Replay, Retry, WriteOff,
+    CarryForward, ConfirmEndings, Connect, Import, Publish, Replay, ResumeWebhook, Retry, WriteOff,
 };
 use super::Diagnosis;
 
@@ -107,6 +107,20 @@ pub(super) const SNS_REFUSED: Diagnosis = Diagnosis {
     happened: "SNS messages were refused, since they are not known to be AWS's.",
     means: "If they are, their news comes only by the sweep, later.",
     remedy: "Compare the reason and the topic with the product's topics.",
+    actions: &[],
+};
+
+pub(super) const WEBHOOK_PAUSED: Diagnosis = Diagnosis {
+    happened: "Somebody has paused the webhook.",
+    means: "Your application is told nothing by it: of a purchase or an end it learns only by the event feed or by access checks. The events are kept, and are posted once it is resumed.",
+    remedy: "Resume it when your application is ready: `marketd webhook resume`. `marketd webhook show` says who paused it, and when.",
+    actions: &[ResumeWebhook],
+};
+
+pub(super) const WEBHOOK_BEHIND: Diagnosis = Diagnosis {
+    happened: "An event that somebody may wait for was not taken for minutes.",
+    means: "Your application does not know of it: a new customer may have no access yet, or a former one still has it.",
+    remedy: "See `marketd webhook show` for the last error, and `marketd webhook deliveries --state failing` for the events. `marketd webhook test` tries it.",
     actions: &[],
 };
 

@@ -10,6 +10,7 @@ use super::{ApiState, Problem};
 use crate::aws::{Check, CredentialsTrouble, UNTRIED};
 use crate::diagnosis::{Finding, FindingKind, Risk};
 use crate::domain::Quantity;
+use crate::domain::event::Lane;
 use crate::domain::ledger::ParkReason;
 use crate::store::{IntegrationRow, Overview, PastAgreementEnd};
 
@@ -17,6 +18,8 @@ use crate::store::{IntegrationRow, Overview, PastAgreementEnd};
 const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The age up to which findings answer a probe.
 const RECENT: Duration = Duration::from_secs(5);
+/// The time that the application has to take an event that somebody may wait for.
+const TAKEN_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// The time that a buyer has to sign up before somebody should look.
 const SIGNS_UP_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
@@ -69,6 +72,7 @@ pub(super) async fn of_connection(
     let mut findings = of_permissions(state, row);
     findings.extend(of_parts(state));
     findings.extend(of_news(state).await?);
+    findings.extend(of_webhook(state).await?);
     findings.extend(of_facts(state).await?);
     Ok(findings)
 }
@@ -154,6 +158,33 @@ async fn of_news(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     let registrations = state.arrivals.problems(state.clock.now()).into_iter();
     findings.extend(registrations.map(|it| Finding::new(FindingKind::Registrations, it)));
     Ok(findings)
+}
+
+/// Lists what keeps news from the seller's application.
+async fn of_webhook(state: &ApiState) -> Result<Vec<Finding>, Problem> {
+    if state.webhook.is_none() {
+        return Ok(Vec::new());
+    }
+    let held = state.store.webhook_state().await?;
+    let waiting = held.lanes.values().map(|lane| lane.waiting).sum();
+    if let Some(since) = held.paused_at {
+        let by = held.paused_by.unwrap_or_default();
+        let summary = format!(
+            "the webhook is paused since {since} by {by}: {} wait",
+            counted(waiting, "event")
+        );
+        let paused = Finding::new(FindingKind::WebhookPaused, summary);
+        return Ok(vec![paused.counting(waiting).since(Some(since))]);
+    }
+    let prompt = held.lanes.of(Lane::Prompt);
+    let oldest = prompt.oldest_at.filter(|at| state.clock.now().duration_since(*at) > TAKEN_WITHIN);
+    let Some(since) = oldest else { return Ok(Vec::new()) };
+    let summary = format!(
+        "the webhook is behind: {} wait, the first of them since {since}",
+        counted(prompt.waiting, "event")
+    );
+    let behind = Finding::new(FindingKind::WebhookBehind, summary);
+    Ok(vec![behind.counting(prompt.waiting).since(Some(since))])
 }
 
 /// Lists what does not fit in what AWS and the seller have told.

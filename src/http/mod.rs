@@ -10,6 +10,7 @@ mod client_ip;
 mod console;
 mod consume;
 mod customers;
+mod events;
 mod extract;
 mod features;
 mod findings;
@@ -39,6 +40,7 @@ mod tokens;
 mod usage;
 mod usage_history;
 mod usage_series;
+mod webhook;
 mod write_timeout;
 
 use std::sync::Arc;
@@ -65,6 +67,7 @@ use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
 use crate::intake::sns::SnsEndpoint;
 use crate::store::Store;
+use crate::webhook::Receiver;
 
 use browser::Hosts;
 pub use console::Sessions;
@@ -117,6 +120,8 @@ pub struct ApiParts {
     pub health: Health,
     /// The endpoint that takes in SNS messages.
     pub sns: SnsEndpoint,
+    /// The application that events are posted to; none where no webhook is set.
+    pub webhook: Option<Arc<Receiver>>,
     /// The redirect of buyers whom AWS sends; none where it is not set up.
     pub registration_redirect: Option<RegistrationRedirect>,
     /// The state of arriving buyers, at the redirect and by the API.
@@ -297,7 +302,7 @@ fn app_reads() -> OpenApiRouter<ApiState> {
         .routes(routes!(plans::show))
         .routes(routes!(features::list))
         .routes(routes!(features::show))
-        .routes(routes!(notifications::events))
+        .routes(routes!(events::list))
 }
 
 /// Returns what an application changes.
@@ -338,6 +343,8 @@ fn reads() -> OpenApiRouter<ApiState> {
         .routes(routes!(metering_export::export))
         .routes(routes!(notifications::list))
         .routes(routes!(notifications::show))
+        .routes(routes!(webhook::show))
+        .routes(routes!(webhook::deliveries))
         .routes(routes!(activity::list))
         .routes(routes!(status::show))
 }
@@ -363,7 +370,10 @@ fn writes() -> OpenApiRouter<ApiState> {
         .routes(routes!(metering_resolve::one))
         .routes(routes!(metering_resolve::all))
         .routes(routes!(notifications::replay))
-        .routes(routes!(notifications::replay_webhook))
+        .routes(routes!(webhook::test))
+        .routes(routes!(webhook::pause))
+        .routes(routes!(webhook::resume))
+        .routes(routes!(webhook::replay))
 }
 
 /// Returns what changes the connection to AWS.

@@ -39,6 +39,9 @@ pub(super) struct DaemonStatus {
     /// The events that the webhook has not posted yet; none where no webhook is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_backlog: Option<u64>,
+    /// The time since when a person has the webhook post nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_paused_at: Option<Timestamp>,
     /// The health of the daemon's parts.
     #[schema(value_type = BTreeMap<String, PartHealth>)]
     parts: BTreeMap<&'static str, PartHealth>,
@@ -69,11 +72,8 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<DaemonSta
     let problems = findings::all(&state, &counts).await?;
     let last_at = state.health.last_ok("sweep");
     let parts = state.health.parts();
-    let webhook_backlog = if parts.contains_key("webhook") {
-        Some(state.store.webhook_backlog().await?)
-    } else {
-        None
-    };
+    let webhook = state.store.webhook_state().await?;
+    let waiting = webhook.lanes.values().map(|lane| lane.waiting).sum();
     Ok(Json(DaemonStatus {
         version: env!("CARGO_PKG_VERSION"),
         started_at: state.started_at,
@@ -87,7 +87,8 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<DaemonSta
             last_at,
             next_at: last_at.and_then(|at| at.checked_add(state.sweep_interval).ok()),
         },
-        webhook_backlog,
+        webhook_backlog: state.webhook.as_ref().map(|_| waiting),
+        webhook_paused_at: webhook.paused_at.filter(|_| state.webhook.is_some()),
         parts,
         problems,
     }))

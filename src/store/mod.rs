@@ -35,11 +35,15 @@ pub use access::{
 };
 pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting};
 pub use base::integration::IntegrationRow;
-pub use base::outbox::Event;
+pub use base::outbox::{Event, new_event_id};
 pub use base::page::{Listed, Order, Page, Span};
 pub use base::pruned::{History, Pruned};
+pub use base::webhook_deliveries::{
+    DeliveryAttempt, DeliveryFilter, DeliveryOutcome, DeliveryState, WebhookDelivery,
+};
 pub use base::webhook_lanes::LaneEvents;
 pub use base::webhook_place::{SkippedEvents, WebhookPlace};
+pub use base::webhook_state::{WebhookLane, WebhookState};
 pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
 pub use catalog::features::{FeatureChange, FeatureError};
 pub use catalog::import::{ImportError, ImportProduct};

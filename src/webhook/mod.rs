@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::health::Health;
-use crate::settings::WebhookSettings;
 use crate::store::{Event, Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
 use posting::Posting;
 use queues::QueueKey;
-use receiver::{Receiver, Refusal};
+use receiver::Refusal;
+pub use receiver::{Receiver, WebhookTest};
 
 /// Events read in one go.
 const READ: u32 = 500;
@@ -55,17 +55,14 @@ pub struct Posted {
     pub posted: usize,
     /// Events that wait.
     pub left: usize,
+    /// Set if a person has the webhook post nothing.
+    pub is_paused: bool,
 }
 
 impl Webhook {
     /// Makes a webhook that posts what the store's outbox holds.
-    pub fn new(
-        settings: WebhookSettings,
-        store: Store,
-        clock: Clock,
-        health: Health,
-    ) -> Result<Self, reqwest::Error> {
-        Ok(Self { receiver: Arc::new(Receiver::new(settings)?), store, clock, health })
+    pub fn new(receiver: Arc<Receiver>, store: Store, clock: Clock, health: Health) -> Self {
+        Self { receiver, store, clock, health }
     }
 
     /// Posts until told to stop. An event is passed only once the application has answered with a 2xx, so one that it
@@ -132,11 +129,13 @@ impl Webhook {
             if !is_moved && !is_stopping {
                 self.post(posting);
             }
-            if posting.is_idle() && (is_stopping || (until_empty && posting.left() == 0)) {
+            let is_done = until_empty && (posting.left() == 0 || posting.is_paused());
+            if posting.is_idle() && (is_stopping || is_done) {
                 posting.note(&self.store).await?;
                 let left =
                     usize::try_from(self.store.webhook_backlog().await?).unwrap_or(usize::MAX);
-                return Ok(Posted { posted: posting.posted(), left });
+                let is_paused = posting.is_paused();
+                return Ok(Posted { posted: posting.posted(), left, is_paused });
             }
             let now = Instant::now();
             if is_stopping && *cut_at.get_or_insert(now + STOP_WITHIN) <= now {
@@ -170,22 +169,22 @@ impl Webhook {
         &self,
         posting: &mut Posting,
         key: &QueueKey,
-        outcome: Result<(), Refusal>,
+        outcome: Result<u16, Refusal>,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
         match outcome {
-            Ok(()) => {
-                posting.taken(key);
+            Ok(status) => {
+                posting.taken(key, status, now);
                 if !posting.has_refused() {
                     self.health.report("webhook", Ok(()), now);
                 }
             }
             Err(refusal) => {
-                posting.refused(key);
+                posting.refused(key, &refusal, now);
                 self.health.report("webhook", Err(&refusal.reason), now);
                 if let Some(event) = posting.hopeless(key, &refusal, now) {
                     self.tell_given_up(event, &refusal.reason).await?;
-                    posting.given_up(key);
+                    posting.given_up(key, now);
                 }
             }
         }
@@ -199,7 +198,7 @@ impl Webhook {
             event = event.id,
             kind = event.kind,
             reason,
-            "an event that the application has refused for three days is given up; `marketd webhook replay --from {after}` posts it again with all that came after it"
+            "an event that the application has refused for three days is given up; `marketd webhook replay --after {after}` posts it again with all that came after it"
         );
         metrics::counter!("marketd_webhook_given_up_total").increment(1);
         if event.kind == GIVEN_UP.as_str() {
@@ -221,6 +220,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
+    use crate::settings::WebhookSettings;
 
     fn settings(folder: &tempfile::TempDir) -> WebhookSettings {
         let secret = folder.path().join("secret");
@@ -246,12 +246,15 @@ mod tests {
         }
         let clock = Clock::manual(now);
         let health = Health::default();
-        let webhook = Webhook::new(settings(&folder), store.clone(), clock, health).unwrap();
+        let receiver = Arc::new(Receiver::new(settings(&folder)).unwrap());
+        let webhook = Webhook::new(receiver, store.clone(), clock, health);
         let mut posting = Posting::default();
         posting.follow(&store).await.unwrap();
         posting.read(&store, Instant::now()).await.unwrap();
         let later = || Instant::now() + Duration::from_secs(3_600);
-        let refused = || Err(Refusal { reason: "400 Bad Request".into(), is_definite: true });
+        let reason = "400 Bad Request".to_owned();
+        let refusal = Refusal { reason, status: Some(400), is_definite: true };
+        let refused = || Err(refusal.clone());
         let mut tries = 0;
         let key = loop {
             let (key, event) = posting.next(later()).unwrap();

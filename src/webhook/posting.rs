@@ -11,7 +11,7 @@ use super::queues::{EventQueues, QueueKey};
 use super::receiver::Refusal;
 use super::{AT_ONCE, READ};
 use crate::domain::event::{Lane, PerLane};
-use crate::store::{Event, Store, StoreError, WebhookPlace};
+use crate::store::{DeliveryAttempt, DeliveryOutcome, Event, Store, StoreError, WebhookPlace};
 
 /// The longest time until what was posted is noted.
 const NOTE_WITHIN: Duration = Duration::from_millis(250);
@@ -23,7 +23,7 @@ const NOTE_AT: usize = 100;
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The outcome of a post, by the queue of its event.
-pub(super) type Ended = (QueueKey, Result<(), Refusal>);
+pub(super) type Ended = (QueueKey, Result<u16, Refusal>);
 
 #[derive(Default)]
 pub(super) struct Posting {
@@ -31,7 +31,7 @@ pub(super) struct Posting {
     place: Option<WebhookPlace>,
     queues: EventQueues,
     posts: JoinSet<Ended>,
-    unnoted: Vec<(Lane, i64)>,
+    unnoted: Vec<DeliveryAttempt>,
     note_at: Option<Instant>,
     posted: usize,
     /// The time at which the database was last read; none once it is known to have something new.
@@ -41,7 +41,7 @@ pub(super) struct Posting {
 }
 
 impl Posting {
-    /// Returns how many posted events are not noted.
+    /// Returns how many attempts are not noted.
     pub(super) fn unnoted(&self) -> usize {
         self.unnoted.len()
     }
@@ -61,6 +61,11 @@ impl Posting {
         self.posts.is_empty()
     }
 
+    /// Reports whether a person has it post nothing.
+    pub(super) fn is_paused(&self) -> bool {
+        self.place.is_some_and(|place| place.is_paused)
+    }
+
     /// Reports whether some are put off since they were refused.
     pub(super) fn has_refused(&self) -> bool {
         self.queues.has_refused()
@@ -77,7 +82,7 @@ impl Posting {
 
     /// Returns when one may be posted that may not now; none while a post has to end first.
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
-        self.queues.next_at(now).filter(|_| self.posts.len() < AT_ONCE)
+        self.queues.next_at(now).filter(|_| self.posts.len() < AT_ONCE && !self.is_paused())
     }
 
     /// Reports whether the database may tell something new: of events, or that somebody set the webhook elsewhere. This
@@ -128,7 +133,10 @@ impl Posting {
 
     /// Returns the next to post, if one may be posted now.
     pub(super) fn next(&mut self, now: Instant) -> Option<(QueueKey, Event)> {
-        if self.posts.len() < AT_ONCE { self.queues.next(now) } else { None }
+        if self.posts.len() >= AT_ONCE || self.is_paused() {
+            return None;
+        }
+        self.queues.next(now)
     }
 
     pub(super) fn begin(&mut self, post: impl Future<Output = Ended> + Send + 'static) {
@@ -141,11 +149,11 @@ impl Posting {
         Some(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
     }
 
-    pub(super) fn taken(&mut self, key: &QueueKey) {
-        let now = Instant::now();
-        let Some(seq) = self.queues.taken(key, now) else { return };
+    /// Notes that an event was taken, with the status that said so.
+    pub(super) fn taken(&mut self, key: &QueueKey, status: u16, at: Timestamp) {
+        let Some(seq) = self.queues.taken(key, Instant::now()) else { return };
         self.posted += 1;
-        self.pass(key.lane, seq, now);
+        self.keep(key.lane, seq, at, DeliveryOutcome::Taken(status));
     }
 
     /// Returns the event that was refused if it is to be given up.
@@ -159,19 +167,24 @@ impl Posting {
     }
 
     /// Leaves an event behind.
-    pub(super) fn given_up(&mut self, key: &QueueKey) {
+    pub(super) fn given_up(&mut self, key: &QueueKey, at: Timestamp) {
         if let Some(seq) = self.queues.given_up(key) {
-            self.pass(key.lane, seq, Instant::now());
+            self.keep(key.lane, seq, at, DeliveryOutcome::GivenUp);
         }
     }
 
-    fn pass(&mut self, lane: Lane, seq: i64, now: Instant) {
-        self.unnoted.push((lane, seq));
-        self.note_at.get_or_insert(now + NOTE_WITHIN);
+    /// Notes that an event was refused.
+    pub(super) fn refused(&mut self, key: &QueueKey, refusal: &Refusal, at: Timestamp) {
+        let Some(seq) = self.queues.refused(key, Instant::now()) else { return };
+        let Refusal { status, reason, .. } = refusal.clone();
+        let outcome = DeliveryOutcome::Refused { status, error: reason };
+        self.keep(key.lane, seq, at, outcome);
     }
 
-    pub(super) fn refused(&mut self, key: &QueueKey) {
-        self.queues.refused(key, Instant::now());
+    /// Keeps an attempt until it is noted in the database.
+    fn keep(&mut self, lane: Lane, seq: i64, at: Timestamp, outcome: DeliveryOutcome) {
+        self.unnoted.push(DeliveryAttempt { lane, seq, at, outcome });
+        self.note_at.get_or_insert(Instant::now() + NOTE_WITHIN);
     }
 
     /// Notes what was posted.

@@ -206,19 +206,19 @@ impl EventQueues {
     }
 
     /// Notes that the first of a queue was refused: those behind it wait for it, and all others a moment, should nobody
-    /// be there.
-    pub(super) fn refused(&mut self, key: &QueueKey, now: Instant) {
+    /// be there. Returns its place.
+    pub(super) fn refused(&mut self, key: &QueueKey, now: Instant) -> Option<i64> {
         // Somebody is there who took one a moment ago. And all that were under way together count as one.
         let is_there = self.taken_at.is_some_and(|at| now < at + FIRST_WAIT);
         if !is_there && self.paused.is_over(now) {
             self.paused.lengthen(now);
         }
         self.end_post(key);
-        if let Some(queue) = self.queues.get_mut(key) {
-            queue.pause.lengthen(now);
-            queue.refusals.count += 1;
-            queue.refusals.since.get_or_insert(now);
-        }
+        let queue = self.queues.get_mut(key)?;
+        queue.pause.lengthen(now);
+        queue.refusals.count += 1;
+        queue.refusals.since.get_or_insert(now);
+        queue.events.front().map(|event| event.seq)
     }
 
     /// Returns the first of a queue if it is to be given up, having been refused for so long that it is this event which
@@ -338,7 +338,7 @@ mod tests {
         while order.len() < 2 {
             let now = Instant::now();
             match queues.next(now) {
-                Some((key, event)) if event.seq == 1 => queues.refused(&key, now),
+                Some((key, event)) if event.seq == 1 => drop(queues.refused(&key, now)),
                 Some((key, _)) => order.extend(queues.taken(&key, now)),
                 None => tokio::time::sleep_until(queues.next_at(now).unwrap()).await,
             }
@@ -419,7 +419,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 queues.taken(&prompt("taken"), Instant::now());
             }
-            let refusal = Refusal { reason: "no".into(), is_definite };
+            let refusal = Refusal { reason: "no".into(), status: None, is_definite };
             let at = jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
             let found = queues.hopeless(&refused, &refusal, at).map(|event| event.seq);
             assert_eq!(found, given_up.then_some(1), "{is_definite} {others} {hours} {refusals}");

@@ -5,14 +5,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
+use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
+use utoipa::ToSchema;
 
+use crate::domain::event::EventType;
 use crate::outgoing;
 use crate::settings::{SigningKey, WebhookSettings};
-use crate::store::Event;
+use crate::store::{Event, new_event_id};
 
 /// The time that the application may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -22,25 +26,43 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct Refusal {
     /// In words.
     pub(super) reason: String,
+    /// The status of its answer, if there was one.
+    pub(super) status: Option<u16>,
     /// Set if the application has said that it is the event's fault.
     pub(super) is_definite: bool,
 }
 
 impl From<String> for Refusal {
     fn from(reason: String) -> Self {
-        Self { reason, is_definite: false }
+        Self { reason, status: None, is_definite: false }
     }
 }
 
+/// The outcome of trying the webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WebhookTest {
+    /// The id of the event that was posted.
+    pub event_id: String,
+    /// Set if the application has taken it.
+    pub delivered: bool,
+    /// The status that it answered with; left out if there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The reason why it was not taken, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// The seller's application.
-pub(super) struct Receiver {
+pub struct Receiver {
     client: Client,
     url: Url,
     key: SigningKey,
 }
 
 impl Receiver {
-    pub(super) fn new(settings: WebhookSettings) -> Result<Self, reqwest::Error> {
+    /// Makes a client of the application that the settings name.
+    pub fn new(settings: WebhookSettings) -> Result<Self, reqwest::Error> {
         let WebhookSettings { url, key } = settings;
         // Whoever is redirected to may be anybody.
         let client = outgoing::client_to(&url).timeout(TIMEOUT).redirect(Policy::none()).build()?;
@@ -50,8 +72,38 @@ impl Receiver {
         Ok(Self { client, url, key })
     }
 
-    /// Posts an event; `Ok` once the application has taken it.
-    pub(super) async fn post(&self, event: &Event, timestamp: i64) -> Result<(), Refusal> {
+    /// Returns the address that events are posted to, without what may be a password in it.
+    pub fn shown_url(&self) -> String {
+        let mut url = self.url.clone();
+        if url.query().is_some() {
+            url.set_query(Some("********"));
+        }
+        url.to_string()
+    }
+
+    /// Posts an event that tells of nothing, to try the webhook.
+    pub async fn test(&self, now: Timestamp) -> WebhookTest {
+        let event = Event {
+            seq: 0,
+            id: new_event_id(),
+            kind: EventType::WebhookTest.as_str().to_owned(),
+            at: now,
+            customer_id: None,
+            data: json!({}),
+        };
+        let (event_id, posted) = (event.id.clone(), self.post(&event, now.as_second()).await);
+        match posted {
+            Ok(status) => {
+                WebhookTest { event_id, delivered: true, status: Some(status), error: None }
+            }
+            Err(Refusal { reason, status, .. }) => {
+                WebhookTest { event_id, delivered: false, status, error: Some(reason) }
+            }
+        }
+    }
+
+    /// Posts an event; returns the status once the application has taken it.
+    pub(super) async fn post(&self, event: &Event, timestamp: i64) -> Result<u16, Refusal> {
         let body =
             json!({"type": event.kind, "timestamp": event.at, "data": event.data}).to_string();
         let signature = sign(self.key.bytes(), &event.id, timestamp, &body)?;
@@ -68,17 +120,15 @@ impl Receiver {
             .map_err(|error| error.without_url().to_string())?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(());
+            return Ok(status.as_u16());
         }
+        let mut reason = format!("the application answered {status} to event {}", event.id);
         if status.is_redirection() {
-            return Err(format!(
-                "the application answered {status} to event {}: events are not posted elsewhere, so let webhook.url be where they are taken",
-                event.id
-            )
-            .into());
+            reason.push_str(
+                ": events are not posted elsewhere, so let webhook.url be where they are taken",
+            );
         }
-        let reason = format!("the application answered {status} to event {}", event.id);
-        Err(Refusal { reason, is_definite: is_definite(status) })
+        Err(Refusal { reason, status: Some(status.as_u16()), is_definite: is_definite(status) })
     }
 }
 

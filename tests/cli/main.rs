@@ -61,7 +61,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("metering", &["list", "show", "resolve", "balance", "due", "report", "export"]),
     ("notification", &["list", "show", "replay"]),
     ("event", &["list"]),
-    ("webhook", &["replay", "secret"]),
+    ("webhook", &["show", "deliveries", "test", "pause", "resume", "replay", "secret"]),
 ];
 
 /// The program, with nothing of this machine's own settings.

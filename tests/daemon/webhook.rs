@@ -116,9 +116,9 @@ async fn a_webhook_that_was_left_out_begins_at_now_and_one_that_moves_goes_on() 
         let log = std::fs::read_to_string(log).unwrap();
         let said = log
             .lines()
-            .find(|line| line.contains("webhook replay --from"))
+            .find(|line| line.contains("webhook replay --after"))
             .expect("the log says what is passed over");
-        let cursor = said.split("--from ").nth(1).unwrap().split('`').next().unwrap();
+        let cursor = said.split("--after ").nth(1).unwrap().split('`').next().unwrap();
         let before = application.told().len();
         customers(&world, &format!("later-{again}")).await;
         eventually("what happens now", async || {
@@ -153,5 +153,125 @@ async fn a_cursor_that_the_feed_never_gave_is_told_apart_from_its_end() {
     direct_sale(&world, "later").await;
     let newest = newest.as_str().unwrap();
     assert_ne!(world.get(&format!("/v1/events?after={newest}")).await["items"], json!([]));
+    world.stop().await;
+}
+
+/// A world whose daemon posts to an application.
+async fn posting() -> (World, Receiver) {
+    let mut world = World::with_settings(&[]).await;
+    world.stop_daemon().await;
+    let application = Receiver::listening().await;
+    let settings = webhook(&world, &application.url());
+    world.set(&settings);
+    world.start_daemon().await;
+    (world, application)
+}
+
+async fn deliveries(world: &World, query: &str) -> Vec<Value> {
+    let list = world.get(&format!("/v1/webhook/deliveries?{query}")).await;
+    list["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_became_of_each_event_is_told_with_its_attempts() {
+    let (world, application) = posting().await;
+    application.refuses(Some("b"));
+    for id in ["a", "b", "c"] {
+        world.put(&format!("/v1/customers/{id}"), json!({})).await;
+    }
+    let failing = eventually("a second attempt", async || {
+        let found = deliveries(&world, "state=failing").await;
+        found.first().filter(|it| it["attempts"].as_u64() > Some(1)).cloned()
+    })
+    .await;
+    assert_eq!(
+        (&failing["type"], &failing["customer_id"], &failing["last_status"]),
+        (&json!("customer.created"), &json!("b"), &json!(500))
+    );
+    assert!(failing["last_error"].as_str().unwrap().contains("500"), "{failing}");
+    let taken = eventually("the others", async || {
+        let taken = deliveries(&world, "state=delivered").await;
+        (taken.len() == 2).then_some(taken)
+    })
+    .await;
+    assert_eq!((&taken[0]["customer_id"], &taken[0]["last_status"]), (&json!("c"), &json!(204)));
+    let shown = world.cli_json(&["webhook", "show"]).await;
+    assert_eq!((&shown["url"], &shown["paused"]), (&json!(application.url()), &json!(false)));
+    let lane = &shown["lanes"][0];
+    assert_eq!((&lane["lane"], &lane["oldest_waiting_at"]), (&json!("prompt"), &failing["at"]));
+    assert!(lane["waiting"].as_u64() >= Some(1), "{shown}");
+    assert!(shown["last_error"].as_str().unwrap().contains("500"), "{shown}");
+    assert!(shown["last_delivered_at"].is_string() && shown["last_refused_at"].is_string());
+
+    application.refuses(None);
+    eventually("all of them", async || {
+        (deliveries(&world, "state=delivered").await.len() == 3).then_some(())
+    })
+    .await;
+    let page = world.get("/v1/webhook/deliveries?limit=2&order=oldest").await;
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = world.get(&format!("/v1/webhook/deliveries?order=oldest&cursor={cursor}")).await;
+    let items = [&page["items"], &rest["items"]].map(|items| items.as_array().unwrap().clone());
+    let told: Vec<_> = items.concat().iter().map(|it| it["customer_id"].clone()).collect();
+    assert_eq!(told, ["a", "b", "c"]);
+    let (status, problem) = world.call(Method::GET, "/v1/webhook/deliveries?state=x", None).await;
+    assert_eq!(status, 400, "{problem}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_person_pauses_the_webhook_tries_it_and_has_it_go_on() {
+    let (mut world, application) = posting().await;
+    let paused = world.cli_json(&["webhook", "pause"]).await;
+    assert_eq!((&paused["paused"], &paused["paused_by"]), (&json!(true), &json!("local")));
+    world.put("/v1/customers/a", json!({})).await;
+    world.stop_daemon().await;
+    // A pass keeps to it too, and has nothing to complain of.
+    let (code, summary) = world.run_once().await;
+    assert_eq!((code, &summary["events"]["left"]), (0, &json!(1)), "{summary}");
+    world.start_daemon().await;
+    let status = world.get("/v1/status").await;
+    let problem = status["problems"].as_array().unwrap().iter();
+    let problem = problem.clone().find(|it| it["kind"] == "webhook_paused").expect("a problem");
+    assert_eq!((&problem["count"], &status["webhook_backlog"]), (&json!(1), &json!(1)));
+    assert_eq!(problem["since"], paused["paused_at"]);
+
+    let tried = world.cli_json(&["webhook", "test"]).await;
+    assert_eq!((&tried["delivered"], &tried["status"]), (&json!(true), &json!(204)));
+    application.fails(1);
+    let (_, refused) = world.call(Method::POST, "/v1/webhook/test", None).await;
+    assert_eq!((&refused["delivered"], &refused["status"]), (&json!(false), &json!(500)));
+    assert_eq!(application.kinds(), ["webhook.test"], "nothing else was posted");
+
+    world.cli_json(&["webhook", "resume"]).await;
+    eventually("what waited", async || (application.told().len() == 2).then_some(())).await;
+    let since = world.get("/v1/events").await["items"][0]["at"].clone();
+    let again = world.cli_json(&["webhook", "replay", "--since", since.as_str().unwrap()]).await;
+    assert_eq!((&again["events"], &again["after"]), (&json!(1), &json!("0")));
+    eventually("it again", async || (application.told().len() == 3).then_some(())).await;
+    let activity = world.get("/v1/activity").await;
+    let done: Vec<_> =
+        activity["items"].as_array().unwrap().iter().map(|it| &it["operation"]).collect();
+    for operation in ["pauseWebhook", "testWebhook", "resumeWebhook", "replayWebhook"] {
+        assert!(done.contains(&&json!(operation)), "{operation}: {done:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_webhook_is_set_a_person_is_told_how_to_set_one() {
+    let world = World::with_settings(&[]).await;
+    let shown = world.get("/v1/webhook").await;
+    assert!(shown.get("url").is_none() && shown["paused"] == false, "{shown}");
+    for verb in ["test", "pause", "resume"] {
+        let (status, problem) =
+            world.call(Method::POST, &format!("/v1/webhook/{verb}"), None).await;
+        assert_eq!(status, 409, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("webhook.secret_file"), "{problem}");
+    }
+    for body in [json!({}), json!({"after": "0", "since": "2026-11-01T00:00:00Z"})] {
+        let (status, problem) = world.call(Method::POST, "/v1/webhook/replay", Some(body)).await;
+        assert_eq!(status, 400, "{problem}");
+    }
     world.stop().await;
 }

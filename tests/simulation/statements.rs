@@ -3,7 +3,7 @@
 use marketd::store::{Store, scans};
 
 /// The tables that grow.
-const GROWING: [&str; 21] = [
+const GROWING: [&str; 23] = [
     "agreements",
     "buyers",
     "contradictions",
@@ -25,6 +25,8 @@ const GROWING: [&str; 21] = [
     "usage_bearers",
     "usage_events",
     "usage_hours",
+    "webhook_ahead",
+    "webhook_deliveries",
 ];
 
 /// Beginnings of the statements that may, and why.

@@ -48,7 +48,11 @@ impl ByTime {
     }
 
     /// Returns the first place whose row is not from before a moment.
-    fn place_of(&self, connection: &Connection, moment: Timestamp) -> rusqlite::Result<i64> {
+    pub(super) fn place_of(
+        &self,
+        connection: &Connection,
+        moment: Timestamp,
+    ) -> rusqlite::Result<i64> {
         let Self { table, place, at } = self;
         let end = |which: &str| {
             connection

@@ -18,5 +18,7 @@ pub(super) mod outbox;
 pub(super) mod page;
 pub(super) mod pruned;
 pub(super) mod tally;
+pub(super) mod webhook_deliveries;
 pub(super) mod webhook_lanes;
 pub(super) mod webhook_place;
+pub(super) mod webhook_state;

@@ -32,6 +32,11 @@ pub struct Event {
     pub data: Value,
 }
 
+/// Makes the id of an event.
+pub fn new_event_id() -> String {
+    format!("evt_{}", Uuid::now_v7().simple())
+}
+
 /// Appends an event in the transaction of the change that it tells of.
 pub(crate) fn append_event_in(
     connection: &Connection,
@@ -50,7 +55,7 @@ pub(crate) fn append_event_in(
         )
         .and_then(|mut insert| {
             insert.execute(named_params! {
-                ":id": format!("evt_{}", Uuid::now_v7().simple()),
+                ":id": new_event_id(),
                 ":type": kind.as_str(),
                 ":at": millis(at),
                 ":customer": customer_id.map(CustomerId::as_str),

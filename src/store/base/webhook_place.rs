@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{millis, optional_timestamp};
 use super::outbox::newest_in;
+use super::webhook_deliveries::{DeliveryAttempt, note_attempt_in};
 use super::webhook_lanes::waiting_in;
 use crate::domain::event::{Lane, PerLane};
 use crate::store::{During, Store, StoreError};
@@ -18,6 +19,8 @@ pub struct WebhookPlace {
     pub lanes: PerLane<i64>,
     /// The number of times that somebody set it to another place.
     pub turn: i64,
+    /// Set while a person has it post nothing.
+    pub is_paused: bool,
 }
 
 /// Events that a webhook is not told of, since the settings named none when they happened.
@@ -40,7 +43,7 @@ impl WebhookPlace {
 
 fn place_row(row: &Row<'_>) -> rusqlite::Result<(WebhookPlace, Option<Timestamp>)> {
     let lanes = PerLane::new(row.get("prompt")?, row.get("bulk")?);
-    let place = WebhookPlace { lanes, turn: row.get("turn")? };
+    let place = WebhookPlace { lanes, turn: row.get("turn")?, is_paused: row.get("is_paused")? };
     Ok((place, optional_timestamp(row.get("left_at_ms")?)))
 }
 
@@ -49,7 +52,8 @@ pub(super) fn place_in(
 ) -> Result<Option<(WebhookPlace, Option<Timestamp>)>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT p.seq AS prompt, b.seq AS bulk, c.turn, c.left_at_ms FROM cursors c
+            "SELECT p.seq AS prompt, b.seq AS bulk, c.turn, c.left_at_ms, c.paused_at_ms IS NOT NULL AS is_paused
+             FROM cursors c
              CROSS JOIN webhook_lanes p ON p.lane = 'prompt' CROSS JOIN webhook_lanes b ON b.lane = 'bulk'
              WHERE c.reader = 'webhook'",
         )
@@ -141,7 +145,8 @@ impl Store {
                 set_place_in(connection, newest_in(connection).during("read the newest event")?)?;
             }
             let place = place_in(connection)?.map(|(place, _)| place);
-            Ok(place.unwrap_or(WebhookPlace { lanes: PerLane::default(), turn: 0 }))
+            let nowhere = WebhookPlace { lanes: PerLane::default(), turn: 0, is_paused: false };
+            Ok(place.unwrap_or(nowhere))
         })
         .await
     }
@@ -172,15 +177,21 @@ impl Store {
         .await
     }
 
-    /// Notes which events were posted, and up to where all of a lane were, unless somebody has set the webhook to another
-    /// place since; returns whether it was noted.
+    /// Notes attempts to post, and up to where all of a lane were posted, unless somebody has set the webhook to another
+    /// place since; returns whether the place was noted.
     pub async fn note_posted(
         &self,
         turn: i64,
         lanes: PerLane<i64>,
-        posted: Vec<(Lane, i64)>,
+        attempts: Vec<DeliveryAttempt>,
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| note_posted_in(connection, turn, &lanes, &posted)).await
+        self.write(move |connection| {
+            for attempt in &attempts {
+                note_attempt_in(connection, attempt)?;
+            }
+            note_posted_in(connection, turn, &lanes, &attempts)
+        })
+        .await
     }
 
     /// Has the webhook post again what was told after a place; how many events that is.
@@ -197,7 +208,7 @@ fn note_posted_in(
     connection: &Connection,
     turn: i64,
     lanes: &PerLane<i64>,
-    posted: &[(Lane, i64)],
+    attempts: &[DeliveryAttempt],
 ) -> Result<bool, StoreError> {
     let held = place_in(connection)?;
     if held.is_none_or(|(place, _)| place.turn != turn) {
@@ -214,8 +225,9 @@ fn note_posted_in(
         let mut insert = connection
             .prepare_cached("INSERT OR IGNORE INTO webhook_ahead (lane, seq) VALUES (?1, ?2)")
             .during(during)?;
-        for (_, seq) in posted.iter().filter(|(of, seq)| *of == lane && *seq > to) {
-            insert.execute((lane.as_str(), seq)).during(during)?;
+        let is_ahead = |it: &&DeliveryAttempt| it.is_over() && it.lane == lane && it.seq > to;
+        for attempt in attempts.iter().filter(is_ahead) {
+            insert.execute((lane.as_str(), attempt.seq)).during(during)?;
         }
         connection
             .prepare_cached("DELETE FROM webhook_ahead WHERE lane = ?1 AND seq <= ?2")
@@ -237,8 +249,13 @@ mod tests {
 
     use super::*;
     use crate::domain::event::EventType;
+    use crate::store::DeliveryOutcome;
 
     const KIND: EventType = EventType::CustomerUpdated;
+
+    fn taken(lane: Lane, seq: i64) -> DeliveryAttempt {
+        DeliveryAttempt { lane, seq, at: at(0), outcome: DeliveryOutcome::Taken(204) }
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -259,11 +276,12 @@ mod tests {
         assert_eq!(store.begin_webhook().await.unwrap(), None);
         let turn = store.webhook_place().await.unwrap().turn;
         let places = PerLane::new;
-        let prompt = |seqs: &[i64]| seqs.iter().map(|seq| (Lane::Prompt, *seq)).collect();
+        let prompt = |seqs: &[i64]| seqs.iter().map(|seq| taken(Lane::Prompt, *seq)).collect();
         let ahead = async |lane| store.posted_ahead(lane).await.unwrap();
         assert!(store.note_posted(turn, places(2, 0), prompt(&[2, 4, 5])).await.unwrap());
         assert_eq!(ahead(Lane::Prompt).await, BTreeSet::from([4, 5]));
-        let both = vec![(Lane::Prompt, 3), (Lane::Bulk, 1), (Lane::Prompt, 4), (Lane::Bulk, 6)];
+        let both = [(Lane::Prompt, 3), (Lane::Bulk, 1), (Lane::Prompt, 4), (Lane::Bulk, 6)];
+        let both = both.map(|(lane, seq)| taken(lane, seq)).into();
         assert!(store.note_posted(turn, places(4, 1), both).await.unwrap());
         assert_eq!(ahead(Lane::Prompt).await, BTreeSet::from([5]));
         assert_eq!(ahead(Lane::Bulk).await, BTreeSet::from([6]));
@@ -280,7 +298,7 @@ mod tests {
         store.replay_webhook(0).await.unwrap();
         let before = store.webhook_place().await.unwrap();
         let at = |seq| PerLane::from_fn(|_| seq);
-        let posted = |seqs: &[i64]| seqs.iter().map(|seq| (Lane::Prompt, *seq)).collect();
+        let posted = |seqs: &[i64]| seqs.iter().map(|seq| taken(Lane::Prompt, *seq)).collect();
         assert!(store.note_posted(before.turn, at(0), posted(&[3])).await.unwrap());
         // To the very same place: what is beyond it is wanted again.
         assert_eq!(store.replay_webhook(0).await.unwrap(), 5);

@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/016_usage_by_product.sql"),
     include_str!("migrations/017_activity.sql"),
     include_str!("migrations/018_webhook_lanes.sql"),
+    include_str!("migrations/019_webhook_deliveries.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

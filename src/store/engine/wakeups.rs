@@ -137,6 +137,13 @@ pub(crate) const RULES: &[Rule] = &[
     // The webhook was set to another place.
     rule("INSERT", "cursors", "new.reader = 'webhook'", Waiter::Events),
     rule("UPDATE OF turn", "cursors", "new.turn IS NOT old.turn", Waiter::Events),
+    // A person has paused or resumed it.
+    rule(
+        "UPDATE OF paused_at_ms",
+        "cursors",
+        "new.paused_at_ms IS NOT old.paused_at_ms",
+        Waiter::Events,
+    ),
 ];
 
 /// The waiters that a transaction wakes once it is committed.

@@ -177,6 +177,10 @@ async fn of_events(rule: &Rule, house: &House) -> Act {
         ("INSERT", "cursors", Events) => {
             Box::pin(async move { assert_eq!(store.replay_webhook(0).await.unwrap(), 0) })
         }
+        ("UPDATE OF paused_at_ms", "cursors", Events) => {
+            store.replay_webhook(0).await.unwrap();
+            Box::pin(async move { store.pause_webhook(now).await.unwrap() })
+        }
         ("UPDATE OF turn", "cursors", Events) => {
             store.replay_webhook(0).await.unwrap();
             Box::pin(async move { assert_eq!(store.replay_webhook(0).await.unwrap(), 0) })

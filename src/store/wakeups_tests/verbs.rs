@@ -41,6 +41,8 @@ async fn the_catalog_wakes_whom_its_changes_concern() {
     house.wakes("an event", store.tell(EventType::PlanUpdated, json!({}), now), &[Events]).await;
     house.wakes("the webhook's replay", store.replay_webhook(0), &[Events]).await;
     house.wakes("the webhook's next replay", store.replay_webhook(0), &[Events]).await;
+    house.wakes("a pause", store.pause_webhook(now), &[Events]).await;
+    house.wakes("the end of the pause", store.resume_webhook(), &[Events]).await;
 }
 
 #[tokio::test]

@@ -51,8 +51,9 @@ async fn connect(world: &World) {
     let lacking = ["--output", "json", "integration", "connect", "--role-arn", ROLE];
     let (code, out, complaint) = world.cli(&lacking).await;
     assert_eq!(code, 1, "a script sees that something is missing");
-    let last = complaint.trim_end().lines().last().unwrap_or_default();
-    assert!(last.trim().starts_with("aws-marketplace:DescribeEntity:"), "{complaint}");
+    let problem: Value = serde_json::from_str(&complaint).unwrap();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("\n  aws-marketplace:DescribeEntity: "), "{complaint}");
     let lacks: Value = serde_json::from_str(&out).unwrap();
     assert!(lacks["problems"].to_string().contains("DescribeEntity"), "{lacks}");
     grant(permissions);

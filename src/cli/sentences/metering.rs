@@ -67,15 +67,12 @@ pub(in crate::cli) fn resolved_all(outcome: &Value, action: &str, is_dry_run: bo
     };
     let (matched, resolved) = (number(outcome, "matched"), number(outcome, "resolved"));
     let units = amount(&outcome["units"]);
-    let mut lines = vec![match (matched, is_dry_run) {
-        (0, _) => "no parked record matches".to_owned(),
-        (_, false) => {
-            format!("{} of {units} units {deed}, of {matched}", count(resolved, "record"))
-        }
-        (_, true) => format!(
-            "{} of {units} units would be {deed}, of {matched}; this was a dry run",
-            count(resolved, "record")
-        ),
+    let (would_be, end) = if is_dry_run { (" would be", "; this was a dry run") } else { ("", "") };
+    let mut lines = vec![if matched == 0 {
+        "no parked record matches".to_owned()
+    } else {
+        let records = count(matched, "parked record");
+        format!("{} of {records}{would_be} {deed}: {units} units{end}", amount(&resolved.into()))
     }];
     let refused = outcome["refused"].as_array().into_iter().flatten();
     lines.extend(refused.map(|it| {

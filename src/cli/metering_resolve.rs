@@ -13,11 +13,6 @@ use super::{Failure, object};
 /// The action is `retry` to send a record again as it is, `carry_forward` to bill its units with the open hour, or
 /// `write_off` to give it up. A record that cannot bear it stays parked, and is shown; the command then exits with 1.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  marketd metering resolve 17 --action retry --note \"the dimension is back\"
-  marketd metering resolve --all --reason invalid_usage_dimension --action retry --dry-run
-  marketd metering resolve --all --reason invalid_usage_dimension --action retry --note \"the dimension is back\"")]
 pub(super) struct Resolve {
     /// The record's id.
     #[arg(required_unless_present = "all", conflicts_with_all = ["all", "dry_run"])]

@@ -5,6 +5,7 @@ mod balance;
 mod client;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod examples;
 mod failure;
 mod features;
 mod integration;
@@ -31,7 +32,7 @@ mod webhook;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::Failure;
 use output::Output;
@@ -121,7 +122,9 @@ const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let command = examples::with_examples(Arguments::command());
+    let parsed = command.try_get_matches().and_then(|it| Arguments::from_arg_matches(&it));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return failure::tell_usage(&error),
     };

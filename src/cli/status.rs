@@ -10,8 +10,6 @@ use super::output::{Output, amount, inert};
 /// Shows how the daemon stands, and what needs a person.
 ///
 /// Counts, deadlines and, money first, each problem with what it means and what to do. Exits with 0 whatever it finds.
-///
-/// Example: marketd status --output json | jq '.problems[].kind'
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {}
 

@@ -52,9 +52,6 @@ pub(super) enum Usage {
     ///
     /// It exits with 0 if the usage is counted, by this call or an earlier one with the same id, and with 1 if it is
     /// denied; then nothing is counted.
-    #[command(
-        after_help = "Example: marketd usage consume --customer acme --feature calls --quantity 1 --id req-1"
-    )]
     Consume {
         /// The id of the customer.
         #[arg(long)]

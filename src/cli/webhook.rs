@@ -66,8 +66,6 @@ pub(super) enum Webhook {
     ///
     /// Nothing is changed: write it into the file that the settings name, give it to the application that checks the
     /// signatures, and start the daemon anew.
-    ///
-    /// Example: marketd webhook secret > /etc/marketd/webhook-secret
     Secret,
 }
 

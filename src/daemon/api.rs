@@ -25,7 +25,8 @@ impl Daemon {
     ) -> ApiState {
         let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
         let sign_up = self.settings.registration.as_ref().map(|it| it.redirect_url.clone());
-        let HttpSettings { trusted_proxies, connections, .. } = self.settings.http.clone();
+        let HttpSettings { trusted_proxies, connections, path_prefix, .. } =
+            self.settings.http.clone();
         ApiState::new(ApiParts {
             store: self.store.clone(),
             aws: self.aws.clone(),
@@ -44,6 +45,7 @@ impl Daemon {
             }),
             arrivals: Arrivals::new(trusted_proxies, connections),
             tokens: self.tokens.clone(),
+            path_prefix: path_prefix.into(),
             sessions: Sessions::default(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_timing: self.closing().timing(),

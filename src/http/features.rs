@@ -43,17 +43,17 @@ pub(super) async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutFeature {
-    name: Line,
+    pub(super) name: Line,
     /// The kind of the feature; it cannot be changed once the feature exists.
     #[serde(rename = "type")]
-    kind: FeatureKind,
+    pub(super) kind: FeatureKind,
     /// The name of one unit. Unchanged if left out; none if empty.
-    unit: Option<Line>,
+    pub(super) unit: Option<Line>,
     /// The metered dimensions that a metered feature's usage is billed to, product by product. Unchanged if left
     /// out; if given, they replace all that it has, and `{}` bills it nowhere.
-    dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
+    pub(super) dimensions: Option<BTreeMap<ProductId, DimensionKey>>,
     /// The answer to checks when AWS has not been reached for long. Unchanged if left out; `allow` for a new feature.
-    when_stale: Option<WhenStale>,
+    pub(super) when_stale: Option<WhenStale>,
 }
 
 /// Creates or changes a feature.

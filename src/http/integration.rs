@@ -36,32 +36,32 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Integrati
 #[derive(Serialize, ToSchema)]
 pub(super) struct IntegrationView {
     /// The state, `none` or `connected`.
-    state: String,
+    pub(super) state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    role_arn: Option<String>,
+    pub(super) role_arn: Option<String>,
     /// The external id that the role's trust policy asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    external_id: Option<String>,
+    pub(super) external_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seller_account_id: Option<String>,
+    pub(super) seller_account_id: Option<String>,
     /// The time at which the connection was removed; nothing is called since.
     #[serde(skip_serializing_if = "Option::is_none")]
-    removed_at: Option<Timestamp>,
+    pub(super) removed_at: Option<Timestamp>,
     /// The checks made when it was connected.
-    checks: Vec<Check>,
+    pub(super) checks: Vec<Check>,
     /// The time at which the last message from AWS was received.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_message_at: Option<Timestamp>,
+    pub(super) last_message_at: Option<Timestamp>,
     /// The results of calls, by AWS's operation.
     #[schema(value_type = BTreeMap<String, CallState>)]
-    calls: BTreeMap<&'static str, CallState>,
+    pub(super) calls: BTreeMap<&'static str, CallState>,
     /// The health of the daemon's parts.
     #[schema(value_type = BTreeMap<String, PartHealth>)]
-    parts: BTreeMap<&'static str, PartHealth>,
+    pub(super) parts: BTreeMap<&'static str, PartHealth>,
     /// The SNS messages that were not trusted, whichever way they came.
-    refused_sns: Refused,
+    pub(super) refused_sns: Refused,
     /// The problems, each with what to do about it.
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
@@ -92,8 +92,8 @@ const REMOVED: &str = "removed";
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Connect {
-    role_arn: String,
-    external_id: Option<String>,
+    pub(super) role_arn: String,
+    pub(super) external_id: Option<String>,
 }
 
 /// Connects with a role.
@@ -175,7 +175,7 @@ pub(super) async fn connect(
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
     /// Must be true.
-    confirm: Option<bool>,
+    pub(super) confirm: Option<bool>,
 }
 
 /// Removes the connection.
@@ -212,21 +212,21 @@ async fn external_id(state: &ApiState) -> Result<String, Problem> {
     Ok(state.store.external_id(made, state.clock.now()).await?)
 }
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct For {
     /// The account that marketd runs in, for use where its own credentials should not be asked; whoever that account
     /// lets assume roles is trusted.
-    account_id: Option<String>,
+    pub(super) account_id: Option<String>,
     /// The role or user that marketd runs as, and nobody else, for use where its own credentials should not be asked.
-    principal_arn: Option<String>,
+    pub(super) principal_arn: Option<String>,
     /// The ARN of the EventBridge rule that writes to the queue; any rule of the queue's account if left out.
-    rule_arn: Option<String>,
+    pub(super) rule_arn: Option<String>,
     /// The products' codes, separated by commas; those of imported products if left out.
-    product_codes: Option<String>,
+    pub(super) product_codes: Option<String>,
     /// The format, `cloudformation` or `terraform`; for templates only.
-    format: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 /// Returns a policy to paste into AWS's console.

@@ -128,6 +128,8 @@ pub struct ApiParts {
     pub arrivals: Arrivals,
     /// The tokens that open the API.
     pub tokens: Tokens,
+    /// The folder of a proxy's in which the console is, as `/marketd`; empty where there is none.
+    pub path_prefix: Arc<str>,
     /// The sessions of those who have signed in to the console.
     pub sessions: Sessions,
     /// The queue's URL, for the policies and checks that name it.
@@ -178,6 +180,8 @@ pub struct Api {
     router: Router,
     /// The tokens. Where one is set, whoever has it need not be told from a web page.
     tokens: Tokens,
+    /// The folder of a proxy's, which may be left in the paths of requests.
+    path_prefix: Arc<str>,
 }
 
 /// A marker on a probe that may be answered with what only the seller's own see, by the rules for an API without a
@@ -188,16 +192,36 @@ struct Local;
 impl Api {
     /// Makes the API over this state.
     pub fn new(state: ApiState) -> Self {
-        Self { tokens: state.tokens.clone(), router: router(state) }
+        let (tokens, path_prefix) = (state.tokens.clone(), Arc::clone(&state.path_prefix));
+        Self { tokens, path_prefix, router: router(state) }
     }
 
     #[cfg(test)]
     fn of(router: Router) -> Self {
-        Self { router, tokens: Tokens::default() }
+        Self { router, tokens: Tokens::default(), path_prefix: "".into() }
     }
 
     fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// Takes the folder of a proxy's from the path of a request.
+    fn strip_prefix<B>(&self, request: &mut Request<B>) {
+        if self.path_prefix.is_empty() {
+            return;
+        }
+        let uri = request.uri();
+        let Some(rest) = uri.path().strip_prefix(&*self.path_prefix) else { return };
+        if !(rest.is_empty() || rest.starts_with('/')) {
+            return;
+        }
+        let path = if rest.is_empty() { "/" } else { rest };
+        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = format!("{path}{query}").parse().ok();
+        if let Ok(stripped) = Uri::from_parts(parts) {
+            *request.uri_mut() = stripped;
+        }
     }
 
     /// Admits a request to the API, unless a web page may have sent it.

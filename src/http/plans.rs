@@ -72,8 +72,8 @@ pub(super) async fn versions(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutPlan {
-    name: Line,
-    product_id: Option<ProductId>,
+    pub(super) name: Line,
+    pub(super) product_id: Option<ProductId>,
 }
 
 /// Creates a plan that AWS does not sell, or renames one.
@@ -111,10 +111,10 @@ pub(super) struct Publish {
     /// The subscribers who get the new version. If left out: everybody on the plan but those who are held to an older
     /// version, who keep it; `all` frees them. An archived plan stays archived if this is given: its subscribers get the
     /// version.
-    to: Option<Audience>,
+    pub(super) to: Option<Audience>,
     /// Set to sell an archived plan again. Publishing one is refused if neither this nor `to` is given.
     #[serde(default)]
-    reopen: bool,
+    pub(super) reopen: bool,
 }
 
 /// Publishes a plan's draft.
@@ -140,10 +140,10 @@ pub(super) async fn publish(
 #[derive(Serialize, ToSchema)]
 pub(super) struct Archived {
     #[serde(flatten)]
-    plan: Plan,
+    pub(super) plan: Plan,
     /// The sales that archiving does not end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Archives a plan.
@@ -177,7 +177,7 @@ pub(super) async fn archive(
 pub(super) struct PreviewQuery {
     /// The subscribers who would get the new version, as in publishing.
     #[param(inline)]
-    to: Option<Audience>,
+    pub(super) to: Option<Audience>,
 }
 
 /// Previews what publishing a draft would change.

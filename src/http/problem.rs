@@ -75,6 +75,11 @@ impl Problem {
         &self.detail
     }
 
+    /// Returns one of the members that were added, if it can be read as such.
+    pub(super) fn member<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_value(self.more.get(name)?.clone()).ok()
+    }
+
     /// Returns its type as a code of an item among others, and its detail.
     pub(super) fn into_code(self) -> (String, String) {
         (self.kind.replace('-', "_"), self.detail)

@@ -55,12 +55,12 @@ pub(super) async fn listing(
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
     /// The product's id: the listing's if left out. A listing that was imported keeps the id that it has.
-    product_id: Option<ProductId>,
+    pub(super) product_id: Option<ProductId>,
     #[serde(default)]
-    plans: BTreeMap<DimensionKey, PlanId>,
-    usage_plan: Option<PlanId>,
+    pub(super) plans: BTreeMap<DimensionKey, PlanId>,
+    pub(super) usage_plan: Option<PlanId>,
     #[serde(default)]
-    features: BTreeMap<DimensionKey, FeatureId>,
+    pub(super) features: BTreeMap<DimensionKey, FeatureId>,
 }
 
 /// Imports a listing, or changes its mapping.

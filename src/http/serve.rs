@@ -266,6 +266,7 @@ async fn answer(
     context: &ConnectionContext,
     mut request: hyper::Request<Incoming>,
 ) -> Response<AnswerBody> {
+    context.api.strip_prefix(&mut request);
     let class = RequestClass::of(request.uri().path());
     let open = context.slot.begin_request(class);
     let mut permit = None;

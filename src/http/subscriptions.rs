@@ -78,7 +78,7 @@ pub(super) async fn of_customer(
 }
 
 /// Parses how soon subscriptions end.
-fn ends_until(state: &ApiState, text: &str) -> Result<Timestamp, Problem> {
+pub(super) fn ends_until(state: &ApiState, text: &str) -> Result<Timestamp, Problem> {
     crate::settings::duration(text)
         .and_then(|within| state.clock.now().checked_add(within).ok())
         .ok_or_else(|| Problem::bad_request("ending_within is a duration such as 12h or 30d"))
@@ -109,17 +109,17 @@ pub(super) async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutSubscription {
-    customer_id: CustomerId,
-    plan_id: PlanId,
+    pub(super) customer_id: CustomerId,
+    pub(super) plan_id: PlanId,
     #[schema(value_type = Option<GivenQuantity>)]
-    quantity: Option<Quantity>,
+    pub(super) quantity: Option<Quantity>,
     #[serde(default)]
-    trial: bool,
+    pub(super) trial: bool,
     /// The status to set: `active` if left out, `trialing`, or `canceled`, which ends it now. Its dates say the
     /// rest.
-    status: Option<Status>,
-    starts_at: Option<Timestamp>,
-    ends_at: Option<Timestamp>,
+    pub(super) status: Option<Status>,
+    pub(super) starts_at: Option<Timestamp>,
+    pub(super) ends_at: Option<Timestamp>,
 }
 
 /// Subscribes a customer to a plan that you sell, or changes a direct subscription.
@@ -170,7 +170,7 @@ pub(super) async fn end(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
-    at: Option<Timestamp>,
+    pub(super) at: Option<Timestamp>,
 }
 
 /// Ends a direct subscription.

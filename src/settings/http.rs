@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::layers::Layers;
-use super::value::{Addresses, Connections, Listen, SocketMode};
+use super::value::{Addresses, Connections, Listen, PathPrefix, SocketMode};
 use super::{HttpSettings, tokens};
 
 pub(super) fn read(layers: &mut Layers) -> Option<HttpSettings> {
@@ -22,6 +22,7 @@ pub(super) fn read(layers: &mut Layers) -> Option<HttpSettings> {
     let trusted_proxies = proxies.map(|Addresses(proxies)| proxies).unwrap_or_default();
     let connections = layers.required("http.connections").map(|Connections(count)| count);
     let socket_mode = layers.required("http.socket_mode").map(|SocketMode(mode)| mode);
+    let prefix: Option<PathPrefix> = layers.optional("http.path_prefix");
     Some(HttpSettings {
         listen: listen?,
         token,
@@ -29,5 +30,6 @@ pub(super) fn read(layers: &mut Layers) -> Option<HttpSettings> {
         trusted_proxies,
         connections: connections?,
         socket_mode: socket_mode?,
+        path_prefix: prefix.map(|PathPrefix(prefix)| prefix).unwrap_or_default(),
     })
 }

@@ -88,6 +88,8 @@ pub struct HttpSettings {
     pub connections: usize,
     /// The mode of a socket, which says whom it lets in.
     pub socket_mode: u32,
+    /// The folder of a proxy's in which the API and the console are, as `/marketd`; empty where there is none.
+    pub path_prefix: String,
 }
 
 /// The queue of notifications.

@@ -112,6 +112,23 @@ impl SettingValue for SocketMode {
     }
 }
 
+/// The folder of a proxy's: a path without a slash at its end.
+pub(super) struct PathPrefix(pub(super) String);
+
+impl SettingValue for PathPrefix {
+    const ALLOWED: &'static str =
+        "a path such as /marketd, of letters, digits, `-`, `_` and `.`, without a slash at its end";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_segment = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.chars().all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it))
+        };
+        let is_path = text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment));
+        is_path.then(|| Self(text.to_owned()))
+    }
+}
+
 impl SettingValue for Duration {
     const ALLOWED: &'static str = "a duration such as 250ms, 30s, 5m, 6h or 1d, of 3650d at most";
 

@@ -28,6 +28,8 @@ pub(super) struct Lost {
     pub(super) honoured: BTreeSet<String>,
     /// Where each event was billed: product, dimension and hour.
     billed: BTreeMap<String, BTreeSet<(String, String, ClockHour)>>,
+    /// The events of hours that came to less than a unit, of which AWS was told nothing: they went on to a later hour.
+    passed_on: BTreeSet<String>,
     /// The last hour of which the ledger may know less than AWS.
     pub(super) through: Option<ClockHour>,
 }
@@ -96,6 +98,9 @@ impl Simulation {
             let Some(record) = event.metering_record.filter(|it| it.state == "accepted") else {
                 continue;
             };
+            if event.moved.as_deref() == Some("fraction") {
+                self.lost.passed_on.insert(event.id.clone());
+            }
             let place = (record.product_id.to_string(), record.dimension.to_string(), record.hour);
             self.lost.billed.entry(event.id).or_default().insert(place);
         }
@@ -126,7 +131,11 @@ impl Simulation {
             };
             let Some(before) = self.lost.billed.get(&event.id) else { continue };
             let place = (record.product_id.to_string(), record.dimension.to_string(), record.hour);
-            let once = before.contains(&place) || is_old(&record.id);
+            let joined_late = !self.closing.zero_usage
+                && event.quantity < "1".parse().unwrap()
+                && self.lost.passed_on.contains(&event.id)
+                && record.hour == ClockHour::of(event.timestamp);
+            let once = before.contains(&place) || is_old(&record.id) || joined_late;
             assert!(once, "{event:?} was billed in {before:?}");
         }
     }

@@ -28,14 +28,14 @@ fn asset(stem: &str, ending: &str, media_type: &'static str, text: &'static str)
     Asset { name: format!("{name}.{ending}"), media_type, text }
 }
 
-/// Returns the path of the stylesheet.
+/// Returns the path, from the console's root on, of the stylesheet.
 pub(super) fn style() -> String {
-    format!("/assets/{}", STYLE.name)
+    format!("assets/{}", STYLE.name)
 }
 
-/// Returns the path of the icon.
+/// Returns the path, from the console's root on, of the icon.
 pub(super) fn icon() -> String {
-    format!("/assets/{}", ICON.name)
+    format!("assets/{}", ICON.name)
 }
 
 /// Serves an asset.

@@ -1,5 +1,7 @@
 //! The guard before each page: who opens it, whether they may, and whether a form is theirs.
 
+use std::sync::Arc;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
@@ -30,10 +32,14 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let now = state.clock.now();
-    let Some(visitor) = state.sessions.visitor(&state.tokens, request.headers(), now) else {
-        let place = request.uri().path_and_query().map_or("/", |it| it.as_str());
-        return Redirect::to(&format!("/sign-in?{}", query(&[("next", place)]))).into_response();
+    let place = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+    let root = Arc::clone(&state.path_prefix);
+    let Some(mut visitor) = state.sessions.visitor(&state.tokens, request.headers(), now) else {
+        let sign_in = format!("{root}/sign-in?{}", query(&[("next", &place)]));
+        return Redirect::to(&sign_in).into_response();
     };
+    visitor.root = root;
+    place.trim_start_matches('/').clone_into(&mut visitor.place);
     if !visitor.role.may(permission) {
         return Trouble::new(&visitor, forbidden(&visitor, permission)).into_response();
     }

@@ -2,11 +2,11 @@
 
 use askama::Template;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Redirect, Response};
-use axum::{Form, Json};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, made, page, query};
+use super::parts::{Form, Frame, Trouble, When, go, made, page, query};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
 use crate::domain::{CustomerId, ProductId};
@@ -145,7 +145,7 @@ pub(super) async fn resolve(
     let resolved =
         metering_resolve::one(State(state.clone()), crate::http::extract::Path(id.clone()), body);
     let Err(problem) = resolved.await else {
-        return Redirect::to(&format!("/metering/records/{id}")).into_response();
+        return go(&visitor, format_args!("/metering/records/{id}"));
     };
     let status = problem.status();
     match record(&state, &visitor, &id).await {

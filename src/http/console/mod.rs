@@ -9,13 +9,19 @@
 mod activity;
 mod assets;
 mod customers;
+mod features;
 mod guard;
+mod integration;
+mod listings;
 mod metering;
 mod notifications;
 mod overview;
 mod parts;
+mod plans;
+mod products;
 mod session;
 mod sign_in;
+mod subscriptions;
 
 use axum::Router;
 use axum::extract::Request;
@@ -37,11 +43,12 @@ pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     };
     let pages = group(Permission::Read, PAGES);
     let actions = group(Permission::Operate, ACTIONS);
+    let administration = group(Permission::Administer, ADMINISTRATION);
     let open = Router::new()
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/sign-out", post(sign_in::leave))
         .route("/assets/{name}", get(assets::serve));
-    pages.merge(actions).merge(open).layer(from_fn(secure))
+    pages.merge(actions).merge(administration).merge(open).layer(from_fn(secure))
 }
 
 /// A path, and what makes its routes.
@@ -57,12 +64,45 @@ const PAGES: &[Page] = &[
     ("/customers", || get(customers::list)),
     ("/customers/{id}", || get(customers::show)),
     ("/activity", || get(activity::list)),
+    ("/subscriptions", || get(subscriptions::list)),
+    ("/subscriptions/{id}", || get(subscriptions::show)),
+    ("/products", || get(products::list)),
+    ("/products/{id}", || get(products::show)),
+    ("/plans", || get(plans::list)),
+    ("/plans/{id}", || get(plans::show)),
+    ("/plans/{id}/publish", || get(plans::ask_publish)),
+    ("/plans/{id}/archive", || get(plans::ask_archive)),
+    ("/features", || get(features::list)),
+    ("/features/{id}", || get(features::show)),
+    ("/integration", || get(integration::show)),
+    ("/integration/template/{format}", || get(integration::template)),
+    ("/integration/remove", || get(integration::ask_remove)),
+    ("/listings", || get(listings::list)),
+    ("/listings/{entity}/import", || get(listings::ask_import)),
 ];
 
 /// What forms do, for operators.
 const ACTIONS: &[Page] = &[
     ("/metering/records/{id}/resolve", || post(metering::resolve)),
     ("/notifications/{id}/replay", || post(notifications::replay)),
+    ("/subscriptions", || post(subscriptions::put)),
+    ("/subscriptions/{id}/cancel", || post(subscriptions::cancel)),
+    ("/products/{id}/sync", || post(products::sync)),
+    ("/products/{id}/confirm-endings", || post(products::confirm_endings)),
+    ("/plans", || post(plans::put)),
+    ("/plans/{id}/entitlements", || post(plans::entitle)),
+    ("/plans/{id}/entitlements/remove", || post(plans::remove_entitlement)),
+    ("/plans/{id}/discard", || post(plans::discard)),
+    ("/plans/{id}/publish", || post(plans::publish)),
+    ("/plans/{id}/archive", || post(plans::archive)),
+    ("/features", || post(features::put)),
+    ("/listings/{entity}/import", || post(listings::import)),
+];
+
+/// What forms do that change the connection to AWS.
+const ADMINISTRATION: &[Page] = &[
+    ("/integration/connect", || post(integration::connect)),
+    ("/integration/remove", || post(integration::remove)),
 ];
 
 /// Reports whether a path is a page's, and not the API's or AWS's.
@@ -71,7 +111,7 @@ pub(super) fn is_page(path: &str) -> bool {
 }
 
 /// What a page may load and who may frame it: nothing from elsewhere, nobody.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'";
 
 /// Adds the headers that keep a page to itself.
 async fn secure(request: Request, next: Next) -> Response {

@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, made, page, query, segment};
+use super::parts::{Frame, Trouble, When, go, made, page, query, segment};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::http::paging::ListPage;
@@ -120,7 +120,7 @@ pub(super) async fn replay(
 ) -> Response {
     let path = crate::http::extract::Path(id.clone());
     let Err(problem) = notifications::replay(State(state.clone()), path).await else {
-        return Redirect::to(&format!("/notifications/{}", segment(&id))).into_response();
+        return go(&visitor, format_args!("/notifications/{}", segment(&id)));
     };
     let status = problem.status();
     match notification(&state, &visitor, &id).await {

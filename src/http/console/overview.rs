@@ -74,7 +74,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
                     Risk::Access => "access",
                     Risk::Delay => "delay",
                 },
-                page: finding.kind.page(),
+                page: finding.kind.page().trim_start_matches('/'),
                 since: finding.since.map(|at| When::of(at, now)),
                 finding,
             })

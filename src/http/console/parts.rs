@@ -1,17 +1,60 @@
 //! What pages share: the frame around them, times, and the page that says what went wrong.
 
 use askama::Template;
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 
 use super::assets;
 use super::session::Visitor;
+use crate::domain::api_token::Permission;
+use crate::domain::terms::{Anchor, Bill, EntitlementTerms};
+use crate::domain::word::Word as _;
 use crate::http::Problem;
 
-/// The frame around a page.
+/// A link of the navigation: its path, its word, and its name.
+type Link = (&'static str, &'static str, &'static str);
+
+/// The navigation.
+const NAVIGATION: [(&str, &[Link]); 3] = [
+    (
+        "Operate",
+        &[
+            ("./", "overview", "Overview"),
+            ("customers", "customers", "Customers"),
+            ("subscriptions", "subscriptions", "Subscriptions"),
+            ("metering", "metering", "Metering"),
+            ("notifications", "notifications", "Notifications"),
+            ("activity", "activity", "Activity"),
+        ],
+    ),
+    (
+        "Catalogue",
+        &[
+            ("products", "products", "Products"),
+            ("plans", "plans", "Plans"),
+            ("features", "features", "Features"),
+        ],
+    ),
+    (
+        "Set up",
+        &[
+            ("integration", "integration", "Integration"),
+            ("listings", "listings", "Listings"),
+            ("settings", "settings", "Settings"),
+        ],
+    ),
+];
+
+/// The frame around a page. Its links are relative to the console's root, which may be a folder of a proxy's.
 pub(super) struct Frame {
+    /// The path of the console's root, with a slash at its end.
+    pub(super) root: String,
+    /// The page's own path and query, from the root on.
+    pub(super) place: String,
     /// The path of the stylesheet.
     pub(super) style: String,
     /// The path of the icon.
@@ -22,6 +65,8 @@ pub(super) struct Frame {
     pub(super) role: &'static str,
     /// Set if they may change something.
     pub(super) operates: bool,
+    /// Set if they may change the connection to AWS.
+    pub(super) administers: bool,
     /// Set if they can sign out.
     pub(super) signed_in: bool,
     /// The token of their forms.
@@ -33,15 +78,24 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) fn of(visitor: &Visitor, here: &'static str) -> Self {
         Self {
+            root: format!("{}/", visitor.root),
+            place: visitor.place.clone(),
             style: assets::style(),
             icon: assets::icon(),
             visitor: visitor.name.to_string(),
             role: visitor.role.as_str(),
-            operates: visitor.role.may(crate::domain::api_token::Permission::Operate),
+            operates: visitor.role.may(Permission::Operate),
+            administers: visitor.role.may(Permission::Administer),
             signed_in: visitor.signed_in,
             form_token: visitor.form_token.to_string(),
             here,
         }
+    }
+
+    /// Returns the navigation of those who may open all of it.
+    #[expect(clippy::unused_self, reason = "a template calls it")]
+    pub(super) const fn navigation(&self) -> &'static [(&'static str, &'static [Link])] {
+        &NAVIGATION
     }
 }
 
@@ -75,6 +129,94 @@ pub(super) fn words(word: impl AsRef<str>) -> String {
     word.as_ref().replace('_', " ")
 }
 
+/// What a form sends. One that cannot be read is answered with a page that says why.
+pub(super) struct Form<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        match axum::Form::from_request(request, state).await {
+            Ok(axum::Form(sent)) => Ok(Self(sent)),
+            Err(rejection) => Err(match visitor {
+                Some(visitor) => {
+                    let problem = Problem::bad_request(rejection.body_text());
+                    Trouble::new(&visitor, problem).into_response()
+                }
+                None => rejection.into_response(),
+            }),
+        }
+    }
+}
+
+/// What was just done, as the page says it that a form leads to.
+pub(super) struct Told(Option<String>);
+
+impl Told {
+    pub(super) const fn of(word: Option<String>) -> Self {
+        Self(word)
+    }
+
+    /// Returns the word for it; empty if nothing was done.
+    pub(super) fn word(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// Returns what a field of a form holds; none if it is empty.
+pub(super) fn some(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Returns a number with its thousands apart.
+pub(super) fn grouped(number: impl std::fmt::Display) -> String {
+    let text = number.to_string();
+    let (whole, fraction) = text.split_once('.').map_or((&*text, ""), |(whole, _)| {
+        (whole, &text[whole.len()..])
+    });
+    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rest = digits;
+    while rest.len() > 3 {
+        let (before, part) = rest.split_at(rest.len() - 3);
+        parts.push(part);
+        rest = before;
+    }
+    parts.push(rest);
+    parts.reverse();
+    format!("{sign}{}{fraction}", parts.join(","))
+}
+
+/// Describes what an entitlement grants.
+pub(super) fn terms(terms: &EntitlementTerms) -> String {
+    if *terms == EntitlementTerms::default() {
+        return "access".into();
+    }
+    let mut text = match terms.limit {
+        Some(limit) if !terms.unlimited => grouped(limit),
+        _ => "unlimited".into(),
+    };
+    if let Some(reset) = terms.reset {
+        text.push_str(" a ");
+        text.push_str(&reset.word());
+        if terms.anchor == Anchor::Subscription {
+            text.push_str(" of the subscription");
+        }
+    }
+    for (holds, words) in [
+        (terms.per_unit, ", for each unit bought"),
+        (terms.soft, ", warns only"),
+        (terms.bill == Bill::Overage, ", billed beyond that"),
+        (terms.bill == Bill::None, ", not billed"),
+    ] {
+        if holds {
+            text.push_str(words);
+        }
+    }
+    text
+}
+
 /// Returns the query of these pairs.
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     serde_urlencoded::to_string(pairs).unwrap_or_default()
@@ -83,6 +225,11 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
 /// Returns a text as a segment of a path.
 pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Sends the visitor on to a page, whose path begins at the console's root with a slash.
+pub(super) fn go(visitor: &Visitor, place: impl std::fmt::Display) -> Response {
+    Redirect::to(&format!("{}{place}", visitor.root)).into_response()
 }
 
 /// Renders a page.
@@ -141,6 +288,20 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let rows = [
+            ("0", "0"),
+            ("999", "999"),
+            ("1000", "1,000"),
+            ("-1234567.5", "-1,234,567.5"),
+            ("12345.678901", "12,345.678901"),
+        ];
+        for (number, expected) in rows {
+            assert_eq!(grouped(number), expected);
+        }
+    }
 
     #[test]
     fn times_are_said_in_one_unit() {

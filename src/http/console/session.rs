@@ -50,6 +50,10 @@ pub(super) struct Visitor {
     pub(super) form_token: Arc<str>,
     /// Set if they can sign out.
     pub(super) signed_in: bool,
+    /// The path under which the console is served, without a slash at its end.
+    pub(super) root: Arc<str>,
+    /// The path and query that they asked for, from the root on, without a slash at its beginning.
+    pub(super) place: String,
 }
 
 impl Visitor {
@@ -98,7 +102,14 @@ impl Sessions {
     ) -> Option<Visitor> {
         if tokens.is_empty() {
             let (name, form_token) = (LOCAL.into(), Arc::clone(&self.local));
-            return Some(Visitor { name, role: Role::Admin, form_token, signed_in: false });
+            return Some(Visitor {
+                name,
+                role: Role::Admin,
+                form_token,
+                signed_in: false,
+                root: "".into(),
+                place: String::new(),
+            });
         }
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let session = open.get(&key_of(headers)?).filter(|session| session.until > now)?;
@@ -107,6 +118,8 @@ impl Sessions {
             role: session.token.role,
             form_token: Arc::clone(&session.form_token),
             signed_in: true,
+            root: "".into(),
+            place: String::new(),
         })
     }
 

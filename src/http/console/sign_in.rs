@@ -18,7 +18,8 @@ use crate::http::{ApiState, browser};
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
-struct SignIn {
+struct SignIn<'a> {
+    root: &'a str,
     style: String,
     icon: String,
     next: String,
@@ -45,9 +46,9 @@ pub(super) async fn show(
 ) -> Response {
     let next = own_path(destination.next);
     if state.tokens.is_empty() {
-        return Redirect::to(&next).into_response();
+        return Redirect::to(&format!("{}{next}", state.path_prefix)).into_response();
     }
-    form(StatusCode::OK, next, None)
+    form(&state, StatusCode::OK, next, None)
 }
 
 /// Signs somebody in.
@@ -60,22 +61,27 @@ pub(super) async fn submit(
 ) -> Response {
     let next = own_path(credentials.next);
     if browser::check_page(browser::Hosts::Any, &uri, &headers).is_err() {
-        return form(StatusCode::FORBIDDEN, next, Some("The form was sent from another site."));
+        return form(
+            &state,
+            StatusCode::FORBIDDEN,
+            next,
+            Some("The form was sent from another site."),
+        );
     }
     let now = state.clock.now();
     let source =
         source_of(incoming.and_then(|it| it.0.peer), &headers, &state.arrivals.trusted_proxies);
     if !state.sessions.may_try(source, now) {
         let fault = "Too many wrong tokens were tried from here. Try again in a minute.";
-        return form(StatusCode::TOO_MANY_REQUESTS, next, Some(fault));
+        return form(&state, StatusCode::TOO_MANY_REQUESTS, next, Some(fault));
     }
     let Some(token) = state.tokens.find(credentials.token.trim()) else {
         state.sessions.count_wrong(source, now);
-        return form(StatusCode::UNAUTHORIZED, next, Some("No such token is set."));
+        return form(&state, StatusCode::UNAUTHORIZED, next, Some("No such token is set."));
     };
     if !token.role.may(Permission::Read) {
         let fault = "The role of this token is app, which has no console. Sign in with one of the role read, operator or admin.";
-        return form(StatusCode::FORBIDDEN, next, Some(fault));
+        return form(&state, StatusCode::FORBIDDEN, next, Some(fault));
     }
     // A session that was there before is no session of whoever signs in now.
     state.sessions.close(&headers);
@@ -85,7 +91,8 @@ pub(super) async fn submit(
     if is_secure(&headers) {
         cookie = cookie.secure(true);
     }
-    ([(header::SET_COOKIE, cookie.build().to_string())], Redirect::to(&next)).into_response()
+    let next = Redirect::to(&format!("{}{next}", state.path_prefix));
+    ([(header::SET_COOKIE, cookie.build().to_string())], next).into_response()
 }
 
 /// Signs somebody out.
@@ -95,11 +102,18 @@ pub(super) async fn leave(State(state): State<ApiState>, uri: Uri, headers: Head
     }
     let gone = Cookie::build((COOKIE, "")).path("/").http_only(true).same_site(SameSite::Lax);
     let gone = gone.max_age(age(0)).build();
-    ([(header::SET_COOKIE, gone.to_string())], Redirect::to("/sign-in")).into_response()
+    let sign_in = Redirect::to(&format!("{}/sign-in", state.path_prefix));
+    ([(header::SET_COOKIE, gone.to_string())], sign_in).into_response()
 }
 
-fn form(status: StatusCode, next: String, fault: Option<&'static str>) -> Response {
-    let mut response = page(&SignIn { style: assets::style(), icon: assets::icon(), next, fault });
+fn form(
+    state: &ApiState,
+    status: StatusCode,
+    next: String,
+    fault: Option<&'static str>,
+) -> Response {
+    let (root, style, icon) = (&*state.path_prefix, assets::style(), assets::icon());
+    let mut response = page(&SignIn { root, style, icon, next, fault });
     *response.status_mut() = status;
     response
 }

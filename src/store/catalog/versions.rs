@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::plan_rows::{PlanError, entitlements_in, exists, known_plan};
 use crate::domain::PlanId;
 use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanEntitlement};
+use crate::domain::word::Word;
 use crate::store::base::outbox::append_event_in;
 use crate::store::{During, Store, StoreError};
 
@@ -26,7 +27,7 @@ pub struct PlanVersionRow {
 }
 
 /// The state of a version of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionState {
     /// Nobody's yet.
@@ -36,6 +37,8 @@ pub enum VersionState {
     /// Only for those who are held to it.
     Superseded,
 }
+
+impl Word for VersionState {}
 
 impl Store {
     /// Returns the versions of a plan, the newest first.

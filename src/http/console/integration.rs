@@ -1,0 +1,201 @@
+//! `/integration`: the connection to the seller's AWS account, from the first step to its removal.
+
+use askama::Template;
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde::Deserialize;
+
+use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, some};
+use super::session::Visitor;
+use crate::aws::{Check, Topics};
+use crate::http::extract::{Body, Params, Path as ApiPath};
+use crate::http::integration::{self as api, Confirm, Connect, For, IntegrationView};
+use crate::http::{ApiState, Problem};
+use crate::store::Page;
+
+/// The most products whose topics are shown.
+const PRODUCTS: u32 = 100;
+
+/// What is asked for.
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    /// Set if the steps are to be shown although there is a connection.
+    steps: Option<String>,
+    /// The account that marketd runs in, where AWS does not say.
+    #[serde(default)]
+    account_id: String,
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "integration.html")]
+struct IntegrationPage {
+    frame: Frame,
+    told: Told,
+    connection: IntegrationView,
+    steps: Option<Steps>,
+    calls: Vec<Call>,
+    last_message: Option<When>,
+    topics: Vec<(String, Topics)>,
+    queue_policy: Document,
+    /// What was sent to connect with, and why it was refused.
+    role_arn: String,
+    fault: Option<String>,
+    refused: Vec<Check>,
+}
+
+/// The documents that the role is made with.
+struct Steps {
+    account_id: String,
+    trust_policy: Document,
+    iam_policy: Document,
+}
+
+/// A document to copy, or the reason why there is none.
+struct Document(Result<String, String>);
+
+/// How the calls of one of AWS's operations went.
+struct Call {
+    operation: &'static str,
+    ok: bool,
+    at: Option<When>,
+    error: Option<String>,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, integration(&state, &visitor, asked).await)
+}
+
+async fn integration(
+    state: &ApiState,
+    visitor: &Visitor,
+    asked: Asked,
+) -> Result<IntegrationPage, Problem> {
+    let now = state.clock.now();
+    let Json(connection) = api::show(State(state.clone())).await?;
+    let steps = if connection.state == "connected" && asked.steps.is_none() {
+        None
+    } else {
+        let whose = || For { account_id: some(&asked.account_id), ..For::default() };
+        Some(Steps {
+            trust_policy: document(state, "trust-policy", whose()).await,
+            iam_policy: document(state, "iam-policy", For::default()).await,
+            account_id: asked.account_id.clone(),
+        })
+    };
+    let calls = connection.calls.iter().map(|(operation, call)| {
+        let ok = call.last_ok_at >= call.last_error_at;
+        let at = if ok { call.last_ok_at } else { call.last_error_at };
+        let error = call.last_error.clone().filter(|_| !ok);
+        Call { operation, ok, at: at.map(|at| When::of(at, now)), error }
+    });
+    let products = state.store.products(Page { after: None, limit: PRODUCTS }).await?;
+    Ok(IntegrationPage {
+        frame: Frame::of(visitor, "integration"),
+        told: Told::of(asked.done),
+        calls: calls.collect(),
+        last_message: connection.last_message_at.map(|at| When::of(at, now)),
+        topics: products
+            .into_iter()
+            .map(|it| (it.title, Topics::of(it.product_code.as_str())))
+            .collect(),
+        queue_policy: document(state, "queue-policy", For::default()).await,
+        role_arn: connection.role_arn.clone().unwrap_or_default(),
+        fault: None,
+        refused: Vec::new(),
+        connection,
+        steps,
+    })
+}
+
+async fn document(state: &ApiState, name: &str, whose: For) -> Document {
+    let made = api::document(State(state.clone()), ApiPath(name.to_owned()), Params(whose)).await;
+    Document(match made {
+        Ok(Json(document)) => Ok(serde_json::to_string_pretty(&document).unwrap_or_default()),
+        Err(problem) => Err(problem.detail().to_owned()),
+    })
+}
+
+/// Returns the template in a format, as a file.
+pub(super) async fn template(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(format): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let ending = if format == "terraform" { "tf" } else { "yaml" };
+    let whose =
+        For { account_id: some(&asked.account_id), format: Some(format), ..For::default() };
+    match api::template(State(state), Params(whose)).await {
+        Ok(file) => {
+            let name = format!("attachment; filename=\"marketd.{ending}\"");
+            ([(header::CONTENT_DISPOSITION, name)], file).into_response()
+        }
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+/// The role to connect with.
+#[derive(Deserialize)]
+pub(super) struct ConnectForm {
+    role_arn: String,
+}
+
+pub(super) async fn connect(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Form(form): Form<ConnectForm>,
+) -> Response {
+    let role_arn = form.role_arn.trim().to_owned();
+    let body = Body(Connect { role_arn: role_arn.clone(), external_id: None });
+    let problem = match api::connect(State(state.clone()), body).await {
+        Ok(_) => return go(&visitor, "/integration?done=connected"),
+        Err(problem) => problem,
+    };
+    let status = problem.status();
+    let asked = Asked { steps: Some(String::new()), ..Asked::default() };
+    match integration(&state, &visitor, asked).await {
+        Ok(mut shown) => {
+            shown.refused = problem.member("checks").unwrap_or_default();
+            shown.fault = Some(problem.detail().to_owned());
+            shown.role_arn = role_arn;
+            (status, page(&shown)).into_response()
+        }
+        Err(_) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "integration_remove.html")]
+struct RemovePage {
+    frame: Frame,
+    connection: IntegrationView,
+}
+
+/// Says what removing stops, and asks.
+pub(super) async fn ask_remove(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    let shown = api::show(State(state)).await.map(|Json(connection)| RemovePage {
+        frame: Frame::of(&visitor, "integration"),
+        connection,
+    });
+    made(&visitor, shown)
+}
+
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    match api::remove(State(state), Params(Confirm { confirm: Some(true) })).await {
+        Ok(_) => go(&visitor, "/integration?done=removed"),
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}

@@ -1,0 +1,181 @@
+//! `/listings`: the SaaS products in AWS's catalog, and the import of one.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde::Deserialize;
+
+use super::parts::{Form, Frame, Trouble, go, made, page, query, segment, some};
+use super::session::Visitor;
+use crate::catalog::{self, ListingView};
+use crate::domain::product::Dimension;
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::http::extract::{Body, Path as ApiPath};
+use crate::http::paging::ListPage;
+use crate::http::products::{self as api, Import};
+use crate::http::{ApiState, Problem};
+use crate::store::{Page, PlanFilter};
+
+/// The listings of a page: each takes a call to AWS.
+const ROWS: &str = "20";
+/// The most plans and features that are offered to choose from.
+const OFFERED: u32 = 500;
+
+/// What is asked for.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    cursor: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "listings.html")]
+struct ListingsPage {
+    frame: Frame,
+    listings: Vec<ListingView>,
+    next: Option<String>,
+    /// The reason why AWS could not be asked.
+    fault: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, found(&state, &visitor, &asked).await)
+}
+
+async fn found(
+    state: &ApiState,
+    visitor: &Visitor,
+    asked: &Asked,
+) -> Result<ListingsPage, Problem> {
+    let page = ListPage::of("listings", Some(ROWS), asked.cursor.as_deref())?;
+    let listed = catalog::listings(&state.aws.clients(), &state.store, page.one_more()).await;
+    let (listings, next, fault) = match listed {
+        Ok(rows) => {
+            let Json(found) = page.items(rows, |listing| listing.entity_id.to_string());
+            (found.items, found.next_cursor, None)
+        }
+        Err(error) => (Vec::new(), None, Some(Problem::from(error).detail().to_owned())),
+    };
+    let next = next.map(|cursor| query(&[("cursor", &cursor)]));
+    Ok(ListingsPage { frame: Frame::of(visitor, "listings"), listings, next, fault })
+}
+
+#[derive(Template)]
+#[template(path = "import.html")]
+struct ImportPage {
+    frame: Frame,
+    listing: ListingView,
+    rows: Vec<Row>,
+    product_id: String,
+    usage_plan: String,
+    /// Set if somebody may buy usage alone.
+    sells_usage: bool,
+    plans: Vec<String>,
+    features: Vec<String>,
+    fault: Option<String>,
+}
+
+/// A dimension, and what it is mapped to.
+struct Row {
+    dimension: Dimension,
+    plan: String,
+    feature: String,
+}
+
+pub(super) async fn ask_import(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(entity): Path<EntityId>,
+) -> Response {
+    made(&visitor, import_form(&state, &visitor, &entity).await)
+}
+
+async fn import_form(
+    state: &ApiState,
+    visitor: &Visitor,
+    entity: &EntityId,
+) -> Result<ImportPage, Problem> {
+    let listing = catalog::listing_view(&state.aws.clients(), &state.store, entity).await?;
+    let all = || Page { after: None, limit: OFFERED };
+    let product = state.store.product_of_entity(entity.clone()).await?;
+    let features = state.store.features(all()).await?;
+    let billed = |key: &DimensionKey| {
+        let product = product.as_ref()?;
+        let bills = |it: &&crate::domain::feature::Feature| {
+            it.dimensions.get(&product.id).is_some_and(|dimension| dimension == key)
+        };
+        features.iter().find(bills).map(|it| it.id.to_string())
+    };
+    let row = |dimension: &Dimension| {
+        let suggested = || dimension.key.as_str().to_lowercase();
+        let mapped = dimension.plan_id.as_ref().map(ToString::to_string);
+        Row {
+            plan: mapped.unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() }),
+            feature: billed(&dimension.key).unwrap_or_default(),
+            dimension: dimension.clone(),
+        }
+    };
+    let usage_plan = product.as_ref().and_then(|it| it.usage_plan_id.as_ref());
+    Ok(ImportPage {
+        frame: Frame::of(visitor, "listings"),
+        rows: listing.dimensions.iter().map(row).collect(),
+        product_id: product.as_ref().map_or_else(|| entity.to_string(), |it| it.id.to_string()),
+        usage_plan: usage_plan.map(ToString::to_string).unwrap_or_default(),
+        sells_usage: listing.dimensions.iter().any(Dimension::is_metered),
+        plans: state.store.plans(PlanFilter::default(), all()).await?.into_iter().map(|it| it.id.to_string()).collect(),
+        features: features.iter().map(|it| it.id.to_string()).collect(),
+        listing,
+        fault: None,
+    })
+}
+
+/// Imports a listing: `plan:KEY` and `feature:KEY` of the form name what a dimension is mapped to.
+pub(super) async fn import(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(entity): Path<EntityId>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Response {
+    let of = |kind: &str| -> BTreeMap<DimensionKey, String> {
+        let named = fields.iter().filter_map(|(name, value)| {
+            Some((DimensionKey::new(name.strip_prefix(kind)?), some(value)?))
+        });
+        named.collect()
+    };
+    let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
+    let body = Import {
+        product_id: field("product_id").map(ProductId::new),
+        plans: of("plan:").into_iter().map(|(key, id)| (key, PlanId::new(id))).collect(),
+        usage_plan: field("usage_plan").map(PlanId::new),
+        features: of("feature:").into_iter().map(|(key, id)| (key, FeatureId::new(id))).collect(),
+    };
+    let imported = api::import(State(state.clone()), ApiPath(entity.clone()), Body(body)).await;
+    let problem = match imported {
+        Ok(Json(product)) => {
+            let place = format!("/products/{}?done=imported", segment(product.id.as_str()));
+            return go(&visitor, place);
+        }
+        Err(problem) => problem,
+    };
+    let status = problem.status();
+    match import_form(&state, &visitor, &entity).await {
+        Ok(mut shown) => {
+            shown.fault = Some(problem.detail().to_owned());
+            let (plans, features) = (of("plan:"), of("feature:"));
+            for row in &mut shown.rows {
+                row.plan = plans.get(&row.dimension.key).cloned().unwrap_or_default();
+                row.feature = features.get(&row.dimension.key).cloned().unwrap_or_default();
+            }
+            shown.product_id = field("product_id").unwrap_or_default();
+            shown.usage_plan = field("usage_plan").unwrap_or_default();
+            (status, page(&shown)).into_response()
+        }
+        Err(_) => Trouble::new(&visitor, problem).into_response(),
+    }
+}

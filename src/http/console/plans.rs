@@ -1,0 +1,277 @@
+//! `/plans`: what each grants, its draft, and whom a new version reaches.
+
+use askama::Template;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde::Deserialize;
+
+use super::parts::{Form, Frame, Told, Trouble, go, made, query, segment, some};
+use super::session::Visitor;
+use crate::domain::feature::{Feature, FeatureKind};
+use crate::domain::plan::{Audience, Plan, PlanStatus};
+use crate::domain::rollout::Preview;
+use crate::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
+use crate::domain::word::Word;
+use crate::domain::{FeatureId, Line, PlanId, ProductId};
+use crate::http::extract::{Body, Path as ApiPath};
+use crate::http::paging::ListPage;
+use crate::http::plans::{self as api, Publish, PutPlan};
+use crate::http::{ApiState, Problem};
+use crate::store::{Page, PlanFilter, PlanVersionRow};
+
+/// The plans of a page.
+const ROWS: &str = "50";
+/// The most features that are offered to choose from.
+const OFFERED: u32 = 500;
+
+/// What is asked for.
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    product_id: String,
+    cursor: Option<String>,
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "plans.html")]
+struct PlansPage {
+    frame: Frame,
+    asked: Asked,
+    statuses: [&'static str; 3],
+    plans: Vec<Plan>,
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, found(&state, &visitor, asked).await)
+}
+
+async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<PlansPage, Problem> {
+    let filter = PlanFilter {
+        status: some(&asked.status).and_then(|word| PlanStatus::from_word(&word)),
+        product_id: some(&asked.product_id).map(ProductId::new),
+    };
+    let page = ListPage::of("plans", Some(ROWS), asked.cursor.as_deref())?;
+    let rows = state.store.plans(filter, page.one_more()).await?;
+    let Json(found) = page.items(rows, |plan| plan.id.to_string());
+    let next = found.next_cursor.map(|cursor| {
+        let (status, product) = (&asked.status, &asked.product_id);
+        query(&[("status", status), ("product_id", product), ("cursor", &cursor)])
+    });
+    let (frame, plans) = (Frame::of(visitor, "plans"), found.items);
+    Ok(PlansPage { frame, asked, statuses: ["draft", "published", "archived"], plans, next })
+}
+
+/// A plan of the seller's own.
+#[derive(Deserialize)]
+pub(super) struct NewPlan {
+    id: PlanId,
+    name: Line,
+}
+
+pub(super) async fn put(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Form(NewPlan { id, name }): Form<NewPlan>,
+) -> Response {
+    let body = Body(PutPlan { name, product_id: None });
+    told(&visitor, &id, "saved", api::put(State(state), ApiPath(id.clone()), body).await)
+}
+
+/// Sends the visitor to a plan's page with a word on what was done, or says why it was not.
+fn told<T>(visitor: &Visitor, id: &PlanId, word: &str, done: Result<T, Problem>) -> Response {
+    match done {
+        Ok(_) => go(visitor, format_args!("/plans/{}?done={word}", segment(id.as_str()))),
+        Err(problem) => Trouble::new(visitor, problem).into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "plan.html")]
+struct PlanPage {
+    frame: Frame,
+    told: Told,
+    plan: Plan,
+    versions: Vec<PlanVersionRow>,
+    features: Vec<Feature>,
+}
+
+impl PlanPage {
+    /// Returns the features of a kind, to choose from.
+    fn of_kind(&self, kind: FeatureKind) -> Vec<&Feature> {
+        self.features.iter().filter(|it| it.kind == kind).collect()
+    }
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, plan(&state, &visitor, id, asked.done).await)
+}
+
+async fn plan(
+    state: &ApiState,
+    visitor: &Visitor,
+    id: PlanId,
+    done: Option<String>,
+) -> Result<PlanPage, Problem> {
+    let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
+    Ok(PlanPage {
+        frame: Frame::of(visitor, "plans"),
+        told: Told::of(done),
+        versions: state.store.plan_versions(id).await?,
+        features: state.store.features(Page { after: None, limit: OFFERED }).await?,
+        plan,
+    })
+}
+
+/// The terms of an entitlement, as a form sends them: what is empty is left out.
+#[derive(Deserialize)]
+pub(super) struct TermsForm {
+    feature_id: FeatureId,
+    #[serde(default)]
+    limit: String,
+    unlimited: Option<String>,
+    soft: Option<String>,
+    per_unit: Option<String>,
+    #[serde(default)]
+    reset: String,
+    #[serde(default)]
+    anchor: String,
+    #[serde(default)]
+    bill: String,
+}
+
+impl TermsForm {
+    fn terms(&self) -> Result<EntitlementTerms, Problem> {
+        let limit = some(&self.limit).map(|text| {
+            text.parse().map_err(|_| {
+                Problem::bad_request(format!("the limit is a number with up to six decimals, not {text:?}"))
+            })
+        });
+        Ok(EntitlementTerms {
+            limit: limit.transpose()?,
+            unlimited: self.unlimited.is_some(),
+            soft: self.soft.is_some(),
+            per_unit: self.per_unit.is_some(),
+            reset: some(&self.reset).and_then(|word| ResetPeriod::from_word(&word)),
+            anchor: Anchor::from_word(&self.anchor).unwrap_or_default(),
+            bill: Bill::from_word(&self.bill).unwrap_or_default(),
+        })
+    }
+}
+
+pub(super) async fn entitle(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+    Form(form): Form<TermsForm>,
+) -> Response {
+    let put = async {
+        let (path, terms) = (ApiPath((id.clone(), form.feature_id.clone())), form.terms()?);
+        api::entitle(State(state), path, Body(terms)).await
+    };
+    told(&visitor, &id, "drafted", put.await)
+}
+
+/// A feature that is taken out of a draft.
+#[derive(Deserialize)]
+pub(super) struct TakenOut {
+    feature_id: FeatureId,
+}
+
+pub(super) async fn remove_entitlement(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+    Form(TakenOut { feature_id }): Form<TakenOut>,
+) -> Response {
+    let removed = api::remove_entitlement(State(state), ApiPath((id.clone(), feature_id))).await;
+    told(&visitor, &id, "drafted", removed)
+}
+
+pub(super) async fn discard(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+) -> Response {
+    told(&visitor, &id, "discarded", api::discard_draft(State(state), ApiPath(id.clone())).await)
+}
+
+#[derive(Template)]
+#[template(path = "publish.html")]
+struct PublishPage {
+    frame: Frame,
+    plan: Plan,
+    preview: Preview,
+}
+
+/// Says who would gain and lose what, and asks.
+pub(super) async fn ask_publish(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+) -> Response {
+    let shown = async {
+        let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
+        let preview = state.store.preview_plan(id, None).await?;
+        Ok::<_, Problem>(PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview })
+    };
+    made(&visitor, shown.await)
+}
+
+/// Whom a draft is published to.
+#[derive(Deserialize)]
+pub(super) struct PublishForm {
+    #[serde(default)]
+    to: String,
+    reopen: Option<String>,
+}
+
+pub(super) async fn publish(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+    Form(form): Form<PublishForm>,
+) -> Response {
+    let body = Publish { to: Audience::from_word(&form.to), reopen: form.reopen.is_some() };
+    let published = api::publish(State(state), ApiPath(id.clone()), Body(body)).await;
+    told(&visitor, &id, "published", published)
+}
+
+#[derive(Template)]
+#[template(path = "archive.html")]
+struct ArchivePage {
+    frame: Frame,
+    plan: Plan,
+}
+
+/// Says what archiving a plan means, and asks.
+pub(super) async fn ask_archive(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+) -> Response {
+    let shown = api::show(State(state), ApiPath(id)).await;
+    let frame = Frame::of(&visitor, "plans");
+    made(&visitor, shown.map(|Json(plan)| ArchivePage { frame, plan }))
+}
+
+pub(super) async fn archive(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<PlanId>,
+) -> Response {
+    told(&visitor, &id, "archived", api::archive(State(state), ApiPath(id.clone())).await)
+}

@@ -1,0 +1,131 @@
+//! `/products`: imported listings, and what changed in them.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::parts::{Frame, Told, Trouble, When, go, made, page, query, segment};
+use super::session::Visitor;
+use crate::domain::ProductId;
+use crate::domain::product::Product;
+use crate::domain::word::Word as _;
+use crate::http::extract::Path as ApiPath;
+use crate::http::paging::ListPage;
+use crate::http::{ApiState, Problem, products as api};
+use crate::store::ProductChanges;
+
+/// The products of a page.
+const ROWS: &str = "50";
+
+/// What is asked for.
+#[derive(Default, Deserialize)]
+pub(super) struct Asked {
+    cursor: Option<String>,
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "products.html")]
+struct ProductsPage {
+    frame: Frame,
+    products: Vec<(Product, When)>,
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, found(&state, &visitor, &asked).await)
+}
+
+async fn found(
+    state: &ApiState,
+    visitor: &Visitor,
+    asked: &Asked,
+) -> Result<ProductsPage, Problem> {
+    let now = state.clock.now();
+    let page = ListPage::of("products", Some(ROWS), asked.cursor.as_deref())?;
+    let rows = state.store.products(page.one_more()).await?;
+    let Json(found) = page.items(rows, |product| product.id.to_string());
+    let dated = |product: Product| {
+        let synced = When::of(product.synced_at, now);
+        (product, synced)
+    };
+    Ok(ProductsPage {
+        frame: Frame::of(visitor, "products"),
+        products: found.items.into_iter().map(dated).collect(),
+        next: found.next_cursor.map(|cursor| query(&[("cursor", &cursor)])),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "product.html")]
+struct ProductPage {
+    frame: Frame,
+    told: Told,
+    product: Product,
+    imported: When,
+    synced: When,
+    held: Vec<String>,
+    /// What the comparison that was just made has found.
+    changes: Option<ProductChanges>,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<ProductId>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, product(&state, &visitor, id, asked.done).await)
+}
+
+async fn product(
+    state: &ApiState,
+    visitor: &Visitor,
+    id: ProductId,
+    done: Option<String>,
+) -> Result<ProductPage, Problem> {
+    let now = state.clock.now();
+    let Json(product) = api::product(State(state.clone()), ApiPath(id)).await?;
+    Ok(ProductPage {
+        frame: Frame::of(visitor, "products"),
+        told: Told::of(done),
+        imported: When::of(product.imported_at, now),
+        synced: When::of(product.synced_at, now),
+        held: product.held_endings.iter().map(|held| held.problem(&product.id)).collect(),
+        product,
+        changes: None,
+    })
+}
+
+/// Compares a product with its listing, and shows what changed.
+pub(super) async fn sync(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<ProductId>,
+) -> Response {
+    let synced = api::sync(State(state.clone()), ApiPath(id.clone())).await;
+    match (synced, product(&state, &visitor, id, None).await) {
+        (Ok(Json(changes)), Ok(mut shown)) => {
+            shown.changes = Some(changes);
+            page(&shown)
+        }
+        (Err(problem), _) | (_, Err(problem)) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+pub(super) async fn confirm_endings(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<ProductId>,
+) -> Response {
+    match api::confirm_endings(State(state), ApiPath(id.clone())).await {
+        Ok(_) => go(&visitor, format_args!("/products/{}?done=confirmed", segment(id.as_str()))),
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}

@@ -1,0 +1,184 @@
+//! `/subscriptions`: who is on which plan, since when and until when.
+
+use askama::Template;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde::Deserialize;
+
+use super::parts::{Form, Frame, Told, Trouble, When, go, made, query, segment, some};
+use super::session::Visitor;
+use crate::domain::{CustomerId, PlanId, ProductId, Source, Status, Subscription, SubscriptionId};
+use crate::http::extract::{Body, Path as ApiPath};
+use crate::http::paging::ListPage;
+use crate::http::subscriptions::{self as api, Cancel, PutSubscription};
+use crate::http::{ApiState, Problem};
+use crate::store::SubscriptionFilter;
+
+/// The subscriptions of a page.
+const ROWS: &str = "50";
+
+/// What is asked for.
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    plan_id: String,
+    #[serde(default)]
+    product_id: String,
+    #[serde(default)]
+    ending_within: String,
+    cursor: Option<String>,
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "subscriptions.html")]
+struct SubscriptionsPage {
+    frame: Frame,
+    asked: Asked,
+    statuses: [&'static str; 7],
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+/// A subscription as it is shown.
+pub(super) struct Row {
+    pub(super) it: Subscription,
+    pub(super) status: &'static str,
+    pub(super) starts: Option<When>,
+    pub(super) ends: Option<When>,
+}
+
+impl Row {
+    pub(super) fn of(it: Subscription, now: jiff::Timestamp) -> Self {
+        let ends = it.terms.ended_at.or(it.terms.ends_at);
+        Self {
+            status: it.status_at(now).as_str(),
+            starts: it.terms.starts_at.map(|at| When::of(at, now)),
+            ends: ends.map(|at| When::of(at, now)),
+            it,
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, found(&state, &visitor, asked).await)
+}
+
+async fn found(
+    state: &ApiState,
+    visitor: &Visitor,
+    asked: Asked,
+) -> Result<SubscriptionsPage, Problem> {
+    let now = state.clock.now();
+    let within = some(&asked.ending_within);
+    let filter = SubscriptionFilter {
+        customer_id: None,
+        product_id: some(&asked.product_id).map(ProductId::new),
+        plan_id: some(&asked.plan_id).map(PlanId::new),
+        status: some(&asked.status).and_then(|word| Status::parse(&word)),
+        source: [Source::Aws, Source::Direct].into_iter().find(|it| it.as_str() == asked.source),
+        ends_until: within.map(|text| api::ends_until(state, &text)).transpose()?,
+    };
+    let page = ListPage::of("subscriptions", Some(ROWS), asked.cursor.as_deref())?;
+    let rows = state.store.subscriptions(filter, page.one_more()).await?;
+    let Json(found) = page.items(rows, |subscription| subscription.id.to_string());
+    let next = found.next_cursor.map(|cursor| {
+        query(&[
+            ("status", &asked.status),
+            ("source", &asked.source),
+            ("plan_id", &asked.plan_id),
+            ("product_id", &asked.product_id),
+            ("ending_within", &asked.ending_within),
+            ("cursor", &cursor),
+        ])
+    });
+    Ok(SubscriptionsPage {
+        frame: Frame::of(visitor, "subscriptions"),
+        asked,
+        statuses: Status::ALL.map(Status::as_str),
+        rows: found.items.into_iter().map(|it| Row::of(it, now)).collect(),
+        next,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "subscription.html")]
+struct SubscriptionPage {
+    frame: Frame,
+    told: Told,
+    row: Row,
+    missing_since: Option<When>,
+    created: When,
+    updated: When,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<SubscriptionId>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let now = state.clock.now();
+    let shown = api::show(State(state), ApiPath(id)).await.map(|Json(it)| SubscriptionPage {
+        frame: Frame::of(&visitor, "subscriptions"),
+        told: Told::of(asked.done),
+        missing_since: it.terms.missing_since.map(|at| When::of(at, now)),
+        created: When::of(it.created_at, now),
+        updated: When::of(it.updated_at, now),
+        row: Row::of(it, now),
+    });
+    made(&visitor, shown)
+}
+
+/// A subscription that the seller sold.
+#[derive(Deserialize)]
+pub(super) struct NewSubscription {
+    customer_id: CustomerId,
+    plan_id: PlanId,
+    trial: Option<String>,
+}
+
+/// Puts a customer on a plan of the seller's own.
+pub(super) async fn put(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Form(form): Form<NewSubscription>,
+) -> Response {
+    // By what it is about: sent twice, it is one subscription.
+    let id = SubscriptionId::new(format!("{}-{}", form.customer_id, form.plan_id));
+    let body = PutSubscription {
+        customer_id: form.customer_id,
+        plan_id: form.plan_id,
+        quantity: None,
+        trial: form.trial.is_some(),
+        status: None,
+        starts_at: None,
+        ends_at: None,
+    };
+    told(&visitor, &id, "saved", api::put(State(state), ApiPath(id.clone()), Body(body)).await)
+}
+
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<SubscriptionId>,
+) -> Response {
+    let canceled = api::cancel(State(state), ApiPath(id.clone()), Body(Cancel { at: None })).await;
+    told(&visitor, &id, "canceled", canceled)
+}
+
+fn told<T>(visitor: &Visitor, id: &SubscriptionId, word: &str, done: Result<T, Problem>) -> Response {
+    match done {
+        Ok(_) => go(visitor, format_args!("/subscriptions/{}?done={word}", segment(id.as_str()))),
+        Err(problem) => Trouble::new(visitor, problem).into_response(),
+    }
+}

@@ -181,7 +181,8 @@ async fn every_page_keeps_to_itself() {
         assert_eq!(head("cache-control"), "no-store", "{path}");
     }
     let page = console.get("/sign-in", None).await.text().await.unwrap();
-    let style = page.split("href=\"").find(|it| it.starts_with("/assets/style")).unwrap();
+    let style = page.split("href=\"").find(|it| it.starts_with("assets/style")).unwrap();
+    let style = format!("/{style}");
     let asset = console.get(style.split('"').next().unwrap(), None).await;
     assert!(asset.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
 }
@@ -232,11 +233,11 @@ async fn what_strangers_write_is_text() {
 async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
     let world = troubled().await;
     let overview = world.get_text("/").await;
-    assert!(overview.contains("/metering?state=parked"), "{overview}");
+    assert!(overview.contains("\"metering?state=parked\""), "{overview}");
     let list = world.get_text("/metering?state=parked").await;
     let id =
         world.list("/v1/metering/records?state=parked").await[0]["id"].as_str().unwrap().to_owned();
-    assert!(list.contains(&format!("/metering/records/{id}")), "{list}");
+    assert!(list.contains(&format!("\"metering/records/{id}\"")), "{list}");
     let page = world.get_text(&format!("/metering/records/{id}")).await;
     assert!(page.contains("The units are not billed."), "{page}");
 
@@ -321,12 +322,29 @@ async fn open_in_browser(folder: &std::path::Path, settings: serde_json::Value) 
     assert!(node.status.success(), "{said}{}", String::from_utf8_lossy(&node.stderr));
 }
 
+/// Has a listing of which one plan has a draft, and a customer on a plan of the seller's own.
+async fn sold(world: &World) -> (String, String, String) {
+    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered", "unit": "call"})).await;
+    let product = &world.list("/v1/products").await[0];
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let plan = text(&world.list("/v1/plans").await[0]["id"]);
+    let terms = json!({"limit": 12_500, "reset": "month", "bill": "overage"});
+    world.put(&format!("/v1/plans/{plan}/entitlements/calls"), terms).await;
+    world.put("/v1/plans/own", json!({"name": "Our own"})).await;
+    world.put("/v1/plans/own/entitlements/calls", json!({"limit": 100, "reset": "day"})).await;
+    world.post("/v1/plans/own/publish", json!({})).await;
+    let own = json!({"customer_id": "acme", "plan_id": "own"});
+    world.put("/v1/subscriptions/acme-own", own).await;
+    (text(&product["entity_id"]), text(&product["id"]), plan)
+}
+
 #[tokio::test]
 async fn a_browser_finds_nothing_wrong_with_any_page() {
     let Some(folder) = browser_tests() else { return };
     let world = troubled().await;
     let record = world.list("/v1/metering/records").await[0]["id"].as_str().unwrap().to_owned();
     let notification = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
+    let (entity, product, plan) = sold(&world).await;
     let paths = json!([
         "/",
         "/customers",
@@ -337,6 +355,21 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
         "/notifications",
         format!("/notifications/{notification}"),
         "/activity",
+        "/integration",
+        "/integration?steps=again&account_id=111122223333",
+        "/integration/remove",
+        "/listings",
+        format!("/listings/{entity}/import"),
+        "/products",
+        format!("/products/{product}"),
+        "/plans",
+        format!("/plans/{plan}"),
+        format!("/plans/{plan}/publish"),
+        format!("/plans/{plan}/archive"),
+        "/features",
+        "/features/calls",
+        "/subscriptions",
+        "/subscriptions/acme-own",
     ]);
     let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     open_in_browser(&folder, json!({"url": world.url(), "paths": paths, "shots": shots})).await;

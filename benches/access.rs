@@ -85,7 +85,13 @@ async fn run() {
     let two = load(checks, path, Stop::At(ROUND), few).await;
     println!("with 2 connections: median {:?}, p99 {:?}", two.percentile(50), two.percentile(99));
     let half = load(checks, path, Stop::At(ROUND), Pace { rate: Some(rate / 2.0), ..FULL }).await;
-    let bare = load(constant, |_| "/constant".into(), Stop::At(ROUND), Pace { rate: Some(rate / 2.0), ..FULL }).await;
+    let bare = load(
+        constant,
+        |_| "/constant".into(),
+        Stop::At(ROUND),
+        Pace { rate: Some(rate / 2.0), ..FULL },
+    )
+    .await;
     println!(
         "at half load: median {:?}, p99 {:?}; the constant: median {:?}, p99 {:?}",
         half.percentile(50),
@@ -208,6 +214,7 @@ async fn api(store: Store) -> Api {
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         tokens: Tokens::default(),
         path_prefix: "".into(),
+        settings: Vec::new(),
         sessions: marketd::http::Sessions::default(),
         queue_url: None,
         metering_timing: Timing {

@@ -46,6 +46,12 @@ impl Daemon {
             arrivals: Arrivals::new(trusted_proxies, connections),
             tokens: self.tokens.clone(),
             path_prefix: path_prefix.into(),
+            settings: self
+                .settings
+                .shown
+                .iter()
+                .map(|(key, value, origin)| (key.clone(), value.clone(), origin.to_string()))
+                .collect(),
             sessions: Sessions::default(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_timing: self.closing().timing(),

@@ -63,56 +63,56 @@ pub(super) async fn one(
 }
 
 /// The parked records that a decision is about: those to which all of this applies; `{}` are all of them.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Filter {
+pub(super) struct Filter {
     /// Only `parked`, which is meant if it is left out: others are not for a person to decide.
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// The reason why they are parked.
-    reason: Option<String>,
-    product_id: Option<String>,
-    customer_id: Option<String>,
-    dimension: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) product_id: Option<String>,
+    pub(super) customer_id: Option<String>,
+    pub(super) dimension: Option<String>,
     /// Only records of this time's hour and later ones.
-    since: Option<Timestamp>,
+    pub(super) since: Option<Timestamp>,
     /// Only records of hours that begin before this time.
-    until: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
 }
 
 /// A decision over all parked records that match, and its reason.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResolveAll {
-    filter: Filter,
-    action: Action,
+    pub(super) filter: Filter,
+    pub(super) action: Action,
     /// The reason; only a dry run may leave it out.
-    note: Option<String>,
+    pub(super) note: Option<String>,
     /// Returns what the decision would come to, and changes nothing.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// The outcome of a decision over all that match.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ResolveOutcome {
     /// The number of parked records that match.
-    matched: u64,
+    pub(super) matched: u64,
     /// The number of them that were resolved; of a dry run, that would be.
-    resolved: u64,
+    pub(super) resolved: u64,
     /// The units of those.
-    units: Quantity,
+    pub(super) units: Quantity,
     /// The records that stay parked since they cannot bear the decision: the first 100 of them.
-    refused: Vec<RefusedRecord>,
+    pub(super) refused: Vec<RefusedRecord>,
 }
 
 /// A record that stays parked.
 #[derive(Serialize, ToSchema)]
-struct RefusedRecord {
-    id: String,
+pub(super) struct RefusedRecord {
+    pub(super) id: String,
     /// The reason: `outcome_unknown`, `never_frozen`, `subscription_ended` or `metered_in_other_form`.
-    code: String,
+    pub(super) code: String,
     /// What to do with it.
-    detail: String,
+    pub(super) detail: String,
 }
 
 /// Resolves all parked records that match.

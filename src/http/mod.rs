@@ -130,6 +130,8 @@ pub struct ApiParts {
     pub tokens: Tokens,
     /// The folder of a proxy's in which the console is, as `/marketd`; empty where there is none.
     pub path_prefix: Arc<str>,
+    /// Every setting: its key, its value (secrets masked) and its origin.
+    pub settings: Vec<(String, String, String)>,
     /// The sessions of those who have signed in to the console.
     pub sessions: Sessions,
     /// The queue's URL, for the policies and checks that name it.

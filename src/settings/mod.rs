@@ -34,6 +34,8 @@ pub const DEFAULT_FILE: &str = "/etc/marketd/marketd.toml";
 /// Every setting.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Every key with its value (secrets masked) and origin, for people.
+    pub shown: Vec<(String, String, Origin)>,
     /// `[database]`
     pub database: DatabaseSettings,
     /// `[http]`
@@ -306,8 +308,11 @@ pub fn load_for(
 /// Reads the layers from these sources.
 pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
     let mut layers = Layers::read(sources).map_err(|fault| SettingsError(vec![fault]))?;
-    let settings = read_all(&mut layers);
+    let mut settings = read_all(&mut layers);
     let keys = layers.shown();
+    if let Some(settings) = &mut settings {
+        settings.shown.clone_from(&keys);
+    }
     let (faults, notes) = layers.into_faults_and_notes();
     match settings {
         Some(settings) if faults.is_empty() => Ok(Loaded { settings, keys, notes }),
@@ -340,6 +345,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     let log = log(layers);
     layers.refuse_unknown();
     Some(Settings {
+        shown: Vec::new(),
         database: database?,
         http: http?,
         queue: queue?,

@@ -324,7 +324,9 @@ async fn open_in_browser(folder: &std::path::Path, settings: serde_json::Value) 
 
 /// Has a listing of which one plan has a draft, and a customer on a plan of the seller's own.
 async fn sold(world: &World) -> (String, String, String) {
-    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered", "unit": "call"})).await;
+    world
+        .put("/v1/features/calls", json!({"name": "Calls", "type": "metered", "unit": "call"}))
+        .await;
     let product = &world.list("/v1/products").await[0];
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let plan = text(&world.list("/v1/plans").await[0]["id"]);

@@ -28,8 +28,6 @@ pub(super) struct Lost {
     pub(super) honoured: BTreeSet<String>,
     /// Where each event was billed: product, dimension and hour.
     billed: BTreeMap<String, BTreeSet<(String, String, ClockHour)>>,
-    /// The events of hours that came to less than a unit, of which AWS was told nothing: they went on to a later hour.
-    passed_on: BTreeSet<String>,
     /// The last hour of which the ledger may know less than AWS.
     pub(super) through: Option<ClockHour>,
 }
@@ -98,9 +96,6 @@ impl Simulation {
             let Some(record) = event.metering_record.filter(|it| it.state == "accepted") else {
                 continue;
             };
-            if event.moved.as_deref() == Some("fraction") {
-                self.lost.passed_on.insert(event.id.clone());
-            }
             let place = (record.product_id.to_string(), record.dimension.to_string(), record.hour);
             self.lost.billed.entry(event.id).or_default().insert(place);
         }
@@ -119,10 +114,12 @@ impl Simulation {
     /// one of the lost ledger's, of the same quantity by chance, it has billed nothing anew.
     pub(super) async fn assert_no_event_is_billed_in_two_lives(&self) {
         let records = self.records().await;
-        let is_old = |id: &str| {
-            let record = records.iter().find(|record| record.id == id);
-            let honoured = record.and_then(|record| record.metering_record_id.as_ref());
-            honoured.is_some_and(|honoured| self.lost.honoured.contains(honoured))
+        let bills_nothing = |id: &str| {
+            records.iter().find(|record| record.id == id).is_some_and(|record| {
+                let honoured = record.metering_record_id.as_ref();
+                record.quantity == Quantity::ZERO
+                    || honoured.is_some_and(|honoured| self.lost.honoured.contains(honoured))
+            })
         };
         for event in self.usage().await.into_iter().filter(|it| it.billed > Quantity::ZERO) {
             let Some(record) = event.metering_record.clone().filter(|it| it.state == "accepted")
@@ -131,11 +128,7 @@ impl Simulation {
             };
             let Some(before) = self.lost.billed.get(&event.id) else { continue };
             let place = (record.product_id.to_string(), record.dimension.to_string(), record.hour);
-            let joined_late = !self.closing.zero_usage
-                && event.quantity < "1".parse().unwrap()
-                && self.lost.passed_on.contains(&event.id)
-                && record.hour == ClockHour::of(event.timestamp);
-            let once = before.contains(&place) || is_old(&record.id) || joined_late;
+            let once = before.contains(&place) || bills_nothing(&record.id);
             assert!(once, "{event:?} was billed in {before:?}");
         }
     }

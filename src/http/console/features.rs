@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 
 use super::parts::{Form, Frame, Told, Trouble, go, made, query, segment, some};
@@ -130,7 +130,8 @@ pub(super) async fn put(
     let id = FeatureId::new(field("id").unwrap_or_default());
     let put = async {
         let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
-        let kind = kind.ok_or_else(|| Problem::bad_request("type is boolean, numeric or metered"))?;
+        let kind =
+            kind.ok_or_else(|| Problem::bad_request("type is boolean, numeric or metered"))?;
         let line = |name: &str| {
             let text = field(name).unwrap_or_default();
             serde_json::from_value::<Line>(text.into())

@@ -1,10 +1,10 @@
 //! `/integration`: the connection to the seller's AWS account, from the first step to its removal.
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 
 use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, some};
@@ -130,8 +130,7 @@ pub(super) async fn template(
     Query(asked): Query<Asked>,
 ) -> Response {
     let ending = if format == "terraform" { "tf" } else { "yaml" };
-    let whose =
-        For { account_id: some(&asked.account_id), format: Some(format), ..For::default() };
+    let whose = For { account_id: some(&asked.account_id), format: Some(format), ..For::default() };
     match api::template(State(state), Params(whose)).await {
         Ok(file) => {
             let name = format!("attachment; filename=\"marketd.{ending}\"");

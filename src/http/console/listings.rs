@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 
 use super::parts::{Form, Frame, Trouble, go, made, page, query, segment, some};
@@ -116,7 +116,8 @@ async fn import_form(
         let suggested = || dimension.key.as_str().to_lowercase();
         let mapped = dimension.plan_id.as_ref().map(ToString::to_string);
         Row {
-            plan: mapped.unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() }),
+            plan: mapped
+                .unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() }),
             feature: billed(&dimension.key).unwrap_or_default(),
             dimension: dimension.clone(),
         }
@@ -128,7 +129,13 @@ async fn import_form(
         product_id: product.as_ref().map_or_else(|| entity.to_string(), |it| it.id.to_string()),
         usage_plan: usage_plan.map(ToString::to_string).unwrap_or_default(),
         sells_usage: listing.dimensions.iter().any(Dimension::is_metered),
-        plans: state.store.plans(PlanFilter::default(), all()).await?.into_iter().map(|it| it.id.to_string()).collect(),
+        plans: state
+            .store
+            .plans(PlanFilter::default(), all())
+            .await?
+            .into_iter()
+            .map(|it| it.id.to_string())
+            .collect(),
         features: features.iter().map(|it| it.id.to_string()).collect(),
         listing,
         fault: None,

@@ -1,24 +1,30 @@
 //! `/metering`: the records, and one of them with what to do about it.
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Trouble, When, go, made, page, query};
+use super::charts::HourMap;
+use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, query, some};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
-use crate::domain::{CustomerId, ProductId};
+use crate::domain::{ClockHour, CustomerId, ProductId};
 use crate::http::extract::Body;
 use crate::http::metering::state_word;
 use crate::http::metering_resolve::{self, Resolve};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
-use crate::store::{AttemptRow, DecisionRow, Order, RecordFilter, RecordRow};
+use crate::store::{AttemptRow, DecisionRow, DueHour, Order, RecordFilter, RecordRow};
 
 /// The records of a page.
 const ROWS: &str = "50";
+/// The days of the map of hours.
+const DAYS: i64 = 31;
+/// The most hours that are shown as waiting to be billed.
+const DUE: usize = 24;
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
 
 /// What is asked for.
@@ -30,7 +36,29 @@ pub(super) struct Asked {
     product_id: String,
     #[serde(default)]
     customer_id: String,
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    until: String,
     cursor: Option<String>,
+    done: Option<String>,
+}
+
+impl Asked {
+    /// Reports whether all records are asked for, as by whoever comes for an overview.
+    fn is_all(&self) -> bool {
+        [&self.state, &self.product_id, &self.customer_id, &self.since, &self.until]
+            .iter()
+            .all(|text| text.trim().is_empty())
+            && self.cursor.is_none()
+    }
+}
+
+/// How the hours stand, for whoever asks for all.
+struct Hours {
+    map: HourMap,
+    due: Vec<(DueHour, When)>,
+    months: Vec<String>,
 }
 
 #[derive(Template)]
@@ -40,6 +68,8 @@ struct RecordsPage {
     asked: Asked,
     states: [&'static str; 6],
     records: Vec<RecordRow>,
+    told: Told,
+    hours: Option<Hours>,
     /// The query of the next page.
     next: Option<String>,
 }
@@ -53,11 +83,13 @@ pub(super) async fn list(
 }
 
 async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<RecordsPage, Problem> {
-    let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let hours = if asked.is_all() { Some(hours(state).await?) } else { None };
     let filter = RecordFilter {
         state: some(&asked.state).map(state_word).transpose()?,
         product_id: some(&asked.product_id).map(ProductId::new),
         customer_id: some(&asked.customer_id).map(CustomerId::new),
+        from: time(&asked.since, "since")?.map(ClockHour::of),
+        before: time(&asked.until, "until")?.map(ClockHour::not_before),
         ..RecordFilter::default()
     };
     let page = ListPage::in_order("records", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
@@ -68,11 +100,41 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reco
             ("state", &asked.state),
             ("product_id", &asked.product_id),
             ("customer_id", &asked.customer_id),
+            ("since", &asked.since),
+            ("until", &asked.until),
             ("cursor", &cursor),
         ])
     });
     let records = found.items;
-    Ok(RecordsPage { frame: Frame::of(visitor, "metering"), asked, states: STATES, records, next })
+    let (frame, told) = (Frame::of(visitor, "metering"), Told::of(asked.done.clone()));
+    Ok(RecordsPage { frame, asked, states: STATES, records, told, hours, next })
+}
+
+fn time(text: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let fault = || Problem::bad_request(format!("{name} is a time such as 2026-11-10T09:00:00Z"));
+    some(text).map(|text| text.parse().map_err(|_| fault())).transpose()
+}
+
+/// Returns how the hours of the last 31 days stand, and those that wait to be billed.
+async fn hours(state: &ApiState) -> Result<Hours, Problem> {
+    let now = state.clock.now();
+    let today = ClockHour::of(now).number().div_euclid(24) * 24;
+    let first = ClockHour::from_number(today - (DAYS - 1) * 24);
+    let length = ClockHour::of(now).number() - first.number() + 1;
+    let states = state.store.hour_states(first, u32::try_from(length).unwrap_or(0)).await?;
+    let due = state.store.due_hours(state.metering_timing, now).await?;
+    let dated = |it: DueHour| {
+        let deadline = When::of(it.deadline, now);
+        (it, deadline)
+    };
+    let month = |at: Timestamp| at.to_string().chars().take(7).collect::<String>();
+    let mut months = vec![month(now), month(first.start())];
+    months.dedup();
+    Ok(Hours {
+        map: HourMap::of(first, &states),
+        due: due.into_iter().take(DUE).map(dated).collect(),
+        months,
+    })
 }
 
 #[derive(Template)]

@@ -8,18 +8,23 @@
 
 mod activity;
 mod assets;
+mod charts;
 mod customers;
 mod features;
 mod guard;
 mod integration;
 mod listings;
 mod metering;
+mod months;
 mod notifications;
 mod overview;
 mod parts;
 mod plans;
 mod products;
+mod resolve;
+mod search;
 mod session;
+mod settings;
 mod sign_in;
 mod subscriptions;
 
@@ -79,12 +84,18 @@ const PAGES: &[Page] = &[
     ("/integration/remove", || get(integration::ask_remove)),
     ("/listings", || get(listings::list)),
     ("/listings/{entity}/import", || get(listings::ask_import)),
+    ("/metering/months", || get(months::current)),
+    ("/metering/months/{month}", || get(months::show)),
+    ("/metering/months/{month}/csv", || get(months::file)),
+    ("/metering/resolve", || get(resolve::ask)),
+    ("/search", || get(search::show)),
 ];
 
 /// What forms do, for operators.
 const ACTIONS: &[Page] = &[
     ("/metering/records/{id}/resolve", || post(metering::resolve)),
     ("/notifications/{id}/replay", || post(notifications::replay)),
+    ("/metering/resolve", || post(resolve::resolve)),
     ("/subscriptions", || post(subscriptions::put)),
     ("/subscriptions/{id}/cancel", || post(subscriptions::cancel)),
     ("/products/{id}/sync", || post(products::sync)),
@@ -99,8 +110,9 @@ const ACTIONS: &[Page] = &[
     ("/listings/{entity}/import", || post(listings::import)),
 ];
 
-/// What forms do that change the connection to AWS.
+/// The pages and forms about the connection to AWS and the settings.
 const ADMINISTRATION: &[Page] = &[
+    ("/settings", || get(settings::show)),
     ("/integration/connect", || post(integration::connect)),
     ("/integration/remove", || post(integration::remove)),
 ];

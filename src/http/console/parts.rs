@@ -172,9 +172,8 @@ pub(super) fn some(text: &str) -> Option<String> {
 /// Returns a number with its thousands apart.
 pub(super) fn grouped(number: impl std::fmt::Display) -> String {
     let text = number.to_string();
-    let (whole, fraction) = text.split_once('.').map_or((&*text, ""), |(whole, _)| {
-        (whole, &text[whole.len()..])
-    });
+    let (whole, fraction) =
+        text.split_once('.').map_or((&*text, ""), |(whole, _)| (whole, &text[whole.len()..]));
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
     let mut parts: Vec<&str> = Vec::new();
     let mut rest = digits;

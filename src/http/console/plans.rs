@@ -1,9 +1,9 @@
 //! `/plans`: what each grants, its draft, and whom a new version reaches.
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 
 use super::parts::{Form, Frame, Told, Trouble, go, made, query, segment, some};
@@ -157,7 +157,9 @@ impl TermsForm {
     fn terms(&self) -> Result<EntitlementTerms, Problem> {
         let limit = some(&self.limit).map(|text| {
             text.parse().map_err(|_| {
-                Problem::bad_request(format!("the limit is a number with up to six decimals, not {text:?}"))
+                Problem::bad_request(format!(
+                    "the limit is a number with up to six decimals, not {text:?}"
+                ))
             })
         });
         Ok(EntitlementTerms {

@@ -1,9 +1,9 @@
 //! `/subscriptions`: who is on which plan, since when and until when.
 
 use askama::Template;
+use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 
 use super::parts::{Form, Frame, Told, Trouble, When, go, made, query, segment, some};
@@ -176,7 +176,12 @@ pub(super) async fn cancel(
     told(&visitor, &id, "canceled", canceled)
 }
 
-fn told<T>(visitor: &Visitor, id: &SubscriptionId, word: &str, done: Result<T, Problem>) -> Response {
+fn told<T>(
+    visitor: &Visitor,
+    id: &SubscriptionId,
+    word: &str,
+    done: Result<T, Problem>,
+) -> Response {
     match done {
         Ok(_) => go(visitor, format_args!("/subscriptions/{}?done={word}", segment(id.as_str()))),
         Err(problem) => Trouble::new(visitor, problem).into_response(),

@@ -17,6 +17,7 @@ pub(super) mod deadlines;
 pub(super) mod decisions;
 pub(super) mod first_hour;
 pub(super) mod freeze;
+pub(super) mod hour_states;
 pub(super) mod ingest;
 pub(super) mod ledger_view;
 pub(super) mod license_migration;

@@ -5,6 +5,7 @@
 //! - A licence has at most one live subscription for each of its dimensions.
 //! - A direct subscription, one that the seller sold, ends at its date without AWS.
 
+mod by_agreement;
 pub(super) mod direct;
 pub(super) mod grants;
 pub(super) mod holdings;

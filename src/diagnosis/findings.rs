@@ -226,19 +226,18 @@ impl FindingKind {
             Self::ParkedUsage | Self::UnknownHours => "/metering?state=parked",
             Self::QuarantinedNotifications => "/notifications?state=quarantined",
             Self::UnclaimedBuyers => "/customers?claimed=no",
-            Self::PastAgreementEnd | Self::IdentityConflict => "/customers",
+            Self::IdentityConflict => "/customers",
+            Self::PastAgreementEnd => "/subscriptions?status=ending",
+            Self::EndingsHeld | Self::DimensionWithoutPlan => "/products",
+            Self::AwaitedDraft => "/plans?status=draft",
             Self::IntegrationRemoved
-            | Self::PartFailing
             | Self::PermissionMissing
-            | Self::EndingsHeld
-            | Self::AwaitedDraft
-            | Self::DimensionWithoutPlan
             | Self::Registrations
             | Self::TopicUnsubscribed
             | Self::SnsRefused
-            | Self::WebhookPaused
-            | Self::WebhookBehind
-            | Self::NoQueue => "/#parts",
+            | Self::NoQueue => "/integration",
+            Self::WebhookPaused | Self::WebhookBehind => "/events",
+            Self::PartFailing => "/#parts",
         }
     }
 

@@ -114,21 +114,21 @@ pub(super) async fn canonical(
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aws {
-    customer_identifier: Option<String>,
-    account_id: Option<String>,
-    license_arn: Option<String>,
+    pub(super) customer_identifier: Option<String>,
+    pub(super) account_id: Option<String>,
+    pub(super) license_arn: Option<String>,
 }
 
 /// A customer's details as you give them.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provision {
-    name: Option<Line>,
-    email: Option<Line>,
+    pub(super) name: Option<Line>,
+    pub(super) email: Option<Line>,
     #[serde(default)]
-    aws: Aws,
+    pub(super) aws: Aws,
     /// Your own data on the customer, at most 16 KiB; numbers beyond 2^53 are written as strings.
-    metadata: Option<Metadata>,
+    pub(super) metadata: Option<Metadata>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -136,7 +136,7 @@ pub(super) struct Provision {
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
     /// The time to wait for the subscriptions, as 500ms or 5s; at most 1m.
-    wait: Option<String>,
+    pub(super) wait: Option<String>,
 }
 
 /// Creates or changes a customer.

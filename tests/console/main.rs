@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
+mod path;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -312,9 +313,13 @@ fn browser_tests() -> Option<std::path::PathBuf> {
 }
 
 async fn open_in_browser(folder: &std::path::Path, settings: serde_json::Value) {
+    run_in_browser(folder, "pages.mjs", settings).await;
+}
+
+async fn run_in_browser(folder: &std::path::Path, program: &str, settings: serde_json::Value) {
     let node = tokio::process::Command::new("node")
         .current_dir(folder)
-        .args(["pages.mjs", &settings.to_string()])
+        .args([program, &settings.to_string()])
         .output()
         .await
         .unwrap();
@@ -372,6 +377,10 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
         "/features/calls",
         "/subscriptions",
         "/subscriptions/acme-own",
+        "/metering/months/2026-11",
+        "/metering/resolve?action=write_off",
+        "/search?q=a",
+        "/settings",
     ]);
     let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     open_in_browser(&folder, json!({"url": world.url(), "paths": paths, "shots": shots})).await;

@@ -1,27 +1,20 @@
-//! `/customers`: who they are, what they bought, and what they may use.
+//! `/customers`: who they are, found by any id or name.
 
 use askama::Template;
 use axum::Json;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, When, made, query};
+use super::parts::{Frame, When, made, query, some};
 use super::session::Visitor;
-use crate::domain::Customer;
-use crate::domain::CustomerId;
-use crate::domain::Subscription;
-use crate::domain::access::Access;
+use crate::domain::{Customer, PlanId, ProductId, Source, Status};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
-use crate::store::{
-    CustomerFilter, CustomerSearch, Order, Page, RecordFilter, RecordRow, SubscriptionFilter,
-};
+use crate::store::{CustomerFilter, CustomerSearch};
 
 /// The customers of a page.
 const ROWS: &str = "50";
-/// The most features, subscriptions and records that a customer's page shows.
-const SHOWN: u32 = 100;
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
@@ -30,6 +23,14 @@ pub(super) struct Asked {
     q: String,
     #[serde(default)]
     claimed: String,
+    #[serde(default)]
+    product_id: String,
+    #[serde(default)]
+    plan_id: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    source: String,
     cursor: Option<String>,
 }
 
@@ -38,6 +39,7 @@ pub(super) struct Asked {
 struct CustomersPage {
     frame: Frame,
     asked: Asked,
+    statuses: [&'static str; 7],
     customers: Vec<(Customer, When)>,
     next: Option<String>,
 }
@@ -61,11 +63,13 @@ async fn found(
         "no" => Some(false),
         _ => None,
     };
-    let text = Some(asked.q.trim().to_owned()).filter(|text| !text.is_empty());
     let search = CustomerSearch {
         filter: CustomerFilter { claimed, ..CustomerFilter::default() },
-        text,
-        ..CustomerSearch::default()
+        text: some(&asked.q),
+        product_id: some(&asked.product_id).map(ProductId::new),
+        plan_id: some(&asked.plan_id).map(PlanId::new),
+        status: some(&asked.status).and_then(|word| Status::parse(&word)),
+        source: [Source::Aws, Source::Direct].into_iter().find(|it| it.as_str() == asked.source),
     };
     let (limit, cursor) = (Some(ROWS), asked.cursor.as_deref());
     let (customers, next) = if search.is_filter() {
@@ -80,64 +84,22 @@ async fn found(
         let Json(found) = page.listed_by(found.looked_until, keyed);
         (found.items, found.next_cursor)
     };
-    let next =
-        next.map(|it| query(&[("q", &asked.q), ("claimed", &asked.claimed), ("cursor", &it)]));
+    let next = next.map(|cursor| {
+        query(&[
+            ("q", &asked.q),
+            ("claimed", &asked.claimed),
+            ("product_id", &asked.product_id),
+            ("plan_id", &asked.plan_id),
+            ("status", &asked.status),
+            ("source", &asked.source),
+            ("cursor", &cursor),
+        ])
+    });
     let customers = customers.into_iter().map(|customer| {
         let created = When::of(customer.created_at, now);
         (customer, created)
     });
     let customers = customers.collect();
-    Ok(CustomersPage { frame: Frame::of(visitor, "customers"), asked, customers, next })
-}
-
-#[derive(Template)]
-#[template(path = "customer.html")]
-struct CustomerPage {
-    frame: Frame,
-    customer: Customer,
-    created: When,
-    subscriptions: Vec<Held>,
-    access: Vec<Access>,
-    records: Vec<RecordRow>,
-}
-
-/// A subscription as it is shown.
-struct Held {
-    subscription: Subscription,
-    status: &'static str,
-    ends: Option<When>,
-}
-
-pub(super) async fn show(
-    State(state): State<ApiState>,
-    Extension(visitor): Extension<Visitor>,
-    Path(id): Path<String>,
-) -> Response {
-    made(&visitor, customer(&state, &visitor, &id).await)
-}
-
-async fn customer(state: &ApiState, visitor: &Visitor, id: &str) -> Result<CustomerPage, Problem> {
-    let now = state.clock.now();
-    let found = state.store.customer(CustomerId::new(id)).await?;
-    let customer = found.ok_or_else(|| Problem::not_found("customer", id))?;
-    let part = Page { after: None, limit: SHOWN };
-    let of_customer = SubscriptionFilter {
-        customer_id: Some(customer.id.clone()),
-        ..SubscriptionFilter::default()
-    };
-    let subscriptions = state.store.subscriptions(of_customer, part.clone()).await?;
-    let filter = RecordFilter { customer_id: Some(customer.id.clone()), ..RecordFilter::default() };
-    let held = |subscription: Subscription| Held {
-        status: subscription.status_at(now).as_str(),
-        ends: subscription.terms.ends_at.map(|at| When::of(at, now)),
-        subscription,
-    };
-    Ok(CustomerPage {
-        frame: Frame::of(visitor, "customers"),
-        created: When::of(customer.created_at, now),
-        subscriptions: subscriptions.into_iter().map(held).collect(),
-        access: state.access.list(&customer.id, None, 100).await?,
-        records: state.store.metering_records(filter, Order::Newest, part).await?.rows,
-        customer,
-    })
+    let (frame, statuses) = (Frame::of(visitor, "customers"), Status::ALL.map(Status::as_str));
+    Ok(CustomersPage { frame, asked, statuses, customers, next })
 }

@@ -9,6 +9,7 @@
 mod activity;
 mod assets;
 mod charts;
+mod customer;
 mod customers;
 mod features;
 mod guard;
@@ -67,7 +68,7 @@ const PAGES: &[Page] = &[
     ("/notifications", || get(notifications::list)),
     ("/notifications/{id}", || get(notifications::show)),
     ("/customers", || get(customers::list)),
-    ("/customers/{id}", || get(customers::show)),
+    ("/customers/{id}", || get(customer::show)),
     ("/activity", || get(activity::list)),
     ("/subscriptions", || get(subscriptions::list)),
     ("/subscriptions/{id}", || get(subscriptions::show)),
@@ -95,6 +96,7 @@ const PAGES: &[Page] = &[
 const ACTIONS: &[Page] = &[
     ("/metering/records/{id}/resolve", || post(metering::resolve)),
     ("/notifications/{id}/replay", || post(notifications::replay)),
+    ("/customers", || post(customer::put)),
     ("/metering/resolve", || post(resolve::resolve)),
     ("/subscriptions", || post(subscriptions::put)),
     ("/subscriptions/{id}/cancel", || post(subscriptions::cancel)),

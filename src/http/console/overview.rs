@@ -4,11 +4,11 @@ use askama::Template;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 
-use super::parts::{Frame, When, made};
+use super::parts::{Frame, When, grouped, made};
 use super::session::Visitor;
 use crate::diagnosis::{Finding, Risk};
 use crate::http::{ApiState, Problem, findings};
-use crate::store::{Balance, Overview};
+use crate::store::{Balance, Overview, Page};
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -19,6 +19,8 @@ struct OverviewPage {
     counts: Overview,
     live: u64,
     products: Vec<(String, Usage)>,
+    /// The products that are imported, as far as one counts.
+    listed: usize,
     next_deadline: Option<When>,
     last_message: Option<When>,
 }
@@ -82,6 +84,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         parts: state.health.parts().into_iter().map(part).collect(),
         live: live.iter().filter_map(|status| counts.subscriptions.get(*status)).sum(),
         counts,
+        listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
         products: products.into_iter().map(|(id, it)| (id.to_string(), usage(it))).collect(),
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
@@ -106,7 +109,7 @@ fn usage(balance: Balance) -> Usage {
             before += units(quantity);
             let width = before * 1_000 / all - begins;
             let narrow = |it: u128| u64::try_from(it).unwrap_or(1_000);
-            (word, quantity.to_string(), narrow(begins), narrow(width))
+            (word, grouped(quantity), narrow(begins), narrow(width))
         })
         .collect();
     Usage { balance, bar }

@@ -169,6 +169,30 @@ pub(super) fn some(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
+/// Returns a text as HTML, with what stands between backticks as code.
+pub(super) fn prose(text: impl AsRef<str>) -> String {
+    let mut html = String::new();
+    for (place, part) in text.as_ref().split('`').enumerate() {
+        if place > 0 {
+            html.push_str(if place % 2 == 1 { "<code>" } else { "</code>" });
+        }
+        for letter in part.chars() {
+            match letter {
+                '&' => html.push_str("&amp;"),
+                '<' => html.push_str("&lt;"),
+                '>' => html.push_str("&gt;"),
+                '"' => html.push_str("&#34;"),
+                '\'' => html.push_str("&#39;"),
+                other => html.push(other),
+            }
+        }
+    }
+    if text.as_ref().matches('`').count() % 2 == 1 {
+        html.push_str("</code>");
+    }
+    html
+}
+
 /// Returns a number with its thousands apart.
 pub(super) fn grouped(number: impl std::fmt::Display) -> String {
     let text = number.to_string();
@@ -287,6 +311,17 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+
+    #[test]
+    fn what_stands_between_backticks_is_code_and_nothing_else_is_markup() {
+        let rows = [
+            ("run `marketd <x>` & wait", "run <code>marketd &lt;x&gt;</code> &amp; wait"),
+            ("<script>\"'`", "&lt;script&gt;&#34;&#39;<code></code>"),
+        ];
+        for (text, html) in rows {
+            assert_eq!(prose(text), html);
+        }
+    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -1,0 +1,169 @@
+//! `/customers/{id}`: what they bought, what they may use and why, what they used, and who they are.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::charts::{Chart, Meter};
+use super::parts::{Form, Frame, Told, Trouble, When, go, made, segment, some};
+use super::session::Visitor;
+use super::subscriptions::Row;
+use crate::domain::access::Access;
+use crate::domain::feature::FeatureKind;
+use crate::domain::series::{Step, series};
+use crate::domain::{Customer, CustomerId, Line};
+use crate::http::customers::{self as api, Aws, Provision, Waiting};
+use crate::http::extract::{Body, Params, Path as ApiPath};
+use crate::http::{ApiState, Problem};
+use crate::store::{Order, Page, PlanFilter, RecordFilter, RecordRow, SubscriptionFilter};
+
+/// The most features, subscriptions and records that are shown.
+const SHOWN: u32 = 100;
+/// The most charts, and their days.
+const CHARTS: usize = 4;
+const DAYS: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What is asked for.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "customer.html")]
+struct CustomerPage {
+    frame: Frame,
+    told: Told,
+    customer: Customer,
+    metadata: String,
+    created: When,
+    subscriptions: Vec<Row>,
+    access: Vec<(Access, Option<Meter>)>,
+    charts: Vec<(String, Chart)>,
+    records: Vec<RecordRow>,
+    /// The plans that the seller may put a customer on.
+    plans: Vec<String>,
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, customer(&state, &visitor, &id, asked.done).await)
+}
+
+async fn customer(
+    state: &ApiState,
+    visitor: &Visitor,
+    id: &str,
+    done: Option<String>,
+) -> Result<CustomerPage, Problem> {
+    let now = state.clock.now();
+    let found = state.store.customer(CustomerId::new(id)).await?;
+    let customer = found.ok_or_else(|| Problem::not_found("customer", id))?;
+    let part = Page { after: None, limit: SHOWN };
+    let of_customer = SubscriptionFilter {
+        customer_id: Some(customer.id.clone()),
+        ..SubscriptionFilter::default()
+    };
+    let subscriptions = state.store.subscriptions(of_customer, part.clone()).await?;
+    let filter = RecordFilter { customer_id: Some(customer.id.clone()), ..RecordFilter::default() };
+    let access = state.access.list(&customer.id, None, 100).await?;
+    let charts = charts(state, &customer.id, &access, now).await?;
+    let meter = |it: Access| {
+        let limit = it.limit.filter(|_| !it.unlimited);
+        let meter = it.usage.zip(limit).map(|(used, limit)| Meter::of(used, limit));
+        (it, meter)
+    };
+    let plans = state.store.plans(PlanFilter::default(), part.clone()).await?;
+    let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
+    Ok(CustomerPage {
+        frame: Frame::of(visitor, "customers"),
+        told: Told::of(done),
+        created: When::of(customer.created_at, now),
+        subscriptions: subscriptions.into_iter().map(|it| Row::of(it, now)).collect(),
+        access: access.into_iter().map(meter).collect(),
+        charts,
+        records: state.store.metering_records(filter, Order::Newest, part).await?.rows,
+        plans: own.map(|it| it.id.to_string()).collect(),
+        metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
+        customer,
+    })
+}
+
+/// Returns what was used of the first metered features, day by day.
+async fn charts(
+    state: &ApiState,
+    customer: &CustomerId,
+    access: &[Access],
+    now: Timestamp,
+) -> Result<Vec<(String, Chart)>, Problem> {
+    let since = now.saturating_sub(DAYS).unwrap_or(now);
+    let first = Step::Day.begin(since);
+    let mut charts = Vec::new();
+    for it in access.iter().filter(|it| it.kind == Some(FeatureKind::Metered)).take(CHARTS) {
+        let (customer, feature) = (customer.clone(), it.feature_id.clone());
+        let amounts = state.store.usage_amounts(customer, feature, first, now).await?;
+        if !amounts.is_empty() {
+            let points = series(Step::Day, since, now, amounts);
+            charts.push((it.feature_id.to_string(), Chart::of(&points)));
+        }
+    }
+    Ok(charts)
+}
+
+/// A customer's details: what is empty stays as it is.
+#[derive(Deserialize)]
+pub(super) struct Details {
+    id: CustomerId,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    account_id: String,
+    #[serde(default)]
+    customer_identifier: String,
+    #[serde(default)]
+    license_arn: String,
+}
+
+/// Provisions, claims or changes a customer.
+pub(super) async fn put(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Form(details): Form<Details>,
+) -> Response {
+    let line = |name: &str, text: &str| {
+        let read = |text: String| {
+            serde_json::from_value::<Line>(text.into())
+                .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
+        };
+        some(text).map(read).transpose()
+    };
+    let put = async {
+        let body = Provision {
+            name: line("name", &details.name)?,
+            email: line("email", &details.email)?,
+            aws: Aws {
+                customer_identifier: some(&details.customer_identifier),
+                account_id: some(&details.account_id),
+                license_arn: some(&details.license_arn),
+            },
+            metadata: None,
+        };
+        let query = Params(Waiting { wait: None });
+        api::provision(State(state), ApiPath(details.id.clone()), query, Body(body)).await
+    };
+    match put.await {
+        Ok(Json(it)) => {
+            go(&visitor, format_args!("/customers/{}?done=saved", segment(it.id.as_str())))
+        }
+        Err(problem) => Trouble::new(&visitor, problem).into_response(),
+    }
+}

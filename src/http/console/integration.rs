@@ -153,9 +153,8 @@ pub(super) async fn connect(
 ) -> Response {
     let role_arn = form.role_arn.trim().to_owned();
     let body = Body(Connect { role_arn: role_arn.clone(), external_id: None });
-    let problem = match api::connect(State(state.clone()), body).await {
-        Ok(_) => return go(&visitor, "/integration?done=connected"),
-        Err(problem) => problem,
+    let Err(problem) = api::connect(State(state.clone()), body).await else {
+        return go(&visitor, "/integration?done=connected");
     };
     let status = problem.status();
     let asked = Asked { steps: Some(String::new()), ..Asked::default() };

@@ -37,8 +37,8 @@ struct Hit {
 }
 
 impl Hit {
-    fn at(kind: &'static str, folder: &str, id: impl ToString) -> Self {
-        let name = id.to_string();
+    fn at(kind: &'static str, folder: &str, id: &str) -> Self {
+        let name = id.to_owned();
         Self { kind, place: format!("{folder}/{}", segment(&name)), name }
     }
 }
@@ -68,24 +68,26 @@ async fn find(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
     let search = CustomerSearch { text: Some(text.to_owned()), ..CustomerSearch::default() };
     let found = store.search_customers(search, Page { after: None, limit: CUSTOMERS }).await?;
     hits.extend(found.rows.into_iter().map(|it| {
-        let mut hit = Hit::at("customer", "customers", &it.customer.id);
+        let mut hit = Hit::at("customer", "customers", it.customer.id.as_str());
         hit.name = it.customer.name.unwrap_or(hit.name);
         hit
     }));
     let subscription = store.subscription(SubscriptionId::new(text)).await?;
-    hits.extend(subscription.map(|it| Hit::at("subscription", "subscriptions", it.id)));
+    hits.extend(subscription.map(|it| Hit::at("subscription", "subscriptions", it.id.as_str())));
     let of_agreement = store.subscriptions_of_agreement(text.to_owned()).await?;
-    hits.extend(of_agreement.into_iter().map(|id| Hit::at("subscription", "subscriptions", id)));
+    hits.extend(
+        of_agreement.into_iter().map(|id| Hit::at("subscription", "subscriptions", id.as_str())),
+    );
     hits.extend(catalogue_hits(state, text).await?);
     let record = store.metering_record(text.to_owned()).await?;
-    hits.extend(record.map(|(it, _)| Hit::at("metering record", "metering/records", it.id)));
+    hits.extend(record.map(|(it, _)| Hit::at("metering record", "metering/records", &it.id)));
     let usage = store.usage_event(text.to_owned()).await?;
     hits.extend(usage.map(|it| match it.metering_record {
-        Some(record) => Hit::at("record of a usage event", "metering/records", record.id),
-        None => Hit::at("customer of a usage event", "customers", it.customer_id),
+        Some(record) => Hit::at("record of a usage event", "metering/records", &record.id),
+        None => Hit::at("customer of a usage event", "customers", it.customer_id.as_str()),
     }));
     let notification = store.notification(text.to_owned()).await?;
-    hits.extend(notification.map(|it| Hit::at("notification", "notifications", it.id)));
+    hits.extend(notification.map(|it| Hit::at("notification", "notifications", &it.id)));
     Ok(hits)
 }
 
@@ -99,11 +101,11 @@ async fn catalogue_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Proble
         product = store.product_of_code(ProductCode::new(text)).await?;
     }
     let mut hits: Vec<Hit> =
-        product.into_iter().map(|it| Hit::at("product", "products", it.id)).collect();
+        product.into_iter().map(|it| Hit::at("product", "products", it.id.as_str())).collect();
     let plan = store.plan(PlanId::new(text)).await?;
-    hits.extend(plan.map(|it| Hit::at("plan", "plans", it.id)));
+    hits.extend(plan.map(|it| Hit::at("plan", "plans", it.id.as_str())));
     let feature = store.feature(FeatureId::new(text)).await?;
-    hits.extend(feature.map(|it| Hit::at("feature", "features", it.id)));
+    hits.extend(feature.map(|it| Hit::at("feature", "features", it.id.as_str())));
     Ok(hits)
 }
 

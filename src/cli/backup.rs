@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::Failure;
 use super::local::{load, wrong_database};
-use super::output::{Output, amount, print_json, say};
+use super::output::{Output, Progress, amount, print_json, say};
 use crate::clock::Clock;
 use crate::settings::{SecretFiles, duration};
-use crate::store::{LockError, REPLAY_TIME, RestoreError, Restored, back_up, restore};
+use crate::store::{Copied, LockError, REPLAY_TIME, RestoreError, Restored, back_up, restore};
 
 /// Copies the database into FILE while the daemon goes on running.
 ///
@@ -29,7 +29,12 @@ impl Backup {
         if !path.exists() {
             bail!("there is no database at {}", path.display());
         }
-        let pages = back_up(&path, &self.file, Clock::system().now()).await?;
+        let progress = Progress::of(1, format!("copying {}", path.display()));
+        let shown = progress.clone();
+        let report = move |copied: Copied| shown.at_of(copied.pages, copied.of);
+        let pages = back_up(&path, &self.file, Clock::system().now(), report).await;
+        progress.end();
+        let pages = pages?;
         if output == Output::Json {
             return print_json(&json!({"database": path, "backup": self.file, "pages": pages}));
         }
@@ -77,8 +82,12 @@ impl Restore {
     pub(super) fn execute(self, config: Option<&Path>, output: Output) -> Result<(), Failure> {
         let database = load(config, SecretFiles::None)?.settings.database.path;
         let replay = self.replay.unwrap_or(REPLAY_TIME);
-        let Restored { last_commit, stretch, frozen, parked, kept } =
-            restore(&self.file, &database, replay, Clock::system().now()).map_err(failed)?;
+        let progress = Progress::of(1, format!("putting {} back", self.file.display()));
+        let mut report = |copied: Copied| progress.at_of(copied.pages, copied.of);
+        let now = Clock::system().now();
+        let restored = restore(&self.file, &database, replay, now, &mut report);
+        progress.end();
+        let Restored { last_commit, stretch, frozen, parked, kept } = restored.map_err(failed)?;
         if output == Output::Json {
             return Ok(print_json(&json!({
                 "database": database,

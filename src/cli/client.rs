@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::Value;
 
-use super::output::{Output, problem};
+use super::output::{Output, Progress, problem};
 use crate::http::CLI_AGENT;
 use crate::outgoing;
 
@@ -79,14 +79,18 @@ impl Daemon {
         path: &str,
         query: &[(&str, Option<String>)],
         into: &mut impl std::io::Write,
+        progress: &Progress,
     ) -> anyhow::Result<()> {
         let request = self.request(Method::GET, &with_query(path, query));
         let mut answer = self.answer(request).await?;
         if !answer.status().is_success() {
             return Err(refusal(answer).await);
         }
+        let mut received = 0;
         while let Some(part) = answer.chunk().await.context("marketd's answer was cut short")? {
             into.write_all(&part)?;
+            received += part.len() as u64;
+            progress.at(received);
         }
         Ok(into.flush()?)
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::object;
-use super::output::{Column, Output, print_json, say};
+use super::output::{Column, Output, Progress, print_json, say};
 use super::sentences;
 
 const PERMISSIONS: &[Column] = &[
@@ -129,7 +129,8 @@ impl Integration {
                     ("product_codes", products.text()),
                 ];
                 let mut out = super::output::file_out();
-                daemon.download("/v1/integration/template", &query, &mut out).await
+                let path = "/v1/integration/template";
+                daemon.download(path, &query, &mut out, &Progress::hidden()).await
             }
             Self::IamPolicy => print_json(&daemon.get("/v1/integration/iam-policy").await?),
             Self::Connect { role_arn, external_id } => {

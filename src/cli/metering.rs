@@ -11,7 +11,7 @@ use super::Failure;
 use super::balance::print_balance;
 use super::client::{Daemon, escape};
 use super::metering_resolve::Resolve;
-use super::output::{Column, Output, print_json};
+use super::output::{Column, Output, Progress, print_json};
 use super::pages::{OverTime, Part, print_list};
 
 const RECORDS: &[Column] = &[
@@ -178,9 +178,9 @@ impl Metering {
                 let format = csv.then(|| "csv".to_owned());
                 let query = whose.with([("month", Some(month)), ("format", format)]);
                 if csv {
-                    daemon
-                        .download("/v1/metering/report", &query, &mut super::output::file_out())
-                        .await?;
+                    let mut out = super::output::file_out();
+                    let hidden = Progress::hidden();
+                    daemon.download("/v1/metering/report", &query, &mut out, &hidden).await?;
                 } else {
                     let report = daemon.query("/v1/metering/report", &query).await?;
                     output.list(&report, REPORT)?;
@@ -193,6 +193,11 @@ impl Metering {
                     ("before", before),
                     ("format", Some(format.word().to_owned())),
                 ]);
+                // On standard output the lines themselves show it.
+                let progress = match &file {
+                    Some(path) => Progress::bytes(format!("writing {}", path.display())),
+                    None => Progress::hidden(),
+                };
                 let mut into: Box<dyn Write> = match &file {
                     Some(path) => Box::new(
                         File::create_new(path)
@@ -200,7 +205,10 @@ impl Metering {
                     ),
                     None => super::output::file_out(),
                 };
-                daemon.download("/v1/metering/export", &query, &mut into).await?;
+                let path = "/v1/metering/export";
+                let written = daemon.download(path, &query, &mut into, &progress).await;
+                progress.end();
+                written?;
             }
         }
         Ok(())

@@ -1,9 +1,11 @@
 //! Printing of paged lists until their end.
 
+use std::io::IsTerminal as _;
+
 use serde_json::{Value, json};
 
 use super::client::Daemon;
-use super::output::{Column, Output, Table, hint, print_json};
+use super::output::{Column, Output, Progress, Table, hint, print_json};
 
 /// The most items that the API answers at once.
 const PAGE_MOST: usize = 500;
@@ -122,41 +124,57 @@ pub(super) async fn print_events(
 }
 
 /// The part of a list that is printed so far.
-enum Printed {
-    Rows(Table<'static>),
-    /// The items for JSON, which is one document and printed at the end.
+struct Printed {
+    part: Rows,
+    /// How many rows there are so far; none where the rows themselves show it.
+    progress: Option<Progress>,
+    rows: usize,
+}
+
+/// The rows, or the items for JSON, which is one document and printed at the end.
+enum Rows {
+    Table(Table<'static>),
     Items(Vec<Value>),
 }
 
 impl Printed {
     fn new(output: Output, columns: &'static [Column<'static>]) -> Self {
-        match output {
-            Output::Table => Self::Rows(Table::new(columns)),
-            Output::Json => Self::Items(Vec::new()),
-        }
+        let part = match output {
+            Output::Table => Rows::Table(Table::new(columns)),
+            Output::Json => Rows::Items(Vec::new()),
+        };
+        let is_seen = output == Output::Table && std::io::stdout().is_terminal();
+        Self { part, progress: (!is_seen).then(|| Progress::count("rows")), rows: 0 }
     }
 
     /// Prints a page, and returns the number of its rows.
     fn page(&mut self, page: &Value) -> anyhow::Result<usize> {
         let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        match self {
-            Self::Rows(table) => table.rows(items)?,
-            Self::Items(all) => all.extend_from_slice(items),
+        self.rows += items.len();
+        if let Some(progress) = &self.progress {
+            progress.at(self.rows as u64);
+        }
+        match &mut self.part {
+            Rows::Table(table) => table.rows(items)?,
+            Rows::Items(all) => all.extend_from_slice(items),
         }
         Ok(items.len())
     }
 
     /// Prints the end, with the option and its value by which another call goes on.
     fn end(self, cursor: Option<String>, option: &str) -> anyhow::Result<()> {
-        match self {
-            Self::Rows(table) => {
+        if let Some(progress) = self.progress {
+            progress.end();
+        }
+        match self.part {
+            Rows::Table(table) => {
                 table.end()?;
                 if let Some(cursor) = cursor {
                     hint(&format!("more: {option} {cursor}"));
                 }
                 Ok(())
             }
-            Self::Items(items) => {
+            Rows::Items(items) => {
                 let mut list = json!({"items": items});
                 if let Some(cursor) = cursor {
                     list["next_cursor"] = json!(cursor);

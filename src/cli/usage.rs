@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Daemon, escape};
-use super::output::{Column, Output};
+use super::output::{Column, Output, Progress};
 use super::pages::{OverTime, Part, print_list};
 use super::sentences::{consumed, reported};
 use super::{Failure, key_value, object};
@@ -135,7 +135,7 @@ impl Usage {
     pub(super) async fn execute(self, output: Output) -> Result<(), Failure> {
         let daemon = Daemon::from_environment(output)?;
         let mut total = json!({"accepted": 0, "duplicates": 0, "rejected": []});
-        let mut one = None;
+        let (mut one, mut done) = (None, 0);
         let lines = match self {
             Self::Report { customer, feature, product, dimension, event } => {
                 let event = event.event([
@@ -170,13 +170,17 @@ impl Usage {
                 return Ok(output.one(&event)?);
             }
         };
+        let progress = Progress::of(lines.len() as u64, "events");
         for part in lines.chunks(EVENTS_PER_REPORT) {
             let texts: Vec<&[u8]> = part.iter().map(|line| line.text.as_slice()).collect();
             let mut receipt =
                 daemon.post_file("/v1/usage", "application/x-ndjson", texts.join(&b'\n')).await?;
             name_lines(&mut receipt, part);
             add(&mut total, &receipt);
+            done += part.len() as u64;
+            progress.at(done);
         }
+        progress.end();
         output.done(&total, &reported(&total, one.as_deref()))?;
         let refused = total["rejected"].as_array().is_some_and(|rejected| !rejected.is_empty());
         if refused { Err(Failure::Said) } else { Ok(()) }

@@ -29,8 +29,6 @@ pub(super) enum Webhook {
     /// Shows how the webhook stands: what waits, since when, and what the application last answered.
     Show,
     /// Lists what became of posting each event.
-    ///
-    /// Example: marketd webhook deliveries --state failing
     Deliveries {
         /// Only those in this state.
         #[arg(long, value_parser = ["delivered", "failing", "given_up"])]
@@ -52,8 +50,6 @@ pub(super) enum Webhook {
     ///
     /// A webhook that is new, or that the daemon has run without, is told what happens from then on; this tells it what
     /// happened before. With the end of the feed as the cursor, waiting events are skipped.
-    ///
-    /// Example: marketd webhook replay --since 2026-11-01T06:00:00Z
     Replay {
         /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
         #[arg(long, alias = "from", value_name = "CURSOR", required_unless_present = "since")]

@@ -63,7 +63,7 @@ pub use customers::provision::{ProvisionCustomer, ProvisionError};
 pub use customers::registrations::RegistrationRow;
 pub use customers::search::{CustomerSearch, FoundCustomer};
 pub use customers::unlink::{UnlinkError, Unlinked};
-pub use engine::backup::{BackupError, back_up};
+pub use engine::backup::{BackupError, Copied, back_up};
 pub use engine::changes::{Changes, CommitNews, CountedUsage};
 pub(crate) use engine::error::During;
 pub use engine::error::StoreError;

@@ -78,14 +78,17 @@ impl Scene {
     }
 
     async fn back_up(&self, name: &str) {
-        back_up(&self.file("marketd.db"), &self.file(name), self.books.now()).await.unwrap();
+        back_up(&self.file("marketd.db"), &self.file(name), self.books.now(), |_| {})
+            .await
+            .unwrap();
     }
 
     fn restore(&mut self, name: &str, replay: i64) -> Restored {
         self.books.store.close();
         let replay = SignedDuration::from_mins(replay);
         let database = self.file("marketd.db");
-        let restored = restore(&self.file(name), &database, replay, self.books.now()).unwrap();
+        let restored =
+            restore(&self.file(name), &database, replay, self.books.now(), &mut |_| {}).unwrap();
         self.books.store = Store::open(&database).unwrap();
         self.books.aws.forget_what_was_sent();
         restored

@@ -74,10 +74,10 @@ async fn after_an_import_or_a_restore_all_are_listed() {
     seller.list(&["l-1"]).await;
     let (database, copy) =
         (seller.folder.path().join("marketd.db"), seller.folder.path().join("copy.db"));
-    back_up(&database, &copy, seller.now).await.unwrap();
+    back_up(&database, &copy, seller.now, |_| {}).await.unwrap();
     seller.store.close();
     seller.pass_minutes(10);
-    restore(&copy, &database, REPLAY_TIME, seller.now).unwrap();
+    restore(&copy, &database, REPLAY_TIME, seller.now, &mut |_| {}).unwrap();
     seller.store = Store::open(&database).unwrap();
     assert_eq!(seller.progress().await, Progress::default());
 }

@@ -181,7 +181,7 @@ async fn an_hour_that_somebody_else_metered_is_a_conflict_for_a_person() {
     // The same database, restored from before it had sent the hour.
     let copy = books.folder.path().join("copy.db");
     let database = books.folder.path().join("marketd.db");
-    marketd::store::back_up(&database, &copy, books.now()).await.unwrap();
+    marketd::store::back_up(&database, &copy, books.now(), |_| {}).await.unwrap();
     books.pass_minutes(62);
     books.run_pass().await;
     books.store = Store::open(&copy).unwrap();

@@ -51,7 +51,7 @@ impl Simulation {
         self.backups += 1;
         let name = format!("copy-{}.db", self.backups);
         let (from, into) = (self.folder.path().join("marketd.db"), self.folder.path().join(&name));
-        back_up(&from, &into, self.clock.now()).await.unwrap();
+        back_up(&from, &into, self.clock.now(), |_| {}).await.unwrap();
         self.backup = Some(Backup {
             name,
             promised: self.promised.clone(),
@@ -72,7 +72,8 @@ impl Simulation {
         let now = self.clock.now();
         let database = self.folder.path().join("marketd.db");
         let replay = SignedDuration::from_mins(self.rng.i64(0..180));
-        restore(&self.folder.path().join(&backup.name), &database, replay, now).unwrap();
+        restore(&self.folder.path().join(&backup.name), &database, replay, now, &mut |_| {})
+            .unwrap();
         self.store = Store::open(&database).unwrap();
         self.aws.forget_what_was_sent();
         self.promised = backup.promised;

@@ -114,11 +114,15 @@ pub(super) fn cell(kind: Kind, text: &str) -> Cell {
 /// Returns the colour for what a word of state means: well, in between, amiss, or over.
 fn meaning(word: &str) -> Option<Color> {
     Some(match word {
-        "accepted" | "active" | "applied" | "connected" | "published" | "yes" => Color::DarkGreen,
+        "accepted" | "active" | "applied" | "connected" | "delivered" | "published" | "yes" => {
+            Color::DarkGreen
+        }
         "draft" | "ending" | "open" | "pending" | "ready" | "sending" | "trialing" => {
             Color::DarkYellow
         }
-        "failed" | "no" | "parked" | "quarantined" | "refused" => Color::DarkRed,
+        "failed" | "failing" | "given_up" | "no" | "parked" | "quarantined" | "refused" => {
+            Color::DarkRed
+        }
         "archived" | "canceled" | "expired" | "written_off" => Color::DarkGrey,
         _ => return None,
     })

@@ -3,6 +3,7 @@
 mod cells;
 mod document;
 mod inert;
+mod progress;
 mod screen;
 mod table;
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 pub(super) use cells::{Column, amount, shown};
 pub(super) use inert::{file_out, hint, inert, inert_lines};
+pub(super) use progress::Progress;
 use screen::Screen;
 pub(super) use table::Table;
 

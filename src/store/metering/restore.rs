@@ -10,7 +10,7 @@ use super::unknown_hours::{SENT_BY_LOST, note_stretch_in, unknown_hours_in};
 use crate::domain::ClockHour;
 use crate::domain::ledger::{StretchCause, UnknownStretch};
 use crate::store::base::columns::{millis, timestamp};
-use crate::store::engine::backup::copy;
+use crate::store::engine::backup::{Copied, copy};
 use crate::store::engine::connection::{is_database, migrate_file, open_reader};
 use crate::store::engine::lock::{DatabaseLock, LockError};
 use crate::store::engine::private_files::{
@@ -79,12 +79,13 @@ pub struct Restored {
 }
 
 /// Puts a backup in the database's place: written aside, marked and renamed; the old database is kept under another
-/// name. Nothing has changed if it fails.
+/// name. Nothing has changed if it fails. How far the copy is is reported meanwhile.
 pub fn restore(
     backup: &Path,
     database: &Path,
     replay: SignedDuration,
     now: Timestamp,
+    report: &mut dyn FnMut(Copied),
 ) -> Result<Restored, RestoreError> {
     // A link stays a link to what is replaced.
     let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
@@ -101,7 +102,7 @@ pub fn restore(
         make_folder(folder).map_err(file("make", folder))?;
     }
     let draft = Draft::beside(database).map_err(file("write beside", database))?;
-    copy(&open_backup(backup)?, draft.path(), None)?;
+    copy(&open_backup(backup)?, draft.path(), None, report)?;
     let mut marked = mark(backup, draft.path(), replay, now)?;
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     belongs_as(draft.path(), Some(database).filter(|it| it.exists()).or(folder));

@@ -63,7 +63,9 @@ pub(super) fn tell_usage(error: &clap::Error) -> ExitCode {
     let is_json = words.iter().any(|word| word == "--output=json")
         || words.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
     let told = if is_json && !is_help {
-        complain(&problem("wrong-usage", error.render().to_string().trim()))
+        let said = error.render().to_string();
+        let detail = said.trim();
+        complain(&problem("wrong-usage", detail.strip_prefix("error: ").unwrap_or(detail)))
     } else {
         error.print()
     };

@@ -15,20 +15,26 @@ fn on_terminal(
     answer: &Value,
 ) -> String {
     let (address, served) = answer_each(vec![answer.to_string()]);
+    let url = format!("http://{address}");
+    let text = typed(columns, &[variables, &[("MARKETD_URL", &url)]].concat(), arguments);
+    served.join().unwrap();
+    text
+}
+
+/// Runs a command on a terminal, and returns all that it was sent.
+fn typed(columns: usize, variables: &[(&str, &str)], arguments: &str) -> String {
     let program = env!("CARGO_BIN_EXE_marketd");
     let line = format!("stty cols {columns} rows 24; {program} {arguments}");
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("MARKETD_URL", format!("http://{address}"))
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
     assert!(output.status.success(), "{text}");
-    served.join().unwrap();
     text
 }
 
@@ -137,5 +143,46 @@ fn a_terminal_is_not_acted_on_by_what_others_wrote() {
         let acts = |it: char| it.is_control() && it != '\n' || "\u{202e}\u{2066}".contains(it);
         assert!(!shown.contains(acts), "{command}: {shown:?}");
         assert!(shown.contains("gnp"), "{command}: {shown}");
+    }
+}
+
+#[test]
+fn how_far_a_long_copy_is_shows_on_a_terminal_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("large.db");
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    connection
+        .execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(50000000))")
+        .unwrap();
+    drop(connection);
+    let database = database.to_str().unwrap();
+    let back_up = |variables: &[(&str, &str)], name: &str| {
+        let copy = folder.path().join(name);
+        let variables = [variables, &[("MARKETD__DATABASE__PATH", database)]].concat();
+        typed(80, &variables, &format!("backup {}", copy.display()))
+    };
+    let shown = back_up(&[("TERM", "xterm")], "one.db");
+    assert!(shown.contains("copying ") && shown.contains('%'), "{shown:?}");
+    let last = shown.rsplit('\r').next().unwrap();
+    assert!(last.contains("copied ") && !last.contains('%'), "it is taken away: {shown:?}");
+    let plain = back_up(&[("TERM", "dumb")], "two.db");
+    assert!(plain.starts_with("copied "), "{plain:?}");
+    let copy = folder.path().join("three.db");
+    let (code, _, err) = run(marketd(&["backup", copy.to_str().unwrap()])
+        .env("TERM", "xterm")
+        .env("MARKETD__DATABASE__PATH", database));
+    assert_eq!((code, err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_short_list_goes_on_in_the_next_line() {
+    let part = |detail: &str| json!({"ok": false, "detail": detail});
+    let long = "the role may not do this, and whoever reads it wants to know all of why that is so";
+    let view = json!({"state": "connected", "parts": {"queue": part(long)}});
+    let shown = on_terminal(60, PLAIN, "integration show", &view);
+    assert!(shown.lines().all(|line| line.width() <= 60), "{shown}");
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    for word in long.split(' ') {
+        assert!(words.contains(&word), "{word} is missing: {shown}");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::seller::{ask, connect, publish, sell_directly};
 use super::stage::Stage;
 use crate::cli::balance::print_balance;
-use crate::cli::output::say;
+use crate::cli::output::{amount, say};
 use crate::sandbox::market::{Action, Order, OrderTerm};
 use crate::sandbox::{Fault, FaultKind};
 
@@ -243,8 +243,8 @@ impl Usage {
             accepted.and_then(|units| units.parse::<u64>().ok()).unwrap_or(0)
         };
         stage.settle().await?;
-        let told =
-            format!("billed {} units in {days} days, hour by hour", units(&after) - units(&before));
+        let told = amount(&(units(&after) - units(&before)).into());
+        let told = format!("billed {told} units in {days} days, hour by hour");
         stage.tell("marketd", &told)
     }
 

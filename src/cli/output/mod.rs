@@ -33,7 +33,8 @@ impl Output {
         if self == Self::Json {
             return print_json(answer);
         }
-        let mut table = Table::new(columns);
+        // It is whole and short: what does not fit goes on in the next line.
+        let mut table = Table::new(columns).wrapping();
         table.rows(answer["items"].as_array().map(Vec::as_slice).unwrap_or_default())?;
         table.end()
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::inert::inert;
+
 /// The interval at which a terminal shows that the work goes on.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -43,7 +45,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(what);
+        bar.set_message(inert(&what.into()));
         bar.enable_steady_tick(TICK);
         Self(bar)
     }

@@ -134,7 +134,8 @@ impl<'a> Table<'a> {
                 self.shorten_times(&mut lines[headings..]);
                 widths = self.widths_of(&lines);
             }
-            self.is_cut |= fit(self.columns, &mut widths, room);
+            let is_narrowed = fit(self.columns, &mut widths, room);
+            self.is_cut |= is_narrowed && self.overlong == Overlong::Cut;
             self.widths = Some(widths);
         } else {
             self.widths = Some(self.widths_of(&lines));
@@ -224,8 +225,8 @@ fn text(mut drawn: Drawn, widths: &[usize]) -> String {
     text
 }
 
-/// Narrows columns until they have room: prose first, then ids, that of the row itself last. Reports whether that one is
-/// cut.
+/// Narrows columns until they have room: prose first, then ids, that of the row itself last. Reports whether that one was
+/// narrowed.
 fn fit(columns: &[Column], widths: &mut [usize], room: usize) -> bool {
     // What a number, a state or a time says is lost if it is cut.
     let is_of = |place: usize, kind: Kind| columns[place].kind == kind;

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
 
 use super::Failure;
 use super::balance::print_balance;
 use super::client::{Daemon, escape};
 use super::metering_resolve::Resolve;
-use super::output::{Column, Output, Progress, print_json};
+use super::output::{Column, Output, Progress, amount, print_json};
 use super::pages::{OverTime, Part, print_list};
 
 const RECORDS: &[Column] = &[
@@ -209,6 +210,11 @@ impl Metering {
                 let written = daemon.download(path, &query, &mut into, &progress).await;
                 progress.end();
                 written?;
+                if let Some(path) = file {
+                    let (file, bytes) = (path.display().to_string(), progress.done());
+                    let said = format!("wrote {file}: {} bytes", amount(&bytes.into()));
+                    output.done(&json!({"file": file, "bytes": bytes}), &[said])?;
+                }
             }
         }
         Ok(())

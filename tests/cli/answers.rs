@@ -125,6 +125,26 @@ sso             -  with a certificate
 }
 
 #[test]
+fn a_file_that_was_written_is_said_with_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    for output in ["table", "json"] {
+        let file = folder.path().join(format!("{output}.csv"));
+        let (address, served) = answer_once("200 OK", "text/csv", &"x".repeat(1500));
+        let export = ["metering", "export", file.to_str().unwrap(), "--output", output];
+        let (code, out, err) =
+            run(marketd(&export).env("MARKETD_URL", format!("http://{address}")));
+        assert_eq!((code, err.as_str()), (0, ""));
+        served.join().unwrap();
+        assert_eq!(std::fs::read(&file).unwrap().len(), 1500);
+        if output == "json" {
+            assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["bytes"], 1500);
+        } else {
+            assert_eq!(out, format!("wrote {}: 1,500 bytes\n", file.display()));
+        }
+    }
+}
+
+#[test]
 fn an_error_is_a_problem_on_one_line_of_standard_error_if_json_is_asked_for() {
     let problem = |arguments: &[&str], url: &str, variables: &[(&str, &str)]| -> (i32, Value) {
         let mut command = marketd(arguments);

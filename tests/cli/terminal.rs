@@ -178,10 +178,11 @@ fn how_far_a_long_copy_is_shows_on_a_terminal_alone() {
 fn a_short_list_goes_on_in_the_next_line() {
     let part = |detail: &str| json!({"ok": false, "detail": detail});
     let long = "the role may not do this, and whoever reads it wants to know all of why that is so";
-    let view = json!({"state": "connected", "parts": {"queue": part(long)}});
+    let view = json!({"state": "connected", "parts": {"a_queue_with_a_long_name": part(long)}});
     let shown = on_terminal(60, PLAIN, "integration show", &view);
     assert!(shown.lines().all(|line| line.width() <= 60), "{shown}");
     let words: Vec<&str> = shown.split_whitespace().collect();
+    assert!(words.contains(&"a_queue_with_a_long_name"), "ids stay whole: {shown}");
     for word in long.split(' ') {
         assert!(words.contains(&word), "{word} is missing: {shown}");
     }

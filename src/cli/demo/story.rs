@@ -244,7 +244,8 @@ impl Usage {
         };
         stage.settle().await?;
         let told = amount(&(units(&after) - units(&before)).into());
-        let told = format!("billed {told} units in {days} days, hour by hour");
+        let days = if days == 1 { "a day".to_owned() } else { format!("{days} days") };
+        let told = format!("billed {told} units in {days}, hour by hour");
         stage.tell("marketd", &told)
     }
 

@@ -14,6 +14,8 @@ const FIRST: [&str; 9] =
     ["id", "key", "feature_id", "customer_id", "name", "title", "at", "state", "status"];
 /// The keys by one of which a thing within a thing is named.
 const ID_KEYS: [&str; 4] = ["id", "key", "feature_id", "dimension"];
+/// The keys of prose, however short it is.
+const PROSE: [&str; 5] = ["detail", "name", "note", "reason", "title"];
 /// The characters up to which a column's words are short, as ids and times are.
 const SHORT: usize = 40;
 
@@ -61,7 +63,9 @@ fn list(screen: Screen, items: &[Value]) -> String {
         let is_long = values().any(|value| value.as_str().is_some_and(|it| it.len() > SHORT));
         let kind = Kind::of_key(key, values().next().unwrap_or(&Value::Null));
         match kind {
-            Kind::Text if !is_long => Column { heading, path: key, kind: Kind::Id },
+            Kind::Text if !is_long && !PROSE.contains(key) => {
+                Column { heading, path: key, kind: Kind::Id }
+            }
             kind => Column { heading, path: key, kind },
         }
     });

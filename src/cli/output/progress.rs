@@ -61,6 +61,11 @@ impl Progress {
         self.0.set_position(done);
     }
 
+    /// Returns how much is done.
+    pub(in crate::cli) fn done(&self) -> u64 {
+        self.0.position()
+    }
+
     /// Takes it away.
     pub(in crate::cli) fn end(&self) {
         self.0.finish_and_clear();

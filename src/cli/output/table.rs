@@ -134,8 +134,7 @@ impl<'a> Table<'a> {
                 self.shorten_times(&mut lines[headings..]);
                 widths = self.widths_of(&lines);
             }
-            let is_narrowed = fit(self.columns, &mut widths, room);
-            self.is_cut |= is_narrowed && self.overlong == Overlong::Cut;
+            self.is_cut |= fit(self.columns, &mut widths, room, self.overlong);
             self.widths = Some(widths);
         } else {
             self.widths = Some(self.widths_of(&lines));
@@ -227,12 +226,14 @@ fn text(mut drawn: Drawn, widths: &[usize]) -> String {
 
 /// Narrows columns until they have room: prose first, then ids, that of the row itself last. Reports whether that one was
 /// narrowed.
-fn fit(columns: &[Column], widths: &mut [usize], room: usize) -> bool {
+fn fit(columns: &[Column], widths: &mut [usize], room: usize, overlong: Overlong) -> bool {
     // What a number, a state or a time says is lost if it is cut.
     let is_of = |place: usize, kind: Kind| columns[place].kind == kind;
     let prose = |place| is_of(place, Kind::Text);
-    let others = |place| place > 0 && is_of(place, Kind::Id);
-    let own = |place| place == 0 && is_of(place, Kind::Id);
+    // An id that goes on in the next line cannot be copied: the terminal rather breaks the whole line.
+    let is_id = |place| overlong == Overlong::Cut && is_of(place, Kind::Id);
+    let others = |place| place > 0 && is_id(place);
+    let own = |place| place == 0 && is_id(place);
     let rounds: [(&dyn Fn(usize) -> bool, usize); 6] = [
         (&prose, MOSTLY),
         (&others, MOSTLY),

@@ -1,5 +1,5 @@
 //! What the daemon takes of the machine: memory when idle, with many customers, and once each was asked about; the time to
-//! readiness with a large ledger; and the bytes on disk of a usage event.
+//! readiness with a large ledger; the bytes on disk of a usage event; and the time of each of the console's pages.
 //!
 //! `cargo bench --bench size` starts the release binary on a socket of its own, with no AWS to be reached.
 //! `MARKETD_BENCH_CUSTOMERS` and `MARKETD_BENCH_EVENTS` set how many there are.
@@ -66,7 +66,37 @@ fn main() {
         daemon.memory(),
         per_second(people, begun.elapsed())
     );
+    println!("pages of the console, target 50 ms and 100 KB:");
+    for (path, time, size) in daemon.pages() {
+        println!("  {:>6.1} ms {size:>7} bytes  {path}", time.as_secs_f64() * 1_000.0);
+    }
 }
+
+/// The console's pages that ask nothing of AWS.
+const PAGES: [&str; 22] = [
+    "/",
+    "/customers",
+    "/customers?q=customer-777",
+    "/customers?q=stomer-77",
+    "/customers?plan_id=pro",
+    "/customers/customer-5000",
+    "/subscriptions",
+    "/subscriptions?status=active",
+    "/subscriptions?ending_within=30d",
+    "/subscriptions/sub-5000",
+    "/metering",
+    "/metering?state=parked",
+    "/metering?customer_id=customer-7",
+    "/metering/months",
+    "/metering/resolve?action=write_off",
+    "/notifications",
+    "/events",
+    "/activity",
+    "/plans",
+    "/plans/pro/publish",
+    "/features/export",
+    "/search?q=customer-7777",
+];
 
 /// Makes customers on a plan with a feature, as many as are asked for.
 async fn fill(folder: &Path, people: usize) -> Store {
@@ -174,6 +204,31 @@ impl Daemon {
             let answer = ask(&mut stream, &path);
             assert!(answer.contains("\"has_access\":true"), "{answer}");
         }
+    }
+
+    /// Returns the middle of five times that each page takes, and its size. Follows a page that leads to another.
+    fn pages(&self) -> Vec<(String, Duration, usize)> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let mut taken = Vec::new();
+        for path in PAGES {
+            let mut path = path.to_owned();
+            let first = ask(&mut stream, &path);
+            if let Some(place) = first.lines().find_map(|line| line.strip_prefix("location: ")) {
+                place.trim().clone_into(&mut path);
+            }
+            let mut times = Vec::new();
+            let mut size = 0;
+            for _ in 0..5 {
+                let begun = Instant::now();
+                let answer = ask(&mut stream, &path);
+                times.push(begun.elapsed());
+                assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+                size = answer.len();
+            }
+            times.sort();
+            taken.push((path, times[2], size));
+        }
+        taken
     }
 
     fn memory(&self) -> String {

@@ -35,6 +35,7 @@ mod serve;
 mod sns;
 mod status;
 mod subscriptions;
+mod timeline;
 mod token_resolver;
 mod tokens;
 mod usage;
@@ -350,6 +351,7 @@ fn app_reports() -> OpenApiRouter<ApiState> {
 /// Returns what only people read, and programs that look after the daemon.
 fn reads() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
+        .routes(routes!(timeline::show))
         .routes(routes!(integration::show))
         .routes(routes!(integration::template))
         .routes(routes!(integration::document))

@@ -20,43 +20,43 @@ use crate::webhook::{Receiver, WebhookTest};
 pub(super) struct WebhookView {
     /// The address that events are posted to; left out if `webhook.url` is not set. What may be a password in it is not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     /// Set while a person has it post nothing.
-    paused: bool,
+    pub(super) paused: bool,
     /// The time since when that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    paused_at: Option<Timestamp>,
+    pub(super) paused_at: Option<Timestamp>,
     /// The name of the token by which it was paused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    paused_by: Option<String>,
+    pub(super) paused_by: Option<String>,
     /// The two lanes: one does not wait for the other.
-    lanes: Vec<LaneView>,
+    pub(super) lanes: Vec<LaneView>,
     /// The time at which the application last took an event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_delivered_at: Option<Timestamp>,
+    pub(super) last_delivered_at: Option<Timestamp>,
     /// The time at which it last refused one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_refused_at: Option<Timestamp>,
+    pub(super) last_refused_at: Option<Timestamp>,
     /// The reason that it gave then, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
     /// The time at which somebody last tried it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_tested_at: Option<Timestamp>,
+    pub(super) last_tested_at: Option<Timestamp>,
 }
 
 /// How far a lane of the webhook is.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LaneView {
     /// `prompt` for what somebody waits for; `bulk` for `metering.accepted` and `metering.resolved`.
-    lane: &'static str,
+    pub(super) lane: &'static str,
     /// The cursor up to which every event of the lane was posted.
-    cursor: String,
+    pub(super) cursor: String,
     /// The number of events that wait, or a few more; it is not counted beyond 100,000.
-    waiting: u64,
+    pub(super) waiting: u64,
     /// The time of the first that waits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    oldest_waiting_at: Option<Timestamp>,
+    pub(super) oldest_waiting_at: Option<Timestamp>,
 }
 
 fn view(state: &ApiState, held: WebhookState) -> WebhookView {
@@ -177,12 +177,12 @@ pub(super) async fn resume(State(state): State<ApiState>) -> Result<Json<Webhook
 #[serde(deny_unknown_fields)]
 pub(super) struct Replay {
     /// The cursor after which events are posted again; `0` for all of them.
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// The same under its older name.
     #[schema(deprecated)]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// The time from which on events are posted again, in place of a cursor.
-    since: Option<Timestamp>,
+    pub(super) since: Option<Timestamp>,
 }
 
 /// Events that are posted again.

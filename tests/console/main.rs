@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
 mod path;
+mod roles;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -48,6 +49,10 @@ struct Guarded {
 
 impl Guarded {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(settings_besides: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = folder.path().join("marketd.toml");
         std::fs::write(&settings, TOKENS).unwrap();
@@ -59,6 +64,7 @@ impl Guarded {
             .envs([("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1")])
             .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
             .env("MARKETD__LOG__FILTER", "error")
+            .envs(settings_besides.iter().copied())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -381,6 +387,8 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
         "/metering/resolve?action=write_off",
         "/search?q=a",
         "/settings",
+        "/events",
+        "/events?customer_id=acme",
     ]);
     let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     open_in_browser(&folder, json!({"url": world.url(), "paths": paths, "shots": shots})).await;

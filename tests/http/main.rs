@@ -13,6 +13,7 @@ mod stopping;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod timeline;
 
 use jiff::SignedDuration;
 use marketd::sandbox::RoleGrant;

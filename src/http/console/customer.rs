@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::charts::{Chart, Meter};
+use super::events::Happened;
 use super::parts::{Form, Frame, Told, Trouble, When, go, made, segment, some};
 use super::session::Visitor;
 use super::subscriptions::Row;
@@ -17,11 +18,14 @@ use crate::domain::series::{Step, series};
 use crate::domain::{Customer, CustomerId, Line};
 use crate::http::customers::{self as api, Aws, Provision, Waiting};
 use crate::http::extract::{Body, Params, Path as ApiPath};
+use crate::http::timeline::ids_of;
 use crate::http::{ApiState, Problem};
 use crate::store::{Order, Page, PlanFilter, RecordFilter, RecordRow, SubscriptionFilter};
 
 /// The most features, subscriptions and records that are shown.
 const SHOWN: u32 = 100;
+/// The most events of the timeline.
+const EVENTS: u32 = 30;
 /// The most charts, and their days.
 const CHARTS: usize = 4;
 const DAYS: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -44,6 +48,7 @@ struct CustomerPage {
     access: Vec<(Access, Option<Meter>)>,
     charts: Vec<(String, Chart)>,
     records: Vec<RecordRow>,
+    timeline: Vec<Happened>,
     /// The plans that the seller may put a customer on.
     plans: Vec<String>,
 }
@@ -80,6 +85,7 @@ async fn customer(
         let meter = it.usage.zip(limit).map(|(used, limit)| Meter::of(used, limit));
         (it, meter)
     };
+    let timeline = state.store.events_before(ids_of(&customer), None, EVENTS).await?;
     let plans = state.store.plans(PlanFilter::default(), part.clone()).await?;
     let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
     Ok(CustomerPage {
@@ -90,6 +96,7 @@ async fn customer(
         access: access.into_iter().map(meter).collect(),
         charts,
         records: state.store.metering_records(filter, Order::Newest, part).await?.rows,
+        timeline: timeline.into_iter().map(|event| Happened::of(event, now)).collect(),
         plans: own.map(|it| it.id.to_string()).collect(),
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
         customer,

@@ -11,6 +11,7 @@ mod assets;
 mod charts;
 mod customer;
 mod customers;
+mod events;
 mod features;
 mod guard;
 mod integration;
@@ -70,6 +71,7 @@ const PAGES: &[Page] = &[
     ("/customers", || get(customers::list)),
     ("/customers/{id}", || get(customer::show)),
     ("/activity", || get(activity::list)),
+    ("/events", || get(events::list)),
     ("/subscriptions", || get(subscriptions::list)),
     ("/subscriptions/{id}", || get(subscriptions::show)),
     ("/products", || get(products::list)),
@@ -98,6 +100,10 @@ const ACTIONS: &[Page] = &[
     ("/notifications/{id}/replay", || post(notifications::replay)),
     ("/customers", || post(customer::put)),
     ("/metering/resolve", || post(resolve::resolve)),
+    ("/events/test", || post(events::test)),
+    ("/events/pause", || post(events::pause)),
+    ("/events/resume", || post(events::resume)),
+    ("/events/replay", || post(events::replay)),
     ("/subscriptions", || post(subscriptions::put)),
     ("/subscriptions/{id}/cancel", || post(subscriptions::cancel)),
     ("/products/{id}/sync", || post(products::sync)),

@@ -28,6 +28,7 @@ const NAVIGATION: [(&str, &[Link]); 3] = [
             ("subscriptions", "subscriptions", "Subscriptions"),
             ("metering", "metering", "Metering"),
             ("notifications", "notifications", "Notifications"),
+            ("events", "events", "Events"),
             ("activity", "activity", "Activity"),
         ],
     ),

@@ -11,6 +11,7 @@ pub(super) mod aliases;
 pub(super) mod batch;
 pub(super) mod by_time;
 pub(super) mod columns;
+pub(super) mod event_history;
 pub(super) mod filter;
 pub(super) mod integration;
 pub(super) mod listing;

@@ -1,0 +1,160 @@
+//! `/events`: what the seller's application was told, and how its webhook stands.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Extension, Query, State};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, query, some};
+use super::session::Visitor;
+use crate::domain::CustomerId;
+use crate::http::extract::Body;
+use crate::http::webhook::{self as api, Replay, WebhookView};
+use crate::http::{ApiState, Problem};
+use crate::store::Event;
+use crate::webhook::WebhookTest;
+
+/// The events of a page.
+const ROWS: u32 = 50;
+
+/// What is asked for.
+#[derive(Clone, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    customer_id: String,
+    before: Option<i64>,
+    done: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct EventsPage {
+    frame: Frame,
+    told: Told,
+    asked: Asked,
+    webhook: WebhookView,
+    lanes: Vec<(usize, Option<When>)>,
+    delivered: Option<When>,
+    refused: Option<When>,
+    events: Vec<Happened>,
+    next: Option<String>,
+    /// What the application said when it was just tried.
+    tried: Option<String>,
+}
+
+/// An event as it is shown.
+pub(super) struct Happened {
+    pub(super) event: Event,
+    pub(super) at: When,
+    pub(super) data: String,
+    /// Its type as people write it.
+    pub(super) name: String,
+}
+
+impl Happened {
+    pub(super) fn of(event: Event, now: Timestamp) -> Self {
+        let data = serde_json::to_string_pretty(&event.data).unwrap_or_default();
+        let name = event.kind.replace(['.', '_'], " ");
+        Self { at: When::of(event.at, now), data, name, event }
+    }
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    made(&visitor, found(&state, &visitor, asked).await)
+}
+
+async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<EventsPage, Problem> {
+    let now = state.clock.now();
+    let Json(webhook) = api::show(State(state.clone())).await?;
+    let customer = some(&asked.customer_id).map(CustomerId::new).into_iter().collect();
+    let mut events = state.store.events_before(customer, asked.before, ROWS + 1).await?;
+    let more = events.len() > ROWS as usize;
+    events.truncate(ROWS as usize);
+    let next = events.last().filter(|_| more).map(|last| {
+        query(&[("customer_id", &*asked.customer_id), ("before", &last.seq.to_string())])
+    });
+    let waiting = |(place, lane): (usize, &api::LaneView)| {
+        (place, lane.oldest_waiting_at.map(|at| When::of(at, now)))
+    };
+    Ok(EventsPage {
+        frame: Frame::of(visitor, "events"),
+        told: Told::of(asked.done.clone()),
+        asked,
+        lanes: webhook.lanes.iter().enumerate().map(waiting).collect(),
+        delivered: webhook.last_delivered_at.map(|at| When::of(at, now)),
+        refused: webhook.last_refused_at.map(|at| When::of(at, now)),
+        events: events.into_iter().map(|event| Happened::of(event, now)).collect(),
+        webhook,
+        next,
+        tried: None,
+    })
+}
+
+fn told<T>(visitor: &Visitor, word: &str, done: Result<T, Problem>) -> Response {
+    match done {
+        Ok(_) => go(visitor, format_args!("/events?done={word}")),
+        Err(problem) => Trouble::new(visitor, problem).into_response(),
+    }
+}
+
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    told(&visitor, "paused", api::pause(State(state)).await)
+}
+
+pub(super) async fn resume(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    told(&visitor, "resumed", api::resume(State(state)).await)
+}
+
+/// The event after which all are posted again.
+#[derive(Deserialize)]
+pub(super) struct Point {
+    after: String,
+}
+
+pub(super) async fn replay(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Form(Point { after }): Form<Point>,
+) -> Response {
+    let body = Replay { after: Some(after.trim().to_owned()), from: None, since: None };
+    told(&visitor, "replayed", api::replay(State(state), Body(body)).await)
+}
+
+/// Tries the webhook, and shows what the application said.
+pub(super) async fn test(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    let tested = api::test(State(state.clone())).await;
+    match (tested, found(&state, &visitor, Asked::default()).await) {
+        (Ok(Json(answer)), Ok(mut shown)) => {
+            shown.tried = Some(said(&answer));
+            page(&shown)
+        }
+        (Err(problem), _) | (_, Err(problem)) => Trouble::new(&visitor, problem).into_response(),
+    }
+}
+
+/// Says in a sentence what an application answered.
+fn said(answer: &WebhookTest) -> String {
+    match (answer.delivered, answer.status, &answer.error) {
+        (true, Some(status), _) => {
+            format!("The application took the test event: it answered {status}.")
+        }
+        (true, None, _) => "The application took the test event.".into(),
+        (false, _, Some(error)) => format!("The application did not take the test event: {error}"),
+        (false, _, None) => "The application did not take the test event.".into(),
+    }
+}

@@ -22,6 +22,11 @@ async fn a_timeline_tells_what_happened_the_newest_first_and_under_former_ids_to
     })
     .await;
     world.put("/v1/customers/acme", json!({"name": "Acme", "aws": {"account_id": account}})).await;
+    eventually("the subscription", async || {
+        let held = world.list("/v1/customers/acme/subscriptions").await;
+        (!held.is_empty()).then_some(())
+    })
+    .await;
 
     let page = world.get("/v1/customers/acme/timeline").await;
     let all = kinds(&page);

@@ -68,7 +68,7 @@ fn main() {
     );
     println!("pages of the console, target 50 ms and 100 KB:");
     for (path, time, size) in daemon.pages() {
-        println!("  {:>6.1} ms {size:>7} bytes  {path}", time.as_secs_f64() * 1_000.0);
+        println!("  {time:>10.1?} {size:>7} bytes  {path}");
     }
 }
 

@@ -273,6 +273,16 @@ impl EventType {
         Self::ALL.into_iter().find(|it| it.as_str() == name)
     }
 
+    /// Returns the types that a pattern means: the name of one, or a subject and `.*`.
+    pub fn matching(pattern: &str) -> Vec<Self> {
+        let subject = pattern.strip_suffix('*').filter(|subject| subject.ends_with('.'));
+        let means = |name: &str| match subject {
+            Some(subject) => name.starts_with(subject),
+            None => name == pattern,
+        };
+        Self::ALL.into_iter().filter(|it| means(it.as_str())).collect()
+    }
+
     /// Returns the lane that its events are posted in.
     pub const fn lane(self) -> Lane {
         match self {
@@ -285,6 +295,16 @@ impl EventType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_means_one_type_or_those_of_a_subject() {
+        let names = |pattern| EventType::matching(pattern).into_iter().map(EventType::as_str);
+        assert!(names("plan.updated").eq(["plan.updated"]));
+        assert!(names("credentials.*").eq(["credentials.refused", "credentials.accepted"]));
+        for nothing in ["", "*", ".*", "plan", "plan.", "plan*", "plan.up*", "plan.*.*"] {
+            assert_eq!(EventType::matching(nothing), [], "{nothing}");
+        }
+    }
 
     #[test]
     fn every_type_is_listed_once_and_is_named_as_subject_and_verb() {

@@ -12,7 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Params, wait};
 use super::paging::{fitting, read_page};
 use super::{ApiState, Problem, Problems};
-use crate::store::{Event, History, Waiter};
+use crate::domain::CustomerId;
+use crate::domain::event::EventType;
+use crate::store::{Event, FeedFilter, FeedPage, History, Waiter};
 
 /// A fallback beside wake-ups: another process may append to the feed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -26,6 +28,10 @@ pub(super) struct Feed {
     /// The most events to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
+    /// Only events of this type, as `subscription.canceled`; `subscription.*` for all types of a subject.
+    r#type: Option<String>,
+    /// Only events that tell of this customer, by the id that they name.
+    customer_id: Option<CustomerId>,
     /// The time to wait for an event if there is none, as 30s; at most 1m.
     wait: Option<String>,
 }
@@ -41,7 +47,8 @@ pub(super) struct Events {
 /// Lists the events after a cursor.
 ///
 /// The oldest comes first. `next_cursor` is there for an empty page too, so that a reader can go on from it; `wait`
-/// holds the answer until there is an event. `after=latest` begins with what is to come. A cursor that this feed has
+/// holds the answer until there is an event. With `type` or `customer_id` only such events are answered, and `next_cursor`
+/// is past all that were looked at. `after=latest` begins with what is to come. A cursor that this feed has
 /// not given out, as one from before a backup was put back, is answered with 409 `cursor-unknown` and `newest_cursor`; so is
 /// one that events were pruned after, with `oldest_cursor` besides.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents", params(Feed), responses((status = 200, body = Events), Problems))]
@@ -50,23 +57,29 @@ pub(super) async fn list(
     Params(query): Params<Feed>,
 ) -> Result<Json<Events>, Problem> {
     let page = read_page("events", query.limit.as_deref(), None)?;
-    let after = match query.after.as_deref().filter(|after| !after.is_empty()) {
+    let mut after = match query.after.as_deref().filter(|after| !after.is_empty()) {
         None => 0,
         Some("latest") => state.store.newest_event().await?,
         Some(text) => known_cursor(&state, text).await?,
     };
+    let types = query.r#type.as_deref().map(types).transpose()?.unwrap_or_default();
+    let filter = FeedFilter { types, customer_id: query.customer_id };
     let wait = wait(query.wait.as_deref())?;
     let mut deadline = tokio::time::Instant::now() + wait;
     // Subscribed before the query, so that an event between the two is not missed.
     let mut news = state.store.wakeups().of(Waiter::Events);
     loop {
         news.arm();
-        let mut events = state.store.events_after(after, page.limit).await?;
-        events.truncate(fitting(&events));
+        let FeedPage { mut events, looked_to } =
+            state.store.feed(filter.clone(), after, page.limit).await?;
+        let fit = fitting(&events);
+        // What does not fit is looked at again.
+        let cut = events.get(fit - 1).filter(|_| fit < events.len()).map(|last| last.seq);
+        events.truncate(fit);
+        after = cut.unwrap_or(looked_to);
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if !events.is_empty() || left == Duration::ZERO {
-            let cursor = events.last().map_or(after, |event| event.seq);
-            return Ok(Json(Events { items: events, next_cursor: cursor.to_string() }));
+            return Ok(Json(Events { items: events, next_cursor: after.to_string() }));
         }
         // The end of the wait, an event and a stop all lead to one more look.
         tokio::select! {
@@ -74,6 +87,18 @@ pub(super) async fn list(
             _ = tokio::time::timeout(left.min(LONGEST_SLEEP), news.woken()) => {}
         }
     }
+}
+
+/// Parses a type, or a subject and `.*`.
+fn types(pattern: &str) -> Result<Vec<EventType>, Problem> {
+    let types = EventType::matching(pattern);
+    if types.is_empty() {
+        let detail = format!(
+            "type {pattern:?} is none: name one, as subscription.canceled, or all of a subject, as subscription.*"
+        );
+        return Err(Problem::bad_request(detail));
+    }
+    Ok(types)
 }
 
 /// Parses a cursor, and checks that the feed has given it out and still has all that follows it.

@@ -34,6 +34,7 @@ pub use access::{
     AccessTimes, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion,
 };
 pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting};
+pub use base::feed::{FeedFilter, FeedPage};
 pub use base::integration::IntegrationRow;
 pub use base::outbox::{Event, new_event_id};
 pub use base::page::{Listed, Order, Page, Span};

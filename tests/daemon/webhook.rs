@@ -275,3 +275,45 @@ async fn where_no_webhook_is_set_a_person_is_told_how_to_set_one() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_feed_is_read_by_type_and_by_customer() {
+    let world = World::with_settings(&[]).await;
+    for customer in ["acme", "other"] {
+        direct_sale(&world, customer).await;
+    }
+    let told = async |query: &str| {
+        let page = world.get(&format!("/v1/events?{query}")).await;
+        let items = page["items"].as_array().unwrap().clone();
+        let kinds: Vec<_> =
+            items.iter().map(|it| it["type"].as_str().unwrap().to_owned()).collect();
+        (kinds, page["next_cursor"].clone())
+    };
+    let newest = world.get("/v1/events?after=latest").await["next_cursor"].clone();
+    let (kinds, next) = told("type=subscription.created").await;
+    assert_eq!((kinds.len(), &next), (2, &newest), "{kinds:?}");
+    let (kinds, next) = told("customer_id=acme").await;
+    assert_eq!(
+        (kinds, &next),
+        (vec!["customer.created".into(), "subscription.created".into()], &newest)
+    );
+    let (kinds, _) = told("customer_id=other&type=subscription.*").await;
+    assert_eq!(kinds, ["subscription.created"]);
+    let (kinds, next) = told("type=customer.*&limit=1").await;
+    assert_eq!(kinds, ["customer.created"]);
+    assert_ne!(next, newest);
+    for (kind, code) in [("subscription.gone", 400), ("*", 400), ("subscription.*", 200)] {
+        let path = format!("/v1/events?type={kind}");
+        let (status, problem) = world.call(Method::GET, &path, None).await;
+        assert_eq!(status, code, "{problem}");
+    }
+    // Whoever waits for a type is not answered for another.
+    let newest = newest.as_str().unwrap();
+    let path = format!("/v1/events?after={newest}&type=subscription.*&wait=30s");
+    let (waited, ()) = tokio::join!(world.get(&path), async {
+        world.put("/v1/customers/third", json!({})).await;
+        direct_sale(&world, "fourth").await;
+    });
+    assert_eq!(waited["items"][0]["type"], "subscription.created", "{waited}");
+    world.stop().await;
+}

@@ -12,6 +12,7 @@ pub(super) mod batch;
 pub(super) mod by_time;
 pub(super) mod columns;
 pub(super) mod event_history;
+pub(super) mod feed;
 pub(super) mod filter;
 pub(super) mod integration;
 pub(super) mod listing;

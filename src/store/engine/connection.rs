@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/017_activity.sql"),
     include_str!("migrations/018_webhook_lanes.sql"),
     include_str!("migrations/019_webhook_deliveries.sql"),
+    include_str!("migrations/020_customer_events.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

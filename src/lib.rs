@@ -13,6 +13,7 @@ pub mod csv;
 pub mod daemon;
 pub mod diagnosis;
 pub mod domain;
+pub mod events;
 pub mod health;
 pub mod http;
 pub mod intake;

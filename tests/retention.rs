@@ -191,7 +191,7 @@ async fn notifications_that_wait_and_events_that_are_not_posted_stay() {
     books.store.note_posted(turn, lanes, Vec::new()).await.unwrap();
     prune(&books.store, books.now(), kept_for(5)).await;
     assert_eq!(books.store.events_after(0, 1_000).await.unwrap(), []);
-    books.store.tell(EventType::PlanUpdated, json!({}), books.now()).await.unwrap();
+    books.store.tell(EventType::PlanUpdated, &json!({}), books.now()).await.unwrap();
     assert_eq!(books.store.newest_event().await.unwrap(), newest + 1, "no cursor is given twice");
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsClients, AwsError, Connection, Standing, ask_operation};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::domain::event::data::{CredentialsRefused, NoData};
 use crate::health::Health;
 use crate::metering::Breaker;
 use crate::store::{Store, StoreError, Waiter};
@@ -89,12 +90,13 @@ impl CredentialWatch {
         if let Some(error) = wrong(standing) {
             self.health.report("credentials", Err(&error.to_string()), now);
             if is_good(before) {
-                let reason = json!({"reason": error.message, "operation": error.operation});
-                self.tell(EventType::CredentialsRefused, reason).await;
+                let data =
+                    CredentialsRefused { reason: &error.message, operation: error.operation };
+                self.tell(EventType::CredentialsRefused, &data).await;
             }
         } else if !is_good(before) {
             self.health.report("credentials", Ok(()), now);
-            self.tell(EventType::CredentialsAccepted, json!({})).await;
+            self.tell(EventType::CredentialsAccepted, &NoData {}).await;
         }
         let freed = before.refused.is_some() && standing.refused.is_none()
             || before.operations.len() > standing.operations.len();
@@ -127,7 +129,7 @@ impl CredentialWatch {
         }
     }
 
-    async fn tell(&self, kind: EventType, data: serde_json::Value) {
+    async fn tell(&self, kind: EventType, data: &impl Serialize) {
         if let Err(error) = self.store.tell(kind, data, self.clock.now()).await {
             tracing::warn!(%error, kind = kind.as_str(), "an event could not be recorded");
         }

@@ -34,6 +34,23 @@ pub struct Customer {
     pub updated_at: Timestamp,
 }
 
+impl Customer {
+    /// Makes a customer whom nobody has provisioned, with no AWS ids yet.
+    pub fn unclaimed(id: CustomerId, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: None,
+            email: None,
+            claimed: false,
+            aws: AwsIdentity::default(),
+            aliases: Vec::new(),
+            metadata: Map::new(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
 /// The ids by which AWS knows a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AwsIdentity {

@@ -209,33 +209,47 @@ impl Terms {
 /// A subscription as the API shows it: what is unknown is left out.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Subscription)]
-#[expect(missing_docs, reason = "the fields are those of the subscription and its terms")]
 pub struct SubscriptionView<'a> {
+    /// Its id.
     pub id: &'a SubscriptionId,
+    /// The customer.
     pub customer_id: &'a CustomerId,
+    /// The product; left out if its listing is not imported, or it is sold directly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_id: Option<&'a ProductId>,
+    /// The product's code at AWS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_code: Option<&'a ProductCode>,
+    /// The buyer at AWS; left out if it is sold directly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buyer: Option<BuyerView<'a>>,
+    /// The plan; left out while its dimension means none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan_id: Option<&'a PlanId>,
+    /// The source: AWS Marketplace, or the seller's own site.
     pub source: Source,
+    /// Its status.
     pub status: Status,
+    /// The units that were bought.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     pub quantity: Option<Quantity>,
+    /// The contract dimension that was bought; left out for pay-as-you-go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimension: Option<&'a DimensionKey>,
+    /// The licence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license_arn: Option<&'a LicenseArn>,
+    /// The agreement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement_id: Option<&'a AgreementId>,
+    /// The time at which it begins or began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
+    /// The time until which it is known to last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+    /// The time at which it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The licence, or legacy buyer, under which it went on when it ended.

@@ -42,6 +42,7 @@ mod usage;
 mod usage_history;
 mod usage_series;
 mod webhook;
+mod webhook_description;
 mod write_timeout;
 
 use std::sync::Arc;
@@ -291,6 +292,7 @@ fn description() -> utoipa::openapi::OpenApi {
     let mut description = guarded(None).into_openapi();
     description.merge(open().into_openapi());
     openapi::complete(&mut description);
+    webhook_description::describe_webhooks(&mut description);
     description
 }
 

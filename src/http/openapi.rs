@@ -264,7 +264,9 @@ impl PartialSchema for PlanEntitlement {
             RefOr::T(Schema::Object(object)) => object,
             other => return other,
         };
-        object.properties.insert("feature_id".into(), Id::<()>::schema());
+        let feature = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let feature = feature.description(Some("The feature"));
+        object.properties.insert("feature_id".into(), feature.into());
         object.required.push("feature_id".into());
         object.description = Some("What a plan grants of a feature".into());
         Schema::Object(object).into()

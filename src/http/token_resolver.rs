@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
-use serde_json::json;
 
 use super::ApiState;
 use super::admission;
 use super::refused_tokens::{RefusedTokens, Verdict};
 use crate::aws::{Asking, AwsError, RegistrationError, is_possible_token, resolve_customer};
 use crate::domain::event::EventType;
+use crate::domain::event::data::RegistrationRefused;
 use crate::domain::{ProductCode, Registration};
 use crate::store::StoreError;
 use crate::turns::{Line, Source};
@@ -289,11 +289,11 @@ async fn report_refusal(
             tracing::warn!(reason, via, count, "a buyer was refused");
         }
     }
-    let mut data = json!({"reason": reason, "via": via, "count": count});
-    match refused {
-        Refused::NotImported(code) => data["product_code"] = json!(code),
-        Refused::Expired | Refused::Unknown | Refused::Busy => {}
+    let product_code = match refused {
+        Refused::NotImported(code) => Some(code),
+        Refused::Expired | Refused::Unknown | Refused::Busy => None,
         Refused::Aws(_) | Refused::Store(_) => return Ok(()),
-    }
-    state.store.tell(EventType::RegistrationRefused, data, now).await
+    };
+    let data = RegistrationRefused { reason, via, count, product_code };
+    state.store.tell(EventType::RegistrationRefused, &data, now).await
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::breaker::{Failure, Opened};
 use super::sender::{MeteringApi, Tried};
 use super::{MeteringEngine, PassSummary};
 use crate::domain::event::EventType;
+use crate::domain::event::data::{AwsTrouble, NoData};
 use crate::store::StoreError;
 
 /// The interval at which a pass that takes longer tells how far it is.
@@ -82,7 +82,7 @@ impl<A: MeteringApi> MeteringEngine<A> {
             Failure::Blocked => EventType::MeteringUnblocked,
             Failure::Unanswered => EventType::MeteringAnswered,
         };
-        self.store.tell(kind, json!({}), now).await
+        self.store.tell(kind, &NoData {}, now).await
     }
 
     /// Notes that a call came to nothing. A sender that stops for it is said in the log, the metrics and the events,
@@ -96,16 +96,17 @@ impl<A: MeteringApi> MeteringEngine<A> {
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
         let opened = self.breaker.failed(failure, records, now);
-        let said = json!({"reason": reason});
-        tried.failed = Some((failure, reason));
         if opened == Opened::No {
+            tried.failed = Some((failure, reason));
             return Ok(());
         }
         let kind = match failure {
             Failure::Blocked => EventType::MeteringBlocked,
             Failure::Unanswered => EventType::MeteringUnanswered,
         };
-        self.store.tell(kind, said, now).await
+        let told = self.store.tell(kind, &AwsTrouble { reason: &reason }, now).await;
+        tried.failed = Some((failure, reason));
+        told
     }
 
     /// Warns of usage that nears the end of its time, which is money: in the log, the metrics and the events.

@@ -77,7 +77,7 @@ pub use facts::inbox_list::NotificationFilter;
 pub use facts::record::PRODUCT_NOT_IMPORTED;
 pub use metering::balance::Balance;
 pub use metering::deadlines::{DeadlineWarning, Deadlines, DueHour};
-pub use metering::decisions::{DecisionRow, Resolution};
+pub use metering::decisions::{DecisionRow, Resolution, ResolvedRecord};
 pub use metering::hour_states::HourState;
 pub use metering::ledger_view::{RecordFilter, RecordHistory};
 pub use metering::license_migration::{LicensingError, LicensingView, Unlicensed};

@@ -11,12 +11,12 @@ mod receiver;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::domain::event::data::WebhookGivenUp;
 use crate::health::Health;
 use crate::store::{Event, Store, StoreError, Waiter};
 use crate::supervisor::Endurance;
@@ -204,20 +204,21 @@ impl Webhook {
         if event.kind == GIVEN_UP.as_str() {
             return Ok(());
         }
-        let data = json!({
-            "event_id": event.id,
-            "type": event.kind,
-            "customer_id": event.customer_id,
-            "after": after.to_string(),
-            "reason": reason,
-        });
-        self.store.tell(GIVEN_UP, data, self.clock.now()).await
+        let data = WebhookGivenUp {
+            event_id: &event.id,
+            r#type: &event.kind,
+            customer_id: event.customer_id.as_ref(),
+            after: after.to_string(),
+            reason,
+        };
+        self.store.tell(GIVEN_UP, &data, self.clock.now()).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::{SignedDuration, Timestamp};
+    use serde_json::json;
 
     use super::*;
     use crate::settings::WebhookSettings;
@@ -242,7 +243,7 @@ mod tests {
         let (old, young) = (EventType::PlanUpdated, EventType::FeatureUpdated);
         for (kind, hours) in [(old, 73), (young, 71)] {
             let at = now - SignedDuration::from_hours(hours);
-            store.tell(kind, json!({}), at).await.unwrap();
+            store.tell(kind, &json!({}), at).await.unwrap();
         }
         let clock = Clock::manual(now);
         let health = Health::default();

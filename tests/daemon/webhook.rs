@@ -317,3 +317,47 @@ async fn the_feed_is_read_by_type_and_by_customer() {
     assert_eq!(waited["items"][0]["type"], "subscription.created", "{waited}");
     world.stop().await;
 }
+
+/// Returns the first block of this language on a page of the docs.
+fn block(page: &str, language: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let begins = format!("```{language}\n");
+    text.split(&begins).nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_docs_verify_what_the_webhook_signs() {
+    let (world, application) = posting().await;
+    world.put("/v1/customers/acme", json!({"name": "Acme"})).await;
+    let told = eventually("an event", async || application.told().pop()).await;
+    let event: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(
+        (&event["type"], &event["data"]["id"]),
+        (&json!("customer.created"), &json!("acme"))
+    );
+    let secret = std::fs::read_to_string(world.file("secret")).unwrap();
+    let example = block("events.md", "python");
+    let verifies = |secret: &str, body: &str| {
+        let call = format!(
+            "{example}\nimport json, sys\nsecret, headers, body = json.load(sys.stdin)\n\
+             print(verify(secret, headers, body.encode()))\n"
+        );
+        let mut python = std::process::Command::new("python3")
+            .args(["-c", &call])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .ok()?;
+        let given = json!([secret, told.headers, body]).to_string();
+        std::io::Write::write_all(&mut python.stdin.take()?, given.as_bytes()).unwrap();
+        let output = python.wait_with_output().unwrap();
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let verdict = verifies(&secret, &told.body).expect("python3, in which the example is written");
+    assert_eq!(verdict, "True");
+    let other = told.body.replace("Acme", "Evil");
+    assert_eq!(verifies(&secret, &other).unwrap(), "False");
+    assert_eq!(verifies("whsec_c2hvcnQ=", &told.body).unwrap(), "False");
+    world.stop().await;
+}

@@ -8,6 +8,7 @@ pub(crate) mod listings;
 pub(crate) mod receiver;
 pub(crate) mod rehearsal;
 pub(crate) mod seller;
+pub(crate) mod shapes;
 pub(crate) mod shop;
 pub(crate) mod world;
 

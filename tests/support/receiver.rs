@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
-use axum::{Json, Router};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -20,6 +20,10 @@ use super::world::World;
 pub(crate) struct Told {
     pub(crate) id: String,
     pub(crate) kind: String,
+    /// The headers that it came with.
+    pub(crate) headers: BTreeMap<String, String>,
+    /// The body as it came.
+    pub(crate) body: String,
 }
 
 /// An application that takes events at `/told`; at `/moved` it sends whoever posts elsewhere.
@@ -135,11 +139,8 @@ impl Drop for UnderWay {
     }
 }
 
-async fn take(
-    State(it): State<Arc<Inner>>,
-    headers: HeaderMap,
-    Json(event): Json<Value>,
-) -> StatusCode {
+async fn take(State(it): State<Arc<Inner>>, headers: HeaderMap, body: String) -> StatusCode {
+    let event: Value = serde_json::from_str(&body).unwrap();
     it.under_way.fetch_add(1, Ordering::Relaxed);
     let _under_way = UnderWay(Arc::clone(&it));
     let (takes, refused) = (*it.takes.lock().unwrap(), it.refused.lock().unwrap().clone());
@@ -152,6 +153,8 @@ async fn take(
     }
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
     let kind = event["type"].as_str().unwrap().to_owned();
-    it.told.lock().unwrap().push(Told { id, kind });
+    let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+    let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    it.told.lock().unwrap().push(Told { id, kind, headers, body });
     StatusCode::NO_CONTENT
 }

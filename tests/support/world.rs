@@ -295,7 +295,24 @@ impl World {
 
     pub(crate) async fn stop(mut self) {
         self.stop_daemon().await;
+        self.check_events();
         self.sandbox.stop().await;
+    }
+
+    /// Checks that every event that the daemon wrote is as its description says.
+    fn check_events(&self) {
+        let database = rusqlite::Connection::open(self.file("marketd.db")).unwrap();
+        // But those that a test has put there by itself, which are of no time and say nothing.
+        let mut select = database
+            .prepare("SELECT type, data FROM events WHERE data <> '{}' OR at_ms > 0")
+            .unwrap();
+        let mut rows = select.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let (kind, data): (String, String) = (row.get(0).unwrap(), row.get(1).unwrap());
+            let data: Value = serde_json::from_str(&data).unwrap();
+            let faults = super::shapes::faults(&kind, &data);
+            assert!(faults.is_empty(), "{kind}: {faults:?}: {data}");
+        }
     }
 
     pub(crate) async fn run_once(&self) -> (i32, Value) {

@@ -45,8 +45,22 @@ pub(crate) fn append_event_in(
     data: &impl Serialize,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let data = serde_json::to_string(data)
-        .map_err(|error| StoreError::Corrupt { what: "an event", detail: error.to_string() })?;
+    insert_in(connection, kind, customer_id, &written(data)?, at)
+}
+
+/// Returns the data of an event as it is kept.
+fn written(data: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(data)
+        .map_err(|error| StoreError::Corrupt { what: "an event", detail: error.to_string() })
+}
+
+fn insert_in(
+    connection: &Connection,
+    kind: EventType,
+    customer_id: Option<&CustomerId>,
+    data: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     // FAIL, not ABORT, as all of the write is undone anyway: see `create_unclaimed_in`.
     connection
         .prepare_cached(
@@ -79,10 +93,11 @@ impl Store {
     pub async fn tell(
         &self,
         kind: EventType,
-        data: Value,
+        data: &impl Serialize,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(move |connection| append_event_in(connection, kind, None, &data, at)).await
+        let data = written(data)?;
+        self.write(move |connection| insert_in(connection, kind, None, &data, at)).await
     }
 
     /// Returns the newest place that the outbox has given out.

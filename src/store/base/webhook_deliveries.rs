@@ -279,7 +279,7 @@ mod tests {
         store.begin_webhook().await.unwrap();
         for second in 1..=4 {
             let at = Timestamp::from_second(second).unwrap();
-            store.tell(EventType::PlanUpdated, json!({}), at).await.unwrap();
+            store.tell(EventType::PlanUpdated, &json!({}), at).await.unwrap();
         }
         let turn = store.webhook_place().await.unwrap().turn;
         let refused = |seq| {

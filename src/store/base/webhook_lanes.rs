@@ -100,7 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         for kind in EventType::ALL.into_iter().chain(EventType::ALL) {
-            store.tell(kind, json!({}), Timestamp::UNIX_EPOCH).await.unwrap();
+            store.tell(kind, &json!({}), Timestamp::UNIX_EPOCH).await.unwrap();
         }
         let newest = i64::try_from(EventType::ALL.len() * 2).unwrap();
         for lane in Lane::ALL {

@@ -264,7 +264,7 @@ mod tests {
     async fn store_with_events(folder: &tempfile::TempDir, count: i64) -> Store {
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         for second in 0..count {
-            store.tell(KIND, json!({}), at(second)).await.unwrap();
+            store.tell(KIND, &json!({}), at(second)).await.unwrap();
         }
         store
     }
@@ -315,10 +315,10 @@ mod tests {
         store.leave_webhook(at(10)).await.unwrap();
         assert_eq!(store.begin_webhook().await.unwrap(), None);
         assert_eq!(store.webhook_place().await.unwrap().cursor(), 2);
-        store.tell(KIND, json!({}), at(11)).await.unwrap();
+        store.tell(KIND, &json!({}), at(11)).await.unwrap();
         store.leave_webhook(at(12)).await.unwrap();
         store.leave_webhook(at(13)).await.unwrap();
-        store.tell(KIND, json!({}), at(14)).await.unwrap();
+        store.tell(KIND, &json!({}), at(14)).await.unwrap();
         let passed_over = store.begin_webhook().await.unwrap();
         assert_eq!(passed_over, Some(SkippedEvents { after: 2, events: 2, since: at(12) }));
         assert_eq!(store.webhook_place().await.unwrap().cursor(), 4);

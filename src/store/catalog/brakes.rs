@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
-use serde_json::json;
 
 use crate::domain::ProductId;
 use crate::domain::event::EventType;
+use crate::domain::event::data::{EndingsHeld, EndingsLetGo};
 use crate::domain::product::HeldEndings;
 use crate::domain::reconciliation::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
@@ -168,10 +168,13 @@ pub(crate) fn hold_in(
     if was_held {
         return Ok(());
     }
-    let data = json!({
-        "product_id": product, "what": kind.as_str(), "unlisted": seen.unlisted, "live": seen.live,
-        "allowed": allowed,
-    });
+    let data = EndingsHeld {
+        product_id: product,
+        what: kind.as_str(),
+        unlisted: seen.unlisted,
+        live: seen.live,
+        allowed,
+    };
     append_event_in(connection, EventType::ProductEndingsHeld, None, &data, now)
 }
 
@@ -210,7 +213,7 @@ fn confirm_in(
     let held: Vec<_> = held.into_iter().filter(|(id, _)| id == product).collect();
     for (id, held) in &held {
         release_in(connection, id, BrakeKind::parse(held.what), Some(now))?;
-        let data = json!({"product_id": id, "what": held.what, "unlisted": held.unlisted});
+        let data = EndingsLetGo { product_id: id, what: held.what, unlisted: held.unlisted };
         append_event_in(connection, EventType::ProductEndingsConfirmed, None, &data, now)?;
     }
     if held.is_empty() {
@@ -254,7 +257,8 @@ fn review_in(
             hold_in(connection, &product, BrakeKind::Subscriptions, seen, allowed, now)?;
         } else {
             release_in(connection, &product, BrakeKind::Subscriptions, None)?;
-            let data = json!({"product_id": product, "what": held.what, "unlisted": seen.unlisted});
+            let data =
+                EndingsLetGo { product_id: &product, what: held.what, unlisted: seen.unlisted };
             append_event_in(connection, EventType::ProductEndingsReleased, None, &data, now)?;
         }
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
-use serde::Serialize;
 
 use crate::domain::event::EventType;
+use crate::domain::event::data::FeatureUpdated;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::word::Word;
 use crate::domain::{DimensionKey, FeatureId, ProductId};
@@ -38,16 +38,6 @@ impl From<Feature> for FeatureChange {
         let (dimensions, when_stale) = (Some(dimensions), Some(when_stale));
         Self { id, name, kind, unit, dimensions, when_stale }
     }
-}
-
-/// The data of the event `feature.updated`.
-#[derive(Serialize)]
-struct Updated<'a> {
-    #[serde(flatten)]
-    feature: &'a Feature,
-    /// The dimensions that its usage is billed to no more.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    unlinked: BTreeMap<&'a ProductId, &'a DimensionKey>,
 }
 
 /// The reason why a feature could not be written as asked.
@@ -186,7 +176,7 @@ pub(crate) fn write_feature_in(
         connection,
         EventType::FeatureUpdated,
         None,
-        &Updated { feature, unlinked },
+        &FeatureUpdated { feature, unlinked },
         now,
     )?;
     connection

@@ -11,6 +11,7 @@ use super::brakes::{BrakeKind, brake_in, hold_in, release_in};
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
 use crate::domain::event::EventType;
+use crate::domain::event::data::ProductSynced;
 use crate::domain::product::{Dimension, Product};
 use crate::domain::reconciliation::Unlisted;
 use crate::domain::{DimensionKey, EntityId, ProductId};
@@ -78,7 +79,13 @@ impl Store {
                     .during("sync a product")?;
                 note_owner_in(connection, &listing)?;
                 if changes != ProductChanges::default() {
-                    append_event_in(connection, EventType::ProductSynced, None, &changes, now)?;
+                    let data = ProductSynced {
+                        product_id: &product.id,
+                        added: &changes.added,
+                        changed: &changes.changed,
+                        removed: &changes.removed,
+                    };
+                    append_event_in(connection, EventType::ProductSynced, None, &data, now)?;
                 }
                 Ok(Some(Synced::Done(changes)))
             })

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde_json::json;
 
 use super::identities::identities_in;
 use crate::domain::event::EventType;
+use crate::domain::event::data::CustomerContradiction;
 use crate::domain::{AwsIds, BuyerRef, CustomerId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
@@ -103,7 +103,7 @@ pub(crate) fn note_contradiction_in(
         return Ok(());
     }
     tracing::warn!(detail, "AWS contradicts what is known of a customer");
-    let data = json!({"customer_id": customer, "taken_for": taken_for, "detail": detail});
+    let data = CustomerContradiction { customer_id: customer, taken_for, detail: &detail };
     append_event_in(connection, EventType::CustomerContradiction, Some(customer), &data, now)
 }
 

@@ -3,13 +3,13 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde_json::json;
 
 use super::matching::join_known_in;
 use super::provision::{ProvisionCustomer, ProvisionError, introduce_in, provision_in};
 use super::registrations::{RegistrationRow, registration_in};
 use super::rows::customer_in;
 use crate::domain::event::EventType;
+use crate::domain::event::data::RegistrationExchanged;
 use crate::domain::{Customer, CustomerId, Registration};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
@@ -92,7 +92,7 @@ fn exchange(
             update.execute((id, customer.id.as_str(), millis(now), said.customer_id.is_some()))
         })
         .during("settle a registration")?;
-    let data = json!({"id": id, "customer_id": customer.id});
+    let data = RegistrationExchanged { id, customer_id: &customer.id };
     append_event_in(connection, EventType::RegistrationExchanged, Some(&customer.id), &data, now)?;
     Ok(customer)
 }

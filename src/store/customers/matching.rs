@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde_json::json;
 
 use super::conflicts::{contradiction_in, forget_contradiction_in, note_contradiction_in};
 use super::identities::{completed_in, link_new_in, owner_in, owners_in};
 use super::merge::merge_customers_in;
 use crate::domain::event::EventType;
-use crate::domain::{AwsIds, BuyerRef, CustomerId};
+use crate::domain::{AwsIds, BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
@@ -105,13 +104,8 @@ fn create_unclaimed_in(
         )
         .and_then(|mut insert| insert.execute((id.as_str(), millis(now))))
         .during("create a customer")?;
-    append_event_in(
-        connection,
-        EventType::CustomerCreated,
-        Some(&id),
-        &json!({"id": id, "claimed": false}),
-        now,
-    )?;
+    let customer = Customer::unclaimed(id.clone(), now);
+    append_event_in(connection, EventType::CustomerCreated, Some(&id), &customer, now)?;
     Ok(id)
 }
 

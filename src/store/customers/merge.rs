@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::rows::customer_in;
 use crate::domain::CustomerId;
 use crate::domain::event::EventType;
+use crate::domain::event::data::CustomerMerged;
 use crate::store::base::outbox::append_event_in;
 use crate::store::metering::merge::join_records_in;
 use crate::store::metering::rerate::{CountedChains, rate_anew_in};
@@ -52,10 +53,7 @@ pub(crate) fn merge_customers_in(
         .and_then(|mut insert| insert.execute(ids))
         .during("join two customers")?;
     rate_anew_in(connection, into, &counted, now)?;
-    let mut data = json!({"id": into, "merged": from});
-    if !lost.is_empty() {
-        data["lost"] = Value::Object(lost);
-    }
+    let data = CustomerMerged { id: into, merged: from, lost };
     append_event_in(connection, EventType::CustomerMerged, Some(into), &data, now)
 }
 

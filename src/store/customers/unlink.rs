@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde_json::json;
 
 use super::identities::{identities_in, link_in};
 use super::matching::match_customer_in;
 use super::provision::mark_in;
 use super::rows::customer_in;
 use crate::domain::event::EventType;
+use crate::domain::event::data::CustomerUnlinked;
 use crate::domain::{AwsIds, BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::outbox::append_event_in;
@@ -90,7 +90,7 @@ fn unlink_in(
             .and_then(|mut update| update.execute((id.as_str(), buyer.as_str())))
             .during("move what belongs to a buyer")?;
     }
-    let data = json!({"id": id, "aws": before.aws, "unlinked": buyer});
+    let data = CustomerUnlinked { id: &id, aws: &before.aws, unlinked: &buyer };
     append_event_in(connection, EventType::CustomerUnlinked, Some(&id), &data, now)?;
     Ok(Unlinked {
         customer: customer_in(connection, &id)?.ok_or_else(unknown)?,

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::record::{NotificationOutcome, record_facts};
 use crate::domain::ProductCode;
 use crate::domain::event::EventType;
+use crate::domain::event::data::NotificationQuarantined;
 use crate::domain::notification::Notification;
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -274,7 +275,7 @@ fn record(
     }
     let quarantined = |recorded: &mut Recorded, reason: String| {
         recorded.quarantined += 1;
-        let data = json!({"id": id, "kind": kind, "bytes": body.len(), "reason": reason});
+        let data = NotificationQuarantined { id, kind, bytes: body.len(), reason: &reason };
         append_event_in(connection, EventType::NotificationQuarantined, None, &data, now)?;
         Ok::<_, StoreError>(NotificationOutcome::quarantined(reason))
     };

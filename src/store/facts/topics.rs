@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use serde_json::json;
 
 use crate::domain::event::EventType;
+use crate::domain::event::data::TopicUnsubscribed;
 use crate::domain::notification::TopicNews;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -30,7 +30,7 @@ pub(crate) fn write_topic(
         .and_then(|mut upsert| upsert.execute((&news.topic_arn, millis(at))))
         .during("note a topic's subscription")?;
     if !news.subscribed && changed > 0 {
-        let data = json!({"topic_arn": news.topic_arn});
+        let data = TopicUnsubscribed { topic_arn: &news.topic_arn };
         append_event_in(connection, EventType::TopicUnsubscribed, None, &data, at)?;
     }
     Ok(())

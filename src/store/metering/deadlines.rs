@@ -38,7 +38,7 @@ pub struct DueHour {
 }
 
 /// A warning: an hour has come close to its deadline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeadlineWarning {
     /// The stage of the way to the deadline, `half` or `four_fifths`.
     pub stage: &'static str,

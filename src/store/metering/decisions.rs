@@ -66,11 +66,13 @@ pub struct DecisionRow {
 }
 
 /// A record as an event shows it once it is resolved.
-#[derive(Serialize)]
-struct Resolved<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct ResolvedRecord<'a> {
+    /// The record as it stands then.
     #[serde(flatten)]
-    record: &'a RecordRow,
-    decision: &'a DecisionRow,
+    pub record: &'a RecordRow,
+    /// The decision.
+    pub decision: &'a DecisionRow,
 }
 
 /// Keeps a decision beside those before it and tells of it, in the transaction that carries it out. Returns the record as
@@ -104,7 +106,7 @@ pub(super) fn note_decision_in(
         action: decision.resolution.as_str().to_owned(),
         note: decision.note.clone(),
     };
-    let told = Resolved { record: &resolved, decision: &kept };
+    let told = ResolvedRecord { record: &resolved, decision: &kept };
     append_event_in(
         connection,
         EventType::MeteringResolved,

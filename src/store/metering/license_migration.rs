@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::billed::{names_in, names_row};
 use super::catalogue_view::licensed_from_in;
 use crate::domain::event::EventType;
+use crate::domain::event::data::LicensingChanged;
 use crate::domain::ledger::{IdentityGap, LicenseNames};
 use crate::domain::{
     ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
@@ -220,7 +220,7 @@ fn set_in(
     if changed == 0 {
         return Err(LicensingError::UnknownProduct(product.clone()));
     }
-    let data = json!({"product_id": product, "licensed_from": from});
+    let data = LicensingChanged { product_id: product, licensed_from: from };
     append_event_in(connection, EventType::ProductLicensingChanged, None, &data, now)?;
     Ok(())
 }

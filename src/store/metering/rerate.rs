@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
-use serde_json::json;
 
 use super::attribution::{AttributionRequest, target_in};
 use super::catalogue_view::CatalogueView;
@@ -20,6 +19,7 @@ use super::records::open_record_in;
 use super::slots::{MeteringTarget, RecordKey, Slot, slot_in};
 use crate::domain::allowance::Billing;
 use crate::domain::event::EventType;
+use crate::domain::event::data::UsageRatedAnew;
 use crate::domain::succession::{Chain, Successions};
 use crate::domain::usage::UsageSubject;
 use crate::domain::window::Window;
@@ -240,12 +240,12 @@ impl Rerater<'_> {
             )
             .and_then(|mut update| update.execute((self.chain.product.as_str(), owed)))
             .during("total usage")?;
-        let data = json!({
-            "customer_id": self.customer,
-            "product_id": self.chain.product,
-            "feature_id": self.feature,
-            "quantity": quantity(owed),
-        });
+        let data = UsageRatedAnew {
+            customer_id: self.customer,
+            product_id: &self.chain.product,
+            feature_id: &self.feature,
+            quantity: quantity(owed),
+        };
         append_event_in(
             self.connection,
             EventType::UsageRatedAnew,

@@ -171,7 +171,7 @@ async fn of_events(rule: &Rule, house: &House) -> Act {
     match (rule.does, rule.table, rule.wakes) {
         ("INSERT", "events", Events) => {
             Box::pin(
-                async move { store.tell(EventType::PlanUpdated, json!({}), now).await.unwrap() },
+                async move { store.tell(EventType::PlanUpdated, &json!({}), now).await.unwrap() },
             )
         }
         ("INSERT", "cursors", Events) => {

@@ -38,7 +38,7 @@ async fn the_catalog_wakes_whom_its_changes_concern() {
     house.wakes("a dry run", store.apply_catalogue(dry, now), &[]).await;
     let again = store.import_product(import("other"), now);
     house.wakes("another usage plan", again, &[Sweep, Events]).await;
-    house.wakes("an event", store.tell(EventType::PlanUpdated, json!({}), now), &[Events]).await;
+    house.wakes("an event", store.tell(EventType::PlanUpdated, &json!({}), now), &[Events]).await;
     house.wakes("the webhook's replay", store.replay_webhook(0), &[Events]).await;
     house.wakes("the webhook's next replay", store.replay_webhook(0), &[Events]).await;
     house.wakes("a pause", store.pause_webhook(now), &[Events]).await;

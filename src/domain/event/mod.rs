@@ -1,5 +1,7 @@
 //! Events: the news that the seller's application is told.
 
+pub mod data;
+
 /// The type of an event, as `subject.verb`. The words never change once they were released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventType {

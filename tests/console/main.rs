@@ -8,10 +8,10 @@ mod roles;
 #[path = "../support/mod.rs"]
 mod support;
 
-use jiff::SignedDuration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, header};
 use serde_json::json;
+use support::troubled::troubled;
 use support::world::{World, eventually, free_port, marketd};
 
 const TOKENS: &str = r#"
@@ -194,32 +194,16 @@ async fn every_page_keeps_to_itself() {
     assert!(asset.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
 }
 
-/// A world in which usage is parked and a message with markup in it is in quarantine.
-async fn troubled() -> World {
-    let world = World::in_mid_month().await;
-    let product = world.product("Acme Meter");
-    let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
+/// A world in which strangers have written markup wherever they can, and something needs a person.
+async fn with_markup() -> World {
     let name = "<script>alert(1)</script>\" onload=\"x";
-    world.put("/v1/customers/acme", json!({"name": name})).await;
-    let event = json!({"id": "e-1", "customer_id": "acme", "product_id": product.entity_id,
-        "dimension": dimension.key, "quantity": 5});
-    world.post("/v1/usage", json!({"events": [event]})).await;
-    world.inject("<script>alert(2)</script><img src=x onerror=alert(3)>");
-    eventually("the message in quarantine", async || {
-        (world.list("/v1/notifications?state=quarantined").await.len() == 1).then_some(())
-    })
-    .await;
-    world.sandbox().clock().advance(SignedDuration::from_hours(26)).unwrap();
-    eventually("the parked record", async || {
-        (world.list("/v1/metering/records?state=parked").await.len() == 1).then_some(())
-    })
-    .await;
-    world
+    let message = "<script>alert(2)</script><img src=x onerror=alert(3)>";
+    troubled(json!({"name": name}), message).await
 }
 
 #[tokio::test]
 async fn what_strangers_write_is_text() {
-    let world = troubled().await;
+    let world = with_markup().await;
     let id = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
     let paths = [
         "/".to_owned(),
@@ -238,7 +222,7 @@ async fn what_strangers_write_is_text() {
 
 #[tokio::test]
 async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
-    let world = troubled().await;
+    let world = with_markup().await;
     let overview = world.get_text("/").await;
     assert!(overview.contains("\"metering?state=parked\""), "{overview}");
     let list = world.get_text("/metering?state=parked").await;
@@ -354,7 +338,7 @@ async fn sold(world: &World) -> (String, String, String) {
 #[tokio::test]
 async fn a_browser_finds_nothing_wrong_with_any_page() {
     let Some(folder) = browser_tests() else { return };
-    let world = troubled().await;
+    let world = with_markup().await;
     let record = world.list("/v1/metering/records").await[0]["id"].as_str().unwrap().to_owned();
     let notification = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
     let (entity, product, plan) = sold(&world).await;

@@ -1,32 +1,8 @@
 //! What waits for a person is said wherever somebody may look: `/v1/status`, `/readyz`, the integration, the metrics, the
 //! events, and by the command line.
 
+use super::support::troubled::troubled;
 use super::*;
-
-/// A world in which the usage of a customer who never bought at AWS is parked, and a message is in quarantine.
-async fn troubled() -> World {
-    let world = World::in_mid_month().await;
-    let product = world.product("Acme Meter");
-    let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
-    world.put("/v1/customers/acme", json!({})).await;
-    let event = json!({"id": "e-1", "customer_id": "acme", "product_id": product.entity_id,
-        "dimension": dimension.key, "quantity": 5});
-    let taken = world.post("/v1/usage", json!({"events": [event]})).await;
-    assert_eq!(taken["accepted"], 1, "{taken}");
-    world.inject("no message of AWS's");
-    eventually("the message in quarantine", async || {
-        let quarantined = world.list("/v1/notifications?state=quarantined").await;
-        (quarantined.len() == 1).then_some(())
-    })
-    .await;
-    world.sandbox().clock().advance(SignedDuration::from_hours(26)).unwrap();
-    eventually("the parked record", async || {
-        let parked = world.list("/v1/metering/records?state=parked").await;
-        (parked.len() == 1).then_some(())
-    })
-    .await;
-    world
-}
 
 fn problem<'a>(status: &'a Value, kind: &str) -> &'a Value {
     let problems = status["problems"].as_array().unwrap();
@@ -35,7 +11,7 @@ fn problem<'a>(status: &'a Value, kind: &str) -> &'a Value {
 
 #[tokio::test]
 async fn what_waits_for_a_person_is_said_everywhere() {
-    let world = troubled().await;
+    let world = troubled(json!({}), "no message of AWS's").await;
     let status = world.get("/v1/status").await;
     let parked = problem(&status, "parked_usage");
     assert_eq!(parked["units"], "5", "{parked}");
@@ -71,7 +47,7 @@ async fn what_waits_for_a_person_is_said_everywhere() {
 
 #[tokio::test]
 async fn a_parked_record_says_what_to_do_until_somebody_has_decided() {
-    let world = troubled().await;
+    let world = troubled(json!({}), "no message of AWS's").await;
     let parked = world.list("/v1/metering/records?state=parked").await.remove(0);
     assert_eq!(parked["diagnosis"]["actions"], json!(["carry_forward", "write_off"]), "{parked}");
     let quarantined = world.list("/v1/notifications?state=quarantined").await.remove(0);

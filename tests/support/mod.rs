@@ -10,6 +10,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod seller;
 pub(crate) mod shapes;
 pub(crate) mod shop;
+pub(crate) mod troubled;
 pub(crate) mod world;
 
 use std::fs;

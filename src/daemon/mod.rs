@@ -39,6 +39,9 @@ use locked_out::LockedOut;
 pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
 use start::{open, take_up};
 
+/// The connections that probes may have at once: some programs, each with one or two.
+const PROBE_CONNECTIONS: usize = 128;
+
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
 const METERING_CONCURRENCY: usize = 8;
@@ -186,6 +189,14 @@ impl Daemon {
             .map_err(|source| DaemonError::Listen { listen: listen.clone(), source })
     }
 
+    /// Binds the probes' own address, if they have one.
+    async fn bind_probes(&self) -> Result<Option<Bound>, DaemonError> {
+        let Some(listen) = &self.settings.http.probe_listen else { return Ok(None) };
+        let bound = Bound::to(listen, self.settings.http.socket_mode).await;
+        let fault = |source| DaemonError::Listen { listen: listen.clone(), source };
+        bound.map(Some).map_err(fault)
+    }
+
     /// Runs until told to stop, or until a part ends by itself.
     pub async fn run(self, bound: Bound, shutdown: CancellationToken) -> Result<(), DaemonError> {
         let address = bound.address();
@@ -197,9 +208,13 @@ impl Daemon {
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
         let receiver = self.receiver()?;
-        let api = Api::new(self.api_state(access, sns, receiver.clone(), inputs.token()));
+        let state = self.api_state(access, sns, receiver.clone(), inputs.token());
+        if let Some(bound) = self.bind_probes().await? {
+            let probes = Api::probes(state.clone());
+            inputs.start("probes", bound.serve(probes, PROBE_CONNECTIONS, inputs.token()));
+        }
         let connections = self.settings.http.connections;
-        inputs.start("http", bound.serve(api, connections, inputs.token()));
+        inputs.start("http", bound.serve(Api::new(state), connections, inputs.token()));
         if let Some(intake) = intake {
             for poller in 0..intake.pace.most() {
                 inputs.start("intake", intake.clone().run(poller, inputs.token()));

@@ -200,6 +200,18 @@ impl Api {
         Self { tokens, path_prefix, router: router(state) }
     }
 
+    /// Makes the part of the API that is its probes.
+    pub fn probes(state: ApiState) -> Self {
+        let (tokens, path_prefix) = (state.tokens.clone(), Arc::clone(&state.path_prefix));
+        let (routes, _) = probes().split_for_parts();
+        let router = routes
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(no_such_method)
+            .layer(CatchPanicLayer::custom(panicked))
+            .with_state(state);
+        Self { tokens, path_prefix, router }
+    }
+
     #[cfg(test)]
     fn of(router: Router) -> Self {
         Self { router, tokens: Tokens::default(), path_prefix: "".into() }
@@ -416,6 +428,12 @@ fn open() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(registration_redirect::register))
         .routes(routes!(sns::receive))
+        .merge(probes())
+}
+
+/// Returns the routes of those who watch the daemon.
+fn probes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

@@ -25,6 +25,7 @@ pub(super) fn read(layers: &mut Layers) -> Option<HttpSettings> {
     let prefix: Option<PathPrefix> = layers.optional("http.path_prefix");
     Some(HttpSettings {
         listen: listen?,
+        probe_listen: layers.optional("http.probe_listen"),
         token,
         tokens,
         trusted_proxies,

@@ -80,6 +80,8 @@ pub struct DatabaseSettings {
 pub struct HttpSettings {
     /// The address on which they listen.
     pub listen: Listen,
+    /// The address on which the probes are answered too, for those who keep them apart.
+    pub probe_listen: Option<Listen>,
     /// The bearer token; none for a command that serves no API, even if a file holds one.
     pub token: Option<SecretString>,
     /// Every token of the API by its hash, that one among them.

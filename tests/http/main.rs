@@ -6,6 +6,7 @@ mod browser;
 mod connections;
 mod gating;
 mod lists;
+mod probes;
 mod roles;
 mod series;
 mod status;

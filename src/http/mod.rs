@@ -209,7 +209,7 @@ impl Api {
             .method_not_allowed_fallback(no_such_method)
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(state);
-        Self { tokens, path_prefix, router }
+        Self { router, tokens, path_prefix }
     }
 
     #[cfg(test)]

@@ -31,6 +31,7 @@ mod refused_tokens;
 mod registration_pages;
 mod registration_redirect;
 mod registrations;
+mod routes;
 mod serve;
 mod sns;
 mod status;
@@ -57,14 +58,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi as _;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::access::AccessChecks;
 use crate::aws;
 use crate::clock::Clock;
-use crate::domain::api_token::Permission;
 use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
 use crate::intake::sns::SnsEndpoint;
@@ -75,13 +72,12 @@ use browser::Hosts;
 pub use console::Sessions;
 pub use findings::RecentFindings;
 pub use metering_export::{hour as read_hour, month as read_month};
-use openapi::{Operations, Problems};
+use openapi::Problems;
 pub use paging::read_page;
 pub use problem::Problem;
 pub use registration_redirect::{NotPosted, Posted};
 pub use serve::Bound;
 pub use token_resolver::Arrivals;
-use tokens::Group;
 pub use tokens::{CLI_AGENT, Tokens};
 pub use usage::{UsageRead, read as read_usage};
 
@@ -203,7 +199,7 @@ impl Api {
     /// Makes the part of the API that is its probes.
     pub fn probes(state: ApiState) -> Self {
         let (tokens, path_prefix) = (state.tokens.clone(), Arc::clone(&state.path_prefix));
-        let (routes, _) = probes().split_for_parts();
+        let (routes, _) = routes::probes().split_for_parts();
         let router = routes
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
@@ -271,8 +267,8 @@ const DESCRIPTION: &str = "/openapi.json";
 fn router(state: ApiState) -> Router {
     let mut description = description();
     let operations = Arc::new(openapi::operation_ids(&mut description));
-    let (guarded, _) = guarded(Some(&(state.clone(), operations))).split_for_parts();
-    let (open, _) = open().split_for_parts();
+    let (guarded, _) = routes::guarded(Some(&(state.clone(), operations))).split_for_parts();
+    let (open, _) = routes::open().split_for_parts();
     // Written once: it does not change while the program runs.
     let description: Bytes = description.to_json().unwrap_or_default().into();
     let describe =
@@ -301,142 +297,11 @@ fn router(state: ApiState) -> Router {
 
 /// Describes every route, as `/openapi.json` answers it.
 fn description() -> utoipa::openapi::OpenApi {
-    let mut description = guarded(None).into_openapi();
-    description.merge(open().into_openapi());
+    let mut description = routes::guarded(None).into_openapi();
+    description.merge(routes::open().into_openapi());
     openapi::complete(&mut description);
     webhook_description::describe_webhooks(&mut description);
     description
-}
-
-/// Returns the routes that need a token, where one is set, in groups by the permission that they ask for. They are
-/// guarded unless they are only to be described.
-fn guarded(guards: Option<&(ApiState, Arc<Operations>)>) -> OpenApiRouter<ApiState> {
-    let groups = [
-        (Group::of(Permission::AppRead), app_reads()),
-        (Group::of(Permission::AppWrite), app_writes()),
-        (Group::reports(), app_reports()),
-        (Group::of(Permission::Read), reads()),
-        (Group::of(Permission::Operate), writes()),
-        (Group::of(Permission::Administer), administration()),
-    ];
-    let all = OpenApiRouter::with_openapi(openapi::Api::openapi());
-    groups.into_iter().fold(all, |all, (group, routes)| all.merge(group.guard(guards, routes)))
-}
-
-/// Returns what an application reads: its customers, what they may use, what they bought and used, and its news.
-fn app_reads() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(access::list))
-        .routes(routes!(access::check))
-        .routes(routes!(access::check_many))
-        .routes(routes!(customers::list))
-        .routes(routes!(customers::show))
-        .routes(routes!(subscriptions::of_customer))
-        .routes(routes!(subscriptions::list))
-        .routes(routes!(subscriptions::show))
-        .routes(routes!(registrations::list))
-        .routes(routes!(registrations::show))
-        .routes(routes!(usage_history::list))
-        .routes(routes!(usage_series::show))
-        .routes(routes!(usage_history::show))
-        .routes(routes!(plans::list))
-        .routes(routes!(plans::show))
-        .routes(routes!(features::list))
-        .routes(routes!(features::show))
-        .routes(routes!(events::list))
-}
-
-/// Returns what an application changes.
-fn app_writes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(customers::provision))
-        .routes(routes!(registrations::register))
-}
-
-/// Returns what an application reports.
-fn app_reports() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(usage::report))
-        .layer(DefaultBodyLimit::max(usage::BODY_LIMIT))
-        // After the layer: an event is as small as any other body.
-        .routes(routes!(consume::consume))
-}
-
-/// Returns what only people read, and programs that look after the daemon.
-fn reads() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(timeline::show))
-        .routes(routes!(integration::show))
-        .routes(routes!(integration::template))
-        .routes(routes!(integration::document))
-        .routes(routes!(products::listings))
-        .routes(routes!(products::listing))
-        .routes(routes!(products::products))
-        .routes(routes!(products::product))
-        .routes(routes!(products::show_licensing))
-        .routes(routes!(plans::versions))
-        .routes(routes!(plans::preview))
-        .routes(routes!(manifest::export))
-        .routes(routes!(metering::records))
-        .routes(routes!(metering::record))
-        .routes(routes!(metering::balance))
-        .routes(routes!(metering::due))
-        .routes(routes!(metering_export::report))
-        .routes(routes!(metering_export::export))
-        .routes(routes!(notifications::list))
-        .routes(routes!(notifications::show))
-        .routes(routes!(webhook::show))
-        .routes(routes!(webhook::deliveries))
-        .routes(routes!(activity::list))
-        .routes(routes!(status::show))
-}
-
-/// Returns what an operator changes.
-fn writes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(products::import))
-        .routes(routes!(products::sync))
-        .routes(routes!(products::confirm_endings))
-        .routes(routes!(products::licensing))
-        .routes(routes!(plans::put, plans::remove))
-        .routes(routes!(plans::publish))
-        .routes(routes!(plans::archive))
-        .routes(routes!(plans::discard_draft))
-        .routes(routes!(plans::entitle, plans::remove_entitlement))
-        .routes(routes!(features::put))
-        .routes(routes!(manifest::apply))
-        .routes(routes!(customers::unlink))
-        .routes(routes!(account_mapping::import))
-        .routes(routes!(subscriptions::put, subscriptions::end))
-        .routes(routes!(subscriptions::cancel))
-        .routes(routes!(metering_resolve::one))
-        .routes(routes!(metering_resolve::all))
-        .routes(routes!(notifications::replay))
-        .routes(routes!(webhook::test))
-        .routes(routes!(webhook::pause))
-        .routes(routes!(webhook::resume))
-        .routes(routes!(webhook::replay))
-}
-
-/// Returns what changes the connection to AWS.
-fn administration() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default().routes(routes!(integration::connect, integration::remove))
-}
-
-/// Returns the routes that need no token: AWS's endpoints and the probes.
-fn open() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(registration_redirect::register))
-        .routes(routes!(sns::receive))
-        .merge(probes())
-}
-
-/// Returns the routes of those who watch the daemon.
-fn probes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default()
-        .routes(routes!(probes::healthz))
-        .routes(routes!(probes::readyz))
-        .routes(routes!(probes::metrics))
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

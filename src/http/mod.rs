@@ -46,7 +46,7 @@ mod webhook;
 mod webhook_description;
 mod write_timeout;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -72,7 +72,7 @@ use browser::Hosts;
 pub use console::Sessions;
 pub use findings::RecentFindings;
 pub use metering_export::{hour as read_hour, month as read_month};
-use openapi::Problems;
+use openapi::{Operations, Problems};
 pub use paging::read_page;
 pub use problem::Problem;
 pub use registration_redirect::{NotPosted, Posted};
@@ -263,16 +263,19 @@ impl Api {
 /// The path of the API's description.
 const DESCRIPTION: &str = "/openapi.json";
 
+/// The API's description, written when it is first asked for: it does not change while the program runs.
+static DESCRIBED: LazyLock<Bytes> =
+    LazyLock::new(|| description().to_json().unwrap_or_default().into());
+
+/// The id of each operation, described when something is changed for the first time.
+static OPERATIONS: LazyLock<Operations> =
+    LazyLock::new(|| openapi::operation_ids(&mut routes::guarded(None).into_openapi()));
+
 /// Makes every route.
 fn router(state: ApiState) -> Router {
-    let mut description = description();
-    let operations = Arc::new(openapi::operation_ids(&mut description));
-    let (guarded, _) = routes::guarded(Some(&(state.clone(), operations))).split_for_parts();
+    let (guarded, _) = routes::guarded(Some((&state, &OPERATIONS))).split_for_parts();
     let (open, _) = routes::open().split_for_parts();
-    // Written once: it does not change while the program runs.
-    let description: Bytes = description.to_json().unwrap_or_default().into();
-    let describe =
-        async move || ([(header::CONTENT_TYPE, "application/json")], description.clone());
+    let describe = async || ([(header::CONTENT_TYPE, "application/json")], DESCRIBED.clone());
     guarded
         .merge(open)
         .merge(console::router(&state))

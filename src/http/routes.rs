@@ -1,14 +1,12 @@
 //! Every route of the API, in groups by the permission that they ask for.
 
-use std::sync::Arc;
-
 use axum::extract::DefaultBodyLimit;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::openapi::{self, Operations};
-use super::tokens::Group;
+use super::openapi;
+use super::tokens::{Group, Guards};
 use super::{
     ApiState, access, account_mapping, activity, consume, customers, events, features, integration,
     manifest, metering, metering_export, metering_resolve, notifications, plans, probes, products,
@@ -19,7 +17,7 @@ use crate::domain::api_token::Permission;
 
 /// Returns the routes that need a token, where one is set, in groups by the permission that they ask for. They are
 /// guarded unless they are only to be described.
-pub(super) fn guarded(guards: Option<&(ApiState, Arc<Operations>)>) -> OpenApiRouter<ApiState> {
+pub(super) fn guarded(guards: Option<Guards<'_>>) -> OpenApiRouter<ApiState> {
     let groups = [
         (Group::of(Permission::AppRead), app_reads()),
         (Group::of(Permission::AppWrite), app_writes()),

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use axum::extract::{MatchedPath, Request};
@@ -155,26 +155,27 @@ impl Group {
     /// Returns these routes with this group's permission asked for, and described.
     pub(super) fn guard(
         self,
-        guards: Option<&(ApiState, Arc<Operations>)>,
+        guards: Option<Guards<'_>>,
         mut routes: OpenApiRouter<ApiState>,
     ) -> OpenApiRouter<ApiState> {
         openapi::describe_permission(routes.get_openapi_mut(), self.permission);
         match guards {
-            Some((state, operations)) => routes.route_layer(Guard {
-                state: state.clone(),
-                operations: Arc::clone(operations),
-                group: self,
-            }),
+            Some((state, operations)) => {
+                routes.route_layer(Guard { state: state.clone(), operations, group: self })
+            }
             None => routes,
         }
     }
 }
 
+/// What guards need: the state, and the id of each operation, which is looked up when something is changed.
+pub(super) type Guards<'a> = (&'a ApiState, &'static LazyLock<Operations>);
+
 /// The layer that asks a group's permission.
 #[derive(Clone)]
 struct Guard {
     state: ApiState,
-    operations: Arc<Operations>,
+    operations: &'static LazyLock<Operations>,
     group: Group,
 }
 

@@ -28,7 +28,7 @@ use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::retention::Retention;
-use crate::settings::{HttpSettings, Listen, Settings};
+use crate::settings::{Listen, Settings};
 use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
@@ -183,18 +183,13 @@ impl Daemon {
 
     /// Binds the API's address.
     pub async fn bind(&self) -> Result<Bound, DaemonError> {
-        let HttpSettings { listen, socket_mode, .. } = &self.settings.http;
-        Bound::to(listen, *socket_mode)
-            .await
-            .map_err(|source| DaemonError::Listen { listen: listen.clone(), source })
+        self.bind_to(&self.settings.http.listen).await
     }
 
-    /// Binds the probes' own address, if they have one.
-    async fn bind_probes(&self) -> Result<Option<Bound>, DaemonError> {
-        let Some(listen) = &self.settings.http.probe_listen else { return Ok(None) };
-        let bound = Bound::to(listen, self.settings.http.socket_mode).await;
-        let fault = |source| DaemonError::Listen { listen: listen.clone(), source };
-        bound.map(Some).map_err(fault)
+    async fn bind_to(&self, listen: &Listen) -> Result<Bound, DaemonError> {
+        Bound::to(listen, self.settings.http.socket_mode)
+            .await
+            .map_err(|source| DaemonError::Listen { listen: listen.clone(), source })
     }
 
     /// Runs until told to stop, or until a part ends by itself.
@@ -209,7 +204,8 @@ impl Daemon {
         let intake = self.intake(&sns);
         let receiver = self.receiver()?;
         let state = self.api_state(access, sns, receiver.clone(), inputs.token());
-        if let Some(bound) = self.bind_probes().await? {
+        if let Some(listen) = &self.settings.http.probe_listen {
+            let bound = self.bind_to(listen).await?;
             let probes = Api::probes(state.clone());
             inputs.start("probes", bound.serve(probes, PROBE_CONNECTIONS, inputs.token()));
         }

@@ -4,6 +4,8 @@
 mod page;
 mod words;
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -25,7 +27,8 @@ use crate::domain::{Customer, Subscription};
 use crate::store::{DeadlineWarning, RecordRow, RegistrationRow, ResolvedRecord};
 
 /// The data of each type in an example, as the daemon writes it.
-const EXAMPLES: &str = include_str!("examples.json");
+static EXAMPLES: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("examples.json")).unwrap_or_default());
 
 /// The shape of an event's data.
 pub struct DataShape {
@@ -95,6 +98,5 @@ pub fn data(kind: EventType) -> DataShape {
 
 /// Returns an example of a type's data; null if there is none, which a test refuses.
 pub fn example(kind: EventType) -> Value {
-    let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
-    examples[kind.as_str()].clone()
+    EXAMPLES[kind.as_str()].clone()
 }

@@ -66,6 +66,11 @@ pub struct AwaitedDraft {
 }
 
 impl Store {
+    /// Counts the parked usage alone, by product and reason.
+    pub async fn parked_usage(&self) -> Result<Vec<ParkedUsage>, StoreError> {
+        self.read(|connection| parked_in(connection).during("count what is parked")).await
+    }
+
     /// Counts everything that an overview shows.
     pub async fn overview(&self) -> Result<Overview, StoreError> {
         self.read(|connection| {
@@ -97,12 +102,7 @@ fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
         .collect(),
         quarantined: waiting(connection, "quarantined")?,
         pending_notifications: waiting(connection, "pending")?,
-        parked: rows(
-            connection,
-            "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
-             WHERE state = 'parked' GROUP BY product_id, reason",
-            parked,
-        )?,
+        parked: parked_in(connection)?,
         awaited_drafts: rows(
             connection,
             "SELECT p.id, (SELECT count(*) FROM subscriptions s WHERE s.plan_id = p.id AND s.ended_at_ms IS NULL) AS held
@@ -113,6 +113,15 @@ fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
             },
         )?,
     })
+}
+
+fn parked_in(connection: &Connection) -> rusqlite::Result<Vec<ParkedUsage>> {
+    rows(
+        connection,
+        "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
+         WHERE state = 'parked' GROUP BY product_id, reason",
+        parked,
+    )
 }
 
 fn waiting(connection: &Connection, state: &str) -> rusqlite::Result<Waiting> {

@@ -3,13 +3,12 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, When, made};
+use super::parts::{Answer, Frame, When, render};
 use super::session::Visitor;
+use crate::http::ApiState;
 use crate::http::paging::ListPage;
-use crate::http::{ApiState, Problem};
 use crate::store::{ActivityFilter, ActivityRow, Order};
 
 /// The activities of a page.
@@ -33,15 +32,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, &asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: &Asked,
-) -> Result<ActivitiesPage, Problem> {
+) -> Answer {
     let now = state.clock.now();
     let page = ListPage::in_order("activity", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
     let filter = ActivityFilter::default();
@@ -51,9 +42,9 @@ async fn found(
         let at = When::of(row.at, now);
         (row, at)
     });
-    Ok(ActivitiesPage {
-        frame: Frame::of(visitor, "activity"),
+    Ok(render(&ActivitiesPage {
+        frame: Frame::of(&visitor, "activity"),
         rows: rows.collect(),
         next: found.next_cursor,
-    })
+    }))
 }

@@ -3,19 +3,18 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::charts::{Chart, Meter};
 use super::events::Happened;
-use super::parts::{Form, Frame, Told, Trouble, When, go, made, segment, some};
+use super::parts::{Answer, Form, Frame, Told, When, go, line, render, segment, some};
 use super::session::Visitor;
 use super::subscriptions::Row;
 use crate::domain::access::Access;
 use crate::domain::feature::FeatureKind;
 use crate::domain::series::{Step, series};
-use crate::domain::{Customer, CustomerId, Line};
+use crate::domain::{Customer, CustomerId};
 use crate::http::customers::{self as api, Aws, Provision, Waiting};
 use crate::http::extract::{Body, Params, Path as ApiPath};
 use crate::http::timeline::ids_of;
@@ -58,8 +57,8 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, customer(&state, &visitor, &id, asked.done).await)
+) -> Answer {
+    Ok(render(&customer(&state, &visitor, &id, asked.done).await?))
 }
 
 async fn customer(
@@ -145,32 +144,18 @@ pub(super) async fn put(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(details): Form<Details>,
-) -> Response {
-    let line = |name: &str, text: &str| {
-        let read = |text: String| {
-            serde_json::from_value::<Line>(text.into())
-                .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
-        };
-        some(text).map(read).transpose()
+) -> Answer {
+    let body = Provision {
+        name: some(&details.name).map(|text| line("name", text)).transpose()?,
+        email: some(&details.email).map(|text| line("email", text)).transpose()?,
+        aws: Aws {
+            customer_identifier: some(&details.customer_identifier),
+            account_id: some(&details.account_id),
+            license_arn: some(&details.license_arn),
+        },
+        metadata: None,
     };
-    let put = async {
-        let body = Provision {
-            name: line("name", &details.name)?,
-            email: line("email", &details.email)?,
-            aws: Aws {
-                customer_identifier: some(&details.customer_identifier),
-                account_id: some(&details.account_id),
-                license_arn: some(&details.license_arn),
-            },
-            metadata: None,
-        };
-        let query = Params(Waiting { wait: None });
-        api::provision(State(state), ApiPath(details.id.clone()), query, Body(body)).await
-    };
-    match put.await {
-        Ok(Json(it)) => {
-            go(&visitor, format_args!("/customers/{}?done=saved", segment(it.id.as_str())))
-        }
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    let query = Params(Waiting { wait: None });
+    let Json(it) = api::provision(State(state), ApiPath(details.id), query, Body(body)).await?;
+    Ok(go(&visitor, format_args!("/customers/{}?done=saved", segment(it.id.as_str()))))
 }

@@ -3,14 +3,13 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, When, made, query, some};
+use super::parts::{Answer, Frame, When, query, render, some};
 use super::session::Visitor;
 use crate::domain::{Customer, PlanId, ProductId, Source, Status};
+use crate::http::ApiState;
 use crate::http::paging::ListPage;
-use crate::http::{ApiState, Problem};
 use crate::store::{CustomerFilter, CustomerSearch};
 
 /// The customers of a page.
@@ -48,15 +47,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: Asked,
-) -> Result<CustomersPage, Problem> {
+) -> Answer {
     let now = state.clock.now();
     let claimed = match asked.claimed.as_str() {
         "yes" => Some(true),
@@ -100,6 +91,6 @@ async fn found(
         (customer, created)
     });
     let customers = customers.collect();
-    let (frame, statuses) = (Frame::of(visitor, "customers"), Status::ALL.map(Status::as_str));
-    Ok(CustomersPage { frame, asked, statuses, customers, next })
+    let (frame, statuses) = (Frame::of(&visitor, "customers"), Status::ALL.map(Status::as_str));
+    Ok(render(&CustomersPage { frame, asked, statuses, customers, next }))
 }

@@ -3,11 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, query, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, query, render, some};
 use super::session::Visitor;
 use crate::domain::CustomerId;
 use crate::http::extract::Body;
@@ -65,8 +64,8 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
+) -> Answer {
+    Ok(render(&found(&state, &visitor, asked).await?))
 }
 
 async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<EventsPage, Problem> {
@@ -96,24 +95,21 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Even
     })
 }
 
-fn told<T>(visitor: &Visitor, word: &str, done: Result<T, Problem>) -> Response {
-    match done {
-        Ok(_) => go(visitor, format_args!("/events?done={word}")),
-        Err(problem) => Trouble::new(visitor, problem).into_response(),
-    }
+fn told<T>(visitor: &Visitor, word: &str, done: Result<T, Problem>) -> Answer {
+    go_after(done, visitor, format_args!("/events?done={word}"))
 }
 
 pub(super) async fn pause(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
+) -> Answer {
     told(&visitor, "paused", api::pause(State(state)).await)
 }
 
 pub(super) async fn resume(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
+) -> Answer {
     told(&visitor, "resumed", api::resume(State(state)).await)
 }
 
@@ -127,7 +123,7 @@ pub(super) async fn replay(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(Point { after }): Form<Point>,
-) -> Response {
+) -> Answer {
     let body = Replay { after: Some(after.trim().to_owned()), from: None, since: None };
     told(&visitor, "replayed", api::replay(State(state), Body(body)).await)
 }
@@ -136,15 +132,11 @@ pub(super) async fn replay(
 pub(super) async fn test(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
-    let tested = api::test(State(state.clone())).await;
-    match (tested, found(&state, &visitor, Asked::default()).await) {
-        (Ok(Json(answer)), Ok(mut shown)) => {
-            shown.tried = Some(said(&answer));
-            page(&shown)
-        }
-        (Err(problem), _) | (_, Err(problem)) => Trouble::new(&visitor, problem).into_response(),
-    }
+) -> Answer {
+    let Json(answer) = api::test(State(state.clone())).await?;
+    let mut shown = found(&state, &visitor, Asked::default()).await?;
+    shown.tried = Some(said(&answer));
+    Ok(render(&shown))
 }
 
 /// Says in a sentence what an application answered.

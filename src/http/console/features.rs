@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Told, Trouble, go, made, query, segment, some};
+use super::parts::{Answer, Form, Frame, Told, go_after, line, query, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::product::{Dimension, Product};
 use crate::domain::word::Word;
-use crate::domain::{DimensionKey, FeatureId, Line, ProductId};
+use crate::domain::{DimensionKey, FeatureId, ProductId};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::features::{self as api, PutFeature};
 use crate::http::paging::ListPage;
@@ -45,23 +44,15 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, &asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: &Asked,
-) -> Result<FeaturesPage, Problem> {
+) -> Answer {
     let page = ListPage::of("features", Some(ROWS), asked.cursor.as_deref())?;
     let rows = state.store.features(page.one_more()).await?;
     let Json(found) = page.items(rows, |feature| feature.id.to_string());
-    Ok(FeaturesPage {
-        frame: Frame::of(visitor, "features"),
+    Ok(render(&FeaturesPage {
+        frame: Frame::of(&visitor, "features"),
         features: found.items,
         next: found.next_cursor.map(|cursor| query(&[("cursor", &cursor)])),
-    })
+    }))
 }
 
 #[derive(Template)]
@@ -86,8 +77,8 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<FeatureId>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, feature(&state, &visitor, id, asked.done).await)
+) -> Answer {
+    Ok(render(&feature(&state, &visitor, id, asked.done).await?))
 }
 
 async fn feature(
@@ -125,35 +116,24 @@ pub(super) async fn put(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(fields): Form<Vec<(String, String)>>,
-) -> Response {
+) -> Answer {
     let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
     let id = FeatureId::new(field("id").unwrap_or_default());
-    let put = async {
-        let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
-        let kind =
-            kind.ok_or_else(|| Problem::bad_request("type is boolean, numeric or metered"))?;
-        let line = |name: &str| {
-            let text = field(name).unwrap_or_default();
-            serde_json::from_value::<Line>(text.into())
-                .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
-        };
-        let billed = fields.iter().filter_map(|(name, value)| {
-            let product = ProductId::new(name.strip_prefix("dimension:")?);
-            Some((product, DimensionKey::new(some(value)?)))
-        });
-        // Only the form of one feature's page names dimensions: that of a new one leaves them out.
-        let names = fields.iter().any(|(name, _)| name.starts_with("dimension:"));
-        let body = PutFeature {
-            name: line("name")?,
-            kind,
-            unit: Some(line("unit")?),
-            dimensions: names.then(|| billed.collect::<BTreeMap<_, _>>()),
-            when_stale: field("when_stale").and_then(|word| WhenStale::from_word(&word)),
-        };
-        api::put(State(state), ApiPath(id.clone()), Body(body)).await
+    let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
+    let kind = kind.ok_or_else(|| Problem::bad_request("type is boolean, numeric or metered"))?;
+    let billed = fields.iter().filter_map(|(name, value)| {
+        let product = ProductId::new(name.strip_prefix("dimension:")?);
+        Some((product, DimensionKey::new(some(value)?)))
+    });
+    // Only the form of one feature's page names dimensions: that of a new one leaves them out.
+    let names = fields.iter().any(|(name, _)| name.starts_with("dimension:"));
+    let body = PutFeature {
+        name: line("name", field("name").unwrap_or_default())?,
+        kind,
+        unit: Some(line("unit", field("unit").unwrap_or_default())?),
+        dimensions: names.then(|| billed.collect::<BTreeMap<_, _>>()),
+        when_stale: field("when_stale").and_then(|word| WhenStale::from_word(&word)),
     };
-    match put.await {
-        Ok(_) => go(&visitor, format_args!("/features/{}?done=saved", segment(id.as_str()))),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    let done = api::put(State(state), ApiPath(id.clone()), Body(body)).await;
+    go_after(done, &visitor, format_args!("/features/{}?done=saved", segment(id.as_str())))
 }

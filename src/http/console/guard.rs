@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::parts::{Trouble, query};
+use super::parts::{Fault, query};
 use super::session::Visitor;
 use crate::domain::api_token::{Permission, Role};
 use crate::http::{ApiState, Problem, browser};
@@ -41,19 +41,23 @@ pub(super) async fn guard(
     visitor.root = root;
     place.trim_start_matches('/').clone_into(&mut visitor.place);
     if !visitor.role.may(permission) {
-        return Trouble::new(&visitor, forbidden(&visitor, permission)).into_response();
+        return Fault::from(forbidden(&visitor, permission)).explain(&visitor);
     }
     if request.method() == Method::POST {
         request = match own_form(&visitor, request).await {
             Ok(request) => request,
-            Err(problem) => return Trouble::new(&visitor, problem).into_response(),
+            Err(problem) => return Fault::from(problem).explain(&visitor),
         };
     }
     let actor = actor(&state, &visitor, permission, &request);
-    request.extensions_mut().insert(visitor);
-    match actor {
+    request.extensions_mut().insert(visitor.clone());
+    let mut response = match actor {
         Some(actor) => acting(actor, next.run(request)).await,
         None => next.run(request).await,
+    };
+    match response.extensions_mut().remove::<Fault>() {
+        Some(fault) => fault.explain(&visitor),
+        None => response,
     }
 }
 

@@ -4,10 +4,10 @@ use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, some};
+use super::parts::{Answer, Form, Frame, Told, When, go, go_after, render, some};
 use super::session::Visitor;
 use crate::aws::{Check, Topics};
 use crate::http::extract::{Body, Params, Path as ApiPath};
@@ -68,8 +68,8 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, integration(&state, &visitor, asked).await)
+) -> Answer {
+    Ok(render(&integration(&state, &visitor, asked).await?))
 }
 
 async fn integration(
@@ -125,19 +125,14 @@ async fn document(state: &ApiState, name: &str, whose: For) -> Document {
 /// Returns the template in a format, as a file.
 pub(super) async fn template(
     State(state): State<ApiState>,
-    Extension(visitor): Extension<Visitor>,
     Path(format): Path<String>,
     Query(asked): Query<Asked>,
-) -> Response {
+) -> Answer {
     let ending = if format == "terraform" { "tf" } else { "yaml" };
     let whose = For { account_id: some(&asked.account_id), format: Some(format), ..For::default() };
-    match api::template(State(state), Params(whose)).await {
-        Ok(file) => {
-            let name = format!("attachment; filename=\"marketd.{ending}\"");
-            ([(header::CONTENT_DISPOSITION, name)], file).into_response()
-        }
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    let file = api::template(State(state), Params(whose)).await?;
+    let name = format!("attachment; filename=\"marketd.{ending}\"");
+    Ok(([(header::CONTENT_DISPOSITION, name)], file).into_response())
 }
 
 /// The role to connect with.
@@ -150,11 +145,11 @@ pub(super) async fn connect(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<ConnectForm>,
-) -> Response {
+) -> Answer {
     let role_arn = form.role_arn.trim().to_owned();
     let body = Body(Connect { role_arn: role_arn.clone(), external_id: None });
     let Err(problem) = api::connect(State(state.clone()), body).await else {
-        return go(&visitor, "/integration?done=connected");
+        return Ok(go(&visitor, "/integration?done=connected"));
     };
     let status = problem.status();
     let asked = Asked { steps: Some(String::new()), ..Asked::default() };
@@ -163,9 +158,9 @@ pub(super) async fn connect(
             shown.refused = problem.member("checks").unwrap_or_default();
             shown.fault = Some(problem.detail().to_owned());
             shown.role_arn = role_arn;
-            (status, page(&shown)).into_response()
+            Ok((status, render(&shown)).into_response())
         }
-        Err(_) => Trouble::new(&visitor, problem).into_response(),
+        Err(_) => Err(problem.into()),
     }
 }
 
@@ -180,20 +175,15 @@ struct RemovePage {
 pub(super) async fn ask_remove(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
-    let shown = api::show(State(state)).await.map(|Json(connection)| RemovePage {
-        frame: Frame::of(&visitor, "integration"),
-        connection,
-    });
-    made(&visitor, shown)
+) -> Answer {
+    let Json(connection) = api::show(State(state)).await?;
+    Ok(render(&RemovePage { frame: Frame::of(&visitor, "integration"), connection }))
 }
 
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
-    match api::remove(State(state), Params(Confirm { confirm: Some(true) })).await {
-        Ok(_) => go(&visitor, "/integration?done=removed"),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+) -> Answer {
+    let done = api::remove(State(state), Params(Confirm { confirm: Some(true) })).await;
+    go_after(done, &visitor, "/integration?done=removed")
 }

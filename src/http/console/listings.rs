@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Trouble, go, made, page, query, segment, some};
+use super::parts::{Answer, Form, Frame, go, query, render, segment, some};
 use super::session::Visitor;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
@@ -44,15 +44,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, &asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: &Asked,
-) -> Result<ListingsPage, Problem> {
+) -> Answer {
     let page = ListPage::of("listings", Some(ROWS), asked.cursor.as_deref())?;
     let listed = catalog::listings(&state.aws.clients(), &state.store, page.one_more()).await;
     let (listings, next, fault) = match listed {
@@ -63,7 +55,7 @@ async fn found(
         Err(error) => (Vec::new(), None, Some(Problem::from(error).detail().to_owned())),
     };
     let next = next.map(|cursor| query(&[("cursor", &cursor)]));
-    Ok(ListingsPage { frame: Frame::of(visitor, "listings"), listings, next, fault })
+    Ok(render(&ListingsPage { frame: Frame::of(&visitor, "listings"), listings, next, fault }))
 }
 
 #[derive(Template)]
@@ -92,8 +84,8 @@ pub(super) async fn ask_import(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(entity): Path<EntityId>,
-) -> Response {
-    made(&visitor, import_form(&state, &visitor, &entity).await)
+) -> Answer {
+    Ok(render(&import_form(&state, &visitor, &entity).await?))
 }
 
 async fn import_form(
@@ -148,7 +140,7 @@ pub(super) async fn import(
     Extension(visitor): Extension<Visitor>,
     Path(entity): Path<EntityId>,
     Form(fields): Form<Vec<(String, String)>>,
-) -> Response {
+) -> Answer {
     let of = |kind: &str| -> BTreeMap<DimensionKey, String> {
         let named = fields.iter().filter_map(|(name, value)| {
             Some((DimensionKey::new(name.strip_prefix(kind)?), some(value)?))
@@ -166,7 +158,7 @@ pub(super) async fn import(
     let problem = match imported {
         Ok(Json(product)) => {
             let place = format!("/products/{}?done=imported", segment(product.id.as_str()));
-            return go(&visitor, place);
+            return Ok(go(&visitor, place));
         }
         Err(problem) => problem,
     };
@@ -181,8 +173,8 @@ pub(super) async fn import(
             }
             shown.product_id = field("product_id").unwrap_or_default();
             shown.usage_plan = field("usage_plan").unwrap_or_default();
-            (status, page(&shown)).into_response()
+            Ok((status, render(&shown)).into_response())
         }
-        Err(_) => Trouble::new(&visitor, problem).into_response(),
+        Err(_) => Err(problem.into()),
     }
 }

@@ -3,12 +3,12 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::charts::HourMap;
-use super::parts::{Form, Frame, Told, Trouble, When, go, made, page, query, some};
+use super::parts::{Answer, Form, Frame, Told, When, go, month_of, query, render, some};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
 use crate::domain::{ClockHour, CustomerId, ProductId};
@@ -78,12 +78,8 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
-}
-
-async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<RecordsPage, Problem> {
-    let hours = if asked.is_all() { Some(hours(state).await?) } else { None };
+) -> Answer {
+    let hours = if asked.is_all() { Some(hours(&state).await?) } else { None };
     let filter = RecordFilter {
         state: some(&asked.state).map(state_word).transpose()?,
         product_id: some(&asked.product_id).map(ProductId::new),
@@ -106,8 +102,8 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reco
         ])
     });
     let records = found.items;
-    let (frame, told) = (Frame::of(visitor, "metering"), Told::of(asked.done.clone()));
-    Ok(RecordsPage { frame, asked, states: STATES, records, told, hours, next })
+    let (frame, told) = (Frame::of(&visitor, "metering"), Told::of(asked.done.clone()));
+    Ok(render(&RecordsPage { frame, asked, states: STATES, records, told, hours, next }))
 }
 
 fn time(text: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
@@ -127,8 +123,7 @@ async fn hours(state: &ApiState) -> Result<Hours, Problem> {
         let deadline = When::of(it.deadline, now);
         (it, deadline)
     };
-    let month = |at: Timestamp| at.to_string().chars().take(7).collect::<String>();
-    let mut months = vec![month(now), month(first.start())];
+    let mut months = vec![month_of(now), month_of(first.start())];
     months.dedup();
     Ok(Hours {
         map: HourMap::of(first, &states),
@@ -162,8 +157,8 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Response {
-    made(&visitor, record(&state, &visitor, &id).await)
+) -> Answer {
+    Ok(render(&record(&state, &visitor, &id).await?))
 }
 
 async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordPage, Problem> {
@@ -202,21 +197,21 @@ pub(super) async fn resolve(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
     Form(Decision { action, note }): Form<Decision>,
-) -> Response {
+) -> Answer {
     let body = Body(Resolve { action, note: note.clone() });
     let resolved =
         metering_resolve::one(State(state.clone()), crate::http::extract::Path(id.clone()), body);
     let Err(problem) = resolved.await else {
-        return go(&visitor, format_args!("/metering/records/{id}"));
+        return Ok(go(&visitor, format_args!("/metering/records/{id}")));
     };
     let status = problem.status();
     match record(&state, &visitor, &id).await {
         Ok(mut found) => {
             found.fault = Some(problem.detail().to_owned());
             found.note = note;
-            (status, page(&found)).into_response()
+            Ok((status, render(&found)).into_response())
         }
-        Err(_) => Trouble::new(&visitor, problem).into_response(),
+        Err(_) => Err(problem.into()),
     }
 }
 

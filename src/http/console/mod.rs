@@ -3,6 +3,7 @@
 //! A page reads and writes by the same verbs of the store as the API, and has no rules of its own. Each page works without
 //! scripts. Its file, its template and its path carry the same word.
 //!
+//! - A handler answers with a page or with a problem; the guard makes the page that says what went wrong.
 //! - Whoever opens a page has signed in, where a token is set; what a role may not see or do is refused before the page.
 //! - A form that changes something carries its session's token, and comes from this origin.
 

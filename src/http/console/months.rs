@@ -3,9 +3,9 @@
 use askama::Template;
 use axum::extract::{Extension, Path, State};
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 
-use super::parts::{Frame, Trouble, go, made};
+use super::parts::{Answer, Frame, go, month_of, render};
 use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::{ClockHour, Quantity};
@@ -58,17 +58,16 @@ struct Total {
 pub(super) async fn current(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
-    let month: String = state.clock.now().to_string().chars().take(7).collect();
-    go(&visitor, format_args!("/metering/months/{month}"))
+) -> Answer {
+    Ok(go(&visitor, format_args!("/metering/months/{}", month_of(state.clock.now()))))
 }
 
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(month): Path<String>,
-) -> Response {
-    made(&visitor, close(&state, &visitor, month).await)
+) -> Answer {
+    Ok(render(&close(&state, &visitor, month).await?))
 }
 
 fn span(month: &str) -> Result<(ClockHour, ClockHour), Problem> {
@@ -86,7 +85,7 @@ async fn close(state: &ApiState, visitor: &Visitor, month: String) -> Result<Mon
     let due = state.store.due_hours(state.metering_timing, now).await?;
     let stretches = state.store.unknown_stretches().await?;
     let stretches = stretches.iter().filter(|it| it.from < before && it.until > from);
-    let name = |hour: ClockHour| hour.start().to_string().chars().take(7).collect::<String>();
+    let name = |hour: ClockHour| month_of(hour.start());
     let next = name(before);
     Ok(MonthPage {
         frame: Frame::of(visitor, "metering"),
@@ -123,22 +122,11 @@ fn totals(rows: &[ReportRow]) -> Vec<Total> {
 }
 
 /// Returns the month's sums as a file.
-pub(super) async fn file(
-    State(state): State<ApiState>,
-    Extension(visitor): Extension<Visitor>,
-    Path(month): Path<String>,
-) -> Response {
-    let written = async {
-        let rows = state.store.metering_report(report_of(span(&month)?)).await?;
-        write_report(&rows).map_err(|error| Problem::internal(&error))
-    };
-    match written.await {
-        Ok(file) => {
-            let name = format!("attachment; filename=\"metering-{month}.csv\"");
-            let kind = "text/csv; charset=utf-8".to_owned();
-            ([(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)], file)
-                .into_response()
-        }
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+pub(super) async fn file(State(state): State<ApiState>, Path(month): Path<String>) -> Answer {
+    let rows = state.store.metering_report(report_of(span(&month)?)).await?;
+    let file = write_report(&rows).map_err(|error| Problem::internal(&error))?;
+    let name = format!("attachment; filename=\"metering-{month}.csv\"");
+    let kind = "text/csv; charset=utf-8".to_owned();
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, file).into_response())
 }

@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Frame, Trouble, When, go, made, page, query, segment};
+use super::parts::{Answer, Frame, When, go, query, render, segment};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::http::paging::ListPage;
@@ -39,15 +39,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: Asked,
-) -> Result<NotificationsPage, Problem> {
+) -> Answer {
     let now = state.clock.now();
     let state_word = Some(asked.state.clone()).filter(|word| STATES.contains(&word.as_str()));
     let filter = NotificationFilter { state: state_word, ..NotificationFilter::default() };
@@ -61,13 +53,13 @@ async fn found(
         (row, received)
     });
     let rows = rows.collect();
-    Ok(NotificationsPage {
-        frame: Frame::of(visitor, "notifications"),
+    Ok(render(&NotificationsPage {
+        frame: Frame::of(&visitor, "notifications"),
         asked,
         states: STATES,
         rows,
         next,
-    })
+    }))
 }
 
 #[derive(Template)]
@@ -86,8 +78,8 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Response {
-    made(&visitor, notification(&state, &visitor, &id).await)
+) -> Answer {
+    Ok(render(&notification(&state, &visitor, &id).await?))
 }
 
 async fn notification(
@@ -117,17 +109,17 @@ pub(super) async fn replay(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Response {
+) -> Answer {
     let path = crate::http::extract::Path(id.clone());
     let Err(problem) = notifications::replay(State(state.clone()), path).await else {
-        return go(&visitor, format_args!("/notifications/{}", segment(&id)));
+        return Ok(go(&visitor, format_args!("/notifications/{}", segment(&id))));
     };
     let status = problem.status();
     match notification(&state, &visitor, &id).await {
         Ok(mut found) => {
             found.fault = Some(problem.detail().to_owned());
-            (status, page(&found)).into_response()
+            Ok((status, render(&found)).into_response())
         }
-        Err(_) => Trouble::new(&visitor, problem).into_response(),
+        Err(_) => Err(problem.into()),
     }
 }

@@ -2,9 +2,8 @@
 
 use askama::Template;
 use axum::extract::{Extension, State};
-use axum::response::Response;
 
-use super::parts::{Frame, When, grouped, made};
+use super::parts::{Answer, Frame, When, grouped, render};
 use super::session::Visitor;
 use crate::diagnosis::{Finding, Risk};
 use crate::http::{ApiState, Problem, findings};
@@ -50,8 +49,8 @@ struct Usage {
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
-    made(&visitor, overview(&state, &visitor).await)
+) -> Answer {
+    Ok(render(&overview(&state, &visitor).await?))
 }
 
 async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, Problem> {

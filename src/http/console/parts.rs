@@ -1,5 +1,7 @@
 //! What pages share: the frame around them, times, and the page that says what went wrong.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
@@ -10,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::assets;
 use super::session::Visitor;
+use crate::domain::Line;
 use crate::domain::api_token::Permission;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms};
 use crate::domain::word::Word as _;
@@ -134,20 +137,13 @@ pub(super) fn words(word: impl AsRef<str>) -> String {
 pub(super) struct Form<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
-    type Rejection = Response;
+    type Rejection = Fault;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let visitor = request.extensions().get::<Visitor>().cloned();
-        match axum::Form::from_request(request, state).await {
-            Ok(axum::Form(sent)) => Ok(Self(sent)),
-            Err(rejection) => Err(match visitor {
-                Some(visitor) => {
-                    let problem = Problem::bad_request(rejection.body_text());
-                    Trouble::new(&visitor, problem).into_response()
-                }
-                None => rejection.into_response(),
-            }),
-        }
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        let read = axum::Form::from_request(request, state).await;
+        let axum::Form(sent) =
+            read.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+        Ok(Self(sent))
     }
 }
 
@@ -168,6 +164,17 @@ impl Told {
 /// Returns what a field of a form holds; none if it is empty.
 pub(super) fn some(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Returns the line that a field of a form holds.
+pub(super) fn line(name: &str, text: String) -> Result<Line, Problem> {
+    serde_json::from_value(text.into())
+        .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
+}
+
+/// Returns the month of a time, as 2026-11.
+pub(super) fn month_of(at: Timestamp) -> String {
+    at.strftime("%Y-%m").to_string()
 }
 
 /// Returns a text as HTML, with what stands between backticks as code.
@@ -257,7 +264,7 @@ pub(super) fn go(visitor: &Visitor, place: impl std::fmt::Display) -> Response {
 }
 
 /// Renders a page.
-pub(super) fn page(template: &impl Template) -> Response {
+pub(super) fn render(template: &impl Template) -> Response {
     match template.render() {
         Ok(text) => Html(text).into_response(),
         Err(error) => {
@@ -267,42 +274,52 @@ pub(super) fn page(template: &impl Template) -> Response {
     }
 }
 
-/// Renders a page that could be made, or the one that says why not.
-pub(super) fn made(visitor: &Visitor, made: Result<impl Template, Problem>) -> Response {
-    match made {
-        Ok(template) => page(&template),
-        Err(problem) => Trouble::new(visitor, problem).into_response(),
+/// What a page's handler answers.
+pub(super) type Answer = Result<Response, Fault>;
+
+/// Sends the visitor on to a page once something is done.
+pub(super) fn go_after<T>(
+    done: Result<T, Problem>,
+    visitor: &Visitor,
+    place: impl std::fmt::Display,
+) -> Answer {
+    done?;
+    Ok(go(visitor, place))
+}
+
+/// A problem that a handler met with. The guard, which knows the visitor, makes the page that says so.
+#[derive(Clone)]
+pub(super) struct Fault(Arc<Problem>);
+
+impl<E: Into<Problem>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self(Arc::new(error.into()))
     }
 }
 
-/// A page that says what went wrong.
-pub(super) struct Trouble {
-    frame: Frame,
-    problem: Problem,
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
 }
 
 #[derive(Template)]
 #[template(path = "trouble.html")]
 struct TroublePage<'a> {
-    frame: &'a Frame,
+    frame: Frame,
     title: String,
     detail: &'a str,
 }
 
-impl Trouble {
-    pub(super) fn new(visitor: &Visitor, problem: impl Into<Problem>) -> Self {
-        Self { frame: Frame::of(visitor, ""), problem: problem.into() }
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let mut response = page(&TroublePage {
-            frame: &self.frame,
-            title: self.problem.title(),
-            detail: self.problem.detail(),
-        });
-        *response.status_mut() = self.problem.status();
+impl Fault {
+    /// Makes the page that says what went wrong.
+    pub(super) fn explain(&self, visitor: &Visitor) -> Response {
+        let problem = &*self.0;
+        let (frame, title) = (Frame::of(visitor, ""), problem.title());
+        let mut response = render(&TroublePage { frame, title, detail: problem.detail() });
+        *response.status_mut() = problem.status();
         response
     }
 }

@@ -3,10 +3,9 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Told, Trouble, go, made, query, segment, some};
+use super::parts::{Answer, Form, Frame, Told, go_after, query, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
@@ -50,11 +49,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
-}
-
-async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<PlansPage, Problem> {
+) -> Answer {
     let filter = PlanFilter {
         status: some(&asked.status).and_then(|word| PlanStatus::from_word(&word)),
         product_id: some(&asked.product_id).map(ProductId::new),
@@ -66,8 +61,14 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Plan
         let (status, product) = (&asked.status, &asked.product_id);
         query(&[("status", status), ("product_id", product), ("cursor", &cursor)])
     });
-    let (frame, plans) = (Frame::of(visitor, "plans"), found.items);
-    Ok(PlansPage { frame, asked, statuses: ["draft", "published", "archived"], plans, next })
+    let (frame, plans) = (Frame::of(&visitor, "plans"), found.items);
+    Ok(render(&PlansPage {
+        frame,
+        asked,
+        statuses: ["draft", "published", "archived"],
+        plans,
+        next,
+    }))
 }
 
 /// A plan of the seller's own.
@@ -81,17 +82,14 @@ pub(super) async fn put(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(NewPlan { id, name }): Form<NewPlan>,
-) -> Response {
+) -> Answer {
     let body = Body(PutPlan { name, product_id: None });
     told(&visitor, &id, "saved", api::put(State(state), ApiPath(id.clone()), body).await)
 }
 
 /// Sends the visitor to a plan's page with a word on what was done, or says why it was not.
-fn told<T>(visitor: &Visitor, id: &PlanId, word: &str, done: Result<T, Problem>) -> Response {
-    match done {
-        Ok(_) => go(visitor, format_args!("/plans/{}?done={word}", segment(id.as_str()))),
-        Err(problem) => Trouble::new(visitor, problem).into_response(),
-    }
+fn told<T>(visitor: &Visitor, id: &PlanId, word: &str, done: Result<T, Problem>) -> Answer {
+    go_after(done, visitor, format_args!("/plans/{}?done={word}", segment(id.as_str())))
 }
 
 #[derive(Template)]
@@ -116,8 +114,8 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, plan(&state, &visitor, id, asked.done).await)
+) -> Answer {
+    Ok(render(&plan(&state, &visitor, id, asked.done).await?))
 }
 
 async fn plan(
@@ -179,12 +177,9 @@ pub(super) async fn entitle(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
     Form(form): Form<TermsForm>,
-) -> Response {
-    let put = async {
-        let (path, terms) = (ApiPath((id.clone(), form.feature_id.clone())), form.terms()?);
-        api::entitle(State(state), path, Body(terms)).await
-    };
-    told(&visitor, &id, "drafted", put.await)
+) -> Answer {
+    let (path, terms) = (ApiPath((id.clone(), form.feature_id.clone())), form.terms()?);
+    told(&visitor, &id, "drafted", api::entitle(State(state), path, Body(terms)).await)
 }
 
 /// A feature that is taken out of a draft.
@@ -198,7 +193,7 @@ pub(super) async fn remove_entitlement(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
     Form(TakenOut { feature_id }): Form<TakenOut>,
-) -> Response {
+) -> Answer {
     let removed = api::remove_entitlement(State(state), ApiPath((id.clone(), feature_id))).await;
     told(&visitor, &id, "drafted", removed)
 }
@@ -207,7 +202,7 @@ pub(super) async fn discard(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
-) -> Response {
+) -> Answer {
     told(&visitor, &id, "discarded", api::discard_draft(State(state), ApiPath(id.clone())).await)
 }
 
@@ -224,13 +219,10 @@ pub(super) async fn ask_publish(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
-) -> Response {
-    let shown = async {
-        let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
-        let preview = state.store.preview_plan(id, None).await?;
-        Ok::<_, Problem>(PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview })
-    };
-    made(&visitor, shown.await)
+) -> Answer {
+    let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
+    let preview = state.store.preview_plan(id, None).await?;
+    Ok(render(&PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview }))
 }
 
 /// Whom a draft is published to.
@@ -246,7 +238,7 @@ pub(super) async fn publish(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
     Form(form): Form<PublishForm>,
-) -> Response {
+) -> Answer {
     let body = Publish { to: Audience::from_word(&form.to), reopen: form.reopen.is_some() };
     let published = api::publish(State(state), ApiPath(id.clone()), Body(body)).await;
     told(&visitor, &id, "published", published)
@@ -264,16 +256,15 @@ pub(super) async fn ask_archive(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
-) -> Response {
-    let shown = api::show(State(state), ApiPath(id)).await;
-    let frame = Frame::of(&visitor, "plans");
-    made(&visitor, shown.map(|Json(plan)| ArchivePage { frame, plan }))
+) -> Answer {
+    let Json(plan) = api::show(State(state), ApiPath(id)).await?;
+    Ok(render(&ArchivePage { frame: Frame::of(&visitor, "plans"), plan }))
 }
 
 pub(super) async fn archive(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
-) -> Response {
+) -> Answer {
     told(&visitor, &id, "archived", api::archive(State(state), ApiPath(id.clone())).await)
 }

@@ -3,10 +3,9 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Frame, Told, Trouble, When, go, made, page, query, segment};
+use super::parts::{Answer, Frame, Told, When, go_after, query, render, segment};
 use super::session::Visitor;
 use crate::domain::ProductId;
 use crate::domain::product::Product;
@@ -38,15 +37,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, &asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: &Asked,
-) -> Result<ProductsPage, Problem> {
+) -> Answer {
     let now = state.clock.now();
     let page = ListPage::of("products", Some(ROWS), asked.cursor.as_deref())?;
     let rows = state.store.products(page.one_more()).await?;
@@ -55,11 +46,11 @@ async fn found(
         let synced = When::of(product.synced_at, now);
         (product, synced)
     };
-    Ok(ProductsPage {
-        frame: Frame::of(visitor, "products"),
+    Ok(render(&ProductsPage {
+        frame: Frame::of(&visitor, "products"),
         products: found.items.into_iter().map(dated).collect(),
         next: found.next_cursor.map(|cursor| query(&[("cursor", &cursor)])),
-    })
+    }))
 }
 
 #[derive(Template)]
@@ -80,8 +71,8 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<ProductId>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, product(&state, &visitor, id, asked.done).await)
+) -> Answer {
+    Ok(render(&product(&state, &visitor, id, asked.done).await?))
 }
 
 async fn product(
@@ -108,24 +99,18 @@ pub(super) async fn sync(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<ProductId>,
-) -> Response {
-    let synced = api::sync(State(state.clone()), ApiPath(id.clone())).await;
-    match (synced, product(&state, &visitor, id, None).await) {
-        (Ok(Json(changes)), Ok(mut shown)) => {
-            shown.changes = Some(changes);
-            page(&shown)
-        }
-        (Err(problem), _) | (_, Err(problem)) => Trouble::new(&visitor, problem).into_response(),
-    }
+) -> Answer {
+    let Json(changes) = api::sync(State(state.clone()), ApiPath(id.clone())).await?;
+    let mut shown = product(&state, &visitor, id, None).await?;
+    shown.changes = Some(changes);
+    Ok(render(&shown))
 }
 
 pub(super) async fn confirm_endings(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<ProductId>,
-) -> Response {
-    match api::confirm_endings(State(state), ApiPath(id.clone())).await {
-        Ok(_) => go(&visitor, format_args!("/products/{}?done=confirmed", segment(id.as_str()))),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+) -> Answer {
+    let done = api::confirm_endings(State(state), ApiPath(id.clone())).await;
+    go_after(done, &visitor, format_args!("/products/{}?done=confirmed", segment(id.as_str())))
 }

@@ -3,10 +3,9 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Trouble, go, made, some};
+use super::parts::{Answer, Form, Frame, go_after, render, some};
 use super::session::Visitor;
 use crate::http::extract::Body;
 use crate::http::metering_resolve::{self as api, Action, Filter, ResolveAll, ResolveOutcome};
@@ -78,12 +77,12 @@ pub(super) async fn ask(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, tried(&state, &visitor, asked).await)
+) -> Answer {
+    Ok(render(&tried(&state, &visitor, asked).await?))
 }
 
 async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<ResolvePage, Problem> {
-    let parked = state.store.overview().await?.parked;
+    let parked = state.store.parked_usage().await?;
     let mut reasons: Vec<String> = parked.into_iter().map(|it| it.reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -105,15 +104,12 @@ pub(super) async fn resolve(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(asked): Form<Asked>,
-) -> Response {
+) -> Answer {
     let Some(action) = asked.action() else {
-        let problem = Problem::bad_request("action is retry, carry_forward or write_off");
-        return Trouble::new(&visitor, problem).into_response();
+        return Err(Problem::bad_request("action is retry, carry_forward or write_off").into());
     };
     let (filter, note) = (asked.filter(), Some(asked.note));
     let body = ResolveAll { filter, action, note, dry_run: false };
-    match api::all(State(state), Body(body)).await {
-        Ok(_) => go(&visitor, "/metering?state=parked&done=resolved"),
-        Err(problem) => Trouble::new(&visitor, problem).into_response(),
-    }
+    let done = api::all(State(state), Body(body)).await;
+    go_after(done, &visitor, "/metering?state=parked&done=resolved")
 }

@@ -2,10 +2,9 @@
 
 use askama::Template;
 use axum::extract::{Extension, Query, State};
-use axum::response::Response;
 use serde::Deserialize;
 
-use super::parts::{Frame, go, made, query, segment};
+use super::parts::{Answer, Frame, go, query, render, segment};
 use super::session::Visitor;
 use crate::domain::{EntityId, FeatureId, PlanId, ProductCode, ProductId, SubscriptionId};
 use crate::http::{ApiState, Problem};
@@ -47,16 +46,13 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
+) -> Answer {
     let text = asked.q.trim().to_owned();
-    let hits = match find(&state, &text).await {
-        Ok(hits) => hits,
-        Err(problem) => return made(&visitor, Err::<SearchPage, _>(problem)),
-    };
-    match hits.as_slice() {
+    let hits = find(&state, &text).await?;
+    Ok(match hits.as_slice() {
         [only] => go(&visitor, format_args!("/{}", only.place)),
-        _ => made(&visitor, Ok(SearchPage { frame: Frame::of(&visitor, "search"), text, hits })),
-    }
+        _ => render(&SearchPage { frame: Frame::of(&visitor, "search"), text, hits }),
+    })
 }
 
 async fn find(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {

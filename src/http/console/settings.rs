@@ -2,11 +2,10 @@
 
 use askama::Template;
 use axum::extract::{Extension, State};
-use axum::response::Response;
 
-use super::parts::{Frame, made};
+use super::parts::{Answer, Frame, render};
 use super::session::Visitor;
-use crate::http::{ApiState, Problem};
+use crate::http::ApiState;
 
 #[derive(Template)]
 #[template(path = "settings.html")]
@@ -18,7 +17,7 @@ struct SettingsPage {
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-) -> Response {
+) -> Answer {
     let (frame, rows) = (Frame::of(&visitor, "settings"), state.settings.clone());
-    made(&visitor, Ok::<_, Problem>(SettingsPage { frame, rows }))
+    Ok(render(&SettingsPage { frame, rows }))
 }

@@ -9,7 +9,7 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::Deserialize;
 
 use super::assets;
-use super::parts::page;
+use super::parts::render;
 use super::session::{COOKIE, LIFETIME};
 use crate::domain::api_token::Permission;
 use crate::http::client_ip::source_of;
@@ -113,7 +113,7 @@ fn form(
     fault: Option<&'static str>,
 ) -> Response {
     let (root, style, icon) = (&*state.path_prefix, assets::style(), assets::icon());
-    let mut response = page(&SignIn { root, style, icon, next, fault });
+    let mut response = render(&SignIn { root, style, icon, next, fault });
     *response.status_mut() = status;
     response
 }

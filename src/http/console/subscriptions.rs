@@ -3,10 +3,9 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::parts::{Form, Frame, Told, Trouble, When, go, made, query, segment, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, query, render, segment, some};
 use super::session::Visitor;
 use crate::domain::{CustomerId, PlanId, ProductId, Source, Status, Subscription, SubscriptionId};
 use crate::http::extract::{Body, Path as ApiPath};
@@ -69,15 +68,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
-) -> Response {
-    made(&visitor, found(&state, &visitor, asked).await)
-}
-
-async fn found(
-    state: &ApiState,
-    visitor: &Visitor,
-    asked: Asked,
-) -> Result<SubscriptionsPage, Problem> {
+) -> Answer {
     let now = state.clock.now();
     let within = some(&asked.ending_within);
     let filter = SubscriptionFilter {
@@ -86,7 +77,7 @@ async fn found(
         plan_id: some(&asked.plan_id).map(PlanId::new),
         status: some(&asked.status).and_then(|word| Status::parse(&word)),
         source: [Source::Aws, Source::Direct].into_iter().find(|it| it.as_str() == asked.source),
-        ends_until: within.map(|text| api::ends_until(state, &text)).transpose()?,
+        ends_until: within.map(|text| api::ends_until(&state, &text)).transpose()?,
     };
     let page = ListPage::of("subscriptions", Some(ROWS), asked.cursor.as_deref())?;
     let rows = state.store.subscriptions(filter, page.one_more()).await?;
@@ -101,13 +92,13 @@ async fn found(
             ("cursor", &cursor),
         ])
     });
-    Ok(SubscriptionsPage {
-        frame: Frame::of(visitor, "subscriptions"),
+    Ok(render(&SubscriptionsPage {
+        frame: Frame::of(&visitor, "subscriptions"),
         asked,
         statuses: Status::ALL.map(Status::as_str),
         rows: found.items.into_iter().map(|it| Row::of(it, now)).collect(),
         next,
-    })
+    }))
 }
 
 #[derive(Template)]
@@ -126,17 +117,17 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<SubscriptionId>,
     Query(asked): Query<Asked>,
-) -> Response {
+) -> Answer {
     let now = state.clock.now();
-    let shown = api::show(State(state), ApiPath(id)).await.map(|Json(it)| SubscriptionPage {
+    let Json(it) = api::show(State(state), ApiPath(id)).await?;
+    Ok(render(&SubscriptionPage {
         frame: Frame::of(&visitor, "subscriptions"),
         told: Told::of(asked.done),
         missing_since: it.terms.missing_since.map(|at| When::of(at, now)),
         created: When::of(it.created_at, now),
         updated: When::of(it.updated_at, now),
         row: Row::of(it, now),
-    });
-    made(&visitor, shown)
+    }))
 }
 
 /// A subscription that the seller sold.
@@ -152,7 +143,7 @@ pub(super) async fn put(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<NewSubscription>,
-) -> Response {
+) -> Answer {
     // By what it is about: sent twice, it is one subscription.
     let id = SubscriptionId::new(format!("{}-{}", form.customer_id, form.plan_id));
     let body = PutSubscription {
@@ -171,19 +162,11 @@ pub(super) async fn cancel(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<SubscriptionId>,
-) -> Response {
+) -> Answer {
     let canceled = api::cancel(State(state), ApiPath(id.clone()), Body(Cancel { at: None })).await;
     told(&visitor, &id, "canceled", canceled)
 }
 
-fn told<T>(
-    visitor: &Visitor,
-    id: &SubscriptionId,
-    word: &str,
-    done: Result<T, Problem>,
-) -> Response {
-    match done {
-        Ok(_) => go(visitor, format_args!("/subscriptions/{}?done={word}", segment(id.as_str()))),
-        Err(problem) => Trouble::new(visitor, problem).into_response(),
-    }
+fn told<T>(visitor: &Visitor, id: &SubscriptionId, word: &str, done: Result<T, Problem>) -> Answer {
+    go_after(done, visitor, format_args!("/subscriptions/{}?done={word}", segment(id.as_str())))
 }

@@ -208,6 +208,11 @@ impl Connection {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns the sandbox that every call goes to instead of AWS, if one was named.
+    pub fn sandbox_url(&self) -> Option<&str> {
+        self.base.options.sandbox_url.as_deref()
+    }
+
     /// Returns the outcomes of the calls of each operation.
     pub fn calls(&self) -> BTreeMap<&'static str, CallState> {
         self.base.calls.states()

@@ -5,6 +5,7 @@
 
 mod path;
 mod roles;
+mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -40,7 +41,7 @@ fn token(name: &str) -> String {
     format!("{name}-0123456789abcdef0123456789abcdef")
 }
 
-/// A daemon with tokens of each role, with nothing where AWS should be.
+/// A daemon with tokens of each role, with nothing where AWS should be, or the sandbox.
 struct Guarded {
     url: String,
     process: tokio::process::Child,
@@ -53,12 +54,24 @@ impl Guarded {
     }
 
     async fn start_with(settings_besides: &[(&str, &str)]) -> Self {
+        Self::start_as(&["run"], settings_besides).await
+    }
+
+    /// One that runs beside the built-in sandbox.
+    async fn start_on_sandbox() -> Self {
+        let sandbox = ["sandbox", "--with-daemon", "--listen", "127.0.0.1:0", "--exit-with-parent"];
+        Self::start_as(&sandbox, &[]).await
+    }
+
+    async fn start_as(command: &[&str], settings_besides: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = folder.path().join("marketd.toml");
         std::fs::write(&settings, TOKENS).unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let process = marketd()
-            .args(["--config", settings.to_str().unwrap(), "run"])
+            .args(["--config", settings.to_str().unwrap()])
+            .args(command)
+            .stdout(std::process::Stdio::null())
             .env("MARKETD__DATABASE__PATH", folder.path().join("marketd.db"))
             .env("MARKETD__HTTP__LISTEN", &address)
             .envs([("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1")])

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-const FORMS: [(&str, &str); 24] = [
+const FORMS: [(&str, &str); 33] = [
     ("/customers", "operator"),
     ("/events/pause", "operator"),
     ("/events/replay", "operator"),
@@ -24,6 +24,15 @@ const FORMS: [(&str, &str); 24] = [
     ("/plans/pro/publish", "operator"),
     ("/products/insight/confirm-endings", "operator"),
     ("/products/insight/sync", "operator"),
+    ("/sandbox/agreements", "operator"),
+    ("/sandbox/clock", "operator"),
+    ("/sandbox/delivery", "operator"),
+    ("/sandbox/faults", "operator"),
+    ("/sandbox/faults/clear", "operator"),
+    ("/sandbox/listings", "operator"),
+    ("/sandbox/messages", "operator"),
+    ("/sandbox/purchases", "operator"),
+    ("/sandbox/roles", "operator"),
     ("/subscriptions", "operator"),
     ("/subscriptions/sub-1/cancel", "operator"),
     ("/integration/connect", "admin"),
@@ -35,7 +44,8 @@ const FORMS: [(&str, &str); 24] = [
 
 #[tokio::test]
 async fn each_form_is_for_its_roles_alone_and_only_with_its_token() {
-    let console = Guarded::start().await;
+    // Where every form is: those of the sandbox too.
+    let console = Guarded::start_on_sandbox().await;
     let reader = console.sign_in("rita").await.unwrap();
     let operator = console.sign_in("olive").await.unwrap();
     let admin = console.sign_in("grace").await.unwrap();
@@ -60,6 +70,20 @@ async fn each_form_is_for_its_roles_alone_and_only_with_its_token() {
     assert_eq!(settings.status(), StatusCode::FORBIDDEN);
     let settings = console.get("/settings", Some(&admin)).await.text().await.unwrap();
     assert!(settings.contains("metering.grace") && !settings.contains("grace-0123"), "{settings}");
+}
+
+#[tokio::test]
+async fn there_is_no_sandbox_page_against_aws() {
+    let console = Guarded::start().await;
+    let admin = console.sign_in("grace").await.unwrap();
+    let overview = console.get("/", Some(&admin)).await.text().await.unwrap();
+    assert!(!overview.contains("sandbox"), "{overview}");
+    assert_eq!(console.get("/sandbox", Some(&admin)).await.status(), StatusCode::NOT_FOUND);
+    let form_token = form_token(&console.get("/plans", Some(&admin)).await.text().await.unwrap());
+    for (path, _) in FORMS.iter().filter(|(path, _)| path.starts_with("/sandbox/")) {
+        let sent = console.post(path, &admin, &[("form_token", &form_token)]).await;
+        assert_eq!(sent.status(), StatusCode::NOT_FOUND, "{path}");
+    }
 }
 
 #[tokio::test]

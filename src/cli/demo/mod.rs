@@ -46,7 +46,8 @@ impl Demo {
             say("  marketd notification list --limit 20")?;
             say(&format!("  curl {}/v1/metering/balance", stage.url()))?;
             say(&format!(
-                "and act as a buyer through the sandbox at {}/_sandbox/",
+                "Act as buyers, as AWS and as time at {}/sandbox, or with curl at {}/_sandbox/",
+                stage.url(),
                 stage.sandbox_url()
             ))?;
             shutdown.cancelled().await;

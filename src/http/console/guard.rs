@@ -31,14 +31,14 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let now = state.clock.now();
     let place = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
     let root = Arc::clone(&state.path_prefix);
-    let Some(mut visitor) = state.sessions.visitor(&state.tokens, request.headers(), now) else {
+    let Some(mut visitor) = state.sessions.visitor(&state.tokens, request.headers()) else {
         let sign_in = format!("{root}/sign-in?{}", query(&[("next", &place)]));
         return Redirect::to(&sign_in).into_response();
     };
     visitor.root = root;
+    visitor.on_sandbox = state.aws.sandbox_url().is_some();
     place.trim_start_matches('/').clone_into(&mut visitor.place);
     if !visitor.role.may(permission) {
         return Fault::from(forbidden(&visitor, permission)).explain(&visitor);

@@ -25,14 +25,19 @@ mod parts;
 mod plans;
 mod products;
 mod resolve;
+mod sandbox;
+mod sandbox_acts;
+mod sandbox_control;
 mod search;
 mod session;
 mod settings;
 mod sign_in;
 mod subscriptions;
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Extension, Request};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -40,6 +45,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::ApiState;
 use crate::domain::api_token::Permission;
+use sandbox_control::Control;
 
 pub use session::Sessions;
 
@@ -52,11 +58,18 @@ pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     let pages = group(Permission::Read, PAGES);
     let actions = group(Permission::Operate, ACTIONS);
     let administration = group(Permission::Administer, ADMINISTRATION);
+    let sandbox = match Control::of(&state.aws) {
+        Some(control) => group(Permission::Read, SANDBOX)
+            .merge(group(Permission::Operate, SANDBOX_ACTIONS))
+            .layer(Extension(Arc::new(control))),
+        None => Router::new(),
+    };
     let open = Router::new()
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/sign-out", post(sign_in::leave))
         .route("/assets/{name}", get(assets::serve));
-    pages.merge(actions).merge(administration).merge(open).layer(from_fn(secure))
+    let guarded = pages.merge(actions).merge(administration).merge(sandbox);
+    guarded.merge(open).layer(from_fn(secure))
 }
 
 /// A path, and what makes its routes.
@@ -124,6 +137,22 @@ const ADMINISTRATION: &[Page] = &[
     ("/settings", || get(settings::show)),
     ("/integration/connect", || post(integration::connect)),
     ("/integration/remove", || post(integration::remove)),
+];
+
+/// The page of the sandbox, which is there only where the daemon runs against one.
+const SANDBOX: &[Page] = &[("/sandbox", || get(sandbox::show))];
+
+/// What its forms do.
+const SANDBOX_ACTIONS: &[Page] = &[
+    ("/sandbox/agreements", || post(sandbox_acts::change)),
+    ("/sandbox/clock", || post(sandbox_acts::pass_time)),
+    ("/sandbox/delivery", || post(sandbox_acts::deliver)),
+    ("/sandbox/faults", || post(sandbox_acts::disturb)),
+    ("/sandbox/faults/clear", || post(sandbox_acts::calm)),
+    ("/sandbox/listings", || post(sandbox_acts::listings)),
+    ("/sandbox/messages", || post(sandbox_acts::send)),
+    ("/sandbox/purchases", || post(sandbox_acts::buy)),
+    ("/sandbox/roles", || post(sandbox_acts::role)),
 ];
 
 /// Reports whether a path is a page's, and not the API's or AWS's.

@@ -20,9 +20,11 @@ use crate::http::Problem;
 
 /// A link of the navigation: its path, its word, and its name.
 type Link = (&'static str, &'static str, &'static str);
+/// Links under a heading.
+type Group = (&'static str, &'static [Link]);
 
 /// The navigation.
-const NAVIGATION: [(&str, &[Link]); 3] = [
+const NAVIGATION: [Group; 3] = [
     (
         "Operate",
         &[
@@ -53,7 +55,11 @@ const NAVIGATION: [(&str, &[Link]); 3] = [
     ),
 ];
 
+/// What the navigation has besides where there is a sandbox.
+const REHEARSAL: Group = ("Rehearse", &[("sandbox", "sandbox", "Sandbox")]);
+
 /// The frame around a page. Its links are relative to the console's root, which may be a folder of a proxy's.
+#[expect(clippy::struct_excessive_bools, reason = "independent answers about the visitor")]
 pub(super) struct Frame {
     /// The path of the console's root, with a slash at its end.
     pub(super) root: String,
@@ -77,6 +83,8 @@ pub(super) struct Frame {
     pub(super) form_token: String,
     /// The place in the navigation.
     pub(super) here: &'static str,
+    /// Set if the daemon runs against the built-in sandbox.
+    pub(super) on_sandbox: bool,
 }
 
 impl Frame {
@@ -93,13 +101,13 @@ impl Frame {
             signed_in: visitor.signed_in,
             form_token: visitor.form_token.to_string(),
             here,
+            on_sandbox: visitor.on_sandbox,
         }
     }
 
     /// Returns the navigation of those who may open all of it.
-    #[expect(clippy::unused_self, reason = "a template calls it")]
-    pub(super) const fn navigation(&self) -> &'static [(&'static str, &'static [Link])] {
-        &NAVIGATION
+    pub(super) fn navigation(&self) -> impl Iterator<Item = Group> + use<> {
+        NAVIGATION.into_iter().chain(self.on_sandbox.then_some(REHEARSAL))
     }
 }
 

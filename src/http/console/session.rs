@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::domain::api_token::{ApiToken, LOCAL, Role};
 use crate::http::Tokens;
 use crate::turns::Source;
@@ -27,6 +28,8 @@ const SOURCES: usize = 10_000;
 
 /// The sessions, which end with the process.
 pub struct Sessions {
+    /// The machine's time, which nobody moves: a rehearsed month signs nobody out.
+    clock: Clock,
     open: Mutex<HashMap<[u8; 32], Session>>,
     tries: Mutex<HashMap<Source, (u32, Timestamp)>>,
     /// The token of forms where the API has no token, and nobody signs in.
@@ -54,6 +57,8 @@ pub(super) struct Visitor {
     pub(super) root: Arc<str>,
     /// The path and query that they asked for, from the root on, without a slash at its beginning.
     pub(super) place: String,
+    /// Set if the daemon runs against the built-in sandbox.
+    pub(super) on_sandbox: bool,
 }
 
 impl Visitor {
@@ -65,14 +70,19 @@ impl Visitor {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { open: Mutex::default(), tries: Mutex::default(), local: secret().into() }
+        Self {
+            clock: Clock::system(),
+            open: Mutex::default(),
+            tries: Mutex::default(),
+            local: secret().into(),
+        }
     }
 }
 
 impl Sessions {
     /// Opens a session, and returns what its cookie holds.
-    pub(super) fn open(&self, token: ApiToken, now: Timestamp) -> String {
-        let id = secret();
+    pub(super) fn open(&self, token: ApiToken) -> String {
+        let (id, now) = (secret(), self.clock.now());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| session.until > now);
         if open.len() >= MOST
@@ -94,12 +104,7 @@ impl Sessions {
 
     /// Returns who sent a request: whoever reaches the API where it has no token, else somebody who has signed in with a
     /// token that is still good.
-    pub(super) fn visitor(
-        &self,
-        tokens: &Tokens,
-        headers: &HeaderMap,
-        now: Timestamp,
-    ) -> Option<Visitor> {
+    pub(super) fn visitor(&self, tokens: &Tokens, headers: &HeaderMap) -> Option<Visitor> {
         if tokens.is_empty() {
             let (name, form_token) = (LOCAL.into(), Arc::clone(&self.local));
             return Some(Visitor {
@@ -109,10 +114,11 @@ impl Sessions {
                 signed_in: false,
                 root: "".into(),
                 place: String::new(),
+                on_sandbox: false,
             });
         }
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = open.get(&key_of(headers)?).filter(|session| session.until > now)?;
+        let session = open.get(&key_of(headers)?).filter(|it| it.until > self.clock.now())?;
         tokens.holds(&session.token).then(|| Visitor {
             name: Arc::clone(&session.token.name),
             role: session.token.role,
@@ -120,17 +126,20 @@ impl Sessions {
             signed_in: true,
             root: "".into(),
             place: String::new(),
+            on_sandbox: false,
         })
     }
 
     /// Reports whether a source may try another token now.
-    pub(super) fn may_try(&self, source: Source, now: Timestamp) -> bool {
+    pub(super) fn may_try(&self, source: Source) -> bool {
+        let now = self.clock.now();
         let tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         tries.get(&source).is_none_or(|(count, until)| *count < TRIES || *until <= now)
     }
 
     /// Counts a wrong token of a source.
-    pub(super) fn count_wrong(&self, source: Source, now: Timestamp) {
+    pub(super) fn count_wrong(&self, source: Source) {
+        let now = self.clock.now();
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         tries.retain(|_, (_, until)| *until > now);
         if tries.len() >= SOURCES {

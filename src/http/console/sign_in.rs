@@ -68,15 +68,14 @@ pub(super) async fn submit(
             Some("The form was sent from another site."),
         );
     }
-    let now = state.clock.now();
     let source =
         source_of(incoming.and_then(|it| it.0.peer), &headers, &state.arrivals.trusted_proxies);
-    if !state.sessions.may_try(source, now) {
+    if !state.sessions.may_try(source) {
         let fault = "Too many wrong tokens were tried from here. Try again in a minute.";
         return form(&state, StatusCode::TOO_MANY_REQUESTS, next, Some(fault));
     }
     let Some(token) = state.tokens.find(credentials.token.trim()) else {
-        state.sessions.count_wrong(source, now);
+        state.sessions.count_wrong(source);
         return form(&state, StatusCode::UNAUTHORIZED, next, Some("No such token is set."));
     };
     if !token.role.may(Permission::Read) {
@@ -85,7 +84,7 @@ pub(super) async fn submit(
     }
     // A session that was there before is no session of whoever signs in now.
     state.sessions.close(&headers);
-    let id = state.sessions.open(token, now);
+    let id = state.sessions.open(token);
     let mut cookie = Cookie::build((COOKIE, id)).path("/").http_only(true).same_site(SameSite::Lax);
     cookie = cookie.max_age(age(LIFETIME.as_secs()));
     if is_secure(&headers) {

@@ -88,40 +88,16 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-
     use super::*;
-
-    /// What was logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(line)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Log {
-        fn lines(&self) -> usize {
-            String::from_utf8_lossy(&self.0.lock().unwrap()).lines().count()
-        }
-    }
+    use crate::captured_log::CapturedLog;
 
     #[test]
     fn what_goes_on_failing_is_said_again_every_few_minutes() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let log = CapturedLog::default();
         let health = Health::default();
         let begun: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
         let at = |minutes: i64| begun + SignedDuration::from_mins(minutes);
-        tracing::subscriber::with_default(subscriber, || {
+        log.during(|| {
             // (when, how it went, how many lines there are then)
             let rows = [
                 (0, Ok(()), 0),
@@ -140,7 +116,7 @@ mod tests {
             ];
             for (minute, outcome, lines) in rows {
                 health.report("part", outcome, at(minute));
-                assert_eq!(log.lines(), lines, "at minute {minute}");
+                assert_eq!(log.text().lines().count(), lines, "at minute {minute}");
             }
         });
     }

@@ -6,6 +6,8 @@
 
 pub mod access;
 pub mod aws;
+#[cfg(test)]
+mod captured_log;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

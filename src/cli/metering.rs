@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::Failure;
 use super::balance::print_balance;
 use super::client::{Daemon, escape};
+use super::filters::ProductAndCustomer;
 use super::metering_resolve::Resolve;
 use super::output::{Column, Output, Progress, amount, print_json};
 use super::pages::{OverTime, Part, print_list};
@@ -49,28 +50,6 @@ const REPORT: &[Column] = &[
     Column::sum("UNCERTAIN", "uncertain"),
 ];
 
-/// The product and the customer of records.
-#[derive(Debug, Args)]
-pub(super) struct Whose {
-    /// Only records of this product.
-    #[arg(long)]
-    product: Option<String>,
-    /// Only records of this customer.
-    #[arg(long)]
-    customer: Option<String>,
-}
-
-impl Whose {
-    /// Returns the API's parameters, with others beside them.
-    fn with<const N: usize>(
-        self,
-        others: [(&'static str, Option<String>); N],
-    ) -> Vec<(&'static str, Option<String>)> {
-        let own = [("product_id", self.product), ("customer_id", self.customer)];
-        own.into_iter().chain(others).collect()
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Metering {
     /// Lists metering records.
@@ -85,7 +64,7 @@ pub(super) enum Metering {
         #[arg(long)]
         dimension: Option<String>,
         #[command(flatten)]
-        whose: Whose,
+        of: ProductAndCustomer,
         #[command(flatten)]
         time: OverTime,
         #[command(flatten)]
@@ -107,7 +86,7 @@ pub(super) enum Metering {
         #[arg(long)]
         month: String,
         #[command(flatten)]
-        whose: Whose,
+        of: ProductAndCustomer,
         /// Prints CSV for spreadsheets.
         #[arg(long)]
         csv: bool,
@@ -123,7 +102,7 @@ pub(super) enum Metering {
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
-        whose: Whose,
+        of: ProductAndCustomer,
         /// Only hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
         #[arg(long)]
         from: Option<String>,
@@ -155,9 +134,9 @@ impl Metering {
         let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/metering/records/{}", escape(id));
         match self {
-            Self::List { state, reason, dimension, whose, time, part } => {
+            Self::List { state, reason, dimension, of, time, part } => {
                 let which = [("state", state), ("reason", reason), ("dimension", dimension)];
-                let query = time.with(whose.with(which));
+                let query = time.with(of.after(which));
                 let path = "/v1/metering/records";
                 print_list(&daemon, output, path, &query, &part, RECORDS).await?;
             }
@@ -175,9 +154,9 @@ impl Metering {
                     return Err(Failure::Said);
                 }
             }
-            Self::Report { month, whose, csv } => {
+            Self::Report { month, of, csv } => {
                 let format = csv.then(|| "csv".to_owned());
-                let query = whose.with([("month", Some(month)), ("format", format)]);
+                let query = of.after([("month", Some(month)), ("format", format)]);
                 if csv {
                     let mut out = super::output::file_out();
                     let hidden = Progress::hidden();
@@ -187,8 +166,8 @@ impl Metering {
                     output.list(&report, REPORT)?;
                 }
             }
-            Self::Export { file, format, state, whose, from, before } => {
-                let query = whose.with([
+            Self::Export { file, format, state, of, from, before } => {
+                let query = of.after([
                     ("state", state),
                     ("from", from),
                     ("before", before),

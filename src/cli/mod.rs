@@ -8,6 +8,7 @@ mod demo;
 mod examples;
 mod failure;
 mod features;
+mod filters;
 mod integration;
 mod listings;
 mod local;

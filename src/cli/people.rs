@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::{Daemon, escape};
+use super::filters::Bought;
 use super::object;
 use super::output::{Column, Output};
 use super::pages::{Limit, OverTime, Part, print_events, print_list};
@@ -45,49 +46,15 @@ const EVENTS: &[Column] = &[
     Column::id("EVENT", "id"),
 ];
 
-/// What customers are looked for.
-#[derive(Debug, Args)]
-pub(super) struct Sought {
-    /// Only customers of whom this is an id or its beginning, yours or AWS's, or a part of the name or mail address.
-    #[arg(long, value_name = "TEXT")]
-    search: Option<String>,
-    /// Only customers with a subscription of this product.
-    #[arg(long)]
-    product: Option<String>,
-    /// Only customers with a subscription to this plan.
-    #[arg(long)]
-    plan: Option<String>,
-    /// Only customers with a subscription in this status.
-    #[arg(long)]
-    status: Option<String>,
-    /// Only customers with a subscription from this source.
-    #[arg(long, value_parser = ["aws", "direct"])]
-    source: Option<String>,
-}
-
-impl Sought {
-    /// Returns the API's parameters, with others beside them.
-    fn with<const N: usize>(
-        self,
-        others: [(&'static str, Option<String>); N],
-    ) -> Vec<(&'static str, Option<String>)> {
-        let own = [
-            ("q", self.search),
-            ("product_id", self.product),
-            ("plan_id", self.plan),
-            ("status", self.status),
-            ("source", self.source),
-        ];
-        own.into_iter().chain(others).collect()
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Customer {
     /// Lists the customers.
     List {
+        /// Only customers of whom this is an id or its beginning, yours or AWS's, or a part of the name or mail address.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
         #[command(flatten)]
-        sought: Sought,
+        bought: Bought,
         /// Only customers of this AWS account.
         #[arg(long, value_name = "12 DIGITS")]
         aws_account_id: Option<String>,
@@ -204,14 +171,16 @@ impl Customer {
         let path = |id: &str| format!("/v1/customers/{}", escape(id));
         match self {
             Self::List {
-                sought,
+                search,
+                bought,
                 aws_account_id,
                 aws_customer_identifier,
                 aws_license_arn,
                 claimed,
                 part,
             } => {
-                let query = sought.with([
+                let query = bought.after([
+                    ("q", search),
                     ("account_id", aws_account_id),
                     ("customer_identifier", aws_customer_identifier),
                     ("license_arn", aws_license_arn),

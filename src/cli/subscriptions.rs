@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::{Daemon, escape};
+use super::filters::Bought;
 use super::object;
 use super::output::{Column, Output};
 use super::pages::{Part, print_list};
@@ -25,18 +26,8 @@ pub(super) enum Subscription {
         /// Only subscriptions of this customer.
         #[arg(long)]
         customer: Option<String>,
-        /// Only subscriptions of this product.
-        #[arg(long)]
-        product: Option<String>,
-        /// Only subscriptions to this plan.
-        #[arg(long)]
-        plan: Option<String>,
-        /// Only subscriptions in this status.
-        #[arg(long)]
-        status: Option<String>,
-        /// Only subscriptions from this source.
-        #[arg(long, value_parser = ["aws", "direct"])]
-        source: Option<String>,
+        #[command(flatten)]
+        bought: Bought,
         /// Only subscriptions that last, and end within this time from now, as 30d.
         #[arg(long, value_name = "TIME")]
         ending_within: Option<String>,
@@ -86,15 +77,9 @@ impl Subscription {
         let daemon = Daemon::from_environment(output)?;
         let path = |id: &str| format!("/v1/subscriptions/{}", escape(id));
         match self {
-            Self::List { customer, product, plan, status, source, ending_within, part } => {
-                let query = [
-                    ("customer_id", customer),
-                    ("product_id", product),
-                    ("plan_id", plan),
-                    ("status", status),
-                    ("source", source),
-                    ("ending_within", ending_within),
-                ];
+            Self::List { customer, bought, ending_within, part } => {
+                let query =
+                    bought.after([("customer_id", customer), ("ending_within", ending_within)]);
                 let path = "/v1/subscriptions";
                 print_list(&daemon, output, path, &query, &part, SUBSCRIPTIONS).await
             }

@@ -74,54 +74,55 @@ pub fn check(hosts: Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> R
 
 /// Checks where a request is sent to, and where it comes from.
 pub fn check_page(hosts: Hosts, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
-    let named = host(uri, headers);
-    if hosts == Hosts::Loopback && !named.iter().all(|name| is_loopback(name)) {
+    // Nothing is copied unless it is told: an access check costs little more than this.
+    if hosts == Hosts::Loopback && !named(uri, headers).all(is_loopback) {
+        let named: Vec<_> = named(uri, headers).map(String::from_utf8_lossy).collect();
         return Err(Foreign::Host(named.join(", ")));
     }
-    check_site(&named, headers)
+    check_site(uri, headers)
 }
 
 /// Returns every name that the request gives its host. One that gives none is not answered either: each browser gives
 /// one, and so does every program that speaks HTTP/1.1.
-fn host(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
-    let mut named = texts(headers, &header::HOST);
-    named.extend(uri.authority().map(ToString::to_string));
-    if named.is_empty() {
-        named.push(String::new());
-    }
-    named
+fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let given = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes).chain(authority);
+    let none = headers.get(header::HOST).is_none() && authority.is_none();
+    given.chain(none.then_some(b"".as_slice()))
 }
 
 /// Reports whether a host is a name of loopback: nobody outside can make such a name lead elsewhere, or here by
 /// another.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+fn is_loopback(host: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else { return false };
     if authority.as_str().contains('@') {
         return false;
     }
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let (subdomain, last) = name.rsplit_once('.').map_or((None, name), |(a, b)| (Some(a), b));
+    last.eq_ignore_ascii_case("localhost") && subdomain.is_none_or(|name| !name.is_empty())
         || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Checks where the request comes from: a page of this very origin may ask, and so may a person who types the address.
-fn check_site(named: &[String], headers: &HeaderMap) -> Result<(), Foreign> {
-    let sites = texts(headers, &SITE);
-    for site in &sites {
-        if !["same-origin", "none"].contains(&site.as_str()) {
-            return Err(Foreign::Site(site.clone()));
-        }
+fn check_site(uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
+    let sites = || headers.get_all(&SITE).iter().map(HeaderValue::as_bytes);
+    let own = [b"same-origin".as_slice(), b"none"];
+    if let Some(site) = sites().find(|site| !own.contains(site)) {
+        return Err(Foreign::Site(String::from_utf8_lossy(site).into_owned()));
     }
-    for origin in texts(headers, &header::ORIGIN) {
+    for origin in headers.get_all(header::ORIGIN) {
         // A page that tells nobody where its visitors come from has its own forms sent by `null`.
-        if origin == "null" && sites == ["same-origin"] {
+        if origin == "null" && sites().eq([own[0]]) {
             continue;
         }
-        let host = origin.split_once("://").map(|(_, host)| host);
-        if !host.is_some_and(|host| named.iter().any(|name| name.eq_ignore_ascii_case(host))) {
-            return Err(Foreign::Site(origin));
+        let host = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let is_here = |(_, host): (&str, &str)| {
+            named(uri, headers).any(|name| name.eq_ignore_ascii_case(host.as_bytes()))
+        };
+        if !host.is_some_and(is_here) {
+            return Err(Foreign::Site(String::from_utf8_lossy(origin.as_bytes()).into_owned()));
         }
     }
     Ok(())

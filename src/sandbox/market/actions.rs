@@ -154,10 +154,7 @@ impl Market {
         account_id: &str,
         order: &Order,
     ) -> Result<ActionOutcome, ActionError> {
-        let (position, code) = self.active(account_id, order)?;
-        if !order.dimensions.is_empty() {
-            self.check_dimensions(&code, &order.dimensions)?;
-        }
+        let position = self.changeable(account_id, order)?;
         self.create_successor(now, position, order, Intent::Renew)
     }
 
@@ -220,10 +217,7 @@ impl Market {
         account_id: &str,
         order: &Order,
     ) -> Result<ActionOutcome, ActionError> {
-        let (position, code) = self.active(account_id, order)?;
-        if !order.dimensions.is_empty() {
-            self.check_dimensions(&code, &order.dimensions)?;
-        }
+        let position = self.changeable(account_id, order)?;
         if order.ends_at.is_some_and(|ends_at| ends_at <= now) {
             return Err(ActionError::BadTerm);
         }
@@ -285,6 +279,15 @@ impl Market {
             .ok_or_else(|| ActionError::UnknownBuyer { account_id: account_id.to_owned() })?;
         buyer.suspended = order.suspended.unwrap_or(true);
         Ok(self.outcome(account_id, &code, None))
+    }
+
+    /// Returns the position of the buyer's active agreement, whose dimensions may become those of the order.
+    fn changeable(&self, account_id: &str, order: &Order) -> Result<usize, ActionError> {
+        let (position, code) = self.active(account_id, order)?;
+        if !order.dimensions.is_empty() {
+            self.check_dimensions(&code, &order.dimensions)?;
+        }
+        Ok(position)
     }
 
     /// Finds the agreement that an order is about, and its product.

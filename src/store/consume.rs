@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::access::{
     AccessTimes, CustomerFacts, FeatureFacts, HeldPlan, catalogue_of_in, customer_in,
@@ -22,6 +21,7 @@ use crate::domain::consumption::Consumption;
 use crate::domain::ledger::AgeLimits;
 use crate::domain::usage::{Rejection, UsageEvent};
 use crate::domain::{FeatureId, Quantity};
+use crate::store::engine::sql::Connection;
 
 /// A usage event that is counted only if its customer may use so much.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The SQLite store: one writer thread that groups many small writes into one transaction, read
-//! connections beside it. Ten rooms, in each one file a subject; methods are verbs of the domain, and SQL and
-//! `rusqlite` stay inside this folder.
+//! connections beside it. Ten rooms, in each one file a subject; methods are verbs of the domain, and SQL stays
+//! inside this folder, and what drives SQLite inside `engine`.
 
 mod access;
 mod base;
@@ -22,11 +22,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use crate::store::engine::sql::Connection;
 use base::activity::{current_actor, noting};
 use engine::readers::Readers;
 use engine::writer::Writer;
 use metering::remembered::Remembered;
-use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub(crate) use access::bounds;
@@ -172,7 +172,8 @@ impl Store {
             let version: i64 = connection
                 .query_row("PRAGMA user_version", [], |row| row.get(0))
                 .during("read the schema's version")?;
-            connection.pragma_update(None, "user_version", version).during("write on trial")
+            let again = format!("PRAGMA user_version = {version}");
+            connection.execute_batch(&again).during("write on trial")
         })
         .await?;
         self.writer.trouble().is_over();

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::base::columns::{optional_timestamp, quantity};
 use super::{During, Store, StoreError};
 use crate::domain::{ClockHour, PlanId, ProductId, Quantity};
+use crate::store::engine::sql::{self, Connection, Row, Transaction};
 
 /// The counts of an overview, all of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -75,16 +75,16 @@ impl Store {
     pub async fn overview(&self) -> Result<Overview, StoreError> {
         self.read(|connection| {
             // All of one moment: a read transaction sees one.
-            let whole = connection.unchecked_transaction().during("begin an overview")?;
+            let whole = Transaction::of_reads(connection).during("begin an overview")?;
             let overview = overview_in(&whole).during("count for an overview")?;
-            whole.finish().during("end an overview")?;
+            whole.commit().during("end an overview")?;
             Ok(overview)
         })
         .await
     }
 }
 
-fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
+fn overview_in(connection: &Connection) -> sql::Result<Overview> {
     let customers = connection
         .prepare_cached("SELECT count(*) FROM customers")?
         .query_row([], |row| row.get(0))?;
@@ -115,7 +115,7 @@ fn overview_in(connection: &Connection) -> rusqlite::Result<Overview> {
     })
 }
 
-fn parked_in(connection: &Connection) -> rusqlite::Result<Vec<ParkedUsage>> {
+fn parked_in(connection: &Connection) -> sql::Result<Vec<ParkedUsage>> {
     rows(
         connection,
         "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
@@ -124,7 +124,7 @@ fn parked_in(connection: &Connection) -> rusqlite::Result<Vec<ParkedUsage>> {
     )
 }
 
-fn waiting(connection: &Connection, state: &str) -> rusqlite::Result<Waiting> {
+fn waiting(connection: &Connection, state: &str) -> sql::Result<Waiting> {
     connection
         .prepare_cached(
             "SELECT count(*), min(received_at_ms) FROM notifications WHERE state = ?1 AND state <> 'applied'",
@@ -132,11 +132,11 @@ fn waiting(connection: &Connection, state: &str) -> rusqlite::Result<Waiting> {
         .query_row([state], waiting_row)
 }
 
-fn waiting_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+fn waiting_row(row: &Row<'_>) -> sql::Result<Waiting> {
     Ok(Waiting { count: number(row.get(0)?), since: optional_timestamp(row.get(1)?) })
 }
 
-fn parked(row: &Row<'_>) -> rusqlite::Result<ParkedUsage> {
+fn parked(row: &Row<'_>) -> sql::Result<ParkedUsage> {
     Ok(ParkedUsage {
         product_id: ProductId::new(row.get::<_, String>(0)?),
         reason: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
@@ -149,8 +149,8 @@ fn parked(row: &Row<'_>) -> rusqlite::Result<ParkedUsage> {
 fn rows<T>(
     connection: &Connection,
     sql: &str,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
+    read: fn(&Row<'_>) -> sql::Result<T>,
+) -> sql::Result<Vec<T>> {
     connection.prepare_cached(sql)?.query_map([], read)?.collect()
 }
 

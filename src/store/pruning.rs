@@ -6,11 +6,11 @@
 //! newest row, whose place is not to be given out again.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row};
 
 use super::base::columns::{millis, timestamp};
 use super::base::pruned::{History, Pruned};
 use super::{During, Store, StoreError};
+use crate::store::engine::sql::{Connection, Row};
 
 /// Rows looked at in one transaction: few enough that the writer is soon free for others.
 const PIECE: usize = 500;

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row};
-
 use crate::domain::feature::{FeatureKind, WhenStale};
 use crate::domain::plan::PlanEntitlement;
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
 use crate::domain::{CustomerId, FeatureId, PlanId};
 use crate::store::catalog::plan_rows::entitlement_row;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, Transaction};
 use crate::store::{During, Store, StoreError};
 
 /// Every feature and every version of every plan.
@@ -57,7 +56,7 @@ impl Store {
 
 fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
     let during = "read the catalogue";
-    let view = connection.unchecked_transaction().during(during)?;
+    let view = Transaction::of_reads(connection).during(during)?;
     let mut catalogue = CatalogueFacts::default();
     let features: Vec<FeatureFacts> = view
         .prepare_cached("SELECT id, type, when_stale FROM features")
@@ -110,7 +109,7 @@ pub(in crate::store) fn catalogue_of_in(
     Ok(catalogue)
 }
 
-fn feature_row(row: &Row<'_>) -> rusqlite::Result<FeatureFacts> {
+fn feature_row(row: &Row<'_>) -> sql::Result<FeatureFacts> {
     let (kind, when_stale): (String, String) = (row.get(1)?, row.get(2)?);
     Ok(FeatureFacts {
         id: FeatureId::new(row.get::<_, String>(0)?),
@@ -124,11 +123,11 @@ type PlanRow = (String, i64, Option<i64>);
 /// A plan, a version of it, and what that grants of a feature.
 type GrantedRow = (String, i64, PlanEntitlement);
 
-fn plan_row(row: &Row<'_>) -> rusqlite::Result<PlanRow> {
+fn plan_row(row: &Row<'_>) -> sql::Result<PlanRow> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
-fn granted_row(row: &Row<'_>) -> rusqlite::Result<GrantedRow> {
+fn granted_row(row: &Row<'_>) -> sql::Result<GrantedRow> {
     Ok((row.get("plan_id")?, row.get("version")?, entitlement_row(row)?))
 }
 

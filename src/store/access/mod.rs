@@ -6,7 +6,6 @@ mod catalogue;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::base::aliases::canonical_in;
 use super::base::columns::{millis, optional_timestamp};
@@ -20,6 +19,7 @@ use crate::domain::{
     CustomerId, FeatureId, Holder, LicenseArn, ProductId, Quantity, Source, Status, Subscription,
     SubscriptionId, Terms,
 };
+use crate::store::engine::sql::{Connection, Transaction};
 
 pub use candidates::AccessTimes;
 pub(super) use catalogue::catalogue_of_in;
@@ -108,7 +108,7 @@ impl Store {
     ) -> Result<Option<CustomerFacts>, StoreError> {
         self.read(move |connection| {
             // One view of the database for all of it.
-            let view = connection.unchecked_transaction().during("read a customer's access")?;
+            let view = Transaction::of_reads(connection).during("read a customer's access")?;
             customer_in(&view, &id, &catalogue, now)
         })
         .await

@@ -4,7 +4,6 @@
 //! So no handler can forget it, and it is told if and only if something changed.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,6 +12,7 @@ use super::columns::{millis, timestamp};
 use super::filter::Conditions;
 use super::listing::Listing;
 use super::page::{Listed, Order, Page, Span};
+use crate::store::engine::sql::{self, Connection, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 tokio::task_local! {
@@ -163,7 +163,7 @@ impl Store {
     }
 }
 
-fn activity(row: &Row<'_>) -> rusqlite::Result<ActivityRow> {
+fn activity(row: &Row<'_>) -> sql::Result<ActivityRow> {
     Ok(ActivityRow {
         seq: row.get("seq")?,
         id: row.get("request")?,

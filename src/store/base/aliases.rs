@@ -1,8 +1,7 @@
 //! Aliases: ids that a customer had before two became one.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use crate::domain::CustomerId;
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// Returns the id that a customer goes by now: itself, or what an alias leads to.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use rusqlite::Connection;
 
+use crate::store::engine::sql::Connection;
 use crate::store::{Store, StoreError};
 
 /// The result of writing several.

@@ -2,11 +2,11 @@
 //! time without an index of it, which every row would have to pay for.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::columns::millis;
 use super::filter::Conditions;
 use super::page::{Order, Page, Span};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 
 /// A table whose rows are added in the order of time.
 pub(crate) struct ByTime {
@@ -26,7 +26,7 @@ impl ByTime {
         connection: &Connection,
         (order, span, page): (Order, Span, &Page),
         prefix: &str,
-    ) -> rusqlite::Result<Conditions> {
+    ) -> sql::Result<Conditions> {
         let place = format!("{prefix}{}", self.place);
         let after = page.after.as_deref().and_then(|key| key.parse().ok());
         let mut values = vec![(":after", after.unwrap_or(order.beginning()).into())];
@@ -48,11 +48,7 @@ impl ByTime {
     }
 
     /// Returns the first place whose row is not from before a moment.
-    pub(super) fn place_of(
-        &self,
-        connection: &Connection,
-        moment: Timestamp,
-    ) -> rusqlite::Result<i64> {
+    pub(super) fn place_of(&self, connection: &Connection, moment: Timestamp) -> sql::Result<i64> {
         let Self { table, place, at } = self;
         let end = |which: &str| {
             connection

@@ -1,9 +1,8 @@
 //! The outbox backwards, for people: the newest events, of all or of one customer.
 
-use rusqlite::Connection;
-
 use super::outbox::{Event, event};
 use crate::domain::CustomerId;
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, Store, StoreError};
 
 impl Store {
@@ -33,7 +32,7 @@ impl Store {
     }
 }
 
-fn all(connection: &Connection, before: i64, limit: u32) -> rusqlite::Result<Vec<Event>> {
+fn all(connection: &Connection, before: i64, limit: u32) -> sql::Result<Vec<Event>> {
     connection
         .prepare_cached("SELECT * FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2")?
         .query_map((before, limit), event)?
@@ -45,7 +44,7 @@ fn of_customer(
     id: &CustomerId,
     before: i64,
     limit: u32,
-) -> rusqlite::Result<Vec<Event>> {
+) -> sql::Result<Vec<Event>> {
     connection
         .prepare_cached(
             "SELECT * FROM events WHERE customer_id = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",

@@ -1,12 +1,11 @@
 //! The feed: the events after a cursor, all of them or those of some types or of a customer.
 
-use rusqlite::Connection;
-
 use super::filter::Conditions;
 use super::listing::Listing;
 use super::outbox::{Event, event, newest_in};
 use crate::domain::CustomerId;
 use crate::domain::event::EventType;
+use crate::store::engine::sql::{self, Connection, Transaction};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of the feed.
@@ -59,12 +58,12 @@ fn page_in(
     filter: &FeedFilter,
     after: i64,
     limit: u32,
-) -> rusqlite::Result<FeedPage> {
+) -> sql::Result<FeedPage> {
     let read = |statement: &str| {
         connection
             .prepare_cached(statement)?
             .query_map((after, limit), event)?
-            .collect::<rusqlite::Result<Vec<Event>>>()
+            .collect::<sql::Result<Vec<Event>>>()
     };
     let (events, looked_until) = match &filter.customer_id {
         Some(customer) => {
@@ -97,9 +96,9 @@ impl Store {
     ) -> Result<FeedPage, StoreError> {
         self.read(move |connection| {
             // Of one moment, so that nothing lies between what was read and the newest that there is.
-            let whole = connection.unchecked_transaction().during("read the feed")?;
+            let whole = Transaction::of_reads(connection).during("read the feed")?;
             let page = page_in(&whole, &filter, after, limit).during("read the feed")?;
-            whole.finish().during("read the feed")?;
+            whole.commit().during("read the feed")?;
             Ok(page)
         })
         .await
@@ -113,6 +112,7 @@ mod tests {
 
     use super::*;
     use crate::store::base::outbox::append_event_in;
+    use crate::store::engine::statements::plan_of;
 
     /// A pattern, a customer, the cursor and the limit; the places of what is found, and how far was looked.
     type Row = (&'static str, Option<CustomerId>, i64, u32, &'static [i64], i64);
@@ -176,12 +176,8 @@ mod tests {
         let by_customer = of_customer(&EventType::ALL, &acme(), 0).statement();
         for (statement, index) in [(by_type, "events_by_type"), (by_customer, "events_of_customer")]
         {
-            let explain = move |connection: &Connection| {
-                let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
-                plan.query_map(("acme", 1), |row| row.get(3))?.collect::<rusqlite::Result<_>>()
-            };
-            let plan: Vec<String> =
-                store.read(move |it| explain(it).during("explain")).await.unwrap();
+            let explain = move |it: &Connection| Ok::<_, StoreError>(plan_of(it, &statement));
+            let plan = store.read(explain).await.unwrap();
             let text = plan.join("; ");
             assert!(text.contains(&format!("USING INDEX {index}")), "{text}");
             assert!(!text.contains("SCAN") && !text.contains("TEMP B-TREE"), "{text}");

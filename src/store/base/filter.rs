@@ -1,6 +1,6 @@
 //! The conditions of a list: those that were asked for, and no others.
 
-use rusqlite::types::Value;
+use crate::store::engine::sql::{self, Value};
 
 /// Conditions and what they compare with. SQLite chooses how to find rows by a statement's text alone; a condition
 /// that a parameter may switch off would keep it from every index.
@@ -54,7 +54,7 @@ impl Conditions {
     }
 
     /// Returns the parameters.
-    pub(crate) fn values(&self) -> Vec<(&'static str, &dyn rusqlite::ToSql)> {
-        self.values.iter().map(|(name, value)| (*name, value as &dyn rusqlite::ToSql)).collect()
+    pub(crate) fn values(&self) -> Vec<(&'static str, &dyn sql::ToSql)> {
+        self.values.iter().map(|(name, value)| (*name, value as &dyn sql::ToSql)).collect()
     }
 }

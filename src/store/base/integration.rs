@@ -1,10 +1,10 @@
 //! The connection to the seller's AWS account, as it was made.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::columns::{millis, timestamp};
 use crate::domain::integration::{Identity, Role};
+use crate::store::engine::sql::{Connection, OptionalExtension, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The connection as it is kept.

@@ -1,10 +1,9 @@
 //! Lists by conditions of which an index serves some. Of the rest, a page looks at so many rows at most: it answers in
 //! bounded time however rare what is looked for may be, and says where the next page goes on.
 
-use rusqlite::{Connection, Row};
-
 use super::filter::Conditions;
 use super::page::Listed;
+use crate::store::engine::sql::{self, Connection, Row};
 
 /// The most rows that a page looks at.
 const LOOKED_MOST: u32 = 20_000;
@@ -42,9 +41,9 @@ impl Listing<'_> {
         &self,
         connection: &Connection,
         limit: u32,
-        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+        read: impl Fn(&Row<'_>) -> sql::Result<T>,
         key: impl Fn(&T) -> String,
-    ) -> rusqlite::Result<Listed<T>> {
+    ) -> sql::Result<Listed<T>> {
         let mut values = self.which.values();
         values.extend(self.fitting.values());
         let mut select = connection.prepare_cached(&self.statement())?;
@@ -55,7 +54,7 @@ impl Listing<'_> {
             looked += 1;
             let fits = row.get::<_, Option<bool>>("fits")?.unwrap_or(false);
             if looked == LOOKED_MOST {
-                let last = read(row)?;
+                let last = read(&row)?;
                 listed.looked_until = Some(key(&last));
                 listed.rows.extend(fits.then_some(last));
                 // Nothing follows the last row of the table.
@@ -65,7 +64,7 @@ impl Listing<'_> {
                 break;
             }
             if fits {
-                listed.rows.push(read(row)?);
+                listed.rows.push(read(&row)?);
                 if listed.rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
                     break;
                 }

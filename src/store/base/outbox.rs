@@ -1,7 +1,6 @@
 //! The outbox: what the seller's application is told, in order, written with the change it tells of.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -10,6 +9,7 @@ use uuid::Uuid;
 use super::columns::{millis, timestamp};
 use crate::domain::CustomerId;
 use crate::domain::event::EventType;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// One event of the outbox.
@@ -81,7 +81,7 @@ fn insert_in(
 }
 
 /// Returns the newest place that the outbox has given out, also of events that were pruned since.
-pub(super) fn newest_in(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn newest_in(connection: &Connection) -> sql::Result<i64> {
     connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+pub(super) fn event(row: &Row<'_>) -> sql::Result<Event> {
     let data: String = row.get("data")?;
     Ok(Event {
         seq: row.get("seq")?,

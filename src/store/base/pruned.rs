@@ -1,9 +1,9 @@
 //! The place up to which each kind of history was pruned, kept in the transaction that prunes it.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::columns::{millis, timestamp};
+use crate::store::engine::sql::{Connection, OptionalExtension, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// A kind of history that is pruned.

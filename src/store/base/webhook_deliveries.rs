@@ -1,7 +1,6 @@
 //! Deliveries: what became of posting each event to the webhook.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +11,7 @@ use super::listing::Listing;
 use super::page::{Listed, Order, Page, Span};
 use crate::domain::CustomerId;
 use crate::domain::event::Lane;
+use crate::store::engine::sql::{self, Connection, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The most characters that are kept of an error.
@@ -191,7 +191,7 @@ fn listing(
     DeliveryFilter { state, span }: DeliveryFilter,
     order: Order,
     page: &Page,
-) -> rusqlite::Result<Listing<'static>> {
+) -> sql::Result<Listing<'static>> {
     let which = BY_TIME.page_in(connection, (order, span, page), "d.")?;
     let is = |conditions: Conditions, state: DeliveryState| {
         conditions.with(":state", Some(state.as_str().to_owned()), "d.state = :state")
@@ -213,7 +213,7 @@ fn listing(
     })
 }
 
-fn delivery(row: &Row<'_>) -> rusqlite::Result<WebhookDelivery> {
+fn delivery(row: &Row<'_>) -> sql::Result<WebhookDelivery> {
     Ok(WebhookDelivery {
         event_id: row.get("event_id")?,
         cursor: row.get("seq")?,
@@ -262,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::domain::event::{EventType, PerLane};
+    use crate::store::engine::statements::plan_of;
 
     fn page(limit: u32) -> Page {
         Page { after: None, limit }
@@ -325,12 +326,7 @@ mod tests {
             let explain = move |connection: &Connection| {
                 let filter = DeliveryFilter { state, span };
                 let listing = listing(connection, filter, Order::Newest, &page(1))?;
-                let mut values = listing.which.values();
-                values.extend(listing.fitting.values());
-                connection
-                    .prepare(&format!("EXPLAIN QUERY PLAN {}", listing.statement()))?
-                    .query_map(&*values, |row| row.get::<_, String>(3))?
-                    .collect::<Result<Vec<_>, _>>()
+                Ok::<_, sql::Error>(plan_of(connection, &listing.statement()))
             };
             let plan = store.read(move |it| explain(it).during("explain")).await.unwrap();
             let text = plan.join("; ");

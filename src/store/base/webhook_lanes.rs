@@ -1,9 +1,8 @@
 //! The webhook's lanes: the events of each, in order. Reading one never passes over those of the other.
 
-use rusqlite::Connection;
-
 use super::outbox::{Event, event, newest_in};
 use crate::domain::event::Lane;
+use crate::store::engine::sql::{Connection, Transaction};
 use crate::store::{During, Store, StoreError};
 
 /// The most events of a lane that are counted.
@@ -71,7 +70,7 @@ impl Store {
     ) -> Result<LaneEvents, StoreError> {
         self.read(move |connection| {
             // Of one moment, so that nothing lies between what was read and the newest that there is.
-            let whole = connection.unchecked_transaction().during("read a lane")?;
+            let whole = Transaction::of_reads(connection).during("read a lane")?;
             let events: Vec<Event> = whole
                 .prepare_cached(statement(lane))
                 .and_then(|mut select| select.query_map((seq, limit), event)?.collect())
@@ -79,7 +78,7 @@ impl Store {
             let is_all = events.len() < usize::try_from(limit).unwrap_or(usize::MAX);
             let last = events.last().map_or(seq, |event| event.seq);
             let newest = newest_in(&whole).during("read the newest event")?;
-            whole.finish().during("read a lane")?;
+            whole.commit().during("read a lane")?;
             let read_to = if is_all { newest.max(last) } else { last };
             Ok(LaneEvents { events, read_to })
         })
@@ -94,6 +93,7 @@ mod tests {
 
     use super::*;
     use crate::domain::event::EventType;
+    use crate::store::engine::statements::plan_of;
 
     #[tokio::test]
     async fn a_lane_has_its_own_events_in_order_and_says_how_far_they_are_all() {
@@ -124,15 +124,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         for lane in Lane::ALL {
-            let plan: Vec<String> = store
-                .read(move |connection| {
-                    connection
-                        .prepare(&format!("EXPLAIN QUERY PLAN {}", statement(lane)))
-                        .and_then(|mut plan| plan.query_map((0, 1), |row| row.get(3))?.collect())
-                        .during("explain")
-                })
-                .await
-                .unwrap();
+            let explain = move |it: &_| Ok::<_, StoreError>(plan_of(it, statement(lane)));
+            let plan = store.read(explain).await.unwrap();
             let text = plan.join("; ");
             assert!(text.contains("SEARCH events USING INDEX events_"), "{text}");
             assert!(!text.contains("SCAN") && !text.contains("TEMP B-TREE"), "{text}");

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{millis, optional_timestamp};
 use super::outbox::newest_in;
 use super::webhook_deliveries::{DeliveryAttempt, note_attempt_in};
 use super::webhook_lanes::waiting_in;
 use crate::domain::event::{Lane, PerLane};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, Store, StoreError};
 
 /// Up to where the webhook has posted every event.
@@ -41,7 +41,7 @@ impl WebhookPlace {
     }
 }
 
-fn place_row(row: &Row<'_>) -> rusqlite::Result<(WebhookPlace, Option<Timestamp>)> {
+fn place_row(row: &Row<'_>) -> sql::Result<(WebhookPlace, Option<Timestamp>)> {
     let lanes = PerLane::new(row.get("prompt")?, row.get("bulk")?);
     let place = WebhookPlace { lanes, turn: row.get("turn")?, is_paused: row.get("is_paused")? };
     Ok((place, optional_timestamp(row.get("left_at_ms")?)))

@@ -1,13 +1,13 @@
 //! How the webhook stands: what waits in each lane, what the application last answered, and whether a person holds it.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::activity::current_actor;
 use super::columns::{millis, optional_timestamp, timestamp};
 use super::webhook_lanes::{statement, waiting_in};
 use super::webhook_place::place_in;
 use crate::domain::event::{Lane, PerLane};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, Store, StoreError};
 
 /// Whoever acts where the API has no token.
@@ -43,7 +43,7 @@ pub struct WebhookLane {
     pub oldest_at: Option<Timestamp>,
 }
 
-fn state_row(row: &Row<'_>) -> rusqlite::Result<WebhookState> {
+fn state_row(row: &Row<'_>) -> sql::Result<WebhookState> {
     Ok(WebhookState {
         lanes: PerLane::default(),
         paused_at: optional_timestamp(row.get("paused_at_ms")?),

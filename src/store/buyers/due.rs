@@ -5,10 +5,10 @@
 //! the newest of them behind which somebody waits: only such a look asks AWS anew about what it has not settled yet.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// A buyer who is due.
@@ -94,14 +94,16 @@ pub(crate) fn mark_buyer_in(
     }
     let (code, kind, value) = words;
     // FAIL, not ABORT: all of the write is undone anyway, and ABORT has SQLite make ready to undo this by itself.
-    connection
+    let id = connection
         .prepare_cached(
             "INSERT OR FAIL INTO buyers (product_code, kind, value, marks, due_at_ms, request_mark)
-             VALUES (?1, ?2, ?3, 1, ?4, iif(?5, 1, NULL))",
+             VALUES (?1, ?2, ?3, 1, ?4, CASE WHEN ?5 THEN 1 END) RETURNING id",
         )
-        .and_then(|mut insert| insert.execute((code, kind, value, due, requested)))
+        .and_then(|mut insert| {
+            insert.query_row((code, kind, value, due, requested), |row| row.get(0))
+        })
         .during("mark a new buyer")?;
-    Ok(MarkedBuyer { id: connection.last_insert_rowid(), imported })
+    Ok(MarkedBuyer { id, imported })
 }
 
 fn postpone_in(

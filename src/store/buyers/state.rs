@@ -1,10 +1,10 @@
 //! A buyer's row as a look at it finds it, and as the look leaves it.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::BuyerKey;
 use crate::store::base::columns::{millis, optional_timestamp};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// A buyer's state in the queue when an observation is applied.
@@ -41,7 +41,7 @@ pub(crate) fn queue_state_in(
              WHERE b.product_code = ?1 AND b.kind = ?2 AND b.value = ?3",
         )
         .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| {
+            let row = |row: &sql::Row<'_>| {
                 Ok(QueueState {
                     id: row.get(0)?,
                     looked_at: optional_timestamp(row.get(1)?),

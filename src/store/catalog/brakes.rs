@@ -1,7 +1,6 @@
 //! Holding back what AWS's answers would end, when it is too much at once to be believed.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::ProductId;
 use crate::domain::event::EventType;
@@ -10,6 +9,7 @@ use crate::domain::product::HeldEndings;
 use crate::domain::reconciliation::{Brake, COUNTED_FOR, MaxEndings, Unlisted};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// Returns the products of which endings are held back, and how many.
@@ -73,7 +73,7 @@ pub(crate) fn brake_in(
             "SELECT held_since_ms, confirmed_at_ms FROM brakes WHERE product_id = ?1 AND kind = ?2",
         )
         .and_then(|mut select| {
-            let brake = |row: &rusqlite::Row<'_>| {
+            let brake = |row: &sql::Row<'_>| {
                 Ok(Brake {
                     is_held: row.get::<_, Option<i64>>(0)?.is_some(),
                     confirmed_at: optional_timestamp(row.get(1)?),
@@ -280,7 +280,7 @@ fn held_in(connection: &Connection) -> Result<Vec<(ProductId, HeldEndings)>, Sto
         .during("read what is held back")
 }
 
-fn held_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(ProductId, HeldEndings)> {
+fn held_row(row: &sql::Row<'_>) -> sql::Result<(ProductId, HeldEndings)> {
     let kind: String = row.get(1)?;
     let count = |place: usize| row.get(place).map(|count: i64| u64::try_from(count).unwrap_or(0));
     let held = HeldEndings {

@@ -1,7 +1,6 @@
 //! Entitlements of plans, version by version. Only a draft is ever changed.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 use super::features::feature_in;
 use super::plan_rows::{PlanError, changed_plan, known_plan};
@@ -10,6 +9,7 @@ use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
 use crate::domain::{FeatureId, PlanId, Quantity};
+use crate::store::engine::sql::{Connection, named_params};
 use crate::store::{During, Store, StoreError};
 
 impl Store {

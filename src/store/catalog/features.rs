@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::domain::event::EventType;
 use crate::domain::event::data::FeatureUpdated;
@@ -13,6 +12,7 @@ use crate::domain::{DimensionKey, FeatureId, ProductId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
+use crate::store::engine::sql::{Connection, OptionalExtension, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// A change of a feature; a field that is left out stays as it is.

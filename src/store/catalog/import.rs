@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 use super::features::{feature_in, write_feature_in};
 use super::plan_rows::PlanError;
@@ -17,6 +16,7 @@ use crate::domain::product::{Dimension, Product};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{Connection, named_params};
 use crate::store::facts::listings::list_whole_in;
 use crate::store::facts::release::release_in;
 use crate::store::{During, Store, StoreError};

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::features::{FeatureChange, feature_in, put_feature_in};
 use super::import::{ImportError, ImportProduct, Mapping, import_in, map_in, unmap_in};
@@ -18,6 +17,7 @@ use crate::domain::manifest::{Catalogue, Change, FeatureEntry, ProductEntry, dif
 use crate::domain::plan::Audience;
 use crate::domain::product::Dimension;
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::store::engine::sql::Connection;
 use crate::store::facts::release::release_in;
 use crate::store::{Store, StoreError};
 

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
-
 use super::features::feature_in;
 use super::plan_rows::{entitlements_in, plan_in};
 use super::products::product_in;
@@ -13,6 +11,7 @@ use crate::domain::manifest::{
 };
 use crate::domain::plan::{Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{DimensionKey, FeatureId, PlanId, ProductId};
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, StoreError};
 
 /// Exports the catalogue so that it can be applied elsewhere: every table is there, and dimensions that are gone from
@@ -89,21 +88,28 @@ pub(crate) fn listed(entitlements: &[PlanEntitlement]) -> BTreeMap<FeatureId, Te
     entitlements.iter().map(|it| (it.feature_id.clone(), TermsEntry(it.terms.clone()))).collect()
 }
 
-/// Dimensions that are gone from their listing.
+/// Returns the dimensions that are gone from their listing.
 pub(crate) fn removed_dimensions_in(
     connection: &Connection,
 ) -> Result<BTreeSet<(ProductId, DimensionKey)>, StoreError> {
-    connection
-        .prepare_cached("SELECT product_id, key FROM dimensions WHERE removed_at_ms IS NOT NULL")
-        .and_then(|mut select| {
-            select
-                .query_map([], |row| {
-                    let product = ProductId::new(row.get::<_, String>(0)?);
-                    Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
-                })?
-                .collect()
-        })
-        .during("find dimensions that are gone")
+    dimension_keys_in(
+        connection,
+        "SELECT product_id, key FROM dimensions WHERE removed_at_ms IS NOT NULL",
+    )
+    .during("find dimensions that are gone")
+}
+
+/// Returns the dimensions whose product and key a statement selects.
+pub(super) fn dimension_keys_in<C: FromIterator<(ProductId, DimensionKey)>>(
+    connection: &Connection,
+    select: &'static str,
+) -> sql::Result<C> {
+    let mut select = connection.prepare_cached(select)?;
+    let dimensions = select.query_map([], |row| {
+        let product = ProductId::new(row.get::<_, String>(0)?);
+        Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
+    })?;
+    dimensions.collect()
 }
 
 fn ids(connection: &Connection, statement: &'static str) -> Result<Vec<String>, StoreError> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::entitlements::{
     checked_entitlement_in, make_version_in, put_entitlement_in, remove_entitlement_in,
@@ -19,6 +18,7 @@ use crate::domain::change_set::ChangeSet;
 use crate::domain::manifest::{PlanEntry, TermsEntry};
 use crate::domain::plan::{Audience, Plan, PlanEntitlement, PlanStatus};
 use crate::domain::{FeatureId, PlanId};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// The entitlements of a table of the file.

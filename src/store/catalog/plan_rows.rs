@@ -1,7 +1,6 @@
 //! Plans as they are kept, with what each version grants.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs};
@@ -12,6 +11,7 @@ use crate::domain::{
 };
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The reason why a plan could not be changed as asked.
@@ -156,7 +156,7 @@ pub(crate) fn entitlements_in(
         .during("read a plan's entitlements")
 }
 
-pub(crate) fn entitlement_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<PlanEntitlement> {
+pub(crate) fn entitlement_row(row: &sql::Row<'_>) -> sql::Result<PlanEntitlement> {
     let reset: Option<String> = row.get("reset")?;
     let anchor: String = row.get("anchor")?;
     let bill: String = row.get("bill")?;

@@ -1,7 +1,6 @@
 //! Plans and what they grant.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 use super::plan_rows::{PlanError, changed_plan, exists, plan_in};
 use crate::domain::event::EventType;
@@ -10,6 +9,7 @@ use crate::domain::word::Word;
 use crate::domain::{PlanId, ProductId, Source};
 use crate::store::base::columns::millis;
 use crate::store::base::page::Page;
+use crate::store::engine::sql::{Connection, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a list of plans.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 use serde_json::Value;
 
 use super::brakes::held_of;
@@ -12,6 +11,7 @@ use crate::domain::product::{Dimension, Product};
 use crate::domain::{AccountId, ClockHour, DimensionKey, EntityId, PlanId, ProductCode, ProductId};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::page::Page;
+use crate::store::engine::sql::{Connection, OptionalExtension, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// A listing as the catalog describes it.

@@ -4,7 +4,6 @@
 //! customers only holds those who are there to what they have.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
 use crate::domain::event::EventType;
@@ -12,6 +11,7 @@ use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::{AffectedGroup, Differences, Preview, compare};
 use crate::domain::word::Word;
 use crate::domain::{CustomerId, PlanId};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// The most customers of a group that a preview names.

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::Connection;
-
 use super::plan_rows::entitlements_in;
 use crate::domain::plan::PlanEntitlement;
 use crate::domain::rollout::{Regranted, compare};
 use crate::domain::{CustomerId, PlanId};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// The most customers of a group that are named.

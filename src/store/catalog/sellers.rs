@@ -1,9 +1,8 @@
 //! The account that sells a product, as the catalog told.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use super::products::Listing;
 use crate::domain::{AccountId, ProductCode, ProductId};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// Notes whose listing it is, where the catalog tells.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::brakes::{BrakeKind, brake_in, hold_in, release_in};
+use super::manifest_export::dimension_keys_in;
 use super::products::{Listing, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
 use crate::domain::event::EventType;
@@ -17,6 +17,7 @@ use crate::domain::reconciliation::Unlisted;
 use crate::domain::{DimensionKey, EntityId, ProductId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// For how long a person's word lets a listing's dimensions go.
@@ -118,21 +119,13 @@ impl Store {
     /// Dimensions that are sold in contracts and mean no plan: whoever buys one has access to nothing.
     pub async fn unmapped_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
         self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT product_id, key FROM dimensions
-                     WHERE entitled = 1 AND plan_id IS NULL AND removed_at_ms IS NULL
-                     ORDER BY product_id, key LIMIT 100",
-                )
-                .and_then(|mut select| {
-                    select
-                        .query_map([], |row| {
-                            let product = ProductId::new(row.get::<_, String>(0)?);
-                            Ok((product, DimensionKey::new(row.get::<_, String>(1)?)))
-                        })?
-                        .collect()
-                })
-                .during("find dimensions without a plan")
+            dimension_keys_in(
+                connection,
+                "SELECT product_id, key FROM dimensions
+                 WHERE entitled = 1 AND plan_id IS NULL AND removed_at_ms IS NULL
+                 ORDER BY product_id, key LIMIT 100",
+            )
+            .during("find dimensions without a plan")
         })
         .await
     }

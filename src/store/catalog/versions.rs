@@ -1,7 +1,6 @@
 //! Every version of a plan, and plans that are removed.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,6 +10,7 @@ use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::word::Word;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// A version of a plan.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,6 +12,7 @@ use super::identities::{owner_in, owners_in};
 use super::matching::match_customer_in;
 use crate::domain::{AccountId, AwsIds, BuyerKey, CustomerIdentifier};
 use crate::store::buyers::due::{MarkCause, imported_codes_in, mark_buyer_in};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// One line of the file.

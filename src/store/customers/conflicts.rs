@@ -2,7 +2,6 @@
 //! once.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::identities::identities_in;
 use crate::domain::event::EventType;
@@ -10,6 +9,7 @@ use crate::domain::event::data::CustomerContradiction;
 use crate::domain::{AwsIds, BuyerRef, CustomerId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// Two accounts, or two legacy buyers, of what would be one customer.

@@ -2,7 +2,6 @@
 //! carries, which is exchanged once.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::matching::join_known_in;
 use super::provision::{ProvisionCustomer, ProvisionError, introduce_in, provision_in};
@@ -14,6 +13,7 @@ use crate::domain::{Customer, CustomerId, Registration};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::facts::registered_licenses::{ids_of, note_registration_in};
 use crate::store::{During, Store, StoreError};
 

@@ -3,9 +3,8 @@
 //! A customer is one AWS account and one legacy buyer at most. What would make it two of a kind is a contradiction:
 //! nothing is joined then, and a person is told.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use crate::domain::{AccountId, AwsIds, BuyerRef, CustomerId, CustomerIdentifier};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// Returns the ids by which AWS knows a customer: kinds and values.

@@ -1,7 +1,6 @@
 //! Matching AWS's ids to a customer: one is made where there is none, and those that AWS shows to be one are merged.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::conflicts::{contradiction_in, forget_contradiction_in, note_contradiction_in};
 use super::identities::{completed_in, link_new_in, owner_in, owners_in};
@@ -12,6 +11,7 @@ use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::secrets::{Secret, secret_in};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// Returns the customer that these AWS ids mean, with those that AWS's mapping file adds to them. Makes one that

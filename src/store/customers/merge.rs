@@ -1,7 +1,6 @@
 //! Two customers become one: everything of the one moves to the other, and its id stays as an alias.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 
 use super::rows::customer_in;
@@ -9,6 +8,7 @@ use crate::domain::CustomerId;
 use crate::domain::event::EventType;
 use crate::domain::event::data::CustomerMerged;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::metering::merge::join_records_in;
 use crate::store::metering::rerate::{CountedChains, rate_anew_in};
 use crate::store::{During, StoreError};

@@ -1,7 +1,6 @@
 //! Provisioning: the seller makes customers, and claims purchases by AWS's ids.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 use serde_json::{Map, Value};
 
 use super::conflicts::{IdentityConflict, contradiction_in};
@@ -17,6 +16,7 @@ use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::buyers::due::{MarkCause, imported_codes_in, mark_buyer_in};
+use crate::store::engine::sql::{Connection, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The seller's data of a customer; a field that is left out stays as it is.

@@ -2,7 +2,6 @@
 //! The token that proved it is not kept.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -17,6 +16,7 @@ use crate::store::base::filter::Conditions;
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::{Order, Page, Span};
 use crate::store::engine::secrets::{Secret, secret_in};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
 use crate::store::facts::registered_licenses::note_registration_in;
 use crate::store::{During, Store, StoreError};
 
@@ -234,7 +234,7 @@ fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreE
     Ok(())
 }
 
-fn registration_row(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
+fn registration_row(row: &Row<'_>) -> sql::Result<RegistrationRow> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let claims: String = row.get("claimed_by_browser")?;
     Ok(RegistrationRow {

@@ -1,12 +1,12 @@
 //! Customers as they are kept: provisioned by the seller, or known from AWS alone.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::identities::identities_in;
 use crate::domain::{BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 impl Store {

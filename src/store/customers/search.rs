@@ -4,14 +4,13 @@
 //! of names and mail addresses, beginnings of AWS's ids and what somebody has bought are looked for customer by customer, so
 //! many a page.
 
-use rusqlite::{Connection, Row};
-
 use super::list::{CustomerFilter, identified};
 use super::rows::customer_in;
 use crate::domain::{Customer, CustomerId, Id, PlanId, ProductId, Source, Status};
 use crate::store::base::filter::Conditions;
 use crate::store::base::listing::Listing;
 use crate::store::base::page::{Listed, Page};
+use crate::store::engine::sql::{self, Connection, Row};
 use crate::store::{During, Store, StoreError};
 
 /// What customers are searched for.
@@ -197,7 +196,7 @@ fn listing(search: &CustomerSearch, which: Conditions) -> Listing<'static> {
     Listing { columns: "c.id", from: "customers c", which, fitting, order: "c.id".into() }
 }
 
-fn id_of(row: &Row<'_>) -> rusqlite::Result<String> {
+fn id_of(row: &Row<'_>) -> sql::Result<String> {
     row.get(0)
 }
 

@@ -1,7 +1,6 @@
 //! Taking back a claim: what was bought on AWS leaves the customer who claimed it, for one whom nobody has provisioned.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::identities::{identities_in, link_in};
 use super::matching::match_customer_in;
@@ -13,6 +12,7 @@ use crate::domain::{AwsIds, BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::secrets::{Secret, secret_in};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// The two customers that an unlinked one became.

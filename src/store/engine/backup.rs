@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, Progress, StepResult};
-use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{is_database, open_reader};
 use super::error::{During, StoreError};
 use super::private_files::Draft;
+use super::sql::Connection;
 
 /// The pages that are copied between two reports: 16 MiB.
 const PAGES_AT_ONCE: i32 = 4_096;
@@ -91,9 +92,10 @@ pub(crate) fn copy(
     report: &mut dyn FnMut(Copied),
 ) -> Result<i32, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut target = Connection::open_with_flags(into, flags)
-        .map_err(|source| StoreError::Open { path: into.to_owned(), source })?;
-    let pages = copy_pages(source, &mut target, PAGES_AT_ONCE, report)?;
+    let mut target = rusqlite::Connection::open_with_flags(into, flags)
+        .map_err(|source| StoreError::Open { path: into.to_owned(), source: source.into() })?;
+    let pages = copy_pages(source.as_sqlite(), &mut target, PAGES_AT_ONCE, report)?;
+    let target = Connection::sqlite(target);
     // So that the copy is one file, and can be read where nothing can be written.
     target
         .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")
@@ -108,16 +110,14 @@ pub(crate) fn copy(
             )
             .during("say when the copy was made")?;
     }
-    target
-        .close()
-        .map_err(|(_, source)| StoreError::Sql { operation: "complete the copy", source })?;
+    target.close().during("complete the copy")?;
     Ok(pages)
 }
 
 /// Copies all pages as they are at one moment, some at a time.
 fn copy_pages(
-    source: &Connection,
-    target: &mut Connection,
+    source: &rusqlite::Connection,
+    target: &mut rusqlite::Connection,
     at_once: i32,
     report: &mut dyn FnMut(Copied),
 ) -> Result<i32, StoreError> {
@@ -154,14 +154,14 @@ mod tests {
     fn a_copy_is_of_one_moment_and_goes_on_while_others_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("busy.db");
-        let writer = Connection::open(&path).unwrap();
+        let writer = rusqlite::Connection::open(&path).unwrap();
         writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a TEXT)").unwrap();
         let write = || {
             writer.execute("INSERT INTO t VALUES (?1)", ["x".repeat(8_000)]).unwrap();
         };
         (0..100).for_each(|_| write());
-        let source = Connection::open(&path).unwrap();
-        let mut target = Connection::open(folder.path().join("copy.db")).unwrap();
+        let source = rusqlite::Connection::open(&path).unwrap();
+        let mut target = rusqlite::Connection::open(folder.path().join("copy.db")).unwrap();
         let mut seen = Vec::new();
         let mut report = |copied: Copied| {
             write();

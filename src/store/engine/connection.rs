@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{During, StoreError};
 use super::private_files::{make_folder, make_new, shut_out_others, with_suffix};
 use super::secrets::make_secrets_in;
+use super::sql::{self, Connection, Transaction};
 use super::statements::note_those_of;
 
 /// Numbered migrations; a file's place in this list plus one is the `user_version` it leads to.
@@ -46,10 +47,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
             .map_err(|source| StoreError::CreateFolder { folder: folder.to_owned(), source })?;
     }
     make_private(path)?;
-    let mut connection = Connection::open(path)
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    prepare(&mut connection, path)?;
-    let opened = |source| StoreError::Open { path: path.to_owned(), source };
+    let connection = open_file(path)?;
     // FULL: a commit that was answered for must survive a power cut; NORMAL in WAL may lose the last ones.
     connection
         .execute_batch(
@@ -58,9 +56,20 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
              PRAGMA journal_size_limit = 67108864;
              PRAGMA wal_autocheckpoint = 4000;",
         )
-        .map_err(opened)?;
-    migrate(&mut connection, path)?;
+        .map_err(|source| not_opened(path, source))?;
+    migrate(&connection, path)?;
     Ok(connection)
+}
+
+/// Opens a database file as it is.
+pub(crate) fn open_file(path: &Path) -> Result<Connection, StoreError> {
+    rusqlite::Connection::open(path)
+        .and_then(prepare)
+        .map_err(|source| not_opened(path, source.into()))
+}
+
+fn not_opened(path: &Path, source: sql::Error) -> StoreError {
+    StoreError::Open { path: path.to_owned(), source }
 }
 
 /// Makes the database private; SQLite gives what it makes beside it the same mode.
@@ -83,28 +92,36 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 /// Opens a connection that can only read.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    prepare(&mut connection, path)?;
-    Ok(connection)
+    rusqlite::Connection::open_with_flags(path, flags)
+        .and_then(prepare)
+        .map_err(|source| not_opened(path, source.into()))
 }
 
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let opened = |source| StoreError::Open { path: path.to_owned(), source };
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(opened)?;
-    note_those_of(connection).map_err(opened)?;
+/// Opens a file beside which nothing can be written. Nobody else may change it meanwhile.
+pub(crate) fn open_immutable(path: &Path) -> Result<Connection, StoreError> {
+    let text = path.to_string_lossy();
+    let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let uri = format!("file:{escaped}?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    rusqlite::Connection::open_with_flags(uri, flags)
+        .map(Connection::sqlite)
+        .map_err(|source| not_opened(path, source.into()))
+}
+
+fn prepare(mut connection: rusqlite::Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    note_those_of(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(256);
     // Plans depend on the statement alone. Without this SQLite looks at bound values, and prepares some statements
     // anew for each of them.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(opened)?;
-    connection
-        .execute_batch(
-            "PRAGMA foreign_keys = ON;
-             PRAGMA trusted_schema = OFF;
-             PRAGMA cache_size = -8000;
-             PRAGMA temp_store = MEMORY;",
-        )
-        .map_err(opened)
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.execute_batch(
+        "PRAGMA foreign_keys = ON;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA cache_size = -8000;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(Connection::sqlite(connection))
 }
 
 /// Reports whether a database has a table.
@@ -123,7 +140,7 @@ pub(crate) fn check_schema(connection: &Connection, path: &Path) -> Result<(), S
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        .map_err(|source| not_opened(path, source))?;
     match found.cmp(&known) {
         Ordering::Equal => Ok(()),
         Ordering::Greater => Err(StoreError::NewerSchema { path: path.to_owned(), found, known }),
@@ -131,28 +148,24 @@ pub(crate) fn check_schema(connection: &Connection, path: &Path) -> Result<(), S
     }
 }
 
-/// Brings a database that nobody else has up to date.
-pub(crate) fn migrate_file(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    prepare(connection, path)?;
-    migrate(connection, path)
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Migrate { path: path.to_owned(), source };
+/// Brings the schema of a database up to date.
+pub(crate) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Exclusive).map_err(failed)?;
-    let found: i64 =
-        transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    if found > known {
-        return Err(StoreError::NewerSchema { path: path.to_owned(), found, known });
-    }
-    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
-        transaction.execute_batch(migration).map_err(failed)?;
-    }
-    make_secrets_in(&transaction).map_err(failed)?;
-    transaction.pragma_update(None, "user_version", known).map_err(failed)?;
-    transaction.commit().map_err(failed)
+    let migrated = (|| {
+        let transaction = Transaction::begin(connection)?;
+        let found = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found > known {
+            return Ok(Err(StoreError::NewerSchema { path: path.to_owned(), found, known }));
+        }
+        for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            transaction.execute_batch(migration)?;
+        }
+        make_secrets_in(&transaction)?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {known}"))?;
+        transaction.commit()?;
+        Ok(Ok(()))
+    })();
+    migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?
 }
 
 #[cfg(test)]
@@ -165,7 +178,7 @@ mod tests {
         let path = folder.path().join("deep/marketd.db");
         drop(open_writer(&path).unwrap());
         let connection = open_writer(&path).unwrap();
-        connection.pragma_update(None, "user_version", 999).unwrap();
+        connection.execute_batch("PRAGMA user_version = 999").unwrap();
         drop(connection);
         let refusal = open_writer(&path).unwrap_err().to_string();
         assert!(refusal.contains("999"), "{refusal}");
@@ -175,7 +188,7 @@ mod tests {
     fn what_was_told_of_subscriptions_is_kept_by_the_migration() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let before = Connection::open(&path).unwrap();
+        let before = rusqlite::Connection::open(&path).unwrap();
         for migration in &MIGRATIONS[..7] {
             before.execute_batch(migration).unwrap();
         }
@@ -204,7 +217,7 @@ mod tests {
     fn where_the_webhook_was_is_taken_over_in_both_lanes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let before = Connection::open(&path).unwrap();
+        let before = rusqlite::Connection::open(&path).unwrap();
         for migration in &MIGRATIONS[..17] {
             before.execute_batch(migration).unwrap();
         }
@@ -235,7 +248,7 @@ mod tests {
     fn what_was_counted_of_a_name_goes_to_the_product_that_is_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let before = Connection::open(&path).unwrap();
+        let before = rusqlite::Connection::open(&path).unwrap();
         for migration in &MIGRATIONS[..13] {
             before.execute_batch(migration).unwrap();
         }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
-
-use super::trouble;
+use super::sql::{self, ErrorKind};
 
 /// The reason why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +20,16 @@ pub enum StoreError {
     Open {
         /// The file.
         path: PathBuf,
-        /// SQLite's error.
-        source: rusqlite::Error,
+        /// The database's error.
+        source: sql::Error,
     },
     /// The schema could not be brought up to date.
     #[error("could not bring the schema of {} up to date", path.display())]
     Migrate {
         /// The file.
         path: PathBuf,
-        /// SQLite's error.
-        source: rusqlite::Error,
+        /// The database's error.
+        source: sql::Error,
     },
     /// Somebody else has locked the file.
     #[error("{} is locked by another program: wait for it or end it, as a backup tool, or a sqlite3 shell with a transaction open", path.display())]
@@ -78,16 +76,16 @@ pub enum StoreError {
     Sql {
         /// The operation.
         operation: &'static str,
-        /// SQLite's error.
-        source: rusqlite::Error,
+        /// The database's error.
+        source: sql::Error,
     },
     /// The transaction that held the write could not be committed; nothing of it remains.
     #[error("the database could not commit: {reason}")]
     Commit {
-        /// SQLite's error.
+        /// The database's error.
         reason: String,
-        /// SQLite's kind of it, where it has one.
-        code: Option<ErrorCode>,
+        /// Its kind.
+        kind: ErrorKind,
     },
     /// A row holds what this program cannot read.
     #[error("the database holds {what} that cannot be read: {detail}")]
@@ -111,12 +109,12 @@ impl StoreError {
     /// Reports whether the database refused what was to be written, rather than failing to write.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Sql { source, .. } = self else { return false };
-        source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+        source.kind() == ErrorKind::Refused
     }
 
     /// Reports whether this passes by itself, or when a person makes room: a lock, a full disk.
     pub(crate) fn is_passing(&self) -> bool {
-        self.code().is_some_and(trouble::is_passing)
+        self.kind().is_some_and(ErrorKind::is_passing)
     }
 
     /// Reports whether this database can be used no more: waiting does not help, and neither does trying again.
@@ -131,9 +129,7 @@ impl StoreError {
             | Self::OlderSchema { .. }
             | Self::Mode { .. }
             | Self::Thread { .. } => true,
-            Self::Sql { .. } | Self::Commit { .. } => self.code().is_some_and(|code| {
-                matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            }),
+            Self::Sql { .. } | Self::Commit { .. } => self.kind() == Some(ErrorKind::Broken),
             // One row is not the database.
             Self::Corrupt { .. } | Self::Panicked => false,
         }
@@ -141,29 +137,30 @@ impl StoreError {
 
     /// Reports whether somebody else had the database locked.
     pub(crate) fn is_locked(&self) -> bool {
-        let code = match self {
-            Self::Open { source, .. } | Self::Migrate { source, .. } => source.sqlite_error_code(),
-            error => error.code(),
+        let kind = match self {
+            Self::Open { source, .. } | Self::Migrate { source, .. } => Some(source.kind()),
+            error => error.kind(),
         };
-        matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+        kind == Some(ErrorKind::Locked)
     }
 
     /// Returns the error of a statement that found the database locked.
     #[cfg(test)]
     pub(crate) fn busy() -> Self {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        Self::Sql { operation: "test", source: rusqlite::Error::SqliteFailure(code, None) }
+        let source = rusqlite::Error::SqliteFailure(code, None).into();
+        Self::Sql { operation: "test", source }
     }
 
-    fn code(&self) -> Option<ErrorCode> {
+    fn kind(&self) -> Option<ErrorKind> {
         match self {
-            Self::Sql { source, .. } => source.sqlite_error_code(),
-            Self::Commit { code, .. } => *code,
+            Self::Sql { source, .. } => Some(source.kind()),
+            Self::Commit { kind, .. } => Some(*kind),
             _ => None,
         }
     }
 
-    /// Returns the error's text with SQLite's own.
+    /// Returns the error's text with the database's own.
     pub(crate) fn in_full(&self) -> String {
         match self {
             Self::Sql { source, .. } => format!("{self}: {source}"),
@@ -172,13 +169,13 @@ impl StoreError {
     }
 }
 
-/// Gives SQLite errors the name of the operation that met them.
+/// Gives the database's errors the name of the operation that met them.
 pub(crate) trait During<T> {
     fn during(self, operation: &'static str) -> Result<T, StoreError>;
 }
 
-impl<T> During<T> for rusqlite::Result<T> {
+impl<T, E: Into<sql::Error>> During<T> for Result<T, E> {
     fn during(self, operation: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { operation, source })
+        self.map_err(|source| StoreError::Sql { operation, source: source.into() })
     }
 }

@@ -16,6 +16,7 @@ pub(super) mod log_lines;
 pub(super) mod private_files;
 pub(super) mod readers;
 pub(super) mod secrets;
+pub(super) mod sql;
 pub(super) mod statements;
 pub(super) mod trouble;
 pub(super) mod wakeups;

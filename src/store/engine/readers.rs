@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::connection::{check_schema, open_reader};
 use super::error::StoreError;
+use super::sql::Connection;
 
 /// More readers than this would only wait for the same cores.
 const READERS: usize = 4;

@@ -1,9 +1,9 @@
 //! Keys that an installation makes for itself, on its first start, and keeps. They travel with a backup.
 
-use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use super::error::{During, StoreError};
+use super::sql::{self, Connection, OptionalExtension};
 
 /// A key, by the name of what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Secret {
 }
 
 /// Makes the keys that are missing.
-pub(crate) fn make_secrets_in(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn make_secrets_in(connection: &Connection) -> sql::Result<()> {
     for secret in Secret::ALL {
         // Two random UUIDs hold 244 random bits, from the operating system's source.
         let made = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();

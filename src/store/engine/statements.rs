@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rusqlite::OpenFlags;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
-use rusqlite::{Connection, OpenFlags};
 
 use super::error::{During, StoreError};
+#[cfg(test)]
+use super::sql::Connection;
 
 static NOTED: OnceLock<Mutex<BTreeSet<String>>> = OnceLock::new();
 
@@ -20,7 +22,7 @@ pub fn note_statements() {
 }
 
 /// Has a connection's statements noted, if that was asked for.
-pub(super) fn note_those_of(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(super) fn note_those_of(connection: &mut rusqlite::Connection) -> rusqlite::Result<()> {
     let Some(noted) = NOTED.get() else { return Ok(()) };
     connection.trace_v2(
         TraceEventCodes::SQLITE_TRACE_STMT,
@@ -47,8 +49,8 @@ pub struct Scan {
 /// Returns the noted statements that read one of these tables whole, by their plans on this database. A step that reads a
 /// partial index is none: the index holds only what it is for.
 pub fn scans(path: &Path, tables: &[&str]) -> Result<Vec<Scan>, StoreError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    let connection = rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })?;
     let partial: BTreeSet<String> = connection
         .prepare(
             "SELECT i.name FROM sqlite_schema s, pragma_index_list(s.name) i WHERE s.type = 'table' AND i.partial",
@@ -58,14 +60,8 @@ pub fn scans(path: &Path, tables: &[&str]) -> Result<Vec<Scan>, StoreError> {
     let noted = NOTED.get().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let mut found = Vec::new();
     for statement in noted.unwrap_or_default() {
-        let explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"));
         // What changes the schema or the connection has no plan.
-        let Ok(mut explained) = explained else { continue };
-        let steps: Vec<String> = explained
-            .raw_query()
-            .mapped(|row| row.get("detail"))
-            .collect::<Result<_, _>>()
-            .during("explain a statement")?;
+        let Ok(steps) = steps_of(&connection, &statement) else { continue };
         let is_scan = |step: &&String| {
             let mut words = step.split(' ');
             words.next() == Some("SCAN")
@@ -76,6 +72,19 @@ pub fn scans(path: &Path, tables: &[&str]) -> Result<Vec<Scan>, StoreError> {
         found.extend(step.map(|step| Scan { statement: statement.clone(), step }));
     }
     Ok(found)
+}
+
+/// Returns the steps of a statement's plan, in SQLite's words.
+fn steps_of(connection: &rusqlite::Connection, statement: &str) -> rusqlite::Result<Vec<String>> {
+    let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+    // Without its parameters: plans do not depend on them.
+    explained.raw_query().mapped(|row| row.get("detail")).collect()
+}
+
+/// Returns the steps of a statement's plan, for tests.
+#[cfg(test)]
+pub(in crate::store) fn plan_of(connection: &Connection, statement: &str) -> Vec<String> {
+    steps_of(connection.as_sqlite(), statement).unwrap()
 }
 
 /// Reports whether a name in a plan is one of these tables, by its own name or by the one that the statement gives it.

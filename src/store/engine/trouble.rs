@@ -2,46 +2,24 @@
 
 use std::error::Error;
 
-use rusqlite::ErrorCode;
 use tokio::sync::watch;
 
-/// Reports whether SQLite may do later what it could not do now.
-pub(crate) const fn is_passing(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::CannotOpen
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::DiskFull
-            | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::OperationInterrupted
-            | ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied
-            | ErrorCode::ReadOnly
-            | ErrorCode::SystemIoFailure
-    )
-}
+use super::sql::{self, ErrorKind};
 
-/// The reason why SQLite could not do something, by its code.
+/// The reason why the database could not do something that it may do later.
 #[derive(Clone, Debug)]
 pub(crate) struct TroubleCause {
-    pub(crate) code: ErrorCode,
+    pub(crate) kind: ErrorKind,
     pub(crate) said: String,
 }
 
-impl TroubleCause {
-    pub(crate) fn of(error: &rusqlite::Error) -> Option<Self> {
-        let code = error.sqlite_error_code().filter(|code| is_passing(*code))?;
-        Some(Self { code, said: error.to_string() })
-    }
-}
-
-/// Finds the trouble that an error of whatever operation comes from, if it is of this kind.
+/// Finds the trouble that an error of whatever operation comes from, if it passes.
 pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<TroubleCause> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(sqlite) = error.downcast_ref::<rusqlite::Error>() {
-            return TroubleCause::of(sqlite);
+        if let Some(sql) = error.downcast_ref::<sql::Error>() {
+            let kind = Some(sql.kind()).filter(|kind| kind.is_passing())?;
+            return Some(TroubleCause { kind, said: sql.to_string() });
         }
         cause = error.source();
     }

@@ -11,12 +11,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::changes::{ChangeCapture, CommitNews, Rememberer, Stale, Watcher};
 use super::connection::open_writer;
 use super::error::StoreError;
+use super::sql::{self, Connection, ErrorKind, Transaction};
 use super::trouble::{self, Trouble, TroubleCause};
 use super::wakeups::Wakeups;
 
@@ -50,25 +50,25 @@ enum WriteOutcome {
 #[derive(Clone, Debug)]
 struct TransactionError {
     said: String,
-    code: Option<ErrorCode>,
+    kind: ErrorKind,
 }
 
-impl From<rusqlite::Error> for TransactionError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self { said: error.to_string(), code: error.sqlite_error_code() }
+impl From<sql::Error> for TransactionError {
+    fn from(error: sql::Error) -> Self {
+        Self { said: error.to_string(), kind: error.kind() }
     }
 }
 
 impl From<TroubleCause> for TransactionError {
-    fn from(TroubleCause { code, said }: TroubleCause) -> Self {
-        Self { said, code: Some(code) }
+    fn from(TroubleCause { kind, said }: TroubleCause) -> Self {
+        Self { said, kind }
     }
 }
 
 impl TransactionError {
     fn trouble(&self) -> Option<TroubleCause> {
-        let code = self.code.filter(|code| trouble::is_passing(*code))?;
-        Some(TroubleCause { code, said: self.said.clone() })
+        let kind = Some(self.kind).filter(|kind| kind.is_passing())?;
+        Some(TroubleCause { kind, said: self.said.clone() })
     }
 }
 
@@ -96,8 +96,8 @@ where
     fn answer(self: Box<Self>, ended: Result<(), TransactionError>) {
         let answer = match (self.outcome, ended) {
             (Some(Err(error)), _) => Err(error),
-            (_, Err(TransactionError { said: reason, code })) => {
-                Err(StoreError::Commit { reason, code }.into())
+            (_, Err(TransactionError { said: reason, kind })) => {
+                Err(StoreError::Commit { reason, kind }.into())
             }
             (Some(done), Ok(())) => done,
             (None, Ok(())) => Err(StoreError::Closed.into()),
@@ -130,14 +130,14 @@ impl Writer {
         let (watcher, wakeups) = (Watcher::default(), Arc::<Wakeups>::default());
         let rememberer = Rememberer::default();
         let told = (Arc::clone(&watcher), Arc::clone(&wakeups), Arc::clone(&rememberer));
-        let capture = ChangeCapture::install(&connection, told.0, told.1, told.2)
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let capture = ChangeCapture::install(connection.as_sqlite(), told.0, told.1, told.2)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
         let trouble = Trouble::default();
         let noted = trouble.clone();
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_until_closed(connection, &capture, &noted, &queue))
+            .spawn(move || write_until_closed(&connection, &capture, &noted, &queue))
             .map_err(|source| StoreError::Thread { source })?;
         let fuse = Arc::new(AtomicU64::new(u64::MAX));
         Ok((Self { jobs, fuse, watcher, wakeups, rememberer, trouble }, thread))
@@ -217,13 +217,13 @@ impl Writer {
 }
 
 fn write_until_closed(
-    mut connection: Connection,
+    connection: &Connection,
     capture: &ChangeCapture,
     trouble: &Trouble,
     queue: &mpsc::Receiver<Job>,
 ) {
     let mut closing = false;
-    let mut others = OtherWriters::seen_by(&connection);
+    let mut others = OtherWriters::seen_by(connection);
     while !closing {
         let first = match queue.recv_timeout(LOOK_EVERY) {
             Ok(Job::Write(first)) => Some(first),
@@ -231,7 +231,7 @@ fn write_until_closed(
             Ok(Job::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
         let Some(first) = first else {
-            others.look(&connection, capture);
+            others.look(connection, capture);
             continue;
         };
         let mut jobs = vec![first];
@@ -242,18 +242,19 @@ fn write_until_closed(
                 Err(_) => break,
             }
         }
-        write_together(&mut connection, capture, &mut others, trouble, jobs);
+        write_together(connection, capture, &mut others, trouble, jobs);
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
-    fold_in(&connection);
+    fold_in(connection);
 }
 
 /// Has everything in the database's own file, so that a copy of it is complete. Another process that reads at this
 /// moment may keep it from that; then the rest stays beside the file, and is read from there.
 fn fold_in(connection: &Connection) {
-    let folded = connection.busy_timeout(FOLD_WITHIN).and_then(|()| {
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+    let file = connection.as_sqlite();
+    let folded = file.busy_timeout(FOLD_WITHIN).and_then(|()| {
+        file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
     });
     match folded {
         Ok(false) => {}
@@ -291,7 +292,7 @@ impl OtherWriters {
 }
 
 fn write_together(
-    connection: &mut Connection,
+    connection: &Connection,
     capture: &ChangeCapture,
     others: &mut OtherWriters,
     trouble: &Trouble,
@@ -317,7 +318,7 @@ fn write_together(
 /// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other;
 /// where the database can write nothing, none of them is tried again.
 fn write_all(
-    connection: &mut Connection,
+    connection: &Connection,
     capture: &ChangeCapture,
     others: &mut OtherWriters,
     writes: &mut [Box<dyn Write>],
@@ -341,12 +342,12 @@ fn write_all(
 
 /// Begins a transaction, and its notes with it: those of one that was undone, however it ended, are never told.
 fn begin<'a>(
-    connection: &'a mut Connection,
+    connection: &'a Connection,
     capture: &ChangeCapture,
     others: &mut OtherWriters,
-) -> rusqlite::Result<Transaction<'a>> {
+) -> sql::Result<Transaction<'a>> {
     capture.begin();
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = Transaction::begin(connection)?;
     others.look(&transaction, capture);
     Ok(transaction)
 }

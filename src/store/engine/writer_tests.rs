@@ -2,6 +2,7 @@
 
 use rusqlite::ffi;
 
+use super::super::connection::open_file;
 use super::super::wakeups::Waiter;
 use super::*;
 
@@ -78,7 +79,7 @@ async fn after_a_rehearsed_crash_nothing_is_written() {
     assert!(total(&writer, "third".into(), false).await.is_err());
     writer.close();
     thread.join().unwrap();
-    let kept: i64 = Connection::open(&path)
+    let kept: i64 = open_file(&path)
         .unwrap()
         .query_row("SELECT count(*) FROM usage_totals", [], |row| row.get(0))
         .unwrap();
@@ -178,7 +179,7 @@ async fn what_was_undone_wakes_nobody_alone_in_company_and_in_trouble() {
 fn only_a_broken_database_is_beyond_waiting() {
     let told = |code: std::ffi::c_int| {
         let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        let error = StoreError::Sql { operation: "test", source };
+        let error = StoreError::Sql { operation: "test", source: source.into() };
         (error.is_passing(), error.is_broken())
     };
     for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY] {

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::licenses::license_facts_in;
 use super::listings::{end_rest_of_license_in, write_progress_in};
@@ -17,6 +16,7 @@ use crate::domain::told::ToldAgreement;
 use crate::domain::{AgreementId, BuyerKey, BuyerRef, EntityId, LicenseArn, ProductCode};
 use crate::store::base::columns::millis;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// An observation of a product's agreements.

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::Connection;
-
 use crate::domain::{AccountId, BuyerRef, CustomerIdentifier, LicenseArn};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// The names under which one buyer's facts are found.

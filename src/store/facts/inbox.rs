@@ -1,7 +1,6 @@
 //! Notifications: recorded once each, with what they say, in the same transaction as the mark on the buyer.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -13,6 +12,7 @@ use crate::domain::event::data::NotificationQuarantined;
 use crate::domain::notification::Notification;
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// A message that came in, read or not.
@@ -233,7 +233,7 @@ fn notification_in(
         .during("read a notification")
 }
 
-pub(crate) fn notification_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<NotificationRow> {
+pub(crate) fn notification_row(row: &sql::Row<'_>) -> sql::Result<NotificationRow> {
     let body: String = row.get("body")?;
     Ok(NotificationRow {
         id: row.get("id")?,

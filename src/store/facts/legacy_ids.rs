@@ -2,7 +2,6 @@
 //! them when AWS ceases to.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::ledger::is_licensed;
 use crate::domain::naming::Naming;
@@ -11,6 +10,7 @@ use crate::domain::{
     Registration,
 };
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// Reports whether AWS named a buyer of product `?1` the legacy way, in a message or at a sign-up.
@@ -206,7 +206,7 @@ pub(crate) fn expect_legacy_buyers_in(
              WHERE p.code = ?1",
         )
         .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| {
+            let row = |row: &sql::Row<'_>| {
                 Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_default()))
             };
             select.query_map([product_code.as_str()], row)?.collect()

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::buyer_names::BuyerNames;
 use super::told_rows::{
@@ -15,6 +14,7 @@ use crate::domain::reconciliation::{AgreementFacts, LicenseFacts};
 use crate::domain::told::{ToldAgreement, ToldLicense};
 use crate::domain::{AccountId, AgreementId, BuyerKey, BuyerRef, LicenseArn, ProductCode};
 use crate::store::base::columns::optional_timestamp;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, StoreError};
 
 /// The most agreements of a chain that are followed back.
@@ -150,7 +150,7 @@ pub(crate) fn license_facts_in(
 }
 
 /// Reads a licence's facts, and the agreement that its agreement continues.
-fn license_row(row: &Row<'_>) -> rusqlite::Result<(LicenseFacts, Option<AgreementId>)> {
+fn license_row(row: &Row<'_>) -> sql::Result<(LicenseFacts, Option<AgreementId>)> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let time = |column: &str| row.get(column).map(optional_timestamp);
     let change = text("change")?.map(|word| license_change(&word));

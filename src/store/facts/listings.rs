@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::domain::listing::{HeldLicense, Progress, rest_of_hidden};
 use crate::domain::reconciliation::SETTLING;
 use crate::domain::{AgreementId, LicenseArn, ProductCode, ProductId};
 use crate::store::base::columns::{millis, optional_timestamp};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The time after which a licence's rest is forgotten: by then no sweep would ask about the licence.
@@ -48,7 +48,7 @@ impl Store {
                      WHERE p.code = ?1",
                 )
                 .and_then(|mut select| {
-                    let progress = |row: &rusqlite::Row<'_>| {
+                    let progress = |row: &sql::Row<'_>| {
                         Ok(Progress {
                             changed_until: optional_timestamp(row.get("changed_until_ms")?),
                             whole_at: optional_timestamp(row.get("whole_at_ms")?),
@@ -81,9 +81,10 @@ impl Store {
                 .during("list held licences")?;
             let mut held: BTreeMap<LicenseArn, HeldLicense> = BTreeMap::new();
             while let Some(row) = rows.next().during("list held licences")? {
-                let read = || Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?));
-                let (arn, is_unsettled, rests): (_, bool, _) =
-                    read().during("list held licences")?;
+                let read = || -> sql::Result<(String, bool, bool)> {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                };
+                let (arn, is_unsettled, rests) = read().during("list held licences")?;
                 // Several subscriptions may stand on it.
                 let license = held.entry(LicenseArn::new(arn)).or_default();
                 license.is_unsettled |= is_unsettled;

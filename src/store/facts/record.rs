@@ -1,7 +1,6 @@
 //! Recording a notification: the facts that it tells, and the mark on its buyer.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::legacy_ids::expect_legacy_buyers_in;
 use super::licenses::{buyers_of_agreement, record_agreement_event_in, record_license_event_in};
@@ -12,6 +11,7 @@ use crate::domain::notification::{LicenseNews, Meaning};
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 use crate::store::base::columns::millis;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The reason of a notification that waits although nothing is wrong with it.

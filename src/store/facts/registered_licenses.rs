@@ -2,7 +2,6 @@
 //! whether the licence is in force.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::legacy_ids::note_sign_up_in;
 use super::licenses::add_license_words_in;
@@ -10,6 +9,7 @@ use crate::domain::told::ToldLicense;
 use crate::domain::{AwsIds, BuyerKey, Registration};
 use crate::store::StoreError;
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
+use crate::store::engine::sql::Connection;
 
 /// Takes over what a sign-up told: how AWS names the product's buyers, and the licence.
 pub(crate) fn note_registration_in(

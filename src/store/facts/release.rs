@@ -4,11 +4,11 @@
 //! to nobody. An import that stands and has not let go of them would strand them, since nothing tells of them again.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::inbox::{NotificationRow, notification_row, replay_in};
 use crate::domain::ProductCode;
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 impl Store {

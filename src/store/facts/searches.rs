@@ -1,11 +1,10 @@
 //! Buyers whom the Agreement API is asked about by themselves, because of what is known of their licences.
 
-use rusqlite::Connection;
-
 use super::licenses::{license_facts_in, licenses_of_account};
 use crate::domain::reconciliation::LicenseFacts;
 use crate::domain::{AccountId, BuyerRef, LicenseArn, ProductCode};
 use crate::store::buyers::due::DueBuyer;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 impl Store {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 use super::buyer_names::BuyerNames;
 use crate::domain::notification::{SubscriptionAction, SubscriptionNews};
 use crate::domain::reconciliation::{SubscriptionMessage, SubscriptionSignal};
 use crate::domain::{Grant, Holder, ProductCode, Subscription};
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::{self, Connection, named_params};
 use crate::store::{During, StoreError};
 
 pub(crate) fn write_subscription_signal(
@@ -57,7 +57,7 @@ pub(crate) fn signals_in(
                  WHERE product_code = ?1 AND customer_identifier = ?2",
             )
             .and_then(|mut select| {
-                let message = |row: &rusqlite::Row<'_>| {
+                let message = |row: &sql::Row<'_>| {
                     let action = SubscriptionAction::parse(&row.get::<_, String>(0)?);
                     let (at, free_trial) = (timestamp(row.get(1)?), row.get(2)?);
                     let offer_id = Some(row.get::<_, String>(3)?).filter(|id| !id.is_empty());

@@ -3,12 +3,12 @@
 //! Which word counts is decided in `domain/told.rs`.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::domain::notification::{AgreedEnd, LicenseChange};
 use crate::domain::told::{Told, ToldAgreement, ToldLicense};
 use crate::domain::{AccountId, AgreementId, EntityId, LicenseArn, ProductCode};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
 use crate::store::{During, StoreError};
 
 /// Reads a licence's words; none of them, where nothing is told of it.
@@ -27,7 +27,7 @@ pub(crate) fn told_license_in(
         .during("read what is told of a licence")
 }
 
-fn license(row: &Row<'_>) -> rusqlite::Result<ToldLicense> {
+fn license(row: &Row<'_>) -> sql::Result<ToldLicense> {
     let product_code: Option<String> = row.get(0)?;
     Ok(ToldLicense {
         product_code: product_code.map(ProductCode::new),
@@ -100,7 +100,7 @@ pub(crate) fn told_agreement_in(
         .during("read what is told of an agreement")
 }
 
-fn agreement_row(row: &Row<'_>) -> rusqlite::Result<ToldAgreement> {
+fn agreement_row(row: &Row<'_>) -> sql::Result<ToldAgreement> {
     let text = |column: usize| row.get::<_, Option<String>>(column);
     let ends_at = optional_timestamp(row.get(10)?).map_or(AgreedEnd::Open, AgreedEnd::At);
     let ends_told_at = optional_timestamp(row.get(11)?);
@@ -182,11 +182,11 @@ fn name_buyer_in(
 }
 
 /// Reads a value and, from the next column, the time at which it was told.
-fn told<C: rusqlite::types::FromSql, T>(
+fn told<C: sql::FromSql, T>(
     row: &Row<'_>,
     column: usize,
     value: impl FnOnce(C) -> T,
-) -> rusqlite::Result<Option<Told<T>>> {
+) -> sql::Result<Option<Told<T>>> {
     let Some(held) = row.get::<_, Option<C>>(column)? else { return Ok(None) };
     let at = optional_timestamp(row.get(column + 1)?).unwrap_or(Timestamp::UNIX_EPOCH);
     Ok(Some(Told { at, value: value(held) }))

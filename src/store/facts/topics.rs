@@ -1,13 +1,13 @@
 //! SNS topics, as SNS's own messages tell of them: those that send here, and those that were told to stop.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use crate::domain::event::EventType;
 use crate::domain::event::data::TopicUnsubscribed;
 use crate::domain::notification::TopicNews;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// Notes that a topic's subscription was made or ended, and tells of an end: from there on nothing comes.

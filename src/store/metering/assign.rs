@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::attribution::{
     AttributionError, AttributionRequest, HolderChoice, UsageAttribution, attribution_to,
@@ -28,6 +27,7 @@ use crate::domain::ledger::{ParkReason, deadline};
 use crate::domain::usage::UsageSubject;
 use crate::domain::{FeatureId, Quantity};
 use crate::store::base::columns::{quantity, timestamp};
+use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::holdings::{Holdings, holdings_in};
 use crate::store::{During, StoreError};
 

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::catalogue_view::{CatalogueView, DimensionView};
 use super::first_hour::first_hour_in;
@@ -20,6 +19,7 @@ use crate::domain::{
     ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId,
 };
 use crate::store::StoreError;
+use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::grants::{Grants, counting_with, granted_in};
 use crate::store::subscriptions::holdings::Holdings;
 

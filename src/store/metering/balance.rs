@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{CachedStatement, Connection};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{ProductId, Quantity};
 use crate::store::base::columns::quantity;
 use crate::store::base::tally::Names;
+use crate::store::engine::sql::{self, Connection, Statement};
 use crate::store::{During, Store, StoreError};
 
 /// The units by state. `reported` is counted at the door, the others come from the records: that both agree
@@ -82,7 +82,7 @@ fn balance_in(connection: &Connection) -> Result<BTreeMap<ProductId, Balance>, S
     Ok(sums.into_iter().map(|(product, parts)| (product, balance(parts))).collect())
 }
 
-fn add_up(select: &mut CachedStatement<'_>) -> rusqlite::Result<Vec<(ProductId, Parts)>> {
+fn add_up(select: &mut Statement<'_>) -> sql::Result<Vec<(ProductId, Parts)>> {
     let (mut names, mut sums) = (Names::default(), Vec::<Parts>::new());
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Params};
 
 use super::billed::{BilledSubscription, BilledSubscriptions};
 use super::open_records::{OpenRecord, open_record, open_record_row};
 use crate::domain::ClockHour;
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::{self, Connection, Params};
 use crate::store::{During, StoreError};
 
 /// The number of hours back in which frozen records are looked for, beyond any window that AWS gives.
@@ -131,7 +131,7 @@ fn read(
     connection
         .prepare_cached(statement)
         .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| Ok((open_record_row(row)?, row.get(8)?));
+            let row = |row: &sql::Row<'_>| Ok((open_record_row(row)?, row.get(8)?));
             select.query_map(values, row)?.collect()
         })
         .during("find metering records")
@@ -157,6 +157,7 @@ fn with_subscriptions(
 mod tests {
     use super::*;
     use crate::store::engine::connection::open_writer;
+    use crate::store::engine::statements::plan_of;
 
     /// Made once a pass, inside the writer's transaction: what has ended long ago must cost nothing.
     #[test]
@@ -164,13 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
         for statement in [OPEN_OF_LEAVERS, FROZEN_OF_LEAVERS] {
-            let plan: Vec<String> = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-                .unwrap()
-                .query_map((0, 0, 0), |row| row.get("detail"))
-                .unwrap()
-                .collect::<Result<_, _>>()
-                .unwrap();
+            let plan = plan_of(&connection, statement);
             let of = |step: &&String| step.contains("subscriptions");
             let indexes = ["subscriptions_ending", "subscriptions_ended"];
             for index in indexes {

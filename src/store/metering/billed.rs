@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params};
-
 use crate::domain::ledger::{HolderSubscription, LicenseNames, deciding, licensed_names};
 use crate::domain::{
     AccountId, ClockHour, CustomerId, Holder, LicenseArn, ProductCode, ProductId, Status,
 };
 use crate::store::base::columns::optional_timestamp;
+use crate::store::engine::sql::{
+    self, Connection, OptionalExtension, Row, Statement, named_params,
+};
 use crate::store::{During, StoreError};
 
 /// The subscription that a holder's records of a product are billed to.
@@ -115,7 +116,7 @@ fn billed_in(
     }))
 }
 
-fn subscription_row(row: &Row<'_>) -> rusqlite::Result<(CustomerId, HolderSubscription)> {
+fn subscription_row(row: &Row<'_>) -> sql::Result<(CustomerId, HolderSubscription)> {
     let time = |column: usize| row.get(column).map(optional_timestamp);
     let subscription = HolderSubscription {
         status: Status::parse(row.get_ref(1)?.as_str()?).unwrap_or(Status::Pending),
@@ -130,7 +131,7 @@ fn subscription_row(row: &Row<'_>) -> rusqlite::Result<(CustomerId, HolderSubscr
 }
 
 /// Reads a licence and its account from two columns, the first of which is given.
-pub(crate) fn names_row(row: &Row<'_>, first: usize) -> rusqlite::Result<LicenseNames> {
+pub(crate) fn names_row(row: &Row<'_>, first: usize) -> sql::Result<LicenseNames> {
     Ok(LicenseNames {
         license: row.get::<_, Option<String>>(first)?.map(LicenseArn::new),
         account: row.get::<_, Option<String>>(first + 1)?.map(AccountId::new),
@@ -211,8 +212,8 @@ fn told_of_account_in(
 }
 
 fn collect_names(
-    mut select: CachedStatement<'_>,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<LicenseNames>> {
+    mut select: Statement<'_>,
+    values: impl sql::Params,
+) -> sql::Result<Vec<LicenseNames>> {
     select.query_map(values, |row| names_row(row, 0))?.collect()
 }

@@ -4,9 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rusqlite::{Connection, OptionalExtension};
-
 use crate::domain::{ClockHour, DimensionKey, FeatureId, ProductId};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// A view of the catalogue.

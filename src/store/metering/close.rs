@@ -1,7 +1,6 @@
 //! Closing hours: what is open and over, or cannot wait, is frozen, a chunk in one transaction.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::assign::assign_waiting;
 use super::billable::{BEGINNING, open_of_leavers, open_until};
@@ -10,6 +9,7 @@ use super::freeze::freeze_all;
 use super::policy::{ClosedCounts, ClosingPolicy};
 use super::side_records::park_beside_in;
 use super::zero_usage::open_zero_records;
+use crate::store::engine::sql::Connection;
 use crate::store::{Store, StoreError};
 
 /// Records without a bearer that are judged in one transaction: each asks for more than freezing one does.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,6 +15,7 @@ use crate::domain::{ClockHour, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::tally::Names;
+use crate::store::engine::sql::{Connection, Params};
 use crate::store::{During, Store, StoreError};
 
 /// The usage of a product in one hour that is not billed yet.

@@ -1,7 +1,6 @@
 //! Decisions of people about parked records: each is kept, with who decided, when and why.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -11,6 +10,7 @@ use crate::domain::event::EventType;
 use crate::store::base::activity::current_actor;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{Connection, named_params};
 use crate::store::{During, StoreError};
 
 /// What a person wants done with a parked record.

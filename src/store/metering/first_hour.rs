@@ -1,9 +1,8 @@
 //! The first hour of a licence that AWS takes usage for.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::timestamp;
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// Returns the first hour that AWS takes for a licence, where it has told a start. A buyer whose start nobody told is

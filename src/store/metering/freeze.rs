@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::billable::BillableRecord;
 use super::first_hour::first_hour_in;
@@ -24,6 +23,7 @@ use crate::domain::{
     AccountId, CustomerIdentifier, Holder, LicenseArn, ProductCode, ProductId, Quantity,
 };
 use crate::store::base::columns::{millis, quantity};
+use crate::store::engine::sql::{Connection, OptionalExtension, Statement};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, is_untold_in};
 use crate::store::{During, StoreError};
 
@@ -60,7 +60,7 @@ pub(crate) fn freeze_all(
 /// Freezes a chunk of records.
 struct Freezer<'a> {
     connection: &'a Connection,
-    write: CachedStatement<'a>,
+    write: Statement<'a>,
     /// The region in which usage is metered.
     region: &'a str,
     policy: FreezePolicy,

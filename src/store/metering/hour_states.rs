@@ -1,10 +1,10 @@
 //! How each hour's usage stands, for a map of the hours.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::domain::ClockHour;
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::{self, Connection, OptionalExtension as _};
 use crate::store::{During, Store, StoreError};
 
 /// How the usage of an hour stands: the first of these of which it has any.
@@ -63,7 +63,7 @@ impl Store {
     }
 }
 
-fn state_of(connection: &Connection, hour: ClockHour) -> rusqlite::Result<Option<HourState>> {
+fn state_of(connection: &Connection, hour: ClockHour) -> sql::Result<Option<HourState>> {
     let rows = [
         ("SELECT 1 FROM metering_records WHERE state = 'parked' AND hour = ?1", HourState::Parked),
         ("SELECT 1 FROM metering_records WHERE state = 'open' AND hour = ?1", HourState::Pending),
@@ -82,7 +82,7 @@ fn state_of(connection: &Connection, hour: ClockHour) -> rusqlite::Result<Option
 }
 
 /// Returns the hours with frozen records that are not settled: one record for each deadline tells.
-fn frozen_hours(connection: &Connection) -> rusqlite::Result<Vec<ClockHour>> {
+fn frozen_hours(connection: &Connection) -> sql::Result<Vec<ClockHour>> {
     let mut next = connection.prepare_cached(
         "SELECT deadline_ms, hour FROM metering_records
          WHERE state IN ('ready', 'sending') AND deadline_ms > ?1 ORDER BY deadline_ms LIMIT 1",

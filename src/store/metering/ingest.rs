@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection};
 
 use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
 use super::catalogue_view::CatalogueView;
@@ -26,6 +25,7 @@ use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, ProductId};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::pruned::{History, pruned_in};
+use crate::store::engine::sql::{self, Connection, Statement};
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, Store, StoreError};
 
@@ -59,7 +59,7 @@ pub(crate) struct UsageReport<'a> {
     /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
     conflicts: Option<HashSet<Conflict>>,
     accounts: HashMap<CustomerId, Option<Rc<ReportedCustomer>>>,
-    insert: CachedStatement<'a>,
+    insert: Statement<'a>,
     rater: Rater<'a>,
     receipt: UsageReceipt,
 }
@@ -360,7 +360,7 @@ impl<'a> UsageReport<'a> {
         billed: RatedUsage,
     ) -> Result<bool, StoreError> {
         self.insert
-            .execute(rusqlite::params![
+            .execute(sql::params![
                 event.id,
                 fingerprint.as_bytes(),
                 it.customer.as_str(),

@@ -157,6 +157,7 @@ fn after(order: Order, page: &Page) -> (i64, i64) {
 mod tests {
     use super::*;
     use crate::store::engine::connection::open_writer;
+    use crate::store::engine::statements::plan_of;
 
     #[test]
     fn a_page_is_read_in_the_order_of_an_index() {
@@ -190,13 +191,7 @@ mod tests {
                 let is_sorted = filter.customer_id.is_none();
                 let page = Page { after: None, limit: 1 };
                 let statement = listing(filter.clone(), order, &page).statement();
-                let plan: Vec<String> = connection
-                    .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-                    .unwrap()
-                    .raw_query()
-                    .mapped(|row| row.get("detail"))
-                    .collect::<Result<_, _>>()
-                    .unwrap();
+                let plan = plan_of(&connection, &statement);
                 assert!(plan[0].contains(index), "{plan:?} of {statement}");
                 assert_eq!(plan.len() == 1, is_sorted, "{plan:?} of {statement}");
             }

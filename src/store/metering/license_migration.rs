@@ -1,7 +1,6 @@
 //! The move of a legacy product to licences: the hour from which on its buyers are metered by licence.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +13,7 @@ use crate::domain::{
     ClockHour, CustomerId, CustomerIdentifier, ProductCode, ProductId, SubscriptionId,
 };
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, naming_in};
 use crate::store::{During, Store, StoreError};
 
@@ -121,7 +121,7 @@ fn legacy_subscriptions_in(
                AND ended_at_ms IS NULL AND status <> 'failed' ORDER BY customer_id, id",
         )
         .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| {
+            let row = |row: &sql::Row<'_>| {
                 Ok(LegacySubscription {
                     customer: CustomerId::new(row.get::<_, String>(0)?),
                     id: SubscriptionId::new(row.get::<_, String>(1)?),

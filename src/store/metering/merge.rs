@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::catalogue_view::licensed_from_in;
 use super::open_records::{OpenRecord, open_record, open_record_row};
@@ -16,6 +15,7 @@ use super::slots::{OtherIdentityRecord, RecordKey, Slot, records_under_other_ide
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{ParkReason, is_licensed};
 use crate::domain::{CustomerId, Holder, ProductId};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// The note of a frozen record, not sent yet, that is carried on to a later hour.

@@ -1,10 +1,9 @@
 //! Open records: reading them, splitting them by tags, and moving quantities between them.
 
-use rusqlite::Connection;
-
 use super::slots::{MeteringTarget, RecordKey};
 use crate::domain::allocation::{Allocation, Tags};
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, StoreError};
 
 /// An open record, as closing sees it.
@@ -44,7 +43,7 @@ macro_rules! open_record {
 }
 pub(crate) use open_record;
 
-pub(crate) fn open_record_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenRecord> {
+pub(crate) fn open_record_row(row: &sql::Row<'_>) -> sql::Result<OpenRecord> {
     Ok(OpenRecord {
         id: row.get(0)?,
         product_id: ProductId::new(row.get::<_, String>(1)?),

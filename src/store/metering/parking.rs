@@ -1,13 +1,13 @@
 //! Parking a record, and telling of what became of one.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::record_rows::record_in;
 use crate::domain::event::EventType;
 use crate::domain::ledger::ParkReason;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// Parks a record. AWS may have billed it where an attempt's answer was lost, whatever it said to others.

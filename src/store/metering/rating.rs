@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::attribution::UsageAttribution;
 use super::open_records::{add_tagged_in, delete_record_in};
@@ -23,6 +22,7 @@ use crate::domain::ledger::ParkReason;
 use crate::domain::window::Window;
 use crate::domain::{ClockHour, CustomerId, Holder, ProductId, Quantity};
 use crate::store::base::columns::{millis, quantity};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The place that a piece of usage would take. Nothing is counted until [`Rater::count`].
@@ -386,9 +386,10 @@ fn bearer_in(connection: &Connection, target: &MeteringTarget) -> Result<i64, St
         Some(id) => Ok(id),
         None => connection
             .prepare_cached(
-                "INSERT INTO usage_bearers (product_id, holder, dimension) VALUES (?1, ?2, ?3)",
+                "INSERT INTO usage_bearers (product_id, holder, dimension) VALUES (?1, ?2, ?3)
+                 RETURNING id",
             )
-            .and_then(|mut insert| insert.insert(ids))
+            .and_then(|mut insert| insert.query_row(ids, |row| row.get(0)))
             .during("name what bears included usage"),
     }
 }

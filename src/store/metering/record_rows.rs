@@ -1,7 +1,6 @@
 //! Metering records as they are shown.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +11,7 @@ use crate::domain::{
     ProductCode, ProductId, Quantity,
 };
 use crate::store::base::columns::{optional_timestamp, quantity};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, StoreError};
 
 /// A metering record.
@@ -119,7 +119,7 @@ pub(crate) fn record_in(connection: &Connection, id: i64) -> Result<Option<Recor
         .during("read a metering record")
 }
 
-pub(crate) fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+pub(crate) fn record_row(row: &Row<'_>) -> sql::Result<RecordRow> {
     let holder: String = row.get("holder")?;
     let hour = ClockHour::from_number(row.get("hour")?);
     let frozen_at = optional_timestamp(row.get("frozen_at_ms")?);
@@ -155,7 +155,7 @@ pub(crate) fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
 }
 
 /// Reads the names by which a frozen record gives AWS its buyer. A holder that is a licence is not written twice.
-pub(crate) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIdentity> {
+pub(crate) fn identity_row(row: &sql::Row<'_>) -> sql::Result<WireIdentity> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let own = Holder::parse(row.get_ref("holder")?.as_str()?).and_then(Holder::into_license);
     Ok(WireIdentity {
@@ -167,6 +167,6 @@ pub(crate) fn identity_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WireIden
 }
 
 /// Reads the moment that AWS is told with a frozen record.
-pub(crate) fn stamp_of(row: &rusqlite::Row<'_>, hour: ClockHour) -> rusqlite::Result<Timestamp> {
+pub(crate) fn stamp_of(row: &sql::Row<'_>, hour: ClockHour) -> sql::Result<Timestamp> {
     row.get("stamp_ms").map(|stamp| optional_timestamp(stamp).unwrap_or(hour.start()))
 }

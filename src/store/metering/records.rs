@@ -1,12 +1,11 @@
 //! Metering records: the row for a holder, dimension and hour, and how quantities move between open rows.
 
-use rusqlite::Connection;
-
 use super::side_records::record_beside_in;
 use super::slots::{FoundRecord, RecordKey, Slot, holder_text, slot_in};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ClockHour;
 use crate::domain::ledger::{ParkReason, Tenure};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// Finds the open record for a key, or makes it. An hour that is frozen is passed over for the next one
@@ -70,16 +69,17 @@ fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Resul
     connection
         .prepare_cached(
             "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, 'open')",
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 'open') RETURNING id",
         )
         .and_then(|mut insert| {
-            insert.insert((
+            let values = (
                 key.target.product_id.as_str(),
                 key.customer.as_str(),
                 holder_text(key.target.holder.as_ref()),
                 key.target.dimension.as_str(),
                 hour.number(),
-            ))
+            );
+            insert.query_row(values, |row| row.get(0))
         })
         .during("open a metering record")
 }

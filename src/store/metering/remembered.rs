@@ -10,12 +10,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
-
 use super::first_hour::first_hour_in;
 use super::slots::{RecordKey, holder_text};
 use crate::domain::{ClockHour, CustomerId, Holder};
 use crate::store::engine::changes::Stale;
+use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::holdings::Holdings;
 use crate::store::{During, StoreError};
 

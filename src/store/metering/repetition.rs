@@ -1,11 +1,10 @@
 //! Repetitions: an event that was taken before stays taken, and its id is that event's alone.
 
-use rusqlite::{Connection, OptionalExtension};
-
 use crate::domain::CustomerId;
 use crate::domain::usage::{Fingerprint, UsageEvent};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The reason why an event is not taken: its code, and words for a person.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,6 +9,7 @@ use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId, Quantity
 use crate::store::base::columns::quantity;
 use crate::store::base::filter::Conditions;
 use crate::store::base::tally::Names;
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a report.
@@ -106,7 +106,7 @@ fn statement(which: &Conditions) -> String {
 }
 
 /// Reads the hours' records once, in the order in which they lie, and keeps nothing of them but the sums.
-fn report_in(connection: &Connection, filter: ReportFilter) -> rusqlite::Result<Vec<ReportRow>> {
+fn report_in(connection: &Connection, filter: ReportFilter) -> sql::Result<Vec<ReportRow>> {
     let which = records_of(filter);
     let mut select = connection.prepare_cached(&statement(&which))?;
     let mut rows = select.query(&*which.values())?;
@@ -118,15 +118,15 @@ fn report_in(connection: &Connection, filter: ReportFilter) -> rusqlite::Result<
         let customers = sums.entry((product, dimension)).or_default();
         let customer = row.get_ref(2)?.as_str()?;
         match customers.get_mut(customer) {
-            Some(sums) => sums.add(row)?,
-            None => customers.entry(customer.to_owned()).or_default().add(row)?,
+            Some(sums) => sums.add(&row)?,
+            None => customers.entry(customer.to_owned()).or_default().add(&row)?,
         }
     }
     Ok(in_order(sums, &products.into_vec(), &dimensions.into_vec()))
 }
 
 impl Sums {
-    fn add(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+    fn add(&mut self, row: &sql::Row<'_>) -> sql::Result<()> {
         let (quantity, carried_out): (i64, i64) = (row.get(4)?, row.get(6)?);
         let units = quantity.saturating_sub(carried_out);
         let state = row.get_ref(3)?.as_str()?;
@@ -197,6 +197,7 @@ fn report_row(
 mod tests {
     use super::*;
     use crate::store::engine::connection::open_writer;
+    use crate::store::engine::statements::plan_of;
 
     #[test]
     fn a_report_reads_its_own_hours_or_customer_alone() {
@@ -218,13 +219,7 @@ mod tests {
         ];
         for (filter, index) in rows {
             let statement = statement(&records_of(filter));
-            let plan: Vec<String> = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-                .unwrap()
-                .raw_query()
-                .mapped(|row| row.get("detail"))
-                .collect::<Result<_, _>>()
-                .unwrap();
+            let plan = plan_of(&connection, &statement);
             assert!(plan.len() == 1 && plan[0].contains(index), "{plan:?} of {statement}");
         }
     }

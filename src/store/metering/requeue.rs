@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::slots::other_identity;
 use crate::domain::ledger::ParkReason;
 use crate::domain::{AccountId, BuyerRef, Holder, ProductCode, ProductId};
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// Makes the records ready again that AWS refused for want of a subscription, since there is one.

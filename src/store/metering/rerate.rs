@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 
 use super::attribution::{AttributionRequest, target_in};
 use super::catalogue_view::CatalogueView;
@@ -26,6 +25,7 @@ use crate::domain::window::Window;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, Holder, ProductId};
 use crate::store::base::columns::{millis, quantity, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection};
 use crate::store::subscriptions::grants::{granted_to_newest_in, successions_in};
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, StoreError};
@@ -185,7 +185,7 @@ impl Rerater<'_> {
                     let product = self.chain.product.as_str();
                     let ids =
                         (self.customer.as_str(), self.feature.as_str(), product, holder, since);
-                    let hour = |row: &rusqlite::Row<'_>| {
+                    let hour = |row: &sql::Row<'_>| {
                         let holder = holder.clone();
                         Ok(CountedHour {
                             holder,
@@ -435,10 +435,10 @@ const INCLUDED_WHOLLY: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS
      ORDER BY u.at_ms DESC LIMIT ?6";
 
 fn candidate_row(
-    row: &rusqlite::Row<'_>,
+    row: &sql::Row<'_>,
     holder: &str,
     is_record: bool,
-) -> rusqlite::Result<RerateCandidate> {
+) -> sql::Result<RerateCandidate> {
     Ok(RerateCandidate {
         rowid: row.get(0)?,
         at: timestamp(row.get(1)?),

@@ -1,7 +1,6 @@
 //! Resolving a parked record by a person's decision.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::decisions::{Decision, Resolution, note_decision_in};
 use super::open_records::{carry_into, tagged_in};
@@ -14,6 +13,7 @@ use crate::domain::ledger::Candidate;
 use crate::domain::{ClockHour, Holder, Source};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::holdings::holdings_in;
 use crate::store::{During, Store, StoreError};
 

@@ -4,7 +4,6 @@
 //! free for others however many they are. Whoever stops in between begins anew: what is resolved is parked no more.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row};
 
 use super::decisions::{Decision, Resolution};
 use super::ledger_view::RecordFilter;
@@ -12,6 +11,7 @@ use super::record_rows::record_in;
 use super::resolve::{ResolveError, carry_out_in, step_in};
 use crate::domain::{ClockHour, Id, Quantity};
 use crate::store::base::filter::Conditions;
+use crate::store::engine::sql::{Connection, Row};
 use crate::store::{During, Store, StoreError};
 
 /// The number of records in one transaction.

@@ -4,18 +4,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::unknown_hours::{SENT_BY_LOST, note_stretch_in, unknown_hours_in};
 use crate::domain::ClockHour;
 use crate::domain::ledger::{StretchCause, UnknownStretch};
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::engine::backup::{Copied, copy};
-use crate::store::engine::connection::{is_database, migrate_file, open_reader};
+use crate::store::engine::connection::{
+    is_database, migrate, open_file, open_immutable, open_reader,
+};
 use crate::store::engine::lock::{DatabaseLock, LockError};
 use crate::store::engine::private_files::{
     Draft, belongs_as, make_folder, sync_folder_of, with_suffix,
 };
+use crate::store::engine::sql::{Connection, OptionalExtension, Transaction};
 use crate::store::facts::listings::list_whole_in;
 use crate::store::{During, Store, StoreError};
 
@@ -122,19 +124,10 @@ fn open_backup(path: &Path) -> Result<Connection, RestoreError> {
     let mut known = is_database(&connection, "metering_records");
     if known.is_err() && !with_suffix(path, "-wal").exists() {
         // In WAL's format SQLite wants to write beside what it reads; where it may not, nobody else can either.
-        let uri = format!("file:{}?immutable=1", escaped(path));
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        connection = Connection::open_with_flags(uri, flags)
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        connection = open_immutable(path)?;
         known = is_database(&connection, "metering_records");
     }
     if known.map_err(|_| foreign())? { Ok(connection) } else { Err(foreign()) }
-}
-
-/// Escapes a path for a URI.
-fn escaped(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    text.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
 /// Brings the copy up to date, and marks in it the hours of which AWS may know more.
@@ -144,8 +137,7 @@ fn mark(
     replay: SignedDuration,
     now: Timestamp,
 ) -> Result<Restored, RestoreError> {
-    let mut connection = Connection::open(draft)
-        .map_err(|source| StoreError::Open { path: draft.to_owned(), source })?;
+    let connection = open_file(draft)?;
     let said: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| {
             RestoreError::Damaged { path: backup.to_owned(), detail: error.to_string() }
@@ -153,14 +145,11 @@ fn mark(
     if said != "ok" {
         return Err(RestoreError::Damaged { path: backup.to_owned(), detail: said });
     }
-    migrate_file(&mut connection, backup)?;
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .during("mark what is unknown")?;
+    migrate(&connection, backup)?;
+    let transaction = Transaction::begin(&connection).during("mark what is unknown")?;
     let marked = mark_in(&transaction, StretchCause::Restored, replay, now)?;
     transaction.commit().during("mark what is unknown")?;
-    let closed = connection.close().map_err(|(_, source)| source);
-    closed.during("mark what is unknown")?;
+    connection.close().during("mark what is unknown")?;
     Ok(marked)
 }
 
@@ -311,8 +300,9 @@ fn keep(database: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreError
 
 /// Folds the old database into one file. One that is broken is kept as it is.
 fn fold_in(database: &Path) {
-    let folded = Connection::open(database).and_then(|connection| {
-        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")
+    let folded = open_file(database).and_then(|connection| {
+        let fold = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;";
+        connection.execute_batch(fold).during("fold the old database into one file")
     });
     if let Err(error) = folded {
         tracing::warn!(database.path = %database.display(), %error, "the old database is kept as it is");

@@ -1,13 +1,13 @@
 //! Open records that change their hour, or become part of another one. Their events go with them.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::open_records::OpenRecord;
 use super::side_records::park_unknown_in;
 use super::slots::{RecordKey, Slot, holder_text, slot_in};
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::ParkReason;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// Puts an open record off to the key's hour and holder, or to the first hour after it that takes it. Returns what bears

@@ -1,7 +1,6 @@
 //! Sending: the records that are due, and the attempts at them.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 
 use super::parking::park;
 use super::record_rows::{identity_row, stamp_of};
@@ -9,6 +8,7 @@ use crate::domain::allocation::Allocation;
 use crate::domain::ledger::{ParkReason, WireIdentity, deadline};
 use crate::domain::{AccountId, ClockHour, DimensionKey, ProductId, Quantity};
 use crate::store::base::columns::{millis, optional_timestamp, quantity};
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, Store, StoreError};
 
 /// The time after its deadline at which a record is given up: clocks differ, and AWS's own answer is better.
@@ -139,7 +139,7 @@ fn park_expired(
     Ok(())
 }
 
-pub(crate) fn sendable_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SendableRecord> {
+pub(crate) fn sendable_row(row: &sql::Row<'_>) -> sql::Result<SendableRecord> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let hour = ClockHour::from_number(row.get("hour")?);
     Ok(SendableRecord {

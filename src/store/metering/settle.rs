@@ -1,7 +1,6 @@
 //! Settling: what AWS's answers make of the records that were sent.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::parking::{emit_record_event, park};
 use super::record_rows::identity_row;
@@ -17,6 +16,7 @@ use crate::domain::ledger::{
 use crate::domain::{BuyerKey, BuyerRef, ProductCode};
 use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 /// The outcome of a batch of records.
@@ -127,7 +127,7 @@ fn sent_record_in(
         .during("read a record that was sent")
 }
 
-fn sent_record_row(row: &rusqlite::Row<'_>, now: Timestamp) -> rusqlite::Result<SentRecord> {
+fn sent_record_row(row: &sql::Row<'_>, now: Timestamp) -> sql::Result<SentRecord> {
     let WireIdentity { customer_identifier, account_id, license_arn, .. } = identity_row(row)?;
     let buyer = customer_identifier
         .map(BuyerRef::CustomerIdentifier)

@@ -2,7 +2,6 @@
 //! are never sent; a person decides on them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::open_records::{add_tagged_in, delete_record_in};
 use super::parking::park;
@@ -12,6 +11,7 @@ use super::unknown_hours::note_stretch_in;
 use crate::domain::ledger::{ParkReason, StretchCause, UnknownStretch};
 use crate::domain::{ClockHour, Holder};
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, named_params};
 use crate::store::{During, StoreError};
 
 /// Finds the open record beside those of a key's hour, or makes it. Closing parks it.
@@ -51,13 +51,15 @@ pub(crate) fn record_beside_in(
                     AND hour = :hour),
                  (SELECT ifnull(max(beside), 0) FROM metering_records
                   WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension
-                    AND hour = :hour AND holder = :holder)))",
+                    AND hour = :hour AND holder = :holder)))
+             RETURNING id",
         )
         .and_then(|mut insert| {
-            insert.insert(named_params! {
+            let values = named_params! {
                 ":customer": key.customer.as_str(), ":product": product, ":dimension": dimension,
                 ":hour": hour.number(), ":holder": holder, ":why": why.as_str(),
-            })
+            };
+            insert.query_row(values, |row| row.get(0))
         })
         .during("open a record beside another")?;
     Ok(FoundRecord { id, hour, new: true })
@@ -171,7 +173,7 @@ fn moved_of(connection: &Connection, key: &RecordKey) -> Result<Vec<MovedEvent>,
                 ":start": millis(key.hour.start()),
                 ":end": millis(key.hour.end()),
             };
-            let row = |row: &rusqlite::Row<'_>| {
+            let row = |row: &sql::Row<'_>| {
                 Ok(MovedEvent {
                     rowid: row.get(0)?,
                     record: row.get(1)?,

@@ -1,9 +1,8 @@
 //! Record keys, and what stands in an hour of one: a record that takes more, a frozen one, or nothing.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
-
 use crate::domain::ledger::ParkReason;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, named_params};
 use crate::store::{During, StoreError};
 
 /// The key of a record.
@@ -90,7 +89,7 @@ fn find_in(
     found.during("find a metering record")
 }
 
-fn slot_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Slot> {
+fn slot_row(row: &sql::Row<'_>) -> sql::Result<Slot> {
     Ok(match row.get_ref(1)?.as_str()? {
         "open" => Slot::Open(row.get(0)?),
         "parked"

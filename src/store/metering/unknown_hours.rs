@@ -1,12 +1,11 @@
 //! Unknown stretches: hours of which AWS may know more than this ledger.
 
-use rusqlite::{Connection, OptionalExtension, Row};
-
 use crate::domain::ClockHour;
 use crate::domain::event::EventType;
 use crate::domain::ledger::{StretchCause, UnknownHours, UnknownStretch};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, Store, StoreError};
 
 /// The detail of an attempt that a lost ledger may have made at a record of the backup: a duplicate is that record.
@@ -41,7 +40,7 @@ impl Store {
     }
 }
 
-fn stretch_row(row: &Row<'_>) -> rusqlite::Result<UnknownStretch> {
+fn stretch_row(row: &Row<'_>) -> sql::Result<UnknownStretch> {
     let cause: String = row.get("cause")?;
     Ok(UnknownStretch {
         from: ClockHour::from_number(row.get("from_hour")?),

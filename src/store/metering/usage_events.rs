@@ -1,7 +1,6 @@
 //! Usage events as they were taken, and where each of them is billed.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +13,7 @@ use crate::store::base::columns::{quantity, timestamp};
 use crate::store::base::filter::Conditions;
 use crate::store::base::listing::Listing;
 use crate::store::base::page::{Listed, Order, Page, Span};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
 use crate::store::{During, Store, StoreError};
 
 /// A usage event, and what became of it.
@@ -122,7 +122,7 @@ fn list(
     filter: UsageFilter,
     order: Order,
     page: &Page,
-) -> rusqlite::Result<Listed<UsageRow>> {
+) -> sql::Result<Listed<UsageRow>> {
     let which = BY_TIME
         .page_in(connection, (order, filter.span, page), "u.")?
         // A record's events are found by their index, others in the order of receipt.
@@ -145,7 +145,7 @@ fn list(
     listing.page(connection, page.limit, usage_row, |row| row.seq.to_string())
 }
 
-fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
+fn usage_row(row: &Row<'_>) -> sql::Result<UsageRow> {
     let tags: Option<String> = row.get("tags")?;
     Ok(UsageRow {
         seq: row.get("seq")?,
@@ -162,7 +162,7 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
     })
 }
 
-fn bearing_record(row: &Row<'_>) -> rusqlite::Result<Option<BearingRecord>> {
+fn bearing_record(row: &Row<'_>) -> sql::Result<Option<BearingRecord>> {
     let Some(product) = row.get::<_, Option<String>>("product_id")? else {
         return Ok(None);
     };

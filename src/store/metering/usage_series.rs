@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::{CustomerId, FeatureId, Quantity};
 use crate::store::base::columns::{millis, quantity, timestamp};
+use crate::store::engine::sql;
 use crate::store::{During, Store, StoreError};
 
 impl Store {
@@ -24,9 +25,8 @@ impl Store {
                 )
                 .and_then(|mut select| {
                     let asked = (customer.as_str(), feature.as_str(), millis(since), millis(until));
-                    let amount = |row: &rusqlite::Row<'_>| {
-                        Ok((timestamp(row.get(0)?), quantity(row.get(1)?)))
-                    };
+                    let amount =
+                        |row: &sql::Row<'_>| Ok((timestamp(row.get(0)?), quantity(row.get(1)?)));
                     select.query_map(asked, amount)?.collect()
                 })
                 .during("sum a customer's usage over time")

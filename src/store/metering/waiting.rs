@@ -1,10 +1,10 @@
 //! Frozen records that wait: all of them made due, one of them looked up, and their nearest deadline.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::send::{SendableRecord, sendable_row};
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
 impl Store {

@@ -1,7 +1,6 @@
 //! Hours without usage: a record of zero for every active metered licence, where the seller wants them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::policy::ClosingPolicy;
 use super::slots::other_identity;
@@ -9,6 +8,7 @@ use super::unknown_hours::unknown_hours_in;
 use crate::domain::ClockHour;
 use crate::domain::ledger::deadline;
 use crate::store::base::columns::millis;
+use crate::store::engine::sql::{Connection, OptionalExtension, named_params};
 use crate::store::{During, StoreError};
 
 /// Opens a record of zero for each hour that has closed since the last look and that AWS still takes. Only hours

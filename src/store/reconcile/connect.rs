@@ -23,11 +23,11 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
 
     use super::*;
     use crate::store::During;
     use crate::store::base::columns::millis;
+    use crate::store::engine::sql::Connection;
 
     #[tokio::test]
     async fn what_was_put_off_is_due_by_the_same_commit_that_keeps_the_connection() {
@@ -47,7 +47,8 @@ mod tests {
         store.write(put_off).await.unwrap();
         store.connect(IntegrationRow::of_role("marketd", now), now).await.unwrap();
         let due = |connection: &Connection| {
-            let mut select = connection.prepare("SELECT due_at_ms FROM buyers ORDER BY value");
+            let mut select =
+                connection.prepare_cached("SELECT due_at_ms FROM buyers ORDER BY value");
             let due = select.as_mut().unwrap().query_map([], |row| row.get(0)).unwrap();
             due.collect::<Result<Vec<i64>, _>>().during("look")
         };

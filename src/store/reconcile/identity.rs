@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::{
     AccountId, AwsIds, BuyerRef, CustomerId, Grant, Holder, LicenseArn, ProductCode,
@@ -11,6 +10,7 @@ use crate::domain::{
 use crate::store::base::aliases::canonical_in;
 use crate::store::customers::identities::{identities_in, owner_in};
 use crate::store::customers::matching::match_customer_in;
+use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The answer of AWS about one buyer.

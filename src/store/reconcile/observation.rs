@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::identity::{BuyerAnswer, BuyerIdentity};
 use super::situation::{BuyerFacts, Product, situation_in};
@@ -20,6 +19,7 @@ use crate::domain::{
 use crate::store::buyers::due::FailingBuyer;
 use crate::store::buyers::state::{QueueOutcome, queue_state_in, record_look_in};
 use crate::store::catalog::brakes::{BrakeKind, brake_in, hold_in, note_endings_in, unlisted_in};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
 use crate::store::facts::sns::signals_in;
 use crate::store::metering::requeue::revive_in;
@@ -92,7 +92,7 @@ impl Store {
                          (SELECT 1 FROM dimensions d WHERE d.product_id = p.id AND d.entitled = 1)",
                 )
                 .and_then(|mut select| {
-                    let code = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+                    let code = |row: &sql::Row<'_>| row.get::<_, String>(0);
                     select.query_map([], |row| code(row).map(ProductCode::new))?.collect()
                 })
                 .during("list the products without contracts")
@@ -179,7 +179,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
             "SELECT id, usage_plan_id, licensed_from_hour FROM products WHERE code = ?1",
         )
         .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let row = |row: &sql::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             select.query_row([code.as_str()], row).optional()
         })
         .during("read a product")?;

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
-
 use super::identity::BuyerIdentity;
 use crate::domain::reconciliation::{Brake, LicenseFacts, ProductTerms};
 use crate::domain::{BuyerRef, Grant, Holder, LicenseArn, ProductCode, ProductId, Subscription};
 use crate::store::customers::rows::is_claimed_in;
+use crate::store::engine::sql::Connection;
 use crate::store::facts::buyer_names::BuyerNames;
 use crate::store::facts::licenses::{license_facts_in, licenses_of};
 use crate::store::subscriptions::rows::subscription_row;

@@ -1,6 +1,7 @@
 //! The subscriptions of an agreement, which AWS names by it and by nothing else in some places.
 
 use crate::domain::SubscriptionId;
+use crate::store::engine::sql;
 use crate::store::{During, Store, StoreError};
 
 /// The most that are returned.
@@ -19,7 +20,7 @@ impl Store {
                      WHERE l.agreement_id = ?1 LIMIT ?2",
                 )
                 .and_then(|mut select| {
-                    let id = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+                    let id = |row: &sql::Row<'_>| row.get::<_, String>(0);
                     select.query_map((agreement, MOST), id)?.collect::<Result<Vec<_>, _>>()
                 })
                 .map(|ids| ids.into_iter().map(SubscriptionId::new).collect())

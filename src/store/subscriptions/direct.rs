@@ -2,7 +2,6 @@
 //! up to date as the dates pass, so that lists and events tell of it.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::rows::{subscription_in, touched, write_change_in};
 use crate::domain::plan::PlanStatus;
@@ -12,6 +11,7 @@ use crate::domain::{
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::catalog::plan_rows::plan_in;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// A sale of the seller's own.

@@ -4,7 +4,6 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::rows::subscription_row;
 use crate::domain::allowance::Granted;
@@ -16,6 +15,7 @@ use crate::domain::{
 };
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::catalog::plan_rows::entitlement_row;
+use crate::store::engine::sql::Connection;
 use crate::store::{During, StoreError};
 
 /// The grants of a feature by a customer's plans.

@@ -1,11 +1,11 @@
 //! Holdings: the subscriptions that a customer holds and held, as far as they can bear usage.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use crate::domain::ledger::{Candidate, Moments, Tenure};
 use crate::domain::{CustomerId, Holder, LicenseArn, ProductId, Source, Status};
 use crate::store::base::columns::optional_timestamp;
+use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, StoreError};
 
 /// A customer's subscriptions, the ended ones included.
@@ -54,7 +54,7 @@ pub(crate) fn holdings_in(
     Ok(Holdings { all, moments })
 }
 
-fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Option<ProductId>, Candidate)> {
+fn row(row: &sql::Row<'_>) -> sql::Result<(Option<ProductId>, Candidate)> {
     let time = |column: usize| row.get(column).map(optional_timestamp);
     let source = match row.get_ref(3)?.as_str()? {
         "direct" => Source::Direct,

@@ -1,11 +1,11 @@
 //! Subscriptions that live on past the end of their agreement, of which AWS told neither a renewal nor an end.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use crate::domain::SubscriptionId;
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::store::base::columns::{millis, timestamp};
+use crate::store::engine::sql::Connection;
 use crate::store::{During, Store, StoreError};
 
 /// The pay-as-you-go subscriptions whose agreement should be over.

@@ -1,7 +1,6 @@
 //! Subscriptions: rows in, rows out.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::domain::event::EventType;
 use crate::domain::{
@@ -12,6 +11,7 @@ use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::filter::Conditions;
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a list of subscriptions.
@@ -105,7 +105,7 @@ pub(crate) fn subscription_in(
         .during("read a subscription")
 }
 
-pub(crate) fn subscription_row(row: &Row<'_>) -> rusqlite::Result<Subscription> {
+pub(crate) fn subscription_row(row: &Row<'_>) -> sql::Result<Subscription> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let holder: String = row.get("holder")?;
     let status: String = row.get("status")?;

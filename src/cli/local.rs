@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::daemon::{Daemon, DaemonError, OnceSummary, Purpose, Surroundings};
 use crate::domain::AccountId;
 use crate::domain::api_token::ApiToken;
+use crate::domain::counted::counted;
 use crate::domain::integration::{Identity, Role};
 use crate::http::Tokens;
 use crate::outgoing;
@@ -190,21 +191,30 @@ fn print_summary(summary: &OnceSummary, output: Output) -> anyhow::Result<()> {
         return print_json(&json!(summary));
     }
     let OnceSummary { notifications, sweep, reconcile, metering, errors, .. } = summary;
+    let some = |count: usize, noun| counted(count as u64, noun);
     say(&format!(
         "notifications  {} new, {} repeated, {} quarantined",
         notifications.new, notifications.duplicates, notifications.quarantined
     ))?;
     say(&format!(
-        "sweep          {} products, {} buyers, {} agreements, {} changes",
-        sweep.products, sweep.buyers, sweep.agreements, sweep.changes
+        "sweep          {}, {}, {}, {}",
+        some(sweep.products, "product"),
+        some(sweep.buyers, "buyer"),
+        some(sweep.agreements, "agreement"),
+        some(sweep.changes, "change")
     ))?;
     say(&format!(
-        "reconcile      {} buyers, {} changes, {} failing",
-        reconcile.buyers, reconcile.changes, reconcile.failing
+        "reconcile      {}, {}, {} failing",
+        some(reconcile.buyers, "buyer"),
+        some(reconcile.changes, "change"),
+        reconcile.failing
     ))?;
     say(&format!(
-        "metering       {} hours closed, {} billed, {} parked, {} waiting",
-        metering.frozen, metering.accepted, metering.parked, metering.waiting
+        "metering       {} closed, {} billed, {} parked, {} waiting",
+        some(metering.frozen, "hour"),
+        metering.accepted,
+        metering.parked,
+        metering.waiting
     ))?;
     for error in errors {
         say(&format!("error          {error}"))?;
@@ -225,7 +235,7 @@ fn print_settings(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
 }
 
 fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
-    let keys = loaded.keys.iter();
+    let keys = loaded.settings.shown.iter();
     keys.map(
         |(key, value, origin)| json!({"key": key, "value": value, "origin": origin.to_string()}),
     )

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::client::Daemon;
 use super::output::{Output, amount, inert};
+use crate::domain::counted::plural;
 
 /// Shows how the daemon stands, and what needs a person.
 ///
@@ -77,7 +78,8 @@ fn lines(status: &Value) -> Vec<String> {
     ];
     let backlog = &status["webhook_backlog"];
     if backlog.is_number() {
-        lines.push(format!("webhook        {} events to post", amount(backlog)));
+        let events = plural(backlog.as_u64().unwrap_or(0), "event");
+        lines.push(format!("webhook        {} {events} to post", amount(backlog)));
     }
     let problems = status["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.push(String::new());

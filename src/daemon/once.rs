@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Daemon, DaemonError};
+use crate::domain::counted::{agreeing, counted};
 use crate::intake::{Drained, IntakeError};
 use crate::metering::{Breaker, PassSummary};
 use crate::webhook::Posted;
@@ -27,9 +28,11 @@ impl Daemon {
                     summary.notifications.duplicates = recorded.duplicates;
                     summary.notifications.quarantined = recorded.quarantined;
                     if let Some(why) = why {
-                        let left = left.len();
+                        let left = left.len() as u64;
                         summary.errors.push(format!(
-                            "{left} messages could not be verified and stay in the queue: {why}"
+                            "{} could not be verified and {} in the queue: {why}",
+                            counted(left, "message"),
+                            agreeing(left, "stays", "stay")
                         ));
                     }
                 }
@@ -53,10 +56,12 @@ impl Daemon {
         summary.reconcile.failing =
             usize::try_from(self.store.buyer_counts(self.clock.now()).await?.failing).unwrap_or(0);
         if summary.reconcile.failing > 0 {
-            let failing = summary.reconcile.failing;
-            summary
-                .errors
-                .push(format!("looking at {failing} buyers failed; they are tried again"));
+            let failing = summary.reconcile.failing as u64;
+            summary.errors.push(format!(
+                "looking at {} failed; {} tried again",
+                counted(failing, "buyer"),
+                agreeing(failing, "it is", "they are")
+            ));
         }
         let most = reconciler.patience.max_endings;
         for (product, held) in self.store.review_brakes(most, self.clock.now()).await? {
@@ -68,8 +73,8 @@ impl Daemon {
         } else if let Some(reason) = &summary.metering.unanswered {
             summary.errors.push(format!("AWS answered no metering call: {reason}"));
         } else if summary.metering.waiting > 0 {
-            let waiting = summary.metering.waiting;
-            summary.errors.push(format!("{waiting} metering records could not be sent yet"));
+            let waiting = counted(summary.metering.waiting as u64, "metering record");
+            summary.errors.push(format!("{waiting} could not be sent yet"));
         }
         if let Some(receiver) = receiver {
             let Posted { posted, left, is_paused } =
@@ -77,7 +82,9 @@ impl Daemon {
             summary.events = OnceEvents { posted, left };
             // What a person has paused is left on purpose.
             if left > 0 && !is_paused {
-                summary.errors.push(format!("{left} events could not be posted yet"));
+                summary
+                    .errors
+                    .push(format!("{} could not be posted yet", counted(left as u64, "event")));
             }
         }
         self.retention().run_once(PRUNED_WITHIN).await?;

@@ -11,6 +11,7 @@ mod buyer;
 pub mod change_set;
 mod claims;
 pub mod consumption;
+pub mod counted;
 mod customer;
 pub mod event;
 pub mod feature;

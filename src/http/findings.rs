@@ -10,6 +10,7 @@ use super::{ApiState, Problem};
 use crate::aws::{Check, CredentialsTrouble, UNTRIED};
 use crate::diagnosis::{Finding, FindingKind, Risk};
 use crate::domain::Quantity;
+use crate::domain::counted::{agreeing, counted};
 use crate::domain::event::Lane;
 use crate::domain::ledger::ParkReason;
 use crate::store::{IntegrationRow, Overview, PastAgreementEnd};
@@ -145,7 +146,11 @@ async fn of_news(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     let refused = state.sns.refused();
     if let (Some(at), Some(reason)) = (refused.last_at, &refused.last_reason) {
         let count = refused.count;
-        let summary = format!("{count} SNS messages were refused, the last at {at}: {reason}");
+        let summary = format!(
+            "{} {} refused, the last at {at}: {reason}",
+            counted(count, "SNS message"),
+            agreeing(count, "was", "were")
+        );
         findings.push(Finding::new(FindingKind::SnsRefused, summary).counting(count));
     }
     let since = state.clock.now() - DEAF_SHOWN;
@@ -170,8 +175,9 @@ async fn of_webhook(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     if let Some(since) = held.paused_at {
         let by = held.paused_by.unwrap_or_default();
         let summary = format!(
-            "the webhook is paused since {since} by {by}: {} wait",
-            counted(waiting, "event")
+            "the webhook is paused since {since} by {by}: {} {}",
+            counted(waiting, "event"),
+            agreeing(waiting, "waits", "wait")
         );
         let paused = Finding::new(FindingKind::WebhookPaused, summary);
         return Ok(vec![paused.counting(waiting).since(Some(since))]);
@@ -180,8 +186,9 @@ async fn of_webhook(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     let oldest = prompt.oldest_at.filter(|at| state.clock.now().duration_since(*at) > TAKEN_WITHIN);
     let Some(since) = oldest else { return Ok(Vec::new()) };
     let summary = format!(
-        "the webhook is behind: {} wait, the first of them since {since}",
-        counted(prompt.waiting, "event")
+        "the webhook is behind: {} {}, the first of them since {since}",
+        counted(prompt.waiting, "event"),
+        agreeing(prompt.waiting, "waits", "wait")
     );
     let behind = Finding::new(FindingKind::WebhookBehind, summary);
     Ok(vec![behind.counting(prompt.waiting).since(Some(since))])
@@ -194,11 +201,15 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
         contradictions.map(|it| Finding::new(FindingKind::IdentityConflict, it)).collect();
     let past = state.store.past_agreement_end(state.clock.now()).await?;
     if let Some(PastAgreementEnd { count, first, since }) = past {
+        let count = u64::try_from(count).unwrap_or(0);
         let summary = format!(
-            "{count} pay-as-you-go subscriptions are past their agreement's end, and AWS told neither a renewal nor an end; they keep access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it"
+            "{} {} agreement's end, and AWS told neither a renewal nor an end; {} access. The first is {first}, since {since}: see its agreement at AWS, or ask the partner who sold it",
+            counted(count, "pay-as-you-go subscription"),
+            agreeing(count, "is past its", "are past their"),
+            agreeing(count, "it keeps", "they keep")
         );
         let finding = Finding::new(FindingKind::PastAgreementEnd, summary).since(Some(since));
-        findings.push(finding.counting(u64::try_from(count).unwrap_or(0)));
+        findings.push(finding.counting(count));
     }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         let summary = format!(
@@ -221,10 +232,11 @@ fn of_usage(overview: &Overview) -> Vec<Finding> {
     let parked = overview.parked.iter().map(|parked| {
         let happened = ParkReason::parse(&parked.reason).map(|it| it.diagnosis().happened);
         let summary = format!(
-            "{} units of {} in {} are parked as {}, and not billed. {}",
-            parked.units,
+            "{} of {} in {} {} parked as {}, and not billed. {}",
+            units(parked.units),
             parked.product_id,
             counted(parked.records, "record"),
+            if is_one(parked.units) { "is" } else { "are" },
             parked.reason,
             happened.unwrap_or_default()
         );
@@ -242,17 +254,19 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
     let quarantined = overview.quarantined;
     if quarantined.count > 0 {
         let summary = format!(
-            "{} in quarantine: what they say is not applied",
-            counted(quarantined.count, "message")
+            "{} in quarantine: what {} is not applied",
+            counted(quarantined.count, "message"),
+            agreeing(quarantined.count, "it says", "they say")
         );
         let finding = Finding::new(FindingKind::QuarantinedNotifications, summary);
         findings.push(finding.counting(quarantined.count).since(quarantined.since));
     }
     for draft in &overview.awaited_drafts {
         let summary = format!(
-            "plan {} is a draft that {} stand on",
+            "plan {} is a draft that {} {} on",
             draft.plan_id,
-            counted(draft.subscriptions, "live subscription")
+            counted(draft.subscriptions, "live subscription"),
+            agreeing(draft.subscriptions, "stands", "stand")
         );
         findings
             .push(Finding::new(FindingKind::AwaitedDraft, summary).counting(draft.subscriptions));
@@ -260,8 +274,9 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
     let unclaimed = overview.unclaimed;
     if unclaimed.since.is_some_and(|since| now.duration_since(since) > SIGNS_UP_WITHIN) {
         let summary = format!(
-            "{} subscribed, and nobody has claimed them",
-            counted(unclaimed.count, "buyer")
+            "{} subscribed, and nobody has claimed {}",
+            counted(unclaimed.count, "buyer"),
+            agreeing(unclaimed.count, "it", "them")
         );
         let finding = Finding::new(FindingKind::UnclaimedBuyers, summary);
         findings.push(finding.counting(unclaimed.count).since(unclaimed.since));
@@ -269,7 +284,11 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Returns a number of things, in words.
-fn counted(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+/// Returns a quantity of units, in words.
+fn units(quantity: Quantity) -> String {
+    format!("{quantity} {}", if is_one(quantity) { "unit" } else { "units" })
+}
+
+fn is_one(quantity: Quantity) -> bool {
+    quantity == Quantity::from_units(1)
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::customers::canonical;
 use super::extract::{Body, Path};
 use super::{ApiState, Problem, Problems};
+use crate::domain::counted::{agreeing, counted};
 use crate::domain::{ClockHour, DimensionKey, ProductId, Quantity};
 use crate::store::{RecordFilter, RecordRow, Resolution, ResolvedAll};
 
@@ -137,10 +138,11 @@ pub(super) async fn all(
 
 fn checked_note(note: String) -> Result<String, Problem> {
     if note.len() > NOTE_LONGEST {
-        return Err(Problem::bad_request(format!("note is at most {NOTE_LONGEST} bytes")));
+        return Err(Problem::bad_field("note", format!("note is at most {NOTE_LONGEST} bytes")));
     }
     if note.trim().is_empty() {
-        return Err(Problem::bad_request("note says why, for whoever reads the books later"));
+        let detail = "note says why, for whoever reads the books later";
+        return Err(Problem::bad_field("note", detail));
     }
     Ok(note)
 }
@@ -169,8 +171,9 @@ fn answer(done: ResolvedAll) -> Result<ResolveOutcome, Problem> {
             return Err(problem);
         }
         let detail = format!(
-            "the database could not go on: {} records are resolved; send the same again for the rest",
-            done.resolved
+            "the database could not go on: {} {} resolved; send the same again for the rest",
+            counted(done.resolved, "record"),
+            agreeing(done.resolved, "is", "are")
         );
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail));
     }

@@ -41,6 +41,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
+    /// Makes a 400 over one field of what was sent.
+    pub(super) fn bad_field(field: &str, detail: impl Into<String>) -> Self {
+        Self::bad_request(detail).with("field", json!(field))
+    }
+
     /// Makes a 404 for a thing of this kind.
     pub fn not_found(what: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} {id}"))
@@ -78,6 +83,11 @@ impl Problem {
     /// Returns one of the members that were added, if it can be read as such.
     pub(super) fn member<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_value(self.more.get(name)?.clone()).ok()
+    }
+
+    /// Returns the field that is at fault, if it is one, by its last name.
+    pub(super) fn field(&self) -> Option<&str> {
+        self.more.get("field")?.as_str()?.rsplit('.').next()
     }
 
     /// Returns its type as a code of an item among others, and its detail.

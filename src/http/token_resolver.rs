@@ -13,6 +13,7 @@ use super::ApiState;
 use super::admission;
 use super::refused_tokens::{RefusedTokens, Verdict};
 use crate::aws::{Asking, AwsError, RegistrationError, is_possible_token, resolve_customer};
+use crate::domain::counted::{agreeing, counted};
 use crate::domain::event::EventType;
 use crate::domain::event::data::RegistrationRefused;
 use crate::domain::{ProductCode, Registration};
@@ -160,8 +161,9 @@ impl Arrivals {
         lately
             .map(|(reason, it)| {
                 format!(
-                    "{} buyers were refused at sign-up ({reason}), the last at {}: {}",
-                    it.count,
+                    "{} {} refused at sign-up ({reason}), the last at {}: {}",
+                    counted(it.count, "buyer"),
+                    agreeing(it.count, "was", "were"),
                     it.last_at,
                     advice(reason)
                 )

@@ -34,7 +34,7 @@ pub const DEFAULT_FILE: &str = "/etc/marketd/marketd.toml";
 /// Every setting.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Every key with its value (secrets masked) and origin, for people.
+    /// Every key with its value (secrets masked) and origin, in the order of the keys, for people.
     pub shown: Vec<(String, String, Origin)>,
     /// `[database]`
     pub database: DatabaseSettings,
@@ -232,13 +232,11 @@ pub fn duration(text: &str) -> Option<Duration> {
 #[error("{}", .0.join("\n"))]
 pub struct SettingsError(pub Vec<String>);
 
-/// Settings, and where each key's value came from.
+/// Settings, and what could not be said of them.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Key, value (secrets masked) and origin, in the order of the keys.
-    pub keys: Vec<(String, String, Origin)>,
     /// The things that could not be checked, a line each.
     pub notes: Vec<String>,
 }
@@ -311,13 +309,12 @@ pub fn load_for(
 pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
     let mut layers = Layers::read(sources).map_err(|fault| SettingsError(vec![fault]))?;
     let mut settings = read_all(&mut layers);
-    let keys = layers.shown();
     if let Some(settings) = &mut settings {
-        settings.shown.clone_from(&keys);
+        settings.shown = layers.shown();
     }
     let (faults, notes) = layers.into_faults_and_notes();
     match settings {
-        Some(settings) if faults.is_empty() => Ok(Loaded { settings, keys, notes }),
+        Some(settings) if faults.is_empty() => Ok(Loaded { settings, notes }),
         _ => Err(SettingsError(faults)),
     }
 }

@@ -15,11 +15,11 @@ pub(super) use products::{confirmed, connected, imported, licensed, licensing, s
 use serde_json::Value;
 
 use super::output::{amount, shown};
+use crate::domain::counted::plural;
 
 /// Returns a number with its noun, in the plural unless it is one.
 fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", amount(&number.into()))
+    format!("{} {}", amount(&number.into()), plural(number, noun))
 }
 
 /// Returns the text under a key; empty if there is none.

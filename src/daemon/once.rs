@@ -28,12 +28,7 @@ impl Daemon {
                     summary.notifications.duplicates = recorded.duplicates;
                     summary.notifications.quarantined = recorded.quarantined;
                     if let Some(why) = why {
-                        let left = left.len() as u64;
-                        summary.errors.push(format!(
-                            "{} could not be verified and {} in the queue: {why}",
-                            counted(left, "message"),
-                            agreeing(left, "stays", "stay")
-                        ));
+                        summary.errors.push(unverified(left.len() as u64, &why));
                     }
                 }
                 Err(IntakeError::Record(error)) => return Err(error.into()),
@@ -56,12 +51,7 @@ impl Daemon {
         summary.reconcile.failing =
             usize::try_from(self.store.buyer_counts(self.clock.now()).await?.failing).unwrap_or(0);
         if summary.reconcile.failing > 0 {
-            let failing = summary.reconcile.failing as u64;
-            summary.errors.push(format!(
-                "looking at {} failed; {} tried again",
-                counted(failing, "buyer"),
-                agreeing(failing, "it is", "they are")
-            ));
+            summary.errors.push(not_looked_at(summary.reconcile.failing as u64));
         }
         let most = reconciler.patience.max_endings;
         for (product, held) in self.store.review_brakes(most, self.clock.now()).await? {
@@ -155,4 +145,14 @@ pub struct OnceReconcile {
     pub changes: usize,
     /// Buyers about whom asking failed.
     pub failing: usize,
+}
+
+fn unverified(left: u64, why: impl std::fmt::Display) -> String {
+    let stay = agreeing(left, "stays", "stay");
+    format!("{} could not be verified and {stay} in the queue: {why}", counted(left, "message"))
+}
+
+fn not_looked_at(failing: u64) -> String {
+    let they = agreeing(failing, "it is", "they are");
+    format!("looking at {} failed; {they} tried again", counted(failing, "buyer"))
 }

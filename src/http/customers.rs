@@ -158,7 +158,8 @@ pub(super) async fn provision(
         .as_deref()
         .is_some_and(|id| id.len() != 12 || !id.bytes().all(|it| it.is_ascii_digit()))
     {
-        return Err(Problem::bad_request("aws.account_id is an AWS account's 12 digits"));
+        let detail = "aws.account_id is an AWS account's 12 digits";
+        return Err(Problem::bad_field("aws.account_id", detail));
     }
     let request = ProvisionCustomer {
         id,

@@ -106,7 +106,8 @@ pub(super) async fn connect(
     Body(body): Body<Connect>,
 ) -> Result<Json<IntegrationView>, Problem> {
     if !is_role_arn(&body.role_arn) {
-        return Err(Problem::bad_request(
+        return Err(Problem::bad_field(
+            "role_arn",
             "role_arn is an IAM role's ARN, as arn:aws:iam::111122223333:role/marketd",
         ));
     }

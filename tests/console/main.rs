@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
+mod lists;
 mod path;
+mod refused;
 mod roles;
 mod sandbox;
 #[path = "../support/mod.rs"]
@@ -386,9 +388,15 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
         "/settings",
         "/events",
         "/events?customer_id=acme",
+        "/sandbox",
     ]);
     let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
-    open_in_browser(&folder, json!({"url": world.url(), "paths": paths, "shots": shots})).await;
+    let mistakes = json!([
+        {"path": format!("/plans/{plan}"), "fill": {"Limit": "12,5"}, "button": "Grant it in the draft"},
+        {"path": "/customers/acme", "fill": {"AWS account": "12"}, "button": "Save"},
+    ]);
+    let seen = json!({"url": world.url(), "paths": paths, "mistakes": mistakes, "shots": shots});
+    open_in_browser(&folder, seen).await;
     // The same without scripts, after the parked record was resolved and the message processed again.
     let acts = json!([
         {"path": format!("/metering/records/{record}"), "fill": {"Why, for whoever": "never bought"},

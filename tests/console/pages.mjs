@@ -3,7 +3,8 @@
 //
 //   node pages.mjs <settings as JSON>
 //
-// Settings: url, token (none where nobody signs in), paths, acts (forms that are filled in and sent first), scripts (false turns JavaScript off), shots (a folder).
+// Settings: url, token (none where nobody signs in), paths, acts (forms that are filled in and sent first), mistakes (forms that are
+// refused, to look at how they come back), scripts (false turns JavaScript off), shots (a folder).
 
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -30,7 +31,10 @@ for (const [colorScheme, width] of settings.views ?? views) {
   });
   const page = await context.newPage();
   const where = () => `${colorScheme} ${width} ${page.url()}`;
+  let refusing = false;
   page.on("console", (message) => {
+    // The browser itself says so of every answer that refuses.
+    if (refusing && message.text().startsWith("Failed to load resource")) return;
     if (["error", "warning"].includes(message.type())) faults.push(`${where()}: ${message.text()}`);
   });
   page.on("pageerror", (error) => faults.push(`${where()}: ${error}`));
@@ -57,6 +61,16 @@ for (const [colorScheme, width] of settings.views ?? views) {
     if (!answer.ok()) faults.push(`${where()}: ${answer.status()}`);
     const name = path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "") || "overview";
     await look(page, `${colorScheme}-${width}-${name}`, where);
+  }
+  for (const { path, fill, button } of settings.mistakes ?? []) {
+    await page.goto(settings.url + path);
+    refusing = true;
+    for (const [label, value] of Object.entries(fill)) await page.getByLabel(label, { exact: true }).fill(value);
+    await page.getByRole("button", { name: button }).click();
+    if (!await page.getByRole("alert").count()) faults.push(`${where()}: nothing is announced`);
+    const name = path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "");
+    await look(page, `${colorScheme}-${width}-${name}-refused`, where);
+    refusing = false;
   }
   await context.close();
 }

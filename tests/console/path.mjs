@@ -59,6 +59,11 @@ const follow = (name) => page.locator("main").getByRole("link", { name }).first(
 const press = (name) => page.locator("main").getByRole("button", { name }).first().click();
 const fill = (label, value) => page.locator("main").getByLabel(label, { exact: true }).fill(value);
 
+async function expectValue(label, value) {
+  const held = await page.locator("main").getByLabel(label, { exact: true }).inputValue();
+  if (held !== value) fail(`${label} holds ${held}, not ${value}`);
+}
+
 // Loads the page anew until it shows a text: the daemon works meanwhile.
 async function becomes(text) {
   for (let round = 0; round < 60; round += 1) {
@@ -116,12 +121,13 @@ await open("Plans");
 await page.locator("main").getByRole("row", { name: "starter" }).getByRole("link").first().click();
 await page.getByLabel("Feature", { exact: true }).selectOption("calls");
 await fill("Limit", "12,5");
+await page.getByLabel("Counted anew each").selectOption("month");
 await press("Grant it in the draft");
 await shows("the limit is a number");
-await page.goBack();
-await page.getByLabel("Feature", { exact: true }).selectOption("calls");
+// What was typed is still there.
+await expectValue("Limit", "12,5");
+await expectValue("Counted anew each", "month");
 await fill("Limit", "1000");
-await page.getByLabel("Counted anew each").selectOption("month");
 await press("Grant it in the draft");
 await shows("1,000 a month");
 await follow("See whom it reaches, and publish…");
@@ -165,9 +171,9 @@ await shows("no subscription");
 await follow("Decide about all of these…");
 await page.getByLabel("Give them up: their units are never billed").check();
 await press("See what it comes to");
-await shows("1 of 1 records, 7 units.");
+await shows("1 of 1 record, 7 units.");
 await fill("Why, for whoever reads the books later", "a test account");
-await press("Decide about 1 records");
+await press("Decide about 1 record");
 await shows("Decided.");
 
 // The month is looked at, and what was done.

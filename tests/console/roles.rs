@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-const FORMS: [(&str, &str); 33] = [
+pub(crate) const FORMS: [(&str, &str); 33] = [
     ("/customers", "operator"),
     ("/events/pause", "operator"),
     ("/events/replay", "operator"),

@@ -8,6 +8,12 @@ use super::world::{World, eventually};
 /// A world in which 5 units of `acme`, who never bought at AWS, are parked, and a message is in quarantine.
 pub(crate) async fn troubled(acme: Value, message: &str) -> World {
     let world = World::in_mid_month().await;
+    trouble(&world, acme, message).await;
+    world
+}
+
+/// Has the same happen in a world whose listings are imported.
+pub(crate) async fn trouble(world: &World, acme: Value, message: &str) {
     let product = world.product("Acme Meter");
     let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
     world.put("/v1/customers/acme", acme).await;
@@ -27,5 +33,4 @@ pub(crate) async fn troubled(acme: Value, message: &str) -> World {
         (parked.len() == 1).then_some(())
     })
     .await;
-    world
 }

@@ -125,7 +125,12 @@ impl World {
     /// A sandbox with the demo products, and a daemon on its clock that knows nothing of them yet. The clock runs from the
     /// middle of a month, so that whatever the test does falls in one hour, whenever it is run.
     pub(crate) async fn in_mid_month_with_nothing_imported() -> Self {
-        let mut world = Self::without_daemon(tempfile::tempdir().unwrap(), Vec::new()).await;
+        Self::in_mid_month_with(Vec::new()).await
+    }
+
+    /// The same with some settings besides.
+    pub(crate) async fn in_mid_month_with(settings: Vec<(String, String)>) -> Self {
+        let mut world = Self::without_daemon(tempfile::tempdir().unwrap(), settings).await;
         world.sandbox.clock().set(MID_MONTH.parse().unwrap());
         world.inside = Some(Inside::start(&world.sandbox, world.variables()).await);
         world.is_ready().await;
@@ -151,7 +156,7 @@ impl World {
         world
     }
 
-    async fn import_everything(&self) {
+    pub(crate) async fn import_everything(&self) {
         for listing in self.get("/v1/listings").await["items"].as_array().unwrap() {
             let entity = listing["entity_id"].as_str().unwrap();
             let plans: serde_json::Map<String, Value> = listing["dimensions"]

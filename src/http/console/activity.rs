@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, render};
+use super::parts::{Answer, Frame, When, next_page, render};
 use super::session::Visitor;
 use crate::http::ApiState;
 use crate::http::paging::ListPage;
@@ -45,6 +45,6 @@ pub(super) async fn list(
     Ok(render(&ActivitiesPage {
         frame: Frame::of(&visitor, "activity"),
         rows: rows.collect(),
-        next: found.next_cursor,
+        next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
 }

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, query, render, some};
+use super::parts::{Answer, Frame, When, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::{Customer, PlanId, ProductId, Source, Status};
 use crate::http::ApiState;
@@ -75,17 +75,7 @@ pub(super) async fn list(
         let Json(found) = page.listed_by(found.looked_until, keyed);
         (found.items, found.next_cursor)
     };
-    let next = next.map(|cursor| {
-        query(&[
-            ("q", &asked.q),
-            ("claimed", &asked.claimed),
-            ("product_id", &asked.product_id),
-            ("plan_id", &asked.plan_id),
-            ("status", &asked.status),
-            ("source", &asked.source),
-            ("cursor", &cursor),
-        ])
-    });
+    let next = next.map(|it| next_page(&visitor, "cursor", &it));
     let customers = customers.into_iter().map(|customer| {
         let created = When::of(customer.created_at, now);
         (customer, created)

@@ -5,8 +5,9 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::json;
 
-use super::parts::{Answer, Form, Frame, Told, When, go_after, query, render, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::CustomerId;
 use crate::http::extract::Body;
@@ -75,9 +76,10 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Even
     let mut events = state.store.events_before(customer, asked.before, ROWS + 1).await?;
     let more = events.len() > ROWS as usize;
     events.truncate(ROWS as usize);
-    let next = events.last().filter(|_| more).map(|last| {
-        query(&[("customer_id", &*asked.customer_id), ("before", &last.seq.to_string())])
-    });
+    let next = events
+        .last()
+        .filter(|_| more)
+        .map(|last| next_page(visitor, "before", &last.seq.to_string()));
     let waiting = |(place, lane): (usize, &api::LaneView)| {
         (place, lane.oldest_waiting_at.map(|at| When::of(at, now)))
     };
@@ -125,7 +127,8 @@ pub(super) async fn replay(
     Form(Point { after }): Form<Point>,
 ) -> Answer {
     let body = Replay { after: Some(after.trim().to_owned()), from: None, since: None };
-    told(&visitor, "replayed", api::replay(State(state), Body(body)).await)
+    let replayed = api::replay(State(state), Body(body)).await;
+    told(&visitor, "replayed", replayed.map_err(|problem| problem.with("field", json!("after"))))
 }
 
 /// Tries the webhook, and shows what the application said.

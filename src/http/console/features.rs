@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, go_after, line, query, render, segment, some};
+use super::parts::{Answer, Form, Frame, Told, go_after, line, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::plan::{Plan, PlanEntitlement};
@@ -51,7 +51,7 @@ pub(super) async fn list(
     Ok(render(&FeaturesPage {
         frame: Frame::of(&visitor, "features"),
         features: found.items,
-        next: found.next_cursor.map(|cursor| query(&[("cursor", &cursor)])),
+        next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
 }
 
@@ -120,7 +120,8 @@ pub(super) async fn put(
     let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
     let id = FeatureId::new(field("id").unwrap_or_default());
     let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
-    let kind = kind.ok_or_else(|| Problem::bad_request("type is boolean, numeric or metered"))?;
+    let kind =
+        kind.ok_or_else(|| Problem::bad_field("type", "type is boolean, numeric or metered"))?;
     let billed = fields.iter().filter_map(|(name, value)| {
         let product = ProductId::new(name.strip_prefix("dimension:")?);
         Some((product, DimensionKey::new(some(value)?)))

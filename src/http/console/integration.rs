@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, When, go, go_after, render, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, render, some};
 use super::session::Visitor;
 use crate::aws::{Check, Topics};
 use crate::http::extract::{Body, Params, Path as ApiPath};
@@ -40,9 +40,8 @@ struct IntegrationPage {
     last_message: Option<When>,
     topics: Vec<(String, Topics)>,
     queue_policy: Document,
-    /// What was sent to connect with, and why it was refused.
     role_arn: String,
-    fault: Option<String>,
+    /// What the role that was just tried may not do.
     refused: Vec<Check>,
 }
 
@@ -79,7 +78,8 @@ async fn integration(
 ) -> Result<IntegrationPage, Problem> {
     let now = state.clock.now();
     let Json(connection) = api::show(State(state.clone())).await?;
-    let steps = if connection.state == "connected" && asked.steps.is_none() {
+    let tried = visitor.mistake.is_some();
+    let steps = if connection.state == "connected" && asked.steps.is_none() && !tried {
         None
     } else {
         let whose = || For { account_id: some(&asked.account_id), ..For::default() };
@@ -107,8 +107,7 @@ async fn integration(
             .collect(),
         queue_policy: document(state, "queue-policy", For::default()).await,
         role_arn: connection.role_arn.clone().unwrap_or_default(),
-        fault: None,
-        refused: Vec::new(),
+        refused: visitor.mistake.as_ref().and_then(|it| it.member("checks")).unwrap_or_default(),
         connection,
         steps,
     })
@@ -146,22 +145,8 @@ pub(super) async fn connect(
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<ConnectForm>,
 ) -> Answer {
-    let role_arn = form.role_arn.trim().to_owned();
-    let body = Body(Connect { role_arn: role_arn.clone(), external_id: None });
-    let Err(problem) = api::connect(State(state.clone()), body).await else {
-        return Ok(go(&visitor, "/integration?done=connected"));
-    };
-    let status = problem.status();
-    let asked = Asked { steps: Some(String::new()), ..Asked::default() };
-    match integration(&state, &visitor, asked).await {
-        Ok(mut shown) => {
-            shown.refused = problem.member("checks").unwrap_or_default();
-            shown.fault = Some(problem.detail().to_owned());
-            shown.role_arn = role_arn;
-            Ok((status, render(&shown)).into_response())
-        }
-        Err(_) => Err(problem.into()),
-    }
+    let body = Connect { role_arn: form.role_arn.trim().to_owned(), external_id: None };
+    go_after(api::connect(State(state), Body(body)).await, &visitor, "/integration?done=connected")
 }
 
 #[derive(Template)]

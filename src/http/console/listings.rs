@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, go, query, render, segment, some};
+use super::parts::{Answer, Form, Frame, go, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
@@ -54,7 +53,7 @@ pub(super) async fn list(
         }
         Err(error) => (Vec::new(), None, Some(Problem::from(error).detail().to_owned())),
     };
-    let next = next.map(|cursor| query(&[("cursor", &cursor)]));
+    let next = next.map(|it| next_page(&visitor, "cursor", &it));
     Ok(render(&ListingsPage { frame: Frame::of(&visitor, "listings"), listings, next, fault }))
 }
 
@@ -70,7 +69,6 @@ struct ImportPage {
     sells_usage: bool,
     plans: Vec<String>,
     features: Vec<String>,
-    fault: Option<String>,
 }
 
 /// A dimension, and what it is mapped to.
@@ -130,7 +128,6 @@ async fn import_form(
             .collect(),
         features: features.iter().map(|it| it.id.to_string()).collect(),
         listing,
-        fault: None,
     })
 }
 
@@ -154,27 +151,6 @@ pub(super) async fn import(
         usage_plan: field("usage_plan").map(PlanId::new),
         features: of("feature:").into_iter().map(|(key, id)| (key, FeatureId::new(id))).collect(),
     };
-    let imported = api::import(State(state.clone()), ApiPath(entity.clone()), Body(body)).await;
-    let problem = match imported {
-        Ok(Json(product)) => {
-            let place = format!("/products/{}?done=imported", segment(product.id.as_str()));
-            return Ok(go(&visitor, place));
-        }
-        Err(problem) => problem,
-    };
-    let status = problem.status();
-    match import_form(&state, &visitor, &entity).await {
-        Ok(mut shown) => {
-            shown.fault = Some(problem.detail().to_owned());
-            let (plans, features) = (of("plan:"), of("feature:"));
-            for row in &mut shown.rows {
-                row.plan = plans.get(&row.dimension.key).cloned().unwrap_or_default();
-                row.feature = features.get(&row.dimension.key).cloned().unwrap_or_default();
-            }
-            shown.product_id = field("product_id").unwrap_or_default();
-            shown.usage_plan = field("usage_plan").unwrap_or_default();
-            Ok((status, render(&shown)).into_response())
-        }
-        Err(_) => Err(problem.into()),
-    }
+    let Json(product) = api::import(State(state), ApiPath(entity), Body(body)).await?;
+    Ok(go(&visitor, format_args!("/products/{}?done=imported", segment(product.id.as_str()))))
 }

@@ -3,12 +3,13 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::IntoResponse as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::charts::HourMap;
-use super::parts::{Answer, Form, Frame, Told, When, go, month_of, query, render, some};
+use super::parts::{
+    Answer, Form, Frame, Told, When, go_after, month_of, next_page, render, segment, some,
+};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
 use crate::domain::{ClockHour, CustomerId, ProductId};
@@ -91,16 +92,7 @@ pub(super) async fn list(
     let page = ListPage::in_order("records", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
     let listed = state.store.metering_records(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, RecordRow::key);
-    let next = found.next_cursor.map(|cursor| {
-        query(&[
-            ("state", &asked.state),
-            ("product_id", &asked.product_id),
-            ("customer_id", &asked.customer_id),
-            ("since", &asked.since),
-            ("until", &asked.until),
-            ("cursor", &cursor),
-        ])
-    });
+    let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let records = found.items;
     let (frame, told) = (Frame::of(&visitor, "metering"), Told::of(asked.done.clone()));
     Ok(render(&RecordsPage { frame, asked, states: STATES, records, told, hours, next }))
@@ -141,8 +133,6 @@ struct RecordPage {
     diagnosis: Option<Diagnosis>,
     attempts: Vec<(AttemptRow, When)>,
     decisions: Vec<(DecisionRow, When)>,
-    fault: Option<String>,
-    note: String,
 }
 
 impl RecordPage {
@@ -150,6 +140,11 @@ impl RecordPage {
     fn deeds(&self) -> Vec<(&'static str, &'static str)> {
         let actions = self.diagnosis.map_or(&[][..], |diagnosis| diagnosis.actions);
         actions.iter().map(|action| (action.as_str(), deed(*action))).collect()
+    }
+
+    /// Returns the action that is offered first.
+    fn first_deed(&self) -> &'static str {
+        self.deeds().first().map_or("", |(word, _)| word)
     }
 }
 
@@ -180,8 +175,6 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
             .map(|it| (it.clone(), When::of(it.at, now)))
             .collect(),
         record,
-        fault: None,
-        note: String::new(),
     })
 }
 
@@ -198,21 +191,9 @@ pub(super) async fn resolve(
     Path(id): Path<String>,
     Form(Decision { action, note }): Form<Decision>,
 ) -> Answer {
-    let body = Body(Resolve { action, note: note.clone() });
-    let resolved =
-        metering_resolve::one(State(state.clone()), crate::http::extract::Path(id.clone()), body);
-    let Err(problem) = resolved.await else {
-        return Ok(go(&visitor, format_args!("/metering/records/{id}")));
-    };
-    let status = problem.status();
-    match record(&state, &visitor, &id).await {
-        Ok(mut found) => {
-            found.fault = Some(problem.detail().to_owned());
-            found.note = note;
-            Ok((status, render(&found)).into_response())
-        }
-        Err(_) => Err(problem.into()),
-    }
+    let path = crate::http::extract::Path(id.clone());
+    let resolved = metering_resolve::one(State(state), path, Body(Resolve { action, note })).await;
+    go_after(resolved, &visitor, format_args!("/metering/records/{}", segment(&id)))
 }
 
 /// Says what an action does.

@@ -5,7 +5,8 @@
 //!
 //! - A handler answers with a page or with a problem; the guard makes the page that says what went wrong.
 //! - Whoever opens a page has signed in, where a token is set; what a role may not see or do is refused before the page.
-//! - A form that changes something carries its session's token, and comes from this origin.
+//! - A form that changes something carries its session's token, and comes from this origin. One that is refused is shown
+//!   again on its page, with what was typed.
 
 mod activity;
 mod assets;
@@ -18,6 +19,7 @@ mod guard;
 mod integration;
 mod listings;
 mod metering;
+mod mistakes;
 mod months;
 mod notifications;
 mod overview;
@@ -45,25 +47,33 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::ApiState;
 use crate::domain::api_token::Permission;
+use guard::Guard;
 use sandbox_control::Control;
 
 pub use session::Sessions;
 
 /// Returns the routes of every page.
 pub(super) fn router(state: &ApiState) -> Router<ApiState> {
-    let group = |permission, routes: &[Page]| {
+    let group = |permission, routes: &[Page], pages: &Router| {
+        let guard = Guard { state: state.clone(), permission, pages: pages.clone() };
         let all = routes.iter().fold(Router::new(), |all, (path, make)| all.route(path, make()));
-        all.route_layer(from_fn_with_state((state.clone(), permission), guard::guard))
+        all.route_layer(from_fn_with_state(guard, guard::guard))
     };
-    let pages = group(Permission::Read, PAGES);
-    let actions = group(Permission::Operate, ACTIONS);
-    let administration = group(Permission::Administer, ADMINISTRATION);
-    let sandbox = match Control::of(&state.aws) {
-        Some(control) => group(Permission::Read, SANDBOX)
-            .merge(group(Permission::Operate, SANDBOX_ACTIONS))
-            .layer(Extension(Arc::new(control))),
+    let control = Control::of(&state.aws).map(Arc::new);
+    let on_sandbox = |routes: Router<ApiState>| match &control {
+        Some(control) => routes.layer(Extension(Arc::clone(control))),
         None => Router::new(),
     };
+    let none = Router::new();
+    let pages = group(Permission::Read, PAGES, &none).merge(on_sandbox(group(
+        Permission::Read,
+        SANDBOX,
+        &none,
+    )));
+    let again = pages.clone().with_state(state.clone());
+    let actions = group(Permission::Operate, ACTIONS, &again);
+    let administration = group(Permission::Administer, ADMINISTRATION, &again);
+    let sandbox = on_sandbox(group(Permission::Operate, SANDBOX_ACTIONS, &again));
     let open = Router::new()
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/sign-out", post(sign_in::leave))

@@ -3,10 +3,9 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, go, query, render, segment};
+use super::parts::{Answer, Frame, When, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, Quarantine};
 use crate::http::paging::ListPage;
@@ -16,12 +15,27 @@ use crate::store::{NotificationFilter, NotificationRow, Order};
 /// The notifications of a page.
 const ROWS: &str = "50";
 const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
+/// The kinds that say something of buyers, to choose from; any other can be typed.
+const KINDS: [&str; 10] = [
+    "subscribe-success",
+    "subscribe-fail",
+    "unsubscribe-pending",
+    "unsubscribe-success",
+    "entitlement-updated",
+    "Purchase Agreement Created - Proposer",
+    "Purchase Agreement Amended - Proposer",
+    "Purchase Agreement Ended - Proposer",
+    "License Updated - Manufacturer",
+    "License Deprovisioned - Manufacturer",
+];
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
     state: String,
+    #[serde(default)]
+    kind: String,
     cursor: Option<String>,
 }
 
@@ -31,6 +45,7 @@ struct NotificationsPage {
     frame: Frame,
     asked: Asked,
     states: [&'static str; 3],
+    kinds: [&'static str; 10],
     rows: Vec<(NotificationRow, When)>,
     next: Option<String>,
 }
@@ -42,12 +57,16 @@ pub(super) async fn list(
 ) -> Answer {
     let now = state.clock.now();
     let state_word = Some(asked.state.clone()).filter(|word| STATES.contains(&word.as_str()));
-    let filter = NotificationFilter { state: state_word, ..NotificationFilter::default() };
+    let filter = NotificationFilter {
+        state: state_word,
+        kind: some(&asked.kind),
+        ..NotificationFilter::default()
+    };
     let page =
         ListPage::in_order("notifications", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
     let listed = state.store.notifications(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, |row| row.seq.to_string());
-    let next = found.next_cursor.map(|it| query(&[("state", &asked.state), ("cursor", &it)]));
+    let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let rows = found.items.into_iter().map(|row| {
         let received = When::of(row.received_at, now);
         (row, received)
@@ -57,6 +76,7 @@ pub(super) async fn list(
         frame: Frame::of(&visitor, "notifications"),
         asked,
         states: STATES,
+        kinds: KINDS,
         rows,
         next,
     }))
@@ -71,7 +91,6 @@ struct NotificationPage {
     received: When,
     body: String,
     diagnosis: Option<Diagnosis>,
-    fault: Option<String>,
 }
 
 pub(super) async fn show(
@@ -101,7 +120,6 @@ async fn notification(
         body,
         diagnosis: Quarantine::of(&row).map(Quarantine::diagnosis),
         row,
-        fault: None,
     })
 }
 
@@ -111,15 +129,6 @@ pub(super) async fn replay(
     Path(id): Path<String>,
 ) -> Answer {
     let path = crate::http::extract::Path(id.clone());
-    let Err(problem) = notifications::replay(State(state.clone()), path).await else {
-        return Ok(go(&visitor, format_args!("/notifications/{}", segment(&id))));
-    };
-    let status = problem.status();
-    match notification(&state, &visitor, &id).await {
-        Ok(mut found) => {
-            found.fault = Some(problem.detail().to_owned());
-            Ok((status, render(&found)).into_response())
-        }
-        Err(_) => Err(problem.into()),
-    }
+    let replayed = notifications::replay(State(state), path).await;
+    go_after(replayed, &visitor, format_args!("/notifications/{}", segment(&id)))
 }

@@ -1,8 +1,10 @@
 //! What pages share: the frame around them, times, and the page that says what went wrong.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use askama::Template;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -11,9 +13,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::assets;
+use super::mistakes::{Mistake, Shown};
 use super::session::Visitor;
 use crate::domain::Line;
 use crate::domain::api_token::Permission;
+use crate::domain::counted::plural;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms};
 use crate::domain::word::Word as _;
 use crate::http::Problem;
@@ -65,6 +69,10 @@ pub(super) struct Frame {
     pub(super) root: String,
     /// The page's own path and query, from the root on.
     pub(super) place: String,
+    /// The path and query that its forms lead back to: its own, unless it is what a form has led to.
+    pub(super) page: String,
+    /// The form that was refused, which the page shows again.
+    pub(super) mistake: Option<Mistake>,
     /// The path of the stylesheet.
     pub(super) style: String,
     /// The path of the icon.
@@ -92,6 +100,8 @@ impl Frame {
         Self {
             root: format!("{}/", visitor.root),
             place: visitor.place.clone(),
+            page: visitor.page.clone(),
+            mistake: visitor.mistake.clone(),
             style: assets::style(),
             icon: assets::icon(),
             visitor: visitor.name.to_string(),
@@ -103,6 +113,11 @@ impl Frame {
             here,
             on_sandbox: visitor.on_sandbox,
         }
+    }
+
+    /// Returns the form of a route, as the table of actions names it: as it was sent, if it was refused.
+    pub(super) fn form(&self, route: &str) -> Shown<'_> {
+        Shown::of(self.mistake.as_ref(), route)
     }
 
     /// Returns the navigation of those who may open all of it.
@@ -141,7 +156,7 @@ pub(super) fn words(word: impl AsRef<str>) -> String {
     word.as_ref().replace('_', " ")
 }
 
-/// What a form sends. One that cannot be read is answered with a page that says why.
+/// What a form sends. One that cannot be read is refused, with the field that is at fault.
 pub(super) struct Form<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
@@ -149,10 +164,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
         let read = axum::Form::from_request(request, state).await;
-        let axum::Form(sent) =
-            read.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+        let axum::Form(sent) = read.map_err(|rejection| unreadable(&rejection))?;
         Ok(Self(sent))
     }
+}
+
+/// The error of a field, as axum's forms are read.
+type FieldError = serde_path_to_error::Error<serde_urlencoded::de::Error>;
+
+fn unreadable(rejection: &FormRejection) -> Problem {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(rejection);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<FieldError>() {
+            return Problem::bad_field(&found.path().to_string(), found.inner().to_string());
+        }
+        cause = error.source();
+    }
+    Problem::bad_request(rejection.body_text())
 }
 
 /// What was just done, as the page says it that a form leads to.
@@ -174,10 +202,15 @@ pub(super) fn some(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
+/// Returns what a field shows of something that may not be there.
+pub(super) fn or_empty<T: std::fmt::Display>(value: Option<&T>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
 /// Returns the line that a field of a form holds.
 pub(super) fn line(name: &str, text: String) -> Result<Line, Problem> {
     serde_json::from_value(text.into())
-        .map_err(|error| Problem::bad_request(format!("{name}: {error}")))
+        .map_err(|error| Problem::bad_field(name, format!("{name}: {error}")))
 }
 
 /// Returns the month of a time, as 2026-11.
@@ -227,6 +260,13 @@ pub(super) fn grouped(number: impl std::fmt::Display) -> String {
     format!("{sign}{}{fraction}", parts.join(","))
 }
 
+/// Returns a number with its thousands apart, and its noun.
+pub(super) fn counted(count: impl std::fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let noun = plural(u64::from(count == "1"), noun);
+    format!("{} {noun}", grouped(count))
+}
+
 /// Describes what an entitlement grants.
 pub(super) fn terms(terms: &EntitlementTerms) -> String {
     if *terms == EntitlementTerms::default() {
@@ -258,6 +298,30 @@ pub(super) fn terms(terms: &EntitlementTerms) -> String {
 
 /// Returns the query of these pairs.
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
+    serde_urlencoded::to_string(pairs).unwrap_or_default()
+}
+
+/// Returns a page's path, and the pairs of its query without those of a name.
+fn split(page: &str, without: &str) -> (String, Vec<(String, String)>) {
+    let (path, asked) = page.split_once('?').unwrap_or((page, ""));
+    let mut pairs: Vec<(String, String)> = serde_urlencoded::from_str(asked).unwrap_or_default();
+    pairs.retain(|(name, value)| name != without && !value.is_empty());
+    (path.to_owned(), pairs)
+}
+
+/// Returns a page's path and query without the pair of a name.
+pub(super) fn without(page: &str, name: &str) -> String {
+    let (path, pairs) = split(page, name);
+    match serde_urlencoded::to_string(pairs) {
+        Ok(rest) if !rest.is_empty() => format!("{path}?{rest}"),
+        _ => path,
+    }
+}
+
+/// Returns the query under which a list goes on from a place: what the page was asked with, whatever that is, and the place.
+pub(super) fn next_page(visitor: &Visitor, name: &str, place: &str) -> String {
+    let (_, mut pairs) = split(&visitor.page, name);
+    pairs.push((name.to_owned(), place.to_owned()));
     serde_urlencoded::to_string(pairs).unwrap_or_default()
 }
 
@@ -322,6 +386,11 @@ struct TroublePage<'a> {
 }
 
 impl Fault {
+    /// Returns what went wrong.
+    pub(super) fn problem(&self) -> Arc<Problem> {
+        Arc::clone(&self.0)
+    }
+
     /// Makes the page that says what went wrong.
     pub(super) fn explain(&self, visitor: &Visitor) -> Response {
         let problem = &*self.0;

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, go_after, query, render, segment, some};
+use super::parts::{Answer, Form, Frame, Told, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
@@ -57,10 +57,7 @@ pub(super) async fn list(
     let page = ListPage::of("plans", Some(ROWS), asked.cursor.as_deref())?;
     let rows = state.store.plans(filter, page.one_more()).await?;
     let Json(found) = page.items(rows, |plan| plan.id.to_string());
-    let next = found.next_cursor.map(|cursor| {
-        let (status, product) = (&asked.status, &asked.product_id);
-        query(&[("status", status), ("product_id", product), ("cursor", &cursor)])
-    });
+    let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let (frame, plans) = (Frame::of(&visitor, "plans"), found.items);
     Ok(render(&PlansPage {
         frame,
@@ -155,9 +152,8 @@ impl TermsForm {
     fn terms(&self) -> Result<EntitlementTerms, Problem> {
         let limit = some(&self.limit).map(|text| {
             text.parse().map_err(|_| {
-                Problem::bad_request(format!(
-                    "the limit is a number with up to six decimals, not {text:?}"
-                ))
+                let detail = format!("the limit is a number with up to six decimals, not {text:?}");
+                Problem::bad_field("limit", detail)
             })
         });
         Ok(EntitlementTerms {

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, Told, When, go_after, query, render, segment};
+use super::parts::{Answer, Frame, Told, When, go_after, next_page, render, segment};
 use super::session::Visitor;
 use crate::domain::ProductId;
 use crate::domain::product::Product;
@@ -49,7 +49,7 @@ pub(super) async fn list(
     Ok(render(&ProductsPage {
         frame: Frame::of(&visitor, "products"),
         products: found.items.into_iter().map(dated).collect(),
-        next: found.next_cursor.map(|cursor| query(&[("cursor", &cursor)])),
+        next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
 }
 

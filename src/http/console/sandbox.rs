@@ -18,8 +18,7 @@ use crate::http::{ApiState, Problem};
 const SHOWN: usize = 50;
 
 /// The operations that can be disturbed.
-const OPERATIONS: [&str; 11] = [
-    "*",
+const OPERATIONS: [&str; 10] = [
     "BatchMeterUsage",
     "GetEntitlements",
     "SearchAgreements",
@@ -74,7 +73,7 @@ struct SandboxPage {
     way: &'static str,
     ways: [(&'static str, &'static str); 4],
     armed: Vec<Fault>,
-    operations: [&'static str; 11],
+    operations: [&'static str; 10],
     faults: [(&'static str, &'static str); 7],
     roles: Vec<String>,
     billed: Vec<(String, String, String)>,

@@ -64,7 +64,8 @@ pub(super) async fn buy(
 }
 
 fn quantity(text: &str) -> Result<u64, Problem> {
-    let fault = || Problem::bad_request(format!("the quantity is a whole number, not {text:?}"));
+    let fault =
+        || Problem::bad_field("quantity", format!("the quantity is a whole number, not {text:?}"));
     text.trim().parse().map_err(|_| fault())
 }
 
@@ -77,7 +78,8 @@ async fn act(
     order: &Value,
 ) -> Answer {
     if account.is_empty() || !account.bytes().all(|it| it.is_ascii_digit()) {
-        return Err(Problem::bad_request("the account is an AWS account's 12 digits").into());
+        let detail = "the account is an AWS account's 12 digits";
+        return Err(Problem::bad_field("account_id", detail).into());
     }
     let done = control.act(&format!("buyers/{account}/{verb}"), order).await;
     let acted = query(&[("done", word), ("account", account)]);
@@ -191,7 +193,7 @@ pub(super) async fn send(
     Extension(control): Extension<Arc<Control>>,
     Form(Message { body }): Form<Message>,
 ) -> Answer {
-    let body = some(&body).ok_or_else(|| Problem::bad_request("the message is empty"))?;
+    let body = some(&body).ok_or_else(|| Problem::bad_field("body", "the message is empty"))?;
     told(&visitor, "sent", control.act("inject", &json!({"body": body})).await)
 }
 
@@ -208,7 +210,7 @@ pub(super) async fn disturb(
     Extension(control): Extension<Arc<Control>>,
     Form(form): Form<Disturbance>,
 ) -> Answer {
-    let fault = || Problem::bad_request(format!("how often is a number, not {:?}", form.times));
+    let fault = || Problem::bad_field("times", format!("a number of calls, not {:?}", form.times));
     let times: u32 = form.times.trim().parse().map_err(|_| fault())?;
     let fault = json!({"operation": form.operation, "kind": form.kind, "times": times});
     told(&visitor, "disturbed", control.act("faults", &fault).await)

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+use super::mistakes::Mistake;
 use crate::clock::Clock;
 use crate::domain::api_token::{ApiToken, LOCAL, Role};
 use crate::http::Tokens;
@@ -57,6 +58,10 @@ pub(super) struct Visitor {
     pub(super) root: Arc<str>,
     /// The path and query that they asked for, from the root on, without a slash at its beginning.
     pub(super) place: String,
+    /// The page that their form was on, from the root on; for a page, itself.
+    pub(super) page: String,
+    /// The form of theirs that was refused, for its page to show again.
+    pub(super) mistake: Option<Mistake>,
     /// Set if the daemon runs against the built-in sandbox.
     pub(super) on_sandbox: bool,
 }
@@ -114,6 +119,8 @@ impl Sessions {
                 signed_in: false,
                 root: "".into(),
                 place: String::new(),
+                page: String::new(),
+                mistake: None,
                 on_sandbox: false,
             });
         }
@@ -126,6 +133,8 @@ impl Sessions {
             signed_in: true,
             root: "".into(),
             place: String::new(),
+            page: String::new(),
+            mistake: None,
             on_sandbox: false,
         })
     }

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, When, go_after, query, render, segment, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::{CustomerId, PlanId, ProductId, Source, Status, Subscription, SubscriptionId};
 use crate::http::extract::{Body, Path as ApiPath};
@@ -82,16 +82,7 @@ pub(super) async fn list(
     let page = ListPage::of("subscriptions", Some(ROWS), asked.cursor.as_deref())?;
     let rows = state.store.subscriptions(filter, page.one_more()).await?;
     let Json(found) = page.items(rows, |subscription| subscription.id.to_string());
-    let next = found.next_cursor.map(|cursor| {
-        query(&[
-            ("status", &asked.status),
-            ("source", &asked.source),
-            ("plan_id", &asked.plan_id),
-            ("product_id", &asked.product_id),
-            ("ending_within", &asked.ending_within),
-            ("cursor", &cursor),
-        ])
-    });
+    let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     Ok(render(&SubscriptionsPage {
         frame: Frame::of(&visitor, "subscriptions"),
         asked,

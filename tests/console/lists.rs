@@ -1,0 +1,71 @@
+//! Lists: filters, and pages that go on under the same filter.
+
+use std::collections::BTreeSet;
+
+use marketd::sandbox::market::{Action, Order};
+use serde_json::json;
+
+use crate::support::world::{World, eventually};
+
+/// What a page links to in a folder, by id.
+fn linked(page: &str, folder: &str) -> Vec<String> {
+    let link = format!(" href=\"{folder}/");
+    let links = page.split(&link).skip(1);
+    links.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_list_goes_on_under_its_filter_until_all_were_shown_once() {
+    let world = World::in_mid_month_with_nothing_imported().await;
+    let mut drafts = BTreeSet::new();
+    for number in 0..120 {
+        let id = format!("plan-{number:03}");
+        world.put(&format!("/v1/plans/{id}"), json!({"name": "A plan"})).await;
+        if number % 10 == 0 {
+            world.post(&format!("/v1/plans/{id}/publish"), json!({})).await;
+        } else {
+            drafts.insert(id);
+        }
+    }
+    let mut seen = Vec::new();
+    let mut next = Some("/plans?status=draft&product_id=&done=saved".to_owned());
+    let mut pages = 0;
+    while let Some(path) = next {
+        let page = world.get_text(&path).await;
+        assert!(page.contains("<option selected>draft"), "the filter is kept: {path}");
+        seen.extend(linked(&page, "plans"));
+        next = page
+            .split_once("class=\"paging\"><a href=\"")
+            .map(|(_, rest)| format!("/{}", rest.split('"').next().unwrap().replace("&#38;", "&")));
+        assert!(next.as_ref().is_none_or(|it| !it.contains("done=")), "{next:?}");
+        pages += 1;
+    }
+    assert_eq!(pages, 3);
+    assert_eq!(seen.len(), drafts.len(), "none is shown twice");
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), drafts);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn notifications_are_found_by_their_kind() {
+    let world = World::in_mid_month().await;
+    let usage = world.product("Acme Meter");
+    world.act("123456789012", Action::Subscribe(Order::of(usage.product_code)));
+    let licensed = world.product("Acme Stream");
+    world.act("123456789012", Action::Subscribe(Order::of(licensed.product_code)));
+    let of_kind = async |kind: &str| {
+        linked(&world.get_text(&format!("/notifications?kind={kind}")).await, "notifications").len()
+    };
+    eventually("both notifications", async || {
+        let all = world.list("/v1/notifications").await.len();
+        (all >= 3).then_some(())
+    })
+    .await;
+    let all = world.list("/v1/notifications").await;
+    let kinds: Vec<&str> = all.iter().map(|it| it["kind"].as_str().unwrap()).collect();
+    assert_eq!(of_kind("").await, all.len(), "{kinds:?}");
+    assert_eq!(of_kind("subscribe-success").await, 1, "{kinds:?}");
+    assert_eq!(of_kind("License+Updated+-+Manufacturer").await, 1, "{kinds:?}");
+    assert_eq!(of_kind("subscribe-fail").await, 0, "{kinds:?}");
+    world.stop().await;
+}

@@ -81,6 +81,7 @@ pub use metering::decisions::{DecisionRow, Resolution, ResolvedRecord};
 pub use metering::hour_states::HourState;
 pub use metering::ledger_view::{RecordFilter, RecordHistory};
 pub use metering::license_migration::{LicensingError, LicensingView, Unlicensed};
+pub use metering::month_part::{ReportPart, ReportPlace, ReportTotal};
 pub use metering::policy::{ClosedCounts, ClosingPolicy};
 pub use metering::record_rows::{AttemptRow, RecordRow};
 pub use metering::report::{ReportFilter, ReportRow};

@@ -95,7 +95,7 @@ fn overview_in(connection: &Connection) -> sql::Result<Overview> {
             .query_row([], waiting_row)?,
         subscriptions: rows(
             connection,
-            "SELECT status, count(*) FROM subscriptions GROUP BY status",
+            "SELECT status || '', count(*) FROM subscriptions GROUP BY status || ''",
             |row| Ok((row.get(0)?, number(row.get(1)?))),
         )?
         .into_iter()

@@ -14,6 +14,44 @@ fn linked(page: &str, folder: &str) -> Vec<String> {
     links.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
+/// All pages of a list from the first on.
+async fn pages_of(world: &World, first: &str) -> Vec<String> {
+    let mut next = Some(first.to_owned());
+    let mut pages = Vec::new();
+    while let Some(path) = next {
+        let page = world.get_text(&path).await;
+        let link = page.split_once("\">Next page</a>").map(|(before, _)| before);
+        next = link
+            .map(|before| format!("/{}", before.rsplit('"').next().unwrap().replace("&#38;", "&")));
+        assert!(next.as_ref().is_none_or(|it| !it.contains("done=")), "{next:?}");
+        pages.push(page);
+    }
+    pages
+}
+
+#[tokio::test]
+async fn a_month_goes_on_until_every_customer_was_shown_once() {
+    let world = World::in_mid_month().await;
+    let product = world.product("Acme Meter");
+    let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
+    let mut events = Vec::new();
+    for number in 0..120 {
+        let customer = format!("a customer/{number}");
+        let path = format!("/v1/customers/a%20customer%2F{number}");
+        world.put(&path, json!({"name": "Somebody"})).await;
+        events.push(json!({"id": format!("e-{number}"), "customer_id": customer, "quantity": 2,
+            "product_id": product.entity_id, "dimension": dimension.key}));
+    }
+    let taken = world.post("/v1/usage", json!({"events": events})).await;
+    assert_eq!(taken["accepted"], 120, "{taken}");
+    let pages = pages_of(&world, "/metering/months/2026-11").await;
+    assert_eq!(pages.len(), 3);
+    assert!(pages.iter().all(|page| page.contains(">240<")), "each has the sum of all");
+    let seen: Vec<String> = pages.iter().flat_map(|page| linked(page, "customers")).collect();
+    assert_eq!((seen.len(), seen.iter().collect::<BTreeSet<_>>().len()), (120, 120));
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_list_goes_on_under_its_filter_until_all_were_shown_once() {
     let world = World::in_mid_month_with_nothing_imported().await;

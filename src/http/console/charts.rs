@@ -94,6 +94,9 @@ pub(super) struct HourMap {
 /// A day of a map, and its hours.
 pub(super) struct Day {
     pub(super) day: String,
+    /// The span that a list of its records is asked by.
+    pub(super) since: Timestamp,
+    pub(super) until: Timestamp,
     pub(super) hours: Vec<Hour>,
 }
 
@@ -127,8 +130,14 @@ impl HourMap {
         let mut days = Vec::new();
         let mut hours = hours.into_iter().peekable();
         while let Some(first) = hours.peek() {
-            let day = first.since.to_string().chars().take(10).collect();
-            days.push(Day { day, hours: hours.by_ref().take(24).collect() });
+            let since = first.since;
+            let hours: Vec<Hour> = hours.by_ref().take(24).collect();
+            days.push(Day {
+                day: since.to_string().chars().take(10).collect(),
+                since,
+                until: hours.last().map_or(since, |last| last.until),
+                hours,
+            });
         }
         days.reverse();
         Self { days }

@@ -1,19 +1,27 @@
 //! `/metering/months/{month}`: the month as finance closes it.
 
 use askama::Template;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::IntoResponse as _;
+use serde::Deserialize;
 
-use super::parts::{Answer, Frame, go, month_of, render};
+use super::parts::{Answer, Frame, go, month_of, next_page, render};
 use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::{ClockHour, Quantity};
 use crate::http::{ApiState, Problem, read_month};
-use crate::store::{DueHour, ReportFilter, ReportRow};
+use crate::store::{DueHour, ReportFilter, ReportPlace, ReportRow, ReportTotal};
 
-/// The most rows that the page shows; the file has all.
-const SHOWN: usize = 500;
+/// The customers' rows of a page; the file has all.
+const ROWS: usize = 50;
+
+/// What is asked for.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    /// The place of the row that the page goes on after, as JSON.
+    after: Option<String>,
+}
 
 #[derive(Template)]
 #[template(path = "month.html")]
@@ -22,9 +30,10 @@ struct MonthPage {
     month: String,
     before: String,
     after: Option<String>,
-    totals: Vec<Total>,
+    totals: Vec<ReportTotal>,
     rows: Vec<ReportRow>,
-    all: usize,
+    /// The query of the next page.
+    next: Option<String>,
     /// What keeps the month from being closed.
     due: Vec<DueHour>,
     parked: Quantity,
@@ -38,20 +47,14 @@ impl MonthPage {
     /// Returns the sums of a row, in the order of the columns.
     #[expect(clippy::unused_self, reason = "a template calls it")]
     const fn sums(&self, row: &ReportRow) -> [Quantity; 5] {
-        parts_of(row)
+        [row.reported, row.accepted, row.pending, row.parked, row.written_off]
     }
-}
 
-const fn parts_of(row: &ReportRow) -> [Quantity; 5] {
-    [row.reported, row.accepted, row.pending, row.parked, row.written_off]
-}
-
-/// The sums of a product's dimension.
-struct Total {
-    product: String,
-    dimension: String,
-    customers: usize,
-    sums: [Quantity; 5],
+    /// Reports whether nothing keeps the month from being closed.
+    fn is_ready(&self) -> bool {
+        let open = self.parked != Quantity::ZERO || self.uncertain != Quantity::ZERO;
+        self.over && !open && self.due.is_empty() && self.stretches.is_empty()
+    }
 }
 
 /// Leads to the month that runs.
@@ -66,8 +69,9 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(month): Path<String>,
+    Query(asked): Query<Asked>,
 ) -> Answer {
-    Ok(render(&close(&state, &visitor, month).await?))
+    Ok(render(&close(&state, &visitor, month, asked).await?))
 }
 
 fn span(month: &str) -> Result<(ClockHour, ClockHour), Problem> {
@@ -78,47 +82,41 @@ fn report_of((from, before): (ClockHour, ClockHour)) -> ReportFilter {
     ReportFilter { from, before, product_id: None, customer_id: None }
 }
 
-async fn close(state: &ApiState, visitor: &Visitor, month: String) -> Result<MonthPage, Problem> {
+async fn close(
+    state: &ApiState,
+    visitor: &Visitor,
+    month: String,
+    asked: Asked,
+) -> Result<MonthPage, Problem> {
     let now = state.clock.now();
     let (from, before) = span(&month)?;
-    let rows = state.store.metering_report(report_of((from, before))).await?;
+    let after = asked.after.as_deref().map(place).transpose()?;
+    let report = state.store.metering_report_part(report_of((from, before)), after, ROWS).await?;
     let due = state.store.due_hours(state.metering_timing, now).await?;
     let stretches = state.store.unknown_stretches().await?;
     let stretches = stretches.iter().filter(|it| it.from < before && it.until > from);
     let name = |hour: ClockHour| month_of(hour.start());
     let next = name(before);
+    let text = |it: ReportPlace| serde_json::to_string(&it).unwrap_or_default();
     Ok(MonthPage {
         frame: Frame::of(visitor, "metering"),
         before: name(ClockHour::from_number(from.number() - 1)),
         after: Some(next).filter(|_| before.start() <= now),
-        totals: totals(&rows),
-        all: rows.len(),
+        parked: report.totals.iter().map(|it| it.units[3]).sum(),
+        uncertain: report.totals.iter().map(|it| it.uncertain).sum(),
+        totals: report.totals,
+        rows: report.rows,
+        next: report.next.map(|it| next_page(visitor, "after", &text(it))),
         due: due.into_iter().filter(|it| from <= it.hour && it.hour < before).collect(),
-        parked: rows.iter().map(|it| it.parked).sum(),
-        uncertain: rows.iter().map(|it| it.uncertain).sum(),
         stretches: stretches.map(|it| format!("{} to {}", it.from, it.until)).collect(),
         over: before.start() <= now,
-        rows: rows.into_iter().take(SHOWN).collect(),
         month,
     })
 }
 
-fn totals(rows: &[ReportRow]) -> Vec<Total> {
-    let mut totals: Vec<Total> = Vec::new();
-    for row in rows {
-        let (product, dimension) = (row.product_id.to_string(), row.dimension.to_string());
-        let is_same = |it: &Total| it.product == product && it.dimension == dimension;
-        let place = totals.iter().position(is_same).unwrap_or_else(|| {
-            totals.push(Total { product, dimension, customers: 0, sums: [Quantity::ZERO; 5] });
-            totals.len() - 1
-        });
-        let total = &mut totals[place];
-        total.customers += 1;
-        for (sum, part) in total.sums.iter_mut().zip(parts_of(row)) {
-            *sum = sum.saturating_add(part);
-        }
-    }
-    totals
+fn place(text: &str) -> Result<ReportPlace, Problem> {
+    let fault = "after is not what a page before has led to: begin with the month's first page";
+    serde_json::from_str(text).map_err(|_| Problem::bad_request(fault))
 }
 
 /// Returns the month's sums as a file.

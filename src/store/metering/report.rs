@@ -70,22 +70,22 @@ impl Store {
 
 /// The sums of records. Each record is in one of four states, or on its way in one of three.
 #[derive(Default)]
-struct Sums {
-    records: i64,
-    accepted: i64,
-    pending: i64,
-    parked: i64,
-    written_off: i64,
+pub(super) struct Sums {
+    pub(super) records: i64,
+    pub(super) accepted: i64,
+    pub(super) pending: i64,
+    pub(super) parked: i64,
+    pub(super) written_off: i64,
     carried_in: i64,
     carried_out: i64,
-    uncertain: i64,
+    pub(super) uncertain: i64,
 }
 
 /// Sums by product and dimension, and therein by customer.
 type ByCustomer = HashMap<(usize, usize), HashMap<String, Sums>>;
 
 /// Returns the condition on a report's records, so that an index finds them.
-fn records_of(filter: ReportFilter) -> Conditions {
+pub(super) fn records_of(filter: ReportFilter) -> Conditions {
     let ReportFilter { from, before, product_id, customer_id } = filter;
     // A customer's records have an index, which finds fewer than the hours'.
     let hour = if customer_id.is_some() { "hour" } else { "hour + 0" };
@@ -97,7 +97,7 @@ fn records_of(filter: ReportFilter) -> Conditions {
     .with(":customer", customer_id.map(Id::into_string), "customer_id = :customer")
 }
 
-fn statement(which: &Conditions) -> String {
+pub(super) fn statement(which: &Conditions) -> String {
     format!(
         "SELECT product_id, dimension, customer_id, state, quantity, carried_in, carried_out, uncertain
          FROM metering_records WHERE {}",
@@ -126,7 +126,7 @@ fn report_in(connection: &Connection, filter: ReportFilter) -> sql::Result<Vec<R
 }
 
 impl Sums {
-    fn add(&mut self, row: &sql::Row<'_>) -> sql::Result<()> {
+    pub(super) fn add(&mut self, row: &sql::Row<'_>) -> sql::Result<()> {
         let (quantity, carried_out): (i64, i64) = (row.get(4)?, row.get(6)?);
         let units = quantity.saturating_sub(carried_out);
         let state = row.get_ref(3)?.as_str()?;
@@ -171,7 +171,7 @@ fn in_order(sums: ByCustomer, products: &[String], dimensions: &[String]) -> Vec
     rows
 }
 
-fn report_row(
+pub(super) fn report_row(
     (product_id, dimension): (ProductId, DimensionKey),
     customer_id: CustomerId,
     sums: &Sums,

@@ -95,6 +95,7 @@ pub use overview::{AwaitedDraft, Overview, ParkedUsage, Waiting};
 pub use pruning::{PRUNE_FROM, PrunePlace, PrunedPiece};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};
+pub use subscriptions::over_time::SubscriptionDay;
 pub use subscriptions::past_agreement_end::PastAgreementEnd;
 pub use subscriptions::rows::SubscriptionFilter;
 

@@ -3,11 +3,17 @@
 use askama::Template;
 use axum::extract::{Extension, State};
 
+use super::charts::Chart;
 use super::parts::{Answer, Frame, When, grouped, render};
 use super::session::Visitor;
 use crate::diagnosis::{Finding, Risk};
+use crate::domain::series::Point;
+use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
-use crate::store::{Balance, Overview, Page};
+use crate::store::{Balance, Overview, Page, SubscriptionDay};
+
+/// The days of the chart of subscriptions.
+const DAYS: u32 = 30;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -17,11 +23,23 @@ struct OverviewPage {
     parts: Vec<Part>,
     counts: Overview,
     live: u64,
+    days: Vec<SubscriptionDay>,
+    in_force: Chart,
+    /// The statuses that a subscription ends with.
+    endings: [&'static str; 2],
     products: Vec<(String, Usage)>,
     /// The products that are imported, as far as one counts.
     listed: usize,
     next_deadline: Option<When>,
     last_message: Option<When>,
+}
+
+impl OverviewPage {
+    /// Returns the number of subscriptions that ended so on a day.
+    #[expect(clippy::unused_self, reason = "a template calls it")]
+    fn ended(&self, day: &SubscriptionDay, status: &str) -> String {
+        grouped(day.ended.get(status).copied().unwrap_or_default())
+    }
 }
 
 /// A finding as it is shown.
@@ -64,6 +82,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         since: When::of(health.since, now),
         detail: health.detail,
     };
+    let days = state.store.subscription_days(DAYS, now).await?;
     let live = ["active", "trialing", "ending", "pending"];
     Ok(OverviewPage {
         frame: Frame::of(visitor, "overview"),
@@ -83,11 +102,22 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         parts: state.health.parts().into_iter().map(part).collect(),
         live: live.iter().filter_map(|status| counts.subscriptions.get(*status)).sum(),
         counts,
+        in_force: in_force(&days),
+        days,
+        endings: [Status::Canceled, Status::Expired].map(Status::as_str),
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
         products: products.into_iter().map(|(id, it)| (id.to_string(), usage(it))).collect(),
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
     })
+}
+
+fn in_force(days: &[SubscriptionDay]) -> Chart {
+    let point = |it: &SubscriptionDay| Point {
+        at: it.at,
+        quantity: Quantity::from_units(u32::try_from(it.in_force).unwrap_or(u32::MAX)),
+    };
+    Chart::of(&days.iter().map(point).collect::<Vec<_>>())
 }
 
 fn usage(balance: Balance) -> Usage {
@@ -97,8 +127,7 @@ fn usage(balance: Balance) -> Usage {
         ("parked", balance.parked),
         ("written-off", balance.written_off),
     ];
-    let units =
-        |quantity: crate::domain::Quantity| u128::from(quantity.millionths().unsigned_abs());
+    let units = |quantity: Quantity| u128::from(quantity.millionths().unsigned_abs());
     let all = units(balance.reported).max(1);
     let mut before = 0;
     let bar = parts

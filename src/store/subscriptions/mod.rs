@@ -9,5 +9,6 @@ mod by_agreement;
 pub(super) mod direct;
 pub(super) mod grants;
 pub(super) mod holdings;
+pub(super) mod over_time;
 pub(super) mod past_agreement_end;
 pub(super) mod rows;

@@ -6,3 +6,6 @@ CREATE INDEX subscriptions_of_plan ON subscriptions (plan_id, customer_id, plan_
 CREATE INDEX subscriptions_as_they_go ON subscriptions (ends_at_ms)
     WHERE source = 'aws' AND dimension IS NULL AND ended_at_ms IS NULL AND status IN ('active', 'trialing');
 CREATE INDEX customers_unclaimed ON customers (created_at_ms) WHERE claimed = 0;
+-- When access began, of what was ever in force.
+CREATE INDEX subscriptions_begun ON subscriptions (coalesce(starts_at_ms, created_at_ms))
+    WHERE status <> 'failed' AND status <> 'pending';

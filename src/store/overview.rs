@@ -84,6 +84,10 @@ impl Store {
     }
 }
 
+const UNCLAIMED: &str = "SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0";
+/// Said as its index has it.
+const BY_STATUS: &str = "SELECT status || '', count(*) FROM subscriptions GROUP BY status || ''";
+
 fn overview_in(connection: &Connection) -> sql::Result<Overview> {
     let customers = connection
         .prepare_cached("SELECT count(*) FROM customers")?
@@ -91,11 +95,11 @@ fn overview_in(connection: &Connection) -> sql::Result<Overview> {
     Ok(Overview {
         customers: number(customers),
         unclaimed: connection
-            .prepare_cached("SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0")?
+            .prepare_cached(UNCLAIMED)?
             .query_row([], waiting_row)?,
         subscriptions: rows(
             connection,
-            "SELECT status || '', count(*) FROM subscriptions GROUP BY status || ''",
+            BY_STATUS,
             |row| Ok((row.get(0)?, number(row.get(1)?))),
         )?
         .into_iter()
@@ -156,4 +160,23 @@ fn rows<T>(
 
 fn number(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::connection::open_writer;
+    use crate::store::engine::statements::plan_of;
+
+    #[test]
+    fn what_grows_with_customers_is_counted_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
+        for (statement, index) in
+            [(UNCLAIMED, "customers_unclaimed"), (BY_STATUS, "subscriptions_by_status")]
+        {
+            let plan = plan_of(&connection, statement);
+            assert!(plan.len() == 1 && plan[0].contains(index), "{plan:?} of {statement}");
+        }
+    }
 }

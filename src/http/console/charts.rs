@@ -93,7 +93,7 @@ pub(super) struct HourMap {
 
 /// A day of a map, and its hours.
 pub(super) struct Day {
-    pub(super) day: String,
+    pub(super) name: String,
     /// The span that a list of its records is asked by.
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
@@ -133,7 +133,7 @@ impl HourMap {
             let since = first.since;
             let hours: Vec<Hour> = hours.by_ref().take(24).collect();
             days.push(Day {
-                day: since.to_string().chars().take(10).collect(),
+                name: since.to_string().chars().take(10).collect(),
                 since,
                 until: hours.last().map_or(since, |last| last.until),
                 hours,
@@ -190,7 +190,7 @@ mod tests {
         states[25] = Some(HourState::Parked);
         let map = HourMap::of(first, &states);
         let days: Vec<(&str, usize)> =
-            map.days.iter().map(|it| (&*it.day, it.hours.len())).collect();
+            map.days.iter().map(|it| (&*it.name, it.hours.len())).collect();
         assert_eq!(days, [("2026-11-02", 6), ("2026-11-01", 24)]);
         assert_eq!(map.days[0].hours[1].state, Some("parked"));
     }

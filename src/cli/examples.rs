@@ -184,6 +184,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("notification list", &["marketd notification list --state quarantined"]),
     ("notification show", &["marketd notification show 9c6b2ab0-c6d1-4e05-8888-149252bd7d1b"]),
+    (
+        "notification discard",
+        &[
+            "marketd notification discard 9c6b2ab0-c6d1-4e05-8888-149252bd7d1b --note \"a test of ours\"",
+        ],
+    ),
     ("notification replay", &["marketd notification replay 9c6b2ab0-c6d1-4e05-8888-149252bd7d1b"]),
     ("event list", &["marketd event list --after 1200 --wait 30s --output json"]),
     ("webhook show", &["marketd webhook show"]),

@@ -223,7 +223,7 @@ pub(super) enum Notification {
     /// Lists notifications.
     List {
         /// Only notifications in this state.
-        #[arg(long, value_parser = ["applied", "pending", "quarantined"])]
+        #[arg(long, value_parser = ["applied", "pending", "quarantined", "discarded"])]
         state: Option<String>,
         /// Only notifications of this action or detail-type, as subscribe-success.
         #[arg(long)]
@@ -246,6 +246,14 @@ pub(super) enum Notification {
         /// The notification's id.
         id: String,
     },
+    /// Takes a notification out of quarantine without applying it; it is kept, and can still be replayed.
+    Discard {
+        /// The notification's id.
+        id: String,
+        /// The reason, for whoever reads it later.
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+    },
 }
 
 impl Notification {
@@ -264,11 +272,16 @@ impl Notification {
                 let replayed = daemon.post(&format!("{}/replay", path(&id)), json!({})).await?;
                 let state = replayed["state"].as_str().unwrap_or_default();
                 output.done(&replayed, &[format!("notification {id} is {state}")])?;
-                if replayed["state"] == "quarantined" {
+                if ["quarantined", "discarded"].contains(&state) {
                     let reason = replayed["reason"].as_str().unwrap_or("no reason is known");
-                    anyhow::bail!("notification {id} is still quarantined: {reason}");
+                    anyhow::bail!("notification {id} is still {state}: {reason}");
                 }
                 Ok(())
+            }
+            Self::Discard { id, note } => {
+                let path = format!("{}/discard", path(&id));
+                let discarded = daemon.post(&path, json!({"note": note})).await?;
+                output.done(&discarded, &[format!("notification {id} is discarded")])
             }
         }
     }

@@ -44,6 +44,8 @@ pub enum Action {
     WriteOff,
     /// Processes a quarantined notification again.
     Replay,
+    /// Takes a quarantined notification out of quarantine without applying it.
+    Discard,
     /// Connects the seller's AWS account.
     Connect,
     /// Imports a listing, with a plan for each dimension.
@@ -64,6 +66,7 @@ impl Action {
             Self::CarryForward => "carry_forward",
             Self::WriteOff => "write_off",
             Self::Replay => "replay",
+            Self::Discard => "discard",
             Self::Connect => "connect",
             Self::Import => "import",
             Self::Publish => "publish",

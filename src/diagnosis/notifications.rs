@@ -1,6 +1,6 @@
 //! Why a notification is in quarantine.
 
-use super::Action::Replay;
+use super::Action::{Discard, Replay};
 use super::Diagnosis;
 use crate::store::NotificationRow;
 
@@ -44,20 +44,20 @@ impl Quarantine {
             Self::Unreadable => Diagnosis {
                 happened: "A message came that has none of the forms in which AWS tells of buyers.",
                 means: "Whatever it says is not applied. Should it be news of a buyer, the sweep finds the same by asking AWS, later.",
-                remedy: "Look at the body. If another system writes to the queue, stop it. If it is AWS's, report it as a fault of marketd's; after an update replay it.",
-                actions: &[Replay],
+                remedy: "Look at the body. If another system writes to the queue, stop it, and discard the message. If it is AWS's, report it as a fault of marketd's; after an update replay it.",
+                actions: &[Replay, Discard],
             },
             Self::Untrusted => Diagnosis {
                 happened: "A message came whose signature or topic does not show it to be AWS's.",
                 means: "What it says is not applied: anybody could grant themselves access by it. The sweep asks AWS itself.",
-                remedy: "Compare its topic with the product's topics. If it is one of them, subscribe the queue to it without changing messages, and replay it. Else find out who can write to the queue or calls the endpoint.",
-                actions: &[Replay],
+                remedy: "Compare its topic with the product's topics. If it is one of them, subscribe the queue to it without changing messages, and replay it. Else find out who can write to the queue or calls the endpoint, and discard it.",
+                actions: &[Replay, Discard],
             },
             Self::Refused => Diagnosis {
                 happened: "A message of AWS's can be read, and the database refuses what it says.",
                 means: "What it says of a buyer is not applied. The sweep finds the same by asking AWS, later.",
                 remedy: "Report it as a fault of marketd's, with the reason that is shown. After an update replay it.",
-                actions: &[Replay],
+                actions: &[Replay, Discard],
             },
         }
     }

@@ -1,7 +1,8 @@
 //! The words of findings.
 
 use super::Action::{
-    CarryForward, ConfirmEndings, Connect, Import, Publish, Replay, ResumeWebhook, Retry, WriteOff,
+    CarryForward, ConfirmEndings, Connect, Discard, Import, Publish, Replay, ResumeWebhook, Retry,
+    WriteOff,
 };
 use super::Diagnosis;
 
@@ -43,8 +44,8 @@ pub(super) const UNKNOWN_HOURS: Diagnosis = Diagnosis {
 pub(super) const QUARANTINED_NOTIFICATIONS: Diagnosis = Diagnosis {
     happened: "Messages came that cannot be read, or are not known to be AWS's.",
     means: "What they say is not applied. If it is news of buyers, the sweep finds the same by asking AWS, later.",
-    remedy: "Look at each: its reason and body are kept. Replay those that are AWS's.",
-    actions: &[Replay],
+    remedy: "Look at each: its reason and body are kept. Replay those that are AWS's, and discard the others, with a note.",
+    actions: &[Replay, Discard],
 };
 
 pub(super) const ENDINGS_HELD: Diagnosis = Diagnosis {

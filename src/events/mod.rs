@@ -16,9 +16,9 @@ pub use words::sent;
 use crate::domain::event::EventType;
 use crate::domain::event::data::{
     AwsTrouble, CredentialsRefused, CustomerContradiction, CustomerMerged, CustomerUnlinked,
-    EndingsHeld, EndingsLetGo, FeatureUpdated, LicensingChanged, NoData, NotificationQuarantined,
-    ProductSynced, RegistrationExchanged, RegistrationRefused, TopicUnsubscribed, UsageRatedAnew,
-    WebhookGivenUp,
+    EndingsHeld, EndingsLetGo, FeatureUpdated, LicensingChanged, NoData, NotificationDiscarded,
+    NotificationQuarantined, ProductSynced, RegistrationExchanged, RegistrationRefused,
+    TopicUnsubscribed, UsageRatedAnew, WebhookGivenUp,
 };
 use crate::domain::ledger::UnknownStretch;
 use crate::domain::plan::Plan;
@@ -90,6 +90,7 @@ pub fn data(kind: EventType) -> DataShape {
         E::MeteringUnknownStretch => DataShape::of::<UnknownStretch>(),
         E::UsageRatedAnew => DataShape::of::<UsageRatedAnew<'_>>(),
         E::NotificationQuarantined => DataShape::of::<NotificationQuarantined<'_>>(),
+        E::NotificationDiscarded => DataShape::of::<NotificationDiscarded<'_>>(),
         E::TopicUnsubscribed => DataShape::of::<TopicUnsubscribed<'_>>(),
         E::CredentialsRefused => DataShape::of::<CredentialsRefused<'_>>(),
         E::WebhookGivenUp => DataShape::of::<WebhookGivenUp<'_>>(),

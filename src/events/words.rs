@@ -89,6 +89,9 @@ pub const fn sent(kind: EventType) -> &'static str {
         E::NotificationQuarantined => {
             "A message from AWS cannot be read, or is not known to be AWS's. It is kept and not applied."
         }
+        E::NotificationDiscarded => {
+            "A person decided that a message in quarantine is nobody's news. It is kept and not applied."
+        }
         E::TopicUnsubscribed => "The subscription to one of AWS's topics was ended.",
         E::CredentialsRefused => "AWS refuses the daemon's credentials.",
         E::CredentialsAccepted => "AWS takes the daemon's credentials again.",

@@ -9,13 +9,11 @@ use utoipa::ToSchema;
 
 use super::customers::canonical;
 use super::extract::{Body, Path};
+use super::note::checked_note;
 use super::{ApiState, Problem, Problems};
 use crate::domain::counted::{agreeing, counted};
 use crate::domain::{ClockHour, DimensionKey, ProductId, Quantity};
 use crate::store::{RecordFilter, RecordRow, Resolution, ResolvedAll};
-
-/// The most bytes of a note.
-const NOTE_LONGEST: usize = 4 * 1_024;
 
 /// An action on a parked record.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -58,7 +56,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
     Body(body): Body<Resolve>,
 ) -> Result<Json<RecordRow>, Problem> {
-    let note = checked_note(body.note)?;
+    let note = checked_note(&body.note)?;
     let now = state.clock.now();
     Ok(Json(state.store.resolve_record(id, body.action.into(), note, now).await?))
 }
@@ -130,21 +128,10 @@ pub(super) async fn all(
     let done = if body.dry_run {
         state.store.try_resolving(filter, action, now).await
     } else {
-        let note = checked_note(body.note.unwrap_or_default())?;
+        let note = checked_note(&body.note.unwrap_or_default())?;
         state.store.resolve_records(filter, action, note, now).await
     };
     answer(done).map(Json)
-}
-
-fn checked_note(note: String) -> Result<String, Problem> {
-    if note.len() > NOTE_LONGEST {
-        return Err(Problem::bad_field("note", format!("note is at most {NOTE_LONGEST} bytes")));
-    }
-    if note.trim().is_empty() {
-        let detail = "note says why, for whoever reads the books later";
-        return Err(Problem::bad_field("note", detail));
-    }
-    Ok(note)
 }
 
 async fn filter(state: &ApiState, filter: Filter) -> Result<RecordFilter, Problem> {

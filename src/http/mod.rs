@@ -19,6 +19,7 @@ mod manifest;
 mod metering;
 mod metering_export;
 mod metering_resolve;
+mod note;
 mod notifications;
 mod openapi;
 mod paging;

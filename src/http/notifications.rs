@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Params, Path};
+use super::extract::{Body, Params, Path};
+use super::note::checked_note;
 use super::paging::{Items, ListPage, read_large};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::{Diagnosis, Quarantine};
@@ -23,6 +24,7 @@ pub(super) struct List {
     limit: Option<String>,
     /// The previous page's `next_cursor`.
     cursor: Option<String>,
+    /// `applied`, `pending`, `quarantined` or `discarded`.
     state: Option<String>,
     /// The action or detail-type, as `subscribe-success`.
     kind: Option<String>,
@@ -36,7 +38,7 @@ pub(super) struct List {
     until: Option<Timestamp>,
 }
 
-const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
+pub(super) const STATES: [&str; 4] = ["applied", "pending", "quarantined", "discarded"];
 
 /// A notification, with what to do about it while it is in quarantine.
 #[derive(Serialize, ToSchema)]
@@ -98,7 +100,7 @@ pub(super) async fn show(
 
 /// Processes a kept notification again.
 ///
-/// One that still cannot be read is answered as it is: `quarantined`, with the reason. A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
+/// One that still cannot be read is answered as it is: `quarantined` or `discarded`, with the reason. A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
 /// (409) unless the check passes now.
 #[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationView), Problems))]
 pub(super) async fn replay(
@@ -119,4 +121,28 @@ pub(super) async fn replay(
     })?;
     let view = found.map(NotificationView::of);
     view.map(Json).ok_or_else(|| Problem::not_found("notification", &id))
+}
+
+/// The reason for which a notification is discarded.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DiscardNotification)]
+pub(super) struct DiscardNote {
+    /// Says why, for whoever reads it later; at most 4096 bytes.
+    pub(super) note: String,
+}
+
+/// Takes a notification out of quarantine without applying it.
+///
+/// It is `discarded`: it is no problem any more, stays readable with the note and who wrote it, and can still be replayed.
+/// Only a quarantined one can be discarded, and its note is never overwritten. Told as `notification.discarded`.
+#[utoipa::path(post, path = "/v1/notifications/{id}/discard", tag = "notifications", operation_id = "discardNotification", params(("id" = String, Path)), request_body = DiscardNote, responses((status = 200, body = NotificationView), Problems))]
+pub(super) async fn discard(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Body(body): Body<DiscardNote>,
+) -> Result<Json<NotificationView>, Problem> {
+    let note = checked_note(&body.note)?;
+    let discarded = state.store.discard_notification(id, note, state.clock.now()).await?;
+    Ok(Json(NotificationView::of(discarded)))
 }

@@ -10,8 +10,8 @@ use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::domain::usage::Rejection;
 use crate::store::{
-    DirectError, ExchangeError, FeatureError, ImportError, LicensingError, ManifestError,
-    PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
+    DirectError, DiscardError, ExchangeError, FeatureError, ImportError, LicensingError,
+    ManifestError, PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
 };
 
 /// The seconds after which a request that cannot be served now is worth another try.
@@ -387,6 +387,19 @@ impl From<ResolveError> for Problem {
                 Self::new(StatusCode::CONFLICT, "subscription-ended", detail)
             }
             ResolveError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DiscardError> for Problem {
+    fn from(error: DiscardError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DiscardError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            DiscardError::NotQuarantined { .. } => {
+                Self::new(StatusCode::CONFLICT, "not-quarantined", detail)
+            }
+            DiscardError::Store(error) => error.into(),
         }
     }
 }

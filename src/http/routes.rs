@@ -119,6 +119,7 @@ fn writes() -> OpenApiRouter<ApiState> {
         .routes(routes!(metering_resolve::one))
         .routes(routes!(metering_resolve::all))
         .routes(routes!(notifications::replay))
+        .routes(routes!(notifications::discard))
         .routes(routes!(webhook::test))
         .routes(routes!(webhook::pause))
         .routes(routes!(webhook::resume))

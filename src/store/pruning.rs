@@ -48,9 +48,9 @@ struct Walk {
     delete: &'static str,
 }
 
-/// Pending and quarantined ones wait for an import or a person.
+/// Pending and quarantined ones wait for an import or a person; discarded ones wait no more.
 const NOTIFICATIONS: Walk = Walk {
-    select: "SELECT seq, ?2, received_at_ms, state = 'applied' AND seq < (SELECT max(seq) FROM notifications),
+    select: "SELECT seq, ?2, received_at_ms, state IN ('applied', 'discarded') AND seq < (SELECT max(seq) FROM notifications),
                  received_at_ms >= ?3
              FROM notifications WHERE seq > ?1 ORDER BY seq LIMIT ?4",
     delete: "DELETE FROM notifications WHERE seq = ?1 AND ?2 IS NOT NULL",

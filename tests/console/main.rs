@@ -403,6 +403,8 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
             "button": "Decide", "expect": "never bought"},
         {"path": format!("/notifications/{notification}"), "fill": {}, "button": "Process it again",
             "expect": "quarantined"},
+        {"path": format!("/notifications/{notification}"), "fill": {"Why, for whoever": "a test of <ours>"},
+            "button": "Discard", "expect": "a test of <ours>"},
     ]);
     let plain = json!({"url": world.url(), "paths": paths, "acts": acts, "scripts": false,
         "views": [["light", 1280]]});

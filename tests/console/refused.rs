@@ -84,6 +84,8 @@ const BUTTONS: [&str; 7] = [
 /// A mistake in each form of the world.
 async fn mistakes(world: &World) -> Vec<Mistake> {
     let record = world.list("/v1/metering/records").await[0]["id"].as_str().unwrap().to_owned();
+    let quarantined = world.list("/v1/notifications?state=quarantined").await;
+    let message = quarantined[0]["id"].as_str().unwrap().to_owned();
     let (entity, _, plan) = sold(world).await;
     world.put("/v1/plans/old", json!({"name": "Old"})).await;
     world.put("/v1/plans/old/entitlements/calls", json!({"limit": 1})).await;
@@ -112,6 +114,10 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .with("note", &long)
             .over("note"),
         on("/notifications", "/notifications/1/replay", "no notification"),
+        on(&format!("/notifications/{message}"), "/notifications/1/discard", "at most")
+            .to(format!("notifications/{message}/discard"))
+            .with("note", &long)
+            .over("note"),
         on("/integration", "/integration/connect", "IAM role's ARN")
             .typing("role_arn", "my role")
             .over("role_arn"),

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-pub(crate) const FORMS: [(&str, &str); 33] = [
+pub(crate) const FORMS: [(&str, &str); 34] = [
     ("/customers", "operator"),
     ("/events/pause", "operator"),
     ("/events/replay", "operator"),
@@ -15,6 +15,7 @@ pub(crate) const FORMS: [(&str, &str); 33] = [
     ("/listings/prod-1/import", "operator"),
     ("/metering/records/1/resolve", "operator"),
     ("/metering/resolve", "operator"),
+    ("/notifications/1/discard", "operator"),
     ("/notifications/1/replay", "operator"),
     ("/plans", "operator"),
     ("/plans/pro/archive", "operator"),

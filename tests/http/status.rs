@@ -18,7 +18,7 @@ async fn what_waits_for_a_person_is_said_everywhere() {
     assert_eq!((&parked["count"], &parked["risk"]), (&json!(1), &json!("money")), "{parked}");
     assert_eq!(status["problems"][0]["risk"], "money", "money first: {status}");
     let quarantined = problem(&status, "quarantined_notifications");
-    assert_eq!(quarantined["actions"], json!(["replay"]), "{quarantined}");
+    assert_eq!(quarantined["actions"], json!(["replay", "discard"]), "{quarantined}");
     let counts = &status["counts"];
     assert_eq!(counts["parked"][0]["reason"], "no_subscription", "{counts}");
     assert_eq!(counts["quarantined"]["count"], 1, "{counts}");
@@ -95,9 +95,73 @@ async fn a_message_in_quarantine_is_in_the_log_and_the_metrics() {
     let id = world.list("/v1/notifications?state=quarantined").await[0]["id"].clone();
     assert!(said.contains(id.as_str().unwrap()), "{said}");
 
+    let discard = format!("/v1/notifications/{}/discard", id.as_str().unwrap());
+    world.post(&discard, json!({"note": "a test of ours"})).await;
+    eventually("the gauge to fall", async || {
+        let metrics = world.get_text("/metrics").await;
+        metrics.contains(r#"marketd_problems{kind="quarantined_notifications"} 0"#).then_some(())
+    })
+    .await;
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("a quarantined message was discarded"), "{said}");
+
     // Whoever changes something is named there too.
     world.put("/v1/customers/acme", json!({})).await;
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(said.contains("provisionCustomer"), "{said}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_discarded_message_needs_nobody_and_is_kept_with_its_note() {
+    let world = troubled(json!({}), "no message of AWS's").await;
+    let row = world.list("/v1/notifications?state=quarantined").await.remove(0);
+    let path = format!("/v1/notifications/{}", row["id"].as_str().unwrap());
+    let discard = format!("{path}/discard");
+    let bad = |note: Value, word: &'static str| {
+        (Method::POST, discard.as_str(), Some(json!({"note": note})), 400, "bad-request", word)
+    };
+    let unknown = Some(json!({"note": "x"}));
+    let refusals: Vec<Refusal<'_>> = vec![
+        bad(json!(" \n "), "note says why"),
+        bad(json!("x".repeat(4_097)), "4096"),
+        (Method::POST, &discard, None, 400, "bad-request", "note"),
+        (Method::POST, "/v1/notifications/none/discard", unknown, 404, "not-found", "none"),
+    ];
+    check_refusals(&world, refusals).await;
+
+    let (status, discarded) =
+        world.call(Method::POST, &discard, Some(json!({"note": " a test of ours\n"}))).await;
+    assert_eq!((status, &discarded["state"]), (200, &json!("discarded")), "{discarded}");
+    assert_eq!(discarded["discard"]["note"], "a test of ours", "{discarded}");
+    assert_eq!(discarded["discard"]["actor"], "local", "{discarded}");
+    assert!(discarded["diagnosis"].is_null(), "{discarded}");
+    assert_eq!(world.list("/v1/notifications?state=discarded").await.len(), 1);
+    assert!(world.list("/v1/notifications?state=quarantined").await.is_empty());
+
+    // It is no problem any more, wherever one may look.
+    let status = world.get("/v1/status").await;
+    assert!(!status["problems"].to_string().contains("quarantine"), "{status}");
+    assert_eq!(status["counts"]["quarantined"]["count"], 0, "{status}");
+    eventually("the probes to know", async || {
+        let ready = world.get("/readyz").await;
+        ready["problems"]["quarantined_notifications"].is_null().then_some(())
+    })
+    .await;
+    let told = world.get("/v1/events?type=notification.discarded").await["items"].clone();
+    assert_eq!(told[0]["data"]["note"], "a test of ours", "{told}");
+    let acted = world.list("/v1/activity").await;
+    assert_eq!(acted[0]["operation"], "discardNotification", "{acted:?}");
+
+    // Nobody writes over the note, and a replay that finds the same fault leaves it where it is.
+    let again = Some(json!({"note": "another"}));
+    let refusals: Vec<Refusal<'_>> =
+        vec![(Method::POST, &discard, again, 409, "not-quarantined", "discarded")];
+    check_refusals(&world, refusals).await;
+    let (_, replayed) = world.call(Method::POST, &format!("{path}/replay"), None).await;
+    assert_eq!(replayed["state"], "discarded", "{replayed}");
+    assert_eq!(replayed["discard"]["note"], "a test of ours", "{replayed}");
+    let (code, _, said) = world.cli(&["notification", "replay", row["id"].as_str().unwrap()]).await;
+    assert!(code == 1 && said.contains("is still discarded"), "{code} {said}");
     world.stop().await;
 }

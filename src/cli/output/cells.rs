@@ -123,7 +123,7 @@ fn meaning(word: &str) -> Option<Color> {
         "failed" | "failing" | "given_up" | "no" | "parked" | "quarantined" | "refused" => {
             Color::DarkRed
         }
-        "archived" | "canceled" | "expired" | "written_off" => Color::DarkGrey,
+        "archived" | "canceled" | "discarded" | "expired" | "written_off" => Color::DarkGrey,
         _ => return None,
     })
 }

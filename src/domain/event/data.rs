@@ -179,6 +179,19 @@ pub struct NotificationQuarantined<'a> {
     pub reason: &'a str,
 }
 
+/// A message that a person took out of quarantine without applying it.
+#[derive(Serialize, ToSchema)]
+pub struct NotificationDiscarded<'a> {
+    /// The notification.
+    pub id: &'a str,
+    /// Its action or detail-type; `unreadable` or `untrusted` if that is not known.
+    pub kind: &'a str,
+    /// The name of the token by which it was discarded; `local` where the API has none.
+    pub actor: &'a str,
+    /// The reason that was given.
+    pub note: &'a str,
+}
+
 /// A topic of AWS's whose subscription was ended.
 #[derive(Serialize, ToSchema)]
 pub struct TopicUnsubscribed<'a> {

@@ -85,6 +85,8 @@ pub enum EventType {
     UsageRatedAnew,
     /// A message of AWS's cannot be read or believed.
     NotificationQuarantined,
+    /// A person discarded a message that was in quarantine.
+    NotificationDiscarded,
     /// The subscription to a topic of AWS's was ended.
     TopicUnsubscribed,
     /// AWS refuses the credentials.
@@ -171,7 +173,7 @@ impl<T> PerLane<T> {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::CustomerCreated,
         Self::CustomerUpdated,
         Self::CustomerMerged,
@@ -212,6 +214,7 @@ impl EventType {
         Self::MeteringUnknownStretch,
         Self::UsageRatedAnew,
         Self::NotificationQuarantined,
+        Self::NotificationDiscarded,
         Self::TopicUnsubscribed,
         Self::CredentialsRefused,
         Self::CredentialsAccepted,
@@ -262,6 +265,7 @@ impl EventType {
             Self::MeteringUnknownStretch => "metering.unknown_stretch",
             Self::UsageRatedAnew => "usage.rated_anew",
             Self::NotificationQuarantined => "notification.quarantined",
+            Self::NotificationDiscarded => "notification.discarded",
             Self::TopicUnsubscribed => "topic.unsubscribed",
             Self::CredentialsRefused => "credentials.refused",
             Self::CredentialsAccepted => "credentials.accepted",

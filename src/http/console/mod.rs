@@ -121,6 +121,7 @@ const PAGES: &[Page] = &[
 /// What forms do, for operators.
 const ACTIONS: &[Page] = &[
     ("/metering/records/{id}/resolve", || post(metering::resolve)),
+    ("/notifications/{id}/discard", || post(notifications::discard)),
     ("/notifications/{id}/replay", || post(notifications::replay)),
     ("/customers", || post(customer::put)),
     ("/metering/resolve", || post(resolve::resolve)),

@@ -5,16 +5,17 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, go_after, next_page, render, segment, some};
+use super::parts::{Answer, Form, Frame, When, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, Quarantine};
+use crate::http::extract::Body;
+use crate::http::notifications::{self, DiscardNote, STATES};
 use crate::http::paging::ListPage;
-use crate::http::{ApiState, Problem, notifications};
+use crate::http::{ApiState, Problem};
 use crate::store::{NotificationFilter, NotificationRow, Order};
 
 /// The notifications of a page.
 const ROWS: &str = "50";
-const STATES: [&str; 3] = ["applied", "pending", "quarantined"];
 /// The kinds that say something of buyers, to choose from; any other can be typed.
 const KINDS: [&str; 10] = [
     "subscribe-success",
@@ -44,7 +45,7 @@ pub(super) struct Asked {
 struct NotificationsPage {
     frame: Frame,
     asked: Asked,
-    states: [&'static str; 3],
+    states: [&'static str; 4],
     kinds: [&'static str; 10],
     rows: Vec<(NotificationRow, When)>,
     next: Option<String>,
@@ -91,6 +92,8 @@ struct NotificationPage {
     received: When,
     body: String,
     diagnosis: Option<Diagnosis>,
+    /// When it was discarded, if it was.
+    discarded: Option<When>,
 }
 
 pub(super) async fn show(
@@ -119,6 +122,7 @@ async fn notification(
         received: When::of(row.received_at, now),
         body,
         diagnosis: Quarantine::of(&row).map(Quarantine::diagnosis),
+        discarded: row.discard.as_ref().map(|it| When::of(it.at, now)),
         row,
     })
 }
@@ -131,4 +135,21 @@ pub(super) async fn replay(
     let path = crate::http::extract::Path(id.clone());
     let replayed = notifications::replay(State(state), path).await;
     go_after(replayed, &visitor, format_args!("/notifications/{}", segment(&id)))
+}
+
+/// Why a message is discarded.
+#[derive(Deserialize)]
+pub(super) struct Reason {
+    note: String,
+}
+
+pub(super) async fn discard(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+    Form(Reason { note }): Form<Reason>,
+) -> Answer {
+    let path = crate::http::extract::Path(id.clone());
+    let discarded = notifications::discard(State(state), path, Body(DiscardNote { note })).await;
+    go_after(discarded, &visitor, format_args!("/notifications/{}", segment(&id)))
 }

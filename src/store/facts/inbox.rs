@@ -63,6 +63,18 @@ impl Recorded {
     }
 }
 
+/// A person's decision to discard a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = NotificationDiscard)]
+pub struct Discard {
+    /// The time.
+    pub at: Timestamp,
+    /// The name of the token by which it was discarded; `local` where the API has none.
+    pub actor: String,
+    /// The reason that was given.
+    pub note: String,
+}
+
 /// A notification as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NotificationRow {
@@ -72,7 +84,7 @@ pub struct NotificationRow {
     pub format: String,
     /// The action or detail-type.
     pub kind: String,
-    /// `applied`, `pending` or `quarantined`.
+    /// `applied`, `pending`, `quarantined` or `discarded`.
     pub state: String,
     /// The reason why it is pending or quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +98,9 @@ pub struct NotificationRow {
     pub received_at: Timestamp,
     /// The number of times that it was received.
     pub copies: i64,
+    /// The decision of the person who discarded it. It stays when the notification is replayed later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discard: Option<Discard>,
     /// The message as it came: JSON where it is, else text.
     pub body: Value,
     #[serde(skip)]
@@ -223,7 +238,7 @@ pub(crate) fn replay_in(
     Ok(())
 }
 
-fn notification_in(
+pub(super) fn notification_in(
     connection: &Connection,
     id: &str,
 ) -> Result<Option<NotificationRow>, StoreError> {
@@ -245,9 +260,17 @@ pub(crate) fn notification_row(row: &sql::Row<'_>) -> sql::Result<NotificationRo
         at: timestamp(row.get("at_ms")?),
         received_at: timestamp(row.get("received_at_ms")?),
         copies: row.get("copies")?,
+        discard: discard(row)?,
         body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
         seq: row.get("seq")?,
     })
+}
+
+fn discard(row: &sql::Row<'_>) -> sql::Result<Option<Discard>> {
+    let Some(at) = optional_timestamp(row.get("discarded_at_ms")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Discard { at, actor: row.get("discarded_by")?, note: row.get("discard_note")? }))
 }
 
 /// Records a message; what it says is taken over unless there is a reason not to.

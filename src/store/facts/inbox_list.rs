@@ -40,7 +40,7 @@ impl Store {
                     .with(":code", product_code.clone(), "product_code = :code");
                 let (which, fitting) = match state.as_deref() {
                     // Told as the index of those that are not applied has it.
-                    Some("pending" | "quarantined") => {
+                    Some("pending" | "quarantined" | "discarded") => {
                         let which = which.with(":state", state.clone(), "state = :state");
                         (which.that("state <> 'applied'"), fitting)
                     }

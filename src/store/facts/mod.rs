@@ -8,6 +8,7 @@
 
 pub(super) mod agreements;
 pub(super) mod buyer_names;
+pub(super) mod discard;
 pub(super) mod inbox;
 pub(super) mod inbox_list;
 pub(super) mod legacy_ids;

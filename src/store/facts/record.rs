@@ -37,10 +37,12 @@ impl NotificationOutcome {
         Self { state: "quarantined", reason: Some(reason), ..Self::default() }
     }
 
+    /// Writes it to a kept notification. One that a person has discarded does not come back to quarantine.
     pub(crate) fn write(&self, connection: &Connection, seq: i64) -> Result<(), StoreError> {
         connection
             .prepare_cached(
-                "UPDATE notifications SET state = ?2, reason = ?3, product_code = ?4, buyer = ?5
+                "UPDATE notifications SET reason = ?3, product_code = ?4, buyer = ?5,
+                     state = CASE WHEN ?2 = 'quarantined' AND discarded_at_ms IS NOT NULL THEN 'discarded' ELSE ?2 END
                  WHERE seq = ?1",
             )
             .and_then(|mut update| {

@@ -1,0 +1,19 @@
+//! Notes: the reasons that people give for what they decide.
+
+use super::Problem;
+
+/// The most bytes of a note.
+const LONGEST: usize = 4 * 1_024;
+
+/// Checks a note, and returns it without the white space around it.
+pub(super) fn checked_note(note: &str) -> Result<String, Problem> {
+    let note = note.trim();
+    if note.len() > LONGEST {
+        return Err(Problem::bad_field("note", format!("note is at most {LONGEST} bytes")));
+    }
+    if note.is_empty() {
+        let detail = "note says why, for whoever reads the books later";
+        return Err(Problem::bad_field("note", detail));
+    }
+    Ok(note.to_owned())
+}

@@ -210,6 +210,7 @@ async fn api(store: Store) -> Api {
             Vec::new(),
         ),
         webhook: None,
+        queue: None,
         registration_redirect: None,
         arrivals: marketd::http::Arrivals::new(Vec::new(), 512),
         tokens: Tokens::default(),

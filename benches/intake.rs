@@ -21,7 +21,7 @@ use marketd::domain::PlanId;
 use marketd::domain::integration::Identity;
 use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::health::Health;
-use marketd::intake::{Intake, Pace};
+use marketd::intake::{Intake, Pace, QueueGauge};
 use marketd::reconcile::Reconciler;
 use marketd::sandbox::market::{
     Action, Dimension, NewProduct, Order, Product, Protocol, Visibility,
@@ -394,6 +394,7 @@ fn pollers(
         clock: Clock::system(),
         health: Health::default(),
         queue_url: sandbox.queue_url(),
+        gauge: QueueGauge::default(),
         pace: Pace::new(POLLERS, most),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(120),

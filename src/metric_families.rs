@@ -73,6 +73,16 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Gauge, "marketd_part_up", "Whether the last try of a part went well."),
     (Gauge, "marketd_problems", "Things that a person should look at, by kind."),
     (Counter, "marketd_pruned_total", "Rows of history that were pruned, by what they were."),
+    (
+        Gauge,
+        "marketd_queue_age_seconds",
+        "Age of the oldest message that the last receive brought; 0 if it found the queue empty.",
+    ),
+    (
+        Gauge,
+        "marketd_queue_messages",
+        "Messages of the queue by state, approximately, as SQS told in the last minute; NaN if it did not.",
+    ),
     (Counter, "marketd_reconcile_failures_total", "Looks at AWS that failed; they are repeated."),
     (Counter, "marketd_reconciled_buyers_total", "Buyers who were compared with what AWS says."),
     (

@@ -70,6 +70,7 @@ fn lines(status: &Value) -> Vec<String> {
         ),
         format!("next deadline  {}", text(&status["next_deadline"])),
         format!("last message   {}", text(&status["last_message_at"])),
+        format!("queue          {}", queue(&status["queue"])),
         format!(
             "sweep          last {}, next {}",
             text(&status["sweep"]["last_at"]),
@@ -96,6 +97,29 @@ fn lines(status: &Value) -> Vec<String> {
         lines.push(format!("  see    {}", text(&problem["link"])));
     }
     lines
+}
+
+/// Returns the queue's backlog in words.
+fn queue(queue: &Value) -> String {
+    if queue.is_null() {
+        return "none is set".to_owned();
+    }
+    let depth = match queue["reason"].as_str() {
+        Some(reason) => format!("depth not known: {reason}"),
+        None if queue["depth"].is_null() => "depth not known yet".to_owned(),
+        None => format!(
+            "{} waiting, {} in flight",
+            amount(&queue["depth"]),
+            amount(&queue["in_flight"])
+        ),
+    };
+    match queue["age_seconds"].as_i64() {
+        Some(0) => format!("{depth}; the last receive found none that had waited"),
+        Some(age) => {
+            format!("{depth}; the oldest that was last received had waited {}", duration(age))
+        }
+        None => depth,
+    }
 }
 
 /// Returns a duration in its two largest units.

@@ -10,6 +10,7 @@ use crate::domain::ledger::AgeLimits;
 use crate::http::{
     ApiParts, ApiState, Arrivals, RecentFindings, RegistrationRedirect, Seller, Sessions,
 };
+use crate::intake::QueueGauge;
 use crate::intake::sns::SnsEndpoint;
 use crate::settings::{HttpSettings, SellerSettings};
 use crate::webhook::Receiver;
@@ -21,6 +22,7 @@ impl Daemon {
         access: AccessChecks,
         sns: SnsEndpoint,
         webhook: Option<Arc<Receiver>>,
+        queue: Option<QueueGauge>,
         stopping: CancellationToken,
     ) -> ApiState {
         let SellerSettings { name, support_url, .. } = self.settings.seller.clone();
@@ -33,6 +35,7 @@ impl Daemon {
             access,
             sns,
             webhook,
+            queue,
             clock: self.clock.clone(),
             started_at: self.clock.now(),
             sweep_interval: signed(self.settings.reconcile.sweep_interval),

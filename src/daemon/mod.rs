@@ -23,7 +23,7 @@ use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::http::{Api, Bound, Tokens};
 use crate::intake::sns::{HttpsFetch, SnsEndpoint};
-use crate::intake::{Intake, IntakeError, Pace};
+use crate::intake::{Intake, IntakeError, Pace, QueueGauge};
 use crate::metering::{AwsMetering, Breaker, MeteringEngine};
 use crate::outgoing;
 use crate::reconcile::Reconciler;
@@ -203,7 +203,8 @@ impl Daemon {
         // One for both ways in, so that what it refused shows whichever way it came.
         let intake = self.intake(&sns);
         let receiver = self.receiver()?;
-        let state = self.api_state(access, sns, receiver.clone(), inputs.token());
+        let gauge = intake.as_ref().map(|intake| intake.gauge.clone());
+        let state = self.api_state(access, sns, receiver.clone(), gauge, inputs.token());
         if let Some(listen) = &self.settings.http.probe_listen {
             let bound = self.bind_to(listen).await?;
             let probes = Api::probes(state.clone());
@@ -212,6 +213,7 @@ impl Daemon {
         let connections = self.settings.http.connections;
         inputs.start("http", bound.serve(Api::new(state), connections, inputs.token()));
         if let Some(intake) = intake {
+            workers.start("queue_depth", intake.watch().run(workers.token()));
             for poller in 0..intake.pace.most() {
                 inputs.start("intake", intake.clone().run(poller, inputs.token()));
             }
@@ -309,6 +311,7 @@ impl Daemon {
             clock: self.clock.clone(),
             health: self.health.clone(),
             queue_url: queue.url.to_string(),
+            gauge: QueueGauge::default(),
             pace: Pace::new(queue.pollers as usize, queue.max_pollers as usize),
             wait: queue.wait,
             visibility_timeout: queue.visibility_timeout,

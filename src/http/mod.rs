@@ -65,6 +65,7 @@ use crate::aws;
 use crate::clock::Clock;
 use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
+use crate::intake::QueueGauge;
 use crate::intake::sns::SnsEndpoint;
 use crate::store::Store;
 use crate::webhook::Receiver;
@@ -117,6 +118,8 @@ pub struct ApiParts {
     pub sweep_interval: SignedDuration,
     /// The health of the daemon's parts.
     pub health: Health,
+    /// The backlog of the queue; none where no queue is set.
+    pub queue: Option<QueueGauge>,
     /// The endpoint that takes in SNS messages.
     pub sns: SnsEndpoint,
     /// The application that events are posted to; none where no webhook is set.

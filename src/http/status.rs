@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{ApiState, Problem, Problems, findings};
 use crate::diagnosis::Finding;
 use crate::health::PartHealth;
+use crate::intake::{QueueBacklog, QueueGauge};
 use crate::store::{Balance, Overview};
 
 /// The daemon's state.
@@ -34,6 +35,9 @@ pub(super) struct DaemonStatus {
     /// The time at which the last message from AWS was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_message_at: Option<Timestamp>,
+    /// The backlog of the queue that notifications come to; null where no queue is set.
+    #[schema(required = true)]
+    queue: Option<QueueBacklog>,
     /// The last and the next sweep.
     sweep: Sweep,
     /// The events that the webhook has not posted yet; none where no webhook is set.
@@ -83,6 +87,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<DaemonSta
         usage: Balance::total(state.store.metering_balance().await?.values()),
         next_deadline: state.store.nearest_deadline(now).await?,
         last_message_at: state.store.last_received_at().await?,
+        queue: state.queue.as_ref().map(QueueGauge::backlog),
         sweep: Sweep {
             last_at,
             next_at: last_at.and_then(|at| at.checked_add(state.sweep_interval).ok()),

@@ -1,12 +1,15 @@
 //! Notifications in: received, and committed before they are acknowledged; `domain::notification::wire` reads them.
 
+mod gauge;
 mod pace;
 mod poller;
+mod receipts;
 pub mod sns;
 
 use crate::domain::notification::wire;
 use crate::store::Incoming;
 
+pub use gauge::{QueueBacklog, QueueGauge, QueueWatch};
 pub use pace::Pace;
 pub use poller::{Drained, Intake, IntakeError};
 

@@ -6,19 +6,18 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
-    MessageSystemAttributeName,
-};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::gauge::{QueueGauge, QueueWatch};
 use super::incoming as read;
 use super::pace::Pace;
+use super::receipts::{delete, extend, seconds};
 use super::sns::{Arrived, Refusal, SnsEndpoint, SnsError};
-use crate::aws::{self, AwsClients, Place};
+use crate::aws::{self, Place};
 use crate::clock::Clock;
 use crate::domain::notification::Format;
 use crate::domain::notification::wire::{self, Delivery};
@@ -45,6 +44,8 @@ pub struct Intake {
     pub health: Health,
     /// The queue.
     pub queue_url: String,
+    /// The place where the age of what is received is noted.
+    pub gauge: QueueGauge,
     /// The number of pollers that receive.
     pub pace: Pace,
     /// The time for which one receive waits for messages.
@@ -101,6 +102,16 @@ enum Checked {
 }
 
 impl Intake {
+    /// Returns the part that asks for the depth of the queue.
+    pub fn watch(&self) -> QueueWatch {
+        QueueWatch {
+            aws: self.aws.clone(),
+            clock: self.clock.clone(),
+            queue_url: self.queue_url.clone(),
+            gauge: self.gauge.clone(),
+        }
+    }
+
     /// Polls as one of the pollers, counted from 0, until told to stop; what was received by then is finished.
     pub async fn run(self, poller: usize, shutdown: CancellationToken) -> Result<(), StoreError> {
         let mut batches = Batches::default();
@@ -206,7 +217,11 @@ impl Intake {
             .visibility_timeout(seconds(self.visibility_timeout))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
         match clients.call(Place::Apart, "ReceiveMessage", || call.clone().send()).await {
-            Ok(answer) => Ok(answer.messages.unwrap_or_default()),
+            Ok(answer) => {
+                let messages = answer.messages.unwrap_or_default();
+                self.gauge.received(messages.iter().filter_map(sent_at).min(), self.clock.now());
+                Ok(messages)
+            }
             Err(error) => Err(IntakeError::Receive {
                 queue_url: self.queue_url.clone(),
                 detail: error.message,
@@ -368,18 +383,15 @@ fn backoff() -> backon::ExponentialBackoff {
         .build()
 }
 
-fn seconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+fn sent_at(message: &Message) -> Option<Timestamp> {
+    let attributes = message.attributes()?;
+    let millis = attributes.get(&MessageSystemAttributeName::SentTimestamp)?.parse().ok()?;
+    Timestamp::from_millisecond(millis).ok()
 }
 
 fn incoming(message: &Message, now: Timestamp) -> Incoming {
     let body = message.body().unwrap_or_default();
-    let sent_at = message
-        .attributes()
-        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::SentTimestamp))
-        .and_then(|millis| millis.parse().ok())
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(now);
+    let sent_at = sent_at(message).unwrap_or(now);
     let transport_id = message.message_id().unwrap_or_default();
     read(Delivery { body, transport_id, sent_at })
 }
@@ -397,55 +409,4 @@ fn count(recorded: Recorded) {
     add("new", recorded.new);
     add("duplicate", recorded.duplicates);
     add("quarantined", recorded.quarantined);
-}
-
-/// Deletes what is recorded; fails if nothing of it could be.
-async fn delete(clients: &AwsClients, queue_url: &str, messages: &[Message]) -> Result<(), String> {
-    let entries = messages.iter().enumerate().filter_map(|(at, message)| {
-        DeleteMessageBatchRequestEntry::builder()
-            .id(at.to_string())
-            .receipt_handle(message.receipt_handle()?)
-            .build()
-            .ok()
-    });
-    let call = clients.sqs.delete_message_batch().queue_url(queue_url);
-    let call = call.set_entries(Some(entries.collect()));
-    let answer = clients.call(Place::Apart, "DeleteMessageBatch", || call.clone().send()).await;
-    // What could not be deleted comes back after its visibility timeout and is deleted as a repetition.
-    let (left, why) = match answer {
-        Ok(answer) => {
-            let first = answer.failed().first();
-            let why = first.map(|it| it.message().unwrap_or(it.code()).to_owned());
-            (answer.failed().len(), why)
-        }
-        Err(error) => (messages.len(), Some(error.to_string())),
-    };
-    if left > 0 {
-        metrics::counter!("marketd_intake_deletes_failed_total")
-            .increment(u64::try_from(left).unwrap_or(u64::MAX));
-    }
-    match why {
-        Some(why) if left >= messages.len() => {
-            Err(format!("recorded messages cannot be deleted, and come back: {why}"))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn extend(clients: &AwsClients, queue_url: &str, messages: &[Message], timeout: Duration) {
-    let entries = messages.iter().enumerate().filter_map(|(at, message)| {
-        ChangeMessageVisibilityBatchRequestEntry::builder()
-            .id(at.to_string())
-            .receipt_handle(message.receipt_handle()?)
-            .visibility_timeout(seconds(timeout))
-            .build()
-            .ok()
-    });
-    let call = clients.sqs.change_message_visibility_batch().queue_url(queue_url);
-    let call = call.set_entries(Some(entries.collect()));
-    if let Err(error) =
-        clients.call(Place::Apart, "ChangeMessageVisibilityBatch", || call.clone().send()).await
-    {
-        tracing::warn!(%error, "could not keep messages invisible");
-    }
 }

@@ -165,3 +165,54 @@ async fn a_discarded_message_needs_nobody_and_is_kept_with_its_note() {
     assert!(code == 1 && said.contains("is still discarded"), "{code} {said}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_queue_s_depth_is_told_or_why_it_is_not_known() {
+    let world = World::with_nothing_imported().await;
+    let queue = async || world.get("/v1/status").await["queue"].clone();
+    let known = eventually("the depth", async || {
+        let queue = queue().await;
+        (queue["depth"] == 0 && queue["age_seconds"] == 0).then_some(queue)
+    })
+    .await;
+    assert!(known["asked_at"].is_string() && known["reason"].is_null(), "{known}");
+    let as_role = async |name: &str, permissions: &[&str]| {
+        let role_arn = format!("arn:aws:iam::111122223333:role/{name}");
+        let permissions = Some(permissions.iter().map(|it| (*it).to_owned()).collect());
+        let grant = RoleGrant { role_arn: role_arn.clone(), permissions, ..RoleGrant::default() };
+        world.sandbox().add_role(grant);
+        world.put("/v1/integration", json!({"role_arn": role_arn})).await;
+    };
+    // Nobody receives what comes now, so it waits.
+    let asks = ["sqs:GetQueueAttributes", "aws-marketplace:GetEntitlements"];
+    as_role("looks", &asks).await;
+    for number in 0..3 {
+        world.inject(&format!("message {number}"));
+    }
+    as_role("looks-again", &asks).await;
+    eventually("three that wait", async || (queue().await["depth"] == 3).then_some(())).await;
+    let (_, told, _) = world.cli(&["status"]).await;
+    assert!(told.contains("3 waiting, 0 in flight"), "{told}");
+    let metrics = world.get_text("/metrics").await;
+    assert!(metrics.contains(r#"marketd_queue_messages{state="waiting"} 3"#), "{metrics}");
+
+    // Whoever may not ask is told so, and does not ask again and again.
+    as_role("blind", &["aws-marketplace:GetEntitlements"]).await;
+    let denied = eventually("the reason", async || {
+        let queue = queue().await;
+        queue["reason"].is_string().then_some(queue)
+    })
+    .await;
+    assert!(denied["depth"].is_null() && denied["in_flight"].is_null(), "{denied}");
+    assert!(denied["reason"].as_str().unwrap().contains("GetQueueAttributes"), "{denied}");
+    let parts = world.get("/v1/status").await["parts"].to_string();
+    assert!(!parts.contains("GetQueueAttributes"), "{parts}");
+    let asked = || {
+        let calls = world.sandbox().calls().into_iter();
+        let denied = calls.filter(|it| it.operation == "GetQueueAttributes" && it.outcome != "ok");
+        denied.map(|it| it.count).sum::<u64>()
+    };
+    // The check of the role, and the watch once.
+    assert!(asked() <= 3, "{}", asked());
+    world.stop().await;
+}

@@ -7,7 +7,7 @@ use marketd::aws::{Connection, ConnectionOptions};
 use marketd::domain::integration::Identity;
 use marketd::health::Health;
 use marketd::intake::sns::SnsError;
-use marketd::intake::{Intake, Pace};
+use marketd::intake::{Intake, Pace, QueueGauge};
 use marketd::sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ async fn intake(scene: &Scene) -> (Intake, Sandbox) {
         clock: scene.clock.clone(),
         health: Health::default(),
         queue_url: sandbox.queue_url(),
+        gauge: QueueGauge::default(),
         pace: Pace::new(1, 1),
         wait: Duration::from_secs(1),
         visibility_timeout: Duration::from_secs(1),

@@ -10,6 +10,7 @@ use crate::diagnosis::{Finding, Risk};
 use crate::domain::series::Point;
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
+use crate::intake::{QueueBacklog, QueueGauge};
 use crate::store::{Balance, Overview, Page, SubscriptionDay};
 
 /// The days of the chart of subscriptions.
@@ -32,6 +33,8 @@ struct OverviewPage {
     listed: usize,
     next_deadline: Option<When>,
     last_message: Option<When>,
+    /// The backlog of the queue, where one is set.
+    queue: Option<QueueBacklog>,
 }
 
 impl OverviewPage {
@@ -108,6 +111,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
         products: products.into_iter().map(|(id, it)| (id.to_string(), usage(it))).collect(),
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
+        queue: state.queue.as_ref().map(QueueGauge::backlog),
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
     })
 }

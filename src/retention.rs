@@ -43,6 +43,7 @@ impl Retention {
     }
 
     async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        self.store.finish_erasures(self.clock.now()).await?;
         let Some(rest) = self.rest() else {
             shutdown.cancelled().await;
             return Ok(());
@@ -77,6 +78,8 @@ impl Retention {
         until: Option<Instant>,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        // Those whose request was cut off.
+        self.store.finish_erasures(now).await?;
         for history in History::ALL {
             let Some(before) = self.settings.of(history).and_then(|kept| ago(now, kept)) else {
                 continue;

@@ -114,6 +114,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["marketd customer provision acme --name Acme --aws-account-id 123456789012"],
     ),
     ("customer unlink", &["marketd customer unlink acme"]),
+    ("customer erase", &["marketd customer erase acme"]),
     ("customer subscriptions", &["marketd customer subscriptions acme"]),
     ("customer import-mapping", &["marketd customer import-mapping mapping.csv --dry-run"]),
     (

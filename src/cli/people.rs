@@ -9,7 +9,7 @@ use super::filters::Bought;
 use super::object;
 use super::output::{Column, Output};
 use super::pages::{Limit, OverTime, Part, print_events, print_list};
-use super::sentences::{mapped, provisioned, unlinked};
+use super::sentences::{erased, mapped, provisioned, unlinked};
 use super::subscriptions::SUBSCRIPTIONS;
 
 const CUSTOMERS: &[Column] = &[
@@ -83,6 +83,17 @@ pub(super) enum Customer {
     Unlink {
         /// The customer's id.
         id: String,
+    },
+    /// Erases who a customer is: name, mail, metadata, your id, and the bodies of messages that name it.
+    ///
+    /// What billing needs stays under an opaque id, which is printed: subscriptions, metering records, usage and AWS's ids.
+    /// This cannot be undone. While a subscription lives it is refused.
+    Erase {
+        /// The customer's id.
+        id: String,
+        /// Erases it although subscriptions live; they stay as they are.
+        #[arg(long)]
+        force: bool,
     },
     /// Lists a customer's subscriptions.
     Subscriptions {
@@ -193,6 +204,10 @@ impl Customer {
             Self::Unlink { id } => {
                 let answer = daemon.post(&format!("{}/unlink", path(&id)), json!({})).await?;
                 output.done(&answer, &unlinked(&answer))
+            }
+            Self::Erase { id, force } => {
+                let left = daemon.delete(&format!("{}?force={force}", path(&id))).await?;
+                output.done(&left, &erased(&id, &left))
             }
             Self::Subscriptions { id, part } => {
                 let path = format!("{}/subscriptions", path(&id));

@@ -32,6 +32,9 @@ pub struct Customer {
     pub created_at: Timestamp,
     /// The time at which it last changed.
     pub updated_at: Timestamp,
+    /// The time at which it was erased who the customer is; until they are named anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Customer {
@@ -47,6 +50,7 @@ impl Customer {
             metadata: Map::new(),
             created_at: now,
             updated_at: now,
+            erased_at: None,
         }
     }
 }

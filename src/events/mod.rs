@@ -52,7 +52,7 @@ impl DataShape {
 pub fn data(kind: EventType) -> DataShape {
     use EventType as E;
     match kind {
-        E::CustomerCreated | E::CustomerUpdated => DataShape::of::<Customer>(),
+        E::CustomerCreated | E::CustomerUpdated | E::CustomerErased => DataShape::of::<Customer>(),
         E::CustomerMerged => DataShape::of::<CustomerMerged<'_>>(),
         E::CustomerUnlinked => DataShape::of::<CustomerUnlinked<'_>>(),
         E::CustomerContradiction => DataShape::of::<CustomerContradiction<'_>>(),

@@ -17,6 +17,9 @@ pub const fn sent(kind: EventType) -> &'static str {
             "AWS showed that two customers are one buyer. What belonged to the other belongs to the one that remains."
         }
         E::CustomerUnlinked => "Somebody parted a customer from its AWS ids.",
+        E::CustomerErased => {
+            "Somebody had it erased who a customer is. What billing needs goes on under the opaque id that is named."
+        }
         E::CustomerContradiction => {
             "AWS named two ids as one buyer, and that does not fit what is known. Nothing was joined; a person should ask AWS."
         }

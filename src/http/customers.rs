@@ -201,6 +201,29 @@ pub(super) async fn unlink(
     Ok(Json(UnlinkedCustomer { customer: unlinked.customer, buyer: unlinked.buyer }))
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Erase {
+    /// Erases it although subscriptions live; they stay as they are.
+    pub(super) force: Option<bool>,
+}
+
+/// Erases who a customer is.
+///
+/// Name, mail, metadata, your id and what you posted of it are gone, from history too, and so are the bodies of messages
+/// that name it. What billing needs goes on under an opaque id, which is answered: subscriptions, metering records, usage,
+/// and AWS's ids. While a subscription lives this is refused (409, which names them), unless `force` is true.
+#[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers", operation_id = "eraseCustomer", params(("id" = String, Path), Erase), responses((status = 200, body = Customer), Problems))]
+pub(super) async fn erase(
+    State(state): State<ApiState>,
+    Path(id): Path<CustomerId>,
+    Params(query): Params<Erase>,
+) -> Result<Json<Customer>, Problem> {
+    let force = query.force.unwrap_or(false);
+    Ok(Json(state.store.erase_customer(id, force, state.clock.now()).await?))
+}
+
 /// Waits until no query to AWS is outstanding for a customer, but not longer than asked to, nor when the daemon stops.
 pub(super) async fn settle(
     state: &ApiState,

@@ -101,12 +101,20 @@ pub(super) async fn show(
 /// Processes a kept notification again.
 ///
 /// One that still cannot be read is answered as it is: `quarantined` or `discarded`, with the reason. A notification that was quarantined because it is not known to be AWS's is checked anew, and stays in quarantine
-/// (409) unless the check passes now.
+/// (409) unless the check passes now. One whose body was erased with a customer cannot be processed again (409).
 #[utoipa::path(post, path = "/v1/notifications/{id}/replay", tag = "notifications", operation_id = "replayNotification", params(("id" = String, Path)), responses((status = 200, body = NotificationView), Problems))]
 pub(super) async fn replay(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<NotificationView>, Problem> {
+    if let Some(row) = state.store.notification(id.clone()).await?
+        && let Some(at) = row.erased_at
+    {
+        let detail = format!(
+            "the body of notification {id} was erased at {at} with the customer that it named; what it told stays applied"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "notification-erased", detail));
+    }
     let found = state.sns.replay(&id).await.map_err(|error| match error {
         SnsError::Store(error) => error.into(),
         SnsError::Refused(Refusal::Unreachable(detail)) => {

@@ -10,8 +10,9 @@ use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::catalog::CatalogError;
 use crate::domain::usage::Rejection;
 use crate::store::{
-    DirectError, DiscardError, ExchangeError, FeatureError, ImportError, LicensingError,
-    ManifestError, PlanError, ProvisionError, ResolveError, StoreError, UnlinkError,
+    DirectError, DiscardError, EraseError, ExchangeError, FeatureError, ImportError,
+    LicensingError, ManifestError, PlanError, ProvisionError, ResolveError, StoreError,
+    UnlinkError,
 };
 
 /// The seconds after which a request that cannot be served now is worth another try.
@@ -341,6 +342,20 @@ impl From<ProvisionError> for Problem {
                     .with("customer_id", json!(customer))
             }
             ProvisionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EraseError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            EraseError::Subscribed { subscriptions, .. } => {
+                Self::new(StatusCode::CONFLICT, "subscriptions-live", detail)
+                    .with("subscriptions", json!(subscriptions))
+            }
+            EraseError::Store(error) => error.into(),
         }
     }
 }

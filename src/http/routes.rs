@@ -113,6 +113,7 @@ fn writes() -> OpenApiRouter<ApiState> {
         .routes(routes!(features::put))
         .routes(routes!(manifest::apply))
         .routes(routes!(customers::unlink))
+        .routes(routes!(customers::erase))
         .routes(routes!(account_mapping::import))
         .routes(routes!(subscriptions::put, subscriptions::end))
         .routes(routes!(subscriptions::cancel))

@@ -58,6 +58,7 @@ pub use catalog::sync::{ProductChanges, Synced};
 pub use catalog::versions::{PlanVersionRow, VersionState};
 pub use consume::ConsumeRequest;
 pub use customers::account_mapping::{MappingLine, MappingOutcome, RefusedLine};
+pub use customers::erase::EraseError;
 pub use customers::exchange::{ExchangeError, RegistrationDetails};
 pub use customers::list::CustomerFilter;
 pub use customers::provision::{ProvisionCustomer, ProvisionError};

@@ -361,6 +361,7 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
         "/",
         "/customers",
         "/customers/acme",
+        "/customers/acme/erase",
         "/metering",
         "/metering?state=parked",
         format!("/metering/records/{record}"),

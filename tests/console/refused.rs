@@ -102,6 +102,7 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .with("customer_id", "acme")
             .with("plan_id", &plan)
             .choosing("trial", "yes", "checked"),
+        on("/customers/acme/erase", "/customers/acme/erase", "has live subscriptions"),
         on("/subscriptions", "/subscriptions/sub-1/cancel", "no subscription"),
         on("/events", "/events/replay", "cursor").typing("after", "yesterday").over("after"),
         on(&format!("/metering/records/{record}"), "/metering/records/1/resolve", "at most")

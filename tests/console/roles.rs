@@ -5,8 +5,9 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-pub(crate) const FORMS: [(&str, &str); 34] = [
+pub(crate) const FORMS: [(&str, &str); 35] = [
     ("/customers", "operator"),
+    ("/customers/acme/erase", "operator"),
     ("/events/pause", "operator"),
     ("/events/replay", "operator"),
     ("/events/resume", "operator"),

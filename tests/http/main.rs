@@ -104,7 +104,7 @@ async fn what_is_not_there_or_not_offered_is_a_problem_that_names_it() {
         get("/v1/subscriptions/none", 404, "not-found", "subscription none"),
         get("/v1/notifications/none", 404, "not-found", "notification none"),
         get("/v1/metering/records/none", 404, "not-found", "metering record none"),
-        (Method::DELETE, "/v1/customers/acme", None, 405, "method-not-allowed", "DELETE"),
+        (Method::DELETE, "/v1/features/acme", None, 405, "method-not-allowed", "DELETE"),
         (Method::POST, "/v1/products", None, 405, "method-not-allowed", "POST"),
         (Method::POST, "/healthz", None, 405, "method-not-allowed", "POST"),
         (Method::DELETE, "/v1/integration", None, 428, "confirm", "confirm=true"),
@@ -198,7 +198,7 @@ async fn a_body_that_cannot_be_taken_is_a_problem_that_names_its_field() {
 async fn a_problem_has_its_media_type_and_a_refused_method_the_allowed_ones() {
     let world = World::with_demo_catalog().await;
     let http = Client::new();
-    let refused = http.delete(format!("{}/v1/customers/acme", world.url())).send().await.unwrap();
+    let refused = http.delete(format!("{}/v1/features/acme", world.url())).send().await.unwrap();
     assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/problem+json");
     let allowed = refused.headers()[header::ALLOW].to_str().unwrap();
     assert!(allowed.contains("GET") && allowed.contains("PUT"), "{allowed}");

@@ -41,6 +41,11 @@ pub(in crate::cli) fn unlinked(answer: &Value) -> Vec<String> {
     }]
 }
 
+/// Tells whom was erased, and by which id the rest is found.
+pub(in crate::cli) fn erased(id: &str, left: &Value) -> Vec<String> {
+    vec![format!("erased {id}: what billing needs stays as {}", text(left, "id"))]
+}
+
 pub(in crate::cli) fn mapped(outcome: &Value, is_dry_run: bool) -> Vec<String> {
     let refused = outcome["refused"].as_array().map(Vec::as_slice).unwrap_or_default();
     let line = format!(

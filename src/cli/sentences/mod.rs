@@ -5,7 +5,7 @@ mod metering;
 mod plans;
 mod products;
 
-pub(super) use customers::{canceled, mapped, provisioned, sold, unlinked};
+pub(super) use customers::{canceled, erased, mapped, provisioned, sold, unlinked};
 pub(super) use metering::{consumed, reported, resolved, resolved_all};
 pub(super) use plans::{
     archived, created, discarded, drafted, feature_set, previewed, published, removed,

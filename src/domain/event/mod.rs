@@ -13,6 +13,8 @@ pub enum EventType {
     CustomerMerged,
     /// A customer was parted from its AWS ids.
     CustomerUnlinked,
+    /// It was erased who a customer is.
+    CustomerErased,
     /// AWS contradicts what is known of a customer.
     CustomerContradiction,
     /// A buyer came by AWS's redirect.
@@ -173,11 +175,12 @@ impl<T> PerLane<T> {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::CustomerCreated,
         Self::CustomerUpdated,
         Self::CustomerMerged,
         Self::CustomerUnlinked,
+        Self::CustomerErased,
         Self::CustomerContradiction,
         Self::RegistrationReceived,
         Self::RegistrationExchanged,
@@ -229,6 +232,7 @@ impl EventType {
             Self::CustomerUpdated => "customer.updated",
             Self::CustomerMerged => "customer.merged",
             Self::CustomerUnlinked => "customer.unlinked",
+            Self::CustomerErased => "customer.erased",
             Self::CustomerContradiction => "customer.contradiction",
             Self::RegistrationReceived => "registration.received",
             Self::RegistrationExchanged => "registration.exchanged",

@@ -13,6 +13,7 @@ mod assets;
 mod charts;
 mod customer;
 mod customers;
+mod erase;
 mod events;
 mod features;
 mod guard;
@@ -94,6 +95,7 @@ const PAGES: &[Page] = &[
     ("/notifications/{id}", || get(notifications::show)),
     ("/customers", || get(customers::list)),
     ("/customers/{id}", || get(customer::show)),
+    ("/customers/{id}/erase", || get(erase::ask)),
     ("/activity", || get(activity::list)),
     ("/events", || get(events::list)),
     ("/subscriptions", || get(subscriptions::list)),
@@ -124,6 +126,7 @@ const ACTIONS: &[Page] = &[
     ("/notifications/{id}/discard", || post(notifications::discard)),
     ("/notifications/{id}/replay", || post(notifications::replay)),
     ("/customers", || post(customer::put)),
+    ("/customers/{id}/erase", || post(erase::erase)),
     ("/metering/resolve", || post(resolve::resolve)),
     ("/events/test", || post(events::test)),
     ("/events/pause", || post(events::pause)),

@@ -117,14 +117,14 @@ fn join_in(
     let mut ranked = Vec::new();
     for owner in owners {
         let rank: (bool, i64) = connection
-            .prepare_cached("SELECT NOT claimed, created_at_ms FROM customers WHERE id = ?1")
+            .prepare_cached("SELECT NOT claimed OR erased_at_ms IS NOT NULL, created_at_ms FROM customers WHERE id = ?1")
             .and_then(|mut select| {
                 select.query_row([owner.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
             })
             .during("compare customers")?;
         ranked.push((rank, owner));
     }
-    // The seller's own id wins, then the older one.
+    // The seller's own id wins, unless it is erased who that was; then the older one.
     ranked.sort();
     let mut ranked = ranked.into_iter().map(|(_, owner)| owner);
     let survivor = ranked

@@ -7,6 +7,8 @@
 
 pub(super) mod account_mapping;
 pub(super) mod conflicts;
+pub(super) mod erase;
+pub(super) mod erase_history;
 pub(super) mod exchange;
 pub(super) mod identities;
 pub(super) mod list;

@@ -128,7 +128,8 @@ pub(crate) fn provision_in(
     let id = target_in(connection, request)?;
     for reference in request.aws.references() {
         if let Some(owner) = owner_in(connection, &reference)?.filter(|owner| *owner != id)
-            && customer_in(connection, &owner)?.is_some_and(|holder| holder.claimed)
+            && customer_in(connection, &owner)?
+                .is_some_and(|holder| holder.claimed && holder.erased_at.is_none())
         {
             return Err(ProvisionError::IdentityTaken {
                 kind: reference.kind(),
@@ -200,7 +201,8 @@ pub(crate) fn introduce_in(
         .prepare_cached(
             "UPDATE customers SET
                  name = CASE WHEN claimed = 1 THEN ifnull(name, ?2) ELSE ifnull(?2, name) END,
-                 email = CASE WHEN claimed = 1 THEN ifnull(email, ?3) ELSE ifnull(?3, email) END
+                 email = CASE WHEN claimed = 1 THEN ifnull(email, ?3) ELSE ifnull(?3, email) END,
+                 erased_at_ms = CASE WHEN ?2 IS NULL AND ?3 IS NULL THEN erased_at_ms END
              WHERE id = ?1",
         )
         .and_then(|mut update| update.execute((id.as_str(), name, email)))
@@ -265,7 +267,7 @@ fn upsert_in(
             "INSERT INTO customers (id, name, email, metadata, claimed, created_at_ms, updated_at_ms)
              VALUES (:id, :name, :email, ifnull(:metadata, '{}'), 1, :now, :now)
              ON CONFLICT DO UPDATE SET name = ifnull(:name, name), email = ifnull(:email, email),
-                 metadata = ifnull(:metadata, metadata), claimed = 1",
+                 metadata = ifnull(:metadata, metadata), claimed = 1, erased_at_ms = NULL",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

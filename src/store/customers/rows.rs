@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::identities::identities_in;
 use crate::domain::{BuyerRef, Customer, CustomerId};
 use crate::store::base::aliases::canonical_in;
-use crate::store::base::columns::{millis, timestamp};
+use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
@@ -72,6 +72,7 @@ pub(crate) fn customer_in(
                         metadata: serde_json::from_str(&metadata).unwrap_or_default(),
                         created_at: timestamp(row.get("created_at_ms")?),
                         updated_at: timestamp(row.get("updated_at_ms")?),
+                        erased_at: optional_timestamp(row.get("erased_at_ms")?),
                     })
                 })
                 .optional()

@@ -38,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/020_customer_events.sql"),
     include_str!("migrations/021_counts.sql"),
     include_str!("migrations/022_discarded_notifications.sql"),
+    include_str!("migrations/023_erasures.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -101,8 +101,11 @@ pub struct NotificationRow {
     /// The decision of the person who discarded it. It stays when the notification is replayed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discard: Option<Discard>,
-    /// The message as it came: JSON where it is, else text.
+    /// The message as it came: JSON where it is, else text; null once it was erased.
     pub body: Value,
+    /// The time at which the body was erased, since it named a customer who was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
     #[serde(skip)]
     pub(crate) seq: i64,
 }
@@ -261,6 +264,7 @@ pub(crate) fn notification_row(row: &sql::Row<'_>) -> sql::Result<NotificationRo
         received_at: timestamp(row.get("received_at_ms")?),
         copies: row.get("copies")?,
         discard: discard(row)?,
+        erased_at: optional_timestamp(row.get("erased_at_ms")?),
         body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
         seq: row.get("seq")?,
     })

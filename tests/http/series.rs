@@ -51,7 +51,14 @@ async fn a_series_has_each_step_once_and_adds_up_to_what_was_reported() {
         lately["items"].as_array().unwrap().len() >= 30,
         "thirty days if nothing is said: {lately}"
     );
+    world.stop().await;
+}
 
+#[tokio::test]
+async fn a_series_of_what_is_not_there_is_refused() {
+    let world = World::in_mid_month().await;
+    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered"})).await;
+    world.put("/v1/customers/acme", json!({})).await;
     let long = "/v1/usage/series?customer_id=acme&feature_id=calls&by=hour&since=2026-01-01T00:00:00Z&until=2026-11-10T00:00:00Z";
     let rows: Vec<Refusal<'_>> = vec![
         (Method::GET, long, None, 400, "bad-request", "31 days"),
@@ -71,8 +78,77 @@ async fn a_series_has_each_step_once_and_adds_up_to_what_was_reported() {
             "not-found",
             "customer nobody",
         ),
-        (Method::GET, "/v1/usage/series?feature_id=calls", None, 400, "bad-request", "customer_id"),
+        (Method::GET, "/v1/usage/series?customer_id=acme", None, 400, "bad-request", "feature_id"),
+        (Method::GET, "/v1/usage/series?product_id=none", None, 404, "not-found", "product none"),
+        (
+            Method::GET,
+            "/v1/usage/series?customer_id=acme&feature_id=calls&product_id=p",
+            None,
+            400,
+            "bad-request",
+            "product_id",
+        ),
     ];
     check_refusals(&world, rows).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_series_of_all_customers_sums_what_each_used_by_product_or_by_feature() {
+    let world = World::in_mid_month().await;
+    let product = world.product("Acme Stream");
+    let dimension = &product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap().key;
+    world.put("/v1/features/calls", json!({"name": "Calls", "type": "metered"})).await;
+    world.put("/v1/plans/own", json!({"name": "Own"})).await;
+    world.put("/v1/plans/own/entitlements/calls", json!({"limit": 1000, "reset": "month"})).await;
+    world.post("/v1/plans/own/publish", json!({})).await;
+    let (mut events, at) = (Vec::new(), "2026-11-10T07:10:00Z");
+    for (customer, calls) in [("acme", "1.5"), ("globex", "2")] {
+        world.put(&format!("/v1/customers/{customer}"), json!({})).await;
+        let sale =
+            json!({"customer_id": customer, "plan_id": "own", "starts_at": "2026-11-01T00:00:00Z"});
+        world.put(&format!("/v1/subscriptions/{customer}"), sale).await;
+        events.push(json!({"id": customer, "customer_id": customer, "feature_id": "calls",
+            "quantity": calls, "timestamp": at}));
+    }
+    // These have bought nothing yet: it waits, and counts at once.
+    for (customer, units) in [("initech", 3), ("umbrella", 4)] {
+        world.put(&format!("/v1/customers/{customer}"), json!({})).await;
+        events
+            .push(json!({"id": customer, "customer_id": customer, "product_id": product.entity_id,
+            "dimension": dimension, "quantity": units, "timestamp": at}));
+    }
+    let taken = world.post("/v1/usage", json!({"events": events})).await;
+    assert_eq!(taken["accepted"], 4, "{taken}");
+
+    let day = "since=2026-11-10T00:00:00Z&until=2026-11-11T00:00:00Z";
+    let of_day = async |filter: &str| {
+        let series = world.get(&format!("/v1/usage/series?{day}{filter}")).await;
+        assert_eq!(series["items"].as_array().unwrap().len(), 1, "{series}");
+        series["items"][0]["quantity"].as_str().unwrap().to_owned()
+    };
+    let product_id = &product.entity_id;
+    assert_eq!(of_day("").await, "10.5");
+    assert_eq!(of_day("&feature_id=calls").await, "3.5");
+    assert_eq!(of_day(&format!("&product_id={product_id}")).await, "7");
+    let by_hour = format!("/v1/usage/series?by=hour&{day}");
+    let hours = world.get(&by_hour).await;
+    assert_eq!(hours["items"][7]["quantity"], "10.5", "{hours}");
+    let lately = world.get("/v1/usage/series").await;
+    let days = lately["items"].as_array().unwrap().len();
+    assert!((14..=15).contains(&days), "two weeks if nothing is said: {lately}");
+
+    // What waited is billed once somebody bought it, and counts as often as before.
+    world.put("/v1/customers/initech", json!({"aws": {"account_id": "123456789012"}})).await;
+    world.act("123456789012", Action::Subscribe(Order::of(&product.product_code)));
+    eventually("what waited to be the subscription's", async || {
+        let held = world.list("/v1/customers/initech/subscriptions").await;
+        let usage = world.get("/v1/usage/initech").await;
+        let arn = held.first()?["license_arn"].clone();
+        (usage["metering_record"]["license_arn"] == arn).then_some(())
+    })
+    .await;
+    assert_eq!(of_day("").await, "10.5");
+    assert_eq!(of_day(&format!("&product_id={product_id}")).await, "7");
     world.stop().await;
 }

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use marketd::domain::{CustomerId, CustomerIdentifier, Holder, LicenseArn, Quantity, Status};
+use marketd::domain::{
+    ClockHour, CustomerId, CustomerIdentifier, Holder, LicenseArn, Quantity, Status,
+};
 use marketd::sandbox::market::{Agreement, AgreementStatus, HonouredRecord};
 use marketd::store::{
-    Balance, CustomerFilter, Order, Page, RecordFilter, RecordRow, SubscriptionFilter,
+    Balance, CustomerFilter, Order, Page, RecordFilter, RecordRow, SubscriptionFilter, UsageRow,
+    UsageSumFilter,
 };
 
 use super::support::{in_force, live};
@@ -37,6 +40,7 @@ impl Simulation {
     pub(super) async fn assert_records_hold_their_events(&self, records: &[RecordRow]) {
         let events = self.usage().await;
         assert_eq!(events.len(), self.promised.len(), "every event is kept once");
+        self.assert_sums_hold_their_events(&events).await;
         let mut billed: BTreeMap<String, i64> = BTreeMap::new();
         for event in &events {
             match &event.metering_record {
@@ -61,6 +65,27 @@ impl Simulation {
             );
             let split: i64 = record.allocations.iter().map(|it| it.quantity.millionths()).sum();
             assert!(split == 0 || split == record.quantity.millionths(), "{record:?}");
+        }
+    }
+
+    /// The sums of all customers are those of their events, hour by hour and feature by feature.
+    async fn assert_sums_hold_their_events(&self, events: &[UsageRow]) {
+        let features: BTreeSet<_> = events.iter().filter_map(|it| it.feature_id.clone()).collect();
+        for feature in features.into_iter().map(Some).chain([None]) {
+            let mut expected: BTreeMap<Timestamp, Quantity> = BTreeMap::new();
+            for event in events.iter().filter(|it| feature.is_none() || it.feature_id == feature) {
+                let sum = expected
+                    .entry(ClockHour::of(event.timestamp.min(event.received_at)).start())
+                    .or_default();
+                *sum = sum.saturating_add(event.quantity);
+            }
+            let filter =
+                UsageSumFilter { feature_id: feature.clone(), ..UsageSumFilter::default() };
+            // Clocks are set back and forth.
+            let last: Timestamp = "2200-01-01T00:00:00Z".parse().unwrap();
+            let first = Timestamp::UNIX_EPOCH;
+            let sums = self.store.usage_sums(filter, first, last).await.unwrap();
+            assert_eq!(sums, expected.into_iter().collect::<Vec<_>>(), "the sums of {feature:?}");
         }
     }
 

@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/021_counts.sql"),
     include_str!("migrations/022_discarded_notifications.sql"),
     include_str!("migrations/023_erasures.sql"),
+    include_str!("migrations/024_usage_sums.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -46,5 +46,6 @@ pub(super) mod slots;
 pub(super) mod unknown_hours;
 pub(super) mod usage_events;
 pub(super) mod usage_series;
+pub(super) mod usage_sums;
 pub(super) mod waiting;
 pub(super) mod zero_usage;

@@ -17,6 +17,7 @@ use super::remembered::RememberedCustomer;
 use super::side_records::record_beside_in;
 use super::slots::{MeteringTarget, RecordKey};
 use super::unknown_hours::unknown_hours_in;
+use super::usage_sums::UsageSums;
 use crate::domain::allowance::{Billing, excess};
 use crate::domain::ledger::ParkReason;
 use crate::domain::window::Window;
@@ -58,6 +59,8 @@ pub(crate) struct Rater<'a> {
     windows: HashMap<(Rc<Counter>, i64), i64>,
     /// The reported and the included quantities, product by product.
     totals: HashMap<ProductId, (i64, i64)>,
+    /// The usage of all customers, hour by hour.
+    sums: UsageSums,
     /// The quantities that were reported and included before.
     before: HashMap<ProductId, i64>,
 }
@@ -76,6 +79,7 @@ impl<'a> Rater<'a> {
             used: HashMap::new(),
             windows: HashMap::new(),
             totals: HashMap::new(),
+            sums: UsageSums::default(),
             before: HashMap::new(),
         }
     }
@@ -166,6 +170,8 @@ impl<'a> Rater<'a> {
         cache: &mut PlacementCache,
     ) {
         let target = attribution.target.as_ref();
+        let product = target.map(|target| &target.product_id);
+        self.sums.add(it.at, product, it.feature, it.quantity.millionths());
         if let Some(record) = billed.record {
             self.empty.remove(&record);
             *self.added.entry(record).or_default() += billed.quantity.millionths();
@@ -201,6 +207,7 @@ impl<'a> Rater<'a> {
         billed: Quantity,
     ) {
         self.total(product, -billed.millionths(), 0);
+        self.sums.add(it.at, Some(product), it.feature, -it.quantity.millionths());
         if let Some(feature) = it.feature {
             let counter = Rc::new(Counter::of(it.customer, feature, None));
             let amount =
@@ -368,7 +375,7 @@ impl<'a> Rater<'a> {
         for (product, (reported, included)) in self.totals {
             total.execute((product.as_str(), reported, included)).during("total usage")?;
         }
-        Ok(())
+        self.sums.write_in(connection)
     }
 }
 

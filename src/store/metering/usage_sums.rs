@@ -1,0 +1,122 @@
+//! What all customers used, hour by hour: sums that are kept as usage is counted, a few rows an hour.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::domain::{ClockHour, FeatureId, ProductId, Quantity};
+use crate::store::base::columns::quantity;
+use crate::store::engine::sql::{self, Connection, Row, named_params};
+use crate::store::{During, Store, StoreError};
+
+/// The usage whose sums are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct UsageSumFilter {
+    /// The product that bears it.
+    pub product_id: Option<ProductId>,
+    /// The feature that it was reported of.
+    pub feature_id: Option<FeatureId>,
+}
+
+impl Store {
+    /// Returns what all customers used in a span, as amounts of the hours in it. It reads the sums of these hours, and
+    /// nothing of any customer.
+    pub async fn usage_sums(
+        &self,
+        filter: UsageSumFilter,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(Timestamp, Quantity)>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(SUMS)
+                .and_then(|mut select| {
+                    let asked = named_params! {
+                        ":first": ClockHour::of(since).number(),
+                        ":end": ClockHour::not_before(until).number(),
+                        ":product": filter.product_id.as_ref().map(ProductId::as_str),
+                        ":feature": filter.feature_id.as_ref().map(FeatureId::as_str),
+                    };
+                    select.query_map(asked, amount)?.collect()
+                })
+                .during("sum the usage of all customers over time")
+        })
+        .await
+    }
+}
+
+const SUMS: &str = "SELECT hour, sum(quantity) FROM usage_sums
+    WHERE hour >= :first AND hour < :end AND (:product IS NULL OR product_id = :product)
+        AND (:feature IS NULL OR feature_id = :feature)
+    GROUP BY hour";
+
+fn amount(row: &Row<'_>) -> sql::Result<(Timestamp, Quantity)> {
+    Ok((ClockHour::from_number(row.get(0)?).start(), quantity(row.get(1)?)))
+}
+
+/// The sums that a report adds to.
+#[derive(Default)]
+pub(super) struct UsageSums(HashMap<ClockHour, Vec<UsageSum>>);
+
+/// What is added to one sum.
+struct UsageSum {
+    product: Option<ProductId>,
+    feature: Option<FeatureId>,
+    millionths: i64,
+}
+
+impl UsageSums {
+    /// Adds what was used, or takes it back. An hour has a few sums, so they are looked through.
+    pub(super) fn add(
+        &mut self,
+        at: Timestamp,
+        product: Option<&ProductId>,
+        feature: Option<&FeatureId>,
+        millionths: i64,
+    ) {
+        let sums = self.0.entry(ClockHour::of(at)).or_default();
+        let same =
+            |it: &&mut UsageSum| it.product.as_ref() == product && it.feature.as_ref() == feature;
+        if let Some(sum) = sums.iter_mut().find(same) {
+            sum.millionths = sum.millionths.saturating_add(millionths);
+        } else {
+            let (product, feature) = (product.cloned(), feature.cloned());
+            sums.push(UsageSum { product, feature, millionths });
+        }
+    }
+
+    /// Writes them.
+    pub(super) fn write_in(self, connection: &Connection) -> Result<(), StoreError> {
+        let mut add = connection
+            .prepare_cached(
+                "INSERT INTO usage_sums (hour, product_id, feature_id, quantity) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+            )
+            .during("sum usage")?;
+        let mut hours: Vec<_> = self.0.into_iter().collect();
+        hours.sort_unstable_by_key(|(hour, _)| *hour);
+        for (hour, sums) in hours {
+            for UsageSum { product, feature, millionths } in sums {
+                let product = product.as_ref().map_or("", ProductId::as_str);
+                let feature = feature.as_ref().map_or("", FeatureId::as_str);
+                add.execute((hour.number(), product, feature, millionths)).during("sum usage")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::connection::open_writer;
+    use crate::store::engine::statements::plan_of;
+
+    #[test]
+    fn only_the_hours_that_are_asked_for_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
+        let plan = plan_of(&connection, SUMS);
+        assert_eq!(plan, ["SEARCH usage_sums USING PRIMARY KEY (hour>? AND hour<?)"]);
+    }
+}

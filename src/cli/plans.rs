@@ -23,6 +23,8 @@ const VERSIONS: &[Column] = &[
     Column::id("VERSION", "version"),
     Column::state("STATE", "state"),
     Column::sum("SUBSCRIPTIONS", "subscriptions"),
+    Column::time("PUBLISHED", "publication.at"),
+    Column::id("BY", "publication.by"),
 ];
 
 #[derive(Debug, Subcommand)]

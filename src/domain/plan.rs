@@ -28,6 +28,9 @@ pub struct Plan {
     /// The version that is published; none while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// Who published that version, and when; none if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Publication>,
     /// AWS owns the price; there is none here.
     pub pricing: &'static str,
     /// The features that it grants; while it was never published, those that it will grant.
@@ -42,6 +45,16 @@ impl Plan {
     pub fn newest(&self) -> &[PlanEntitlement] {
         self.draft.as_ref().map_or(&self.entitlements, |draft| &draft.entitlements)
     }
+}
+
+/// The publication of a version of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PlanPublication)]
+pub struct Publication {
+    /// The time.
+    pub at: Timestamp,
+    /// The name of the token by which it was published; `local` where the API has none.
+    pub by: String,
 }
 
 /// The listing, and the dimension in it, that stand for a plan.

@@ -271,3 +271,41 @@ async fn without_a_token_whoever_reaches_the_api_is_called_local() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(daemon.activity().await[0]["actor"], "local");
 }
+
+#[tokio::test]
+async fn each_version_of_a_plan_says_who_published_it_and_when() {
+    let daemon = with_each_role();
+    daemon.ready().await;
+    let call = async |token: &str, method: Method, path: &str, body: Value| {
+        let (status, answer) = daemon.ask(&method, path, token, Some(body)).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+        answer
+    };
+    call("operator", Method::PUT, "/v1/features/sso", json!({"name": "SSO", "type": "boolean"}))
+        .await;
+    call("operator", Method::PUT, "/v1/plans/own", json!({"name": "Own"})).await;
+    let drafted = daemon.ask(&Method::GET, "/v1/plans/own", "read", None).await.1;
+    assert!(drafted["publication"].is_null(), "{drafted}");
+    let published = call("operator", Method::POST, "/v1/plans/own/publish", json!({})).await;
+    assert_eq!(published["publication"]["by"], "the-operator", "{published}");
+    // A file publishes too, and so does whoever applies it.
+    let (_, mut file) = daemon.ask(&Method::GET, "/v1/catalogue", "read", None).await;
+    file["plans"]["own"]["entitlements"] = json!({"sso": {}});
+    call("admin", Method::POST, "/v1/catalogue", file).await;
+    let (_, versions) = daemon.ask(&Method::GET, "/v1/plans/own/versions", "read", None).await;
+    let by: Vec<&Value> =
+        versions["items"].as_array().unwrap().iter().map(|it| &it["publication"]["by"]).collect();
+    assert_eq!(by, ["the-admin", "the-operator"], "{versions}");
+    let at: jiff::Timestamp =
+        versions["items"][0]["publication"]["at"].as_str().unwrap().parse().unwrap();
+    assert!(jiff::Timestamp::now().duration_since(at).as_secs() < 600, "{versions}");
+    let shown = marketd()
+        .args(["plan", "versions", "own"])
+        .env("MARKETD_URL", format!("http://{}", daemon.address))
+        .env("MARKETD_TOKEN", "admin")
+        .output()
+        .await
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("PUBLISHED") && shown.contains("the-operator"), "{shown}");
+}

@@ -83,7 +83,7 @@ pub fn acting<F: Future>(actor: Actor, work: F) -> impl Future<Output = F::Outpu
     ACTOR.scope(actor, work)
 }
 
-/// Returns the actor for whom this task works, if it does.
+/// Returns the actor for whom this task works, or this write is done; none if nobody has asked for it.
 pub(crate) fn current_actor() -> Option<Actor> {
     ACTOR.try_with(Clone::clone).ok()
 }
@@ -95,7 +95,8 @@ pub(crate) fn noting<T, E: From<StoreError>>(
     work: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
     let before = connection.total_changes();
-    let done = work(connection)?;
+    // The writer's thread is no task of the actor's.
+    let done = ACTOR.sync_scope(actor.clone(), || work(connection))?;
     if connection.total_changes() != before {
         note_in(connection, actor)?;
     }

@@ -11,6 +11,7 @@ use super::manifest_export::{held_in, listed};
 use super::manifest_outcome::ManifestError;
 use super::plan_rows::{known_plan, plan_in};
 use super::plans::put_plan_in;
+use super::publications::note_publication_in;
 use super::publish::{
     IfArchived, IfHeld, Publishing, archive_in, discard_in, free_held_in, publish_in,
 };
@@ -111,7 +112,7 @@ fn republish(
     }
     discard_in(connection, &plan.id, now)?;
     if how.held == IfHeld::Keep && how.to == Audience::All {
-        change_held(connection, &plan.id, &changes, &granted)?;
+        change_held(connection, &plan.id, &changes, &granted, now)?;
     }
     if granted != published {
         make_version_in(connection, &plan.id, granted.iter().map(|(id, terms)| (id, &terms.0)))?;
@@ -130,6 +131,7 @@ fn change_held(
     id: &PlanId,
     changes: &ChangeSet<TermsEntry>,
     granted: &Grants,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     for (version, held) in held_in(connection, id)? {
         let changed = changes.applied_to(&held.entitlements);
@@ -139,7 +141,9 @@ fn change_held(
             None
         } else {
             let grants = changed.iter().map(|(id, terms)| (id, &terms.0));
-            Some(make_version_in(connection, id, grants)?)
+            let made = make_version_in(connection, id, grants)?;
+            note_publication_in(connection, id, made, now)?;
+            Some(made)
         };
         connection
             .prepare_cached(

@@ -16,6 +16,7 @@ pub(super) mod manifest_plan;
 pub(super) mod plan_rows;
 pub(super) mod plans;
 pub(super) mod products;
+pub(super) mod publications;
 pub(super) mod publish;
 pub(super) mod regrant;
 pub(super) mod sellers;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::publications::publication_in;
 use crate::domain::event::EventType;
 use crate::domain::plan::{Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs};
 use crate::domain::terms::EntitlementTerms;
@@ -98,6 +99,7 @@ pub(crate) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Pla
                         // The schema admits only these words.
                         status: PlanStatus::from_word(&status).unwrap_or(PlanStatus::Draft),
                         version: row.get("published_version")?,
+                        publication: None,
                         pricing: "custom",
                         entitlements: Vec::new(),
                         draft: None,
@@ -110,6 +112,9 @@ pub(crate) fn plan_in(connection: &Connection, id: &PlanId) -> Result<Option<Pla
     let Some((mut plan, newest)) = found else {
         return Ok(None);
     };
+    if let Some(version) = plan.version {
+        plan.publication = publication_in(connection, id, version)?;
+    }
     plan.aws = sold_as_in(connection, id)?;
     plan.entitlements = entitlements_in(connection, id, plan.version.unwrap_or(newest))?;
     if plan.version.is_some_and(|published| published != newest) {

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
+use super::publications::note_publication_in;
 use crate::domain::event::EventType;
 use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::{AffectedGroup, Differences, Preview, compare};
@@ -171,6 +172,7 @@ pub(crate) fn publish_in(
         .prepare_cached("UPDATE plans SET published_version = version WHERE id = ?1")
         .and_then(|mut update| update.execute([id.as_str()]))
         .during("publish a plan")?;
+    note_publication_in(connection, id, newest_in(connection, id)?, now)?;
     if !kept {
         set_status(connection, id, PlanStatus::Published)?;
     }

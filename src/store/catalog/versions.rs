@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::plan_rows::{PlanError, entitlements_in, exists, known_plan};
+use super::publications::publication_in;
 use crate::domain::PlanId;
 use crate::domain::event::EventType;
-use crate::domain::plan::{Plan, PlanEntitlement};
+use crate::domain::plan::{Plan, PlanEntitlement, Publication};
 use crate::domain::word::Word;
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::sql::Connection;
@@ -22,6 +23,9 @@ pub struct PlanVersionRow {
     pub state: VersionState,
     /// The number of subscriptions that have it and are not over.
     pub subscriptions: i64,
+    /// Who published it, and when; none for a draft, or if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Publication>,
     /// The entitlements.
     pub entitlements: Vec<PlanEntitlement>,
 }
@@ -69,6 +73,7 @@ fn versions_in(connection: &Connection, id: &PlanId) -> Result<Vec<PlanVersionRo
             version,
             state,
             subscriptions: held_in(connection, id, version, published)?,
+            publication: publication_in(connection, id, version)?,
             entitlements: entitlements_in(connection, id, version)?,
         });
     }

@@ -192,7 +192,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("notification replay", &["marketd notification replay 9c6b2ab0-c6d1-4e05-8888-149252bd7d1b"]),
-    ("event list", &["marketd event list --after 1200 --wait 30s --output json"]),
+    (
+        "event list",
+        &[
+            "marketd event list --after 1200 --wait 30s --output json",
+            "marketd event list --type 'subscription.*' --customer acme",
+        ],
+    ),
     ("webhook show", &["marketd webhook show"]),
     ("webhook deliveries", &["marketd webhook deliveries --state failing"]),
     ("webhook test", &["marketd webhook test"]),
@@ -201,7 +207,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("webhook replay", &["marketd webhook replay --since 2026-11-01T06:00:00Z"]),
     ("webhook secret", &["marketd webhook secret > /etc/marketd/webhook-secret"]),
     ("token new", &["marketd token new --name app --role app"]),
-    ("activity list", &["marketd activity list --actor app --since 2026-11-01T00:00:00Z"]),
+    ("activity list", &["marketd activity list --actor app --since yesterday"]),
+    ("completions", &["marketd completions bash > /etc/bash_completion.d/marketd"]),
+    ("man", &["marketd man /usr/local/share/man/man1"]),
     ("status", &["marketd status", "marketd status --output json | jq '.problems[].kind'"]),
 ];
 

@@ -7,6 +7,7 @@ use super::client::{Daemon, escape};
 use super::output::{Column, Output, say};
 use super::pages::{Part, print_list};
 use super::sentences::{confirmed, imported, licensed, licensing, synced};
+use super::times::point;
 use super::{key_value, object};
 
 const LISTINGS: &[Column] = &[
@@ -116,7 +117,7 @@ pub(super) enum Product {
         /// The product's id.
         id: String,
         /// The start of an hour that has not begun, as 2026-12-01T00:00:00Z.
-        #[arg(long, required_unless_present_any = ["cancel", "dry_run"])]
+        #[arg(long, value_name = "TIME", required_unless_present_any = ["cancel", "dry_run"], value_parser = point)]
         from: Option<String>,
         /// Shows the legacy buyers that have no licence yet, and changes nothing.
         #[arg(long, conflicts_with = "cancel")]

@@ -15,6 +15,7 @@ use super::filters::ProductAndCustomer;
 use super::metering_resolve::Resolve;
 use super::output::{Column, Output, Progress, amount, print_json};
 use super::pages::{OverTime, Part, print_list};
+use super::times::point;
 
 const RECORDS: &[Column] = &[
     Column::id("RECORD", "id"),
@@ -104,10 +105,10 @@ pub(super) enum Metering {
         #[command(flatten)]
         of: ProductAndCustomer,
         /// Only hours from this one on, as 2026-11-01 or 2026-11-01T06:00:00Z.
-        #[arg(long)]
+        #[arg(long, value_name = "TIME", value_parser = point)]
         from: Option<String>,
         /// Only hours before this one.
-        #[arg(long)]
+        #[arg(long, value_name = "TIME", value_parser = point)]
         before: Option<String>,
     },
 }

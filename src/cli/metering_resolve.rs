@@ -6,6 +6,7 @@ use serde_json::json;
 use super::client::{Daemon, escape};
 use super::output::Output;
 use super::sentences::{resolved, resolved_all};
+use super::times::moment;
 use super::{Failure, object};
 
 /// Resolves a parked record, or all that match.
@@ -48,11 +49,11 @@ struct Which {
     /// Only records of this dimension.
     #[arg(long, requires = "all")]
     dimension: Option<String>,
-    /// Only hours from this time's on, as 2026-11-01T06:00:00Z.
-    #[arg(long, requires = "all")]
+    /// Only hours from this time's on, as 2026-11-01T06:00:00Z, 2026-11-01, 7d or yesterday.
+    #[arg(long, requires = "all", value_name = "TIME", value_parser = moment)]
     since: Option<String>,
     /// Only hours that begin before this time.
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", value_name = "TIME", value_parser = moment)]
     until: Option<String>,
 }
 

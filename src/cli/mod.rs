@@ -13,6 +13,7 @@ mod integration;
 mod listings;
 mod local;
 mod manifest;
+mod manual;
 mod metering;
 mod metering_resolve;
 mod output;
@@ -26,6 +27,7 @@ mod sandbox;
 mod sentences;
 mod status;
 mod subscriptions;
+mod times;
 mod tokens;
 mod usage;
 mod webhook;
@@ -116,15 +118,21 @@ enum Command {
     #[command(subcommand)]
     Activity(tokens::Activity),
     Status(status::Status),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// The time that threads are waited for once all is done.
 const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Returns the definition of the command line, which help, completions and the manual are made of.
+fn command_line() -> clap::Command {
+    examples::with_examples(Arguments::command())
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let command = examples::with_examples(Arguments::command());
-    let parsed = command.try_get_matches().and_then(|it| Arguments::from_arg_matches(&it));
+    let parsed = command_line().try_get_matches().and_then(|it| Arguments::from_arg_matches(&it));
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return failure::tell_usage(&error),
@@ -178,6 +186,8 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(command) => command.execute(output)?,
         Command::Activity(command) => command.execute(output).await?,
         Command::Status(command) => command.execute(output).await?,
+        Command::Completions(completions) => completions.execute(command_line())?,
+        Command::Man(man) => man.execute(command_line(), output)?,
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::output::{Column, Output, Progress, Table, hint, print_json};
+use super::times::moment;
 
 /// The most items that the API answers at once.
 const PAGE_MOST: usize = 500;
@@ -47,11 +48,11 @@ pub(super) struct OverTime {
     /// The order by time.
     #[arg(long, value_parser = ["newest", "oldest"], default_value = "newest")]
     order: String,
-    /// Only what is from this time on, as 2026-11-01T06:00:00Z.
-    #[arg(long)]
+    /// Only what is from this time on, as 2026-11-01T06:00:00Z, 2026-11-01, 7d or yesterday.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<String>,
     /// Only what is from before this time.
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<String>,
 }
 
@@ -92,12 +93,12 @@ pub(super) async fn print_list(
     }
 }
 
-/// Prints the events after a cursor. As JSON the cursor of their end is printed with them: the next call goes on there.
+/// Prints the events after a cursor that is given with the time to wait, of those that a filter lets through. As JSON the cursor of their end is printed with them: the next call goes on there.
 pub(super) async fn print_events(
     daemon: &Daemon,
     output: Output,
-    after: String,
-    wait: String,
+    (after, wait): (String, String),
+    which: [(&'static str, Option<String>); 2],
     limit: &Limit,
     columns: &'static [Column<'static>],
 ) -> anyhow::Result<()> {
@@ -106,17 +107,19 @@ pub(super) async fn print_events(
     let (mut cursor, mut wait) = (after, Some(wait));
     loop {
         let asked = left.min(PAGE_MOST);
-        let query = [
+        let mut query = vec![
             ("after", Some(cursor.clone())),
             ("limit", Some(asked.to_string())),
             // Only the first event is waited for.
             ("wait", wait.take()),
         ];
+        query.extend(which.clone());
         let page = daemon.query("/v1/events", &query).await?;
-        let shown = printed.page(&page)?;
-        left = left.saturating_sub(shown);
-        cursor = page["next_cursor"].as_str().map_or(cursor, str::to_owned);
-        if shown < asked || left == 0 {
+        left = left.saturating_sub(printed.page(&page)?);
+        let before = std::mem::take(&mut cursor);
+        page["next_cursor"].as_str().unwrap_or(&before).clone_into(&mut cursor);
+        // A page may be short of what was asked for, or empty, although there is more: the cursor says so.
+        if cursor == before || left == 0 {
             let is_whole = output == Output::Table && left > 0;
             return printed.end(Some(cursor).filter(|_| !is_whole), "--after");
         }

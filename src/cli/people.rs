@@ -312,6 +312,12 @@ pub(super) enum Event {
         /// The time to wait for an event if there is none.
         #[arg(long, default_value = "0s")]
         wait: String,
+        /// Only events of this type, as subscription.canceled; subscription.* for all types of a subject.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+        /// Only events about this customer.
+        #[arg(long)]
+        customer: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -320,7 +326,8 @@ pub(super) enum Event {
 impl Event {
     pub(super) async fn execute(self, output: Output) -> anyhow::Result<()> {
         let daemon = Daemon::from_environment(output)?;
-        let Self::List { after, wait, limit } = self;
-        print_events(&daemon, output, after, wait, &limit, EVENTS).await
+        let Self::List { after, wait, kind, customer, limit } = self;
+        let which = [("type", kind), ("customer_id", customer)];
+        print_events(&daemon, output, (after, wait), which, &limit, EVENTS).await
     }
 }

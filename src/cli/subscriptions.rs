@@ -9,6 +9,7 @@ use super::object;
 use super::output::{Column, Output};
 use super::pages::{Part, print_list};
 use super::sentences::{canceled, sold};
+use super::times::point;
 
 pub(super) const SUBSCRIPTIONS: &[Column] = &[
     Column::id("SUBSCRIPTION", "id"),
@@ -56,10 +57,10 @@ pub(super) enum Subscription {
         #[arg(long)]
         trial: bool,
         /// The time at which it begins, as 2026-12-01T00:00:00Z; at once if left out.
-        #[arg(long)]
+        #[arg(long, value_name = "TIME", value_parser = point)]
         starts_at: Option<String>,
         /// The time at which it ends; it goes on until it is cancelled if left out.
-        #[arg(long)]
+        #[arg(long, value_name = "TIME", value_parser = point)]
         ends_at: Option<String>,
     },
     /// Ends a subscription that you sold yourself.
@@ -67,7 +68,7 @@ pub(super) enum Subscription {
         /// The subscription's id.
         id: String,
         /// The time at which it ends, as 2026-12-01T00:00:00Z; at once if left out.
-        #[arg(long)]
+        #[arg(long, value_name = "TIME", value_parser = point)]
         at: Option<String>,
     },
 }

@@ -11,6 +11,7 @@ use super::client::Daemon;
 use super::object;
 use super::output::{Column, Output, amount, print_json, say};
 use super::pages::{OverTime, Part, print_list};
+use super::times::moment;
 
 const DELIVERIES: &[Column] = &[
     Column::time("AT", "at"),
@@ -54,8 +55,8 @@ pub(super) enum Webhook {
         /// The cursor after which events are posted again, as `event list --output json` shows it; 0 for all of them.
         #[arg(long, alias = "from", value_name = "CURSOR", required_unless_present = "since")]
         after: Option<String>,
-        /// The time from which on events are posted again.
-        #[arg(long, value_name = "TIME", conflicts_with = "after")]
+        /// The time from which on events are posted again, as 2026-11-01T06:00:00Z, 2026-11-01, 7d or yesterday.
+        #[arg(long, value_name = "TIME", conflicts_with = "after", value_parser = moment)]
         since: Option<String>,
     },
     /// Makes a secret for `webhook.secret_file`, and prints it.

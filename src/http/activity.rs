@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::Params;
+use super::extract::{Params, span};
 use super::openapi::Problems;
 use super::paging::{Items, ListPage};
 use super::{ApiState, Problem};
-use crate::store::{ActivityFilter, ActivityRow, Order, Span};
+use crate::domain::Moment;
+use crate::store::{ActivityFilter, ActivityRow, Order};
 
 /// The activities that are asked for.
 #[derive(Deserialize, IntoParams)]
@@ -23,9 +23,11 @@ pub(super) struct Query {
     #[param(inline)]
     order: Option<Order>,
     /// Only what is from this time on.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only what is from before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
     /// The most items to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
@@ -46,7 +48,7 @@ pub(super) async fn list(
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
     let page = ListPage::in_order("activity", order, limit, cursor)?;
-    let span = Span { since: query.since, until: query.until };
+    let span = span(query.since, query.until, state.clock.now());
     let filter = ActivityFilter { actor: query.actor, span };
     let listed = state.store.activities(filter, order, page.one_more()).await?;
     Ok(page.listed(listed, |row| row.seq.to_string()))

@@ -7,10 +7,13 @@ use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Query, Requ
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tower_http::timeout::TimeoutError;
 
 use super::Problem;
+use crate::domain::Moment;
+use crate::store::Span;
 
 /// The most bytes of a body, except for usage reports.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
@@ -118,6 +121,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         })?;
         Ok(Self(value))
     }
+}
+
+/// Returns the span that a list is asked for.
+pub(super) fn span(since: Option<Moment>, until: Option<Moment>, now: Timestamp) -> Span {
+    Span { since: since.map(|it| it.at(now)), until: until.map(|it| it.at(now)) }
 }
 
 /// Parses `wait`, a duration of at most a minute.

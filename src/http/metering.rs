@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +13,7 @@ use super::paging::{Items, ListPage, whole};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::Diagnosis;
 use crate::domain::ledger::UnknownStretch;
-use crate::domain::{ClockHour, DimensionKey, ProductId};
+use crate::domain::{ClockHour, DimensionKey, Moment, ProductId};
 use crate::store::{
     AttemptRow, Balance, DecisionRow, DueHour, Listed, Order, RecordFilter, RecordRow,
 };
@@ -38,9 +37,11 @@ pub(super) struct List {
     #[param(inline)]
     order: Option<Order>,
     /// Only records of this time's hour and later ones.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only records of hours that begin before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
 }
 
 const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
@@ -63,14 +64,15 @@ pub(super) async fn records(
     Params(query): Params<List>,
 ) -> Result<Json<Items<RecordView>>, Problem> {
     let customer_id = canonical(&state, query.customer_id).await?;
+    let now = state.clock.now();
     let filter = RecordFilter {
         state: query.state.map(state_word).transpose()?,
         reason: query.reason,
         product_id: query.product_id.map(ProductId::new),
         customer_id,
         dimension: query.dimension.map(DimensionKey::new),
-        from: query.since.map(ClockHour::of),
-        before: query.until.map(ClockHour::not_before),
+        from: query.since.map(|it| ClockHour::of(it.at(now))),
+        before: query.until.map(|it| ClockHour::not_before(it.at(now))),
     };
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());

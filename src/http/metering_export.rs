@@ -7,7 +7,6 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,7 +14,7 @@ use super::customers::canonical;
 use super::extract::Params;
 use super::{ApiState, Problem, Problems};
 use crate::csv::{write_records, write_report};
-use crate::domain::{ClockHour, ProductId, Quantity};
+use crate::domain::{ClockHour, PointInTime, ProductId, Quantity};
 use crate::store::{Listed, Order, Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
 
 /// The number of records read at once while a file is written.
@@ -180,13 +179,9 @@ fn lines(rows: &[RecordRow]) -> Result<Vec<u8>, serde_json::Error> {
 
 /// Parses an hour from a time, or from a day in UTC.
 pub fn hour(text: &str) -> Result<ClockHour, Problem> {
-    let day = || {
-        let day: jiff::civil::Date = text.parse().ok()?;
-        day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|start| start.timestamp())
-    };
-    text.parse::<Timestamp>().ok().or_else(day).map(ClockHour::of).ok_or_else(|| {
-        Problem::bad_request("from and before are times such as 2026-11-01 or 2026-11-01T06:00:00Z")
-    })
+    PointInTime::parse(text)
+        .map(|at| ClockHour::of(at.into()))
+        .map_err(|fault| Problem::bad_request(format!("from and before are times: {fault}")))
 }
 
 /// Parses a month as people write it, `2026-11`: its first hour, and the first hour after it.

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,7 +11,7 @@ use super::extract::{Body, Path};
 use super::note::checked_note;
 use super::{ApiState, Problem, Problems};
 use crate::domain::counted::{agreeing, counted};
-use crate::domain::{ClockHour, DimensionKey, ProductId, Quantity};
+use crate::domain::{ClockHour, DimensionKey, Moment, ProductId, Quantity};
 use crate::store::{RecordFilter, RecordRow, Resolution, ResolvedAll};
 
 /// An action on a parked record.
@@ -73,9 +72,11 @@ pub(super) struct Filter {
     pub(super) customer_id: Option<String>,
     pub(super) dimension: Option<String>,
     /// Only records of this time's hour and later ones.
-    pub(super) since: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub(super) since: Option<Moment>,
     /// Only records of hours that begin before this time.
-    pub(super) until: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub(super) until: Option<Moment>,
 }
 
 /// A decision over all parked records that match, and its reason.
@@ -140,14 +141,15 @@ async fn filter(state: &ApiState, filter: Filter) -> Result<RecordFilter, Proble
             "filter.state is parked, not {other:?}: only parked records are for a person to decide"
         )));
     }
+    let now = state.clock.now();
     Ok(RecordFilter {
         state: None,
         reason: filter.reason,
         dimension: filter.dimension.map(DimensionKey::new),
         product_id: filter.product_id.map(ProductId::new),
         customer_id: canonical(state, filter.customer_id).await?,
-        from: filter.since.map(ClockHour::of),
-        before: filter.until.map(ClockHour::not_before),
+        from: filter.since.map(|it| ClockHour::of(it.at(now))),
+        before: filter.until.map(|it| ClockHour::not_before(it.at(now))),
     })
 }
 

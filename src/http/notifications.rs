@@ -3,17 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Params, Path};
+use super::extract::{Body, Params, Path, span};
 use super::note::checked_note;
 use super::paging::{Items, ListPage, read_large};
 use super::{ApiState, Problem, Problems};
 use crate::diagnosis::{Diagnosis, Quarantine};
+use crate::domain::Moment;
 use crate::intake::sns::{Refusal, SnsError};
-use crate::store::{Listed, NotificationFilter, NotificationRow, Order, Span};
+use crate::store::{Listed, NotificationFilter, NotificationRow, Order};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -33,9 +33,11 @@ pub(super) struct List {
     #[param(inline)]
     order: Option<Order>,
     /// Only what was received from this time on.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only what was received before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
 }
 
 pub(super) const STATES: [&str; 4] = ["applied", "pending", "quarantined", "discarded"];
@@ -75,7 +77,7 @@ pub(super) async fn list(
         state: query.state,
         kind: query.kind,
         product_code: query.product_code,
-        span: Span { since: query.since, until: query.until },
+        span: span(query.since, query.until, state.clock.now()),
     };
     let key = |row: &NotificationRow| row.seq.to_string();
     let read = |part| state.store.notifications(filter.clone(), order, part);

@@ -14,7 +14,7 @@ use super::{ApiState, Problem, Problems};
 use crate::aws::AwsErrorKind;
 use crate::catalog::{self, CatalogError, ListingView};
 use crate::domain::product::Product;
-use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::domain::{ClockHour, DimensionKey, EntityId, FeatureId, PlanId, PointInTime, ProductId};
 use crate::store::{ImportProduct, LicensingView, ProductChanges};
 
 /// Lists the SaaS products in AWS's catalog.
@@ -153,8 +153,8 @@ pub(super) async fn confirm_endings(
 pub(super) struct Licensing {
     /// The start of a clock hour; null cancels a move that lies ahead.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schema(required)]
-    from: Option<Timestamp>,
+    #[schema(required, value_type = Option<Timestamp>)]
+    from: Option<PointInTime>,
 }
 
 /// Lists the customers that have no licence yet.
@@ -180,8 +180,9 @@ pub(super) async fn licensing(
     Path(id): Path<ProductId>,
     Body(body): Body<Licensing>,
 ) -> Result<Json<Product>, Problem> {
-    let from = body.from.map(ClockHour::of);
-    if from.is_some_and(|hour| Some(hour.start()) != body.from) {
+    let asked = body.from.map(Timestamp::from);
+    let from = asked.map(ClockHour::of);
+    if from.is_some_and(|hour| Some(hour.start()) != asked) {
         return Err(Problem::bad_request(
             "from is the start of a clock hour, such as 2026-12-01T00:00:00Z: AWS meters by the hour",
         ));

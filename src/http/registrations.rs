@@ -5,22 +5,21 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::customers::settle;
-use super::extract::{Body, Params, Path};
+use super::extract::{Body, Params, Path, span};
 use super::paging::{Items, ListPage};
 use super::token_resolver::{Refused, Via, resolve_token};
 use super::{ApiState, Problem, Problems};
 use crate::domain::reference::{self, ReferenceError};
 use crate::domain::{
-    AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, ProductCode, ProductId,
-    Registration, Subscription,
+    AgreementId, BrowserClaims, Customer, CustomerId, LicenseArn, Line, Moment, ProductCode,
+    ProductId, Registration, Subscription,
 };
-use crate::store::{Order, Page, RegistrationDetails, RegistrationRow, Span, SubscriptionFilter};
+use crate::store::{Order, Page, RegistrationDetails, RegistrationRow, SubscriptionFilter};
 
 /// The time that an answer waits for the buyer's subscriptions: a person is waiting behind it.
 const WAIT: Duration = Duration::from_secs(3);
@@ -144,9 +143,11 @@ pub(super) struct List {
     #[param(inline)]
     order: Option<Order>,
     /// Only those who came from this time on.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only those who came before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
 }
 
 /// Lists buyers whom AWS's redirect brought to `/aws/register`.
@@ -162,7 +163,7 @@ pub(super) async fn list(
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
     let page = ListPage::in_order("registrations", order, limit, cursor)?;
-    let span = Span { since: query.since, until: query.until };
+    let span = span(query.since, query.until, state.clock.now());
     let rows = state.store.registrations(span, order, page.one_more()).await?;
     Ok(page.items(rows, RegistrationRow::key))
 }

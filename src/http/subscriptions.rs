@@ -12,7 +12,8 @@ use super::openapi::GivenQuantity;
 use super::paging::{Items, ListPage, Paging};
 use super::{ApiState, Problem, Problems};
 use crate::domain::{
-    CustomerId, PlanId, ProductId, Quantity, Source, Status, Subscription, SubscriptionId,
+    CustomerId, PlanId, PointInTime, ProductId, Quantity, Source, Status, Subscription,
+    SubscriptionId,
 };
 use crate::store::{DirectSubscription, SubscriptionFilter};
 
@@ -118,8 +119,10 @@ pub(super) struct PutSubscription {
     /// The status to set: `active` if left out, `trialing`, or `canceled`, which ends it now. Its dates say the
     /// rest.
     pub(super) status: Option<Status>,
-    pub(super) starts_at: Option<Timestamp>,
-    pub(super) ends_at: Option<Timestamp>,
+    #[schema(value_type = Option<Timestamp>)]
+    pub(super) starts_at: Option<PointInTime>,
+    #[schema(value_type = Option<Timestamp>)]
+    pub(super) ends_at: Option<PointInTime>,
 }
 
 /// Subscribes a customer to a plan that you sell, or changes a direct subscription.
@@ -147,6 +150,7 @@ pub(super) async fn put(
             return Err(Problem::bad_request(detail));
         }
     };
+    let (starts_at, ends_at) = (starts_at.map(Timestamp::from), ends_at.map(Timestamp::from));
     let request =
         DirectSubscription { id, customer_id, plan_id, quantity, trial, starts_at, ends_at };
     Ok(Json(state.store.put_direct(request, state.clock.now()).await?))
@@ -170,7 +174,8 @@ pub(super) async fn end(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
-    pub(super) at: Option<Timestamp>,
+    #[schema(value_type = Option<Timestamp>)]
+    pub(super) at: Option<PointInTime>,
 }
 
 /// Ends a direct subscription.
@@ -183,5 +188,5 @@ pub(super) async fn cancel(
     Body(body): Body<Cancel>,
 ) -> Result<Json<Subscription>, Problem> {
     let now = state.clock.now();
-    Ok(Json(state.store.cancel_direct(id, body.at, now).await?))
+    Ok(Json(state.store.cancel_direct(id, body.at.map(Timestamp::from), now).await?))
 }

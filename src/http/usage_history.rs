@@ -2,16 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::customers::canonical;
-use super::extract::{Params, Path};
+use super::extract::{Params, Path, span};
 use super::paging::{Items, ListPage};
 use super::{ApiState, Problem, Problems};
-use crate::domain::FeatureId;
-use crate::store::{Order, Span, UsageFilter, UsageRow};
+use crate::domain::{FeatureId, Moment};
+use crate::store::{Order, UsageFilter, UsageRow};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -29,9 +28,11 @@ pub(super) struct List {
     #[param(inline)]
     order: Option<Order>,
     /// Only what was reported from this time on.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only what was reported before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
 }
 
 /// Lists usage events.
@@ -51,7 +52,7 @@ pub(super) async fn list(
         customer_id: canonical(&state, query.customer_id).await?,
         feature_id: query.feature_id.map(FeatureId::new),
         record,
-        span: Span { since: query.since, until: query.until },
+        span: span(query.since, query.until, state.clock.now()),
     };
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());

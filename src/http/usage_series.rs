@@ -11,7 +11,7 @@ use super::extract::Params;
 use super::paging::{Items, whole};
 use super::{ApiState, Problem, Problems};
 use crate::domain::series::{Point, Step, series};
-use crate::domain::{CustomerId, FeatureId, ProductId, Quantity};
+use crate::domain::{CustomerId, FeatureId, Moment, ProductId, Quantity};
 use crate::store::UsageSumFilter;
 
 /// The span by hour, and by day of one customer and of all, where `since` is left out.
@@ -34,9 +34,11 @@ pub(super) struct Query {
     #[param(inline)]
     by: Option<Step>,
     /// The first moment. If left out: the last 30 days, of all customers the last 14 days, by hour the last 48 hours.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// The moment after the last; now if left out.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
 }
 
 /// Returns what a customer, or all of them, used over time.
@@ -51,13 +53,15 @@ pub(super) async fn show(
     Params(query): Params<Query>,
 ) -> Result<Json<Items<Point>>, Problem> {
     let step = query.by.unwrap_or_default();
-    let until = query.until.unwrap_or_else(|| state.clock.now());
+    let now = state.clock.now();
+    let until = query.until.map_or(now, |it| it.at(now));
     let span = match step {
         Step::Hour => HOURS,
         Step::Day if query.customer_id.is_none() => DAYS_OF_ALL,
         Step::Day => DAYS,
     };
-    let since = query.since.unwrap_or_else(|| until.saturating_sub(span).unwrap_or(Timestamp::MIN));
+    let earlier = || until.saturating_sub(span).unwrap_or(Timestamp::MIN);
+    let since = query.since.map_or_else(earlier, |it| it.at(now));
     if since >= until {
         return Err(Problem::bad_request("since is before until"));
     }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::events::known_cursor;
-use super::extract::{Body, Params};
+use super::extract::{Body, Params, span};
 use super::paging::{Items, ListPage};
 use super::{ApiState, Problem, Problems};
+use crate::domain::Moment;
 use crate::domain::event::Lane;
-use crate::store::{DeliveryFilter, DeliveryState, Order, Span, WebhookDelivery, WebhookState};
+use crate::store::{DeliveryFilter, DeliveryState, Order, WebhookDelivery, WebhookState};
 use crate::webhook::{Receiver, WebhookTest};
 
 /// How the webhook stands.
@@ -106,9 +107,11 @@ pub(super) struct Deliveries {
     #[param(inline)]
     order: Option<Order>,
     /// Only of events from this time on.
-    since: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    since: Option<Moment>,
     /// Only of events from before this time.
-    until: Option<Timestamp>,
+    #[param(value_type = Option<String>)]
+    until: Option<Moment>,
     /// The most deliveries to return: 1 to 500, 100 if left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
@@ -135,7 +138,7 @@ pub(super) async fn deliveries(
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());
     let page = ListPage::in_order("deliveries", order, limit, cursor)?;
-    let span = Span { since: query.since, until: query.until };
+    let span = span(query.since, query.until, state.clock.now());
     let filter = DeliveryFilter { state: of_state, span };
     let listed = state.store.webhook_deliveries(filter, order, page.one_more()).await?;
     Ok(page.listed(listed, |row| row.cursor.to_string()))
@@ -182,7 +185,8 @@ pub(super) struct Replay {
     #[schema(deprecated)]
     pub(super) from: Option<String>,
     /// The time from which on events are posted again, in place of a cursor.
-    pub(super) since: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub(super) since: Option<Moment>,
 }
 
 /// Events that are posted again.
@@ -205,7 +209,7 @@ pub(super) async fn replay(
 ) -> Result<Json<Replayed>, Problem> {
     let after = match (body.after.or(body.from), body.since) {
         (Some(cursor), None) => known_cursor(&state, &cursor).await?,
-        (None, Some(since)) => state.store.cursor_before(since).await?,
+        (None, Some(since)) => state.store.cursor_before(since.at(state.clock.now())).await?,
         _ => {
             return Err(Problem::bad_request(
                 "name the cursor in after, or the time in since: one of the two",

@@ -187,3 +187,22 @@ fn an_error_is_a_problem_on_one_line_of_standard_error_if_json_is_asked_for() {
     assert_eq!((code, &settings["type"]), (2, &json!("urn:marketd:problem:wrong-settings")));
     assert_eq!(settings["faults"].as_array().unwrap().len(), 2, "{settings}");
 }
+
+#[test]
+fn events_are_listed_by_type_and_customer_until_the_cursor_stays() {
+    let event =
+        json!({"id": "evt_1", "type": "plan.updated", "at": "2026-11-10T09:00:00Z", "data": {}});
+    let pages = [
+        json!({"items": [event], "next_cursor": "40"}),
+        // Nothing that fits was found in what was looked at, and there is more.
+        json!({"items": [], "next_cursor": "90"}),
+        json!({"items": [], "next_cursor": "90"}),
+    ];
+    let list = ["event", "list", "--type", "plan.*", "--customer", "acme", "--output", "json"];
+    let (code, out, err, asked) = said(&list, &pages);
+    assert_eq!(code, 0, "{err}");
+    let out: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((out["items"].as_array().unwrap().len(), &out["next_cursor"]), (1, &json!("90")));
+    assert!(asked.iter().all(|it| it.contains("type=plan.%2A&customer_id=acme")), "{asked:?}");
+    assert!(asked[2].contains("after=90"), "{asked:?}");
+}

@@ -34,7 +34,9 @@ fn events_are_printed_to_their_end_and_waited_for_once() {
         let items: Vec<_> = (0..count).map(|_| serde_json::json!({"type": "x.y"})).collect();
         serde_json::json!({"items": items, "next_cursor": next}).to_string()
     };
-    let (address, served) = answer_each(vec![events(500, "500"), events(3, "503")]);
+    // The end is where the cursor stays: a page may be short before that.
+    let pages = vec![events(500, "500"), events(3, "503"), events(0, "503")];
+    let (address, served) = answer_each(pages);
     let (code, out, err) = run(marketd(&["event", "list", "--wait", "1s", "--output", "json"])
         .env("MARKETD_URL", format!("http://{address}")));
     assert_eq!(code, 0, "{err}");
@@ -44,6 +46,7 @@ fn events_are_printed_to_their_end_and_waited_for_once() {
     let asked = served.join().unwrap();
     assert!(asked[0].contains("after=0") && asked[0].contains("wait=1s"), "{asked:?}");
     assert!(asked[1].contains("after=500") && !asked[1].contains("wait"), "{asked:?}");
+    assert!(asked[2].contains("after=503"), "{asked:?}");
 }
 
 #[test]

@@ -135,6 +135,51 @@ fn read_head(stream: &mut TcpStream) -> String {
 }
 
 #[test]
+fn completions_and_the_manual_have_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, _) = run(&mut marketd(&["completions", shell]));
+        assert_eq!(code, 0, "{shell}");
+        assert!(script.contains("entitle") && script.contains("completions"), "{shell}");
+    }
+    let (code, _, complaint) = run(&mut marketd(&["completions", "tcsh"]));
+    assert!(code == 2 && complaint.contains("possible values: bash"), "{complaint}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let (code, said, complaint) = run(&mut marketd(&["man", pages.to_str().unwrap()]));
+    assert!(code == 0 && said.starts_with("wrote "), "{said}{complaint}");
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("marketd.1").contains("marketd\\-plan"), "{}", page("marketd.1"));
+    let entitle = page("marketd-plan-entitle.1");
+    assert!(
+        entitle.contains("marketd plan entitle") && entitle.contains("\\-\\-limit"),
+        "{entitle}"
+    );
+    let (code, _, complaint) = run(&mut marketd(&["man", "/dev/null/man1"]));
+    assert!(code == 1 && complaint.contains("/dev/null/man1"), "{complaint}");
+}
+
+#[test]
+fn a_wrong_time_is_named_with_the_forms_that_are_taken() {
+    let rows: [&[&str]; 5] = [
+        &["notification", "list", "--since", "last week"],
+        &["activity", "list", "--until", "last week"],
+        &["webhook", "replay", "--since", "last week"],
+        &["subscription", "cancel", "s", "--at", "last week"],
+        &["metering", "export", "f.csv", "--from", "last week"],
+    ];
+    for row in rows {
+        let (code, _, complaint) = run(&mut marketd(row));
+        assert_eq!(code, 2, "{row:?}: {complaint}");
+        for word in ["\"last week\"", "2026-11-01T06:00:00Z", "2026-11-01 "] {
+            assert!(complaint.contains(word), "{word} in {row:?}: {complaint}");
+        }
+    }
+    let (_, _, complaint) = run(&mut marketd(rows[0]));
+    assert!(complaint.contains("7d") && complaint.contains("yesterday"), "{complaint}");
+}
+
+#[test]
 fn every_command_explains_itself() {
     let mut commands: Vec<Vec<&str>> = vec![vec![]];
     commands.extend(LOCAL.iter().map(|command| command.to_vec()));

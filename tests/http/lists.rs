@@ -43,7 +43,7 @@ async fn what_happens_is_listed_newest_first_and_a_cursor_is_of_its_list_and_ord
     ];
     let wrong = [
         ("/v1/activity?order=up", "order"),
-        ("/v1/usage?since=today", "since"),
+        ("/v1/usage?since=someday", "since"),
         ("/v1/metering/records?until=2026", "until"),
         ("/v1/notifications?limit=501", "500"),
         ("/v1/subscriptions?ending_within=soon", "ending_within"),
@@ -78,5 +78,45 @@ async fn subscriptions_that_end_soon_are_found() {
     };
     assert_eq!(ids("30d").await, ["soon"]);
     assert_eq!(ids("90d").await, ["late", "soon"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_takes_times_as_people_write_them_and_names_what_is_none() {
+    let world = World::with_nothing_imported().await;
+    world.put("/v1/customers/acme", json!({})).await;
+    for (since, found) in [("1h", 1), ("today", 1), ("yesterday", 1), ("2026-01-01", 1), ("now", 0)]
+    {
+        let listed = world.list(&format!("/v1/activity?since={since}")).await;
+        // At midnight today begins.
+        assert!(listed.len() == found || since == "today", "{since}: {listed:?}");
+    }
+    let bad = |path| (Method::GET, path, None, 400, "bad-request", "\"last\" is no time");
+    let refusals: Vec<Refusal<'_>> = vec![
+        bad("/v1/activity?since=last"),
+        bad("/v1/notifications?until=last"),
+        bad("/v1/usage?since=last"),
+        bad("/v1/usage/series?since=last"),
+        bad("/v1/metering/records?since=last"),
+        bad("/v1/registrations?since=last"),
+        bad("/v1/webhook/deliveries?since=last"),
+        (
+            Method::POST,
+            "/v1/metering/resolve",
+            Some(json!({"filter": {"since": "last"}, "action": "retry", "dry_run": true})),
+            400,
+            "bad-request",
+            "7d",
+        ),
+        (
+            Method::PUT,
+            "/v1/subscriptions/s",
+            Some(json!({"customer_id": "acme", "plan_id": "own", "starts_at": "7d"})),
+            400,
+            "bad-request",
+            "\"7d\" is no point in time",
+        ),
+    ];
+    check_refusals(&world, refusals).await;
     world.stop().await;
 }

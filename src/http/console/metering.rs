@@ -12,7 +12,7 @@ use super::parts::{
 };
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
-use crate::domain::{ClockHour, CustomerId, ProductId};
+use crate::domain::{ClockHour, CustomerId, Moment, ProductId};
 use crate::http::extract::Body;
 use crate::http::metering::state_word;
 use crate::http::metering_resolve::{self, Resolve};
@@ -81,12 +81,13 @@ pub(super) async fn list(
     Query(asked): Query<Asked>,
 ) -> Answer {
     let hours = if asked.is_all() { Some(hours(&state).await?) } else { None };
+    let now = state.clock.now();
     let filter = RecordFilter {
         state: some(&asked.state).map(state_word).transpose()?,
         product_id: some(&asked.product_id).map(ProductId::new),
         customer_id: some(&asked.customer_id).map(CustomerId::new),
-        from: time(&asked.since, "since")?.map(ClockHour::of),
-        before: time(&asked.until, "until")?.map(ClockHour::not_before),
+        from: time(&asked.since, "since", now)?.map(ClockHour::of),
+        before: time(&asked.until, "until", now)?.map(ClockHour::not_before),
         ..RecordFilter::default()
     };
     let page = ListPage::in_order("records", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
@@ -98,9 +99,10 @@ pub(super) async fn list(
     Ok(render(&RecordsPage { frame, asked, states: STATES, records, told, hours, next }))
 }
 
-fn time(text: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let fault = || Problem::bad_request(format!("{name} is a time such as 2026-11-10T09:00:00Z"));
-    some(text).map(|text| text.parse().map_err(|_| fault())).transpose()
+fn time(text: &str, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let fault = |error| Problem::bad_request(format!("{name}: {error}"));
+    let parse = |text: String| Moment::parse(&text).map(|it| it.at(now)).map_err(fault);
+    some(text).map(parse).transpose()
 }
 
 /// Returns how the hours of the last 31 days stand, and those that wait to be billed.

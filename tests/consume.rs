@@ -364,3 +364,91 @@ async fn customers_do_not_share_a_limit() {
     assert_eq!(told(&checks, beta("b")).await, "accepted granted used 1 left 0");
     assert_eq!(told(&checks, beta("a")).await, "conflicting_duplicate", "another's id");
 }
+
+/// Returns whether a check allows so much, and whether a consumption of it is taken then.
+async fn allowed_and_taken(
+    checks: &AccessChecks,
+    id: &str,
+    customer: &CustomerId,
+    feature: &str,
+    quantity: u32,
+    license: Option<&LicenseArn>,
+) -> (bool, bool, String) {
+    let check = Check { requested: Some(units(quantity)), license_arn: license.cloned() };
+    let access = checks.check(customer, &FeatureId::new(feature), &check).await.unwrap();
+    let event = UsageEvent {
+        customer_id: customer.clone(),
+        license_arn: license.cloned(),
+        ..event(id, feature, &quantity.to_string())
+    };
+    let consumed = consume(checks, event).await;
+    let shown = format!("{quantity} under {license:?}: {access:?}, then {consumed:?}");
+    (access.has_access, consumed.is_ok_and(|it| it.accepted), shown)
+}
+
+#[tokio::test]
+async fn a_check_allows_what_a_consumption_takes_and_nothing_else() {
+    // Two licences of different sizes, or one; a plan of the seller's own beside them, or none.
+    for seed in 0..24_u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut books = shop().await;
+        grant(&books, "pro", "calls", EntitlementTerms { per_unit: true, ..limit(5) }).await;
+        grant(&books, "pro", "jobs", EntitlementTerms { per_unit: true, ..limit(5) }).await;
+        grant(&books, "own", "calls", limit(random.u32(1..8))).await;
+        for plan in ["pro", "own"] {
+            publish(&books, plan, Audience::All).await;
+        }
+        let checks = checks(&books).await;
+        for units in 1..=random.u64(1..3) {
+            buy(&mut books, units).await;
+        }
+        let customer = books.customer(0).await;
+        if random.bool() {
+            let own = sold("beside", customer.as_str(), "own");
+            books.store.put_direct(own, books.now()).await.unwrap();
+        }
+        let mut licenses: Vec<Option<LicenseArn>> = {
+            let market = books.aws.market.lock().unwrap();
+            let arns = market.agreements().iter().map(|it| LicenseArn::new(&it.license_arn));
+            arns.map(Some).collect()
+        };
+        licenses.extend([None, Some(LicenseArn::new("arn:aws:license-manager::1:license:none"))]);
+        for step in 0..16 {
+            let license = licenses[random.usize(0..licenses.len())].as_ref();
+            let feature = ["calls", "jobs"][random.usize(0..2)];
+            let quantity = random.u32(1..7);
+            let id = format!("{seed}-{step}");
+            let (allowed, taken, shown) =
+                allowed_and_taken(&checks, &id, &customer, feature, quantity, license).await;
+            assert_eq!(allowed, taken, "seed {seed}, step {step}: {feature}, {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_a_licence_has_to_be_named_a_check_says_so() {
+    let mut books = shop().await;
+    grant(&books, "pro", "calls", EntitlementTerms { per_unit: true, ..limit(10) }).await;
+    publish(&books, "pro", Audience::All).await;
+    let checks = checks(&books).await;
+    buy(&mut books, 1).await;
+    let customer = books.customer(0).await;
+    let reason = async || {
+        let check = Check { requested: Some(units(1)), license_arn: None };
+        checks.check(&customer, &FeatureId::new("calls"), &check).await.unwrap().reason
+    };
+    assert_eq!(reason().await, Reason::Granted);
+    buy(&mut books, 2).await;
+    assert_eq!(reason().await, Reason::LicenseRequired);
+    // Once nothing bills the feature, all licences count together as before.
+    let calls = marketd::domain::feature::Feature {
+        id: FeatureId::new("calls"),
+        name: "Calls".into(),
+        kind: marketd::domain::feature::FeatureKind::Metered,
+        unit: None,
+        dimensions: BTreeMap::new(),
+        when_stale: marketd::domain::feature::WhenStale::Allow,
+    };
+    books.store.put_feature(calls, books.now()).await.unwrap();
+    assert_eq!(reason().await, Reason::Granted);
+}

@@ -181,6 +181,7 @@ mod tests {
                 id: customer.clone(),
                 held: Box::default(),
                 meters: Box::default(),
+                holdings: None,
             };
             cache.keep(&customer, &customer, Known::new(facts, 0), marks);
             matches!(cache.find(&customer, 0, Timestamp::UNIX_EPOCH, |_| ()), Found::Answer(()))

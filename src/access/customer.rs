@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::LicenseArn;
 use crate::domain::access::{Access, Question};
-use crate::store::{AccessTimes, CountedUsage, CustomerFacts, HeldPlan, Meter, bounds};
+use crate::store::{CountedUsage, CustomerFacts, FeatureFacts, Meter, bounds};
 
 /// A customer as it was read, with the usage that was counted since.
 pub(super) struct Known {
@@ -40,11 +40,11 @@ impl Known {
     pub(super) fn answer(
         &self,
         question: &Question<'_>,
+        feature: &FeatureFacts,
         license: Option<&LicenseArn>,
         now: Timestamp,
     ) -> Access {
-        let counts = |held: &HeldPlan| license.is_none_or(|named| held.is_under(named));
-        self.facts.answer(question, counts, AccessTimes { now, of_use: now })
+        self.facts.check(question, feature, license, now)
     }
 }
 

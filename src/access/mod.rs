@@ -129,14 +129,17 @@ impl AccessChecks {
         let now = self.clock.now();
         let stale_since = self.stale_since(now);
         let judge = |known: &customer::Known| -> Vec<Access> {
-            let questions = features.iter().map(|feature| Question {
-                feature_id: &feature.id,
-                kind: feature.kind,
-                when_stale: feature.when_stale,
-                requested: check.requested,
-                stale_since,
+            let answers = features.iter().map(|feature| {
+                let question = Question {
+                    feature_id: &feature.id,
+                    kind: feature.kind,
+                    when_stale: feature.when_stale,
+                    requested: check.requested,
+                    stale_since,
+                };
+                known.answer(&question, feature, check.license_arn.as_ref(), now)
             });
-            questions.map(|it| known.answer(&it, check.license_arn.as_ref(), now)).collect()
+            answers.collect()
         };
         let refused = || {
             let refuse = |feature: &&Arc<FeatureFacts>| {

@@ -1,7 +1,8 @@
 //! Access decisions: whether a customer may use a feature, and how much of it.
 //!
-//! Every subscription of the customer is judged by itself; the best verdict is the answer, and of equals the same
-//! one each time.
+//! Every subscription that counts is judged by itself; the best verdict is the answer, and of equals the same one each
+//! time. Of a metered feature those count against which usage would be counted, as `ledger::choose_product` has it: a check
+//! allows what a consumption would take, and nothing else.
 
 use std::cmp::Reverse;
 
@@ -70,6 +71,8 @@ pub enum Reason {
     UnknownCustomer,
     /// There is no such feature.
     UnknownFeature,
+    /// Several licences could bear the usage, each with a limit of its own: one has to be named.
+    LicenseRequired,
 }
 
 impl Reason {
@@ -85,6 +88,7 @@ impl Reason {
             Self::NoSubscription => "no_subscription",
             Self::UnknownCustomer => "unknown_customer",
             Self::UnknownFeature => "unknown_feature",
+            Self::LicenseRequired => "license_required",
         }
     }
 }

@@ -166,9 +166,8 @@ fn counting<'a>(
 ) -> impl Fn(&HeldPlan) -> bool + 'a {
     let bearer = target.and_then(|it| Some((it.product_id.as_str(), it.holder.as_ref()?)));
     let bearer = bearer.map(|(product, holder)| (product, holder.to_string()));
-    move |held| match (&bearer, &event.license_arn) {
-        (Some((_, holder)), Some(_)) => *held.holder == **holder,
-        (Some((product, holder)), None) => held.counts(product, holder),
-        (None, named) => named.as_ref().is_none_or(|named| held.is_under(named)),
+    move |held| {
+        let bearer = bearer.as_ref().map(|(product, holder)| (*product, holder.as_str()));
+        held.bears(bearer, event.license_arn.as_ref())
     }
 }

@@ -31,7 +31,8 @@ use tokio::sync::watch;
 
 pub(crate) use access::bounds;
 pub use access::{
-    AccessTimes, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter, PlanVersion,
+    AccessTimes, BilledBy, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter,
+    PlanVersion,
 };
 pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting};
 pub use base::feed::{FeedFilter, FeedPage};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 mod answer;
 mod attribution;
 mod billed;
+mod feature_attribution;
 mod freeze;
 mod identity;
 mod park_reason;
@@ -19,6 +20,9 @@ pub use attribution::{
     Attribution, BilledHolder, Candidate, Moments, Unattributed, UsageTime, attribute,
 };
 pub use billed::{HolderSubscription, LicenseNames, deciding, licensed_names};
+pub use feature_attribution::{
+    FeatureBearer, FeatureUnattributed, HolderChoice, choose_product, holder_of_now,
+};
 pub use freeze::{
     FreezeFacts, FreezePolicy, Freezing, FrozenRecord, MoveReason, Remainder, Renewal, freeze,
     is_due_to_freeze, record_deadline,

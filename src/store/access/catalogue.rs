@@ -7,7 +7,7 @@ use crate::domain::feature::{FeatureKind, WhenStale};
 use crate::domain::plan::PlanEntitlement;
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
-use crate::domain::{CustomerId, FeatureId, PlanId};
+use crate::domain::{ClockHour, CustomerId, FeatureId, PlanId, ProductId};
 use crate::store::catalog::plan_rows::entitlement_row;
 use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, Transaction};
 use crate::store::{During, Store, StoreError};
@@ -20,6 +20,9 @@ pub struct CatalogueFacts {
     plans: HashMap<PlanId, PlanFacts>,
 }
 
+/// A product that bills a feature, and the hour from which on it is metered by licence.
+pub type BilledBy = (ProductId, Option<ClockHour>);
+
 /// A feature, as far as checks need it.
 #[derive(Debug)]
 pub struct FeatureFacts {
@@ -29,6 +32,9 @@ pub struct FeatureFacts {
     pub kind: FeatureKind,
     /// The answer where AWS has not been asked for too long.
     pub when_stale: WhenStale,
+    /// The products by a dimension of which its usage is billed, each with the hour from which on the product is metered by
+    /// licence.
+    pub billed: Box<[BilledBy]>,
 }
 
 #[derive(Debug)]
@@ -58,10 +64,14 @@ fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
     let during = "read the catalogue";
     let view = Transaction::of_reads(connection).during(during)?;
     let mut catalogue = CatalogueFacts::default();
-    let features: Vec<FeatureFacts> = view
+    let mut features: Vec<FeatureFacts> = view
         .prepare_cached("SELECT id, type, when_stale FROM features")
         .and_then(|mut select| select.query_map([], feature_row)?.collect())
         .during(during)?;
+    let mut billed = billed_in(&view)?;
+    for feature in &mut features {
+        feature.billed = billed.remove(&feature.id).unwrap_or_default().into();
+    }
     catalogue.features.extend(features.into_iter().map(|it| (it.id.clone(), Arc::new(it))));
     let granted = view
         .prepare_cached("SELECT * FROM plan_entitlements")
@@ -73,6 +83,25 @@ fn catalogue_in(connection: &Connection) -> Result<CatalogueFacts, StoreError> {
         .during(during)?;
     catalogue.add_plans(plans, granted);
     Ok(catalogue)
+}
+
+/// Reads by which products each feature is billed.
+fn billed_in(connection: &Connection) -> Result<HashMap<FeatureId, Vec<BilledBy>>, StoreError> {
+    let rows: Vec<(String, String, Option<i64>)> = connection
+        .prepare_cached(
+            "SELECT f.feature_id, f.product_id, p.licensed_from_hour FROM feature_dimensions f
+             JOIN products p ON p.id = f.product_id ORDER BY f.feature_id, f.product_id",
+        )
+        .and_then(|mut select| {
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        })
+        .during("read by what features are billed")?;
+    let mut billed: HashMap<FeatureId, Vec<_>> = HashMap::new();
+    for (feature, product, hour) in rows {
+        let of_it = billed.entry(FeatureId::new(feature)).or_default();
+        of_it.push((ProductId::new(product), hour.map(ClockHour::from_number)));
+    }
+    Ok(billed)
 }
 
 /// Reads as much of the catalogue as decides over one customer's access to one feature.
@@ -115,6 +144,8 @@ fn feature_row(row: &Row<'_>) -> sql::Result<FeatureFacts> {
         id: FeatureId::new(row.get::<_, String>(0)?),
         kind: FeatureKind::from_word(&kind).unwrap_or(FeatureKind::Boolean),
         when_stale: WhenStale::from_word(&when_stale).unwrap_or_default(),
+        // A consumption knows what bears it.
+        billed: Box::default(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The facts that access checks are answered from: the catalogue, and one customer's subscriptions and usage.
 
+mod bearing;
 mod candidates;
 mod catalogue;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use super::base::aliases::canonical_in;
 use super::base::columns::{millis, optional_timestamp};
 use super::subscriptions::grants::succession_of;
+use super::subscriptions::holdings::{Holdings, holdings_in};
 use super::subscriptions::rows::subscription_row;
 use super::{During, Store, StoreError};
 use crate::domain::feature::FeatureKind;
@@ -23,7 +25,7 @@ use crate::store::engine::sql::{Connection, Transaction};
 
 pub use candidates::AccessTimes;
 pub(super) use catalogue::catalogue_of_in;
-pub use catalogue::{CatalogueFacts, FeatureFacts, PlanVersion};
+pub use catalogue::{BilledBy, CatalogueFacts, FeatureFacts, PlanVersion};
 
 /// A customer, as far as checks need it.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct CustomerFacts {
     pub held: Box<[HeldPlan]>,
     /// Its usage of metered features, subscription by subscription.
     pub meters: Box<[Meter]>,
+    /// What usage can be billed to, where several plans are held; else there is nothing to choose.
+    pub(crate) holdings: Option<Box<Holdings>>,
 }
 
 /// A subscription, as far as checks need it.
@@ -82,6 +86,16 @@ impl HeldPlan {
     /// Reports whether it is held under a licence.
     pub fn is_under(&self, license: &LicenseArn) -> bool {
         self.holder.strip_prefix("license:") == Some(license.as_str())
+    }
+
+    /// Reports whether usage counts against this that has a bearer, a product and a holder in it, and may name a licence.
+    /// Without a bearer it counts against whatever is held, under the licence that it names.
+    pub(crate) fn bears(&self, bearer: Option<(&str, &str)>, named: Option<&LicenseArn>) -> bool {
+        match (bearer, named) {
+            (Some((_, holder)), Some(_)) => *self.holder == *holder,
+            (Some((product, holder)), None) => self.counts(product, holder),
+            (None, named) => named.is_none_or(|named| self.is_under(named)),
+        }
     }
 
     /// Reports whether usage under a product's holder counts against this: what is billed under it and what is billed
@@ -180,8 +194,10 @@ pub(super) fn customer_in(
         }
         held.push(one);
     }
+    let several = held.len() > 1;
+    let holdings = several.then(|| holdings_in(connection, &id)).transpose()?.map(Box::new);
     // Many of them are kept: no room to grow.
-    Ok(Some(CustomerFacts { id, held: held.into(), meters: meters.into() }))
+    Ok(Some(CustomerFacts { id, held: held.into(), meters: meters.into(), holdings }))
 }
 
 fn subscriptions_in(

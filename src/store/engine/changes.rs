@@ -168,6 +168,12 @@ const TRIGGERS: &str = "
         BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_feature AFTER INSERT ON main.features BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_feature_change AFTER UPDATE ON main.features BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_billed AFTER INSERT ON main.feature_dimensions
+        BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_billed_gone AFTER DELETE ON main.feature_dimensions
+        BEGIN SELECT note_catalogue(); END;
+    CREATE TEMP TRIGGER note_licensed AFTER UPDATE OF licensed_from_hour ON main.products
+        WHEN old.licensed_from_hour IS NOT new.licensed_from_hour BEGIN SELECT note_catalogue(); END;
     CREATE TEMP TRIGGER note_usage AFTER INSERT ON main.usage_hours
         BEGIN SELECT note_usage(new.customer_id, new.feature_id, new.product_id, new.holder, new.from_ms, new.quantity); END;
     CREATE TEMP TRIGGER note_more_usage AFTER UPDATE ON main.usage_hours

@@ -7,8 +7,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use super::attribution::{
-    AttributionError, AttributionRequest, HolderChoice, UsageAttribution, attribution_to,
-    choose_in, target_in,
+    AttributionError, AttributionRequest, UsageAttribution, attribution_to, choose_in, target_in,
 };
 use super::billable::Place;
 use super::catalogue_view::CatalogueView;
@@ -23,7 +22,7 @@ use super::rating::{RatedUsage, Rater};
 use super::side_records::park_unknown_in;
 use super::slots::MeteringTarget;
 use super::unknown_hours::unknown_hours_in;
-use crate::domain::ledger::{ParkReason, deadline};
+use crate::domain::ledger::{HolderChoice, ParkReason, deadline};
 use crate::domain::usage::UsageSubject;
 use crate::domain::{FeatureId, Quantity};
 use crate::store::base::columns::{quantity, timestamp};

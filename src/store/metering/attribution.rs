@@ -11,13 +11,12 @@ use super::remembered::RememberedCustomer;
 use super::slots::{MeteringTarget, RecordKey};
 use crate::domain::allowance::Billing;
 use crate::domain::ledger::{
-    Attribution, BilledHolder, Tenure, Unattributed, UsageTime, attribute, is_licensed,
+    Attribution, BilledHolder, FeatureBearer, FeatureUnattributed, HolderChoice, Tenure,
+    Unattributed, UsageTime, attribute, choose_product, is_licensed,
 };
 use crate::domain::usage::UsageSubject;
 use crate::domain::window::Window;
-use crate::domain::{
-    ClockHour, CustomerId, DimensionKey, FeatureId, Holder, LicenseArn, ProductId,
-};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, FeatureId, LicenseArn, ProductId};
 use crate::store::StoreError;
 use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::grants::{Grants, counting_with, granted_in};
@@ -157,7 +156,7 @@ pub(crate) fn target_in(
                 }
             }
             let choice = choose_in(catalogue, request, (product_id, dimension), holdings, now)?;
-            Ok(choice.map(|choice| choice.target(product_id, dimension)))
+            Ok(choice.map(|choice| target(choice, product_id, dimension)))
         }
         UsageSubject::Feature(feature) => {
             attribute_feature(catalogue, request, feature, holdings, now)
@@ -189,7 +188,7 @@ fn attribute_feature(
     for (product, dimension) in dimensions {
         if holdings.of(product).next().is_some() {
             let choice = choose_in(catalogue, request, (product, dimension), holdings, now)?;
-            outcomes.push((product, dimension, choice));
+            outcomes.push(((product, dimension), choice));
         }
     }
     if outcomes.is_empty() {
@@ -199,32 +198,20 @@ fn attribute_feature(
         // Where several could be bought it waits under the first, until it is known which was.
         let first = dimensions.first();
         return Ok(Ok(
-            first.and_then(|(product, dimension)| HolderChoice::Waits.target(product, dimension))
+            first.and_then(|(product, dimension)| target(HolderChoice::Waits, product, dimension))
         ));
     }
-    let mut billed = Vec::new();
-    let mut refusal = None;
-    let mut waits = None;
-    for (product, dimension, choice) in outcomes {
-        match choice {
-            Ok(HolderChoice::Holder(holder)) => {
-                billed.push(MeteringTarget {
-                    product_id: product.clone(),
-                    dimension: dimension.clone(),
-                    holder: Some(holder),
-                });
-            }
-            Ok(HolderChoice::Waits) => waits = HolderChoice::Waits.target(product, dimension),
-            Ok(HolderChoice::Counted) => {}
-            Err(error) => refusal = refusal.or(Some(error)),
+    Ok(match choose_product(outcomes) {
+        Ok(FeatureBearer::Holder((product, dimension), holder)) => {
+            Ok(target(HolderChoice::Holder(holder), product, dimension))
         }
-    }
-    Ok(match (billed.len(), refusal) {
-        (0, Some(error)) => Err(error),
-        (0, None) => Ok(waits),
-        (1, _) => Ok(billed.pop()),
-        _ => {
-            let names: Vec<&str> = billed.iter().map(|target| target.product_id.as_str()).collect();
+        Ok(FeatureBearer::Waits((product, dimension))) => {
+            Ok(target(HolderChoice::Waits, product, dimension))
+        }
+        Ok(FeatureBearer::Nobody) => Ok(None),
+        Err(FeatureUnattributed::Refused(error)) => Err(error),
+        Err(FeatureUnattributed::Several(products)) => {
+            let names: Vec<&str> = products.iter().map(|(product, _)| product.as_str()).collect();
             Err(AttributionError::LicenseRequired(format!("products {}", names.join(", "))))
         }
     })
@@ -280,26 +267,18 @@ fn refusal(error: Unattributed, request: &AttributionRequest) -> AttributionErro
     }
 }
 
-/// The holder that usage is billed to, among a customer's subscriptions of one product.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HolderChoice {
-    /// This holder.
-    Holder(Holder),
-    /// None yet: it waits for a subscription.
-    Waits,
-    /// Nobody at AWS: it is counted, not billed.
-    Counted,
-}
-
-impl HolderChoice {
-    fn target(self, product: &ProductId, dimension: &DimensionKey) -> Option<MeteringTarget> {
-        let holder = match self {
-            Self::Holder(holder) => Some(holder),
-            Self::Waits => None,
-            Self::Counted => return None,
-        };
-        Some(MeteringTarget { product_id: product.clone(), dimension: dimension.clone(), holder })
-    }
+/// Returns the target of usage of a product's dimension; none where it is only counted.
+fn target(
+    choice: HolderChoice,
+    product: &ProductId,
+    dimension: &DimensionKey,
+) -> Option<MeteringTarget> {
+    let holder = match choice {
+        HolderChoice::Holder(holder) => Some(holder),
+        HolderChoice::Waits => None,
+        HolderChoice::Counted => return None,
+    };
+    Some(MeteringTarget { product_id: product.clone(), dimension: dimension.clone(), holder })
 }
 
 fn unknown_license(request: &AttributionRequest, named: &LicenseArn) -> AttributionError {

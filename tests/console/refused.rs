@@ -77,7 +77,6 @@ const BUTTONS: [&str; 7] = [
     "/integration/remove",
     "/sandbox/faults/clear",
     "/sandbox/listings",
-    // No page has a session yet, or has it still.
     "/sign-out",
 ];
 

@@ -2,17 +2,21 @@
 
 use askama::Template;
 use axum::extract::{Extension, State};
+use jiff::SignedDuration;
 
 use super::charts::Chart;
 use super::parts::{Answer, Frame, When, grouped, render};
 use super::session::Visitor;
 use crate::diagnosis::{Finding, Risk};
-use crate::domain::series::Point;
+use crate::domain::series::{Point, Step, series};
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
 use crate::intake::{QueueBacklog, QueueGauge};
-use crate::store::{Balance, Overview, Page, SubscriptionDay};
+use crate::store::{Balance, Overview, Page, SubscriptionDay, UsageSumFilter};
 
+/// The most products whose usage is drawn, and the span of it: with today, 14 days.
+const CHARTS: usize = 4;
+const USAGE_DAYS: SignedDuration = SignedDuration::from_hours(13 * 24);
 /// The days of the chart of subscriptions.
 const DAYS: u32 = 30;
 
@@ -60,9 +64,11 @@ struct Part {
     detail: Option<String>,
 }
 
-/// Where a product's units are.
+/// Where a product's units are, and when they were used.
 struct Usage {
     balance: Balance,
+    /// What was used day by day; none if nothing was.
+    chart: Option<Chart>,
     /// The parts of the bar: the word, the units, and where it begins and how wide it is, of 1,000.
     bar: Vec<(&'static str, String, u64, u64)>,
 }
@@ -78,7 +84,6 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
     let now = state.clock.now();
     let counts = state.store.overview().await?;
     let findings = findings::all(state, &counts).await?;
-    let products = state.store.metering_balance().await?;
     let part = |(name, health): (&'static str, crate::health::PartHealth)| Part {
         name,
         ok: health.ok,
@@ -109,7 +114,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         days,
         endings: [Status::Canceled, Status::Expired].map(Status::as_str),
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
-        products: products.into_iter().map(|(id, it)| (id.to_string(), usage(it))).collect(),
+        products: products(state).await?,
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         queue: state.queue.as_ref().map(QueueGauge::backlog),
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
@@ -122,6 +127,25 @@ fn in_force(days: &[SubscriptionDay]) -> Chart {
         quantity: Quantity::from_units(u32::try_from(it.in_force).unwrap_or(u32::MAX)),
     };
     Chart::of(&days.iter().map(point).collect::<Vec<_>>())
+}
+
+/// Returns where the units of each product are; what the first of them was used day by day.
+async fn products(state: &ApiState) -> Result<Vec<(String, Usage)>, Problem> {
+    let now = state.clock.now();
+    let since = now.saturating_sub(USAGE_DAYS).unwrap_or(now);
+    let mut products = Vec::new();
+    for (id, balance) in state.store.metering_balance().await? {
+        let mut shown = usage(balance);
+        if products.len() < CHARTS {
+            let filter = UsageSumFilter { product_id: Some(id.clone()), feature_id: None };
+            let amounts = state.store.usage_sums(filter, Step::Day.begin(since), now).await?;
+            let points = series(Step::Day, since, now, amounts);
+            let is_used = points.iter().any(|it| it.quantity != Quantity::ZERO);
+            shown.chart = is_used.then(|| Chart::of(&points));
+        }
+        products.push((id.to_string(), shown));
+    }
+    Ok(products)
 }
 
 fn usage(balance: Balance) -> Usage {
@@ -144,5 +168,5 @@ fn usage(balance: Balance) -> Usage {
             (word, grouped(quantity), narrow(begins), narrow(width))
         })
         .collect();
-    Usage { balance, bar }
+    Usage { balance, bar, chart: None }
 }

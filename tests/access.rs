@@ -15,8 +15,9 @@ use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, Source, Status, SubscriptionId};
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
+use marketd::store::{DirectSubscription, ProvisionCustomer};
 use support::books::{Books, account};
+use support::database::open_store;
 use support::shop::{checks, grant, limit, monthly, provision, publish, shop, sold};
 
 use FeatureKind::{Boolean, Metered, Numeric};
@@ -397,7 +398,7 @@ async fn what_another_process_writes_is_seen_within_a_second() {
     publish(&books, "own", Audience::All).await;
     let checks = checks(&books).await;
     assert!(ask(&checks, "acme", "sso", "").await.has_access);
-    let other = Store::open(books.store.path()).unwrap();
+    let other = open_store(&books.database());
     other.cancel_direct(SubscriptionId::new("s1"), None, books.now()).await.unwrap();
     let written = std::time::Instant::now();
     while ask(&checks, "acme", "sso", "").await.has_access {

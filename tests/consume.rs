@@ -16,8 +16,8 @@ use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{Rejection, UsageEvent, UsageSubject};
 use marketd::domain::{AwsIds, CustomerId, FeatureId, LicenseArn, Quantity, SubscriptionId};
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::Store;
 use support::books::{Books, account};
+use support::database::open_store;
 use support::shop::{checks, grant, limit, monthly, provision, publish, shop, sold};
 
 fn units(count: u32) -> Quantity {
@@ -115,7 +115,7 @@ async fn a_hard_limit_holds_over_two_stores_on_one_file() {
         let (mut books, one) = shop_with(limit(most)).await;
         // Both remember the customer before it begins.
         assert_eq!(used(&one, "jobs").await, Some(Quantity::ZERO));
-        books.store = Store::open(books.store.path()).unwrap();
+        books.store = open_store(&books.database());
         let other = checks(&books).await;
         assert_eq!(used(&other, "jobs").await, Some(Quantity::ZERO));
         assert_eq!(race(&[one.clone(), other], 40).await, most as usize);

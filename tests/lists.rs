@@ -10,9 +10,10 @@ use marketd::domain::{
 };
 use marketd::store::{
     CustomerSearch, Incoming, Listed, NotificationFilter, Order, Page, ProvisionCustomer,
-    RecordFilter, RecordRow, Span, Store, SubscriptionFilter,
+    RecordFilter, RecordRow, Span, SubscriptionFilter,
 };
 use support::books::{Books, account};
+use support::database::open_store;
 
 /// Reads a list page by page until there is no next one: the rows, and how many pages there were.
 async fn all<T>(
@@ -91,7 +92,7 @@ const MANY: usize = 20_300;
 #[tokio::test]
 async fn what_is_rare_is_found_in_pages_that_look_at_so_many_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let store = open_store(&folder.path().join("marketd.db"));
     let begin: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
     let at = |minutes: i64| begin + SignedDuration::from_mins(minutes);
     let come = async |ids: std::ops::Range<usize>, now, trusted: bool| {

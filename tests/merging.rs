@@ -537,7 +537,7 @@ async fn two_claimed_customers_that_aws_joins() {
 #[tokio::test]
 async fn an_id_that_is_somebodys_is_never_given_to_a_buyer() {
     let books = Books::open(37, "Acme Meter", 0).await;
-    let connection = rusqlite::Connection::open(books.store.path()).unwrap();
+    let connection = rusqlite::Connection::open(books.database()).unwrap();
     let key: Vec<u8> = connection
         .query_row("SELECT value FROM secrets WHERE name = 'customer_ids'", [], |row| row.get(0))
         .unwrap();

@@ -17,6 +17,7 @@ use marketd::store::{History, Order as ListOrder, Page, Resolution, Store, Usage
 use reqwest::Method;
 use serde_json::json;
 use support::books::{Books, account};
+use support::database::open_store;
 use support::world::{World, eventually};
 
 const STREAM: &str = "Acme Stream";
@@ -218,8 +219,8 @@ async fn the_file_stops_growing_once_as_much_goes_as_comes() {
         books.pass(days(1));
         prune(&books.store, books.now(), kept_for(3)).await;
         books.store.close();
-        sizes.push(std::fs::metadata(books.store.path()).unwrap().len());
-        books.store = Store::open(books.store.path()).unwrap();
+        sizes.push(std::fs::metadata(books.database()).unwrap().len());
+        books.store = open_store(&books.database());
     }
     let grown = |from: usize, to: usize| sizes[to].saturating_sub(sizes[from]);
     assert!(grown(0, 2) > 400_000, "200 kB a day at first: {sizes:?}");

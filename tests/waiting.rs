@@ -16,8 +16,9 @@ use marketd::domain::{
     ProductCode, ProductId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order, Product};
-use marketd::store::{AgreementObservation, ProvisionCustomer, Store};
+use marketd::store::{AgreementObservation, ProvisionCustomer};
 use support::books::{Books, account};
+use support::database::open_store;
 
 const STREAM: &str = "Acme Stream";
 
@@ -477,7 +478,7 @@ async fn a_subscription_bears_the_next_report_whoever_has_written_it() {
         books.report(&customer, "requests", "1", at).await;
         let own = books.store.clone();
         if by_another_process {
-            books.store = Store::open(own.path()).unwrap();
+            books.store = open_store(&books.database());
         }
         books.act(&account(0), Action::Subscribe(books.order()));
         books.hear().await;

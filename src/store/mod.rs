@@ -16,6 +16,9 @@ mod pruning;
 mod reconcile;
 mod subscriptions;
 #[cfg(test)]
+#[path = "../../tests/support/database.rs"]
+pub(crate) mod test_database;
+#[cfg(test)]
 mod wakeups_tests;
 
 use std::path::Path;
@@ -24,6 +27,8 @@ use std::thread::JoinHandle;
 
 use crate::store::engine::sql::Connection;
 use base::activity::{current_actor, noting};
+use engine::connection::try_writing_in;
+use engine::place::Place;
 use engine::readers::Readers;
 use engine::writer::Writer;
 use metering::remembered::Remembered;
@@ -67,10 +72,12 @@ pub use customers::registrations::RegistrationRow;
 pub use customers::search::{CustomerSearch, FoundCustomer};
 pub use customers::unlink::{UnlinkError, Unlinked};
 pub use engine::backup::{BackupError, Copied, back_up};
-pub use engine::changes::{Changes, CommitNews, CountedUsage};
+pub use engine::changes::CommitNews;
 pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
 pub use engine::lock::{DatabaseLock, LockError};
+pub use engine::noted::{Changes, CountedUsage};
+pub use engine::sql::Address;
 pub use engine::statements::{Scan, note_statements, scans};
 pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
 pub use facts::agreements::{AgreementObservation, AgreementOutcome};
@@ -108,7 +115,7 @@ pub use subscriptions::rows::SubscriptionFilter;
 pub struct Store {
     writer: Writer,
     readers: Readers,
-    path: Arc<Path>,
+    place: Place,
     remembered: Arc<Remembered>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -116,14 +123,23 @@ pub struct Store {
 impl Store {
     /// Opens the database, creating file and folder where missing, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let (writer, thread) = Writer::start(path)?;
+        Self::open_at(path.into())
+    }
+
+    /// Opens the database on a server, and makes its schema or brings it up to date.
+    pub fn open_server(address: Address) -> Result<Self, StoreError> {
+        Self::open_at(Place::Server(Arc::new(address)))
+    }
+
+    fn open_at(place: Place) -> Result<Self, StoreError> {
+        let (writer, thread) = Writer::start(&place)?;
         let remembered = Arc::<Remembered>::default();
         let memory = Arc::clone(&remembered);
         writer.forget_by(move |stale| memory.forget(stale));
         Ok(Self {
             writer,
-            readers: Readers::open(path)?,
-            path: path.into(),
+            readers: Readers::open(&place)?,
+            place,
             remembered,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -132,9 +148,10 @@ impl Store {
     /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is
     /// refused.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        let readers = Readers::open(path)?;
+        let place = Place::from(path);
+        let readers = Readers::open(&place)?;
         let (remembered, thread) = Default::default();
-        Ok(Self { writer: Writer::closed(), readers, path: path.into(), remembered, thread })
+        Ok(Self { writer: Writer::closed(), readers, place, remembered, thread })
     }
 
     /// Returns the wake-ups of those who wait for changes: each commit gives those that it is to.
@@ -142,9 +159,12 @@ impl Store {
         self.writer.wakeups()
     }
 
-    /// Returns the path of the database file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Returns the path of the database file; none of a database on a server.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            Place::Server(_) => None,
+        }
     }
 
     /// Waits until everything handed over is on disk, in the database's own file, and stops; what is asked of it later
@@ -174,14 +194,7 @@ impl Store {
 
     /// Writes something that changes nothing, to see whether it can be done again.
     pub async fn try_writing(&self) -> Result<(), StoreError> {
-        self.write(|connection| {
-            let version: i64 = connection
-                .query_row("PRAGMA user_version", [], |row| row.get(0))
-                .during("read the schema's version")?;
-            let again = format!("PRAGMA user_version = {version}");
-            connection.execute_batch(&again).during("write on trial")
-        })
-        .await?;
+        self.write(|connection| try_writing_in(connection).during("write on trial")).await?;
         self.writer.trouble().is_over();
         Ok(())
     }

@@ -109,8 +109,10 @@ fn overview_in(connection: &Connection) -> sql::Result<Overview> {
         parked: parked_in(connection)?,
         awaited_drafts: rows(
             connection,
-            "SELECT p.id, (SELECT count(*) FROM subscriptions s WHERE s.plan_id = p.id AND s.ended_at_ms IS NULL) AS held
-             FROM plans p WHERE p.status = 'draft' AND held > 0 ORDER BY p.id",
+            "SELECT id, held FROM (SELECT p.id,
+                 (SELECT count(*) FROM subscriptions s WHERE s.plan_id = p.id AND s.ended_at_ms IS NULL) AS held
+                 FROM plans p WHERE p.status = 'draft') AS drafts
+             WHERE held > 0 ORDER BY id",
             |row| {
                 let plan_id = PlanId::new(row.get::<_, String>(0)?);
                 Ok(AwaitedDraft { plan_id, subscriptions: number(row.get(1)?) })

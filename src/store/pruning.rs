@@ -50,29 +50,30 @@ struct Walk {
 
 /// Pending and quarantined ones wait for an import or a person; discarded ones wait no more.
 const NOTIFICATIONS: Walk = Walk {
-    select: "SELECT seq, ?2, received_at_ms, state IN ('applied', 'discarded') AND seq < (SELECT max(seq) FROM notifications),
+    select: "SELECT seq, CAST(?2 AS BIGINT), received_at_ms,
+                 state IN ('applied', 'discarded') AND seq < (SELECT max(seq) FROM notifications),
                  received_at_ms >= ?3
              FROM notifications WHERE seq > ?1 ORDER BY seq LIMIT ?4",
-    delete: "DELETE FROM notifications WHERE seq = ?1 AND ?2 IS NOT NULL",
+    delete: "DELETE FROM notifications WHERE seq = ?1 AND CAST(?2 AS BIGINT) IS NOT NULL",
 };
 
 /// A webhook that somebody has left begins at now when it comes back, and holds nothing.
 const EVENTS: Walk = Walk {
-    select: "SELECT seq, ?2, at_ms, TRUE, at_ms >= ?3 OR seq > (
-                 SELECT ifnull(min(seq), 9223372036854775807) FROM cursors WHERE left_at_ms IS NULL)
+    select: "SELECT seq, CAST(?2 AS BIGINT), at_ms, TRUE, at_ms >= ?3 OR seq > (
+                 SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE left_at_ms IS NULL)
              FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?4",
-    delete: "DELETE FROM events WHERE seq = ?1 AND ?2 IS NOT NULL",
+    delete: "DELETE FROM events WHERE seq = ?1 AND CAST(?2 AS BIGINT) IS NOT NULL",
 };
 
 /// Usage that may yet be billed, or moved by a person, stays with its record. One that is said to have been used later than
 /// it was received stays until that is long ago too.
 const USAGE_EVENTS: Walk = Walk {
-    select: "SELECT u.rowid, ?2, u.at_ms, u.at_ms < ?3 AND u.rowid < (SELECT max(rowid) FROM usage_events)
+    select: "SELECT u.rowid, CAST(?2 AS BIGINT), u.at_ms, u.at_ms < ?3 AND u.rowid < (SELECT max(rowid) FROM usage_events)
                  AND (u.record_id IS NULL OR r.state = 'accepted' OR r.state = 'written_off'),
                  u.received_at_ms >= ?3
              FROM usage_events u LEFT JOIN metering_records r ON r.id = u.record_id
              WHERE u.rowid > ?1 ORDER BY u.rowid LIMIT ?4",
-    delete: "DELETE FROM usage_events WHERE rowid = ?1 AND ?2 IS NOT NULL",
+    delete: "DELETE FROM usage_events WHERE rowid = ?1 AND CAST(?2 AS BIGINT) IS NOT NULL",
 };
 
 /// Records are frozen about in the order in which they are made. What AWS may have billed though it was given up keeps its
@@ -88,9 +89,10 @@ const ATTEMPTS: Walk = Walk {
 
 /// Nothing rests on what somebody did once.
 const ACTIVITY: Walk = Walk {
-    select: "SELECT seq, ?2, at_ms, seq < (SELECT max(seq) FROM activity), at_ms >= ?3
+    select:
+        "SELECT seq, CAST(?2 AS BIGINT), at_ms, seq < (SELECT max(seq) FROM activity), at_ms >= ?3
              FROM activity WHERE seq > ?1 ORDER BY seq LIMIT ?4",
-    delete: "DELETE FROM activity WHERE seq = ?1 AND ?2 IS NOT NULL",
+    delete: "DELETE FROM activity WHERE seq = ?1 AND CAST(?2 AS BIGINT) IS NOT NULL",
 };
 
 impl Walk {

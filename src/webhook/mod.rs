@@ -222,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::settings::WebhookSettings;
+    use crate::store::test_database::open_store;
 
     fn settings(folder: &tempfile::TempDir) -> WebhookSettings {
         let secret = folder.path().join("secret");
@@ -237,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_refused_for_three_days_is_given_up_aloud_and_what_is_behind_it_goes_on() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         store.begin_webhook().await.unwrap();
         let now: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
         let (old, young) = (EventType::PlanUpdated, EventType::FeatureUpdated);

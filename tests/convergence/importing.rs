@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::support::database::open_store;
 use jiff::Timestamp;
 use marketd::domain::manifest::{Catalogue, ProductEntry};
 use marketd::domain::plan::Audience;
@@ -26,7 +27,7 @@ async fn told_before() -> Told {
     let mut market = Market::with_demo_catalog(5);
     let product = market.products().find(|it| it.title == "Acme Stream").unwrap().clone();
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let store = open_store(&folder.path().join("marketd.db"));
     let now: Timestamp = START.parse().unwrap();
     let order = Order::of(&product.product_code);
     market.act(now, "500000000001", Action::Subscribe(order.clone())).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::support::database::open_store;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
@@ -46,7 +47,7 @@ impl Sweeping {
         let sold = |it: &&Product| it.protocol == Protocol::Licensed;
         let products: Vec<Product> = market.products().filter(sold).cloned().collect();
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         let start = START.parse().unwrap();
         for product in &products {
             store.import_product(import(product), start).await.unwrap();

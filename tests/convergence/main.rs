@@ -24,6 +24,7 @@ use marketd::store::{
     Page, ProvisionCustomer, Store, SubscriptionFilter,
 };
 use serde_json::Value;
+use support::database::open_store;
 use support::seller::{Message, look_at_everybody_due, patience};
 
 const START: &str = "2026-11-02T00:00:00Z";
@@ -65,7 +66,7 @@ async fn check(seed: u64, steps: usize) {
     let mut market = Market::with_demo_catalog(seed);
     market.set_options(Options { names_licensed_buyers: rng.bool(), ..Options::default() });
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let store = open_store(&folder.path().join("marketd.db"));
     let products: Vec<_> = market.products().cloned().collect();
     let start: Timestamp = START.parse().unwrap();
     // Half of the products are imported only after their notifications have come.
@@ -256,8 +257,8 @@ async fn end_of(seed: u64, sold: &str) -> String {
         rng.shuffle(&mut order);
     }
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
-    support::share_customer_ids(store.path());
+    let store = open_store(&folder.path().join("marketd.db"));
+    support::share_customer_ids(&folder.path().join("marketd.db"));
     let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
     let imported_at = rng.usize(0..order.len());
     for (number, batch) in order.chunks(rng.usize(1..12)).enumerate() {

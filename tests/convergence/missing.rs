@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::support::database::open_store;
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::agreement::LicenseState;
@@ -137,7 +138,7 @@ impl Hearing {
         let market = Market::with_demo_catalog(5);
         let product = market.products().find(|it| it.title == story.title).unwrap().clone();
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         let now: Timestamp = START.parse().unwrap();
         store.import_product(import(&product), now).await.unwrap();
         Self { market, product, folder, store, now, sent: Vec::new() }

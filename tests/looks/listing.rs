@@ -78,7 +78,7 @@ async fn after_an_import_or_a_restore_all_are_listed() {
     seller.store.close();
     seller.pass_minutes(10);
     restore(&copy, &database, REPLAY_TIME, seller.now, &mut |_| {}).unwrap();
-    seller.store = Store::open(&database).unwrap();
+    seller.store = open_store(&database);
     assert_eq!(seller.progress().await, Progress::default());
 }
 

@@ -26,6 +26,7 @@ use marketd::store::{
     NotificationFilter, Observation, ObservationOutcome, ObservedBuyer, Order, Page,
     ProvisionCustomer, Recorded, RefusedBuyer, Store, SubscriptionFilter,
 };
+use support::database::open_store;
 use support::seller::patience;
 
 const CODE: &str = "n0123examplexxxxxxxxxxxx1";
@@ -43,7 +44,7 @@ struct Seller {
 impl Seller {
     async fn of(sold: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         let now = START.parse().unwrap();
         store.import_product(import(sold), now).await.unwrap();
         Self { folder, store, now, told: 0 }

@@ -1,11 +1,10 @@
 //! Decisions of people about parked records, one by one and about all that match.
 
+use super::support::database::open_store;
 use jiff::Timestamp;
 use marketd::domain::{CustomerId, Quantity};
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{
-    Actor, DecisionRow, Door, RecordFilter, Resolution, ResolveError, Store, acting,
-};
+use marketd::store::{Actor, DecisionRow, Door, RecordFilter, Resolution, ResolveError, acting};
 
 use super::support::books::{Books, account};
 
@@ -158,7 +157,7 @@ async fn many_are_resolved_in_pieces_and_go_on_where_they_were_cut_short() {
     let cut = resolve(&books).await;
     assert!(cut.cut_short.is_some() && cut.resolved < 900, "{cut:?}");
     books.store.close();
-    books.store = Store::open(&books.folder.path().join("marketd.db")).unwrap();
+    books.store = open_store(&books.folder.path().join("marketd.db"));
     let parked = async |books: &Books| {
         books.records().await.into_iter().filter(|it| it.state == "parked").count()
     };

@@ -16,8 +16,9 @@ use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{AccountId, BuyerKey, BuyerRef, ProductCode, Quantity};
 use marketd::sandbox::market::{Action, IdenticalRetry, Options, Order};
-use marketd::store::{Observation, ObservedBuyer, RecordRow, Resolution, ResolveError, Store};
+use marketd::store::{Observation, ObservedBuyer, RecordRow, Resolution, ResolveError};
 use support::books::{Books, account};
+use support::database::open_store;
 
 #[tokio::test]
 async fn usage_for_a_frozen_hour_goes_to_a_later_one() {
@@ -184,7 +185,7 @@ async fn an_hour_that_somebody_else_metered_is_a_conflict_for_a_person() {
     marketd::store::back_up(&database, &copy, books.now(), |_| {}).await.unwrap();
     books.pass_minutes(62);
     books.run_pass().await;
-    books.store = Store::open(&copy).unwrap();
+    books.store = open_store(&copy);
     books.aws.forget_what_was_sent();
     books.report(&customer, "gb", "2", books.now() - SignedDuration::from_mins(60)).await;
     books.run_pass().await;
@@ -334,7 +335,7 @@ async fn tags_split_the_bill_and_sum_to_it() {
         ("7".into(), "0.75".into())
     );
     assert_eq!(books.billed(), ["09 gb 7 licence"], "AWS took the split");
-    let kept: i64 = rusqlite::Connection::open(books.store.path())
+    let kept: i64 = rusqlite::Connection::open(books.database())
         .unwrap()
         .query_row(
             "SELECT count(*) FROM metering_tags t JOIN metering_records r ON r.id = t.record_id
@@ -447,7 +448,7 @@ async fn who_dies_after_a_call_sends_the_very_same_again_and_knows_its_own_dupli
         }
         books.engine().run_pass().await.unwrap_err();
         books.store.close();
-        books.store = Store::open(&books.folder.path().join("marketd.db")).unwrap();
+        books.store = open_store(&books.folder.path().join("marketd.db"));
         let shown = books.shown().await;
         assert_eq!(shown, ["09 gb 5 sending"], "whether AWS took it is not known");
         books.run_pass().await;

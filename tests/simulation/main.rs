@@ -39,6 +39,7 @@ use marketd::store::{ClosingPolicy, Store, StoreError, note_statements};
 use pruning::LetGo;
 use restores::{Backup, Lost};
 use support::aws::Aws;
+use support::database::open_store;
 use support::seller::Message;
 
 const START: &str = "2026-11-28T09:05:00Z";
@@ -122,8 +123,8 @@ impl Simulation {
         let products: Vec<Product> =
             market.products().filter(|it| it.pricing.has_usage()).cloned().collect();
         let folder = tempfile::tempdir_in(memory_folder()).unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
-        support::share_customer_ids(store.path());
+        let store = open_store(&folder.path().join("marketd.db"));
+        support::share_customer_ids(&folder.path().join("marketd.db"));
         set_up(&store, &products, start).await;
         let closing = ClosingPolicy {
             grace: any_grace(&mut rng),
@@ -177,7 +178,7 @@ impl Simulation {
     /// Everything that is not on disk is gone.
     fn restart(&mut self) {
         self.store.close();
-        self.store = Store::open(&self.folder.path().join("marketd.db")).unwrap();
+        self.store = open_store(&self.folder.path().join("marketd.db"));
         self.breaker = Breaker::default();
     }
 
@@ -285,7 +286,7 @@ impl Simulation {
                 self.store.stop_after(self.rng.u32(1..12));
             }
             if let Err(error) = self.step().await {
-                assert!(matches!(error, StoreError::Closed), "step {number}: {error}");
+                assert!(matches!(error, StoreError::Closed), "step {number}: {error:?}");
             }
             self.aws.faults.lock().unwrap().mortal = None;
             if mortal {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::support::database::open_store;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
@@ -100,7 +101,7 @@ pub(crate) struct Scene {
 pub(crate) async fn scene() -> Scene {
     let clock = Clock::manual(NOW.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+    let store = open_store(&folder.path().join("marketd.db"));
     let requests = Dimension {
         key: DimensionKey::new("requests"),
         name: "Requests".into(),

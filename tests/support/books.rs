@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::database::open_store;
 use jiff::{SignedDuration, Timestamp};
 use marketd::clock::Clock;
 use marketd::domain::ledger::AgeLimits;
@@ -39,13 +40,18 @@ pub(crate) fn account(number: usize) -> String {
 }
 
 impl Books {
+    /// Returns the path of the database, also where a schema on a server stands for it.
+    pub(crate) fn database(&self) -> std::path::PathBuf {
+        self.folder.path().join("marketd.db")
+    }
+
     /// Books of a demo product with so many subscribed buyers.
     pub(crate) async fn open(seed: u64, title: &str, buyers: usize) -> Self {
         let clock = Clock::manual(START.parse().unwrap());
         let market = Market::with_demo_catalog(seed);
         let product = market.products().find(|it| it.title == title).unwrap().clone();
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         store.import_product(super::import(&product), clock.now()).await.unwrap();
         let closing = ClosingPolicy {
             grace: SignedDuration::from_mins(5),

@@ -3,6 +3,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod books;
+pub(crate) mod database;
 pub(crate) mod inside;
 pub(crate) mod listings;
 pub(crate) mod receiver;
@@ -10,6 +11,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod seller;
 pub(crate) mod shapes;
 pub(crate) mod shop;
+pub(crate) mod sql;
 pub(crate) mod troubled;
 pub(crate) mod world;
 
@@ -21,17 +23,23 @@ use jiff::SignedDuration;
 use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, Holder, PlanId, ProductCode, Subscription};
 use marketd::sandbox::market::{Action, Agreement, Market, Order, Product};
-use marketd::store::{ImportProduct, Listing};
+use marketd::store::{Address, ImportProduct, Listing, Store};
 
 /// Gives a store the same key for customers' ids as every other of the suite, so that ids can be compared and what is drawn
 /// by a seed is drawn alike.
 pub(crate) fn share_customer_ids(database: &Path) {
-    let connection = rusqlite::Connection::open(database).unwrap();
-    connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-    let changed = connection
-        .execute("UPDATE secrets SET value = x'00' WHERE name = 'customer_ids'", [])
-        .unwrap();
-    assert_eq!(changed, 1);
+    let (key, text) = match database::on_server(database) {
+        Some(_) => (r"'\x00'", "encode(value, 'hex')"),
+        None => ("x'00'", "hex(value)"),
+    };
+    let changed = sql::run(
+        database,
+        &format!(
+            "UPDATE secrets SET value = {key} WHERE name = 'customer_ids';
+             SELECT {text} FROM secrets WHERE name = 'customer_ids'"
+        ),
+    );
+    assert_eq!(changed.as_deref(), Some("00"));
 }
 
 /// Every message in the fixtures by its name.

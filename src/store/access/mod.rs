@@ -268,7 +268,7 @@ impl MeterReader<'_> {
             return self
                 .connection
                 .prepare_cached(
-                    "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                    "SELECT coalesce(sum(quantity), 0) FROM usage_hours
                      WHERE customer_id = ?1 AND feature_id = ?2 AND from_ms >= ?3 AND from_ms < ?4",
                 )
                 .and_then(|mut select| {
@@ -279,7 +279,7 @@ impl MeterReader<'_> {
         let mut select = self
             .connection
             .prepare_cached(
-                "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                "SELECT coalesce(sum(quantity), 0) FROM usage_hours
                  WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4
                      AND from_ms >= ?5 AND from_ms < ?6",
             )

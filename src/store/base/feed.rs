@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::store::base::outbox::append_event_in;
     use crate::store::engine::statements::plan_of;
+    use crate::store::test_database::open_store;
 
     /// A pattern, a customer, the cursor and the limit; the places of what is found, and how far was looked.
     type Row = (&'static str, Option<CustomerId>, i64, u32, &'static [i64], i64);
@@ -122,7 +123,7 @@ mod tests {
     }
 
     async fn store(folder: &tempfile::TempDir) -> Store {
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         let (created, accepted) = (EventType::CustomerCreated, EventType::MeteringAccepted);
         let parked = EventType::MeteringParked;
         // 1 to 6.
@@ -171,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn a_filter_is_served_by_an_index_and_sorts_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder).await;
+        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
         let by_type = of_types(&EventType::matching("subscription.*"));
         let by_customer = of_customer(&EventType::ALL, &acme(), 0).statement();
         for (statement, index) in [(by_type, "events_by_type"), (by_customer, "events_of_customer")]

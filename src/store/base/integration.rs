@@ -93,8 +93,8 @@ impl Store {
                 .prepare_cached(
                     "INSERT INTO integration (id, external_id, state, checks, updated_at_ms)
                      VALUES (1, :made, 'none', '[]', :at)
-                     ON CONFLICT DO UPDATE SET
-                         external_id = coalesce(nullif(external_id, ''), :made)
+                     ON CONFLICT (id) DO UPDATE SET
+                         external_id = coalesce(nullif(integration.external_id, ''), :made)
                      RETURNING external_id",
                 )
                 .and_then(|mut upsert| {
@@ -117,7 +117,7 @@ pub(in crate::store) fn save_in(
             "INSERT INTO integration
                  (id, role_arn, external_id, seller_account_id, state, checks, updated_at_ms)
              VALUES (1, :role, :external, :account, :state, :checks, :at)
-             ON CONFLICT DO UPDATE SET role_arn = :role, external_id = :external,
+             ON CONFLICT (id) DO UPDATE SET role_arn = :role, external_id = :external,
                  seller_account_id = :account, state = :state, checks = :checks,
                  updated_at_ms = :at",
         )
@@ -135,11 +135,12 @@ pub(in crate::store) fn save_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::test_database::open_store;
 
     #[tokio::test]
     async fn the_external_id_is_made_once_and_changes_no_connection() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let store = open_store(&folder.path().join("m.db"));
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let made = (0..8).map(|number| store.external_id(format!("made-{number}"), now));
         let made: Vec<String> = futures::future::try_join_all(made).await.unwrap();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::columns::{millis, timestamp};
 use crate::domain::CustomerId;
 use crate::domain::event::EventType;
-use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
+use crate::store::engine::sql::{self, Connection, Row, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// One event of the outbox.
@@ -82,10 +82,7 @@ fn insert_in(
 
 /// Returns the newest place that the outbox has given out, also of events that were pruned since.
 pub(super) fn newest_in(connection: &Connection) -> sql::Result<i64> {
-    connection
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
-        .map(Option::unwrap_or_default)
+    connection.last_number("events")
 }
 
 impl Store {

@@ -58,8 +58,9 @@ impl Pruned {
             .prepare_cached(
                 "INSERT INTO pruned (kind, row_count, until_ms, until_seq, at_ms)
                  VALUES (:kind, :rows, :until, :seq, :at)
-                 ON CONFLICT DO UPDATE SET row_count = row_count + :rows, until_ms = max(until_ms, :until),
-                     until_seq = max(until_seq, :seq), at_ms = :at",
+                 ON CONFLICT (kind) DO UPDATE SET row_count = pruned.row_count + :rows,
+                     until_ms = greatest(pruned.until_ms, :until),
+                     until_seq = greatest(pruned.until_seq, :seq), at_ms = :at",
             )
             .and_then(|mut upsert| {
                 upsert.execute(named_params! {

@@ -154,7 +154,7 @@ pub(super) fn note_attempt_in(
         .prepare_cached(
             "INSERT INTO webhook_deliveries (seq, state, attempts, at_ms, status, error)
              SELECT seq, :state, 1, :at, :status, :error FROM events WHERE seq = :seq
-             ON CONFLICT (seq) DO UPDATE SET state = excluded.state, attempts = attempts + 1,
+             ON CONFLICT (seq) DO UPDATE SET state = excluded.state, attempts = webhook_deliveries.attempts + 1,
                  at_ms = excluded.at_ms, status = excluded.status, error = excluded.error",
         )
         .and_then(|mut upsert| {
@@ -263,6 +263,7 @@ mod tests {
     use super::*;
     use crate::domain::event::{EventType, PerLane};
     use crate::store::engine::statements::plan_of;
+    use crate::store::test_database::open_store;
 
     fn page(limit: u32) -> Page {
         Page { after: None, limit }
@@ -276,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_delivery_counts_its_attempts_and_goes_with_its_event() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         store.begin_webhook().await.unwrap();
         for second in 1..=4 {
             let at = Timestamp::from_second(second).unwrap();

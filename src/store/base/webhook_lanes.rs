@@ -43,14 +43,14 @@ pub(super) fn waiting_in(
     let statement = match lane {
         Lane::Prompt => {
             "SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_prompt
-             WHERE seq > ?1 AND type NOT IN ('metering.accepted', 'metering.resolved') LIMIT ?2)"
+             WHERE seq > ?1 AND type NOT IN ('metering.accepted', 'metering.resolved') LIMIT ?2) AS ahead"
         }
         Lane::Bulk => {
             "SELECT count(*) FROM (
                  SELECT 1 FROM events INDEXED BY events_by_type WHERE type = 'metering.accepted' AND seq > ?1
                  UNION ALL
                  SELECT 1 FROM events INDEXED BY events_by_type WHERE type = 'metering.resolved' AND seq > ?1
-                 LIMIT ?2)"
+                 LIMIT ?2) AS ahead"
         }
     };
     connection
@@ -94,11 +94,12 @@ mod tests {
     use super::*;
     use crate::domain::event::EventType;
     use crate::store::engine::statements::plan_of;
+    use crate::store::test_database::open_store;
 
     #[tokio::test]
     async fn a_lane_has_its_own_events_in_order_and_says_how_far_they_are_all() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         for kind in EventType::ALL.into_iter().chain(EventType::ALL) {
             store.tell(kind, &json!({}), Timestamp::UNIX_EPOCH).await.unwrap();
         }

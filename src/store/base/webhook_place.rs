@@ -74,7 +74,7 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
     connection
         .prepare_cached(
             "INSERT INTO cursors (reader, seq) VALUES ('webhook', ?1)
-             ON CONFLICT DO UPDATE SET seq = excluded.seq, turn = turn + 1, left_at_ms = NULL",
+             ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq, turn = cursors.turn + 1, left_at_ms = NULL",
         )
         .and_then(|mut upsert| upsert.execute([cursor]))
         .during("set the webhook's place")?;
@@ -82,7 +82,7 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
         connection
             .prepare_cached(
                 "INSERT INTO webhook_lanes (lane, seq) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                 ON CONFLICT (lane) DO UPDATE SET seq = excluded.seq",
             )
             .and_then(|mut upsert| upsert.execute((lane.as_str(), cursor)))
             .during("set the webhook's place")?;
@@ -219,11 +219,13 @@ fn note_posted_in(
         let to = *lanes.of(lane);
         // Another process may have come further, as a pass does beside a daemon.
         connection
-            .prepare_cached("UPDATE webhook_lanes SET seq = max(seq, ?2) WHERE lane = ?1")
+            .prepare_cached("UPDATE webhook_lanes SET seq = greatest(seq, ?2) WHERE lane = ?1")
             .and_then(|mut update| update.execute((lane.as_str(), to)))
             .during(during)?;
         let mut insert = connection
-            .prepare_cached("INSERT OR IGNORE INTO webhook_ahead (lane, seq) VALUES (?1, ?2)")
+            .prepare_cached(
+                "INSERT INTO webhook_ahead (lane, seq) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )
             .during(during)?;
         let is_ahead = |it: &&DeliveryAttempt| it.is_over() && it.lane == lane && it.seq > to;
         for attempt in attempts.iter().filter(is_ahead) {
@@ -250,6 +252,7 @@ mod tests {
     use super::*;
     use crate::domain::event::EventType;
     use crate::store::DeliveryOutcome;
+    use crate::store::test_database::open_store;
 
     const KIND: EventType = EventType::CustomerUpdated;
 
@@ -262,7 +265,7 @@ mod tests {
     }
 
     async fn store_with_events(folder: &tempfile::TempDir, count: i64) -> Store {
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         for second in 0..count {
             store.tell(KIND, &json!({}), at(second)).await.unwrap();
         }

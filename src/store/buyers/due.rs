@@ -84,8 +84,8 @@ pub(crate) fn mark_buyer_in(
     if let Some(id) = known {
         connection
             .prepare_cached(
-                "UPDATE OR FAIL buyers SET marks = marks + 1, due_at_ms = min(ifnull(due_at_ms, ?2), ?2), attempts = 0,
-                     request_mark = iif(?3, marks + 1, request_mark)
+                "UPDATE OR FAIL buyers SET marks = marks + 1, due_at_ms = least(due_at_ms, ?2), attempts = 0,
+                     request_mark = CASE WHEN ?3 THEN marks + 1 ELSE request_mark END
                  WHERE id = ?1",
             )
             .and_then(|mut update| update.execute((id, due, requested)))
@@ -119,7 +119,7 @@ fn postpone_in(
             "INSERT INTO buyers (product_code, kind, value, attempts, last_error)
              VALUES (?1, ?2, ?3, 1, ?4)
              ON CONFLICT (product_code, kind, value) DO UPDATE SET
-                 attempts = attempts + 1, last_error = excluded.last_error
+                 attempts = buyers.attempts + 1, last_error = excluded.last_error
              RETURNING id, attempts, marks",
         )
         .and_then(|mut upsert| {
@@ -135,7 +135,7 @@ fn postpone_in(
     let nothing_new = buyer.marks == Some(marks);
     connection
         .prepare_cached(
-            "UPDATE buyers SET due_at_ms = CASE WHEN ?3 THEN ?2 ELSE min(ifnull(due_at_ms, ?2), ?2) END
+            "UPDATE buyers SET due_at_ms = CASE WHEN ?3 THEN ?2 ELSE least(due_at_ms, ?2) END
              WHERE id = ?1",
         )
         .and_then(|mut update| update.execute((id, millis(at), nothing_new)))

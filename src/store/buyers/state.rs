@@ -118,7 +118,7 @@ fn record_swept_look(
             "INSERT INTO buyers (product_code, kind, value, due_at_ms, looked_at_ms)
              VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (product_code, kind, value) DO UPDATE SET looked_at_ms = ?5,
-                 due_at_ms = CASE WHEN due_at_ms IS NULL OR due_at_ms > ?4 THEN ?4 ELSE due_at_ms END",
+                 due_at_ms = least(buyers.due_at_ms, ?4)",
         )
         .and_then(|mut upsert| upsert.execute((code, kind, value, next, observed_at)))
         .during("record a look of a sweep")?;

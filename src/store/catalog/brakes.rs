@@ -104,7 +104,7 @@ pub(crate) fn unlisted_in(
     Ok(Unlisted {
         live: count(
             "SELECT count(*) FROM subscriptions
-             WHERE product_id = ?1 AND source = 'aws' AND ended_at_ms IS NULL AND ?2 IS NOT NULL",
+             WHERE product_id = ?1 AND source = 'aws' AND ended_at_ms IS NULL AND CAST(?2 AS BIGINT) IS NOT NULL",
             0,
         )?,
         unlisted: count(
@@ -151,7 +151,7 @@ pub(crate) fn hold_in(
         .prepare_cached(
             "INSERT INTO brakes (product_id, kind, held_since_ms, unlisted, live, allowed)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET held_since_ms = ifnull(held_since_ms, excluded.held_since_ms),
+             ON CONFLICT (product_id, kind) DO UPDATE SET held_since_ms = coalesce(brakes.held_since_ms, excluded.held_since_ms),
                  unlisted = excluded.unlisted, live = excluded.live, allowed = excluded.allowed",
         )
         .and_then(|mut upsert| {
@@ -187,7 +187,7 @@ pub(crate) fn release_in(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE brakes SET held_since_ms = NULL, confirmed_at_ms = ifnull(?3, confirmed_at_ms)
+            "UPDATE brakes SET held_since_ms = NULL, confirmed_at_ms = coalesce(?3, confirmed_at_ms)
              WHERE product_id = ?1 AND kind = ?2",
         )
         .and_then(|mut update| {

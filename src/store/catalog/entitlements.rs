@@ -129,9 +129,11 @@ fn write_entitlement_in(
     let terms = &entitlement.terms;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO plan_entitlements
+            "INSERT INTO plan_entitlements
                  (plan_id, version, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill)
-             VALUES (:plan, :version, :feature, :quota, :unlimited, :soft, :per_unit, :reset, :anchor, :bill)",
+             VALUES (:plan, :version, :feature, :quota, :unlimited, :soft, :per_unit, :reset, :anchor, :bill)
+             ON CONFLICT (plan_id, version, feature_id) DO UPDATE SET quota = :quota, unlimited = :unlimited, soft = :soft,
+                 per_unit = :per_unit, reset = :reset, anchor = :anchor, bill = :bill",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

@@ -183,7 +183,7 @@ pub(crate) fn write_feature_in(
         .prepare_cached(
             "INSERT INTO features (id, name, type, unit, when_stale, updated_at_ms)
              VALUES (:id, :name, :type, :unit, :when_stale, :now)
-             ON CONFLICT DO UPDATE SET name = :name, unit = :unit, when_stale = :when_stale,
+             ON CONFLICT (id) DO UPDATE SET name = :name, unit = :unit, when_stale = :when_stale,
                  updated_at_ms = :now",
         )
         .and_then(|mut upsert| {

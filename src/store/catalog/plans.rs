@@ -28,8 +28,8 @@ impl Store {
             let ids: Vec<String> = connection
                 .prepare_cached(
                     "SELECT id FROM plans p WHERE id > :after
-                       AND (:status IS NULL OR status = :status)
-                       AND (:product IS NULL OR product_id = :product
+                       AND (CAST(:status AS TEXT) IS NULL OR status = :status)
+                       AND (CAST(:product AS TEXT) IS NULL OR product_id = :product
                          OR EXISTS (SELECT 1 FROM dimensions WHERE product_id = :product AND plan_id = p.id)
                          OR EXISTS (SELECT 1 FROM products WHERE id = :product AND usage_plan_id = p.id))
                      ORDER BY id LIMIT :limit",
@@ -117,7 +117,7 @@ pub(crate) fn write_plan_in(
         .prepare_cached(
             "INSERT INTO plans (id, name, product_id, source, status, created_at_ms, updated_at_ms)
              VALUES (:id, :name, :product, 'direct', 'draft', :now, :now)
-             ON CONFLICT DO UPDATE SET product_id = ifnull(product_id, :product), updated_at_ms = :now",
+             ON CONFLICT (id) DO UPDATE SET product_id = coalesce(plans.product_id, :product), updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

@@ -87,7 +87,7 @@ pub(crate) fn write_dimensions(
             .prepare_cached(
                 "INSERT INTO dimensions (product_id, key, name, unit, entitled, metered, types)
                  VALUES (:product, :key, :name, :unit, :entitled, :metered, :types)
-                 ON CONFLICT DO UPDATE SET name = :name, unit = :unit, entitled = :entitled,
+                 ON CONFLICT (product_id, key) DO UPDATE SET name = :name, unit = :unit, entitled = :entitled,
                      metered = :metered, types = :types, removed_at_ms = NULL",
             )
             .and_then(|mut upsert| {

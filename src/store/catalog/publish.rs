@@ -162,7 +162,7 @@ pub(crate) fn publish_in(
             connection
                 .prepare_cached(
                     "UPDATE subscriptions SET plan_version = ?2
-                     WHERE plan_id = ?1 AND plan_version IS NULL AND ?2 IS NOT NULL",
+                     WHERE plan_id = ?1 AND plan_version IS NULL AND CAST(?2 AS BIGINT) IS NOT NULL",
                 )
                 .and_then(|mut update| update.execute((id.as_str(), plan.version)))
                 .during("hold customers to a plan's version")?;
@@ -219,7 +219,7 @@ fn preview_in(connection: &Connection, id: &PlanId, how: Publishing) -> Result<P
     };
     let counts: Vec<(Option<i64>, u32)> = connection
         .prepare_cached(
-            "SELECT ifnull(plan_version, ?2) AS held, count(*) FROM subscriptions
+            "SELECT coalesce(plan_version, ?2) AS held, count(*) FROM subscriptions
              WHERE plan_id = ?1 AND ended_at_ms IS NULL AND status <> 'failed' GROUP BY held ORDER BY held",
         )
         .and_then(|mut select| {
@@ -271,7 +271,7 @@ fn customers_in(
     connection
         .prepare_cached(
             "SELECT DISTINCT customer_id FROM subscriptions
-             WHERE plan_id = ?1 AND ifnull(plan_version, ?2) IS ?3 AND ended_at_ms IS NULL
+             WHERE plan_id = ?1 AND coalesce(plan_version, ?2) IS NOT DISTINCT FROM ?3 AND ended_at_ms IS NULL
                AND status <> 'failed' ORDER BY customer_id LIMIT ?4",
         )
         .and_then(|mut select| {

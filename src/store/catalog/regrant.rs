@@ -29,7 +29,7 @@ impl GrantedFeatures {
             .prepare_cached(
                 // Those who bought on AWS come to the plan that is mapped with the next look at them, and are held to a
                 // version of the plan that they are on.
-                "SELECT s.rowid, s.customer_id, s.mapped, CASE WHEN p.published_version IS NOT NULL THEN ifnull(
+                "SELECT s.rowid, s.customer_id, s.mapped, CASE WHEN p.published_version IS NOT NULL THEN coalesce(
                      CASE WHEN s.mapped = s.plan_id THEN s.plan_version END, p.published_version) END
                  FROM (SELECT rowid, customer_id, plan_id, plan_version, CASE
                          WHEN source <> 'aws' THEN plan_id

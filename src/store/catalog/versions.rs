@@ -89,7 +89,7 @@ fn held_in(
     connection
         .prepare_cached(
             "SELECT count(*) FROM subscriptions
-             WHERE plan_id = ?1 AND ifnull(plan_version, ?3) = ?2 AND ended_at_ms IS NULL
+             WHERE plan_id = ?1 AND coalesce(plan_version, ?3) = ?2 AND ended_at_ms IS NULL
                AND status <> 'failed'",
         )
         .and_then(|mut select| {

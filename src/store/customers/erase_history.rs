@@ -200,10 +200,10 @@ impl Erasure {
     ) -> Result<(Option<i64>, bool), StoreError> {
         connection
             .prepare_cached(
-                "SELECT max(place), ifnull(max(theirs), 0) FROM (
-                     SELECT rowid AS place, customer_id IN (
-                         SELECT alias FROM customer_aliases WHERE customer_id = ?1) AS theirs
-                     FROM usage_events WHERE rowid > ?2 ORDER BY rowid LIMIT ?3)",
+                "SELECT max(place), coalesce(max(theirs), 0) FROM (
+                     SELECT rowid AS place, CASE WHEN customer_id IN (
+                         SELECT alias FROM customer_aliases WHERE customer_id = ?1) THEN 1 ELSE 0 END AS theirs
+                     FROM usage_events WHERE rowid > ?2 ORDER BY rowid LIMIT ?3) AS piece",
             )
             .and_then(|mut select| {
                 let piece = (self.into.as_str(), after, USAGE_PIECE);

@@ -117,7 +117,9 @@ fn join_in(
     let mut ranked = Vec::new();
     for owner in owners {
         let rank: (bool, i64) = connection
-            .prepare_cached("SELECT NOT claimed OR erased_at_ms IS NOT NULL, created_at_ms FROM customers WHERE id = ?1")
+            .prepare_cached(
+                "SELECT claimed = 0 OR erased_at_ms IS NOT NULL, created_at_ms FROM customers WHERE id = ?1",
+            )
             .and_then(|mut select| {
                 select.query_row([owner.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
             })

@@ -22,7 +22,8 @@ const MOVES: &[&str] = &[
     "UPDATE customer_aliases SET customer_id = ?2 WHERE customer_id = ?1",
     "INSERT INTO usage_hours (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
          SELECT ?2, feature_id, product_id, holder, from_ms, quantity, billed FROM usage_hours WHERE customer_id = ?1
-         ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, billed = billed + excluded.billed",
+         ON CONFLICT (customer_id, feature_id, product_id, holder, from_ms) DO UPDATE SET
+             quantity = usage_hours.quantity + excluded.quantity, billed = usage_hours.billed + excluded.billed",
     "DELETE FROM usage_hours WHERE customer_id = ?1 AND ?2 <> ?1",
 ];
 
@@ -91,7 +92,7 @@ fn merge_profile_in(
     }
     connection
         .prepare_cached(
-            "UPDATE customers SET name = ifnull(name, ?2), email = ifnull(email, ?3), metadata = ?4 WHERE id = ?1",
+            "UPDATE customers SET name = coalesce(name, ?2), email = coalesce(email, ?3), metadata = ?4 WHERE id = ?1",
         )
         .and_then(|mut update| {
             let metadata = Value::Object(metadata).to_string();

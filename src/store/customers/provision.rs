@@ -200,8 +200,8 @@ pub(crate) fn introduce_in(
     connection
         .prepare_cached(
             "UPDATE customers SET
-                 name = CASE WHEN claimed = 1 THEN ifnull(name, ?2) ELSE ifnull(?2, name) END,
-                 email = CASE WHEN claimed = 1 THEN ifnull(email, ?3) ELSE ifnull(?3, email) END,
+                 name = CASE WHEN claimed = 1 THEN coalesce(name, ?2) ELSE coalesce(?2, name) END,
+                 email = CASE WHEN claimed = 1 THEN coalesce(email, ?3) ELSE coalesce(?3, email) END,
                  erased_at_ms = CASE WHEN ?2 IS NULL AND ?3 IS NULL THEN erased_at_ms END
              WHERE id = ?1",
         )
@@ -265,9 +265,10 @@ fn upsert_in(
     connection
         .prepare_cached(
             "INSERT INTO customers (id, name, email, metadata, claimed, created_at_ms, updated_at_ms)
-             VALUES (:id, :name, :email, ifnull(:metadata, '{}'), 1, :now, :now)
-             ON CONFLICT DO UPDATE SET name = ifnull(:name, name), email = ifnull(:email, email),
-                 metadata = ifnull(:metadata, metadata), claimed = 1, erased_at_ms = NULL",
+             VALUES (:id, :name, :email, coalesce(:metadata, '{}'), 1, :now, :now)
+             ON CONFLICT (id) DO UPDATE SET name = coalesce(:name, customers.name),
+                 email = coalesce(:email, customers.email),
+                 metadata = coalesce(:metadata, customers.metadata), claimed = 1, erased_at_ms = NULL",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

@@ -167,8 +167,9 @@ fn open_in(
     connection
         .prepare_cached(
             "SELECT id, claimed_by_browser FROM registrations
-             WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS :account
-               AND customer_identifier IS :identifier AND license_arn IS :license
+             WHERE exchanged_at_ms IS NULL AND product_code = :code AND account_id IS NOT DISTINCT FROM :account
+               AND customer_identifier IS NOT DISTINCT FROM :identifier
+               AND license_arn IS NOT DISTINCT FROM :license
              ORDER BY id DESC LIMIT 1",
         )
         .and_then(|mut select| {
@@ -198,7 +199,7 @@ fn renew_in(
     let claims = claims.and_later(it.claimed_by_browser.clone());
     connection
         .prepare_cached(
-            "UPDATE registrations SET at_ms = :at, agreement_id = ifnull(:agreement, agreement_id),
+            "UPDATE registrations SET at_ms = :at, agreement_id = coalesce(:agreement, agreement_id),
                  claimed_by_browser = :claims
              WHERE id = :id",
         )

@@ -94,8 +94,13 @@ pub(crate) fn copy(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut target = rusqlite::Connection::open_with_flags(into, flags)
         .map_err(|source| StoreError::Open { path: into.to_owned(), source: source.into() })?;
-    let pages = copy_pages(source.as_sqlite(), &mut target, PAGES_AT_ONCE, report)?;
-    let target = Connection::sqlite(target);
+    let pages = copy_pages(
+        source.as_sqlite().ok_or(StoreError::NoFile)?,
+        &mut target,
+        PAGES_AT_ONCE,
+        report,
+    )?;
+    let target = Connection::Sqlite(target);
     // So that the copy is one file, and can be read where nothing can be written.
     target
         .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")

@@ -7,40 +7,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 
-use super::log_lines::{self, LogLines};
+use super::log_lines;
+use super::noted::{Changes, CountedUsage, Notes};
+use super::postgres::notes;
+use super::sql::{self, Connection};
 use super::wakeups::{Wakeups, Woken, triggers};
 use crate::domain::{CustomerId, FeatureId};
-
-/// The changes of a commit.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Plans or features.
-    pub catalogue: bool,
-    /// These customers, their aliases or their subscriptions.
-    pub customers: Vec<CustomerId>,
-    /// Usage was counted.
-    pub used: Vec<CountedUsage>,
-}
-
-/// Usage that was counted.
-#[derive(Debug)]
-pub struct CountedUsage {
-    /// The customer.
-    pub customer_id: CustomerId,
-    /// Of which feature.
-    pub feature_id: FeatureId,
-    /// The product of what bears it; empty where nothing does.
-    pub product: String,
-    /// Under what it is held at AWS, as subscriptions name it; empty where nothing bears it.
-    pub holder: String,
-    /// From when on it counts, in milliseconds since 1970.
-    pub from_ms: i64,
-    /// The quantity in millionths; negative if it was taken back.
-    pub millionths: i64,
-}
 
 /// A notice of a commit's changes.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +31,6 @@ pub enum CommitNews<'a> {
 pub(crate) type Watcher = Arc<OnceLock<Watch>>;
 type Watch = Box<dyn Fn(CommitNews<'_>) + Send + Sync>;
 
-impl Changes {
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.catalogue && self.customers.is_empty() && self.used.is_empty()
-    }
-}
-
 /// A thing that may hold no longer of what somebody remembers from one transaction to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stale<'a> {
@@ -76,14 +44,6 @@ pub(crate) enum Stale<'a> {
 /// go by what was before.
 pub(crate) type Rememberer = Arc<OnceLock<Forget>>;
 type Forget = Box<dyn Fn(Stale<'_>) + Send + Sync>;
-
-/// The notes of one transaction.
-#[derive(Default)]
-struct Notes {
-    changes: Changes,
-    woken: Woken,
-    lines: LogLines,
-}
 
 /// The place that the triggers write to.
 #[derive(Clone)]
@@ -188,13 +148,27 @@ impl ChangeCapture {
         watcher: Watcher,
         wakeups: Arc<Wakeups>,
         rememberer: Rememberer,
-    ) -> rusqlite::Result<Self> {
+    ) -> sql::Result<Self> {
         let (notes, unfinished) = Default::default();
         let capture = Self { notes, watcher, wakeups, rememberer, unfinished };
+        match connection {
+            Connection::Sqlite(file) => capture.note_by_functions(file)?,
+            Connection::Postgres(session) => {
+                // A trigger there cannot call here: whatever may be meant is forgotten.
+                let forgetting = capture.clone();
+                session.on_touch(move || forgetting.forget(Stale::Everything));
+                notes::make_table(connection)?;
+            }
+        }
+        Ok(capture)
+    }
+
+    /// Has the triggers of SQLite's connection call functions that note.
+    fn note_by_functions(&self, connection: &rusqlite::Connection) -> rusqlite::Result<()> {
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
         let note =
             |name, arguments, write: fn(&mut Changes, &Context<'_>) -> rusqlite::Result<()>| {
-                let capture = capture.clone();
+                let capture = self.clone();
                 connection.create_scalar_function(name, arguments, flags, move |context| {
                     if capture.watcher.get().is_some() {
                         capture.with(|notes| write(&mut notes.changes, context))?;
@@ -206,7 +180,7 @@ impl ChangeCapture {
             changes.catalogue = true;
             Ok(())
         })?;
-        let noting = capture.clone();
+        let noting = self.clone();
         connection.create_scalar_function("note_customer", 1, flags, move |context| {
             let id = context.get_raw(0).as_str()?;
             noting.forget(Stale::Customer(id));
@@ -215,7 +189,7 @@ impl ChangeCapture {
             }
             Ok(0_i64)
         })?;
-        let forgetting = capture.clone();
+        let forgetting = self.clone();
         // Whose it is would have to be looked for: news of licences are few beside usage.
         connection.create_scalar_function("note_license", 0, flags, move |_| {
             forgetting.forget(Stale::Everything);
@@ -232,7 +206,7 @@ impl ChangeCapture {
             });
             Ok(())
         })?;
-        let waking = capture.clone();
+        let waking = self.clone();
         connection.create_scalar_function("note_woken", 1, flags, move |context| {
             let bits = context.get(0)?;
             waking.with(|notes| notes.woken.add(bits));
@@ -240,9 +214,8 @@ impl ChangeCapture {
         })?;
         connection.execute_batch(TRIGGERS)?;
         connection.execute_batch(&triggers())?;
-        let saying = capture.clone();
-        log_lines::install(connection, move |line| saying.with(|notes| notes.lines.push(line)))?;
-        Ok(capture)
+        let saying = self.clone();
+        log_lines::install(connection, move |line| saying.with(|notes| notes.lines.push(line)))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Notes) -> T) -> T {
@@ -300,11 +273,14 @@ impl ChangeCapture {
     }
 
     /// Tells that what was noted is about to be committed; what comes of it is told by [`PreparedChanges::tell`].
-    pub(crate) fn announce(&self) -> PreparedChanges<'_> {
-        let notes = self.with(std::mem::take);
+    pub(crate) fn announce(&self, connection: &Connection) -> sql::Result<PreparedChanges<'_>> {
+        let notes = match connection {
+            Connection::Sqlite(_) => self.with(std::mem::take),
+            Connection::Postgres(_) => notes::read(connection)?,
+        };
         if let Some(watcher) = self.watcher_of(&notes.changes) {
             watcher(CommitNews::Prepared(&notes.changes));
         }
-        PreparedChanges { capture: self, notes }
+        Ok(PreparedChanges { capture: self, notes })
     }
 }

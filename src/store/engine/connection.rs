@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 
 use super::error::{During, StoreError};
 use super::private_files::{make_folder, make_new, shut_out_others, with_suffix};
@@ -109,7 +110,7 @@ pub(crate) fn open_immutable(path: &Path) -> Result<Connection, StoreError> {
     let uri = format!("file:{escaped}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     rusqlite::Connection::open_with_flags(uri, flags)
-        .map(Connection::sqlite)
+        .map(Connection::Sqlite)
         .map_err(|source| not_opened(path, source.into()))
 }
 
@@ -117,6 +118,7 @@ fn prepare(mut connection: rusqlite::Connection) -> rusqlite::Result<Connection>
     connection.busy_timeout(BUSY_TIMEOUT)?;
     note_those_of(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(256);
+    add_functions(&connection)?;
     // Plans depend on the statement alone. Without this SQLite looks at bound values, and prepares some statements
     // anew for each of them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -126,7 +128,41 @@ fn prepare(mut connection: rusqlite::Connection) -> rusqlite::Result<Connection>
          PRAGMA cache_size = -8000;
          PRAGMA temp_store = MEMORY;",
     )?;
-    Ok(Connection::sqlite(connection))
+    Ok(Connection::Sqlite(connection))
+}
+
+type Choose = fn(i64, i64) -> i64;
+
+/// Adds `greatest` and `least`, by which other engines call what SQLite has as `max` and `min` of several values. Of values
+/// and nulls they return a value.
+fn add_functions(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS;
+    for (name, choose) in [("greatest", i64::max as Choose), ("least", i64::min)] {
+        connection.create_scalar_function(name, 2, flags, move |context| {
+            let values: (Option<i64>, Option<i64>) = (context.get(0)?, context.get(1)?);
+            Ok(match values {
+                (Some(one), Some(other)) => Some(choose(one, other)),
+                (one, other) => one.or(other),
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes something that changes nothing.
+pub(crate) fn try_writing_in(connection: &Connection) -> sql::Result<()> {
+    let (read, again): (_, fn(i64) -> String) = match connection {
+        Connection::Sqlite(_) => {
+            ("PRAGMA user_version", |version| format!("PRAGMA user_version = {version}"))
+        }
+        Connection::Postgres(_) => ("SELECT version FROM schema_version", |version| {
+            format!("UPDATE schema_version SET version = {version}")
+        }),
+    };
+    let version = connection.query_row(read, [], |row| row.get(0))?;
+    connection.execute_batch(&again(version))
 }
 
 /// Reports whether a database has a table.

@@ -31,6 +31,33 @@ pub enum StoreError {
         /// The database's error.
         source: sql::Error,
     },
+    /// The server could not be reached, or does not let us in.
+    #[error("could not open the database {address}")]
+    Connect {
+        /// The address, without the password.
+        address: String,
+        /// The server's error.
+        source: sql::Error,
+    },
+    /// The schema on the server could not be brought up to date.
+    #[error("could not bring the schema on the database server up to date")]
+    MigrateServer {
+        /// The server's error.
+        source: sql::Error,
+    },
+    /// The schema on the server is a newer marketd's.
+    #[error(
+        "the database server has schema version {found}, this marketd knows up to {known}: run the newer marketd"
+    )]
+    NewerServerSchema {
+        /// Its version.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// What was asked is for a database in a file.
+    #[error("the database is on a server: use the server's own tools, as pg_dump")]
+    NoFile,
     /// Somebody else has locked the file.
     #[error("{} is locked by another program: wait for it or end it, as a backup tool, or a sqlite3 shell with a transaction open", path.display())]
     Locked {
@@ -124,14 +151,19 @@ impl StoreError {
             | Self::CreateFolder { .. }
             | Self::Open { .. }
             | Self::Migrate { .. }
+            | Self::NewerServerSchema { .. }
+            | Self::NoFile
             | Self::Locked { .. }
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. }
             | Self::Mode { .. }
             | Self::Thread { .. } => true,
             Self::Sql { .. } | Self::Commit { .. } => self.kind() == Some(ErrorKind::Broken),
-            // One row is not the database.
-            Self::Corrupt { .. } | Self::Panicked => false,
+            // A server may come back, and one row is not the database.
+            Self::Connect { .. }
+            | Self::MigrateServer { .. }
+            | Self::Corrupt { .. }
+            | Self::Panicked => false,
         }
     }
 
@@ -154,7 +186,9 @@ impl StoreError {
 
     fn kind(&self) -> Option<ErrorKind> {
         match self {
-            Self::Sql { source, .. } => Some(source.kind()),
+            Self::Sql { source, .. }
+            | Self::Connect { source, .. }
+            | Self::MigrateServer { source } => Some(source.kind()),
             Self::Commit { kind, .. } => Some(*kind),
             _ => None,
         }

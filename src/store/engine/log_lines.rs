@@ -3,7 +3,6 @@
 //! Triggers of the writing connection collect them, so that no statement that parks a record or quarantines a message can
 //! forget to say so, and no request that changes something goes unnamed.
 
-use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use serde_json::Value;
 
@@ -87,7 +86,7 @@ fn say_loss(kind: &str, data: &str) {
 
 /// Has the connection collect the lines, by `push`.
 pub(super) fn install(
-    connection: &Connection,
+    connection: &rusqlite::Connection,
     push: impl Fn(LogLine) + Clone + Send + 'static,
 ) -> rusqlite::Result<()> {
     let note = |name, arguments, read: fn(&Context<'_>) -> rusqlite::Result<LogLine>| {

@@ -1,13 +1,13 @@
 //! Connections that can only read, beside the one that writes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
-use super::connection::{check_schema, open_reader};
-use super::error::StoreError;
+use super::connection::check_schema;
+use super::error::{During as _, StoreError};
+use super::place::Place;
 use super::sql::Connection;
 
 /// More readers than this would only wait for the same cores.
@@ -15,19 +15,25 @@ const READERS: usize = 4;
 
 #[derive(Clone)]
 pub(crate) struct Readers {
+    place: Place,
     /// None once they are closed.
     idle: Arc<Mutex<Option<Vec<Connection>>>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let connections = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(first) = connections.first() {
-            check_schema(first, path)?;
+    /// Makes readers of a database. The first of a file is opened at once, to see whether it can be read; every other is
+    /// opened when it is needed.
+    pub(crate) fn open(place: &Place) -> Result<Self, StoreError> {
+        let mut resting = Vec::new();
+        if let Place::File(path) = place {
+            let first = place.open_reader()?;
+            check_schema(&first, path)?;
+            resting.push(first);
         }
         Ok(Self {
-            idle: Arc::new(Mutex::new(Some(connections))),
+            place: place.clone(),
+            idle: Arc::new(Mutex::new(Some(resting))),
             permits: Arc::new(Semaphore::new(READERS)),
         })
     }
@@ -51,15 +57,15 @@ impl Readers {
             .acquire_owned()
             .await
             .map_err(|_closed| StoreError::Closed)?;
-        let idle = Arc::clone(&self.idle);
+        let (idle, place) = (Arc::clone(&self.idle), self.place.clone());
         let done = tokio::task::spawn_blocking(move || {
             // Held until the connection is back, so that whoever gets the permit next finds one.
             let _permit = permit;
-            let connection = idle
-                .lock()
-                .ok()
-                .and_then(|mut list| list.as_mut()?.pop())
-                .ok_or(StoreError::Closed)?;
+            let resting = idle.lock().ok().and_then(|mut list| Some(list.as_mut()?.pop()));
+            let connection = match resting.ok_or(StoreError::Closed)? {
+                Some(connection) => connection.ready().during("connect anew")?,
+                None => place.open_reader()?,
+            };
             // A read that panics has changed nothing; its connection serves the next one.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&connection)));
             if let Ok(mut list) = idle.lock()
@@ -83,7 +89,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
         drop(open_writer(&path).unwrap());
-        let readers = Readers::open(&path).unwrap();
+        let readers = Readers::open(&path.as_path().into()).unwrap();
         for _ in 0..=READERS {
             let read: Result<(), StoreError> =
                 readers.run(|_| panic!("a fault of this test's own")).await;

@@ -84,7 +84,7 @@ fn steps_of(connection: &rusqlite::Connection, statement: &str) -> rusqlite::Res
 /// Returns the steps of a statement's plan, for tests.
 #[cfg(test)]
 pub(in crate::store) fn plan_of(connection: &Connection, statement: &str) -> Vec<String> {
-    steps_of(connection.as_sqlite(), statement).unwrap()
+    steps_of(connection.as_sqlite().unwrap(), statement).unwrap()
 }
 
 /// Reports whether a name in a plan is one of these tables, by its own name or by the one that the statement gives it.

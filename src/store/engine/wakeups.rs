@@ -38,7 +38,7 @@ impl Waiter {
         Self::Looks,
     ];
 
-    const fn bit(self) -> u8 {
+    pub(in crate::store) const fn bit(self) -> u8 {
         1 << self as u8
     }
 }
@@ -66,14 +66,14 @@ pub(crate) const RULES: &[Rule] = &[
     rule(
         "UPDATE OF due_at_ms",
         "buyers",
-        "new.due_at_ms < ifnull(old.due_at_ms, 9223372036854775807)",
+        "new.due_at_ms < coalesce(old.due_at_ms, 9223372036854775807)",
         Waiter::Buyers,
     ),
     // A look is over, or put off.
     rule(
         "UPDATE OF due_at_ms",
         "buyers",
-        "old.due_at_ms < ifnull(new.due_at_ms, 9223372036854775807)",
+        "old.due_at_ms < coalesce(new.due_at_ms, 9223372036854775807)",
         Waiter::Looks,
     ),
     rule("INSERT", "products", "TRUE", Waiter::Sweep),
@@ -81,25 +81,25 @@ pub(crate) const RULES: &[Rule] = &[
     rule(
         "UPDATE OF usage_plan_id",
         "products",
-        "new.usage_plan_id IS NOT old.usage_plan_id",
+        "new.usage_plan_id IS DISTINCT FROM old.usage_plan_id",
         Waiter::Sweep,
     ),
-    rule("UPDATE OF plan_id", "dimensions", "new.plan_id IS NOT old.plan_id", Waiter::Sweep),
+    rule("UPDATE OF plan_id", "dimensions", "new.plan_id IS DISTINCT FROM old.plan_id", Waiter::Sweep),
     // All agreements are to be listed.
     rule("DELETE", "agreement_listings", "TRUE", Waiter::Sweep),
     // A person has let endings go.
     rule(
         "UPDATE OF confirmed_at_ms",
         "brakes",
-        "new.confirmed_at_ms IS NOT NULL AND new.confirmed_at_ms IS NOT old.confirmed_at_ms",
+        "new.confirmed_at_ms IS NOT NULL AND new.confirmed_at_ms IS DISTINCT FROM old.confirmed_at_ms",
         Waiter::Sweep,
     ),
     rule("INSERT", "subscriptions", "new.source = 'direct'", Waiter::Direct),
     rule(
         "UPDATE OF starts_at_ms, ends_at_ms, status",
         "subscriptions",
-        "new.source = 'direct' AND new.ended_at_ms IS NULL AND (new.starts_at_ms IS NOT old.starts_at_ms
-            OR new.ends_at_ms IS NOT old.ends_at_ms OR new.status IS NOT old.status)",
+        "new.source = 'direct' AND new.ended_at_ms IS NULL AND (new.starts_at_ms IS DISTINCT FROM old.starts_at_ms
+            OR new.ends_at_ms IS DISTINCT FROM old.ends_at_ms OR new.status IS DISTINCT FROM old.status)",
         Waiter::Direct,
     ),
     // Usage may have waited for it.
@@ -108,10 +108,10 @@ pub(crate) const RULES: &[Rule] = &[
     rule(
         "UPDATE OF customer_id, plan_id, status, starts_at_ms, ends_at_ms, ended_at_ms, renewed_by",
         "subscriptions",
-        "new.source = 'aws' AND (new.customer_id IS NOT old.customer_id OR new.plan_id IS NOT old.plan_id
-            OR new.status IS NOT old.status OR new.starts_at_ms IS NOT old.starts_at_ms
-            OR new.ends_at_ms IS NOT old.ends_at_ms OR new.ended_at_ms IS NOT old.ended_at_ms
-            OR new.renewed_by IS NOT old.renewed_by)",
+        "new.source = 'aws' AND (new.customer_id IS DISTINCT FROM old.customer_id OR new.plan_id IS DISTINCT FROM old.plan_id
+            OR new.status IS DISTINCT FROM old.status OR new.starts_at_ms IS DISTINCT FROM old.starts_at_ms
+            OR new.ends_at_ms IS DISTINCT FROM old.ends_at_ms OR new.ended_at_ms IS DISTINCT FROM old.ended_at_ms
+            OR new.renewed_by IS DISTINCT FROM old.renewed_by)",
         Waiter::Metering,
     ),
     // A parked record is sent after all, or a person has moved it on.
@@ -136,12 +136,12 @@ pub(crate) const RULES: &[Rule] = &[
     rule("INSERT", "events", "TRUE", Waiter::Events),
     // The webhook was set to another place.
     rule("INSERT", "cursors", "new.reader = 'webhook'", Waiter::Events),
-    rule("UPDATE OF turn", "cursors", "new.turn IS NOT old.turn", Waiter::Events),
+    rule("UPDATE OF turn", "cursors", "new.turn IS DISTINCT FROM old.turn", Waiter::Events),
     // A person has paused or resumed it.
     rule(
         "UPDATE OF paused_at_ms",
         "cursors",
-        "new.paused_at_ms IS NOT old.paused_at_ms",
+        "new.paused_at_ms IS DISTINCT FROM old.paused_at_ms",
         Waiter::Events,
     ),
 ];

@@ -5,7 +5,6 @@
 //! still be lost. Where one of several fails, all are undone and run again, each behind a savepoint of its own: a
 //! savepoint has SQLite copy every page that is written, which is too much to pay for what hardly ever fails.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,8 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::changes::{ChangeCapture, CommitNews, Rememberer, Stale, Watcher};
-use super::connection::open_writer;
-use super::error::StoreError;
+use super::error::{During, StoreError};
+use super::other_writers::OtherWriters;
+use super::place::Place;
+use super::postgres::notes;
 use super::sql::{self, Connection, ErrorKind, Transaction};
 use super::trouble::{self, Trouble, TroubleCause};
 use super::wakeups::Wakeups;
@@ -124,21 +125,32 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Opens the database and starts the thread, which ends with [`Writer::close`].
-    pub(crate) fn start(path: &Path) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
-        let connection = open_writer(path)?;
+    /// Starts the thread, which opens the database and ends with [`Writer::close`].
+    pub(crate) fn start(place: &Place) -> Result<(Self, thread::JoinHandle<()>), StoreError> {
         let (watcher, wakeups) = (Watcher::default(), Arc::<Wakeups>::default());
-        let rememberer = Rememberer::default();
+        let (rememberer, trouble) = (Rememberer::default(), Trouble::default());
         let told = (Arc::clone(&watcher), Arc::clone(&wakeups), Arc::clone(&rememberer));
-        let capture = ChangeCapture::install(connection.as_sqlite(), told.0, told.1, told.2)
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })?;
         let (jobs, queue) = mpsc::sync_channel(QUEUED_JOBS);
-        let trouble = Trouble::default();
-        let noted = trouble.clone();
+        let (opened, is_open) = mpsc::sync_channel(1);
+        let (place, noted) = (place.clone(), trouble.clone());
+        let open = move || {
+            let connection = place.open_writer()?;
+            let capture = ChangeCapture::install(&connection, told.0, told.1, told.2)
+                .during("have changes noted")?;
+            Ok((connection, capture))
+        };
+        // A server is waited for, which whoever calls this may not: a thread of a runtime's.
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_until_closed(&connection, &capture, &noted, &queue))
+            .spawn(move || match open() {
+                Ok((connection, capture)) => {
+                    drop(opened.send(Ok(())));
+                    write_until_closed(&connection, &capture, &noted, &queue);
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            })
             .map_err(|source| StoreError::Thread { source })?;
+        is_open.recv().unwrap_or(Err(StoreError::Closed))?;
         let fuse = Arc::new(AtomicU64::new(u64::MAX));
         Ok((Self { jobs, fuse, watcher, wakeups, rememberer, trouble }, thread))
     }
@@ -252,7 +264,7 @@ fn write_until_closed(
 /// Has everything in the database's own file, so that a copy of it is complete. Another process that reads at this
 /// moment may keep it from that; then the rest stays beside the file, and is read from there.
 fn fold_in(connection: &Connection) {
-    let file = connection.as_sqlite();
+    let Some(file) = connection.as_sqlite() else { return };
     let folded = file.busy_timeout(FOLD_WITHIN).and_then(|()| {
         file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
     });
@@ -262,32 +274,6 @@ fn fold_in(connection: &Connection) {
             "the database is in use by another process: a copy of its file alone would be incomplete"
         ),
         Err(error) => tracing::warn!(%error, "the last writes stay beside the database's file"),
-    }
-}
-
-/// The writes of other processes, as `run --reconcile-once` makes them beside a daemon.
-struct OtherWriters {
-    /// Changes when another process has written to the file.
-    version: Option<i64>,
-}
-
-impl OtherWriters {
-    fn seen_by(connection: &Connection) -> Self {
-        let version = || {
-            let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
-            version.query_row([], |row| row.get(0)).ok()
-        };
-        Self { version: version() }
-    }
-
-    /// Tells whoever keeps something of the database if another process has written. Within a transaction that may write
-    /// nobody else can, so that it holds until its end.
-    fn look(&mut self, connection: &Connection, capture: &ChangeCapture) {
-        let now = Self::seen_by(connection);
-        if now.version != self.version {
-            *self = now;
-            capture.tell_everything();
-        }
     }
 }
 
@@ -334,9 +320,12 @@ fn write_all(
             run_isolated(&transaction, capture, write.as_mut())?;
         }
     }
-    let announced = capture.announce();
+    let announced = capture.announce(connection)?;
     let ended = transaction.commit();
     announced.tell(ended.is_ok());
+    if ended.is_ok() {
+        others.committed(connection);
+    }
     Ok(ended?)
 }
 
@@ -347,8 +336,13 @@ fn begin<'a>(
     others: &mut OtherWriters,
 ) -> sql::Result<Transaction<'a>> {
     capture.begin();
+    if let Connection::Postgres(session) = connection
+        && session.reconnect_if_lost()?
+    {
+        notes::make_table(connection)?;
+    }
     let transaction = Transaction::begin(connection)?;
-    others.look(&transaction, capture);
+    others.look_within(&transaction, capture);
     Ok(transaction)
 }
 

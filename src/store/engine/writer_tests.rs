@@ -6,6 +6,10 @@ use super::super::connection::open_file;
 use super::super::wakeups::Waiter;
 use super::*;
 
+fn place(folder: &tempfile::TempDir) -> Place {
+    folder.path().join("marketd.db").as_path().into()
+}
+
 async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
     let write = move |connection: &Connection| {
         let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
@@ -20,7 +24,7 @@ async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), Stor
 #[tokio::test]
 async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
     let folder = tempfile::tempdir().unwrap();
-    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    let (writer, thread) = Writer::start(&place(&folder)).unwrap();
     for round in 0..20 {
         // Alone, then many at once, of which the writer takes together what is waiting.
         assert!(total(&writer, format!("alone-{round}"), true).await.is_err());
@@ -46,7 +50,7 @@ async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
 #[tokio::test]
 async fn what_is_remembered_is_forgotten_where_it_may_be_of_what_was_undone() {
     let folder = tempfile::tempdir().unwrap();
-    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    let (writer, thread) = Writer::start(&place(&folder)).unwrap();
     let forgotten = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&forgotten);
     writer.forget_by(move |stale| {
@@ -72,7 +76,7 @@ async fn what_is_remembered_is_forgotten_where_it_may_be_of_what_was_undone() {
 async fn after_a_rehearsed_crash_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("marketd.db");
-    let (writer, thread) = Writer::start(&path).unwrap();
+    let (writer, thread) = Writer::start(&path.as_path().into()).unwrap();
     writer.stop_after(2);
     assert!(total(&writer, "first".into(), false).await.is_ok());
     assert!(total(&writer, "second".into(), false).await.is_err(), "its answer is lost");
@@ -102,7 +106,7 @@ async fn a_full_disk_is_trouble_that_passes_alone_and_in_company() {
     for at_once in [1_u32, 30] {
         // A database of its own: pages that an earlier one had freed would have room for some of these.
         let folder = tempfile::tempdir().unwrap();
-        let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+        let (writer, thread) = Writer::start(&place(&folder)).unwrap();
         let heard = writer.trouble().heard();
         writer.run(|connection| pages(connection, 1)).await.unwrap();
         let full = futures::future::join_all((0..at_once).map(|at| much(&writer, at))).await;
@@ -144,7 +148,7 @@ async fn event(writer: &Writer, at: usize, fails: bool) -> bool {
 #[tokio::test]
 async fn what_was_undone_wakes_nobody_alone_in_company_and_in_trouble() {
     let folder = tempfile::tempdir().unwrap();
-    let (writer, thread) = Writer::start(&folder.path().join("marketd.db")).unwrap();
+    let (writer, thread) = Writer::start(&place(&folder)).unwrap();
     let mut woken = writer.wakeups().of(Waiter::Events);
     assert!(!event(&writer, 1, true).await);
     total(&writer, "alone".into(), false).await.unwrap();

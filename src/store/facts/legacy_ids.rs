@@ -134,7 +134,9 @@ pub(crate) fn note_sign_up_in(
         (None, None) => return Ok(()),
     };
     connection
-        .prepare_cached("INSERT OR IGNORE INTO signed_up (product_code, form) VALUES (?1, ?2)")
+        .prepare_cached(
+            "INSERT INTO signed_up (product_code, form) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )
         .and_then(|mut insert| insert.execute((told.product_code.as_str(), form)))
         .during("note how AWS named a buyer")?;
     Ok(())
@@ -150,7 +152,7 @@ fn name_in(
         .prepare_cached(
             "SELECT s.customer_identifier FROM products p
              JOIN subscriptions s ON s.product_id = p.id AND s.license_arn = ?2 AND s.ended_at_ms IS NULL
-                 AND s.customer_identifier IS NOT NULL AND ifnull(s.account_id = ?3, TRUE)
+                 AND s.customer_identifier IS NOT NULL AND coalesce(s.account_id = ?3, TRUE)
              WHERE p.code = ?1 LIMIT 1",
         )
         .and_then(|mut select| {

@@ -17,9 +17,9 @@ const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The licences under which a product's subscriptions live and of which no end was told, and those that have not come
 /// into force. Whether they are settled follows `LicenseFacts::standing`.
 const HELD_LICENSES: &str =
-    "SELECT s.license_arn, (s.status = 'pending' OR ifnull(s.ends_at_ms <= :now, FALSE)
-             OR ifnull(a.ends_at_ms <= :now, FALSE)) AS unsettled,
-         ifnull(h.rests_until_ms > :now, FALSE) AS rests
+    "SELECT s.license_arn, (s.status = 'pending' OR coalesce(s.ends_at_ms <= :now, FALSE)
+             OR coalesce(a.ends_at_ms <= :now, FALSE)) AS unsettled,
+         coalesce(h.rests_until_ms > :now, FALSE) AS rests
      FROM products p
      JOIN subscriptions s ON s.product_id = p.id
      LEFT JOIN agreements a ON a.agreement_id = s.agreement_id
@@ -27,7 +27,7 @@ const HELD_LICENSES: &str =
      WHERE p.code = :code AND s.source = 'aws' AND s.ended_at_ms IS NULL
        AND s.license_arn IS NOT NULL AND a.ended_status IS NULL
      UNION ALL
-     SELECT l.license_arn, TRUE, ifnull(h.rests_until_ms > :now, FALSE)
+     SELECT l.license_arn, TRUE, coalesce(h.rests_until_ms > :now, FALSE)
      FROM licenses l
      JOIN agreements a ON a.agreement_id = l.agreement_id
      LEFT JOIN hidden_licenses h ON h.license_arn = l.license_arn
@@ -132,7 +132,7 @@ fn rest_in(
     connection
         .prepare_cached(
             "INSERT INTO hidden_licenses (license_arn, times, rests_until_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET times = ?2, rests_until_ms = ?3",
+             ON CONFLICT (license_arn) DO UPDATE SET times = ?2, rests_until_ms = ?3",
         )
         .and_then(|mut upsert| upsert.execute((arn.as_str(), times, millis(until))))
         .during(during)?;
@@ -177,7 +177,7 @@ pub(crate) fn write_progress_in(
         .prepare_cached(
             "INSERT INTO agreement_listings (product_id, changed_until_ms, whole_at_ms, refused_at_ms)
              SELECT id, :changed, :whole, :refused FROM products WHERE code = :code
-             ON CONFLICT DO UPDATE SET changed_until_ms = :changed, whole_at_ms = :whole,
+             ON CONFLICT (product_id) DO UPDATE SET changed_until_ms = :changed, whole_at_ms = :whole,
                  refused_at_ms = :refused",
         )
         .and_then(|mut upsert| {
@@ -203,7 +203,9 @@ pub(crate) fn list_whole_in(
     product: Option<&ProductId>,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached("DELETE FROM agreement_listings WHERE ?1 IS NULL OR product_id = ?1")
+        .prepare_cached(
+            "DELETE FROM agreement_listings WHERE CAST(?1 AS TEXT) IS NULL OR product_id = ?1",
+        )
         .and_then(|mut delete| delete.execute([product.map(ProductId::as_str)]))
         .during("have all agreements listed")?;
     Ok(())

@@ -77,8 +77,8 @@ pub(crate) fn record_facts(
                 .prepare_cached(
                     "INSERT INTO buyer_signals (product_code, customer_identifier, entitlement_updated_at_ms)
                      VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET entitlement_updated_at_ms =
-                         max(ifnull(entitlement_updated_at_ms, 0), excluded.entitlement_updated_at_ms)",
+                     ON CONFLICT (product_code, customer_identifier) DO UPDATE SET entitlement_updated_at_ms =
+                         greatest(buyer_signals.entitlement_updated_at_ms, excluded.entitlement_updated_at_ms)",
                 )
                 .and_then(|mut upsert| {
                     upsert.execute((product_code.as_str(), customer_identifier.as_str(), millis(at)))

@@ -16,7 +16,8 @@ impl Store {
     pub async fn release_waiting(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| {
             let of_products = "SELECT n.* FROM notifications n WHERE n.state = 'pending' AND n.buyer IS NULL
-                 AND EXISTS (SELECT 1 FROM products p WHERE instr(n.body, p.entity_id) OR instr(n.body, p.code))
+                 AND EXISTS (SELECT 1 FROM products p 
+                     WHERE replace(n.body, p.entity_id, '') <> n.body OR replace(n.body, p.code, '') <> n.body)
                  ORDER BY n.seq";
             read_anew_in(connection, of_products, now)?;
             let statements = [

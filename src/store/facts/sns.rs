@@ -20,9 +20,9 @@ pub(crate) fn write_subscription_signal(
     connection
         .prepare_cached(
             "INSERT INTO subscription_signals (product_code, customer_identifier, at_ms, action, offer_id, free_trial)
-             VALUES (:code, :buyer, :at, :action, ifnull(:offer, ''), :trial)
-             ON CONFLICT DO UPDATE SET free_trial =
-                 coalesce(max(free_trial, excluded.free_trial), free_trial, excluded.free_trial)",
+             VALUES (:code, :buyer, :at, :action, coalesce(:offer, ''), :trial)
+             ON CONFLICT (product_code, customer_identifier, at_ms, action, offer_id) DO UPDATE SET free_trial =
+                 greatest(subscription_signals.free_trial, excluded.free_trial)",
         )
         .and_then(|mut upsert| {
             upsert.execute(named_params! {

@@ -61,7 +61,7 @@ pub(crate) fn write_license_in(
             "INSERT INTO licenses (license_arn, product_code, account_id, account_told_at_ms, agreement_id,
                  agreement_told_at_ms, change, change_at_ms, first_updated_at_ms)
              VALUES (:arn, :code, :account, :account_at, :agreement, :agreement_at, :change, :change_at, :first)
-             ON CONFLICT DO UPDATE SET product_code = :code,
+             ON CONFLICT (license_arn) DO UPDATE SET product_code = :code,
                  account_id = :account, account_told_at_ms = :account_at,
                  agreement_id = :agreement, agreement_told_at_ms = :agreement_at,
                  change = :change, change_at_ms = :change_at, first_updated_at_ms = :first",
@@ -134,7 +134,7 @@ pub(crate) fn write_agreement_in(
                  ends_at_ms, ends_told_at_ms, ended_status, ended_at_ms)
              VALUES (:id, :account, :entity, :previous, :initial, :offer, :offer_at, :intent, :intent_at,
                  :starts, :starts_at, :ends, :ends_at, :ended, :ended_at)
-             ON CONFLICT DO UPDATE SET account_id = :account, entity_id = :entity,
+             ON CONFLICT (agreement_id) DO UPDATE SET account_id = :account, entity_id = :entity,
                  previous_agreement_id = :previous, initial_agreement_id = :initial,
                  offer_id = :offer, offer_told_at_ms = :offer_at, intent = :intent, intent_told_at_ms = :intent_at,
                  starts_at_ms = :starts, starts_told_at_ms = :starts_at,

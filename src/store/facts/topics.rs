@@ -18,12 +18,12 @@ pub(crate) fn write_topic(
 ) -> Result<(), StoreError> {
     let statement = if news.subscribed {
         "INSERT INTO topics (topic_arn, subscribed_at_ms) VALUES (?1, ?2)
-         ON CONFLICT DO UPDATE SET subscribed_at_ms = excluded.subscribed_at_ms
-         WHERE ifnull(subscribed_at_ms, 0) < excluded.subscribed_at_ms"
+         ON CONFLICT (topic_arn) DO UPDATE SET subscribed_at_ms = excluded.subscribed_at_ms
+         WHERE coalesce(topics.subscribed_at_ms, 0) < excluded.subscribed_at_ms"
     } else {
         "INSERT INTO topics (topic_arn, unsubscribed_at_ms) VALUES (?1, ?2)
-         ON CONFLICT DO UPDATE SET unsubscribed_at_ms = excluded.unsubscribed_at_ms
-         WHERE ifnull(unsubscribed_at_ms, 0) < excluded.unsubscribed_at_ms"
+         ON CONFLICT (topic_arn) DO UPDATE SET unsubscribed_at_ms = excluded.unsubscribed_at_ms
+         WHERE coalesce(topics.unsubscribed_at_ms, 0) < excluded.unsubscribed_at_ms"
     };
     let changed = connection
         .prepare_cached(statement)
@@ -46,7 +46,7 @@ impl Store {
             let mut select = connection
                 .prepare_cached(
                     "SELECT topic_arn, unsubscribed_at_ms FROM topics
-                     WHERE unsubscribed_at_ms > max(?1, ifnull(subscribed_at_ms, 0))
+                     WHERE unsubscribed_at_ms > greatest(?1, subscribed_at_ms)
                      ORDER BY topic_arn",
                 )
                 .during("list unsubscribed topics")?;

@@ -291,7 +291,7 @@ fn move_event_in(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = ifnull(moved, ?4), included_under = ?5
+            "UPDATE usage_events SET record_id = ?2, billed = ?3, moved = coalesce(moved, ?4), included_under = ?5
              WHERE rowid = ?1",
         )
         .and_then(|mut update| {
@@ -306,7 +306,7 @@ fn move_event_in(
 fn events_of(connection: &Connection, record: i64) -> Result<Vec<WaitingEvent>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT rowid, feature_id, quantity, billed, min(at_ms, received_at_ms), tags FROM usage_events
+            "SELECT rowid, feature_id, quantity, billed, least(at_ms, received_at_ms), tags FROM usage_events
              WHERE record_id = ?1 ORDER BY rowid",
         )
         .and_then(|mut select| {
@@ -332,12 +332,12 @@ mod tests {
 
     use super::super::billable::BEGINNING;
     use super::*;
-    use crate::store::Store;
+    use crate::store::test_database::open_store;
 
     #[tokio::test]
     async fn what_waits_is_judged_in_pieces() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let store = open_store(&folder.path().join("m.db"));
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let policy = ClosingPolicy {
             grace: SignedDuration::from_mins(5),
@@ -351,7 +351,7 @@ mod tests {
                     .execute(
                         "INSERT INTO metering_records
                              (product_id, customer_id, holder, dimension, hour, quantity, state)
-                         VALUES ('p', 'c' || ?1, '', 'gb', 1, 1000000, 'open')",
+                         VALUES ('p', 'c' || CAST(?1 AS BIGINT), '', 'gb', 1, 1000000, 'open')",
                         [number],
                     )
                     .during("test")?;

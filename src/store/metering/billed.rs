@@ -200,8 +200,8 @@ fn told_of_account_in(
              JOIN licenses f ON f.account_id = i.value AND f.product_code = :code
              LEFT JOIN agreements a ON a.agreement_id = f.agreement_id
              WHERE i.customer_id = :customer AND i.kind = 'account_id' AND a.ended_status IS NULL
-               AND f.change IS NOT 'deprovisioned'
-               AND ifnull(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
+               AND f.change IS DISTINCT FROM 'deprovisioned'
+               AND coalesce(f.observed, '') NOT IN ('DEPROVISIONED', 'FAILED')
              LIMIT 2",
         )
         .and_then(|select| {

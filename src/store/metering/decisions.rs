@@ -85,7 +85,7 @@ pub(super) fn note_decision_in(
     connection
         .prepare_cached(
             "INSERT INTO metering_decisions (record_id, decision, at_ms, actor, action, note)
-             SELECT :record, 1 + ifnull(max(decision), 0), :at, :actor, :action, :note
+             SELECT :record, 1 + coalesce(max(decision), 0), :at, :actor, :action, :note
              FROM metering_decisions WHERE record_id = :record",
         )
         .and_then(|mut insert| {

@@ -17,7 +17,7 @@ pub(crate) fn first_hour_in(
     // A renewal that keeps its licence starts later than the licence did.
     connection
         .prepare_cached(
-            "SELECT min(a.starts_at_ms, ifnull(l.first_updated_at_ms, a.starts_at_ms))
+            "SELECT least(a.starts_at_ms, l.first_updated_at_ms)
              FROM licenses l JOIN agreements a USING (agreement_id)
              WHERE l.license_arn = ?1 AND a.starts_at_ms IS NOT NULL",
         )

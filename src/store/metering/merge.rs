@@ -41,7 +41,11 @@ pub(crate) fn join_records_in(
     // What waited under both ids and was parked under this one keeps it; it goes on leading there as an alias.
     connection
         .prepare_cached(
-            "UPDATE OR IGNORE metering_records SET customer_id = ?2 WHERE customer_id = ?1",
+            "UPDATE metering_records SET customer_id = ?2 WHERE customer_id = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM metering_records other WHERE other.customer_id = ?2
+                   AND other.product_id = metering_records.product_id AND other.dimension = metering_records.dimension
+                   AND other.hour = metering_records.hour AND other.holder = metering_records.holder
+                   AND other.beside = metering_records.beside)",
         )
         .and_then(|mut update| update.execute((from.as_str(), into.as_str())))
         .during("move a customer's records")?;

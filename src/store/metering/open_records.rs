@@ -92,7 +92,7 @@ pub(crate) fn add_tagged_in(
     connection
         .prepare_cached(
             "INSERT INTO metering_tags (record_id, tags, quantity) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+             ON CONFLICT (record_id, tags) DO UPDATE SET quantity = metering_tags.quantity + excluded.quantity",
         )
         .and_then(|mut upsert| upsert.execute((record, tags, quantity)))
         .during("split a record by tags")?;

@@ -20,8 +20,8 @@ pub(crate) fn park(
     connection
         .prepare_cached(
             "UPDATE metering_records SET state = 'parked', reason = ?2, settled_at_ms = ?3,
-                 uncertain = max(uncertain, EXISTS (SELECT 1 FROM metering_attempts
-                     WHERE record_id = ?1 AND outcome = 'unknown'))
+                 uncertain = CASE WHEN EXISTS (SELECT 1 FROM metering_attempts
+                     WHERE record_id = ?1 AND outcome = 'unknown') THEN 1 ELSE uncertain END
              WHERE id = ?1",
         )
         .and_then(|mut update| update.execute((record, reason.as_str(), millis(now))))

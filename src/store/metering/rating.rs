@@ -261,7 +261,7 @@ impl<'a> Rater<'a> {
             let under: i64 = self
                 .connection
                 .prepare_cached(
-                    "SELECT ifnull(sum(quantity), 0) FROM usage_hours
+                    "SELECT coalesce(sum(quantity), 0) FROM usage_hours
                      WHERE customer_id = ?1 AND feature_id = ?2 AND product_id = ?3 AND holder = ?4
                          AND from_ms >= ?5 AND from_ms < ?6",
                 )
@@ -353,8 +353,9 @@ impl<'a> Rater<'a> {
             .prepare_cached(
                 "INSERT INTO usage_hours (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity,
-                     billed = billed + excluded.billed",
+                 ON CONFLICT (customer_id, feature_id, product_id, holder, from_ms) DO UPDATE SET
+                     quantity = usage_hours.quantity + excluded.quantity,
+                     billed = usage_hours.billed + excluded.billed",
             )
             .during("count usage")?;
         let mut used: Vec<_> = self.used.into_iter().collect();
@@ -368,8 +369,8 @@ impl<'a> Rater<'a> {
         let mut total = connection
             .prepare_cached(
                 "INSERT INTO usage_totals (product_id, reported, included) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET reported = reported + excluded.reported,
-                     included = included + excluded.included",
+                 ON CONFLICT (product_id) DO UPDATE SET reported = usage_totals.reported + excluded.reported,
+                     included = usage_totals.included + excluded.included",
             )
             .during("total usage")?;
         for (product, (reported, included)) in self.totals {

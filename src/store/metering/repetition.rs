@@ -61,7 +61,7 @@ fn repeats_in(
 fn held_in(connection: &Connection, id: &str) -> Result<Option<KnownEvent>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT fingerprint, customer_id, CASE WHEN timed THEN at_ms END FROM usage_events WHERE id = ?1",
+            "SELECT fingerprint, customer_id, CASE WHEN timed = 1 THEN at_ms END FROM usage_events WHERE id = ?1",
         )
         .and_then(|mut select| {
             select

@@ -287,7 +287,7 @@ impl Rerater<'_> {
         self.connection
             .prepare_cached(
                 "UPDATE usage_events SET billed = billed + ?2, record_id = ?3, included_under = NULL,
-                     moved = ifnull(moved, ?4)
+                     moved = coalesce(moved, ?4)
                  WHERE rowid = ?1",
             )
             .and_then(|mut update| update.execute((event.rowid, part, record, moved)))
@@ -423,15 +423,15 @@ impl Rerater<'_> {
     }
 }
 
-const IN_OPEN_RECORDS: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, r.id
+const IN_OPEN_RECORDS: &str = "SELECT u.rowid, least(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, r.id
      FROM metering_records r JOIN usage_events u ON u.record_id = r.id
      WHERE r.product_id = ?1 AND r.holder = ?2 AND r.holder <> '' AND r.state = 'open' AND u.feature_id = ?3
-       AND u.billed < u.quantity AND min(u.at_ms, u.received_at_ms) >= ?4 AND min(u.at_ms, u.received_at_ms) < ?5
+       AND u.billed < u.quantity AND least(u.at_ms, u.received_at_ms) >= ?4 AND least(u.at_ms, u.received_at_ms) < ?5
      LIMIT ?6";
-const INCLUDED_WHOLLY: &str = "SELECT u.rowid, min(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, b.dimension
+const INCLUDED_WHOLLY: &str = "SELECT u.rowid, least(u.at_ms, u.received_at_ms) AS at, u.quantity, u.billed, u.tags, b.dimension
      FROM usage_bearers b JOIN usage_events u ON u.included_under = b.id
      WHERE b.product_id = ?1 AND b.holder = ?2 AND u.feature_id = ?3 AND u.at_ms >= ?4
-       AND min(u.at_ms, u.received_at_ms) < ?5
+       AND least(u.at_ms, u.received_at_ms) < ?5
      ORDER BY u.at_ms DESC LIMIT ?6";
 
 fn candidate_row(

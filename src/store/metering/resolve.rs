@@ -129,7 +129,7 @@ pub(super) fn step_in(
     }
     let (holder, unanswered): (String, bool) = connection
         .prepare_cached(
-            "SELECT holder, uncertain OR EXISTS (SELECT 1 FROM metering_attempts
+            "SELECT holder, uncertain = 1 OR EXISTS (SELECT 1 FROM metering_attempts
                  WHERE record_id = ?1 AND outcome = 'unknown') FROM metering_records WHERE id = ?1",
         )
         .and_then(|mut select| select.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))))
@@ -171,7 +171,7 @@ pub(super) fn carry_out_in(
         Step::Retry => {
             update(
                 "UPDATE metering_records SET state = 'ready', reason = 'retried', note = ?2,
-                     next_attempt_at_ms = ?3, deadline_ms = ?3 + 3600000 WHERE id = ?1",
+                     next_attempt_at_ms = ?3, deadline_ms = CAST(?3 AS BIGINT) + 3600000 WHERE id = ?1",
             )?;
         }
         Step::CarryTo(holder) => carry_forward_in(connection, number, record, holder, note, now)?,

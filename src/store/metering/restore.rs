@@ -218,7 +218,7 @@ fn doubt_what_was_frozen(
         .execute(
             &format!(
                 "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome, detail)
-                 SELECT id, 1 + (SELECT ifnull(max(a.attempt), 0) FROM metering_attempts a WHERE a.record_id = r.id),
+                 SELECT id, 1 + (SELECT coalesce(max(a.attempt), 0) FROM metering_attempts a WHERE a.record_id = r.id),
                      ?1, 'unknown', CASE
                      WHEN hour > ?3 OR EXISTS (SELECT 1 FROM metering_attempts a
                          WHERE a.record_id = r.id AND a.outcome = 'unknown' AND a.detail = ?4) THEN ?4
@@ -233,7 +233,7 @@ fn doubt_what_was_frozen(
             &format!(
                 "UPDATE OR FAIL metering_records SET attempts = attempts + 1,
                      state = CASE state WHEN 'parked' THEN 'parked' ELSE 'sending' END,
-                     uncertain = max(uncertain, state = 'parked')
+                     uncertain = CASE WHEN state = 'parked' THEN 1 ELSE uncertain END
                  WHERE {DOUBTED}"
             ),
             (millis(now), since),
@@ -263,7 +263,7 @@ fn last_commit_in(connection: &Connection) -> Result<Option<Timestamp>, StoreErr
                  UNION ALL SELECT max(at_ms) FROM metering_attempts
                  UNION ALL SELECT max(frozen_at_ms) FROM metering_records
                  UNION ALL SELECT max(updated_at_ms) FROM customers
-                 UNION ALL SELECT max(synced_at_ms) FROM products)",
+                 UNION ALL SELECT max(synced_at_ms) FROM products) AS known",
             [],
             |row| row.get(0),
         )

@@ -67,7 +67,7 @@ pub(crate) fn mark_moved(
     why: &str,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached("UPDATE usage_events SET moved = ifnull(moved, ?2) WHERE record_id = ?1")
+        .prepare_cached("UPDATE usage_events SET moved = coalesce(moved, ?2) WHERE record_id = ?1")
         .and_then(|mut update| update.execute((record, why)))
         .during("mark moved usage")?;
     Ok(())
@@ -88,13 +88,13 @@ pub(crate) fn move_usage(connection: &Connection, from: i64, into: i64) -> Resul
     for statement in [
         "UPDATE usage_events SET record_id = ?2 WHERE record_id = ?1",
         "UPDATE metering_records SET quantity = quantity + moved.units, carried_in = carried_in + moved.carried,
-             tagged = max(tagged, moved.split)
+             tagged = greatest(tagged, moved.split)
          FROM (SELECT quantity AS units, carried_in AS carried, tagged AS split
                FROM metering_records WHERE id = ?1) AS moved
          WHERE id = ?2",
         "INSERT INTO metering_tags (record_id, tags, quantity)
              SELECT ?2, tags, quantity FROM metering_tags WHERE record_id = ?1
-             ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+             ON CONFLICT (record_id, tags) DO UPDATE SET quantity = metering_tags.quantity + excluded.quantity",
         "DELETE FROM metering_tags WHERE record_id = ?1 AND ?2 <> ?1",
     ] {
         connection

@@ -179,7 +179,7 @@ fn begin_attempt(
     connection
         .prepare_cached(
             "INSERT INTO metering_attempts (record_id, attempt, at_ms, outcome)
-             SELECT ?1, 1 + ifnull(max(attempt), 0), ?2, 'unknown' FROM metering_attempts WHERE record_id = ?1
+             SELECT ?1, 1 + coalesce(max(attempt), 0), ?2, 'unknown' FROM metering_attempts WHERE record_id = ?1
              RETURNING attempt",
         )
         .and_then(|mut insert| insert.query_row((record, millis(now)), |row| row.get(0)))

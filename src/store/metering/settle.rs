@@ -110,7 +110,7 @@ fn sent_record_in(
         .prepare_cached(
             "SELECT r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
                  r.license_arn, p.code,
-                 (SELECT max(ifnull(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
+                 (SELECT max(coalesce(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
                   WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
                  EXISTS (SELECT 1 FROM subscriptions s
                   WHERE s.product_id = r.product_id AND s.holder = r.holder

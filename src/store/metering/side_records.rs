@@ -45,11 +45,11 @@ pub(crate) fn record_beside_in(
         .prepare_cached(
             "INSERT INTO metering_records
                  (product_id, customer_id, holder, dimension, hour, quantity, state, reason, beside)
-             VALUES (:product, :customer, :holder, :dimension, :hour, 0, 'open', :why, 1 + max(
-                 (SELECT ifnull(max(beside), 0) FROM metering_records
+             VALUES (:product, :customer, :holder, :dimension, :hour, 0, 'open', :why, 1 + greatest(
+                 (SELECT coalesce(max(beside), 0) FROM metering_records
                   WHERE holder = :holder AND holder <> '' AND product_id = :product AND dimension = :dimension
                     AND hour = :hour),
-                 (SELECT ifnull(max(beside), 0) FROM metering_records
+                 (SELECT coalesce(max(beside), 0) FROM metering_records
                   WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension
                     AND hour = :hour AND holder = :holder)))
              RETURNING id",

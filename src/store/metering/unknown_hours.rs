@@ -5,7 +5,7 @@ use crate::domain::event::EventType;
 use crate::domain::ledger::{StretchCause, UnknownHours, UnknownStretch};
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::outbox::append_event_in;
-use crate::store::engine::sql::{self, Connection, OptionalExtension, Row};
+use crate::store::engine::sql::{self, Connection, Row};
 use crate::store::{During, Store, StoreError};
 
 /// The detail of an attempt that a lost ledger may have made at a record of the backup: a duplicate is that record.
@@ -78,7 +78,7 @@ pub(crate) fn note_stretch_in(
         .prepare_cached(
             "INSERT INTO unknown_stretches
                  (cause, from_hour, through_hour, replay_until_ms, last_event, noticed_at_ms)
-             VALUES (?1, ?2, ?3, ?4, (SELECT ifnull(max(seq), 0) FROM events), ?5)",
+             VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(seq), 0) FROM events), ?5)",
         )
         .and_then(|mut insert| {
             insert.execute((
@@ -104,18 +104,6 @@ pub(crate) fn note_stretch_in(
 
 /// Leaves out the cursors that the lost ledger may have given out, so that whoever has one misses nothing.
 fn skip_lost_events_in(connection: &Connection) -> Result<(), StoreError> {
-    let during = "leave out lost events";
-    let held: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
-        .during(during)?;
-    let statement = match held {
-        Some(_) => "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'",
-        None => "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)",
-    };
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut change| change.execute([LOST_EVENTS]))
-        .during(during)?;
-    Ok(())
+    let newest = connection.last_number("events").during("leave out lost events")?;
+    connection.skip_numbers("events", newest + LOST_EVENTS).during("leave out lost events")
 }

@@ -46,8 +46,8 @@ impl Store {
 }
 
 const SUMS: &str = "SELECT hour, sum(quantity) FROM usage_sums
-    WHERE hour >= :first AND hour < :end AND (:product IS NULL OR product_id = :product)
-        AND (:feature IS NULL OR feature_id = :feature)
+    WHERE hour >= :first AND hour < :end AND (CAST(:product AS TEXT) IS NULL OR product_id = :product)
+        AND (CAST(:feature AS TEXT) IS NULL OR feature_id = :feature)
     GROUP BY hour";
 
 fn amount(row: &Row<'_>) -> sql::Result<(Timestamp, Quantity)> {
@@ -90,7 +90,8 @@ impl UsageSums {
         let mut add = connection
             .prepare_cached(
                 "INSERT INTO usage_sums (hour, product_id, feature_id, quantity) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
+                 ON CONFLICT (hour, product_id, feature_id) DO UPDATE SET
+                     quantity = usage_sums.quantity + excluded.quantity",
             )
             .during("sum usage")?;
         let mut hours: Vec<_> = self.0.into_iter().collect();

@@ -42,7 +42,8 @@ pub(crate) fn open_zero_records(
     connection
         .prepare_cached(
             "INSERT INTO metering_progress (id, zero_through_hour) VALUES (1, ?1)
-             ON CONFLICT DO UPDATE SET zero_through_hour = max(zero_through_hour, excluded.zero_through_hour)",
+             ON CONFLICT (id) DO UPDATE SET zero_through_hour =
+                 greatest(metering_progress.zero_through_hour, excluded.zero_through_hour)",
         )
         .and_then(|mut upsert| upsert.execute([last.number()]))
         .during("note how far hours without usage were looked at")?;
@@ -55,12 +56,12 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
     connection
         .prepare_cached(concat!(
             "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-             SELECT s.product_id, s.customer_id, s.holder, d.key, :hour, 0, 'open'
+             SELECT s.product_id, min(s.customer_id), s.holder, d.key, :hour, 0, 'open'
              FROM subscriptions s
              JOIN dimensions d ON d.product_id = s.product_id AND d.metered = 1 AND d.removed_at_ms IS NULL
              WHERE s.source = 'aws' AND s.holder <> '' AND s.status IN ('active', 'trialing', 'ending')
                AND s.starts_at_ms < :end
-               AND (s.status <> 'ending' OR s.dimension IS NOT NULL OR ifnull(s.ends_at_ms, :end) > :start)
+               AND (s.status <> 'ending' OR s.dimension IS NOT NULL OR coalesce(s.ends_at_ms, :end) > :start)
                -- One customer's hour is never metered in both forms.
                AND NOT EXISTS (
                    SELECT 1 FROM metering_records r

@@ -28,6 +28,7 @@ mod tests {
     use crate::store::During;
     use crate::store::base::columns::millis;
     use crate::store::engine::sql::Connection;
+    use crate::store::test_database::open_store;
 
     #[tokio::test]
     async fn what_was_put_off_is_due_by_the_same_commit_that_keeps_the_connection() {
@@ -35,7 +36,7 @@ mod tests {
         let path = folder.path().join("m.db");
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let later = millis(now) + 3_600_000;
-        let store = Store::open(&path).unwrap();
+        let store = open_store(&path);
         let put_off = move |connection: &Connection| {
             let insert = format!(
                 "INSERT INTO buyers (product_code, kind, value, due_at_ms, attempts, last_error)

@@ -92,7 +92,7 @@ fn join_by_license_in(
         .prepare_cached(
             "SELECT l.license_arn FROM licenses l
              JOIN identities i ON i.kind = 'license_arn' AND i.value = l.license_arn
-             WHERE l.account_id = ?1 AND l.product_code = ?2 AND i.customer_id IS NOT
+             WHERE l.account_id = ?1 AND l.product_code = ?2 AND i.customer_id IS DISTINCT FROM
                  (SELECT a.customer_id FROM identities a WHERE a.kind = 'account_id' AND a.value = ?1)",
         )
         .and_then(|mut select| {

@@ -342,12 +342,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::store::test_database::open_store;
 
     /// A connection that only reads refuses every write.
     #[tokio::test]
     async fn reading_a_situation_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("m.db")).unwrap();
+        let store = open_store(&folder.path().join("m.db"));
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let code = ProductCode::new("code");
         let buyer = BuyerRef::CustomerIdentifier(CustomerIdentifier::new("x"));

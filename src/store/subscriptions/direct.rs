@@ -114,7 +114,7 @@ impl Store {
                          SELECT min(ends_at_ms) AS at FROM subscriptions
                          WHERE source = 'direct' AND ended_at_ms IS NULL
                          UNION ALL SELECT min(starts_at_ms) FROM subscriptions
-                         WHERE source = 'direct' AND status = 'pending')",
+                         WHERE source = 'direct' AND status = 'pending') AS dates",
                 )
                 .and_then(|mut select| select.query_row([], |row| row.get(0)))
                 .map(optional_timestamp)

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::domain::SubscriptionId;
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::store::base::columns::{millis, timestamp};
-use crate::store::engine::sql::Connection;
+use crate::store::engine::sql::{Connection, OptionalExtension as _};
 use crate::store::{During, Store, StoreError};
 
 /// The pay-as-you-go subscriptions whose agreement should be over.
@@ -38,21 +38,20 @@ fn past_agreement_end_in(
 ) -> Result<Option<PastAgreementEnd>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT count(*), id, min(ends_at_ms) FROM subscriptions
+            "SELECT count(*) OVER (), id, ends_at_ms FROM subscriptions
              WHERE source = 'aws' AND dimension IS NULL AND ended_at_ms IS NULL
-               AND status IN ('active', 'trialing') AND ends_at_ms <= ?1",
+               AND status IN ('active', 'trialing') AND ends_at_ms <= ?1
+             ORDER BY ends_at_ms, id LIMIT 1",
         )
         .and_then(|mut select| {
-            select.query_row([millis(last)], |row| {
-                let first: Option<(String, i64)> =
-                    row.get::<_, Option<String>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
-                let count = row.get(0)?;
-                Ok(first.map(|(id, since)| PastAgreementEnd {
-                    count,
-                    first: SubscriptionId::new(id),
-                    since: timestamp(since),
-                }))
-            })
+            let past = select.query_row([millis(last)], |row| {
+                Ok(PastAgreementEnd {
+                    count: row.get(0)?,
+                    first: SubscriptionId::new(row.get::<_, String>(1)?),
+                    since: timestamp(row.get(2)?),
+                })
+            });
+            past.optional()
         })
         .during("look for subscriptions past their end")
 }

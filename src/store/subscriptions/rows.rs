@@ -230,7 +230,7 @@ fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(),
         .prepare_cached(
             "UPDATE subscriptions SET product_id = :product, account_id = :account, license_arn = :license,
                  agreement_id = :agreement, dimension = :dimension,
-                 plan_version = CASE WHEN plan_id IS :plan THEN plan_version END, plan_id = :plan,
+                 plan_version = CASE WHEN plan_id IS NOT DISTINCT FROM :plan THEN plan_version END, plan_id = :plan,
                  quantity = :quantity, status = :status, starts_at_ms = :starts, ends_at_ms = :ends,
                  missing_since_ms = :missing, ended_at_ms = :ended, renewed_by = :renewed_by,
                  updated_at_ms = :updated

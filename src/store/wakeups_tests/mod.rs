@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::test_database::open_store;
 use super::*;
 use crate::domain::event::EventType;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
@@ -31,7 +32,7 @@ struct House {
 impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("marketd.db")).unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
         let waiting = Waiter::ALL.map(|waiter| (waiter, store.wakeups().of(waiter)));
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         Self { _folder: folder, store, waiting: waiting.into(), now }

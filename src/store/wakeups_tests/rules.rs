@@ -28,9 +28,12 @@ async fn each_rule_wakes_by_itself() {
         let drop = move |connection: &Connection| {
             let mut others = (0..RULES.len()).filter(|other| *other != number);
             others.try_for_each(|other| {
-                connection
-                    .execute_batch(&format!("DROP TRIGGER temp.wake_{other}"))
-                    .during("drop the other rules")
+                let table = RULES[other].table;
+                let statement = match connection {
+                    Connection::Sqlite(_) => format!("DROP TRIGGER temp.wake_{other}"),
+                    Connection::Postgres(_) => format!("DROP TRIGGER wake_{other} ON {table}"),
+                };
+                connection.execute_batch(&statement).during("drop the other rules")
             })
         };
         house.store.write(drop).await.unwrap();

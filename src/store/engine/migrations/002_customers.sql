@@ -57,7 +57,7 @@ CREATE INDEX subscriptions_direct_starts ON subscriptions (starts_at_ms) WHERE s
 CREATE INDEX subscriptions_ending ON subscriptions (product_id, holder) WHERE status = 'ending';
 CREATE INDEX subscriptions_ended ON subscriptions (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 -- One live subscription for what was bought, whatever order the news came in.
-CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, ifnull(dimension, ''))
+CREATE UNIQUE INDEX subscriptions_live ON subscriptions (product_id, holder, coalesce(dimension, ''))
     WHERE ended_at_ms IS NULL AND source = 'aws';
 
 CREATE TABLE earlier_tenures (

@@ -7,7 +7,8 @@ CREATE TABLE notifications (
     received_at_ms INTEGER NOT NULL,
     product_code TEXT,
     body TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state = 'pending' OR state = 'applied' OR state = 'quarantined'),
+    state TEXT NOT NULL CHECK (state = 'pending' OR state = 'applied' OR state = 'quarantined'
+        OR state = 'discarded'),
     reason TEXT,
     buyer INTEGER,                      -- the buyer that it made dirty
     copies INTEGER NOT NULL DEFAULT 1   -- how often it was received

@@ -13,10 +13,10 @@ CREATE TABLE usage_hours_by_product (
 
 INSERT INTO usage_hours_by_product (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
     SELECT customer_id, feature_id,
-        iif(holder = '', '', ifnull((
+        iif(holder = '', '', coalesce((
             SELECT s.product_id FROM subscriptions s
             WHERE s.customer_id = u.customer_id AND s.holder = u.holder AND s.product_id IS NOT NULL
-            ORDER BY s.ended_at_ms IS NOT NULL, ifnull(s.starts_at_ms, s.created_at_ms) DESC LIMIT 1), '')),
+            ORDER BY s.ended_at_ms IS NOT NULL, coalesce(s.starts_at_ms, s.created_at_ms) DESC LIMIT 1), '')),
         holder, from_ms, quantity, billed
     FROM usage_hours u;
 

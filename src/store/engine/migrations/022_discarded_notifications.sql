@@ -3,13 +3,6 @@ ALTER TABLE notifications ADD COLUMN discarded_at_ms INTEGER;
 ALTER TABLE notifications ADD COLUMN discarded_by TEXT;
 ALTER TABLE notifications ADD COLUMN discard_note TEXT;
 
--- A state more. Only the check is written anew, since it changes no row: the table may be large.
-PRAGMA writable_schema = ON;
-UPDATE sqlite_schema
-    SET sql = replace(sql, 'state = ''quarantined''', 'state = ''quarantined'' OR state = ''discarded''')
-    WHERE type = 'table' AND name = 'notifications';
-PRAGMA writable_schema = RESET;
-
 CREATE TRIGGER notifications_keep_discard
     BEFORE UPDATE OF discarded_at_ms, discarded_by, discard_note ON notifications
     WHEN OLD.discarded_at_ms IS NOT NULL

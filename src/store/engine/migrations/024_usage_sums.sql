@@ -8,7 +8,7 @@ CREATE TABLE usage_sums (
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO usage_sums (hour, product_id, feature_id, quantity)
-    SELECT min(u.at_ms, u.received_at_ms) / 3600000, coalesce(r.product_id, b.product_id, ''), ifnull(u.feature_id, ''), sum(u.quantity)
+    SELECT min(u.at_ms, u.received_at_ms) / 3600000, coalesce(r.product_id, b.product_id, ''), coalesce(u.feature_id, ''), sum(u.quantity)
     FROM usage_events u
         LEFT JOIN metering_records r ON r.id = u.record_id
         LEFT JOIN usage_bearers b ON b.id = u.included_under

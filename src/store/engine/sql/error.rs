@@ -1,6 +1,11 @@
 //! What a database answers instead of rows.
 
 use rusqlite::ErrorCode;
+use rusqlite::types::FromSqlError;
+use tokio_postgres::error::SqlState;
+
+/// The result of something that a database was asked.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The reason why a database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +13,46 @@ pub enum Error {
     /// SQLite's reason.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL's reason, or that of the way to it.
+    #[error("{}", with_cause(.0))]
+    Postgres(tokio_postgres::Error),
+    /// PostgreSQL does not take a statement.
+    #[error("PostgreSQL does not take {text:?}: {}", with_cause(.source))]
+    Prepare {
+        /// The statement.
+        text: String,
+        /// PostgreSQL's reason.
+        source: tokio_postgres::Error,
+    },
+    /// A column does not hold what it should.
+    #[error("the column {column} cannot be read: {source}")]
+    Column {
+        /// The column.
+        column: String,
+        /// The fault.
+        source: FromSqlError,
+    },
+    /// A row was asked for, and there is none.
+    #[error("there is no such row")]
+    NoRow,
+    /// The connection to the server is gone.
+    #[error("the connection to the database server was lost")]
+    Lost,
+    /// The connection has nothing to run on.
+    #[error("the connection could not be made: {0}")]
+    Runtime(String),
+}
+
+fn with_cause(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    match (error.as_db_error(), error.source()) {
+        (Some(said), _) => {
+            let detail = said.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{}{detail}", said.message())
+        }
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
 }
 
 /// The kind of an error, by what is to be done about it.
@@ -19,7 +64,7 @@ pub enum ErrorKind {
     Refused,
     /// Somebody else has the database locked.
     Locked,
-    /// It may go well later: a full disk, a file that cannot be read at the moment.
+    /// It may go well later: a full disk, a file that cannot be read at the moment, a server that is away.
     Passing,
     /// The file is no database, or is damaged.
     Broken,
@@ -38,10 +83,13 @@ impl Error {
     /// Returns the error's kind.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sqlite(rusqlite::Error::QueryReturnedNoRows) => ErrorKind::NoRow,
+            Self::Sqlite(rusqlite::Error::QueryReturnedNoRows) | Self::NoRow => ErrorKind::NoRow,
             Self::Sqlite(error) => {
                 error.sqlite_error_code().map_or(ErrorKind::Other, kind_of_sqlite)
             }
+            Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
+            Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
+            Self::Column { .. } => ErrorKind::Other,
         }
     }
 }
@@ -63,8 +111,28 @@ const fn kind_of_sqlite(code: ErrorCode) -> ErrorKind {
     }
 }
 
-impl From<rusqlite::types::FromSqlError> for Error {
-    fn from(error: rusqlite::types::FromSqlError) -> Self {
+/// Classifies by the class of the server's code: the first two of its five characters.
+fn kind_of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
+    let Some(code) = error.code() else {
+        // It did not come from the server: the way there is cut, or closed. What cannot be encoded is ours.
+        let is_ours = error.to_string().starts_with("error serializing")
+            || error.to_string().starts_with("error deserializing");
+        return if is_ours { ErrorKind::Other } else { ErrorKind::Passing };
+    };
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        return ErrorKind::Passing;
+    }
+    match code.code().get(..2) {
+        Some("23") => ErrorKind::Refused,
+        Some("40" | "55") => ErrorKind::Locked,
+        Some("08" | "53" | "57" | "58") => ErrorKind::Passing,
+        Some("XX") => ErrorKind::Broken,
+        _ => ErrorKind::Other,
+    }
+}
+
+impl From<FromSqlError> for Error {
+    fn from(error: FromSqlError) -> Self {
         Self::Sqlite(error.into())
     }
 }

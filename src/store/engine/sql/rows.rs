@@ -1,39 +1,81 @@
 //! The rows that a statement finds.
 
-use rusqlite::types::{FromSql, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, ValueRef};
 
-use super::Result;
+use super::error::Error;
+use super::error::Result;
+use super::postgres::session::FoundRow;
 
-/// A row.
-pub(crate) struct Row<'r>(&'r rusqlite::Row<'r>);
+/// A column, by its place or its name.
+pub(crate) trait ColumnIndex: rusqlite::RowIndex {
+    /// Returns the column's place among these.
+    fn place(&self, columns: &[Box<str>]) -> Option<usize>;
+}
 
-impl<'r> Row<'r> {
-    pub(super) const fn sqlite(row: &'r rusqlite::Row<'r>) -> Self {
-        Self(row)
-    }
-
-    /// Returns the value of a column, by its place or its name.
-    pub(crate) fn get<I: rusqlite::RowIndex, T: FromSql>(&self, column: I) -> Result<T> {
-        Ok(self.0.get(column)?)
-    }
-
-    /// Returns the value of a column as the database holds it.
-    pub(crate) fn get_ref<I: rusqlite::RowIndex>(&self, column: I) -> Result<ValueRef<'_>> {
-        Ok(self.0.get_ref(column)?)
+impl ColumnIndex for usize {
+    fn place(&self, _: &[Box<str>]) -> Option<usize> {
+        Some(*self)
     }
 }
 
-/// The rows of a statement, one after the other.
-pub(crate) struct Rows<'s>(rusqlite::Rows<'s>);
+impl ColumnIndex for &str {
+    fn place(&self, columns: &[Box<str>]) -> Option<usize> {
+        columns.iter().position(|name| **name == **self)
+    }
+}
 
-impl<'s> Rows<'s> {
-    pub(super) const fn sqlite(rows: rusqlite::Rows<'s>) -> Self {
-        Self(rows)
+/// A row.
+pub(crate) enum Row<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    Postgres(FoundRow),
+}
+
+impl Row<'_> {
+    /// Returns the value of a column.
+    pub(crate) fn get<I: ColumnIndex, T: FromSql>(&self, column: I) -> Result<T> {
+        match self {
+            Self::Sqlite(row) => Ok(row.get(column)?),
+            Self::Postgres(row) => {
+                let (place, value) = value_of(row, &column)?;
+                T::column_result(value).map_err(|source| unreadable(row, place, source))
+            }
+        }
     }
 
+    /// Returns the value of a column as the database holds it.
+    pub(crate) fn get_ref<I: ColumnIndex>(&self, column: I) -> Result<ValueRef<'_>> {
+        match self {
+            Self::Sqlite(row) => Ok(row.get_ref(column)?),
+            Self::Postgres(row) => Ok(value_of(row, &column)?.1),
+        }
+    }
+}
+
+fn value_of<'r>(row: &'r FoundRow, column: &impl ColumnIndex) -> Result<(usize, ValueRef<'r>)> {
+    let place = column.place(row.columns()).unwrap_or(usize::MAX);
+    let value =
+        row.value(place).ok_or_else(|| unreadable(row, place, FromSqlError::InvalidType))?;
+    Ok((place, value.into()))
+}
+
+fn unreadable(row: &FoundRow, place: usize, source: FromSqlError) -> Error {
+    let column = row.columns().get(place).map_or("that was asked for", |name| name);
+    Error::Column { column: column.to_owned(), source }
+}
+
+/// The rows of a statement, one after the other.
+pub(crate) enum Rows<'s> {
+    Sqlite(rusqlite::Rows<'s>),
+    Postgres(std::vec::IntoIter<FoundRow>),
+}
+
+impl Rows<'_> {
     /// Returns the next row.
     pub(crate) fn next(&mut self) -> Result<Option<Row<'_>>> {
-        Ok(self.0.next()?.map(Row::sqlite))
+        Ok(match self {
+            Self::Sqlite(rows) => rows.next()?.map(Row::Sqlite),
+            Self::Postgres(rows) => rows.next().map(Row::Postgres),
+        })
     }
 }
 

@@ -1,31 +1,44 @@
 //! Prepared statements.
 
+use std::sync::Arc;
+
 use rusqlite::CachedStatement;
 
+use super::postgres::session::{Prepared, Session};
 use super::rows::MappedRows;
-use super::{Params, Result, Row, Rows};
+use super::{Error, Params, Result, Row, Rows};
 
 /// A prepared statement.
-pub(crate) struct Statement<'c>(CachedStatement<'c>);
+pub(crate) enum Statement<'c> {
+    Sqlite(CachedStatement<'c>),
+    Postgres(&'c Session, Arc<Prepared>),
+}
 
-impl<'c> Statement<'c> {
-    pub(super) const fn sqlite(statement: CachedStatement<'c>) -> Self {
-        Self(statement)
-    }
-
+impl Statement<'_> {
     /// Runs the statement, and returns the number of rows that it changed.
     pub(crate) fn execute(&mut self, params: impl Params) -> Result<usize> {
-        Ok(self.0.execute(params)?)
+        match self {
+            Self::Sqlite(statement) => Ok(statement.execute(params)?),
+            Self::Postgres(session, prepared) => session.execute(prepared, &params),
+        }
     }
 
     /// Reports whether the statement finds a row.
     pub(crate) fn exists(&mut self, params: impl Params) -> Result<bool> {
-        Ok(self.0.exists(params)?)
+        match self {
+            Self::Sqlite(statement) => Ok(statement.exists(params)?),
+            Self::Postgres(session, prepared) => Ok(!session.query(prepared, &params)?.is_empty()),
+        }
     }
 
     /// Asks for the rows.
     pub(crate) fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
-        Ok(Rows::sqlite(self.0.query(params)?))
+        Ok(match self {
+            Self::Sqlite(statement) => Rows::Sqlite(statement.query(params)?),
+            Self::Postgres(session, prepared) => {
+                Rows::Postgres(session.query(prepared, &params)?.into_iter())
+            }
+        })
     }
 
     /// Asks for the rows, each read by `read`.
@@ -45,7 +58,7 @@ impl<'c> Statement<'c> {
     ) -> Result<T> {
         match self.query(params)?.next()? {
             Some(row) => read(&row),
-            None => Err(rusqlite::Error::QueryReturnedNoRows.into()),
+            None => Err(Error::NoRow),
         }
     }
 }

@@ -2,7 +2,13 @@
 
 use std::ops::Deref;
 
-use super::{Connection, Result};
+use super::connection::Connection;
+use super::error::Result;
+
+/// Begins a transaction that nobody else changes the schema beside.
+const ALONE: &str =
+    "BEGIN; SELECT pg_advisory_xact_lock(hashtext('marketd'), hashtext(current_schema()))";
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A transaction, undone unless it is committed.
 pub(crate) struct Transaction<'c> {
@@ -13,19 +19,37 @@ pub(crate) struct Transaction<'c> {
 impl<'c> Transaction<'c> {
     /// Begins a transaction, once nobody else writes.
     pub(crate) fn begin(connection: &'c Connection) -> Result<Self> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        match connection {
+            Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
+            Connection::Postgres(session) => session.begin_turn()?,
+        }
+        Ok(Self { connection, is_open: true })
+    }
+
+    /// Begins a transaction that may change the schema.
+    pub(crate) fn of_schema(connection: &'c Connection) -> Result<Self> {
+        match connection {
+            Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
+            Connection::Postgres(session) => session.batch(ALONE)?,
+        }
         Ok(Self { connection, is_open: true })
     }
 
     /// Begins a transaction that only reads: all of it sees the database of one moment.
     pub(crate) fn of_reads(connection: &'c Connection) -> Result<Self> {
-        connection.execute_batch("BEGIN")?;
+        match connection {
+            Connection::Sqlite(file) => file.execute_batch("BEGIN")?,
+            Connection::Postgres(session) => session.batch(SNAPSHOT)?,
+        }
         Ok(Self { connection, is_open: true })
     }
 
     /// Commits; what cannot be committed is undone.
     pub(crate) fn commit(mut self) -> Result<()> {
-        let committed = self.connection.execute_batch("COMMIT");
+        let committed = match self.connection {
+            Connection::Sqlite(file) => file.execute_batch("COMMIT").map_err(Into::into),
+            Connection::Postgres(session) => session.commit(),
+        };
         self.is_open = committed.is_err();
         committed
     }
@@ -48,7 +72,11 @@ impl Deref for Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         // Some failures have undone it already.
-        if self.is_open && !self.connection.as_sqlite().is_autocommit() {
+        let is_over = match self.connection {
+            Connection::Sqlite(file) => file.is_autocommit(),
+            Connection::Postgres(_) => false,
+        };
+        if self.is_open && !is_over {
             drop(self.connection.execute_batch("ROLLBACK"));
         }
     }

@@ -1,0 +1,58 @@
+//! The writes of other processes: another daemon on the same server, or `run --reconcile-once` beside one.
+
+use super::changes::ChangeCapture;
+use super::sql::{Connection, Result};
+
+/// The place in the order of writes that was seen last.
+#[derive(Debug, Default)]
+pub(super) struct OtherWriters {
+    /// SQLite: a number that changes when another connection has written. A server: the number of the last transaction
+    /// that has written. None if it is not known.
+    seen: Option<i64>,
+}
+
+impl OtherWriters {
+    /// Makes one that has seen all that was written so far.
+    pub(super) fn seen_by(connection: &Connection) -> Self {
+        Self { seen: read(connection).ok() }
+    }
+
+    /// Tells whoever keeps something of the database if another process has written.
+    pub(super) fn look(&mut self, connection: &Connection, capture: &ChangeCapture) {
+        // A database that cannot be read says so where something is asked of it.
+        let Ok(now) = read(connection) else { return };
+        self.compare(Some(now), capture);
+    }
+
+    /// Does the same within a transaction that may write: nobody else can, so that it holds until its end.
+    pub(super) fn look_within(&mut self, connection: &Connection, capture: &ChangeCapture) {
+        match connection {
+            Connection::Sqlite(_) => self.look(connection, capture),
+            Connection::Postgres(session) => {
+                self.compare(session.turn().map(|turn| turn - 1), capture);
+            }
+        }
+    }
+
+    /// Notes that the transaction is committed: its own turn is nobody else's.
+    pub(super) const fn committed(&mut self, connection: &Connection) {
+        if let Connection::Postgres(session) = connection {
+            self.seen = session.turn();
+        }
+    }
+
+    fn compare(&mut self, found: Option<i64>, capture: &ChangeCapture) {
+        if found != self.seen {
+            self.seen = found;
+            capture.tell_everything();
+        }
+    }
+}
+
+fn read(connection: &Connection) -> Result<i64> {
+    let statement = match connection {
+        Connection::Sqlite(_) => "PRAGMA data_version",
+        Connection::Postgres(_) => "SELECT n FROM turns",
+    };
+    connection.query_row(statement, [], |row| row.get(0))
+}

@@ -1,0 +1,7 @@
+//! A database on a PostgreSQL server: its schema, and the notes of what a transaction changed.
+//!
+//! Every transaction that writes takes its turn by one row's lock, so that a verb may read, decide and write as if it
+//! were alone, and the outbox is numbered in the order of commits.
+
+pub(super) mod notes;
+pub(super) mod schema;

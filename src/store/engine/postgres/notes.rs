@@ -1,0 +1,49 @@
+//! The notes that the triggers of a transaction leave in a table of the session's own.
+
+use super::super::log_lines::LogLine;
+use super::super::noted::{CountedUsage, Notes};
+use super::super::sql::{self, Connection};
+use crate::domain::{CustomerId, FeatureId};
+
+/// Makes the table that a new session notes in.
+pub(in crate::store::engine) fn make_table(connection: &Connection) -> sql::Result<()> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE IF NOT EXISTS marketd_notes (
+             n bigint GENERATED ALWAYS AS IDENTITY,
+             kind text, a text, b text, c text, d text, e bigint, f bigint
+         ) ON COMMIT DELETE ROWS",
+    )
+}
+
+/// Reads what the transaction has noted so far.
+pub(in crate::store::engine) fn read(connection: &Connection) -> sql::Result<Notes> {
+    let mut notes = Notes::default();
+    let mut select = connection
+        .prepare_cached("SELECT kind, a, b, c, d, e, f FROM pg_temp.marketd_notes ORDER BY n")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        match row.get_ref(0)?.as_str()? {
+            "customer" => {
+                notes.changes.customers.push(CustomerId::new(row.get::<_, String>(1)?));
+            }
+            "catalogue" => notes.changes.catalogue = true,
+            "used" => notes.changes.used.push(CountedUsage {
+                customer_id: CustomerId::new(row.get::<_, String>(1)?),
+                feature_id: FeatureId::new(row.get::<_, String>(2)?),
+                product: row.get(3)?,
+                holder: row.get(4)?,
+                from_ms: row.get(5)?,
+                millionths: row.get(6)?,
+            }),
+            "woken" => notes.woken.add(row.get(5)?),
+            "loss" => notes.lines.push(LogLine::Loss { kind: row.get(1)?, data: row.get(2)? }),
+            _ => notes.lines.push(LogLine::Activity {
+                actor: row.get(1)?,
+                door: row.get(2)?,
+                operation: row.get(3)?,
+                path: row.get(4)?,
+            }),
+        }
+    }
+    Ok(notes)
+}

@@ -1,0 +1,81 @@
+//! The schema on a server, made and brought up to date by whoever starts first.
+
+use super::super::error::StoreError;
+use super::super::secrets::make_secrets_in;
+use super::super::sql::{self, Connection, OptionalExtension as _, Transaction};
+use super::super::wakeups::RULES;
+
+/// The version that this program knows.
+const VERSION: i64 = 1;
+
+/// The tables, in an order in which each refers to those before.
+const TABLES: [&str; 5] = [
+    include_str!("schema/catalog.sql"),
+    include_str!("schema/customers.sql"),
+    include_str!("schema/facts.sql"),
+    include_str!("schema/metering.sql"),
+    include_str!("schema/base.sql"),
+];
+const GUARDS: &str = include_str!("guards.sql");
+const NOTES: &str = include_str!("notes.sql");
+
+/// Makes the schema, or brings it up to date. Others who start at the same time wait.
+pub(in crate::store::engine) fn migrate(
+    connection: &Connection,
+    schema: Option<&str>,
+) -> Result<(), StoreError> {
+    let failed = |source| StoreError::MigrateServer { source };
+    if let Some(schema) = schema {
+        let made = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", schema.replace('"', "\"\""));
+        connection.execute_batch(&made).map_err(failed)?;
+    }
+    let transaction = Transaction::of_schema(connection).map_err(failed)?;
+    let found = version_in(&transaction).map_err(failed)?;
+    if let Some(found) = found.filter(|found| *found > VERSION) {
+        return Err(StoreError::NewerServerSchema { found, known: VERSION });
+    }
+    (|| {
+        if found.is_none() {
+            for part in TABLES {
+                transaction.execute_batch(part)?;
+            }
+            let version = "INSERT INTO schema_version (id, version) VALUES (1, ?1)";
+            transaction.execute(version, [VERSION])?;
+            transaction.execute("INSERT INTO turns (id, n) VALUES (1, 0)", [])?;
+            for part in [GUARDS, NOTES, &wakeups()] {
+                transaction.execute_batch(part)?;
+            }
+            make_secrets_in(&transaction)?;
+        }
+        transaction.commit()
+    })()
+    .map_err(failed)
+}
+
+/// Returns the version of the schema that is there; none where there is none.
+fn version_in(connection: &Connection) -> sql::Result<Option<i64>> {
+    let is_there = "SELECT 1 FROM information_schema.tables
+         WHERE table_schema = current_schema() AND table_name = 'schema_version'";
+    if !connection.prepare_cached(is_there)?.exists([])? {
+        return Ok(None);
+    }
+    connection.query_row("SELECT version FROM schema_version", [], |row| row.get(0)).optional()
+}
+
+/// Returns the triggers that note whom a transaction wakes.
+fn wakeups() -> String {
+    RULES
+        .iter()
+        .enumerate()
+        .map(|(number, rule)| {
+            format!(
+                "CREATE OR REPLACE TRIGGER wake_{number} AFTER {} ON {} FOR EACH ROW WHEN ({})
+                 EXECUTE FUNCTION marketd_wake({});\n",
+                rule.does,
+                rule.table,
+                rule.when,
+                rule.wakes.bit()
+            )
+        })
+        .fold(String::new(), |all, one| all + &one)
+}

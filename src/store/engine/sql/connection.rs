@@ -1,0 +1,87 @@
+//! Connections.
+
+use std::sync::Arc;
+
+use super::error::Result;
+use super::params::Params;
+use super::postgres::address::Address;
+use super::postgres::session::Session;
+use super::rows::Row;
+use super::statement::Statement;
+
+/// A connection to a database.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Sqlite(rusqlite::Connection),
+    Postgres(Box<Session>),
+}
+
+impl Connection {
+    /// Connects to a server.
+    pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
+        Ok(Self::Postgres(Box::new(Session::connect(address)?)))
+    }
+
+    /// Returns the connection, made anew if it was lost.
+    pub(crate) fn ready(self) -> Result<Self> {
+        if let Self::Postgres(session) = &self {
+            session.reconnect_if_lost()?;
+        }
+        Ok(self)
+    }
+
+    /// Returns the connection of SQLite's, if it is one.
+    pub(crate) const fn as_sqlite(&self) -> Option<&rusqlite::Connection> {
+        match self {
+            Self::Sqlite(connection) => Some(connection),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Prepares a statement, or takes it as it was prepared before.
+    pub(crate) fn prepare_cached(&self, sql: &str) -> Result<Statement<'_>> {
+        Ok(match self {
+            Self::Sqlite(connection) => Statement::Sqlite(connection.prepare_cached(sql)?),
+            Self::Postgres(session) => Statement::Postgres(session, session.prepare(sql)?),
+        })
+    }
+
+    /// Runs a statement once, and returns the number of rows that it changed.
+    pub(crate) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        self.prepare_cached(sql)?.execute(params)
+    }
+
+    /// Runs statements without parameters.
+    pub(crate) fn execute_batch(&self, sql: &str) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Self::Postgres(session) => session.batch(sql),
+        }
+    }
+
+    /// Asks for one row.
+    pub(crate) fn query_row<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.prepare_cached(sql)?.query_row(params, read)
+    }
+
+    /// Returns the number of rows that it has changed since it was opened.
+    pub(crate) fn total_changes(&self) -> u64 {
+        match self {
+            Self::Sqlite(connection) => connection.total_changes(),
+            Self::Postgres(session) => session.changes(),
+        }
+    }
+
+    /// Closes the connection; a failure that dropping it would hide is told.
+    pub(crate) fn close(self) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+}

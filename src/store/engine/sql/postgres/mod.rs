@@ -1,0 +1,6 @@
+//! The driver of PostgreSQL: sessions, statements in its own form, and values on their way.
+
+pub(in crate::store::engine) mod address;
+pub(in crate::store::engine) mod session;
+mod translate;
+mod value;

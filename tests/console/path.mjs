@@ -178,7 +178,7 @@ await shows("Decided.");
 
 // The month is looked at, and what was done.
 await open("Metering");
-await follow(/^Close /);
+await follow(/^Month /);
 await shows("By product and dimension");
 await shows("What keeps it open");
 await open("Activity");

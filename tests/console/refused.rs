@@ -97,6 +97,12 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .typing("id", "typed-id")
             .typing("account_id", "12")
             .over("account_id"),
+        // Two customers would become one without a word.
+        on("/customers", "/customers", "is a customer already")
+            .with("fresh", "yes")
+            .typing("id", "acme")
+            .typing("name", "Another")
+            .over("id"),
         on("/customers/acme", "/subscriptions", "sold by AWS")
             .with("customer_id", "acme")
             .with("plan_id", &plan)

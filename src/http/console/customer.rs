@@ -3,8 +3,10 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
+use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::charts::{Chart, Meter};
 use super::events::Happened;
@@ -137,6 +139,26 @@ pub(super) struct Details {
     customer_identifier: String,
     #[serde(default)]
     license_arn: String,
+    /// Set where the id is meant to be one that no customer has yet.
+    #[serde(default)]
+    fresh: String,
+    /// Set by a person who knows that the id is a customer's, and means that one.
+    #[serde(default)]
+    same: String,
+}
+
+/// Refuses an id that a customer has, unless a person says that they mean that customer: two would become one.
+async fn check_id(state: &ApiState, details: &Details) -> Result<(), Problem> {
+    if details.fresh.is_empty() || !details.same.is_empty() {
+        return Ok(());
+    }
+    let Some(held) = state.store.customer(details.id.clone()).await? else { return Ok(()) };
+    let name = held.name.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
+    let detail = format!(
+        "{}{name} is a customer already. Choose another id; or say below that this is the same customer, and both become one for good",
+        held.id
+    );
+    Err(Problem::new(StatusCode::CONFLICT, "customer-exists", detail).with("field", json!("id")))
 }
 
 /// Provisions, claims or changes a customer.
@@ -145,6 +167,7 @@ pub(super) async fn put(
     Extension(visitor): Extension<Visitor>,
     Form(details): Form<Details>,
 ) -> Answer {
+    check_id(&state, &details).await?;
     let body = Provision {
         name: some(&details.name).map(|text| line("name", text)).transpose()?,
         email: some(&details.email).map(|text| line("email", text)).transpose()?,

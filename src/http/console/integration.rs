@@ -89,6 +89,11 @@ async fn integration(
             account_id: asked.account_id.clone(),
         })
     };
+    // The policy has made the external id, which is to be seen with it.
+    let connection = match (&steps, &connection.external_id) {
+        (Some(_), None) => api::show(State(state.clone())).await?.0,
+        _ => connection,
+    };
     let calls = connection.calls.iter().map(|(operation, call)| {
         let ok = call.last_ok_at >= call.last_error_at;
         let at = if ok { call.last_ok_at } else { call.last_error_at };

@@ -11,10 +11,14 @@ use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::{ClockHour, Quantity};
 use crate::http::{ApiState, Problem, read_month};
-use crate::store::{DueHour, ReportFilter, ReportPlace, ReportRow, ReportTotal};
+use crate::store::{
+    DueHour, Order, Page, RecordFilter, ReportFilter, ReportPlace, ReportRow, ReportTotal,
+};
 
 /// The customers' rows of a page; the file has all.
 const ROWS: usize = 50;
+/// The most parked records that are counted.
+const PARKED: u32 = 500;
 
 /// What is asked for.
 #[derive(Deserialize)]
@@ -37,6 +41,8 @@ struct MonthPage {
     /// What keeps the month from being closed.
     due: Vec<DueHour>,
     parked: Quantity,
+    /// The parked records, of no units too.
+    parked_records: usize,
     uncertain: Quantity,
     stretches: Vec<String>,
     /// Set once the month is over.
@@ -82,6 +88,15 @@ fn report_of((from, before): (ClockHour, ClockHour)) -> ReportFilter {
     ReportFilter { from, before, product_id: None, customer_id: None }
 }
 
+fn parked_of((from, before): (ClockHour, ClockHour)) -> RecordFilter {
+    RecordFilter {
+        state: Some("parked".into()),
+        from: Some(from),
+        before: Some(before),
+        ..RecordFilter::default()
+    }
+}
+
 async fn close(
     state: &ApiState,
     visitor: &Visitor,
@@ -93,6 +108,9 @@ async fn close(
     let after = asked.after.as_deref().map(place).transpose()?;
     let report = state.store.metering_report_part(report_of((from, before)), after, ROWS).await?;
     let due = state.store.due_hours(state.metering_timing, now).await?;
+    let parked = parked_of((from, before));
+    let first = Page { after: None, limit: PARKED };
+    let parked = state.store.metering_records(parked, Order::Newest, first).await?;
     let stretches = state.store.unknown_stretches().await?;
     let stretches = stretches.iter().filter(|it| it.from < before && it.until > from);
     let name = |hour: ClockHour| month_of(hour.start());
@@ -103,6 +121,7 @@ async fn close(
         before: name(ClockHour::from_number(from.number() - 1)),
         after: Some(next).filter(|_| before.start() <= now),
         parked: report.totals.iter().map(|it| it.units[3]).sum(),
+        parked_records: parked.rows.len(),
         uncertain: report.totals.iter().map(|it| it.uncertain).sum(),
         totals: report.totals,
         rows: report.rows,

@@ -79,3 +79,54 @@ fn wakeups() -> String {
         })
         .fold(String::new(), |all, one| all + &one)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::engine::place::Place;
+    use crate::store::test_database::on_server;
+
+    /// The columns of each table, each with whether it must hold something, and the names of the indexes.
+    type Schema = (BTreeMap<String, BTreeMap<String, bool>>, Vec<String>);
+
+    fn read(connection: &Connection, columns: &str, indexes: &str) -> Schema {
+        let mut tables = BTreeMap::<_, BTreeMap<_, _>>::new();
+        let mut select = connection.prepare_cached(columns).unwrap();
+        let row = |row: &sql::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        for found in select.query_map([], row).unwrap() {
+            let (table, column, is_needed): (String, String, bool) = found.unwrap();
+            tables.entry(table).or_default().insert(column, is_needed);
+        }
+        let mut select = connection.prepare_cached(indexes).unwrap();
+        let names = select.query_map([], |row| row.get(0)).unwrap();
+        (tables, names.collect::<sql::Result<_>>().unwrap())
+    }
+
+    #[test]
+    fn both_engines_have_the_same_tables_and_indexes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let Some((url, schema)) = on_server(&path) else { return };
+        let of_file = read(
+            &Place::from(Path::new(&path)).open_writer().unwrap(),
+            "SELECT t.name, c.name, c.\"notnull\" OR c.pk > 0 FROM sqlite_schema t, pragma_table_info(t.name) c
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'",
+            "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name",
+        );
+        let address: sql::Address = url.parse().unwrap();
+        let server = Place::Server(std::sync::Arc::new(address.in_schema(&schema)));
+        // What stands there for SQLite's own order of rows, its version and its lock is its own.
+        let of_server = read(
+            &server.open_writer().unwrap(),
+            "SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
+             WHERE table_schema = current_schema() AND column_name <> 'rowid'
+               AND table_name NOT IN ('turns', 'schema_version')",
+            "SELECT i.indexname FROM pg_indexes i WHERE i.schemaname = current_schema()
+               AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname) ORDER BY 1",
+        );
+        assert_eq!(of_file, of_server);
+    }
+}

@@ -61,6 +61,8 @@ impl Drop for Live {
 pub(crate) struct Prepared {
     statement: Statement,
     names: Vec<String>,
+    /// Set if it changes rows, and if they may be of those that are remembered.
+    writes: bool,
     touches: bool,
 }
 
@@ -226,7 +228,7 @@ impl Session {
     }
 
     fn note(&self, prepared: &Prepared, rows: u64) {
-        if !prepared.statement.columns().is_empty() && !prepared.touches {
+        if !prepared.writes {
             return;
         }
         self.changes.set(self.changes.get() + rows);
@@ -267,7 +269,8 @@ impl Live {
             .runtime()?
             .block_on(self.client.prepare(&text))
             .map_err(|source| Error::Prepare { text: text.clone(), source })?;
-        let prepared = Arc::new(Prepared { statement, names, touches: touches(&text) });
+        let (writes, touches) = (written_by(&text).is_some(), touches(&text));
+        let prepared = Arc::new(Prepared { statement, names, writes, touches });
         self.statements.insert(sql.into(), Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -277,17 +280,44 @@ fn cells(params: &impl Params, names: &[String]) -> Result<Vec<Cell>> {
     Ok(params.values(names)?.into_iter().map(Cell).collect())
 }
 
-/// Reports whether a statement writes to a table of which rows are remembered.
-fn touches(text: &str) -> bool {
+/// Returns the table that a statement writes to; empty if it cannot be told, none if it only reads.
+fn written_by(text: &str) -> Option<&str> {
     let mut words = text.split_whitespace();
-    let table = match words.next() {
-        Some("INSERT" | "DELETE") => words.nth(1),
-        Some("UPDATE") => words.next(),
+    match words.next()? {
+        "INSERT" | "DELETE" => words.nth(1),
+        "UPDATE" => words.next(),
         // One that begins with a table of its own may write to any.
-        Some("WITH") => {
-            return ["UPDATE ", "INSERT ", "DELETE "].iter().any(|word| text.contains(word));
+        "WITH" => {
+            let writes = ["UPDATE ", "INSERT ", "DELETE "].iter().any(|word| text.contains(word));
+            writes.then_some("")
         }
         _ => None,
-    };
-    table.is_some_and(|table| REMEMBERED.contains(&table))
+    }
+}
+
+/// Reports whether a statement may write to a table of which rows are remembered.
+fn touches(text: &str) -> bool {
+    written_by(text).is_some_and(|table| table.is_empty() || REMEMBERED.contains(&table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_writes_is_read_from_its_text() {
+        for (text, writes, touched) in [
+            ("SELECT * FROM customers", false, false),
+            ("INSERT INTO customers (id) VALUES ($1)", true, true),
+            ("UPDATE subscriptions SET status = $1", true, true),
+            ("UPDATE events SET data = $1", true, false),
+            ("DELETE FROM licenses", true, true),
+            ("INSERT INTO metering_records (id) VALUES ($1) RETURNING id", true, false),
+            ("WITH old AS (SELECT 1) SELECT * FROM old", false, false),
+            ("WITH old AS (SELECT 1) UPDATE events SET data = $1", true, true),
+        ] {
+            let read = (written_by(text).is_some(), touches(text));
+            assert_eq!(read, (writes, touched), "{text}");
+        }
+    }
 }

@@ -157,7 +157,7 @@ impl ChangeCapture {
                 // A trigger there cannot call here: whatever may be meant is forgotten.
                 let forgetting = capture.clone();
                 session.on_touch(move || forgetting.forget(Stale::Everything));
-                notes::make_table(connection)?;
+                session.run_first(notes::TABLE)?;
             }
         }
         Ok(capture)

@@ -4,7 +4,7 @@ use super::changes::ChangeCapture;
 use super::sql::{Connection, Result};
 
 /// The place in the order of writes that was seen last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OtherWriters {
     /// SQLite: a number that changes when another connection has written. A server: the number of the last transaction
     /// that has written. None if it is not known.

@@ -1,7 +1,6 @@
 //! The place of a database: a file, or a server.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::connection;
@@ -22,21 +21,6 @@ impl From<&Path> for Place {
     }
 }
 
-impl From<&PathBuf> for Place {
-    fn from(path: &PathBuf) -> Self {
-        Self::File(path.as_path().into())
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Server(address) => address.fmt(f),
-        }
-    }
-}
-
 impl Place {
     /// Opens (and makes) the database for writing and brings its schema up to date.
     pub(crate) fn open_writer(&self) -> Result<Connection, StoreError> {
@@ -44,7 +28,7 @@ impl Place {
             Self::File(path) => connection::open_writer(path),
             Self::Server(address) => {
                 let connection = connect(address)?;
-                schema::migrate(&connection, address.schema())?;
+                schema::migrate(&connection, address.quoted_schema())?;
                 Ok(connection)
             }
         }

@@ -16,7 +16,6 @@ use super::changes::{ChangeCapture, CommitNews, Rememberer, Stale, Watcher};
 use super::error::{During, StoreError};
 use super::other_writers::OtherWriters;
 use super::place::Place;
-use super::postgres::notes;
 use super::sql::{self, Connection, ErrorKind, Transaction};
 use super::trouble::{self, Trouble, TroubleCause};
 use super::wakeups::Wakeups;
@@ -336,11 +335,6 @@ fn begin<'a>(
     others: &mut OtherWriters,
 ) -> sql::Result<Transaction<'a>> {
     capture.begin();
-    if let Connection::Postgres(session) = connection
-        && session.reconnect_if_lost()?
-    {
-        notes::make_table(connection)?;
-    }
     let transaction = Transaction::begin(connection)?;
     others.look_within(&transaction, capture);
     Ok(transaction)

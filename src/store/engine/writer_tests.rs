@@ -3,8 +3,10 @@
 use rusqlite::ffi;
 
 use super::super::connection::open_file;
+use super::super::sql::Address;
 use super::super::wakeups::Waiter;
 use super::*;
+use crate::store::test_database::on_server;
 
 fn place(folder: &tempfile::TempDir) -> Place {
     folder.path().join("marketd.db").as_path().into()
@@ -197,4 +199,24 @@ fn only_a_broken_database_is_beyond_waiting() {
         assert_eq!(told(code), (false, false), "{code}");
     }
     assert!(StoreError::Closed.is_broken());
+}
+
+#[tokio::test]
+async fn a_connection_to_a_server_that_was_lost_is_made_anew_and_notes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(Arc::new(address.in_schema(&schema)));
+    let (writer, thread) = Writer::start(&place).unwrap();
+    let mut woken = writer.wakeups().of(Waiter::Events);
+    let cut = |connection: &Connection| {
+        let itself = "SELECT pg_terminate_backend(pg_backend_pid())";
+        connection.query_row(itself, [], |_| Ok(())).during("cut itself off")
+    };
+    let lost = writer.run(cut).await.unwrap_err();
+    assert!(lost.is_passing(), "{lost:?}");
+    woken.arm();
+    assert!(event(&writer, 0, false).await && woken.is_woken());
+    writer.close();
+    thread.join().unwrap();
 }

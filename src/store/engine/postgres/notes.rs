@@ -5,15 +5,11 @@ use super::super::noted::{CountedUsage, Notes};
 use super::super::sql::{self, Connection};
 use crate::domain::{CustomerId, FeatureId};
 
-/// Makes the table that a new session notes in.
-pub(in crate::store::engine) fn make_table(connection: &Connection) -> sql::Result<()> {
-    connection.execute_batch(
-        "CREATE TEMP TABLE IF NOT EXISTS marketd_notes (
-             n bigint GENERATED ALWAYS AS IDENTITY,
-             kind text, a text, b text, c text, d text, e bigint, f bigint
-         ) ON COMMIT DELETE ROWS",
-    )
-}
+/// Makes the table that a session notes in.
+pub(in crate::store::engine) const TABLE: &str = "CREATE TEMP TABLE marketd_notes (
+     n bigint GENERATED ALWAYS AS IDENTITY,
+     kind text, a text, b text, c text, d text, e bigint, f bigint
+ ) ON COMMIT DELETE ROWS";
 
 /// Reads what the transaction has noted so far.
 pub(in crate::store::engine) fn read(connection: &Connection) -> sql::Result<Notes> {

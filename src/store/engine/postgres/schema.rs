@@ -3,7 +3,7 @@
 use super::super::error::StoreError;
 use super::super::secrets::make_secrets_in;
 use super::super::sql::{self, Connection, OptionalExtension as _, Transaction};
-use super::super::wakeups::RULES;
+use super::super::wakeups::{RULES, Rule};
 
 /// The version that this program knows.
 const VERSION: i64 = 1;
@@ -22,11 +22,11 @@ const NOTES: &str = include_str!("notes.sql");
 /// Makes the schema, or brings it up to date. Others who start at the same time wait.
 pub(in crate::store::engine) fn migrate(
     connection: &Connection,
-    schema: Option<&str>,
+    schema: Option<String>,
 ) -> Result<(), StoreError> {
     let failed = |source| StoreError::MigrateServer { source };
     if let Some(schema) = schema {
-        let made = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", schema.replace('"', "\"\""));
+        let made = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
         connection.execute_batch(&made).map_err(failed)?;
     }
     let transaction = Transaction::of_schema(connection).map_err(failed)?;
@@ -64,20 +64,17 @@ fn version_in(connection: &Connection) -> sql::Result<Option<i64>> {
 
 /// Returns the triggers that note whom a transaction wakes.
 fn wakeups() -> String {
-    RULES
-        .iter()
-        .enumerate()
-        .map(|(number, rule)| {
-            format!(
-                "CREATE OR REPLACE TRIGGER wake_{number} AFTER {} ON {} FOR EACH ROW WHEN ({})
-                 EXECUTE FUNCTION marketd_wake({});\n",
-                rule.does,
-                rule.table,
-                rule.when,
-                rule.wakes.bit()
-            )
-        })
-        .fold(String::new(), |all, one| all + &one)
+    let trigger = |(number, rule): (usize, &Rule)| {
+        format!(
+            "CREATE OR REPLACE TRIGGER wake_{number} AFTER {} ON {} FOR EACH ROW WHEN ({})
+             EXECUTE FUNCTION marketd_wake({});\n",
+            rule.does,
+            rule.table,
+            rule.when,
+            rule.wakes.bit()
+        )
+    };
+    RULES.iter().enumerate().map(trigger).collect()
 }
 
 #[cfg(test)]

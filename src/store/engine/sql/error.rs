@@ -35,6 +35,9 @@ pub enum Error {
     /// A row was asked for, and there is none.
     #[error("there is no such row")]
     NoRow,
+    /// The row by which writers take turns is not there.
+    #[error("the table `turns` has no row, so that nothing may be written: put one in, (1, 0)")]
+    NoTurn,
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
@@ -89,7 +92,7 @@ impl Error {
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
             Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
-            Self::Column { .. } => ErrorKind::Other,
+            Self::Column { .. } | Self::NoTurn => ErrorKind::Other,
         }
     }
 }
@@ -128,6 +131,12 @@ fn kind_of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
         Some("08" | "53" | "57" | "58") => ErrorKind::Passing,
         Some("XX") => ErrorKind::Broken,
         _ => ErrorKind::Other,
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 
 /// A database on a server: `postgres://user@host:5432/name`, with the schema in it.
 #[derive(Clone)]
@@ -61,9 +61,9 @@ impl Address {
         self
     }
 
-    /// Returns the schema, where one is named.
-    pub(crate) fn schema(&self) -> Option<&str> {
-        self.schema.as_deref()
+    /// Returns the schema's name as SQL has it, where one is named.
+    pub(crate) fn quoted_schema(&self) -> Option<String> {
+        self.schema.as_ref().map(|name| format!("\"{}\"", name.replace('"', "\"\"")))
     }
 
     /// Connects, and has the connection driven by the runtime that this is called on.
@@ -75,21 +75,9 @@ impl Address {
                 tracing::debug!(%error, "a connection to the database was lost");
             }
         });
-        if let Some(schema) = &self.schema {
-            let path = format!("SET search_path = {}", quoted(schema));
-            client.batch_execute(&path).await?;
+        if let Some(schema) = self.quoted_schema() {
+            client.batch_execute(&format!("SET search_path = {schema}")).await?;
         }
         Ok(client)
-    }
-}
-
-/// Quotes a name for SQL.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-impl From<tokio_postgres::Error> for Error {
-    fn from(source: tokio_postgres::Error) -> Self {
-        Self::Postgres(source)
     }
 }

@@ -27,6 +27,8 @@ const TURN: &str =
 pub(crate) struct Session {
     address: Arc<Address>,
     live: RefCell<Option<Live>>,
+    /// Run on each connection before anything else.
+    at_first: Flag<&'static str>,
     changes: Flag<u64>,
     /// The number of the present or last transaction that may write, and its id at the server.
     turn: Flag<Option<(i64, u64)>>,
@@ -61,6 +63,8 @@ impl Drop for Live {
 pub(crate) struct Prepared {
     statement: Statement,
     names: Vec<String>,
+    /// The names of the columns that it finds.
+    columns: Arc<[Box<str>]>,
     /// Set if it changes rows, and if they may be of those that are remembered.
     writes: bool,
     touches: bool,
@@ -69,14 +73,14 @@ pub(crate) struct Prepared {
 /// A row that came from the server.
 #[derive(Debug)]
 pub(crate) struct FoundRow {
-    statement: Arc<[Box<str>]>,
+    columns: Arc<[Box<str>]>,
     values: Vec<Value>,
 }
 
 impl FoundRow {
     /// Returns the names of the columns.
     pub(crate) fn columns(&self) -> &[Box<str>] {
-        &self.statement
+        &self.columns
     }
 
     /// Returns the value of a column.
@@ -89,8 +93,8 @@ impl Session {
     /// Connects to the server.
     pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
         let live = RefCell::new(Some(Live::connect(&address)?));
-        let (changes, turn, touched) = Default::default();
-        Ok(Self { address, live, changes, turn, touched })
+        let (at_first, changes, turn, touched) = Default::default();
+        Ok(Self { address, live, at_first, changes, turn, touched })
     }
 
     /// Has `touched` called whenever a statement may have changed a row that is remembered.
@@ -98,26 +102,34 @@ impl Session {
         *self.touched.borrow_mut() = Some(Box::new(touched));
     }
 
-    /// Connects anew if the connection was lost; reports whether it was.
-    pub(crate) fn reconnect_if_lost(&self) -> Result<bool> {
-        let mut live = self.live.borrow_mut();
-        if live.as_ref().is_some_and(|live| !live.client.is_closed()) {
-            return Ok(false);
+    /// Runs statements now, and again on each connection that is made anew.
+    pub(crate) fn run_first(&self, statements: &'static str) -> Result<()> {
+        self.at_first.set(statements);
+        self.batch(statements)
+    }
+
+    /// Connects anew if the connection was lost.
+    pub(crate) fn reconnect_if_lost(&self) -> Result<()> {
+        if !self.is_lost() {
+            return Ok(());
         }
-        *live = None;
-        *live = Some(Live::connect(&self.address)?);
-        Ok(true)
+        *self.live.borrow_mut() = None;
+        let live = Live::connect(&self.address)?;
+        live.batch(self.at_first.get())?;
+        *self.live.borrow_mut() = Some(live);
+        Ok(())
     }
 
     /// Runs statements without parameters.
     pub(crate) fn batch(&self, sql: &str) -> Result<()> {
-        self.with(|live| Ok(live.runtime()?.block_on(live.client.batch_execute(sql))?))
+        self.with(|live| live.batch(sql))
     }
 
     /// Begins a transaction once it is its turn: the row of turns is locked before the first look at the data, and a
     /// statement sees what was committed by the time that it begins.
     pub(crate) fn begin_turn(&self) -> Result<()> {
         self.turn.set(None);
+        self.reconnect_if_lost()?;
         let messages =
             self.with(|live| Ok(live.runtime()?.block_on(live.client.simple_query(TURN))?))?;
         let row = messages.iter().find_map(|message| match message {
@@ -128,6 +140,11 @@ impl Session {
         let turn = number(0).and_then(|text| text.parse().ok());
         let id = number(1).and_then(|text| text.parse().ok());
         self.turn.set(turn.zip(id));
+        // Without a number nothing is locked either.
+        if self.turn().is_none() {
+            self.batch("ROLLBACK")?;
+            return Err(Error::NoTurn);
+        }
         Ok(())
     }
 
@@ -209,20 +226,18 @@ impl Session {
             };
             Ok(live.runtime()?.block_on(asked)?)
         })?;
-        let columns: Arc<[Box<str>]> =
-            prepared.statement.columns().iter().map(|it| it.name().into()).collect();
         self.note(prepared, rows.len() as u64);
         rows.iter()
             .map(|row| {
                 let values = (0..row.len())
                     .map(|place| Ok(row.try_get::<_, Cell>(place)?.0))
                     .collect::<Result<_>>()?;
-                Ok(FoundRow { statement: Arc::clone(&columns), values })
+                Ok(FoundRow { columns: Arc::clone(&prepared.columns), values })
             })
             .collect()
     }
 
-    /// Returns the number of rows that its statements changed or found.
+    /// Returns the number of rows that its statements changed.
     pub(crate) const fn changes(&self) -> u64 {
         self.changes.get()
     }
@@ -252,12 +267,15 @@ impl Live {
             .build()
             .map_err(|source| Error::Runtime(source.to_string()))?;
         let client = runtime.block_on(address.connect())?;
-        let live = Self { runtime: Some(runtime), client, statements: HashMap::new() };
-        Ok(live)
+        Ok(Self { runtime: Some(runtime), client, statements: HashMap::new() })
     }
 
     fn runtime(&self) -> Result<&Runtime> {
         self.runtime.as_ref().ok_or(Error::Lost)
+    }
+
+    fn batch(&self, sql: &str) -> Result<()> {
+        Ok(self.runtime()?.block_on(self.client.batch_execute(sql))?)
     }
 
     fn prepare(&mut self, sql: &str) -> Result<Arc<Prepared>> {
@@ -270,7 +288,8 @@ impl Live {
             .block_on(self.client.prepare(&text))
             .map_err(|source| Error::Prepare { text: text.clone(), source })?;
         let (writes, touches) = (written_by(&text).is_some(), touches(&text));
-        let prepared = Arc::new(Prepared { statement, names, writes, touches });
+        let columns = statement.columns().iter().map(|it| it.name().into()).collect();
+        let prepared = Arc::new(Prepared { statement, names, columns, writes, touches });
         self.statements.insert(sql.into(), Arc::clone(&prepared));
         Ok(prepared)
     }

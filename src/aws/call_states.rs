@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::AwsError;
+use super::{AwsError, AwsErrorKind};
 use crate::clock::Clock;
 
 /// The outcomes of the calls of one operation.
@@ -23,6 +23,16 @@ pub struct CallState {
     /// The text of the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+tokio::task_local! {
+    /// Set while permissions are tried.
+    static TRYING: ();
+}
+
+/// Makes calls that can do nothing, to find out what may be called: that AWS refuses what they name is no failure.
+pub(super) async fn trying<F: Future>(work: F) -> F::Output {
+    TRYING.scope((), work).await
 }
 
 /// The states of all operations.
@@ -44,6 +54,10 @@ impl CallStates {
     }
 
     pub(super) fn failed(&self, error: &AwsError) {
+        // Whoever is refused over what a trial names has got through.
+        if error.kind == AwsErrorKind::Refused && TRYING.try_with(|()| ()).is_ok() {
+            return self.succeeded(error.operation);
+        }
         count(error.operation, error.kind.as_str());
         let now = self.clock.now();
         self.with(|states| {
@@ -65,4 +79,31 @@ impl CallStates {
 fn count(operation: &'static str, outcome: &'static str) {
     metrics::counter!("marketd_aws_calls_total", "operation" => operation, "outcome" => outcome)
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_trial_names_is_refused_without_being_a_failure() {
+        let states = CallStates::new(Clock::system());
+        let error = |operation, kind| AwsError {
+            operation,
+            kind,
+            code: Some("ValidationException".into()),
+            message: "there is none".into(),
+        };
+        trying(async {
+            states.failed(&error("GetAgreementEntitlements", AwsErrorKind::Refused));
+            states.failed(&error("ListEntities", AwsErrorKind::AccessDenied));
+        })
+        .await;
+        states.failed(&error("BatchMeterUsage", AwsErrorKind::Refused));
+        let held = states.states();
+        assert!(held["GetAgreementEntitlements"].last_error.is_none());
+        assert!(held["GetAgreementEntitlements"].last_ok_at.is_some());
+        assert!(held["ListEntities"].last_error.is_some(), "a permission that is missing is one");
+        assert!(held["BatchMeterUsage"].last_error.is_some(), "no trial");
+    }
 }

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::agreement::{
     GET_AGREEMENT_ENTITLEMENTS, SEARCH_AGREEMENTS, probe_agreement_licenses, probe_search,
 };
+use super::call_states::trying;
 use super::catalog::{DESCRIBE_ENTITY, LIST_ENTITIES};
 use super::connection::ActsIn;
 use super::entitlement::{EntitlementFilter, GET_ENTITLEMENTS, get_entitlements};
@@ -107,6 +108,10 @@ pub async fn check_seller(
 /// Tries each action that the daemon needs with input that can do nothing. An action is missing when AWS says
 /// so; any other refusal proves that it got through.
 pub async fn probe_permissions(clients: &AwsClients, queue_url: Option<&str>) -> Vec<Check> {
+    trying(Box::pin(probe_each(clients, queue_url))).await
+}
+
+async fn probe_each(clients: &AwsClients, queue_url: Option<&str>) -> Vec<Check> {
     let listed = probe_catalog(clients).await;
     let described = check_entity(clients, listed.as_ref().ok().and_then(Option::as_deref)).await;
     let mut checks = vec![
@@ -156,6 +161,10 @@ fn check(action: &str, outcome: Result<(), AwsError>) -> Check {
 /// Asks an operation that is not called unless somebody wants something whether it takes us again, by a call that can do
 /// nothing. What comes of it is noted where it matters; pollers and metering ask by themselves.
 pub async fn ask_operation(clients: &AwsClients, operation: &str) {
+    trying(Box::pin(ask_by_trial(clients, operation))).await;
+}
+
+async fn ask_by_trial(clients: &AwsClients, operation: &str) {
     let asked = match operation {
         GET_ENTITLEMENTS => {
             let none = ProductCode::new(NO_PRODUCT);

@@ -6,8 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::plan::PlanEntitlement;
-use super::terms::EntitlementTerms;
-use super::{CustomerId, FeatureId, PlanId, Quantity};
+use super::terms::{EntitlementTerms, ResetPeriod};
+use super::unbilled::UnbilledGrant;
+use super::{CustomerId, FeatureId, PlanId};
 
 /// The changes that publishing a draft would make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -16,6 +17,9 @@ pub struct Preview {
     pub version: i64,
     /// The subscriptions on the plan, by the version that they have.
     pub groups: Vec<AffectedGroup>,
+    /// Grants that say that usage is billed to AWS, which no dimension of the product bills.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unbilled: Vec<UnbilledGrant>,
 }
 
 /// Subscriptions that have the same version of a plan.
@@ -103,31 +107,62 @@ pub fn compare(before: &[PlanEntitlement], after: &[PlanEntitlement]) -> Differe
         if before == after {
             continue;
         }
-        let list = match allowance(before.as_ref()).cmp(&allowance(after.as_ref())) {
-            std::cmp::Ordering::Less => &mut differences.gains,
-            std::cmp::Ordering::Greater => &mut differences.loses,
-            std::cmp::Ordering::Equal => &mut differences.changes,
+        let list = if is_more(before.as_ref(), after.as_ref()) {
+            &mut differences.gains
+        } else if is_more(after.as_ref(), before.as_ref()) {
+            &mut differences.loses
+        } else {
+            &mut differences.changes
         };
         list.push(Difference { feature_id: id.clone(), before, after });
     }
     differences
 }
 
-/// Ranks how much a customer may use: nothing, so much, or as much as they like. A limit that counts for each unit is
-/// more than the same limit for all of them.
-fn allowance(terms: Option<&EntitlementTerms>) -> (bool, bool, Option<Quantity>, bool) {
-    let Some(terms) = terms else { return (false, false, None, false) };
-    let limit = terms.limit.filter(|_| !terms.is_unlimited());
-    (true, terms.never_denies(), limit.filter(|_| !terms.never_denies()), terms.per_unit)
+/// Reports whether a customer may use more by the second terms than by the first, at any time and whatever they bought. A
+/// limit of 500 a day is more than 1,000 a month for some and less for others, so neither of the two is more.
+fn is_more(before: Option<&EntitlementTerms>, after: Option<&EntitlementTerms>) -> bool {
+    let (before, after) = match (before, after) {
+        (None, Some(_)) => return true,
+        (_, None) => return false,
+        (Some(before), Some(after)) => (before, after),
+    };
+    if before.never_denies() || after.never_denies() {
+        return after.never_denies() && !before.never_denies();
+    }
+    // A limit that counts for each unit is more than the same limit for all of them.
+    let much = |terms: &EntitlementTerms| (terms.limit, terms.per_unit);
+    let (held, given) = (much(before), much(after));
+    held != given
+        && held.0 <= given.0
+        && held.1 <= given.1
+        && length(before.reset) >= length(after.reset)
+}
+
+/// Ranks how long a limit has to do.
+const fn length(reset: Option<ResetPeriod>) -> u8 {
+    match reset {
+        Some(ResetPeriod::Hour) => 0,
+        Some(ResetPeriod::Day) => 1,
+        Some(ResetPeriod::Week) => 2,
+        Some(ResetPeriod::Month) => 3,
+        Some(ResetPeriod::Year) => 4,
+        None => 5,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::terms::{Bill, ResetPeriod};
+    use crate::domain::Quantity;
+    use crate::domain::terms::Bill;
 
     fn terms(limit: Option<u32>) -> EntitlementTerms {
         EntitlementTerms { limit: limit.map(Quantity::from_units), ..Default::default() }
+    }
+
+    fn each_period(limit: u32, reset: ResetPeriod) -> EntitlementTerms {
+        EntitlementTerms { reset: Some(reset), ..terms(Some(limit)) }
     }
 
     fn soft(limit: u32) -> EntitlementTerms {
@@ -151,6 +186,32 @@ mod tests {
             (Some(soft(5)), Some(soft(9)), "changes"),
             (Some(terms(Some(5))), Some(each), "gains"),
             (Some(terms(Some(5))), Some(monthly), "changes"),
+            // More in a month, and less in a day.
+            (
+                Some(each_period(1_000, ResetPeriod::Month)),
+                Some(each_period(500, ResetPeriod::Day)),
+                "changes",
+            ),
+            (
+                Some(each_period(500, ResetPeriod::Day)),
+                Some(each_period(1_000, ResetPeriod::Month)),
+                "changes",
+            ),
+            (
+                Some(each_period(500, ResetPeriod::Month)),
+                Some(each_period(1_000, ResetPeriod::Day)),
+                "gains",
+            ),
+            (
+                Some(each_period(1_000, ResetPeriod::Day)),
+                Some(each_period(500, ResetPeriod::Month)),
+                "loses",
+            ),
+            (
+                Some(terms(Some(1_000))),
+                Some(EntitlementTerms { per_unit: true, ..terms(Some(5)) }),
+                "changes",
+            ),
         ];
         for (before, after, expected) in rows {
             let list = |terms: &Option<EntitlementTerms>| -> Vec<PlanEntitlement> {

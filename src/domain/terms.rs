@@ -149,6 +149,26 @@ pub struct TermsFault {
     pub field: &'static str,
     /// The fault, and what is allowed.
     pub detail: String,
+    /// The rule that is broken.
+    pub rule: TermsRule,
+}
+
+/// The rules that the terms of a plan entitlement may break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TermsRule {
+    /// What is beyond a limit is billed of a metered feature alone.
+    OnlyMeteredIsBilled,
+    /// Only usage of a metered feature is counted from zero again.
+    OnlyMeteredIsReset,
+    /// A boolean feature is had or not had.
+    BooleanTakesNone,
+    /// There is a limit, or there is none.
+    LimitAndUnlimited,
+    /// What is beyond a limit is billed only where there is one.
+    OverageNeedsLimit,
+    /// A limit was left out, and nothing said that there is none.
+    LimitMissing,
 }
 
 impl EntitlementTerms {
@@ -158,37 +178,51 @@ impl EntitlementTerms {
         feature: &FeatureId,
         kind: FeatureKind,
     ) -> Result<Self, TermsFault> {
-        let fault = |field, detail: &str| {
+        let fault = |field, rule, detail: &str| {
             Err(TermsFault {
                 field,
+                rule,
                 detail: format!("feature {feature} is {}{detail}", word(kind)),
             })
         };
         if self.bill == Bill::Overage && kind != FeatureKind::Metered {
-            return fault("bill", ": \"overage\" needs a metered feature");
+            return fault(
+                "bill",
+                TermsRule::OnlyMeteredIsBilled,
+                ": \"overage\" needs a metered feature",
+            );
         }
         if self.reset.is_some() && kind != FeatureKind::Metered {
-            return fault("reset", ": only usage of a metered feature is counted from zero again");
+            return fault(
+                "reset",
+                TermsRule::OnlyMeteredIsReset,
+                ": only usage of a metered feature is counted from zero again",
+            );
         }
         if kind == FeatureKind::Boolean {
             let given =
                 [("limit", self.limit.is_some()), ("soft", self.soft), ("per_unit", self.per_unit)];
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-                return fault(field, ": a plan has it or not, and says {} of it");
+                let detail = ": a plan has it or not, and says {} of it";
+                return fault(field, TermsRule::BooleanTakesNone, detail);
             }
             self.unlimited = false;
             return Ok(self);
         }
         match (self.limit, self.unlimited) {
-            (Some(_), true) => {
-                fault("unlimited", ": give a limit, or say \"unlimited\": true, not both")
-            }
+            (Some(_), true) => fault(
+                "unlimited",
+                TermsRule::LimitAndUnlimited,
+                ": give a limit, or say \"unlimited\": true, not both",
+            ),
             (None, false) if self.bill == Bill::Overage => fault(
                 "limit",
+                TermsRule::OverageNeedsLimit,
                 ": bill \"overage\" bills what is beyond the limit; give a limit, or \"unlimited\": true",
             ),
             (None, false) => fault(
                 "limit",
+                TermsRule::LimitMissing,
                 ": give a limit, or say \"unlimited\": true (\"limit\": null says the same)",
             ),
             _ => Ok(self),

@@ -39,7 +39,7 @@ pub use access::{
     AccessTimes, BilledBy, CatalogueFacts, CustomerFacts, FeatureFacts, HeldPlan, Meter,
     PlanVersion,
 };
-pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting};
+pub use base::activity::{ActivityFilter, ActivityRow, Actor, Door, acting, for_current_actor};
 pub use base::feed::{FeedFilter, FeedPage};
 pub use base::integration::IntegrationRow;
 pub use base::outbox::{Event, new_event_id};
@@ -53,6 +53,7 @@ pub use base::webhook_place::{SkippedEvents, WebhookPlace};
 pub use base::webhook_state::{WebhookLane, WebhookState};
 pub use buyers::due::{BuyerCounts, DueBuyer, FailingBuyer};
 pub use catalog::features::{FeatureChange, FeatureError};
+pub use catalog::found::FoundInCatalogue;
 pub use catalog::import::{ImportError, ImportProduct};
 pub use catalog::manifest::ManifestRequest;
 pub use catalog::manifest_outcome::{ManifestError, ManifestOutcome};

@@ -49,6 +49,13 @@ pub(in crate::cli) fn previewed(id: &str, preview: &Value) -> Vec<String> {
     if lines.len() == 1 {
         lines.push("  nobody is on it yet".to_owned());
     }
+    for grant in preview["unbilled"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "  {} has no dimension for {}: nothing of it will be billed to AWS",
+            text(grant, "product_id"),
+            text(grant, "feature_id")
+        ));
+    }
     lines
 }
 
@@ -246,6 +253,14 @@ mod tests {
         }
         let another = json!({"version": 3, "groups": []});
         assert_eq!(published(&plan, Some(&another)), ["published team, version 2"]);
+    }
+
+    #[test]
+    fn a_preview_tells_what_nothing_will_bill() {
+        let unbilled = json!([{"feature_id": "calls", "product_id": "classic"}]);
+        let said = previewed("team", &json!({"version": 1, "groups": [], "unbilled": unbilled}));
+        let expected = "  classic has no dimension for calls: nothing of it will be billed to AWS";
+        assert_eq!(said.last().unwrap(), expected);
     }
 
     #[test]

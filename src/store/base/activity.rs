@@ -83,6 +83,17 @@ pub fn acting<F: Future>(actor: Actor, work: F) -> impl Future<Output = F::Outpu
     ACTOR.scope(actor, work)
 }
 
+/// Has work that another task does be for whoever this one works for.
+pub fn for_current_actor<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let actor = current_actor();
+    async move {
+        match actor {
+            Some(actor) => acting(actor, work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// Returns the actor for whom this task works, or this write is done; none if nobody has asked for it.
 pub(crate) fn current_actor() -> Option<Actor> {
     ACTOR.try_with(Clone::clone).ok()

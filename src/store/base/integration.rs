@@ -87,8 +87,10 @@ impl Store {
     }
 
     /// Returns the external id, which is this one from now on where there was none.
+    ///
+    /// That is nobody's doing, even if somebody asked for it: a role that is refused has changed nothing.
     pub async fn external_id(&self, made: String, now: Timestamp) -> Result<String, StoreError> {
-        self.write(move |connection| {
+        let keep = move |connection: &Connection| {
             connection
                 .prepare_cached(
                     "INSERT INTO integration (id, external_id, state, checks, updated_at_ms)
@@ -103,8 +105,8 @@ impl Store {
                     })
                 })
                 .during("keep the external id")
-        })
-        .await
+        };
+        self.writer.run(keep).await
     }
 }
 

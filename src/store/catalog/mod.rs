@@ -8,6 +8,7 @@
 pub(super) mod brakes;
 pub(super) mod entitlements;
 pub(super) mod features;
+pub(super) mod found;
 pub(super) mod import;
 pub(super) mod manifest;
 pub(super) mod manifest_export;
@@ -21,4 +22,5 @@ pub(super) mod publish;
 pub(super) mod regrant;
 pub(super) mod sellers;
 pub(super) mod sync;
+pub(super) mod unbilled;
 pub(super) mod versions;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::plan_rows::{PlanError, changed_plan, entitlements_in, known_plan};
 use super::publications::note_publication_in;
+use super::unbilled::unbilled_in;
 use crate::domain::event::EventType;
 use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::{AffectedGroup, Differences, Preview, compare};
@@ -252,7 +253,7 @@ fn preview_in(connection: &Connection, id: &PlanId, how: Publishing) -> Result<P
             changes: differences.changes,
         });
     }
-    Ok(Preview { version, groups })
+    Ok(Preview { version, groups, unbilled: unbilled_in(connection, &plan)? })
 }
 
 fn newest_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {

@@ -6,6 +6,7 @@
 //! - A direct subscription, one that the seller sold, ends at its date without AWS.
 
 mod by_agreement;
+mod by_license;
 pub(super) mod direct;
 pub(super) mod grants;
 pub(super) mod holdings;

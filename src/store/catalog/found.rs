@@ -1,0 +1,102 @@
+//! Finding products, plans, features and dimensions by a part of what they are called.
+
+use crate::domain::{DimensionKey, FeatureId, Id, PlanId, ProductId};
+use crate::store::engine::sql::{self, Connection};
+use crate::store::{During, Store, StoreError};
+
+/// The most of each kind that are returned. A catalogue is small, and is looked through whole.
+const MOST: u32 = 20;
+
+/// What of the catalogue was found, with what each is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundInCatalogue {
+    /// Products, by their title, id or code.
+    pub products: Vec<(ProductId, String)>,
+    /// Plans, by their name or id.
+    pub plans: Vec<(PlanId, String)>,
+    /// Features, by their name or id.
+    pub features: Vec<(FeatureId, String)>,
+    /// Dimensions, by their name or key, with their products.
+    pub dimensions: Vec<(DimensionKey, ProductId)>,
+}
+
+impl Store {
+    /// Finds whatever of the catalogue has the text in its name or id, in upper or lower case.
+    pub async fn find_in_catalogue(&self, text: &str) -> Result<FoundInCatalogue, StoreError> {
+        let part = pattern(text);
+        self.read(move |connection| {
+            let pairs = |statement| pairs_in(connection, statement, &part);
+            let products = pairs(
+                r"SELECT id, title FROM products
+                 WHERE lower(title) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
+                     OR lower(code) LIKE ?1 ESCAPE '\' OR lower(entity_id) LIKE ?1 ESCAPE '\'
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let plans = pairs(
+                r"SELECT id, name FROM plans WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let features = pairs(
+                r"SELECT id, name FROM features WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
+                 ORDER BY id LIMIT ?2",
+            )?;
+            let dimensions = pairs(
+                r"SELECT key, product_id FROM dimensions
+                 WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(key) LIKE ?1 ESCAPE '\'
+                 ORDER BY product_id, key LIMIT ?2",
+            )?;
+            let dimensions = dimensions.into_iter();
+            Ok(FoundInCatalogue {
+                products: named(products),
+                plans: named(plans),
+                features: named(features),
+                dimensions: dimensions
+                    .map(|(key, product)| (DimensionKey::new(key), ProductId::new(product)))
+                    .collect(),
+            })
+        })
+        .await
+    }
+}
+
+/// Returns what a text is compared with that has this one in it.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in text.to_lowercase().chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+fn named<K>(pairs: Vec<(String, String)>) -> Vec<(Id<K>, String)> {
+    pairs.into_iter().map(|(id, name)| (Id::new(id), name)).collect()
+}
+
+fn pairs_in(
+    connection: &Connection,
+    statement: &'static str,
+    part: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| {
+            let pair = |row: &sql::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            select.query_map((part, MOST), pair)?.collect()
+        })
+        .during("look through the catalogue")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_searched_for_is_taken_word_for_word() {
+        assert_eq!(pattern("api_Calls"), r"%api\_calls%");
+        assert_eq!(pattern(r"100%\"), r"%100\%\\%");
+    }
+}

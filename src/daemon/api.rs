@@ -55,6 +55,7 @@ impl Daemon {
                 .iter()
                 .map(|(key, value, origin)| (key.clone(), value.clone(), origin.to_string()))
                 .collect(),
+            settings_file: self.settings.file.as_ref().map(|path| path.display().to_string()),
             sessions: Sessions::default(),
             queue_url: self.settings.queue.as_ref().map(|queue| queue.url.to_string()),
             metering_timing: self.closing().timing(),

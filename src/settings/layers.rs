@@ -11,7 +11,8 @@ use super::nearest::{PREFIX, is_stray, meant_by, names_section, variable_of};
 use super::value::SettingValue;
 use super::{DEFAULT_FILE, SecretFiles, Sources};
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// The defaults, with what each setting means.
+pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// The variable that says where systemd puts the credentials of a service, in a path that a setting names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -49,6 +50,8 @@ pub(super) struct Layers {
     strays: Vec<String>,
     secret_files: SecretFiles,
     credentials: Option<PathBuf>,
+    /// The file that was read.
+    pub(super) file: Option<PathBuf>,
 }
 
 impl Layers {
@@ -97,6 +100,7 @@ impl Layers {
             strays,
             secret_files: sources.secret_files,
             credentials,
+            file,
         })
     }
 

@@ -5,6 +5,7 @@
 mod checked;
 mod http;
 mod layers;
+mod meanings;
 mod metering;
 mod nearest;
 mod retention;
@@ -24,6 +25,7 @@ use checked::Topics;
 pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
 pub use layers::Origin;
+pub use meanings::meaning;
 pub use retention::RetentionSettings;
 use value::Count;
 pub use value::{Listen, LogFormat};
@@ -36,6 +38,8 @@ pub const DEFAULT_FILE: &str = "/etc/marketd/marketd.toml";
 pub struct Settings {
     /// Every key with its value (secrets masked) and origin, in the order of the keys, for people.
     pub shown: Vec<(String, String, Origin)>,
+    /// The file that was read, if there was one.
+    pub file: Option<PathBuf>,
     /// `[database]`
     pub database: DatabaseSettings,
     /// `[http]`
@@ -311,6 +315,7 @@ pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
     let mut settings = read_all(&mut layers);
     if let Some(settings) = &mut settings {
         settings.shown = layers.shown();
+        settings.file.clone_from(&layers.file);
     }
     let (faults, notes) = layers.into_faults_and_notes();
     match settings {
@@ -345,6 +350,7 @@ fn read_all(layers: &mut Layers) -> Option<Settings> {
     layers.refuse_unknown();
     Some(Settings {
         shown: Vec::new(),
+        file: None,
         database: database?,
         http: http?,
         queue: queue?,

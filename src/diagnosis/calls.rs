@@ -32,7 +32,7 @@ impl AwsErrorKind {
             Self::AccessDenied => Diagnosis {
                 happened: "AWS knows the credentials, and does not permit them this call.",
                 means: "What this call is for stands still: without BatchMeterUsage nothing is billed, without GetEntitlements and SearchAgreements no purchase or end is seen.",
-                remedy: "Give the role the permission: `marketd integration iam-policy` prints the whole policy. It is tried again by itself.",
+                remedy: "Give the role the permission: `marketd integration iam-policy` shows the whole policy. It is tried again by itself.",
                 actions: &[Connect],
             },
             Self::Credentials(trouble) => trouble.diagnosis(),
@@ -83,7 +83,7 @@ impl CredentialsTrouble {
             Self::RoleRefused => Diagnosis {
                 happened: "The role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more.",
                 means: STANDS_STILL,
-                remedy: "Compare the role's trust policy with `marketd integration trust-policy`, and connect again.",
+                remedy: "Compare the role's trust policy with what `marketd integration trust-policy` shows, and connect again.",
                 actions: &[Connect],
             },
             Self::OtherAccount => Diagnosis {

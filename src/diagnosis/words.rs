@@ -30,7 +30,7 @@ pub(super) const PART_FAILING: Diagnosis = Diagnosis {
 pub(super) const PERMISSION_MISSING: Diagnosis = Diagnosis {
     happened: "The role may not make a call that is needed.",
     means: "What the call is for stands still: without BatchMeterUsage nothing is billed, without GetEntitlements or SearchAgreements no purchase or end is seen.",
-    remedy: "Give the role the permission: `marketd integration iam-policy` prints the whole policy. It is noticed when the call succeeds.",
+    remedy: "Give the role the permission: `marketd integration iam-policy` shows the whole policy. It is noticed when the call succeeds.",
     actions: &[Connect],
 };
 
@@ -114,14 +114,14 @@ pub(super) const SNS_REFUSED: Diagnosis = Diagnosis {
 pub(super) const WEBHOOK_PAUSED: Diagnosis = Diagnosis {
     happened: "Somebody has paused the webhook.",
     means: "Your application is told nothing by it: of a purchase or an end it learns only by the event feed or by access checks. The events are kept, and are posted once it is resumed.",
-    remedy: "Resume it when your application is ready: `marketd webhook resume`. `marketd webhook show` says who paused it, and when.",
+    remedy: "Resume it when your application is ready, with `marketd webhook resume`. Who paused it, and when, is in `marketd webhook show`.",
     actions: &[ResumeWebhook],
 };
 
 pub(super) const WEBHOOK_BEHIND: Diagnosis = Diagnosis {
     happened: "An event that somebody may wait for was not taken for minutes.",
     means: "Your application does not know of it: a new customer may have no access yet, or a former one still has it.",
-    remedy: "See `marketd webhook show` for the last error, and `marketd webhook deliveries --state failing` for the events. `marketd webhook test` tries it.",
+    remedy: "See `marketd webhook show` for the last error, and `marketd webhook deliveries --state failing` for the events. Try it with `marketd webhook test`.",
     actions: &[],
 };
 

@@ -158,13 +158,16 @@ pub(super) async fn provision(
         .as_deref()
         .is_some_and(|id| id.len() != 12 || !id.bytes().all(|it| it.is_ascii_digit()))
     {
-        let detail = "aws.account_id is an AWS account's 12 digits";
-        return Err(Problem::bad_field("aws.account_id", detail));
+        return Err(Problem::field_is("aws.account_id", "is an AWS account's 12 digits"));
+    }
+    let email = body.email.map(Line::into_string);
+    if email.as_deref().is_some_and(|mail| !mail.is_empty() && !is_mail(mail)) {
+        return Err(Problem::field_is("email", "is a mail address, as ops@example.com"));
     }
     let request = ProvisionCustomer {
         id,
         name: body.name.map(Line::into_string),
-        email: body.email.map(Line::into_string),
+        email,
         aws: AwsIds {
             account_id: account_id.map(AccountId::new),
             customer_identifier: text(body.aws.customer_identifier).map(CustomerIdentifier::new),
@@ -175,6 +178,11 @@ pub(super) async fn provision(
     let customer = state.store.provision_customer(request, state.clock.now()).await?;
     settle(&state, &customer.id, wait).await?;
     Ok(Json(known(&state, &customer.id).await?))
+}
+
+/// Reports whether a text may be a mail address; whether somebody reads there, no rule tells.
+fn is_mail(text: &str) -> bool {
+    text.rsplit_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
 }
 
 /// The two customers that an unlinked one became.

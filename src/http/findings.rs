@@ -213,7 +213,7 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
         let summary = format!(
-            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (`marketd listing import` maps it)"
+            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (map it with `marketd listing import`)"
         );
         findings.push(Finding::new(FindingKind::DimensionWithoutPlan, summary));
     }

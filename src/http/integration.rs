@@ -21,7 +21,7 @@ use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
 use crate::health::PartHealth;
 use crate::intake::sns::Refused;
-use crate::store::{IntegrationRow, StoreError};
+use crate::store::{IntegrationRow, StoreError, for_current_actor};
 
 /// Returns the connection to the seller's AWS account.
 ///
@@ -106,9 +106,9 @@ pub(super) async fn connect(
     Body(body): Body<Connect>,
 ) -> Result<Json<IntegrationView>, Problem> {
     if !is_role_arn(&body.role_arn) {
-        return Err(Problem::bad_field(
+        return Err(Problem::field_is(
             "role_arn",
-            "role_arn is an IAM role's ARN, as arn:aws:iam::111122223333:role/marketd",
+            "is an IAM role's ARN, as arn:aws:iam::111122223333:role/marketd",
         ));
     }
     let external_id = match body.external_id {
@@ -146,7 +146,7 @@ pub(super) async fn connect(
     };
     let checks = probe_permissions(&clients, state.queue_url.as_deref()).await;
     if checks.iter().all(|check| !check.ok) {
-        let detail = "the role can be assumed but may do nothing that is needed (`marketd integration iam-policy` prints what)";
+        let detail = "the role can be assumed but may do nothing that is needed (`marketd integration iam-policy` lists what is)";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
             .with("checks", json!(checks)));
     }
@@ -167,7 +167,7 @@ pub(super) async fn connect(
         keeping.health.report("credentials", outcome, now);
         Ok::<_, StoreError>(())
     };
-    state.aws.change(clients, keep).await?;
+    state.aws.change(clients, for_current_actor(keep)).await?;
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
@@ -203,7 +203,8 @@ pub(super) async fn remove(
     };
     let (store, kept) = (state.store.clone(), row.clone());
     let keep = async move { store.disconnect(kept).await };
-    state.aws.change(state.aws.try_identity(Identity::Removed), keep).await?;
+    let clients = state.aws.try_identity(Identity::Removed);
+    state.aws.change(clients, for_current_actor(keep)).await?;
     Ok(Json(view(&state, Some(&row)).await?))
 }
 
@@ -286,7 +287,7 @@ pub(super) async fn template(
 async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem> {
     let account = asked.account_id.as_deref();
     if account.is_some_and(|id| !is_account(id)) {
-        return Err(Problem::bad_request("account_id is an AWS account's 12 digits"));
+        return Err(Problem::field_is("account_id", "is an AWS account's 12 digits"));
     }
     let (principal, account) = match (&asked.principal_arn, account) {
         (Some(arn), account) => {
@@ -303,6 +304,7 @@ async fn trusted_by(state: &ApiState, asked: &For) -> Result<TrustedBy, Problem>
                     "AWS does not say who marketd runs as: name it as principal_arn (--principal-arn), or its account as account_id (--account-id): {error}"
                 );
                 Problem::new(StatusCode::CONFLICT, "account-unknown", detail)
+                    .with("reason", json!(error.to_string()))
             })?;
             (Principal::of_arn(&caller.arn), caller.account)
         }

@@ -6,6 +6,7 @@ mod activity;
 mod admission;
 mod body_budget;
 pub mod browser;
+mod catalogue_problems;
 mod client_ip;
 mod console;
 mod consume;
@@ -134,6 +135,8 @@ pub struct ApiParts {
     pub path_prefix: Arc<str>,
     /// Every setting: its key, its value (secrets masked) and its origin.
     pub settings: Vec<(String, String, String)>,
+    /// The path of the file that settings were read from; none where there was none.
+    pub settings_file: Option<String>,
     /// The sessions of those who have signed in to the console.
     pub sessions: Sessions,
     /// The queue's URL, for the policies and checks that name it.

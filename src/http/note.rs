@@ -9,11 +9,10 @@ const LONGEST: usize = 4 * 1_024;
 pub(super) fn checked_note(note: &str) -> Result<String, Problem> {
     let note = note.trim();
     if note.len() > LONGEST {
-        return Err(Problem::bad_field("note", format!("note is at most {LONGEST} bytes")));
+        return Err(Problem::field_is("note", format!("is at most {LONGEST} bytes")));
     }
     if note.is_empty() {
-        let detail = "note says why, for whoever reads the books later";
-        return Err(Problem::bad_field("note", detail));
+        return Err(Problem::field_is("note", "says why, for whoever reads the books later"));
     }
     Ok(note.to_owned())
 }

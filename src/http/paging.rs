@@ -136,7 +136,7 @@ pub fn read_page(list: &str, limit: Option<&str>, cursor: Option<&str>) -> Resul
 
 /// Returns the problem with a cursor that this list did not make.
 fn foreign_cursor() -> Problem {
-    Problem::bad_request("cursor is not one that this list answered with as next_cursor")
+    Problem::field_is("cursor", "is not one that this list answered with as next_cursor")
 }
 
 /// A page of items.

@@ -7,12 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::aws::{AwsError, AwsErrorKind, CredentialsTrouble};
-use crate::catalog::CatalogError;
 use crate::domain::usage::Rejection;
 use crate::store::{
-    DirectError, DiscardError, EraseError, ExchangeError, FeatureError, ImportError,
-    LicensingError, ManifestError, PlanError, ProvisionError, ResolveError, StoreError,
-    UnlinkError,
+    DirectError, DiscardError, EraseError, ExchangeError, LicensingError, ProvisionError,
+    ResolveError, StoreError, UnlinkError,
 };
 
 /// The seconds after which a request that cannot be served now is worth another try.
@@ -25,6 +23,8 @@ pub struct Problem {
     kind: Cow<'static, str>,
     detail: String,
     more: Map<String, Value>,
+    /// What holds of the field that is at fault, for those who call it otherwise than the API does.
+    predicate: Option<String>,
 }
 
 impl Problem {
@@ -34,7 +34,7 @@ impl Problem {
         kind: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, kind: kind.into(), detail: detail.into(), more: Map::new() }
+        Self { status, kind: kind.into(), detail: detail.into(), more: Map::new(), predicate: None }
     }
 
     /// Makes a 400.
@@ -45,6 +45,13 @@ impl Problem {
     /// Makes a 400 over one field of what was sent.
     pub(super) fn bad_field(field: &str, detail: impl Into<String>) -> Self {
         Self::bad_request(detail).with("field", json!(field))
+    }
+
+    /// Makes a 400 over one field of what was sent, with what holds of one that is taken: the detail says that of the field.
+    pub(super) fn field_is(field: &str, predicate: impl Into<String>) -> Self {
+        let predicate = predicate.into();
+        let problem = Self::bad_field(field, format!("{field} {predicate}"));
+        Self { predicate: Some(predicate), ..problem }
     }
 
     /// Makes a 404 for a thing of this kind.
@@ -69,6 +76,16 @@ impl Problem {
     /// Returns the HTTP status that it is answered with.
     pub(super) const fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Returns its kind.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Returns what holds of the field that is at fault, if that is known apart from the field.
+    pub(super) fn predicate(&self) -> Option<&str> {
+        self.predicate.as_deref()
     }
 
     /// Returns its kind in words.
@@ -175,7 +192,7 @@ impl From<AwsError> for Problem {
                 StatusCode::BAD_GATEWAY,
                 "aws-access-denied",
                 format!(
-                    "the role lacks a permission (`marketd integration iam-policy` prints all of them): {detail}"
+                    "the role lacks a permission (`marketd integration iam-policy` lists all of them): {detail}"
                 ),
             ),
             AwsErrorKind::Credentials(CredentialsTrouble::Removed) => {
@@ -190,94 +207,6 @@ impl From<AwsError> for Problem {
             AwsErrorKind::Refused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "aws-refused", detail)
             }
-        }
-    }
-}
-
-impl From<CatalogError> for Problem {
-    fn from(error: CatalogError) -> Self {
-        match error {
-            CatalogError::Aws(error) => error.into(),
-            CatalogError::Store(error) => error.into(),
-            error @ CatalogError::Held { .. } => {
-                Self::new(StatusCode::CONFLICT, "endings-held", error.to_string())
-            }
-        }
-    }
-}
-
-impl From<ImportError> for Problem {
-    fn from(error: ImportError) -> Self {
-        let unprocessable =
-            |kind| Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, error.to_string());
-        match &error {
-            ImportError::NotListed(_) | ImportError::NoProductCode(_) => {
-                unprocessable("listing-not-ready")
-            }
-            ImportError::UnknownDimension { .. } | ImportError::NotMetered(_) => {
-                unprocessable("unknown-dimension")
-            }
-            ImportError::FeatureNotMetered(_) => unprocessable("feature-type-fixed"),
-            ImportError::IdTaken(_) | ImportError::CodeTaken { .. } => {
-                Self::new(StatusCode::CONFLICT, "id-taken", error.to_string())
-            }
-            ImportError::ImportedAs { .. } => {
-                Self::new(StatusCode::CONFLICT, "already-imported", error.to_string())
-            }
-            ImportError::Held { .. } => {
-                Self::new(StatusCode::CONFLICT, "endings-held", error.to_string())
-            }
-            ImportError::SoldDirectly(_) => {
-                Self::new(StatusCode::CONFLICT, "sold-directly", error.to_string())
-            }
-            ImportError::Store(_) | ImportError::Plan(_) => match error {
-                ImportError::Store(error) => error.into(),
-                ImportError::Plan(error) => error.into(),
-                _ => unprocessable("import-refused"),
-            },
-        }
-    }
-}
-
-impl From<PlanError> for Problem {
-    fn from(error: PlanError) -> Self {
-        let detail = error.to_string();
-        match error {
-            PlanError::UnknownPlan(_)
-            | PlanError::UnknownFeature(_)
-            | PlanError::UnknownProduct(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
-            PlanError::SoldByAws(_) => Self::new(StatusCode::CONFLICT, "sold-by-aws", detail),
-            PlanError::Terms(fault) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
-                    .with("field", json!(fault.field))
-            }
-            PlanError::Archived(_) => Self::new(StatusCode::CONFLICT, "plan-archived", detail),
-            PlanError::InUse { .. } => Self::new(StatusCode::CONFLICT, "plan-in-use", detail),
-            PlanError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<ManifestError> for Problem {
-    fn from(error: ManifestError) -> Self {
-        let detail = error.to_string();
-        match error {
-            ManifestError::OtherListing { .. } => {
-                Self::new(StatusCode::CONFLICT, "id-taken", detail)
-            }
-            ManifestError::Published(_) => {
-                Self::new(StatusCode::CONFLICT, "plan-published", detail)
-            }
-            ManifestError::DraftOfDraft(_) => Self::bad_request(detail),
-            ManifestError::DraftContradicts { .. } => {
-                Self::new(StatusCode::CONFLICT, "draft-contradicts", detail)
-            }
-            ManifestError::At { place, source } => Self::from(*source).at(&place),
-            ManifestError::Import(error) => error.into(),
-            ManifestError::Feature(error) => error.into(),
-            ManifestError::Plan(error) => error.into(),
-            error @ ManifestError::DryRun(_) => Self::internal(&error),
-            ManifestError::Store(error) => error.into(),
         }
     }
 }
@@ -302,31 +231,15 @@ impl From<DirectError> for Problem {
     }
 }
 
-impl From<FeatureError> for Problem {
-    fn from(error: FeatureError) -> Self {
-        let detail = error.to_string();
-        match error {
-            FeatureError::UnknownDimension { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-dimension", detail)
-            }
-            FeatureError::NotMetered { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-feature", detail)
-                    .with("field", json!("dimensions"))
-            }
-            FeatureError::OtherType { .. } => {
-                Self::new(StatusCode::CONFLICT, "feature-type-fixed", detail)
-            }
-            FeatureError::Store(error) => error.into(),
-        }
-    }
-}
-
 impl From<ProvisionError> for Problem {
     fn from(error: ProvisionError) -> Self {
         let detail = error.to_string();
         match error {
-            ProvisionError::IdentityTaken { .. } => {
+            ProvisionError::IdentityTaken { kind, value, holder } => {
                 Self::new(StatusCode::CONFLICT, "aws-id-taken", detail)
+                    .with("field", json!(kind))
+                    .with("value", json!(value))
+                    .with("customer_id", json!(holder))
             }
             ProvisionError::SecondAccount { .. } => {
                 Self::new(StatusCode::CONFLICT, "second-account", detail)

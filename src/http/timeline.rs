@@ -24,7 +24,7 @@ pub(super) async fn show(
     let customer = known(&state, &id).await?;
     let asked = page.one_more();
     let before = asked.after.map(|text| text.parse()).transpose().map_err(|_| {
-        Problem::bad_request("cursor is what the page before answered with as next_cursor")
+        Problem::field_is("cursor", "is what the page before answered with as next_cursor")
     })?;
     let events = state.store.events_before(ids_of(&customer), before, asked.limit).await?;
     Ok(page.items(events, |event| event.seq.to_string()))

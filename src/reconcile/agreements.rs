@@ -21,7 +21,7 @@ use crate::store::AgreementObservation;
 use crate::telemetry::Masked;
 
 /// The consequence of a refusal, and what ends it.
-const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` prints what is needed) only events tell of licences; each sweep tries again";
+const UNTIL_ALLOWED: &str = "until it is (`marketd integration iam-policy` lists what is needed) only events tell of licences; each sweep tries again";
 
 /// The outcome of searching agreements.
 #[derive(Clone, Debug, Default)]

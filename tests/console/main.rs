@@ -10,6 +10,7 @@ mod roles;
 mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
+mod words;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, header};

@@ -109,7 +109,9 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .choosing("trial", "yes", "checked"),
         on("/customers/acme/erase", "/customers/acme/erase", "has live subscriptions"),
         on("/subscriptions", "/subscriptions/sub-1/cancel", "no subscription"),
-        on("/events", "/events/replay", "cursor").typing("after", "yesterday").over("after"),
+        on("/events", "/events/replay", "is the number of an event")
+            .typing("after", "yesterday")
+            .over("after"),
         on(&format!("/metering/records/{record}"), "/metering/records/1/resolve", "at most")
             .to(format!("metering/records/{record}/resolve"))
             .choosing("action", "write_off", "required checked")
@@ -157,7 +159,7 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
 fn catalogue(plan: &str, entity: &str) -> Vec<Mistake> {
     let page = format!("/plans/{plan}");
     vec![
-        on("/features", "/features", "type is")
+        on("/features", "/features", "one of the kinds")
             .typing("id", "typed-id")
             .typing("name", "Typed name")
             .with("type", "odd")
@@ -168,7 +170,7 @@ fn catalogue(plan: &str, entity: &str) -> Vec<Mistake> {
         on("/plans", "/plans", "not empty").with("id", " ").typing("name", "Typed name").over("id"),
         on("/plans", "/plans/pro/archive", "no plan").to("plans/none/archive"),
         on("/plans", "/plans/pro/discard", "no plan").to("plans/none/discard"),
-        on(&page, "/plans/pro/entitlements", "the limit is a number")
+        on(&page, "/plans/pro/entitlements", "“Limit” is a number")
             .to(format!("plans/{plan}/entitlements"))
             .with("feature_id", "calls")
             .typing("limit", "12,5")

@@ -66,7 +66,7 @@ async fn each_form_is_for_its_roles_alone_and_only_with_its_token() {
         let by_operator = refused(operator.clone()).await;
         assert_eq!(by_operator.contains(needs), role == "admin", "{path}: {by_operator}");
         let by_admin = refused(admin.clone()).await;
-        assert!(by_admin.contains("of another session"), "{path}: {by_admin}");
+        assert!(by_admin.contains("This page has expired"), "{path}: {by_admin}");
     }
     let settings = console.get("/settings", Some(&operator)).await;
     assert_eq!(settings.status(), StatusCode::FORBIDDEN);

@@ -5,7 +5,8 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, next_page, render};
+use super::acts::{Object, object, operation, said};
+use super::parts::{Answer, Frame, When, next_page, query, render, some};
 use super::session::Visitor;
 use crate::http::ApiState;
 use crate::http::paging::ListPage;
@@ -17,6 +18,9 @@ const ROWS: &str = "50";
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct Asked {
+    /// The name of the token by which it was done.
+    #[serde(default)]
+    actor: String,
     cursor: Option<String>,
 }
 
@@ -24,8 +28,17 @@ pub(super) struct Asked {
 #[template(path = "activity.html")]
 struct ActivitiesPage {
     frame: Frame,
-    rows: Vec<(ActivityRow, When)>,
+    asked: Asked,
+    rows: Vec<Row>,
     next: Option<String>,
+}
+
+/// What somebody did, and what it was done to.
+struct Row {
+    it: ActivityRow,
+    at: When,
+    what: String,
+    object: Option<Object>,
 }
 
 pub(super) async fn list(
@@ -35,16 +48,28 @@ pub(super) async fn list(
 ) -> Answer {
     let now = state.clock.now();
     let page = ListPage::in_order("activity", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
-    let filter = ActivityFilter::default();
+    let filter = ActivityFilter { actor: some(&asked.actor), ..ActivityFilter::default() };
     let listed = state.store.activities(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, |row| row.seq.to_string());
-    let rows = found.items.into_iter().map(|row| {
-        let at = When::of(row.at, now);
-        (row, at)
+    let rows = found.items.into_iter().map(|it| Row {
+        at: When::of(it.at, now),
+        // Older rows name a form by its route.
+        what: said(operation(&it.operation)),
+        object: object(&it.path),
+        it,
     });
     Ok(render(&ActivitiesPage {
         frame: Frame::of(&visitor, "activity"),
+        asked,
         rows: rows.collect(),
         next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
+}
+
+impl ActivitiesPage {
+    /// Returns the query of what somebody did.
+    #[expect(clippy::unused_self, reason = "a template calls it")]
+    fn of_actor(&self, name: &str) -> String {
+        query(&[("actor", name)])
+    }
 }

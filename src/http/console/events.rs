@@ -126,7 +126,11 @@ pub(super) async fn replay(
     Extension(visitor): Extension<Visitor>,
     Form(Point { after }): Form<Point>,
 ) -> Answer {
-    let body = Replay { after: Some(after.trim().to_owned()), from: None, since: None };
+    let after = after.trim().to_owned();
+    if after.parse::<u64>().is_err() {
+        return Err(Problem::field_is("after", "is the number of an event, or 0").into());
+    }
+    let body = Replay { after: Some(after), from: None, since: None };
     let replayed = api::replay(State(state), Body(body)).await;
     told(&visitor, "replayed", replayed.map_err(|problem| problem.with("field", json!("after"))))
 }

@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, go_after, line, next_page, render, segment, some};
+use super::parts::{
+    self, Answer, Form, Frame, Told, go_after, line, next_page, render, segment, some,
+};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::plan::{Plan, PlanEntitlement};
@@ -118,10 +120,9 @@ pub(super) async fn put(
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Answer {
     let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
-    let id = FeatureId::new(field("id").unwrap_or_default());
+    let id: FeatureId = parts::id("id", &field("id").unwrap_or_default())?;
     let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
-    let kind =
-        kind.ok_or_else(|| Problem::bad_field("type", "type is boolean, numeric or metered"))?;
+    let kind = kind.ok_or_else(|| Problem::bad_field("type", "choose one of the kinds"))?;
     let billed = fields.iter().filter_map(|(name, value)| {
         let product = ProductId::new(name.strip_prefix("dimension:")?);
         Some((product, DimensionKey::new(some(value)?)))

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use super::acts;
 use super::mistakes::Mistake;
 use super::parts::{Fault, query, without};
 use super::session::Visitor;
@@ -37,6 +38,7 @@ struct Sent {
     route: String,
     fields: Vec<(String, String)>,
     cookie: Option<HeaderValue>,
+    host: Option<HeaderValue>,
 }
 
 impl Sent {
@@ -56,7 +58,8 @@ pub(super) async fn guard(
     let place = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
     let root = Arc::clone(&state.path_prefix);
     let Some(mut visitor) = state.sessions.visitor(&state.tokens, request.headers()) else {
-        let sign_in = format!("{root}/sign-in?{}", query(&[("next", &place)]));
+        let next = page_before(request).await.unwrap_or(place);
+        let sign_in = format!("{root}/sign-in?{}", query(&[("next", &next)]));
         return Redirect::to(&sign_in).into_response();
     };
     visitor.root = root;
@@ -71,14 +74,21 @@ pub(super) async fn guard(
     let mut sent = None;
     if request.method() == Method::POST {
         let form;
-        (request, form) = match own_form(&visitor, request).await {
+        (request, form) = match form_of(request).await {
             Ok(form) => form,
             Err(problem) => return Fault::from(problem).explain(&visitor),
         };
         form.field("form_page").unwrap_or_default().clone_into(&mut visitor.page);
+        visitor.sends = true;
+        if !form.field("form_token").is_some_and(|token| visitor.owns(token)) {
+            let detail = "the form is of another session, or has expired: go back, load the page anew, and send it again";
+            let fault = Fault::from(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail));
+            let again = show_again(guard.pages, &visitor, &fault, form).await;
+            return again.unwrap_or_else(|| fault.explain(&visitor));
+        }
         sent = Some(form);
     }
-    let actor = actor(state, &visitor, *permission, &request);
+    let actor = actor(state, &visitor, *permission, &request, sent.as_ref());
     request.extensions_mut().insert(visitor.clone());
     let mut response = match actor {
         Some(actor) => acting(actor, next.run(request)).await,
@@ -104,8 +114,10 @@ async fn show_again(
         return None;
     }
     let mut request = Request::get(format!("/{}", visitor.page)).body(Body::empty()).ok()?;
-    if let Some(cookie) = sent.cookie {
-        request.headers_mut().insert(header::COOKIE, cookie);
+    for (name, value) in [(header::COOKIE, sent.cookie), (header::HOST, sent.host)] {
+        if let Some(value) = value {
+            request.headers_mut().insert(name, value);
+        }
     }
     let problem = fault.problem();
     let status = problem.status();
@@ -130,8 +142,17 @@ fn forbidden(visitor: &Visitor, permission: Permission) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
-/// Returns a form's request, and what the form sent, if it is this visitor's, sent from a page of this origin.
-async fn own_form(visitor: &Visitor, request: Request) -> Result<(Request, Sent), Problem> {
+/// Returns the page that a form was on, for whoever has to sign in anew; none of what is no form.
+async fn page_before(request: Request) -> Option<String> {
+    if request.method() != Method::POST {
+        return None;
+    }
+    let (_, sent) = form_of(request).await.ok()?;
+    Some(format!("/{}", sent.field("form_page")?))
+}
+
+/// Returns a form's request, and what the form sent, if it was sent from a page of this origin.
+async fn form_of(request: Request) -> Result<(Request, Sent), Problem> {
     let (parts, body) = request.into_parts();
     browser::check_page(browser::Hosts::Any, &parts.uri, &parts.headers)
         .map_err(|foreign| Problem::new(foreign.status(), "cross-site", foreign.to_string()))?;
@@ -141,11 +162,8 @@ async fn own_form(visitor: &Visitor, request: Request) -> Result<(Request, Sent)
     let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(&bytes)
         .map_err(|_| Problem::bad_request("the form cannot be read"))?;
     let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    let sent = Sent { route, fields, cookie: parts.headers.get(header::COOKIE).cloned() };
-    if !sent.field("form_token").is_some_and(|token| visitor.owns(token)) {
-        let detail = "the form is of another session, or has expired: go back, load the page anew, and send it again";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail));
-    }
+    let header = |name| parts.headers.get(name).cloned();
+    let sent = Sent { route, fields, cookie: header(header::COOKIE), host: header(header::HOST) };
     Ok((Request::from_parts(parts, Body::from(bytes)), sent))
 }
 
@@ -155,17 +173,18 @@ fn actor(
     visitor: &Visitor,
     permission: Permission,
     request: &Request,
+    sent: Option<&Sent>,
 ) -> Option<Actor> {
     if !permission.writes() {
         return None;
     }
-    let path = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
+    let route = request.extensions().get::<MatchedPath>()?.as_str();
     Some(Actor {
         request: format!("act_{}", Uuid::now_v7().simple()),
         at: state.clock.now(),
         name: visitor.name.to_string(),
         door: Door::Console,
-        operation: path,
-        path: request.uri().path().to_owned(),
+        operation: acts::operation(route).to_owned(),
+        path: acts::path_of(request.uri().path(), |name| sent?.field(name)),
     })
 }

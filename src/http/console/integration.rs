@@ -3,12 +3,13 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
 use super::parts::{Answer, Form, Frame, Told, When, go_after, render, some};
 use super::session::Visitor;
+use super::wording;
 use crate::aws::{Check, Topics};
 use crate::http::extract::{Body, Params, Path as ApiPath};
 use crate::http::integration::{self as api, Confirm, Connect, For, IntegrationView};
@@ -40,6 +41,7 @@ struct IntegrationPage {
     last_message: Option<When>,
     topics: Vec<(String, Topics)>,
     queue_policy: Document,
+    news: News,
     role_arn: String,
     /// What the role that was just tried may not do.
     refused: Vec<Check>,
@@ -55,6 +57,61 @@ struct Steps {
 /// A document to copy, or the reason why there is none.
 struct Document(Result<String, String>);
 
+/// The ways by which AWS's news may come.
+struct News {
+    /// None where no queue is set.
+    queue: Option<Queue>,
+    /// The address that AWS reaches marketd at, without a slash at its end.
+    address: String,
+    /// Set if that is the one under which the page was opened.
+    guessed: bool,
+    /// Set if buyers whom AWS sends are led to a sign-up page.
+    signs_up: bool,
+}
+
+/// The queue, and how reading it goes.
+struct Queue {
+    url: String,
+    ok: bool,
+    detail: Option<String>,
+    read: Option<When>,
+}
+
+impl News {
+    fn of(
+        state: &ApiState,
+        connection: &IntegrationView,
+        visitor: &Visitor,
+        host: Option<&str>,
+    ) -> Self {
+        let now = state.clock.now();
+        let read = connection.calls.get("ReceiveMessage").and_then(|call| call.last_ok_at);
+        let health = connection.parts.get("queue");
+        let queue = state.queue_url.clone().map(|url| Queue {
+            url,
+            ok: health.is_none_or(|it| it.ok),
+            detail: health.and_then(|it| it.detail.clone()),
+            read: read.map(|at| When::of(at, now)),
+        });
+        let host = host.filter(|host| !is_loopback(host));
+        let guessed = host.is_some();
+        let host = host.unwrap_or("YOUR-PUBLIC-ADDRESS");
+        Self {
+            queue,
+            address: format!("https://{host}{}", visitor.root),
+            guessed,
+            signs_up: state.seller.sign_up.is_some(),
+        }
+    }
+}
+
+/// Reports whether a host is this machine as itself calls it, which AWS does not reach.
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|it| it.is_loopback())
+}
+
 /// How the calls of one of AWS's operations went.
 struct Call {
     operation: &'static str,
@@ -67,14 +124,17 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Query(asked): Query<Asked>,
+    headers: HeaderMap,
 ) -> Answer {
-    Ok(render(&integration(&state, &visitor, asked).await?))
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    Ok(render(&integration(&state, &visitor, asked, host).await?))
 }
 
 async fn integration(
     state: &ApiState,
     visitor: &Visitor,
     asked: Asked,
+    host: Option<&str>,
 ) -> Result<IntegrationPage, Problem> {
     let now = state.clock.now();
     let Json(connection) = api::show(State(state.clone())).await?;
@@ -111,6 +171,7 @@ async fn integration(
             .map(|it| (it.title, Topics::of(it.product_code.as_str())))
             .collect(),
         queue_policy: document(state, "queue-policy", For::default()).await,
+        news: News::of(state, &connection, visitor, host),
         role_arn: connection.role_arn.clone().unwrap_or_default(),
         refused: visitor.mistake.as_ref().and_then(|it| it.member("checks")).unwrap_or_default(),
         connection,
@@ -122,7 +183,7 @@ async fn document(state: &ApiState, name: &str, whose: For) -> Document {
     let made = api::document(State(state.clone()), ApiPath(name.to_owned()), Params(whose)).await;
     Document(match made {
         Ok(Json(document)) => Ok(serde_json::to_string_pretty(&document).unwrap_or_default()),
-        Err(problem) => Err(problem.detail().to_owned()),
+        Err(problem) => Err(wording::said(&problem)),
     })
 }
 

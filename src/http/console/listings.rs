@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, go, next_page, render, segment, some};
+use super::parts::{Answer, Form, Frame, go, id, next_page, render, segment, some};
 use super::session::Visitor;
+use super::wording;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductId};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::products::{self as api, Import};
@@ -51,7 +52,7 @@ pub(super) async fn list(
             let Json(found) = page.items(rows, |listing| listing.entity_id.to_string());
             (found.items, found.next_cursor, None)
         }
-        Err(error) => (Vec::new(), None, Some(Problem::from(error).detail().to_owned())),
+        Err(error) => (Vec::new(), None, Some(wording::said(&Problem::from(error)))),
     };
     let next = next.map(|it| next_page(&visitor, "cursor", &it));
     Ok(render(&ListingsPage { frame: Frame::of(&visitor, "listings"), listings, next, fault }))
@@ -145,11 +146,20 @@ pub(super) async fn import(
         named.collect()
     };
     let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
+    let ids = |kind: &str| of(kind).into_iter();
+    let plan = |(key, text): (DimensionKey, String)| {
+        let plan: PlanId = id(&format!("plan:{key}"), &text)?;
+        Ok((key, plan))
+    };
+    let feature = |(key, text): (DimensionKey, String)| {
+        let feature: FeatureId = id(&format!("feature:{key}"), &text)?;
+        Ok((key, feature))
+    };
     let body = Import {
-        product_id: field("product_id").map(ProductId::new),
-        plans: of("plan:").into_iter().map(|(key, id)| (key, PlanId::new(id))).collect(),
-        usage_plan: field("usage_plan").map(PlanId::new),
-        features: of("feature:").into_iter().map(|(key, id)| (key, FeatureId::new(id))).collect(),
+        product_id: field("product_id").map(|text| id("product_id", &text)).transpose()?,
+        plans: ids("plan:").map(plan).collect::<Result<_, Problem>>()?,
+        usage_plan: field("usage_plan").map(|text| id("usage_plan", &text)).transpose()?,
+        features: ids("feature:").map(feature).collect::<Result<_, Problem>>()?,
     };
     let Json(product) = api::import(State(state), ApiPath(entity), Body(body)).await?;
     Ok(go(&visitor, format_args!("/products/{}?done=imported", segment(product.id.as_str()))))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::wording;
 use crate::http::Problem;
 
 /// A form that was refused: what it sent, and why it was refused.
@@ -35,8 +36,13 @@ impl Mistake {
     }
 
     /// Returns what went wrong, and what to do.
-    pub(super) fn detail(&self) -> &str {
-        self.0.problem.detail()
+    pub(super) fn detail(&self) -> String {
+        wording::said(&self.0.problem)
+    }
+
+    /// Returns the customer whom it names, who can be looked at.
+    pub(super) fn customer(&self) -> Option<String> {
+        wording::customer(&self.0.problem)
     }
 
     /// Returns the field that is at fault, if it is one.
@@ -101,7 +107,7 @@ impl<'a> Shown<'a> {
     }
 
     /// Returns what is wrong with a field, if it is the one at fault.
-    pub(super) fn fault(&self, name: impl AsRef<str>) -> Option<&'a str> {
+    pub(super) fn fault(&self, name: impl AsRef<str>) -> Option<String> {
         self.0.filter(|it| it.field() == Some(name.as_ref())).map(Mistake::detail)
     }
 }

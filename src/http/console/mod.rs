@@ -9,6 +9,7 @@
 //!   again on its page, with what was typed.
 
 mod activity;
+mod acts;
 mod assets;
 mod charts;
 mod customer;
@@ -36,6 +37,7 @@ mod session;
 mod settings;
 mod sign_in;
 mod subscriptions;
+mod wording;
 
 use std::sync::Arc;
 

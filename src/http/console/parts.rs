@@ -15,11 +15,14 @@ use serde::de::DeserializeOwned;
 use super::assets;
 use super::mistakes::{Mistake, Shown};
 use super::session::Visitor;
-use crate::domain::Line;
+use super::wording;
+pub(super) use super::wording::{phrase, prose};
 use crate::domain::api_token::Permission;
 use crate::domain::counted::plural;
+use crate::domain::kind::Kind;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms};
 use crate::domain::word::Word as _;
+use crate::domain::{Id, Line};
 use crate::http::Problem;
 
 /// A link of the navigation: its path, its word, and its name.
@@ -209,37 +212,17 @@ pub(super) fn or_empty<T: std::fmt::Display>(value: Option<&T>) -> String {
 
 /// Returns the line that a field of a form holds.
 pub(super) fn line(name: &str, text: String) -> Result<Line, Problem> {
-    serde_json::from_value(text.into())
-        .map_err(|error| Problem::bad_field(name, format!("{name}: {error}")))
+    serde_json::from_value(text.into()).map_err(|error| Problem::bad_field(name, error.to_string()))
+}
+
+/// Returns the id that a field of a form holds, if it is one that the API takes.
+pub(super) fn id<K: Kind>(name: &str, text: &str) -> Result<Id<K>, Problem> {
+    serde_json::from_value(text.into()).map_err(|error| Problem::bad_field(name, error.to_string()))
 }
 
 /// Returns the month of a time, as 2026-11.
 pub(super) fn month_of(at: Timestamp) -> String {
     at.strftime("%Y-%m").to_string()
-}
-
-/// Returns a text as HTML, with what stands between backticks as code.
-pub(super) fn prose(text: impl AsRef<str>) -> String {
-    let mut html = String::new();
-    for (place, part) in text.as_ref().split('`').enumerate() {
-        if place > 0 {
-            html.push_str(if place % 2 == 1 { "<code>" } else { "</code>" });
-        }
-        for letter in part.chars() {
-            match letter {
-                '&' => html.push_str("&amp;"),
-                '<' => html.push_str("&lt;"),
-                '>' => html.push_str("&gt;"),
-                '"' => html.push_str("&#34;"),
-                '\'' => html.push_str("&#39;"),
-                other => html.push(other),
-            }
-        }
-    }
-    if text.as_ref().matches('`').count() % 2 == 1 {
-        html.push_str("</code>");
-    }
-    html
 }
 
 /// Returns a number with its thousands apart.
@@ -382,7 +365,9 @@ impl IntoResponse for Fault {
 struct TroublePage<'a> {
     frame: Frame,
     title: String,
-    detail: &'a str,
+    detail: String,
+    /// The page that the visitor came from, if they sent a form.
+    back: &'a str,
 }
 
 impl Fault {
@@ -394,8 +379,12 @@ impl Fault {
     /// Makes the page that says what went wrong.
     pub(super) fn explain(&self, visitor: &Visitor) -> Response {
         let problem = &*self.0;
-        let (frame, title) = (Frame::of(visitor, ""), problem.title());
-        let mut response = render(&TroublePage { frame, title, detail: problem.detail() });
+        let mut response = render(&TroublePage {
+            frame: Frame::of(visitor, ""),
+            title: wording::title(problem),
+            detail: wording::said(problem),
+            back: if visitor.sends { &visitor.page } else { "" },
+        });
         *response.status_mut() = problem.status();
         response
     }
@@ -406,17 +395,6 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-
-    #[test]
-    fn what_stands_between_backticks_is_code_and_nothing_else_is_markup() {
-        let rows = [
-            ("run `marketd <x>` & wait", "run <code>marketd &lt;x&gt;</code> &amp; wait"),
-            ("<script>\"'`", "&lt;script&gt;&#34;&#39;<code></code>"),
-        ];
-        for (text, html) in rows {
-            assert_eq!(prose(text), html);
-        }
-    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -11,6 +11,7 @@ use crate::domain::feature::{Feature, FeatureKind};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
 use crate::domain::rollout::Preview;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
+use crate::domain::unbilled::UnbilledGrant;
 use crate::domain::word::Word;
 use crate::domain::{FeatureId, Line, PlanId, ProductId};
 use crate::http::extract::{Body, Path as ApiPath};
@@ -97,9 +98,15 @@ struct PlanPage {
     plan: Plan,
     versions: Vec<PlanVersionRow>,
     features: Vec<Feature>,
+    unbilled: Vec<UnbilledGrant>,
 }
 
 impl PlanPage {
+    /// Reports whether somebody can buy the plan on AWS now.
+    fn is_sold(&self) -> bool {
+        self.plan.aws.iter().any(|sold| sold.removed_at.is_none())
+    }
+
     /// Returns the features of a kind, to choose from.
     fn of_kind(&self, kind: FeatureKind) -> Vec<&Feature> {
         self.features.iter().filter(|it| it.kind == kind).collect()
@@ -125,6 +132,7 @@ async fn plan(
     Ok(PlanPage {
         frame: Frame::of(visitor, "plans"),
         told: Told::of(done),
+        unbilled: state.store.unbilled_grants(id.clone()).await?,
         versions: state.store.plan_versions(id).await?,
         features: state.store.features(Page { after: None, limit: OFFERED }).await?,
         plan,
@@ -152,8 +160,9 @@ impl TermsForm {
     fn terms(&self) -> Result<EntitlementTerms, Problem> {
         let limit = some(&self.limit).map(|text| {
             text.parse().map_err(|_| {
-                let detail = format!("the limit is a number with up to six decimals, not {text:?}");
-                Problem::bad_field("limit", detail)
+                Problem::field_is("limit", format!(
+                    "is a number such as 1000 or 12.5: zero or more, with a point before at most six decimals and no sign between thousands, not “{text}”"
+                ))
             })
         });
         Ok(EntitlementTerms {

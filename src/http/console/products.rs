@@ -7,16 +7,19 @@ use serde::Deserialize;
 
 use super::parts::{Answer, Frame, Told, When, go_after, next_page, render, segment};
 use super::session::Visitor;
-use crate::domain::ProductId;
+use crate::domain::feature::Feature;
 use crate::domain::product::Product;
 use crate::domain::word::Word as _;
+use crate::domain::{DimensionKey, ProductId};
 use crate::http::extract::Path as ApiPath;
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem, products as api};
-use crate::store::ProductChanges;
+use crate::store::{Page, ProductChanges};
 
 /// The products of a page.
 const ROWS: &str = "50";
+/// The most features that dimensions are looked for in.
+const FEATURES: u32 = 500;
 
 /// What is asked for.
 #[derive(Default, Deserialize)]
@@ -62,8 +65,17 @@ struct ProductPage {
     imported: When,
     synced: When,
     held: Vec<String>,
+    features: Vec<Feature>,
     /// What the comparison that was just made has found.
     changes: Option<ProductChanges>,
+}
+
+impl ProductPage {
+    /// Returns the features whose usage a dimension bills.
+    fn billed_by(&self, key: &DimensionKey) -> Vec<&Feature> {
+        let bills = |it: &&Feature| it.dimensions.get(&self.product.id) == Some(key);
+        self.features.iter().filter(bills).collect()
+    }
 }
 
 pub(super) async fn show(
@@ -89,6 +101,7 @@ async fn product(
         imported: When::of(product.imported_at, now),
         synced: When::of(product.synced_at, now),
         held: product.held_endings.iter().map(|held| held.problem(&product.id)).collect(),
+        features: state.store.features(Page { after: None, limit: FEATURES }).await?,
         product,
         changes: None,
     })

@@ -1,4 +1,6 @@
-//! `/search`: anything by any id, or customers by a part of their names.
+//! `/search`: anything by any id, and customers and what is in the catalogue by a part of their names.
+
+use std::collections::BTreeSet;
 
 use askama::Template;
 use axum::extract::{Extension, Query, State};
@@ -6,7 +8,10 @@ use serde::Deserialize;
 
 use super::parts::{Answer, Frame, go, query, render, segment};
 use super::session::Visitor;
-use crate::domain::{EntityId, FeatureId, PlanId, ProductCode, ProductId, SubscriptionId};
+use crate::domain::{
+    AccountId, Customer, CustomerIdentifier, EntityId, FeatureId, PlanId, ProductCode, ProductId,
+    SubscriptionId,
+};
 use crate::http::{ApiState, Problem};
 use crate::store::{CustomerSearch, Page};
 
@@ -59,22 +64,54 @@ async fn find(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let store = &state.store;
-    let mut hits = Vec::new();
+    let (mut exact, customers) = customer_hits(state, text).await?;
+    exact.extend(ledger_hits(state, text).await?);
+    exact.extend(catalogue_hits(state, text).await?);
+    // What is somebody's id is not looked for as a part of something else's name.
+    if !exact.is_empty() {
+        exact.extend(customers);
+        return Ok(exact);
+    }
+    let mut hits = customers;
+    hits.extend(named_hits(state, text).await?);
+    Ok(hits)
+}
+
+/// Finds customers: whose id the text is, and who have it otherwise.
+async fn customer_hits(state: &ApiState, text: &str) -> Result<(Vec<Hit>, Vec<Hit>), Problem> {
     let search = CustomerSearch { text: Some(text.to_owned()), ..CustomerSearch::default() };
-    let found = store.search_customers(search, Page { after: None, limit: CUSTOMERS }).await?;
-    hits.extend(found.rows.into_iter().map(|it| {
-        let mut hit = Hit::at("customer", "customers", it.customer.id.as_str());
-        hit.name = it.customer.name.unwrap_or(hit.name);
-        hit
-    }));
+    let page = Page { after: None, limit: CUSTOMERS };
+    let (mut exact, mut others) = (Vec::new(), Vec::new());
+    for Customer { id, name, aws, aliases, .. } in
+        state.store.search_customers(search, page).await?.rows.into_iter().map(|it| it.customer)
+    {
+        let of_aws = [
+            aws.account_id.as_ref().map(AccountId::as_str),
+            aws.customer_identifier.as_ref().map(CustomerIdentifier::as_str),
+        ];
+        let is_id = id.as_str() == text
+            || of_aws.contains(&Some(text))
+            || aws.license_arns.iter().any(|arn| arn.as_str() == text)
+            || aliases.iter().any(|alias| alias.as_str() == text);
+        let mut hit = Hit::at("customer", "customers", id.as_str());
+        hit.name = name.unwrap_or(hit.name);
+        if is_id { exact.push(hit) } else { others.push(hit) }
+    }
+    Ok((exact, others))
+}
+
+/// Finds what has its id from AWS or from marketd.
+async fn ledger_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
+    let store = &state.store;
     let subscription = store.subscription(SubscriptionId::new(text)).await?;
-    hits.extend(subscription.map(|it| Hit::at("subscription", "subscriptions", it.id.as_str())));
-    let of_agreement = store.subscriptions_of_agreement(text.to_owned()).await?;
-    hits.extend(
-        of_agreement.into_iter().map(|id| Hit::at("subscription", "subscriptions", id.as_str())),
-    );
-    hits.extend(catalogue_hits(state, text).await?);
+    let mut subscriptions: BTreeSet<SubscriptionId> =
+        subscription.map(|it| it.id).into_iter().collect();
+    subscriptions.extend(store.subscriptions_of_agreement(text.to_owned()).await?);
+    subscriptions.extend(store.subscriptions_of_license_id(text.to_owned()).await?);
+    let mut hits: Vec<Hit> = subscriptions
+        .iter()
+        .map(|id| Hit::at("subscription", "subscriptions", id.as_str()))
+        .collect();
     let record = store.metering_record(text.to_owned()).await?;
     hits.extend(record.map(|(it, _)| Hit::at("metering record", "metering/records", &it.id)));
     let usage = store.usage_event(text.to_owned()).await?;
@@ -87,6 +124,7 @@ async fn find(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
     Ok(hits)
 }
 
+/// Finds what of the catalogue has the text as its id.
 async fn catalogue_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
     let store = &state.store;
     let mut product = store.product(ProductId::new(text)).await?;
@@ -103,6 +141,23 @@ async fn catalogue_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Proble
     let feature = store.feature(FeatureId::new(text)).await?;
     hits.extend(feature.map(|it| Hit::at("feature", "features", it.id.as_str())));
     Ok(hits)
+}
+
+/// Finds what of the catalogue has the text in its name or id.
+async fn named_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
+    let found = state.store.find_in_catalogue(text).await?;
+    let products = found
+        .products
+        .iter()
+        .map(|(id, title)| ("product", "products", id.as_str(), title.clone()));
+    let plans = found.plans.iter().map(|(id, name)| ("plan", "plans", id.as_str(), name.clone()));
+    let features =
+        found.features.iter().map(|(id, name)| ("feature", "features", id.as_str(), name.clone()));
+    let dimensions = found.dimensions.iter().map(|(key, product)| {
+        ("dimension", "products", product.as_str(), format!("{key} of {product}"))
+    });
+    let all = products.chain(plans).chain(features).chain(dimensions);
+    Ok(all.map(|(kind, folder, id, name)| Hit { name, ..Hit::at(kind, folder, id) }).collect())
 }
 
 impl SearchPage {

@@ -60,6 +60,8 @@ pub(super) struct Visitor {
     pub(super) place: String,
     /// The page that their form was on, from the root on; for a page, itself.
     pub(super) page: String,
+    /// Set if they send a form.
+    pub(super) sends: bool,
     /// The form of theirs that was refused, for its page to show again.
     pub(super) mistake: Option<Mistake>,
     /// Set if the daemon runs against the built-in sandbox.
@@ -120,6 +122,7 @@ impl Sessions {
                 root: "".into(),
                 place: String::new(),
                 page: String::new(),
+                sends: false,
                 mistake: None,
                 on_sandbox: false,
             });
@@ -134,6 +137,7 @@ impl Sessions {
             root: "".into(),
             place: String::new(),
             page: String::new(),
+            sends: false,
             mistake: None,
             on_sandbox: false,
         })

@@ -216,6 +216,7 @@ async fn api(store: Store) -> Api {
         tokens: Tokens::default(),
         path_prefix: "".into(),
         settings: Vec::new(),
+        settings_file: None,
         sessions: marketd::http::Sessions::default(),
         queue_url: None,
         metering_timing: Timing {

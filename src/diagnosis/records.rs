@@ -142,7 +142,7 @@ impl Refusal {
                 actions: &[Retry, CarryForward, WriteOff],
             },
             Self::Validation => Diagnosis {
-                happened: "AWS refuses the record as it is; its words are in `last_error`.",
+                happened: "AWS refuses the record as it is, in the words of its last error.",
                 means: "The units are not billed.",
                 remedy: "Read AWS's words. If they name an id, correct the customer's and carry it forward; else write it off and report it as a fault of marketd's.",
                 actions: &[CarryForward, WriteOff],

@@ -109,9 +109,7 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .choosing("trial", "yes", "checked"),
         on("/customers/acme/erase", "/customers/acme/erase", "has live subscriptions"),
         on("/subscriptions", "/subscriptions/sub-1/cancel", "no subscription"),
-        on("/events", "/events/replay", "is the number of an event")
-            .typing("after", "yesterday")
-            .over("after"),
+        on("/events", "/events/replay", "number of").typing("after", "yesterday").over("after"),
         on(&format!("/metering/records/{record}"), "/metering/records/1/resolve", "at most")
             .to(format!("metering/records/{record}/resolve"))
             .choosing("action", "write_off", "required checked")

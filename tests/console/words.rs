@@ -125,7 +125,8 @@ async fn the_connection_says_what_is_in_use_and_a_removed_one_that_nothing_is() 
     let page = world.get_text("/integration").await;
     assert!(!page.contains(">failed<"), "trying permissions is no failure: {page}");
     let queue = world.get_text("/settings").await;
-    let url = queue.split("<code>queue.url</code></th><td><code>").nth(1).unwrap();
+    let url =
+        queue.split("<code>queue.url</code></th><td data-label=\"Value\"><code>").nth(1).unwrap();
     let url = url.split('<').next().unwrap();
     assert!(page.contains(&format!("<code class=\"copy\">{url}</code>")), "{page}");
     eventually("the queue to be read", async || {
@@ -177,6 +178,9 @@ async fn a_page_that_has_expired_is_shown_again_with_what_was_typed() {
     assert_eq!(place, "/sign-in?next=%2Fplans%2Fpro%3Fx%3D1");
 }
 
+/// Where a form is sent to, what is wrong in it, and what is said of that.
+type Refused<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[tokio::test]
 async fn forms_refuse_in_their_own_words() {
     let world = World::in_mid_month().await;
@@ -185,7 +189,7 @@ async fn forms_refuse_in_their_own_words() {
     world.put("/v1/plans/own", json!({"name": "Own"})).await;
     let taken = json!({"aws": {"account_id": "123456789012"}});
     world.put("/v1/customers/acme", taken).await;
-    let rows: &[(&str, &[(&str, &str)], &str)] = &[
+    let rows: &[Refused<'_>] = &[
         (
             "/plans/own/entitlements",
             &[("feature_id", "calls")],

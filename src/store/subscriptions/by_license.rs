@@ -61,3 +61,45 @@ fn subscriptions_in(connection: &Connection, arn: &str) -> Result<Vec<Subscripti
         .map(|ids| ids.into_iter().map(SubscriptionId::new).collect())
         .during("look for a licence's subscriptions")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_database::open_store;
+
+    #[tokio::test]
+    async fn a_licence_is_found_by_its_id_in_whatever_form_aws_prints_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("m.db"));
+        let arns = [
+            "arn:aws:license-manager::294406891311:license:l-1",
+            "arn:aws:license-manager::294406891311:license:l-11",
+            "aws:license-manager:us-east-1:123456789012:l-2",
+            "arn:aws:license-manager:us-east-1:123456789012:license/lic-3",
+            "l-4",
+        ];
+        let rows = arns.iter().enumerate().map(|(number, arn)| {
+            format!(
+                "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, license_arn, status,
+                     created_at_ms, updated_at_ms)
+                 VALUES ('sub-{number}', 'acme', 'p', 'aws', 'license:{arn}', '{arn}', 'active', 0, 0);"
+            )
+        });
+        let customer = "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES ('acme', 1, 0, 0);";
+        let statements = format!("{customer}{}", rows.collect::<String>());
+        store.write(move |it| it.execute_batch(&statements).during("test")).await.unwrap();
+        for (id, expected) in [
+            ("l-1", &["sub-0"] as &[&str]),
+            ("l-11", &["sub-1"]),
+            ("l-2", &["sub-2"]),
+            ("lic-3", &["sub-3"]),
+            ("l-3", &[]),
+            ("", &[]),
+        ] {
+            let found = store.subscriptions_of_license_id(id.to_owned()).await.unwrap();
+            let found: Vec<&str> = found.iter().map(SubscriptionId::as_str).collect();
+            assert_eq!(found, expected, "{id}");
+        }
+        store.close();
+    }
+}

@@ -33,7 +33,9 @@ use marketd::domain::{CustomerId, FeatureId, PlanId, Quantity, SubscriptionId};
 use marketd::health::Health;
 use marketd::http::{Api, ApiParts, ApiState, Bound, Tokens};
 use marketd::intake::sns::{HttpsFetch, SnsEndpoint};
-use marketd::store::{DirectSubscription, ProvisionCustomer, Store};
+use marketd::store::{
+    DatabaseLock, DirectSubscription, LockPurpose, Membership, ProvisionCustomer, Store, Worker,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -195,8 +197,11 @@ async fn api(store: Store) -> Api {
     let access = AccessChecks::start(store.clone(), clock.clone(), health.clone(), stale_after)
         .await
         .unwrap();
+    let path = store.path().unwrap();
+    let lock = DatabaseLock::take(path, LockPurpose::Run, clock.now()).unwrap();
     Api::new(ApiState::new(ApiParts {
         store: store.clone(),
+        membership: Membership::alone(Worker::this(clock.now()), lock),
         aws: Connection::open(options, Identity::Environment).await,
         access,
         clock: clock.clone(),

@@ -23,6 +23,7 @@ const PAUSE: u32 = 4;
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
 
 /// Prunes history that is old enough.
+#[derive(Clone)]
 pub struct Retention {
     /// The store.
     pub store: Store,

@@ -18,7 +18,8 @@ fn with(variables: &[(&str, &str)]) -> Result<Settings, String> {
 #[test]
 fn the_defaults_are_those_promised() {
     let settings = with(&[]).unwrap();
-    assert_eq!(settings.database.path.to_str(), Some("/var/lib/marketd/marketd.db"));
+    let path = settings.database.file().and_then(|path| path.to_str());
+    assert_eq!(path, Some("/var/lib/marketd/marketd.db"));
     assert_eq!(settings.http.listen.to_string(), "127.0.0.1:8480");
     assert!(
         settings.http.token.is_none() && settings.queue.is_none() && settings.webhook.is_none()
@@ -370,4 +371,27 @@ fn a_token_file_is_read_without_its_last_line_break() {
     assert_eq!(token.expose_secret(), "s3cret");
     std::fs::write(&file, "\n").unwrap();
     assert!(with(&variables).unwrap_err().contains("which is empty"));
+}
+
+#[test]
+fn a_database_on_a_server_is_named_by_its_url_and_its_password_is_never_shown() {
+    const URL: &str = "MARKETD__DATABASE__URL";
+    let address = "postgres://me@db.example.com:5433/marketd?sslmode=verify-full";
+    let settings = with(&[(URL, address), ("PGPASSWORD", "hunter2")]).unwrap();
+    assert!(settings.database.file().is_none());
+    assert_eq!(settings.database.to_string(), "postgres://me@db.example.com:5433/marketd");
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("db.example.com") && !shown.contains("hunter2"), "{shown}");
+    let path = ("MARKETD__DATABASE__PATH", "/tmp/marketd.db");
+    for (variables, words) in [
+        (vec![(URL, address), path], "database.path (from MARKETD__DATABASE__PATH) a file"),
+        (vec![(URL, "postgres://me:hunter2@db/x")], "database.password_file"),
+        (vec![(URL, "mysql://me@db/x")], "postgres://user@host:5432/name"),
+        (vec![(URL, address), ("MARKETD__DATABASE__POOL", "0")], "database.pool"),
+        (vec![("MARKETD__DATABASE__PASSWORD_FILE", "/dev/null")], "database.password_file"),
+        (vec![(URL, address), ("PGPASSFILE", "/nowhere/pgpass")], "/nowhere/pgpass"),
+    ] {
+        let fault = with(&variables).unwrap_err();
+        assert!(fault.contains(words) && !fault.contains("hunter2"), "{fault}");
+    }
 }

@@ -47,6 +47,8 @@ pub struct ConnectionOptions {
 
 /// Clients that share one set of credentials, and the rates at which they may call.
 pub struct AwsClients {
+    /// The identity that they call as.
+    identity: Identity,
     /// The queue.
     pub sqs: aws_sdk_sqs::Client,
     pub(super) sts: aws_sdk_sts::Client,
@@ -77,6 +79,11 @@ pub(super) enum ActsIn {
 }
 
 impl AwsClients {
+    /// Returns whose credentials they call with.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Reports whether AWS has told this identity of late that it may not use an operation.
     pub fn is_refused(&self, operation: &str) -> bool {
         self.denied().get(operation).is_some_and(|at| at.elapsed() < DENIED_FOR)
@@ -270,7 +277,7 @@ impl Connection {
 impl Base {
     fn clients(&self, identity: Identity) -> AwsClients {
         let sandbox_url = self.options.sandbox_url.clone();
-        let chain = Chain { identity, sandbox_url, config: self.config.clone() };
+        let chain = Chain { identity: identity.clone(), sandbox_url, config: self.config.clone() };
         // The machine's time: that of a sandbox may be moved, and STS's sessions do not follow it.
         let credentials = Arc::new(CredentialCache::new(Box::new(chain), Clock::system()));
         let provider = SharedCredentialsProvider::new(Cached(Arc::clone(&credentials)));
@@ -283,6 +290,7 @@ impl Base {
             None => config.clone(),
         };
         AwsClients {
+            identity,
             sqs: aws_sdk_sqs::Client::new(&queue),
             sts: aws_sdk_sts::Client::new(&config),
             entitlement: aws_sdk_marketplaceentitlement::Client::new(&marketplace),

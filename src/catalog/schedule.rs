@@ -16,6 +16,7 @@ use crate::supervisor::Endurance;
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// Compares each product with its listing once an interval.
+#[derive(Clone)]
 pub struct Schedule {
     /// The store.
     pub store: Store,

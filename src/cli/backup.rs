@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::SignedDuration;
 use serde_json::json;
@@ -12,7 +12,9 @@ use super::local::{load, wrong_database};
 use super::output::{Output, Progress, amount, print_json, say};
 use crate::clock::Clock;
 use crate::settings::{SecretFiles, duration};
-use crate::store::{Copied, LockError, REPLAY_TIME, RestoreError, Restored, back_up, restore};
+use crate::store::{
+    Copied, LockError, Place, REPLAY_TIME, RestoreError, Restored, back_up, restore,
+};
 
 /// Copies the database into FILE while the daemon goes on running.
 ///
@@ -25,7 +27,9 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn execute(self, config: Option<&Path>, output: Output) -> anyhow::Result<()> {
-        let path = load(config, SecretFiles::None)?.settings.database.path;
+        let place = load(config, SecretFiles::None)?.settings.database;
+        let path =
+            file_of(&place, "`pg_dump --format=custom --file=FILE` makes a copy")?.to_owned();
         if !path.exists() {
             bail!("there is no database at {}", path.display());
         }
@@ -66,6 +70,11 @@ pub(super) struct Restore {
     replay: Option<SignedDuration>,
 }
 
+/// Returns the file; a database on a server is copied by the server's own tools.
+fn file_of<'a>(place: &'a Place, instead: &str) -> anyhow::Result<&'a Path> {
+    place.file().with_context(|| format!("the database is on a server ({place}): there {instead}"))
+}
+
 fn replay_time(text: &str) -> Result<SignedDuration, String> {
     let time = duration(text).ok_or("write it as 90s, 15m or 6h")?;
     SignedDuration::try_from(time).map_err(|error| error.to_string())
@@ -80,7 +89,10 @@ fn failed(error: RestoreError) -> Failure {
 
 impl Restore {
     pub(super) fn execute(self, config: Option<&Path>, output: Output) -> Result<(), Failure> {
-        let database = load(config, SecretFiles::None)?.settings.database.path;
+        let place = load(config, SecretFiles::None)?.settings.database;
+        let database =
+            file_of(&place, "`pg_restore` puts a copy back, while no marketd runs on it")?;
+        let database = database.to_owned();
         let replay = self.replay.unwrap_or(REPLAY_TIME);
         let progress = Progress::of(1, format!("putting {} back", self.file.display()));
         let mut report = |copied: Copied| progress.at_of(copied.pages, copied.of);

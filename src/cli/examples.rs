@@ -208,6 +208,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("webhook secret", &["marketd webhook secret > /etc/marketd/webhook-secret"]),
     ("token new", &["marketd token new --name app --role app"]),
     ("activity list", &["marketd activity list --actor app --since yesterday"]),
+    ("worker list", &["marketd worker list"]),
     ("completions", &["marketd completions bash > /etc/bash_completion.d/marketd"]),
     ("man", &["marketd man /usr/local/share/man/man1"]),
     ("status", &["marketd status", "marketd status --output json | jq '.problems[].kind'"]),

@@ -21,7 +21,7 @@ use crate::domain::integration::{Identity, Role};
 use crate::http::Tokens;
 use crate::outgoing;
 use crate::settings::{self, Listen, Loaded, SecretFiles, SettingsError};
-use crate::store::{History, IntegrationRow, LockError, Pruned, Store, StoreError};
+use crate::store::{History, IntegrationRow, LockError, Place, Pruned, Store, StoreError};
 use crate::telemetry;
 
 const SETTINGS: &[Column] =
@@ -243,7 +243,7 @@ fn shown(loaded: &Loaded) -> Vec<serde_json::Value> {
 }
 
 pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), Failure> {
-    let loaded = load(config, SecretFiles::None)?;
+    let loaded = load(config, SecretFiles::Database)?;
     for note in &loaded.notes {
         output.warn(note);
     }
@@ -258,7 +258,7 @@ pub(super) async fn doctor(config: Option<&Path>, output: Output) -> Result<(), 
         output.warn(outgoing::NO_AUTHORITIES);
     }
     let mut items = Vec::new();
-    let held = read_database(&settings, &mut items);
+    let held = read_database(&settings.database, &mut items).await?;
     if let Some(store) = &held {
         items.extend(pruned_items(store).await?);
     }
@@ -324,32 +324,53 @@ async fn identity(
 
 /// Opens the database, if there is one yet and it can be read. Nothing in it is changed: a daemon of an older release
 /// may run on it.
-fn read_database(
-    settings: &settings::Settings,
+async fn read_database(
+    place: &Place,
     items: &mut Vec<serde_json::Value>,
-) -> Option<Store> {
-    let path = &settings.database.path;
-    let opened = match path.try_exists() {
+) -> anyhow::Result<Option<Store>> {
+    let opened = match place.file().map_or(Ok(true), Path::try_exists) {
         Ok(false) => {
-            items.push(database_item(true, &format!("none yet at {}", path.display())));
-            return None;
+            items.push(database_item(true, &format!("none yet at {place}")));
+            return Ok(None);
         }
-        Ok(true) => Store::open_to_read(path).map_err(|error| anyhow::anyhow!(error)),
+        Ok(true) => open_to_read(place).await,
         Err(error) => Err(error.into()),
     };
     match opened {
-        Ok(store) => {
-            items.push(database_item(true, &format!("{} can be read", path.display())));
-            Some(store)
+        Ok((store, detail)) => {
+            items.push(database_item(true, &detail));
+            Ok(Some(store))
         }
         Err(error) => {
             let detail = format!(
                 "{error:#}: the checks below use the environment's credentials, which may not be the daemon's"
             );
             items.push(database_item(false, &detail));
-            None
+            Ok(None)
         }
     }
+}
+
+/// Opens a database and describes it.
+async fn open_to_read(place: &Place) -> anyhow::Result<(Store, String)> {
+    let opening = place.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open_to_read(opening)).await??;
+    store.server_facts().await?;
+    let asked = std::time::Instant::now();
+    let Some(facts) = store.server_facts().await? else {
+        return Ok((store, format!("{place} can be read")));
+    };
+    let round_trip = asked.elapsed();
+    let ahead = facts.at.duration_since(Clock::system().now());
+    let tls = if facts.has_tls { "TLS" } else { "no TLS: what is sent can be read on its way" };
+    let detail = format!(
+        "{place} can be read: PostgreSQL {}, schema version {}, {tls}, its clock {} ms from ours, an answer in {:.1?}",
+        facts.server_version,
+        facts.schema_version,
+        ahead.as_millis(),
+        round_trip
+    );
+    Ok((store, detail))
 }
 
 /// Lists what was pruned of each kind of history.

@@ -31,6 +31,7 @@ mod times;
 mod tokens;
 mod usage;
 mod webhook;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,6 +118,9 @@ enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Activity(tokens::Activity),
+    /// Daemons on the database.
+    #[command(subcommand)]
+    Worker(workers::Worker),
     Status(status::Status),
     Completions(manual::Completions),
     Man(manual::Man),
@@ -185,6 +189,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Webhook(command) => command.execute(output).await?,
         Command::Token(command) => command.execute(output)?,
         Command::Activity(command) => command.execute(output).await?,
+        Command::Worker(command) => command.execute(output).await?,
         Command::Status(command) => command.execute(output).await?,
         Command::Completions(completions) => completions.execute(command_line())?,
         Command::Man(man) => man.execute(command_line(), output)?,

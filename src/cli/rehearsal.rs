@@ -198,7 +198,9 @@ impl Host {
         if let Some(running) = slot.take() {
             running.stop().await.context("the daemon did not stop")?;
         }
-        remove_database(&self.settings.database.path)?;
+        if let Some(path) = self.settings.database.file() {
+            remove_database(path)?;
+        }
         resetting.now();
         let (running, _) = self.start().await.context("the daemon did not start again")?;
         *slot = Some(running);

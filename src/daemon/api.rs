@@ -31,6 +31,7 @@ impl Daemon {
             self.settings.http.clone();
         ApiState::new(ApiParts {
             store: self.store.clone(),
+            membership: self.membership.clone(),
             aws: self.aws.clone(),
             access,
             sns,

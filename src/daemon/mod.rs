@@ -1,7 +1,10 @@
 //! Starts the parts, supervises them and stops them in order.
 
 mod api;
+mod background;
 mod credentials;
+mod database;
+mod identity;
 mod locked_out;
 mod once;
 mod start;
@@ -29,15 +32,17 @@ use crate::outgoing;
 use crate::reconcile::Reconciler;
 use crate::retention::Retention;
 use crate::settings::{Listen, Settings};
-use crate::store::{ClosingPolicy, DatabaseLock, LockError, Store, StoreError};
+use crate::store::{ClosingPolicy, LockError, Membership, Store, StoreError, Worker};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::telemetry::Masked;
 use crate::webhook::{Receiver, Webhook};
 
+use background::Background;
 use credentials::CredentialWatch;
+use identity::IdentityWatch;
 use locked_out::LockedOut;
 pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
-use start::{open, take_up};
+use start::{join, leave, lock, open, take_up};
 
 /// The connections that probes may have at once: some programs, each with one or two.
 const PROBE_CONNECTIONS: usize = 128;
@@ -45,8 +50,6 @@ const PROBE_CONNECTIONS: usize = 128;
 /// Calls to AWS's metering under way at once, so that its pace is kept though an answer takes most of a second; the rate is
 /// kept besides.
 const METERING_CONCURRENCY: usize = 8;
-/// The interval at which a database that cannot be used is tried.
-const TRY_DATABASE_EVERY: Duration = Duration::from_secs(1);
 /// The time that requests and messages under way may take before a stop leaves them behind.
 const INPUTS_GRACE: Duration = Duration::from_secs(4);
 /// The time that questions, calls and posts under way may take besides.
@@ -80,9 +83,19 @@ pub enum DaemonError {
     /// A part stopped by itself.
     #[error(transparent)]
     Part(#[from] PartEnded),
+    /// A pass would do what another worker does at the same time.
+    #[error("a daemon runs on this database and does all that a pass does: {}", described(.0.as_deref()))]
+    Occupied(Option<Box<Worker>>),
     /// The queue could not be read.
     #[error(transparent)]
     Intake(#[from] IntakeError),
+}
+
+fn described(worker: Option<&Worker>) -> String {
+    match worker {
+        Some(Worker { name, since, .. }) => format!("worker {name}, since {since}"),
+        None => "one that has just come".to_owned(),
+    }
 }
 
 /// The surroundings that the daemon takes from whoever starts it.
@@ -101,10 +114,10 @@ pub struct Surroundings {
 /// The purpose that a daemon is built for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// To run: it has the database for itself.
+    /// To run, alone on a file, or as one of several on a server.
     #[default]
     Run,
-    /// For one pass, which may be made beside a daemon that runs.
+    /// For one pass, which is not made beside a daemon that runs.
     Pass,
 }
 
@@ -118,7 +131,7 @@ pub struct Daemon {
     metrics: Option<PrometheusHandle>,
     tokens: Tokens,
     /// The last, so that it is given back when the database is closed.
-    _lock: DatabaseLock,
+    membership: Membership,
 }
 
 impl Daemon {
@@ -128,14 +141,11 @@ impl Daemon {
         surroundings: Surroundings,
     ) -> Result<Self, DaemonError> {
         let clock = surroundings.clock.unwrap_or_else(Clock::system);
-        let path = &settings.database.path;
-        let lock = match surroundings.purpose {
-            Purpose::Run => DatabaseLock::for_daemon(path, clock.now())?,
-            Purpose::Pass => DatabaseLock::for_pass(path, clock.now())?,
-        };
-        let mut waits = LockedOut::of(path);
+        let place = &settings.database;
+        let lock = lock(place, surroundings.purpose, clock.now())?;
+        let mut waits = LockedOut::of(place);
         let store = loop {
-            match open(path).await {
+            match open(place).await {
                 Ok(store) => break store,
                 Err(error) => waits.wait_out(error).await?,
             }
@@ -146,6 +156,7 @@ impl Daemon {
                 Err(error) => waits.wait_out(error).await?,
             }
         };
+        let membership = join(place, lock, &store, surroundings.purpose, clock.now()).await?;
         match &identity {
             Identity::Role(role) => {
                 tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");
@@ -168,7 +179,7 @@ impl Daemon {
         let aws = Connection::open(options, identity).await;
         let (metrics, health) = (surroundings.metrics, Health::default());
         let tokens = Tokens::new(settings.http.tokens.clone());
-        Ok(Self { settings, store, aws, clock, health, metrics, tokens, _lock: lock })
+        Ok(Self { settings, store, aws, clock, health, metrics, tokens, membership })
     }
 
     /// Returns the database, for those who run the daemon inside their own process.
@@ -220,21 +231,13 @@ impl Daemon {
         } else {
             tracing::warn!("queue.url is not set: only the sweep brings news from AWS");
         }
-        inputs.start("catalog", self.catalog_schedule().run(inputs.token()));
-        let reconciler = self.reconciler();
-        inputs.start("sweep", reconciler.clone().run_sweeps(inputs.token()));
-        workers.start("direct", reconciler.clone().run_direct(workers.token()));
-        workers.start("brakes", reconciler.clone().run_brakes(workers.token()));
-        workers.start("reconcile", reconciler.run(workers.token()));
         let breaker = Breaker::default();
-        workers.start("metering", self.metering(breaker.clone()).run(workers.token()));
-        if let Some(receiver) = receiver {
-            workers.start("webhook", self.webhook(receiver).run(workers.token()));
-        }
+        let background = self.background(receiver, breaker.clone());
+        workers.start("background", background.run(self.membership.lease(), workers.token()));
         workers.start("credentials", self.credential_watch(breaker).run(workers.token()));
-        workers.start("retention", self.retention().run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
         workers.start("database", self.watch_database(workers.token()));
+        workers.start("identity", self.identity_watch().run(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
         if self.tokens.is_empty() {
@@ -249,46 +252,17 @@ impl Daemon {
         tracing::info!("stopping");
         let stopped = in_time(INPUTS_GRACE, "taking in", inputs.stop()).await;
         let stopped = stopped.and(in_time(WORKERS_GRACE, "working", workers.stop()).await);
-        let store = self.store.clone();
-        let closed = tokio::task::spawn_blocking(move || store.close());
+        let (store, membership) = (self.store.clone(), self.membership.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            store.close();
+            membership.leave();
+        });
         if tokio::time::timeout(STORE_GRACE, closed).await.is_err() {
             tracing::error!("the database took longer than {STORE_GRACE:?} to close and was left");
         }
         watched?;
         stopped?;
         Ok(())
-    }
-
-    /// Shows whether the database can be used, until told to stop. While it cannot, it is tried now and then, since there
-    /// may be nothing else to write.
-    fn watch_database(
-        &self,
-        shutdown: CancellationToken,
-    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        let (store, health, clock) = (self.store.clone(), self.health.clone(), self.clock.clone());
-        async move {
-            let mut trouble = store.trouble();
-            while !shutdown.is_cancelled() {
-                let why = trouble.borrow_and_update().clone();
-                health.report("database", why.as_deref().map_or(Ok(()), Err), clock.now());
-                let again = async {
-                    match why {
-                        Some(_) => tokio::time::sleep(TRY_DATABASE_EVERY).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => {}
-                    _ = trouble.changed() => {}
-                    () = again => match store.try_writing().await {
-                        Err(error) if error.is_broken() => return Err(error),
-                        _ => {}
-                    },
-                }
-            }
-            Ok(())
-        }
     }
 
     async fn access_checks(&self) -> Result<AccessChecks, StoreError> {
@@ -333,6 +307,24 @@ impl Daemon {
             },
             concurrency: settings.concurrency as usize,
             sweep_interval: settings.sweep_interval,
+        }
+    }
+
+    fn background(&self, receiver: Option<Arc<Receiver>>, breaker: Breaker) -> Background {
+        Background {
+            catalog: self.catalog_schedule(),
+            reconciler: self.reconciler(),
+            metering: self.metering(breaker),
+            webhook: receiver.map(|receiver| self.webhook(receiver)),
+            retention: self.retention(),
+        }
+    }
+
+    fn identity_watch(&self) -> IdentityWatch {
+        IdentityWatch {
+            store: self.store.clone(),
+            aws: self.aws.clone(),
+            is_set: self.settings.integration.role_arn.is_some(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Daemon, DaemonError};
+use super::{Daemon, DaemonError, leave};
 use crate::domain::counted::{agreeing, counted};
 use crate::intake::{Drained, IntakeError};
 use crate::metering::{Breaker, PassSummary};
@@ -80,6 +80,7 @@ impl Daemon {
         self.retention().run_once(PRUNED_WITHIN).await?;
         summary.ok = summary.errors.is_empty();
         self.store.close();
+        leave(self.membership).await;
         Ok(summary)
     }
 }

@@ -1,18 +1,64 @@
 //! The first steps of a start: the database is opened, and what an earlier life left is taken up.
 
-use std::path::Path;
+use jiff::Timestamp;
 
-use super::Purpose;
+use super::{DaemonError, Purpose};
 use crate::clock::Clock;
 use crate::domain::integration::{Identity, Role};
 use crate::settings::Settings;
-use crate::store::{IntegrationRow, Restored, SkippedEvents, Store, StoreError};
+use crate::store::{
+    DatabaseLock, IntegrationRow, LockPurpose, Membership, Place, Restored, SkippedEvents, Store,
+    StoreError, Worker,
+};
 
 /// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
-pub(super) async fn open(path: &Path) -> Result<Store, StoreError> {
-    let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+pub(super) async fn open(place: &Place) -> Result<Store, StoreError> {
+    let place = place.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open_at(place)).await;
     opened.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Takes a database in a file for oneself; one on a server is joined once its schema is there.
+pub(super) fn lock(
+    place: &Place,
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Option<DatabaseLock>, DaemonError> {
+    let purpose = match purpose {
+        Purpose::Run => LockPurpose::Run,
+        Purpose::Pass => LockPurpose::Pass,
+    };
+    Ok(place.file().map(|path| DatabaseLock::take(path, purpose, now)).transpose()?)
+}
+
+/// Joins the workers on the database. A pass does what the holder of the lease does, so it is refused beside one.
+pub(super) async fn join(
+    place: &Place,
+    lock: Option<DatabaseLock>,
+    store: &Store,
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Membership, DaemonError> {
+    let worker = Worker::this(now);
+    let server = match (place, lock) {
+        (Place::Server(server), _) => server.clone(),
+        (Place::File(_), Some(lock)) => return Ok(Membership::alone(worker, lock)),
+        (Place::File(_), None) => return Err(StoreError::Closed.into()),
+    };
+    let joining = tokio::task::spawn_blocking(move || Membership::join(&server, worker)).await;
+    let membership = joining.unwrap_or(Err(StoreError::Closed))?;
+    if purpose == Purpose::Pass && !membership.lease().borrow().is_held() {
+        let workers = store.workers().await?;
+        let holder = workers.into_iter().find(|worker| !worker.leases.is_empty());
+        leave(membership).await;
+        return Err(DaemonError::Occupied(holder.map(Box::new)));
+    }
+    Ok(membership)
+}
+
+/// Gives back what a worker holds, on a thread that may wait for the server.
+pub(super) async fn leave(membership: Membership) {
+    drop(tokio::task::spawn_blocking(move || membership.leave()).await);
 }
 
 /// Takes up a database that was left: all of it may be done again.

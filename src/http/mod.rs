@@ -46,6 +46,7 @@ mod usage_history;
 mod usage_series;
 mod webhook;
 mod webhook_description;
+mod workers;
 mod write_timeout;
 
 use std::sync::{Arc, LazyLock};
@@ -68,7 +69,7 @@ use crate::domain::ledger::{AgeLimits, Timing};
 use crate::health::Health;
 use crate::intake::QueueGauge;
 use crate::intake::sns::SnsEndpoint;
-use crate::store::Store;
+use crate::store::{Membership, Store};
 use crate::webhook::Receiver;
 
 use browser::Hosts;
@@ -107,6 +108,8 @@ impl std::ops::Deref for ApiState {
 pub struct ApiParts {
     /// The database.
     pub store: Store,
+    /// This worker's part in the database.
+    pub membership: Membership,
     /// The connection to AWS.
     pub aws: aws::Connection,
     /// The entitlement checks.

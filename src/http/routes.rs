@@ -11,7 +11,7 @@ use super::{
     ApiState, access, account_mapping, activity, consume, customers, events, features, integration,
     manifest, metering, metering_export, metering_resolve, notifications, plans, probes, products,
     registration_redirect, registrations, sns, status, subscriptions, timeline, usage,
-    usage_history, usage_series, webhook,
+    usage_history, usage_series, webhook, workers,
 };
 use crate::domain::api_token::Permission;
 
@@ -96,6 +96,7 @@ fn reads() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhook::deliveries))
         .routes(routes!(activity::list))
         .routes(routes!(status::show))
+        .routes(routes!(workers::list))
 }
 
 /// Returns what an operator changes.

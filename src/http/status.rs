@@ -23,8 +23,10 @@ pub(super) struct DaemonStatus {
     started_at: Timestamp,
     /// The seconds since then.
     uptime_seconds: i64,
-    /// The engine of the database.
+    /// The engine of the database: `sqlite` or `postgresql`.
     engine: &'static str,
+    /// The number of daemons on the database.
+    workers: usize,
     /// The number of customers, subscriptions, and of what waits.
     counts: Overview,
     /// The usage of all products, in units.
@@ -82,7 +84,8 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<DaemonSta
         version: env!("CARGO_PKG_VERSION"),
         started_at: state.started_at,
         uptime_seconds: now.duration_since(state.started_at).as_secs().max(0),
-        engine: "sqlite",
+        engine: if state.store.path().is_some() { "sqlite" } else { "postgresql" },
+        workers: state.store.workers().await?.len().max(1),
         counts,
         usage: Balance::total(state.store.metering_balance().await?.values()),
         next_deadline: state.store.nearest_deadline(now).await?,

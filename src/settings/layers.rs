@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat, Value, ValueKind};
 use reqwest::Url;
+use secrecy::SecretString;
 
 use super::nearest::{PREFIX, is_stray, meant_by, names_section, variable_of};
 use super::value::SettingValue;
@@ -52,6 +53,9 @@ pub(super) struct Layers {
     credentials: Option<PathBuf>,
     /// The file that was read.
     pub(super) file: Option<PathBuf>,
+    /// libpq's variables: a password, and a file of them.
+    postgres_password: Option<SecretString>,
+    postgres_passfile: Option<PathBuf>,
 }
 
 impl Layers {
@@ -72,10 +76,19 @@ impl Layers {
             add(&mut values, layer, &Origin::File(path.to_owned()));
         }
         let mut credentials = None;
+        let (mut postgres_password, mut postgres_passfile) = (None, None);
         let mut strays = Vec::new();
         for (name, value) in sources.environment {
             if name == CREDENTIALS {
                 credentials = Some(PathBuf::from(value));
+                continue;
+            }
+            if name == "PGPASSWORD" {
+                postgres_password = Some(value).filter(|it| !it.is_empty()).map(SecretString::from);
+                continue;
+            }
+            if name == "PGPASSFILE" {
+                postgres_passfile = Some(value).filter(|it| !it.is_empty()).map(PathBuf::from);
                 continue;
             }
             let Some(key) = name.strip_prefix(PREFIX) else {
@@ -101,6 +114,8 @@ impl Layers {
             secret_files: sources.secret_files,
             credentials,
             file,
+            postgres_password,
+            postgres_passfile,
         })
     }
 
@@ -128,6 +143,21 @@ impl Layers {
     /// Reports whether a key has a value, whatever it is.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
+    }
+
+    /// Returns where the value of a key is from.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|(_, origin)| origin)
+    }
+
+    /// Returns the password that `PGPASSWORD` holds.
+    pub(super) fn postgres_password(&self) -> Option<SecretString> {
+        self.postgres_password.clone()
+    }
+
+    /// Returns the file that `PGPASSFILE` names.
+    pub(super) fn postgres_passfile(&self) -> Option<&Path> {
+        self.postgres_passfile.as_deref()
     }
 
     /// Lists the tables of a list, each by the key that its own begin with, in their order.

@@ -3,11 +3,13 @@
 //! Every fault is reported at once, each with its key, where it came from and what is allowed.
 
 mod checked;
+mod database;
 mod http;
 mod layers;
 mod meanings;
 mod metering;
 mod nearest;
+mod pgpass;
 mod retention;
 mod tokens;
 mod value;
@@ -21,6 +23,7 @@ use secrecy::SecretString;
 
 use crate::domain::api_token::ApiToken;
 use crate::domain::reconciliation::MaxEndings;
+use crate::store::Place;
 use checked::Topics;
 pub use checked::{ExternalId, LogFilter, QueueUrl, Region, RoleArn, SigningKey};
 use layers::Layers;
@@ -40,8 +43,8 @@ pub struct Settings {
     pub shown: Vec<(String, String, Origin)>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
-    /// `[database]`
-    pub database: DatabaseSettings,
+    /// `[database]`: the location of the data.
+    pub database: Place,
     /// `[http]`
     pub http: HttpSettings,
     /// `[queue]`; none without a queue.
@@ -70,13 +73,6 @@ pub struct Settings {
     pub webhook: Option<WebhookSettings>,
     /// `[log]`
     pub log: LogSettings,
-}
-
-/// The location of the data.
-#[derive(Clone, Debug)]
-pub struct DatabaseSettings {
-    /// The SQLite file.
-    pub path: PathBuf,
 }
 
 /// The API and console.
@@ -255,6 +251,8 @@ pub enum SecretFiles {
     Readable,
     /// Those of a pass without an API.
     Pass,
+    /// That of the database.
+    Database,
     /// None.
     None,
 }
@@ -264,6 +262,7 @@ impl SecretFiles {
         match self {
             Self::All | Self::Readable => true,
             Self::Pass => !key.starts_with("http.token"),
+            Self::Database => key.starts_with("database."),
             Self::None => false,
         }
     }
@@ -325,7 +324,7 @@ pub fn load_from(sources: Sources) -> Result<Loaded, SettingsError> {
 }
 
 fn read_all(layers: &mut Layers) -> Option<Settings> {
-    let database = layers.required("database.path").map(|path| DatabaseSettings { path });
+    let database = database::read(layers);
     let http = http::read(layers);
     let queue = queue(layers);
     let integration = IntegrationSettings {

@@ -28,7 +28,9 @@ use std::thread::JoinHandle;
 use crate::store::engine::sql::Connection;
 use base::activity::{current_actor, noting};
 use engine::connection::try_writing_in;
-use engine::place::Place;
+use engine::postgres::facts::facts_in;
+use engine::postgres::schema::check as check_server_schema;
+use engine::postgres::workers::workers_in;
 use engine::readers::Readers;
 use engine::writer::Writer;
 use metering::remembered::Remembered;
@@ -76,11 +78,17 @@ pub use engine::backup::{BackupError, Copied, back_up};
 pub use engine::changes::CommitNews;
 pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
-pub use engine::lock::{DatabaseLock, LockError};
+pub use engine::lock::{DatabaseLock, LockError, LockPurpose};
+pub use engine::membership::{Lease, Membership};
 pub use engine::noted::{Changes, CountedUsage};
-pub use engine::sql::Address;
+pub use engine::place::{Place, ServerPlace};
+pub use engine::postgres::facts::ServerFacts;
+#[cfg(test)]
+pub(crate) use engine::sql::ErrorKind;
+pub use engine::sql::{Address, AddressError};
 pub use engine::statements::{Scan, note_statements, scans};
 pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
+pub use engine::worker::Worker;
 pub use facts::agreements::{AgreementObservation, AgreementOutcome};
 pub use facts::discard::DiscardError;
 pub use facts::inbox::{Discard, Incoming, NotificationRow, Recorded};
@@ -127,12 +135,8 @@ impl Store {
         Self::open_at(path.into())
     }
 
-    /// Opens the database on a server, and makes its schema or brings it up to date.
-    pub fn open_server(address: Address) -> Result<Self, StoreError> {
-        Self::open_at(Place::Server(Arc::new(address)))
-    }
-
-    fn open_at(place: Place) -> Result<Self, StoreError> {
+    /// Opens the database where it is, and makes it, or brings its schema up to date.
+    pub fn open_at(place: Place) -> Result<Self, StoreError> {
         let (writer, thread) = Writer::start(&place)?;
         let remembered = Arc::<Remembered>::default();
         let memory = Arc::clone(&remembered);
@@ -147,9 +151,11 @@ impl Store {
     }
 
     /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is
-    /// refused.
-    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        let place = Place::from(path);
+    /// refused. Blocks where it is on a server.
+    pub fn open_to_read(place: Place) -> Result<Self, StoreError> {
+        if let Place::Server(_) = place {
+            check_server_schema(&place.open_reader()?)?;
+        }
         let readers = Readers::open(&place)?;
         let (remembered, thread) = Default::default();
         Ok(Self { writer: Writer::closed(), readers, place, remembered, thread })
@@ -162,10 +168,25 @@ impl Store {
 
     /// Returns the path of the database file; none of a database on a server.
     pub fn path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::File(path) => Some(path),
-            Place::Server(_) => None,
+        self.place.file()
+    }
+
+    /// Returns the facts of a database on a server; none of a file.
+    pub async fn server_facts(&self) -> Result<Option<ServerFacts>, StoreError> {
+        if self.path().is_some() {
+            return Ok(None);
         }
+        self.read(|connection| facts_in(connection).during("ask the server about itself"))
+            .await
+            .map(Some)
+    }
+
+    /// Lists the workers of a database on a server that live, the oldest first; none of a file.
+    pub async fn workers(&self) -> Result<Vec<Worker>, StoreError> {
+        if self.path().is_some() {
+            return Ok(Vec::new());
+        }
+        self.read(|connection| workers_in(connection).during("list the workers")).await
     }
 
     /// Waits until everything handed over is on disk, in the database's own file, and stops; what is asked of it later

@@ -41,6 +41,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const GIVEN_UP: EventType = EventType::WebhookGivenUp;
 
 /// The webhook, which posts events.
+#[derive(Clone)]
 pub struct Webhook {
     receiver: Arc<Receiver>,
     store: Store,

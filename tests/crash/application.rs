@@ -14,12 +14,22 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Application {
     http: Client,
-    url: String,
+    /// The daemons, any of which may be asked.
+    urls: Vec<String>,
 }
 
 impl Application {
     pub(crate) fn of(world: &World) -> Self {
-        Self { http: Client::new(), url: world.url().to_owned() }
+        Self::of_workers(vec![world.url().to_owned()])
+    }
+
+    /// One that asks any of these.
+    pub(crate) fn of_workers(urls: Vec<String>) -> Self {
+        Self { http: Client::new(), urls }
+    }
+
+    fn any(&self, path: &str) -> String {
+        format!("{}{path}", fastrand::choice(&self.urls).unwrap())
     }
 
     async fn until_answered(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Value {
@@ -36,15 +46,14 @@ impl Application {
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Value {
-        let url = format!("{}{path}", self.url);
-        self.until_answered(|| self.http.put(&url).json(body)).await
+        self.until_answered(|| self.http.put(self.any(path)).json(body)).await
     }
 
     /// The units that were taken, of events that are all taken.
     pub(crate) async fn report(&self, events: &[Value]) -> u64 {
-        let url = format!("{}/v1/usage", self.url);
         let body = json!({"events": events});
-        let receipt = self.until_answered(|| self.http.post(&url).json(&body)).await;
+        let receipt =
+            self.until_answered(|| self.http.post(self.any("/v1/usage")).json(&body)).await;
         let kept = receipt["accepted"].as_u64().unwrap() + receipt["duplicates"].as_u64().unwrap();
         assert_eq!(kept, u64::try_from(events.len()).unwrap(), "{receipt}");
         events.iter().map(|event| event["quantity"].as_u64().unwrap()).sum()

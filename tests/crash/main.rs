@@ -11,6 +11,7 @@ mod chaos;
 mod restoring;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;
 
 use std::time::Duration;
 

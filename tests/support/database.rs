@@ -4,7 +4,7 @@ use std::env;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
-use super::{Address, Store};
+use super::{Address, Place, ServerPlace, Store};
 
 /// The variable that names a PostgreSQL server for tests, as `postgres://postgres@127.0.0.1:5432/marketd`.
 const SERVER: &str = "MARKETD_TEST_DATABASE_URL";
@@ -22,7 +22,8 @@ pub(crate) fn open_store(path: &Path) -> Store {
     match on_server(path) {
         Some((url, schema)) => {
             let address: Address = url.parse().unwrap();
-            Store::open_server(address.in_schema(&schema)).unwrap()
+            let server = ServerPlace::new(address.in_schema(&schema), 4);
+            Store::open_at(Place::Server(server)).unwrap()
         }
         None => Store::open(path).unwrap(),
     }

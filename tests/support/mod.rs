@@ -23,7 +23,7 @@ use jiff::SignedDuration;
 use marketd::domain::product::Dimension;
 use marketd::domain::{DimensionKey, EntityId, Holder, PlanId, ProductCode, Subscription};
 use marketd::sandbox::market::{Action, Agreement, Market, Order, Product};
-use marketd::store::{Address, ImportProduct, Listing, Store};
+use marketd::store::{Address, ImportProduct, Listing, Place, ServerPlace, Store};
 
 /// Gives a store the same key for customers' ids as every other of the suite, so that ids can be compared and what is drawn
 /// by a seed is drawn alike.

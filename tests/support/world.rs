@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::database::on_server;
 use super::inside::Inside;
 
 /// Long enough for a loaded machine; whoever waits this long has found a fault.
@@ -174,10 +175,13 @@ impl World {
 
     /// What the daemon finds in its environment.
     fn variables(&self) -> Vec<(String, String)> {
-        let database = self.folder.path().join("marketd.db").display().to_string();
+        let database = self.folder.path().join("marketd.db");
         let mut variables = self.sandbox.environment();
         variables.extend([
-            ("MARKETD__DATABASE__PATH", database),
+            match on_server(&database) {
+                Some((url, schema)) => ("MARKETD__DATABASE__URL", format!("{url}?schema={schema}")),
+                None => ("MARKETD__DATABASE__PATH", database.display().to_string()),
+            },
             ("MARKETD__HTTP__LISTEN", self.url.trim_start_matches("http://").to_owned()),
         ]);
         let mut variables: Vec<(String, String)> =
@@ -189,6 +193,12 @@ impl World {
 
     fn command(&self) -> Command {
         let mut command = marketd();
+        // Those are the test's own.
+        let of_tests = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let is_ours = |it: &String| it.starts_with("MARKETD_") && !it.starts_with("MARKETD__");
+        for name in of_tests.filter(is_ours) {
+            command.env_remove(name);
+        }
         command.envs(self.variables()).kill_on_drop(true);
         command
     }
@@ -211,6 +221,13 @@ impl World {
     /// A daemon that is not waited for.
     pub(crate) fn spawn_daemon(&self) -> Child {
         self.command().arg("run").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    /// One more daemon on the same database, at an address of its own; it is not waited for.
+    pub(crate) fn spawn_worker(&self, url: &str) -> Child {
+        let mut command = self.command();
+        command.env("MARKETD__HTTP__LISTEN", url.trim_start_matches("http://"));
+        command.arg("run").stdin(Stdio::null()).spawn().unwrap()
     }
 
     /// Settings for whatever is started from now on.
@@ -306,6 +323,10 @@ impl World {
 
     /// Checks that every event that the daemon wrote is as its description says.
     fn check_events(&self) {
+        // The tests on a server read them by the API.
+        if on_server(&self.file("marketd.db")).is_some() {
+            return;
+        }
         let database = rusqlite::Connection::open(self.file("marketd.db")).unwrap();
         // But those that a test has put there by itself, which are of no time and say nothing.
         let mut select = database

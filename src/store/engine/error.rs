@@ -45,6 +45,35 @@ pub enum StoreError {
         /// The server's error.
         source: sql::Error,
     },
+    /// The server's user may not make or change tables.
+    #[error(
+        "the database server's user may not make or change tables ({detail}): the first start of each version needs \
+         `GRANT CREATE, USAGE ON SCHEMA name TO user`, or a schema of its own that `?schema=` names"
+    )]
+    MissingRight {
+        /// The server's words.
+        detail: String,
+    },
+    /// The server is older than those that this program is made for.
+    #[error("the database server is PostgreSQL {found}: marketd needs 14 or newer")]
+    OldServer {
+        /// Its version.
+        found: String,
+    },
+    /// Something between us and the server gives each transaction another connection.
+    #[error(
+        "a pool between marketd and the database server gives each transaction another connection, as pgbouncer does in \
+         transaction mode: what a session holds would be lost. Use pool_mode=session, or connect to the server itself"
+    )]
+    PooledByTransaction,
+    /// There is no database there yet, or an older one, and it is only to be read.
+    #[error(
+        "the schema on the database server {found}: start a daemon, which makes it or brings it up to date"
+    )]
+    UnmadeServerSchema {
+        /// How it is.
+        found: String,
+    },
     /// The schema on the server is a newer marketd's.
     #[error(
         "the database server has schema version {found}, this marketd knows up to {known}: run the newer marketd"
@@ -152,6 +181,10 @@ impl StoreError {
             | Self::Open { .. }
             | Self::Migrate { .. }
             | Self::NewerServerSchema { .. }
+            | Self::UnmadeServerSchema { .. }
+            | Self::MissingRight { .. }
+            | Self::OldServer { .. }
+            | Self::PooledByTransaction
             | Self::NoFile
             | Self::Locked { .. }
             | Self::NewerSchema { .. }
@@ -197,7 +230,9 @@ impl StoreError {
     /// Returns the error's text with the database's own.
     pub(crate) fn in_full(&self) -> String {
         match self {
-            Self::Sql { source, .. } => format!("{self}: {source}"),
+            Self::Sql { source, .. }
+            | Self::Connect { source, .. }
+            | Self::MigrateServer { source } => format!("{self}: {source}"),
             error => error.to_string(),
         }
     }

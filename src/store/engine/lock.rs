@@ -1,4 +1,5 @@
-//! The database's lock: an advisory lock on a file beside it, so that no backup is put back under a running daemon.
+//! The lock of a database in a file: an advisory lock on a file beside it. One daemon runs on it, or one pass is made, or
+//! one backup is put back.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -43,61 +44,57 @@ impl fmt::Display for Holder {
 /// The database for oneself, as long as it lives. The system gives it back even if the process is killed.
 #[derive(Debug)]
 pub struct DatabaseLock {
-    /// Never read: closing them unlocks them.
-    _files: Vec<File>,
+    /// Never read: closing it unlocks it. None where the file system has no locks.
+    _file: Option<File>,
 }
 
-/// Held by a daemon, and by whoever puts a backup back.
-const OF_DAEMONS: &str = ".lock";
-/// Shared by passes that are made beside a daemon or without one.
-const OF_PASSES: &str = ".pass.lock";
+/// The purpose for which somebody takes the database for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockPurpose {
+    /// To run the daemon.
+    Run,
+    /// To make one pass, which does what a daemon would do at the same time.
+    Pass,
+    /// To put a backup in its place.
+    Restore,
+}
+
+impl LockPurpose {
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Run => "marketd run",
+            Self::Pass => "marketd run --reconcile-once",
+            Self::Restore => "marketd restore",
+        }
+    }
+}
+
+const SUFFIX: &str = ".lock";
 
 impl DatabaseLock {
-    /// Takes the database for a daemon: there is one.
-    pub fn for_daemon(database: &Path, now: Timestamp) -> Result<Self, LockError> {
-        let path = with_suffix(database, OF_DAEMONS);
+    /// Takes the database for oneself: what a daemon, a pass and a restore do must not be done twice at once.
+    pub fn take(database: &Path, purpose: LockPurpose, now: Timestamp) -> Result<Self, LockError> {
+        let path = with_suffix(database, SUFFIX);
         let mut file = open(&path)?;
-        let files = match file.try_lock() {
+        match file.try_lock() {
             Ok(()) => {
-                sign(&mut file, "marketd run", now)
+                sign(&mut file, purpose.command(), now)
                     .map_err(|source| LockError::File { path, source })?;
-                vec![file]
+                Ok(Self { _file: Some(file) })
             }
-            Err(refusal) => without(refusal, database, path, &mut file)?,
-        };
-        Ok(Self { _files: files })
-    }
-
-    /// Takes part in the database for one pass: others may, and a daemon, but no backup is put back meanwhile.
-    pub fn for_pass(database: &Path, now: Timestamp) -> Result<Self, LockError> {
-        let path = with_suffix(database, OF_PASSES);
-        let mut file = open(&path)?;
-        let files = match file.try_lock_shared() {
-            Ok(()) => {
-                sign(&mut file, "marketd run --reconcile-once", now)
-                    .map_err(|source| LockError::File { path, source })?;
-                vec![file]
+            Err(TryLockError::WouldBlock) => Err(held(database, &mut file)),
+            Err(TryLockError::Error(source))
+                if purpose != LockPurpose::Restore
+                    && source.kind() == io::ErrorKind::Unsupported =>
+            {
+                tracing::warn!(
+                    path = %path.display(),
+                    "this file system has no locks: see to it yourself that only one marketd runs on the database"
+                );
+                Ok(Self { _file: None })
             }
-            Err(refusal) => without(refusal, database, path, &mut file)?,
-        };
-        Ok(Self { _files: files })
-    }
-
-    /// Takes the database from everybody, to put another in its place.
-    pub fn for_restore(database: &Path, now: Timestamp) -> Result<Self, LockError> {
-        let mut files = Vec::new();
-        for suffix in [OF_DAEMONS, OF_PASSES] {
-            let path = with_suffix(database, suffix);
-            let mut file = open(&path)?;
-            match file.try_lock() {
-                Ok(()) => sign(&mut file, "marketd restore", now)
-                    .map_err(|source| LockError::File { path, source })?,
-                Err(TryLockError::WouldBlock) => return Err(held(database, &mut file)),
-                Err(TryLockError::Error(source)) => return Err(LockError::File { path, source }),
-            }
-            files.push(file);
+            Err(TryLockError::Error(source)) => Err(LockError::File { path, source }),
         }
-        Ok(Self { _files: files })
     }
 }
 
@@ -107,26 +104,6 @@ fn open(path: &Path) -> Result<File, LockError> {
         make_folder(folder).map_err(failed)?;
     }
     open_or_make(path).map_err(failed)
-}
-
-/// Goes on without a lock where the file system has none, and says so.
-fn without(
-    refusal: TryLockError,
-    database: &Path,
-    path: PathBuf,
-    file: &mut File,
-) -> Result<Vec<File>, LockError> {
-    match refusal {
-        TryLockError::WouldBlock => Err(held(database, file)),
-        TryLockError::Error(source) if source.kind() == io::ErrorKind::Unsupported => {
-            tracing::warn!(
-                path = %path.display(),
-                "this file system has no locks: see to it yourself that only one marketd runs on the database"
-            );
-            Ok(Vec::new())
-        }
-        TryLockError::Error(source) => Err(LockError::File { path, source }),
-    }
 }
 
 fn held(database: &Path, file: &mut File) -> LockError {
@@ -158,31 +135,22 @@ mod tests {
     }
 
     #[test]
-    fn one_daemon_has_the_database_and_passes_are_made_beside_it() {
+    fn one_has_the_database_and_whoever_comes_next_is_told_who() {
+        use LockPurpose::{Pass, Restore, Run};
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("deep/marketd.db");
-        let daemon = DatabaseLock::for_daemon(&database, now()).unwrap();
-        let words = refusal(DatabaseLock::for_daemon(&database, now()));
-        let process = format!("process {}, since 2026-11-10T09:05:00Z", std::process::id());
-        assert!(words.contains("marketd run (") && words.contains(&process), "{words}");
-        assert!(refusal(DatabaseLock::for_restore(&database, now())).contains(&process));
-        let passes = [
-            DatabaseLock::for_pass(&database, now()).unwrap(),
-            DatabaseLock::for_pass(&database, now()).unwrap(),
-        ];
-        drop(daemon);
-        let words = refusal(DatabaseLock::for_restore(&database, now()));
-        assert!(words.contains("--reconcile-once"), "{words}");
-        drop(passes);
-        let restore = DatabaseLock::for_restore(&database, now()).unwrap();
-        for words in [
-            refusal(DatabaseLock::for_daemon(&database, now())),
-            refusal(DatabaseLock::for_pass(&database, now())),
-            refusal(DatabaseLock::for_restore(&database, now())),
+        for (first, command) in [
+            (Run, "marketd run ("),
+            (Pass, "marketd run --reconcile-once ("),
+            (Restore, "marketd restore ("),
         ] {
-            assert!(words.contains("marketd restore"), "{words}");
+            let taken = DatabaseLock::take(&database, first, now()).unwrap();
+            let process = format!("process {}, since 2026-11-10T09:05:00Z", std::process::id());
+            for second in [Run, Pass, Restore] {
+                let words = refusal(DatabaseLock::take(&database, second, now()));
+                assert!(words.contains(command) && words.contains(&process), "{words}");
+            }
+            drop(taken);
         }
-        drop(restore);
-        drop(DatabaseLock::for_daemon(&database, now()).unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! The engine: SQLite behind one writer thread, read connections, the schema, backups and the file's lock.
+//! The engine: SQLite or PostgreSQL behind one writer thread, read connections, the schema, backups, and who else is there.
 //!
 //! It knows bytes, rows and transactions, and nothing of billing. It imports no other room.
 //!
@@ -13,6 +13,7 @@ pub(super) mod connection;
 pub(super) mod error;
 pub(super) mod lock;
 pub(super) mod log_lines;
+pub(super) mod membership;
 pub(super) mod noted;
 mod other_writers;
 pub(super) mod place;
@@ -24,4 +25,5 @@ pub(super) mod sql;
 pub(super) mod statements;
 pub(super) mod trouble;
 pub(super) mod wakeups;
+pub(super) mod worker;
 pub(super) mod writer;

@@ -1,18 +1,33 @@
 //! The place of a database: a file, or a server.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::connection;
-use super::error::StoreError;
+use super::error::{During as _, StoreError};
 use super::postgres::schema;
+use super::sql::postgres::session::Session;
 use super::sql::{Address, Connection};
+
+/// More readers of a file than this would only wait for the same cores.
+const READERS_OF_FILE: usize = 4;
 
 /// The place of a database; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub enum Place {
+    /// SQLite's file.
     File(Arc<Path>),
-    Server(Arc<Address>),
+    /// A PostgreSQL server.
+    Server(ServerPlace),
+}
+
+/// A database on a server.
+#[derive(Clone, Debug)]
+pub struct ServerPlace {
+    address: Arc<Address>,
+    /// The most connections that read.
+    pool: usize,
 }
 
 impl From<&Path> for Place {
@@ -21,14 +36,42 @@ impl From<&Path> for Place {
     }
 }
 
+/// The path, or the address without its password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(server) => server.address.fmt(f),
+        }
+    }
+}
+
 impl Place {
+    /// Returns the path of the file; none of a database on a server.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Server(_) => None,
+        }
+    }
+
+    /// Returns the number of connections that may read at once.
+    pub(crate) const fn readers(&self) -> usize {
+        match self {
+            Self::File(_) => READERS_OF_FILE,
+            Self::Server(server) => server.pool,
+        }
+    }
+
     /// Opens (and makes) the database for writing and brings its schema up to date.
     pub(crate) fn open_writer(&self) -> Result<Connection, StoreError> {
         match self {
             Self::File(path) => connection::open_writer(path),
-            Self::Server(address) => {
-                let connection = connect(address)?;
-                schema::migrate(&connection, address.quoted_schema())?;
+            Self::Server(server) => {
+                let session = server.connect()?;
+                server.refuse_pool_by_transaction(&session)?;
+                let connection = Connection::Postgres(Box::new(session));
+                schema::migrate(&connection, server.address.quoted_schema())?;
                 Ok(connection)
             }
         }
@@ -38,12 +81,38 @@ impl Place {
     pub(crate) fn open_reader(&self) -> Result<Connection, StoreError> {
         match self {
             Self::File(path) => connection::open_reader(path),
-            Self::Server(address) => connect(address),
+            Self::Server(server) => {
+                let session = server.connect()?;
+                session
+                    .run_first("SET default_transaction_read_only = on")
+                    .during("have a connection only read")?;
+                Ok(Connection::Postgres(Box::new(session)))
+            }
         }
     }
 }
 
-fn connect(address: &Arc<Address>) -> Result<Connection, StoreError> {
-    Connection::connect(Arc::clone(address))
-        .map_err(|source| StoreError::Connect { address: address.to_string(), source })
+impl ServerPlace {
+    /// Makes one that is read on so many connections at most.
+    pub fn new(address: Address, pool: usize) -> Self {
+        Self { address: Arc::new(address), pool }
+    }
+
+    /// Connects to the server.
+    pub(crate) fn connect(&self) -> Result<Session, StoreError> {
+        Session::connect(Arc::clone(&self.address))
+            .map_err(|source| StoreError::Connect { address: self.address.to_string(), source })
+    }
+
+    /// Refuses a pool that gives each transaction another of the server's processes: two that are connected have then
+    /// the same one, or one of them has another each time.
+    fn refuse_pool_by_transaction(&self, session: &Session) -> Result<(), StoreError> {
+        let process = |of: &Session| of.server_process().during("ask who serves the connection");
+        let first = process(session)?;
+        let other = process(&self.connect()?)?;
+        if first == other || process(session)? != first {
+            return Err(StoreError::PooledByTransaction);
+        }
+        Ok(())
+    }
 }

@@ -10,9 +10,6 @@ use super::error::{During as _, StoreError};
 use super::place::Place;
 use super::sql::Connection;
 
-/// More readers than this would only wait for the same cores.
-const READERS: usize = 4;
-
 #[derive(Clone)]
 pub(crate) struct Readers {
     place: Place,
@@ -34,7 +31,7 @@ impl Readers {
         Ok(Self {
             place: place.clone(),
             idle: Arc::new(Mutex::new(Some(resting))),
-            permits: Arc::new(Semaphore::new(READERS)),
+            permits: Arc::new(Semaphore::new(place.readers())),
         })
     }
 
@@ -89,14 +86,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
         drop(open_writer(&path).unwrap());
-        let readers = Readers::open(&path.as_path().into()).unwrap();
-        for _ in 0..=READERS {
+        let place = Place::from(path.as_path());
+        let readers = Readers::open(&place).unwrap();
+        for _ in 0..=place.readers() {
             let read: Result<(), StoreError> =
                 readers.run(|_| panic!("a fault of this test's own")).await;
             assert!(matches!(read, Err(StoreError::Panicked)), "{read:?}");
         }
         // As many at once as there are connections.
-        let together = (0..READERS).map(|_| {
+        let together = (0..place.readers()).map(|_| {
             let readers = readers.clone();
             tokio::spawn(async move { readers.run(|_| Ok::<_, StoreError>(())).await })
         });

@@ -3,6 +3,7 @@
 use rusqlite::ffi;
 
 use super::super::connection::open_file;
+use super::super::place::ServerPlace;
 use super::super::sql::Address;
 use super::super::wakeups::Waiter;
 use super::*;
@@ -206,7 +207,7 @@ async fn a_connection_to_a_server_that_was_lost_is_made_anew_and_notes_again() {
     let folder = tempfile::tempdir().unwrap();
     let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
     let address: Address = url.parse().unwrap();
-    let place = Place::Server(Arc::new(address.in_schema(&schema)));
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
     let (writer, thread) = Writer::start(&place).unwrap();
     let mut woken = writer.wakeups().of(Waiter::Events);
     let cut = |connection: &Connection| {

@@ -13,7 +13,7 @@ use crate::store::engine::backup::{Copied, copy};
 use crate::store::engine::connection::{
     is_database, migrate, open_file, open_immutable, open_reader,
 };
-use crate::store::engine::lock::{DatabaseLock, LockError};
+use crate::store::engine::lock::{DatabaseLock, LockError, LockPurpose};
 use crate::store::engine::private_files::{
     Draft, belongs_as, make_folder, sync_folder_of, with_suffix,
 };
@@ -95,7 +95,7 @@ pub fn restore(
     if backup.canonicalize().is_ok_and(|backup| backup == database) {
         return Err(RestoreError::Itself { path: backup.to_owned() });
     }
-    let _lock = DatabaseLock::for_restore(database, now)?;
+    let _lock = DatabaseLock::take(database, LockPurpose::Restore, now)?;
     let file = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| RestoreError::File { operation, path, source }

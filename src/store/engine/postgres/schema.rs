@@ -7,6 +7,8 @@ use super::super::wakeups::{RULES, Rule};
 
 /// The version that this program knows.
 const VERSION: i64 = 1;
+/// The oldest server that the statements are written for: `server_version_num` of 14.0.
+const OLDEST_SERVER: i64 = 140_000;
 
 /// The tables, in an order in which each refers to those before.
 const TABLES: [&str; 5] = [
@@ -24,8 +26,19 @@ pub(in crate::store::engine) fn migrate(
     connection: &Connection,
     schema: Option<String>,
 ) -> Result<(), StoreError> {
-    let failed = |source| StoreError::MigrateServer { source };
-    if let Some(schema) = schema {
+    let failed = |source: sql::Error| {
+        if source.is_missing_right() {
+            return StoreError::MissingRight { detail: source.to_string() };
+        }
+        StoreError::MigrateServer { source }
+    };
+    refuse_old_server(connection)?;
+    let found = version_in(connection).map_err(failed)?;
+    // Who may make no tables may use those that are up to date.
+    if found == Some(VERSION) {
+        return Ok(());
+    }
+    if let Some(schema) = schema.filter(|_| found.is_none()) {
         let made = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
         connection.execute_batch(&made).map_err(failed)?;
     }
@@ -50,6 +63,29 @@ pub(in crate::store::engine) fn migrate(
         transaction.commit()
     })()
     .map_err(failed)
+}
+
+fn refuse_old_server(connection: &Connection) -> Result<(), StoreError> {
+    let asked = "SELECT CAST(current_setting('server_version_num') AS bigint), current_setting('server_version')";
+    let (number, found): (i64, String) = connection
+        .query_row(asked, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(|source| StoreError::MigrateServer { source })?;
+    if number < OLDEST_SERVER { Err(StoreError::OldServer { found }) } else { Ok(()) }
+}
+
+/// Refuses a schema that is none of this program's, where it is only to be read.
+pub(in crate::store) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let found = version_in(connection).map_err(|source| StoreError::MigrateServer { source })?;
+    match found {
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION => {
+            Err(StoreError::NewerServerSchema { found, known: VERSION })
+        }
+        Some(found) => {
+            Err(StoreError::UnmadeServerSchema { found: format!("has version {found}") })
+        }
+        None => Err(StoreError::UnmadeServerSchema { found: "is not there yet".to_owned() }),
+    }
 }
 
 /// Returns the version of the schema that is there; none where there is none.
@@ -83,7 +119,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::engine::place::Place;
+    use crate::store::engine::place::{Place, ServerPlace};
     use crate::store::test_database::on_server;
 
     /// The columns of each table, each with whether it must hold something, and the names of the indexes.
@@ -114,13 +150,13 @@ mod tests {
             "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name",
         );
         let address: sql::Address = url.parse().unwrap();
-        let server = Place::Server(std::sync::Arc::new(address.in_schema(&schema)));
-        // What stands there for SQLite's own order of rows, its version and its lock is its own.
+        let server = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+        // What stands there for SQLite's own order of rows, its version, its lock and its workers is its own.
         let of_server = read(
             &server.open_writer().unwrap(),
             "SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
              WHERE table_schema = current_schema() AND column_name <> 'rowid'
-               AND table_name NOT IN ('turns', 'schema_version')",
+               AND table_name NOT IN ('turns', 'schema_version', 'workers', 'leases')",
             "SELECT i.indexname FROM pg_indexes i WHERE i.schemaname = current_schema()
                AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname) ORDER BY 1",
         );

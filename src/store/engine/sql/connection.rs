@@ -1,10 +1,7 @@
 //! Connections.
 
-use std::sync::Arc;
-
 use super::error::Result;
 use super::params::Params;
-use super::postgres::address::Address;
 use super::postgres::session::Session;
 use super::rows::Row;
 use super::statement::Statement;
@@ -17,11 +14,6 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// Connects to a server.
-    pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
-        Ok(Self::Postgres(Box::new(Session::connect(address)?)))
-    }
-
     /// Returns the connection, made anew if it was lost.
     pub(crate) fn ready(self) -> Result<Self> {
         if let Self::Postgres(session) = &self {

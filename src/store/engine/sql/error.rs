@@ -41,6 +41,9 @@ pub enum Error {
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
+    /// TLS cannot be had as the address demands it.
+    #[error("no TLS to the database server: {0}")]
+    Tls(String),
     /// The connection has nothing to run on.
     #[error("the connection could not be made: {0}")]
     Runtime(String),
@@ -83,6 +86,16 @@ impl ErrorKind {
 }
 
 impl Error {
+    /// Reports whether the server's user may not do what was asked.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        match self {
+            Self::Postgres(error) | Self::Prepare { source: error, .. } => {
+                error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the error's kind.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
@@ -92,7 +105,7 @@ impl Error {
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
             Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
-            Self::Column { .. } | Self::NoTurn => ErrorKind::Other,
+            Self::Column { .. } | Self::NoTurn | Self::Tls(_) => ErrorKind::Other,
         }
     }
 }

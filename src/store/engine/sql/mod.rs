@@ -17,7 +17,7 @@ mod transaction;
 pub(crate) use connection::Connection;
 pub(crate) use error::{Error, ErrorKind, OptionalExtension, Result};
 pub(crate) use params::Params;
-pub use postgres::address::Address;
+pub use postgres::address::{Address, AddressError};
 pub(crate) use rows::{Row, Rows};
 pub(crate) use rusqlite::types::{FromSql, ToSql, Value};
 pub(crate) use rusqlite::{named_params, params};

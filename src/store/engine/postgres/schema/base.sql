@@ -79,6 +79,21 @@ CREATE TABLE turns (
     n bigint NOT NULL
 );
 
+CREATE TABLE workers (
+    -- the daemons on this database; the times are the server's
+    id text COLLATE "C" PRIMARY KEY,
+    name text COLLATE "C" NOT NULL,                 -- host and process
+    version text COLLATE "C" NOT NULL,
+    since_ms bigint NOT NULL,
+    seen_ms bigint NOT NULL
+);
+CREATE TABLE leases (
+    -- what only one worker may do at a time, who does it, and until when unless that one says so again
+    name text COLLATE "C" PRIMARY KEY,
+    owner text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,                          -- the number of times that it has passed on
+    until_ms bigint NOT NULL
+);
 CREATE TABLE schema_version (
     id bigint PRIMARY KEY CHECK (id = 1),
     version bigint NOT NULL

@@ -2,5 +2,6 @@
 
 pub(in crate::store::engine) mod address;
 pub(in crate::store::engine) mod session;
+mod tls;
 mod translate;
 mod value;

@@ -148,6 +148,17 @@ impl Session {
         Ok(())
     }
 
+    /// Returns the server's process that answers at the moment, which behind a pool may be another each time.
+    pub(crate) fn server_process(&self) -> Result<Option<String>> {
+        let ask = "SELECT pg_backend_pid()";
+        let messages =
+            self.with(|live| Ok(live.runtime()?.block_on(live.client.simple_query(ask))?))?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+
     /// Returns the number of the present or last transaction that may write.
     pub(crate) const fn turn(&self) -> Option<i64> {
         match self.turn.get() {

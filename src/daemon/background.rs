@@ -1,0 +1,147 @@
+//! What a daemon does by itself, and of several on one database only the one that holds the lease.
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{WORKERS_GRACE, in_time};
+use crate::catalog::Schedule;
+use crate::metering::{AwsMetering, MeteringEngine};
+use crate::reconcile::Reconciler;
+use crate::retention::Retention;
+use crate::store::Lease;
+use crate::supervisor::{PartEnded, Supervisor};
+use crate::webhook::Webhook;
+
+/// The parts that work in the background.
+#[derive(Clone)]
+pub(super) struct Background {
+    pub(super) catalog: Schedule,
+    pub(super) reconciler: Reconciler,
+    pub(super) metering: MeteringEngine<AwsMetering>,
+    pub(super) webhook: Option<Webhook>,
+    pub(super) retention: Retention,
+}
+
+impl Background {
+    /// Works whenever the lease is held, until told to stop.
+    pub(super) async fn run(
+        self,
+        mut lease: watch::Receiver<Lease>,
+        shutdown: CancellationToken,
+    ) -> Result<(), PartEnded> {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                () = held(&mut lease) => {}
+            }
+            if *lease.borrow() != (Lease::Held { until: None }) {
+                tracing::info!("this worker does the work in the background");
+            }
+            let mut parts = self.start();
+            let watched = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Ok(()),
+                watched = parts.watch() => watched,
+                () = lost(&mut lease) => {
+                    tracing::warn!(
+                        "another worker may do the work in the background: this one stops until the lease is its own again"
+                    );
+                    Ok(())
+                }
+            };
+            let stopped = in_time(WORKERS_GRACE, "working", parts.stop()).await;
+            watched.and(stopped)?;
+        }
+    }
+
+    fn start(&self) -> Supervisor {
+        let mut parts = Supervisor::new(CancellationToken::new());
+        let reconciler = &self.reconciler;
+        parts.start("catalog", self.catalog.clone().run(parts.token()));
+        parts.start("sweep", reconciler.clone().run_sweeps(parts.token()));
+        parts.start("direct", reconciler.clone().run_direct(parts.token()));
+        parts.start("brakes", reconciler.clone().run_brakes(parts.token()));
+        parts.start("reconcile", reconciler.clone().run(parts.token()));
+        parts.start("metering", self.metering.clone().run(parts.token()));
+        if let Some(webhook) = &self.webhook {
+            parts.start("webhook", webhook.clone().run(parts.token()));
+        }
+        parts.start("retention", self.retention.clone().run(parts.token()));
+        parts
+    }
+}
+
+/// Waits until the lease is held.
+async fn held(lease: &mut watch::Receiver<Lease>) {
+    // Where nobody tells of changes any more it stays as it is.
+    if lease.wait_for(|lease| lease.is_held()).await.is_err() && !lease.borrow().is_held() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until the lease is held no longer: it was lost, or its holder has not got through to the server for too long.
+async fn lost(lease: &mut watch::Receiver<Lease>) {
+    loop {
+        let until = match *lease.borrow_and_update() {
+            Lease::Elsewhere => return,
+            Lease::Held { until } => until,
+        };
+        let runs_out = async {
+            match until {
+                Some(until) => tokio::time::sleep(until - Instant::now()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = lease.changed() => {
+                if changed.is_err() {
+                    // Nobody tells of changes: a file's lease is for ever, another's runs out.
+                    match until {
+                        Some(until) => tokio::time::sleep(until - Instant::now()).await,
+                        None => std::future::pending().await,
+                    }
+                    return;
+                }
+            }
+            () = runs_out => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_is_lost_when_it_is_said_to_be_or_runs_out() {
+        let (told, mut lease) = watch::channel(Lease::Elsewhere);
+        assert!(tokio::time::timeout(Duration::from_millis(10), held(&mut lease)).await.is_err());
+        let held_for =
+            |millis| Lease::Held { until: Some(Instant::now() + Duration::from_millis(millis)) };
+        told.send_replace(held_for(60_000));
+        held(&mut lease).await;
+        assert!(tokio::time::timeout(Duration::from_millis(10), lost(&mut lease)).await.is_err());
+        told.send_replace(Lease::Elsewhere);
+        lost(&mut lease).await;
+        told.send_replace(held_for(5));
+        held(&mut lease).await;
+        lost(&mut lease).await;
+        // Nobody who could say so is left.
+        told.send_replace(held_for(5));
+        drop(told);
+        lost(&mut lease).await;
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_a_file_is_never_lost() {
+        let (told, mut lease) = watch::channel(Lease::Held { until: None });
+        drop(told);
+        held(&mut lease).await;
+        assert!(tokio::time::timeout(Duration::from_millis(10), lost(&mut lease)).await.is_err());
+    }
+}

@@ -101,6 +101,15 @@ pub(super) fn object(path: &str) -> Option<Object> {
 
 /// Returns an operation of the API as people say it: `eraseCustomer` erases a customer.
 pub(super) fn said(operation: &str) -> String {
+    match operation {
+        "entitlePlan" => return "Grant a feature".to_owned(),
+        "unentitlePlan" => return "Take out a feature".to_owned(),
+        _ => {}
+    }
+    let operation = match operation.strip_prefix("put") {
+        Some(what) => format!("save{what}"),
+        None => operation.to_owned(),
+    };
     let mut words = String::new();
     for letter in operation.chars() {
         match letter {
@@ -191,6 +200,8 @@ mod tests {
         for (operation, words) in [
             ("eraseCustomer", "Erase customer"),
             ("syncProduct", "Sync product"),
+            ("putPlan", "Save plan"),
+            ("entitlePlan", "Grant a feature"),
             ("/sandbox/clock", "/sandbox/clock"),
         ] {
             assert_eq!(said(operation), words);

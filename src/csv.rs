@@ -216,7 +216,9 @@ pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, 
     write(&RECORD_COLUMNS, rows, with_columns)
 }
 
-const REPORT_COLUMNS: [&str; 12] = [
+/// The columns of a month's report. Files of several months and accounts are put together in a spreadsheet, so each row says
+/// whose it is.
+const REPORT_COLUMNS: [&str; 15] = [
     "product_id",
     "customer_id",
     "dimension",
@@ -229,11 +231,23 @@ const REPORT_COLUMNS: [&str; 12] = [
     "carried_in",
     "carried_out",
     "uncertain",
+    "month",
+    "product_code",
+    "account_id",
 ];
 
+/// A row of a month's report, with its month.
+#[derive(serde::Serialize)]
+struct OfMonth<'a> {
+    #[serde(flatten)]
+    row: &'a ReportRow,
+    month: &'a str,
+}
+
 /// Writes a month's report as CSV.
-pub fn write_report(rows: &[ReportRow]) -> Result<Vec<u8>, ::csv::Error> {
-    write(&REPORT_COLUMNS, rows, true)
+pub fn write_report(rows: &[ReportRow], month: &str) -> Result<Vec<u8>, ::csv::Error> {
+    let rows: Vec<OfMonth<'_>> = rows.iter().map(|row| OfMonth { row, month }).collect();
+    write(&REPORT_COLUMNS, &rows, true)
 }
 
 /// Writes rows as CSV; the columns are the API's own fields.

@@ -76,6 +76,16 @@ async fn a_file_of_usage_comes_out_as_a_month_that_adds_up() {
     let report = world.get("/v1/metering/report?month=2026-11").await;
     assert_eq!(report["items"][0]["customer_id"], "acme", "{report}");
     assert_eq!(report["totals"]["accepted"], "3", "{report}");
+    let code = world.product("Acme Insight").product_code;
+    assert_eq!(report["items"][0]["product_code"], code.as_str(), "{report}");
+    assert_eq!(report["items"][0]["account_id"], "123456789012", "{report}");
+    let whose = format!(",2026-11,{code},123456789012");
+    let by_page = world.get_text("/metering/months/2026-11/csv").await;
+    let (_, by_cli, _) = cli(&world, &["metering", "report", "--month", "2026-11", "--csv"]).await;
+    assert_eq!(by_page, by_cli);
+    let mut lines = by_page.lines();
+    assert!(lines.next().unwrap().ends_with(",uncertain,month,product_code,account_id"));
+    assert!(lines.next().unwrap().ends_with(&whose), "{by_page}");
     let balance = world.get("/v1/metering/balance").await;
     assert_eq!(balance["included"], "10", "{balance}");
     assert_eq!(balance["adds_up"], true);

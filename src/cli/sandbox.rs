@@ -26,7 +26,7 @@ const PARENT_LOOK: Duration = Duration::from_millis(200);
 ///   curl --json '{"product":"CODE"}' $AWS_ENDPOINT_URL/_sandbox/buyers/123456789012/subscribe
 ///
 /// With --with-daemon a marketd runs in the same process and on the same clock, so that moving the clock closes hours
-/// and bills them; MARKETD_URL is printed too. A test suite starts the pair once, and begins each test with
+/// and bills them; MARKETD_URL is printed too, where API and console are. A test suite starts the pair once, and begins each test with
 ///
 ///   curl --json '{}' $AWS_ENDPOINT_URL/_sandbox/reset
 ///
@@ -95,6 +95,10 @@ impl Sandbox {
         };
         let mut rehearsal = Box::pin(Rehearsal::start(sandbox, beside)).await?;
         print(&rehearsal.environment(), output)?;
+        if output == Output::Table {
+            // Standard output is for the shell.
+            writeln!(std::io::stderr(), "marketd: the console is at {}/", rehearsal.url()).ok();
+        }
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = orphaned => {}

@@ -26,6 +26,8 @@ pub enum FindingKind {
     EndingsHeld,
     /// Live subscriptions are on plans that are drafts.
     AwaitedDraft,
+    /// Buyers wait for a listing that is not imported.
+    AwaitedImport,
     /// A dimension that can be bought means no plan.
     DimensionWithoutPlan,
     /// Subscriptions are past their agreement's end.
@@ -132,7 +134,7 @@ impl Serialize for FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ParkedUsage,
         Self::IntegrationRemoved,
         Self::PartFailing,
@@ -141,6 +143,7 @@ impl FindingKind {
         Self::QuarantinedNotifications,
         Self::EndingsHeld,
         Self::AwaitedDraft,
+        Self::AwaitedImport,
         Self::DimensionWithoutPlan,
         Self::PastAgreementEnd,
         Self::IdentityConflict,
@@ -164,6 +167,7 @@ impl FindingKind {
             Self::QuarantinedNotifications => "quarantined_notifications",
             Self::EndingsHeld => "endings_held",
             Self::AwaitedDraft => "awaited_draft",
+            Self::AwaitedImport => "awaited_import",
             Self::DimensionWithoutPlan => "dimension_without_plan",
             Self::PastAgreementEnd => "past_agreement_end",
             Self::IdentityConflict => "identity_conflict",
@@ -187,6 +191,7 @@ impl FindingKind {
             Self::QuarantinedNotifications
             | Self::EndingsHeld
             | Self::AwaitedDraft
+            | Self::AwaitedImport
             | Self::DimensionWithoutPlan
             | Self::PastAgreementEnd
             | Self::IdentityConflict
@@ -207,6 +212,7 @@ impl FindingKind {
             Self::QuarantinedNotifications => "/v1/notifications?state=quarantined",
             Self::EndingsHeld | Self::DimensionWithoutPlan => "/v1/products",
             Self::AwaitedDraft => "/v1/plans?status=draft",
+            Self::AwaitedImport => "/v1/listings",
             Self::PastAgreementEnd => "/v1/subscriptions",
             Self::UnclaimedBuyers | Self::IdentityConflict => "/v1/customers",
             Self::Registrations => "/v1/registrations",
@@ -230,6 +236,7 @@ impl FindingKind {
             Self::PastAgreementEnd => "/subscriptions?status=ending",
             Self::EndingsHeld | Self::DimensionWithoutPlan => "/products",
             Self::AwaitedDraft => "/plans?status=draft",
+            Self::AwaitedImport => "/listings",
             Self::IntegrationRemoved
             | Self::PermissionMissing
             | Self::Registrations
@@ -252,6 +259,7 @@ impl FindingKind {
             Self::QuarantinedNotifications => words::QUARANTINED_NOTIFICATIONS,
             Self::EndingsHeld => words::ENDINGS_HELD,
             Self::AwaitedDraft => words::AWAITED_DRAFT,
+            Self::AwaitedImport => words::AWAITED_IMPORT,
             Self::DimensionWithoutPlan => words::DIMENSION_WITHOUT_PLAN,
             Self::PastAgreementEnd => words::PAST_AGREEMENT_END,
             Self::IdentityConflict => words::IDENTITY_CONFLICT,

@@ -1,8 +1,17 @@
-//! Why a notification is in quarantine.
+//! Why a notification is not applied: it is in quarantine, or it waits.
 
 use super::Action::{Discard, Replay};
-use super::Diagnosis;
-use crate::store::NotificationRow;
+use super::{Diagnosis, words};
+use crate::store::{NotificationRow, PRODUCT_NOT_IMPORTED};
+
+impl Diagnosis {
+    /// Returns what a notification's state means, and what to do, where it needs a person.
+    pub fn of_notification(row: &NotificationRow) -> Option<Self> {
+        let waits = row.state == "pending" && row.reason.as_deref() == Some(PRODUCT_NOT_IMPORTED);
+        let waits = waits.then_some(words::AWAITED_IMPORT);
+        waits.or_else(|| Quarantine::of(row).map(Quarantine::diagnosis))
+    }
+}
 
 /// The kinds of quarantined notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

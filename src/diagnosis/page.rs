@@ -1,8 +1,9 @@
 //! The troubleshooting page of the docs.
 
-use super::{Diagnosis, FindingKind, Quarantine};
+use super::{Diagnosis, FindingKind, Quarantine, words};
 use crate::aws::AwsErrorKind;
 use crate::domain::ledger::ParkReason;
+use crate::store::PRODUCT_NOT_IMPORTED;
 
 /// Returns every diagnosis with the word of its fault.
 #[cfg(test)]
@@ -16,7 +17,7 @@ struct Section {
     rows: Vec<(&'static str, Diagnosis)>,
 }
 
-fn sections() -> [Section; 4] {
+fn sections() -> [Section; 5] {
     [
         Section {
             title: "Problems",
@@ -34,6 +35,12 @@ fn sections() -> [Section; 4] {
             about: "A message that cannot be read, or is not known to be AWS's, is kept whole and changes nothing:\n\
                     `marketd notification list --state quarantined`.",
             rows: Quarantine::ALL.map(|it| (it.as_str(), it.diagnosis())).into(),
+        },
+        Section {
+            title: "Notifications that wait",
+            about: "A message of AWS's that can be read and is not applied yet is `pending`. Most are for moments; with a `reason` it waits\n\
+                    for a person: `marketd notification list --state pending`.",
+            rows: vec![(PRODUCT_NOT_IMPORTED, words::AWAITED_IMPORT)],
         },
         Section {
             title: "Calls to AWS",

@@ -22,7 +22,7 @@ pub(super) const INTEGRATION_REMOVED: Diagnosis = Diagnosis {
 
 pub(super) const PART_FAILING: Diagnosis = Diagnosis {
     happened: "A part of the daemon does not get its work done.",
-    means: "What it is for stands still: `metering` bills, `queue` and `reconcile` see purchases and ends, `webhook` tells your application.",
+    means: "What it is for stands still: `metering` bills; `queue`, `entitlements`, `agreements` and `sweep` see purchases and ends; `catalog` sees changes of listings; `webhook` tells your application.",
     remedy: "The detail says what went wrong. It is tried again by itself; a person is needed where credentials, permissions or an address are wrong.",
     actions: &[],
 };
@@ -60,6 +60,13 @@ pub(super) const AWAITED_DRAFT: Diagnosis = Diagnosis {
     means: "They have access to nothing by it.",
     remedy: "Give the plan its features, and publish it.",
     actions: &[Publish],
+};
+
+pub(super) const AWAITED_IMPORT: Diagnosis = Diagnosis {
+    happened: "A buyer bought by a listing of yours that is not imported.",
+    means: "They pay at AWS and are no customer here: they have access to nothing, and none of their usage can be billed. What AWS told of them is kept.",
+    remedy: "Import the listing, with a plan for each dimension: what waits is applied at once.",
+    actions: &[Import],
 };
 
 pub(super) const DIMENSION_WITHOUT_PLAN: Diagnosis = Diagnosis {

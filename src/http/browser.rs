@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 
 /// The header by which browsers say where a request comes from.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -58,6 +58,13 @@ impl Foreign {
             Self::Undeclared(_) => "body-undeclared",
         }
     }
+}
+
+/// Reports whether a person's browser asks for a page: programs take what the API answers, and say nothing of HTML.
+pub fn wants_page<B>(request: &Request<B>) -> bool {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    let accepted = texts(request.headers(), &header::ACCEPT);
+    reads && accepted.iter().any(|it| it.contains("text/html"))
 }
 
 /// Checks a request by its head.
@@ -153,7 +160,6 @@ fn texts(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Request;
 
     use super::*;
 

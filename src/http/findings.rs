@@ -13,7 +13,7 @@ use crate::domain::Quantity;
 use crate::domain::counted::{agreeing, counted};
 use crate::domain::event::Lane;
 use crate::domain::ledger::ParkReason;
-use crate::store::{IntegrationRow, Overview, PastAgreementEnd};
+use crate::store::{AwaitedImport, IntegrationRow, Overview, PastAgreementEnd};
 
 /// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
 const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -261,6 +261,7 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
         let finding = Finding::new(FindingKind::QuarantinedNotifications, summary);
         findings.push(finding.counting(quarantined.count).since(quarantined.since));
     }
+    findings.extend(overview.awaited_imports.iter().map(awaited_import));
     for draft in &overview.awaited_drafts {
         let summary = format!(
             "plan {} is a draft that {} {} on",
@@ -282,6 +283,20 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
         findings.push(finding.counting(unclaimed.count).since(unclaimed.since));
     }
     findings
+}
+
+fn awaited_import(awaited: &AwaitedImport) -> Finding {
+    // News that names its product by the catalog's id alone is nobody's yet.
+    let buyers = awaited.buyers.max(1);
+    let code = awaited.product_code.as_ref().map(|code| format!(", product code {code}"));
+    let summary = format!(
+        "{} {} for a listing that is not imported{}: import it",
+        if buyers == 1 { "a buyer".to_owned() } else { counted(buyers, "buyer") },
+        agreeing(buyers, "waits", "wait"),
+        code.unwrap_or_default()
+    );
+    let finding = Finding::new(FindingKind::AwaitedImport, summary);
+    finding.counting(buyers).since(awaited.notifications.since)
 }
 
 /// Returns a quantity of units, in words.

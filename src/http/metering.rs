@@ -73,6 +73,7 @@ pub(super) async fn records(
         dimension: query.dimension.map(DimensionKey::new),
         from: query.since.map(|it| ClockHour::of(it.at(now))),
         before: query.until.map(|it| ClockHour::not_before(it.at(now))),
+        ..RecordFilter::default()
     };
     let order = query.order.unwrap_or_default();
     let (limit, cursor) = (query.limit.as_deref(), query.cursor.as_deref());

@@ -59,7 +59,8 @@ pub(super) async fn report(
     let rows = state.store.metering_report(filter).await?;
     match query.format.unwrap_or(Format::Json) {
         Format::Csv => {
-            let file = write_report(&rows).map_err(|error| Problem::internal(&error))?;
+            let file =
+                write_report(&rows, &query.month).map_err(|error| Problem::internal(&error))?;
             Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], file).into_response())
         }
         Format::Json => {

@@ -143,13 +143,13 @@ async fn filter(state: &ApiState, filter: Filter) -> Result<RecordFilter, Proble
     }
     let now = state.clock.now();
     Ok(RecordFilter {
-        state: None,
         reason: filter.reason,
         dimension: filter.dimension.map(DimensionKey::new),
         product_id: filter.product_id.map(ProductId::new),
         customer_id: canonical(state, filter.customer_id).await?,
         from: filter.since.map(|it| ClockHour::of(it.at(now))),
         before: filter.until.map(|it| ClockHour::not_before(it.at(now))),
+        ..RecordFilter::default()
     })
 }
 

@@ -53,7 +53,8 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -211,8 +212,8 @@ impl Api {
         let (tokens, path_prefix) = (state.tokens.clone(), Arc::clone(&state.path_prefix));
         let (routes, _) = routes::probes().split_for_parts();
         let router = routes
-            .fallback(no_such_path)
-            .method_not_allowed_fallback(no_such_method)
+            .fallback(async |request: Request| no_such_path(&request))
+            .method_not_allowed_fallback(async |request: Request| no_such_method(&request))
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(state);
         Self { router, tokens, path_prefix }
@@ -285,6 +286,17 @@ static OPERATIONS: LazyLock<Operations> =
 fn router(state: ApiState) -> Router {
     let (guarded, _) = routes::guarded(Some((&state, &OPERATIONS))).split_for_parts();
     let (open, _) = routes::open().split_for_parts();
+    let pages = console::nothing_here(&state);
+    let at_a_loss = move |kind: fn(&Request) -> Problem| {
+        let pages = pages.clone();
+        async move |request: Request| {
+            let problem = kind(&request);
+            if browser::wants_page(&request) {
+                return console::explain(pages, request, problem).await;
+            }
+            problem.into_response()
+        }
+    };
     let describe = async || ([(header::CONTENT_TYPE, "application/json")], DESCRIBED.clone());
     guarded
         .merge(open)
@@ -301,8 +313,8 @@ fn router(state: ApiState) -> Router {
                 .get(registration_redirect::show)
                 .fallback(registration_redirect::no_such_method),
         )
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .fallback(at_a_loss(no_such_path))
+        .method_not_allowed_fallback(at_a_loss(no_such_method))
         // One layer: each would have every request allocate a future more.
         .layer((CatchPanicLayer::custom(panicked), DefaultBodyLimit::max(extract::BODY_LIMIT)))
         .with_state(state)
@@ -317,22 +329,18 @@ fn description() -> utoipa::openapi::OpenApi {
     description
 }
 
-async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "no-such-path",
-        format!("there is nothing at {}", uri.path()),
-    )
+fn no_such_path(request: &Request) -> Problem {
+    let detail = format!("there is nothing at {}", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, "no-such-path", detail)
 }
 
-async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {method}", uri.path());
+fn no_such_method(request: &Request) -> Problem {
+    let detail = format!("{} does not take {}", request.uri().path(), request.method());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over by value")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
     let said = panic
         .downcast_ref::<String>()
         .map(String::as_str)

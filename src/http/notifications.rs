@@ -10,7 +10,7 @@ use super::extract::{Body, Params, Path, span};
 use super::note::checked_note;
 use super::paging::{Items, ListPage, read_large};
 use super::{ApiState, Problem, Problems};
-use crate::diagnosis::{Diagnosis, Quarantine};
+use crate::diagnosis::Diagnosis;
 use crate::domain::Moment;
 use crate::intake::sns::{Refusal, SnsError};
 use crate::store::{Listed, NotificationFilter, NotificationRow, Order};
@@ -42,20 +42,19 @@ pub(super) struct List {
 
 pub(super) const STATES: [&str; 4] = ["applied", "pending", "quarantined", "discarded"];
 
-/// A notification, with what to do about it while it is in quarantine.
+/// A notification, with what to do about it while it is in quarantine or waits for an import.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NotificationView {
     #[serde(flatten)]
     notification: NotificationRow,
-    /// What its quarantine means, and what to do.
+    /// What its state means, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<Diagnosis>,
 }
 
 impl NotificationView {
     fn of(notification: NotificationRow) -> Self {
-        let diagnosis = Quarantine::of(&notification).map(Quarantine::diagnosis);
-        Self { notification, diagnosis }
+        Self { diagnosis: Diagnosis::of_notification(&notification), notification }
     }
 }
 

@@ -40,6 +40,12 @@ pub(super) struct Register {
 }
 
 impl Register {
+    /// Makes the registration of a buyer of whom nothing is known but the token.
+    pub(super) fn with_token(token: String) -> Self {
+        let registration_token = Some(SecretString::from(token));
+        Self { registration_token, reference: None, customer_id: None, name: None, email: None }
+    }
+
     fn said(self) -> RegistrationDetails {
         let [name, email] = [self.name, self.email].map(|line| line.map(Line::into_string));
         RegistrationDetails { customer_id: self.customer_id, name, email }
@@ -49,7 +55,7 @@ impl Register {
 /// A registered customer, and what it bought.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Registered {
-    customer: Customer,
+    pub(super) customer: Customer,
     product_id: ProductId,
     #[serde(skip_serializing_if = "Option::is_none")]
     license_arn: Option<LicenseArn>,

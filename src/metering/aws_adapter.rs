@@ -3,8 +3,8 @@
 
 use super::sender::{CallAnswer, FrozenCall, MeteringApi};
 use crate::aws::{
-    AwsErrorKind, Connection, MeteringCall, RecordStatus, WireRecord, batch_meter_usage,
-    check_seller,
+    AwsErrorKind, Connection, CredentialsTrouble, MeteringCall, RecordStatus, WireRecord,
+    batch_meter_usage, check_seller,
 };
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::Answer;
@@ -36,8 +36,14 @@ impl MeteringApi for AwsMetering {
         match error.kind {
             AwsErrorKind::Throttled => CallAnswer::Failed(Answer::Throttled),
             AwsErrorKind::Unanswered => CallAnswer::Failed(Answer::Unanswered(error.to_string())),
-            // Nothing was sent, or AWS did not take us for who we are: no record was done.
-            AwsErrorKind::AccessDenied | AwsErrorKind::Unsent | AwsErrorKind::Credentials(_) => {
+            AwsErrorKind::Unsent
+            | AwsErrorKind::Credentials(
+                CredentialsTrouble::Missing
+                | CredentialsTrouble::OtherAccount
+                | CredentialsTrouble::Removed,
+            ) => CallAnswer::Unsent(error.to_string()),
+            // AWS did not take us for who we are: no record was done.
+            AwsErrorKind::AccessDenied | AwsErrorKind::Credentials(_) => {
                 CallAnswer::Failed(Answer::Blocked(error.to_string()))
             }
             // The region does not offer metering: no record is at fault.

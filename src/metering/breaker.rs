@@ -3,10 +3,12 @@
 //! The longer it lasts, the more seldom AWS is asked, in proportion: so the wait after AWS is back is short beside the time
 //! that it was away, and beside the time that the backlog takes to go out.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::ProductId;
 
 /// The number of calls in a row without an answer that are not those calls' own fault.
 const IN_A_ROW: u32 = 3;
@@ -64,6 +66,8 @@ struct State {
     failed_in_a_row: u32,
     suspects: VecDeque<i64>,
     open: Option<Open>,
+    /// The products whose calls go through. Of others it may be that a standstill is noted, be it by an earlier process.
+    going: HashSet<ProductId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +154,22 @@ impl Breaker {
             }
             None => Opened::No,
         }
+    }
+
+    /// Reports whether calls of a product are at a standstill, of which a call has just come to nothing.
+    pub(super) fn stands_still(&self, product: &ProductId) -> bool {
+        let mut state = self.state();
+        let is_open = state.open.is_some();
+        if is_open {
+            state.going.remove(product);
+        }
+        is_open
+    }
+
+    /// Notes that a call of a product went through; reports whether that may be the end of a standstill.
+    pub(super) fn goes(&self, product: &ProductId) -> bool {
+        let mut state = self.state();
+        !state.going.contains(product) && state.going.insert(product.clone())
     }
 
     /// Notes a call that AWS answered, whatever it said; returns why calls were held back until now, if they were.

@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use super::breaker::{Failure, Opened};
 use super::sender::{MeteringApi, Tried};
 use super::{MeteringEngine, PassSummary};
+use crate::domain::ProductId;
 use crate::domain::event::EventType;
 use crate::domain::event::data::{AwsTrouble, NoData};
+use crate::domain::ledger::StandstillCause;
 use crate::store::StoreError;
 
 /// The interval at which a pass that takes longer tells how far it is.
@@ -73,8 +75,15 @@ impl<A: MeteringApi> MeteringEngine<A> {
     }
 
     /// Notes that AWS answered a call. If none was answered before, all that waits is due.
-    pub(super) async fn note_answer(&self, tried: &mut Tried) -> Result<(), StoreError> {
+    pub(super) async fn note_answer(
+        &self,
+        product: &ProductId,
+        tried: &mut Tried,
+    ) -> Result<(), StoreError> {
         tried.answered += 1;
+        if self.breaker.goes(product) {
+            self.store.end_standstill(product.clone()).await?;
+        }
         let Some(failure) = self.breaker.answered() else { return Ok(()) };
         let now = self.clock.now();
         self.store.make_all_due(now).await?;
@@ -85,28 +94,38 @@ impl<A: MeteringApi> MeteringEngine<A> {
         self.store.tell(kind, &NoData {}, now).await
     }
 
+    /// Notes what keeps a product's records, where calls go through no more.
+    pub(super) async fn note_standstill(
+        &self,
+        product: ProductId,
+        cause: StandstillCause,
+        error: String,
+    ) -> Result<(), StoreError> {
+        if !self.breaker.stands_still(&product) {
+            return Ok(());
+        }
+        self.store.note_standstill(product, cause, error, self.clock.now()).await
+    }
+
     /// Notes that a call came to nothing. A sender that stops for it is said in the log, the metrics and the events,
     /// once for each time.
     pub(super) async fn note_failure(
         &self,
         failure: Failure,
-        reason: String,
+        reason: &str,
         records: &[i64],
         tried: &mut Tried,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let opened = self.breaker.failed(failure, records, now);
-        if opened == Opened::No {
-            tried.failed = Some((failure, reason));
+        tried.failed = Some((failure, reason.to_owned()));
+        if self.breaker.failed(failure, records, now) == Opened::No {
             return Ok(());
         }
         let kind = match failure {
             Failure::Blocked => EventType::MeteringBlocked,
             Failure::Unanswered => EventType::MeteringUnanswered,
         };
-        let told = self.store.tell(kind, &AwsTrouble { reason: &reason }, now).await;
-        tried.failed = Some((failure, reason));
-        told
+        self.store.tell(kind, &AwsTrouble { reason }, now).await
     }
 
     /// Warns of usage that nears the end of its time, which is money: in the log, the metrics and the events.

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MeteringEngine;
 use super::breaker::{Failure, Gate};
-use crate::domain::ledger::Answer;
+use crate::domain::ledger::{Answer, StandstillCause};
 use crate::domain::{AccountId, ProductCode, ProductId, allocation};
 use crate::store::{SendOutcome, SendableRecord, StoreError};
 
@@ -48,6 +48,8 @@ pub enum CallAnswer {
     },
     /// The same for every record: throttled, unanswered, or blocked.
     Failed(Answer),
+    /// Nothing was sent: there was nothing to sign it with.
+    Unsent(String),
 }
 
 /// The metering API: AWS, or what a test puts in its place.
@@ -169,6 +171,9 @@ impl<A: MeteringApi> MeteringEngine<A> {
             if held_back || shutdown.is_cancelled() {
                 break;
             }
+            let Some(product) = call.records.first().map(|record| record.product_id.clone()) else {
+                continue;
+            };
             let ids = call.records.iter().map(|record| record.id).collect();
             let attempts = self.store.begin_attempts(ids, self.clock.now()).await?;
             let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.record).collect();
@@ -178,12 +183,14 @@ impl<A: MeteringApi> MeteringEngine<A> {
                 continue;
             }
             let answer = self.make_call(&call, &mut tried, shutdown).await;
+            let is_unsent = matches!(answer, CallAnswer::Unsent(_));
             let answers = match answer {
+                CallAnswer::Unsent(reason) => vec![Answer::Blocked(reason); ids.len()],
                 CallAnswer::Answered(answers) => answers,
                 CallAnswer::Failed(answer) => vec![answer; ids.len()],
                 CallAnswer::Refused { code, message } if ids.len() > 1 => {
                     self.store.record_refused_call(attempts, format!("{code}: {message}")).await?;
-                    self.note_answer(&mut tried).await?;
+                    self.note_answer(&product, &mut tried).await?;
                     waiting.extend(halves(call));
                     continue;
                 }
@@ -198,9 +205,11 @@ impl<A: MeteringApi> MeteringEngine<A> {
             tried.add(Tried { settled, ..Tried::default() });
             match failed {
                 Some((failure, reason)) => {
-                    self.note_failure(failure, reason, &ids, &mut tried).await?;
+                    self.note_failure(failure, &reason, &ids, &mut tried).await?;
+                    let cause = if is_unsent { StandstillCause::Unsent } else { failure.into() };
+                    self.note_standstill(product, cause, reason).await?;
                 }
-                None => self.note_answer(&mut tried).await?,
+                None => self.note_answer(&product, &mut tried).await?,
             }
         }
         Ok(tried)
@@ -243,6 +252,15 @@ fn failure(answers: &[Answer]) -> Option<(Failure, String)> {
     };
     let first = answers.first().and_then(of)?;
     answers.iter().all(|answer| of(answer).is_some()).then_some(first)
+}
+
+impl From<Failure> for StandstillCause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Blocked => Self::Refused,
+            Failure::Unanswered => Self::Unanswered,
+        }
+    }
 }
 
 fn count(records: usize, outcome: &'static str) {

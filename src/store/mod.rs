@@ -111,7 +111,7 @@ pub use metering::send::{Attempt, SendableRecord};
 pub use metering::settle::SendOutcome;
 pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
 pub use metering::usage_sums::UsageSumFilter;
-pub use overview::{AwaitedDraft, Overview, ParkedUsage, Waiting};
+pub use overview::{AwaitedDraft, AwaitedImport, Overview, ParkedUsage, Waiting};
 pub use pruning::{PRUNE_FROM, PrunePlace, PrunedPiece};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};
 pub use subscriptions::direct::{DirectError, DirectSubscription};

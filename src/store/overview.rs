@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::base::columns::{optional_timestamp, quantity};
 use super::{During, Store, StoreError};
-use crate::domain::{ClockHour, PlanId, ProductId, Quantity};
+use crate::domain::{ClockHour, PlanId, ProductCode, ProductId, Quantity};
 use crate::store::engine::sql::{self, Connection, Row, Transaction};
 
 /// The counts of an overview, all of one moment.
@@ -26,6 +26,8 @@ pub struct Overview {
     pub pending_notifications: Waiting,
     /// The parked usage, by product and reason.
     pub parked: Vec<ParkedUsage>,
+    /// The products of which buyers' news waits for the listing's import.
+    pub awaited_imports: Vec<AwaitedImport>,
     /// The draft plans that live subscriptions are on: their customers have access to nothing by them.
     pub awaited_drafts: Vec<AwaitedDraft>,
 }
@@ -56,6 +58,18 @@ pub struct ParkedUsage {
     pub since: Option<Timestamp>,
 }
 
+/// A product whose listing is not imported, and of whose buyers AWS has told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AwaitedImport {
+    /// The product's code, where the news names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_code: Option<ProductCode>,
+    /// The number of buyers that are known by now.
+    pub buyers: u64,
+    /// The notifications that wait.
+    pub notifications: Waiting,
+}
+
 /// A draft plan that live subscriptions are on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AwaitedDraft {
@@ -69,6 +83,14 @@ impl Store {
     /// Counts the parked usage alone, by product and reason.
     pub async fn parked_usage(&self) -> Result<Vec<ParkedUsage>, StoreError> {
         self.read(|connection| parked_in(connection).during("count what is parked")).await
+    }
+
+    /// Lists the products of which buyers' news waits for the listing's import.
+    pub async fn awaited_imports(&self) -> Result<Vec<AwaitedImport>, StoreError> {
+        self.read(|connection| {
+            awaited_imports_in(connection).during("count what waits for an import")
+        })
+        .await
     }
 
     /// Counts everything that an overview shows.
@@ -107,6 +129,7 @@ fn overview_in(connection: &Connection) -> sql::Result<Overview> {
         quarantined: waiting(connection, "quarantined")?,
         pending_notifications: waiting(connection, "pending")?,
         parked: parked_in(connection)?,
+        awaited_imports: awaited_imports_in(connection)?,
         awaited_drafts: rows(
             connection,
             "SELECT id, held FROM (SELECT p.id,
@@ -127,6 +150,23 @@ fn parked_in(connection: &Connection) -> sql::Result<Vec<ParkedUsage>> {
         "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
          WHERE state = 'parked' GROUP BY product_id, reason",
         parked,
+    )
+}
+
+fn awaited_imports_in(connection: &Connection) -> sql::Result<Vec<AwaitedImport>> {
+    rows(
+        connection,
+        "SELECT product_code, count(DISTINCT buyer), count(*), min(received_at_ms) FROM notifications
+         WHERE state = 'pending' AND state <> 'applied' AND reason = 'product_not_imported'
+         GROUP BY product_code ORDER BY 4, 1",
+        |row| {
+            let since = optional_timestamp(row.get(3)?);
+            Ok(AwaitedImport {
+                product_code: row.get::<_, Option<String>>(0)?.map(ProductCode::new),
+                buyers: number(row.get(1)?),
+                notifications: Waiting { count: number(row.get(2)?), since },
+            })
+        },
     )
 }
 

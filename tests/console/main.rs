@@ -293,6 +293,122 @@ async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
 }
 
 #[tokio::test]
+async fn a_decision_about_all_says_what_it_came_to_and_is_offered_where_it_can_be_taken() {
+    let world = with_markup().await;
+    // Usage that waited for a subscription was never frozen: there is nothing to send again.
+    let page = world.get_text("/metering/resolve").await;
+    assert!(!page.contains("id=\"retry\"") && page.contains("id=\"write_off\""), "{page}");
+    let elsewhere = world.get_text("/metering/resolve?product_id=none").await;
+    assert!(elsewhere.contains("Nothing that fits is parked."), "{elsewhere}");
+    let form = [
+        ("form_token", &*form_token(&world.get_text("/plans").await)),
+        ("action", "carry_forward"),
+        ("note", "as told"),
+    ];
+    let request = browser().post(format!("{}/metering/resolve", world.url())).form(&form);
+    let answer = request.header(header::ORIGIN, world.url()).send().await.unwrap();
+    let place = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
+    let page = world.get_text(&place).await;
+    assert!(page.contains("Carried forward: 1 of 1 record, 5 units."), "{page}");
+    assert!(page.contains("Nothing is parked."), "{page}");
+    let invented = "/metering?state=parked&done=carry_forward-1-1-5-%3Cb%3E";
+    assert!(!world.get_text(invented).await.contains("Carried forward: 1"));
+    let list = world.get_text("/metering?state=carried_forward").await;
+    assert!(list.contains("class=\"badge carried_forward\">carried forward<"), "{list}");
+    let id = list.split("\"metering/records/").nth(1).unwrap().split('"').next().unwrap();
+    let page = world.get_text(&format!("/metering/records/{id}")).await;
+    assert!(page.contains("nothing of it was given up"), "{page}");
+    assert_eq!(world.get(&format!("/v1/metering/records/{id}")).await["state"], "written_off");
+    let (_, shown, _) = world.cli(&["metering", "show", id]).await;
+    assert!(shown.contains("carried_forward") && !shown.contains("written_off"), "{shown}");
+    let given_up = world.get_text("/metering?state=written_off").await;
+    assert!(given_up.contains("No record fits."), "{given_up}");
+    let resolve = world.get_text("/metering/resolve").await;
+    assert!(resolve.contains("Nothing is parked."), "{resolve}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_buyer_who_waits_for_an_import_is_said_with_what_to_do() {
+    let world = World::in_mid_month_with_nothing_imported().await;
+    let meter = world.product("Acme Meter");
+    let order = marketd::sandbox::market::Order::of(meter.product_code.clone());
+    world.act("222222222222", marketd::sandbox::market::Action::Subscribe(order));
+    let waiting = eventually("the notification", async || {
+        world.list("/v1/notifications?state=pending").await.into_iter().next()
+    })
+    .await;
+    assert_eq!(waiting["diagnosis"]["actions"], json!(["import"]), "{waiting}");
+    let problems = world.get("/v1/status").await["problems"].clone();
+    let problem = problems.as_array().unwrap().iter().find(|it| it["kind"] == "awaited_import");
+    let problem = problem.unwrap_or_else(|| panic!("{problems}"));
+    assert_eq!((&problem["count"], &problem["risk"]), (&json!(1), &json!("access")));
+    let code = &meter.product_code;
+    let summary =
+        format!("a buyer waits for a listing that is not imported, product code {code}: import it");
+    assert_eq!(problem["summary"], summary.as_str());
+    let overview = world.get_text("/").await;
+    assert!(overview.contains(&format!("<a href=\"listings\">{summary}</a>")), "{overview}");
+    let listings = world.get_text("/listings").await;
+    let (_, row) = listings.split_once("Acme Meter").unwrap();
+    assert!(row.split("</tr>").next().unwrap().contains("a buyer waits"), "{row}");
+    let page = world.get_text(&format!("/notifications/{}", waiting["id"].as_str().unwrap())).await;
+    assert!(page.contains("<a class=\"button\" href=\"listings\">"), "{page}");
+
+    world.import_everything().await;
+    let problems = world.get("/v1/status").await["problems"].to_string();
+    assert!(!problems.contains("awaited_import"), "{problems}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_that_is_lost_gets_a_page_and_a_program_a_problem() {
+    let console = Guarded::start().await;
+    let ask = async |path: &str, accept: &str, cookie: Option<&str>| {
+        let mut request = browser().get(format!("{}{path}", console.url));
+        request = request.header(header::ACCEPT, accept);
+        if let Some(cookie) = cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        request.send().await.unwrap()
+    };
+    let html = "text/html,application/xhtml+xml,*/*;q=0.8";
+    let cookie = console.sign_in("rita").await.unwrap();
+    for (path, status) in
+        [("/nowhere", StatusCode::NOT_FOUND), ("/events/pause", StatusCode::METHOD_NOT_ALLOWED)]
+    {
+        let answer = ask(path, html, Some(&cookie)).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(answer.headers().contains_key("content-security-policy"), "{path}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("<h1>") && page.contains("To the overview"), "{path}: {page}");
+        let answer = ask(path, "*/*", Some(&cookie)).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json", "{path}");
+    }
+    // Whoever has not signed in learns nothing of what is there.
+    let answer = ask("/nowhere", html, None).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let answer = ask("/v1/nowhere", "application/json", None).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_customer_s_page_has_the_first_of_each_and_leads_to_all() {
+    let world = with_markup().await;
+    for number in 0..7 {
+        let feature = json!({"name": "A feature", "type": "boolean"});
+        world.put(&format!("/v1/features/feature-{number}"), feature).await;
+    }
+    let shown = |page: &str| page.matches("<a href=\"features/feature-").count();
+    let page = world.get_text("/customers/acme").await;
+    assert_eq!(shown(&page), 5, "{page}");
+    assert!(page.contains("<a href=\"customers/acme?all=yes\">All features</a>"), "{page}");
+    assert_eq!(shown(&world.get_text("/customers/acme?all=yes").await), 7);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn who_may_only_read_is_offered_no_form_and_refused_one() {
     let console = Guarded::start().await;
     let cookie = console.sign_in("rita").await.unwrap();

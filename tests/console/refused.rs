@@ -127,6 +127,14 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
         on("/integration", "/integration/connect", "IAM role's ARN")
             .typing("role_arn", "my role")
             .over("role_arn"),
+    ]);
+    all.extend(of_sandbox(&agreement));
+    all
+}
+
+/// Mistakes in the forms of the sandbox.
+fn of_sandbox(agreement: &marketd::sandbox::market::Agreement) -> Vec<Mistake> {
+    vec![
         on("/sandbox", "/sandbox/purchases", "12 digits")
             .typing("account_id", "12 34")
             .typing("quantity", "7")
@@ -147,10 +155,14 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .over("times"),
         on("/sandbox", "/sandbox/messages", "empty").with("body", " ").over("body"),
         on("/sandbox", "/sandbox/clock", "unknown variant").with("by", "decade").over("by"),
+        on("/sandbox", "/sandbox/dimensions", "has that dimension").with("lost", "x").over("lost"),
+        on("/sandbox", "/sandbox/usage", "decimal number")
+            .with("used", &format!("{}/api_calls", agreement.agreement_id))
+            .typing("units", "many")
+            .over("units"),
         on("/sandbox", "/sandbox/delivery", "unknown variant").with("way", "lost").over("way"),
         on("/sandbox", "/sandbox/roles", "missing field").with("role", "x"),
-    ]);
-    all
+    ]
 }
 
 /// Mistakes in the forms of the catalogue.

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-pub(crate) const FORMS: [(&str, &str); 35] = [
+pub(crate) const FORMS: [(&str, &str); 37] = [
     ("/customers", "operator"),
     ("/customers/acme/erase", "operator"),
     ("/events/pause", "operator"),
@@ -29,12 +29,14 @@ pub(crate) const FORMS: [(&str, &str); 35] = [
     ("/sandbox/agreements", "operator"),
     ("/sandbox/clock", "operator"),
     ("/sandbox/delivery", "operator"),
+    ("/sandbox/dimensions", "operator"),
     ("/sandbox/faults", "operator"),
     ("/sandbox/faults/clear", "operator"),
     ("/sandbox/listings", "operator"),
     ("/sandbox/messages", "operator"),
     ("/sandbox/purchases", "operator"),
     ("/sandbox/roles", "operator"),
+    ("/sandbox/usage", "operator"),
     ("/subscriptions", "operator"),
     ("/subscriptions/sub-1/cancel", "operator"),
     ("/integration/connect", "admin"),

@@ -142,6 +142,142 @@ async fn a_visitor_plays_aws_and_time() {
     visitor.rehearsal.stop().await;
 }
 
+/// The listings, one of them imported as a product that nobody has bought yet.
+async fn importing(visitor: &Visitor, title: &str, id: &str) {
+    visitor.press("listings", &[]).await;
+    let listings = visitor.rehearsal.api("/v1/listings", None).await;
+    let listings = listings["items"].as_array().unwrap().clone();
+    let listing = listings.into_iter().find(|it| it["title"] == title).unwrap();
+    let entity = listing["entity_id"].as_str().unwrap();
+    let plans: serde_json::Map<String, Value> = listing["dimensions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["types"].as_array().unwrap().contains(&json!("Entitled")))
+        .map(|it| (it["key"].as_str().unwrap().to_owned(), it["key"].clone()))
+        .collect();
+    let import = json!({"plans": plans, "usage_plan": "pay", "product_id": id});
+    visitor.rehearsal.api(&format!("/v1/listings/{entity}/import"), import).await;
+}
+
+#[tokio::test]
+async fn a_buyer_who_is_known_twice_becomes_one_by_signing_up_or_by_hand() {
+    let visitor = Visitor::arrive().await;
+    importing(&visitor, "Acme Meter", "meter").await;
+    let offer = visitor.offer("Acme Meter: pay as you go").await;
+    let customers = async || {
+        let found = visitor.rehearsal.api("/v1/customers", None).await;
+        found["items"].as_array().unwrap().clone()
+    };
+    let id_of = |customer: &Value| customer["id"].as_str().unwrap().to_owned();
+    for (account, by_hand) in [("222222222222", false), ("333333333333", true)] {
+        let bought = [("account_id", account), ("offer", &*offer), ("quantity", "1")];
+        let page = visitor.press("purchases", &bought).await;
+        let agreement = visitor.agreements().await.pop().unwrap();
+        let (product, agreement) = (
+            agreement["product_code"].as_str().unwrap(),
+            agreement["agreement_id"].as_str().unwrap(),
+        );
+        // What leads on from here leads to somebody: AWS tells an older product's buyers by CustomerIdentifier alone.
+        let link = page.split("search?q=").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert_ne!(link, account);
+        let known = eventually("the buyer by the name that AWS told", async || {
+            let found = visitor.rehearsal.api(&format!("/v1/customers?q={link}"), None).await;
+            found["items"].get(0).cloned()
+        })
+        .await;
+        // Its agreement tells the account.
+        visitor.press("clock", &[("by", "day")]).await;
+        let apart = eventually("the buyer by account", async || {
+            let all = customers().await;
+            all.into_iter().find(|it| it["aws"]["account_id"] == account)
+        })
+        .await;
+        assert_ne!(id_of(&known), id_of(&apart));
+        for (one, other) in [(&known, &apart), (&apart, &known)] {
+            let page = visitor.page(&format!("/customers/{}", id_of(one))).await;
+            let (_, said) = page.split_once("It may be the same buyer as").unwrap();
+            assert!(said.contains(&format!("customers/{}\"", id_of(other))), "{said}");
+        }
+        if by_hand {
+            let page = visitor.page(&format!("/customers/{}", id_of(&known))).await;
+            let (form_token, url) = (form_token(&page), format!("{}/customers", visitor.url));
+            let radio = format!("name=\"account_id\" id=\"same_1\" value=\"{account}\"");
+            assert!(page.contains(&radio), "{page}");
+            let identifier = known["aws"]["customer_identifier"].as_str().unwrap();
+            let form = [
+                ("form_token", &*form_token),
+                ("fresh", "yes"),
+                ("id", "globex"),
+                ("customer_identifier", identifier),
+                ("account_id", account),
+            ];
+            let request = visitor.browser.post(url).form(&form);
+            let answer = request.header(header::ORIGIN, &visitor.url).send().await.unwrap();
+            assert_eq!(answer.headers()[header::LOCATION], "/customers/globex?done=saved");
+        } else {
+            let signs_up = [
+                ("account_id", account),
+                ("product", product),
+                ("agreement_id", agreement),
+                ("verb", "sign_up"),
+            ];
+            let page = visitor.press("agreements", &signs_up).await;
+            assert!(page.contains("The buyer signed up"), "{page}");
+            assert!(!page.contains("It may be the same buyer"), "{page}");
+        }
+        let one: Vec<Value> = customers().await;
+        let one = one.iter().filter(|it| it["aws"]["account_id"] == account).collect::<Vec<_>>();
+        assert_eq!(one.len(), 1, "{one:?}");
+        assert_eq!(one[0]["aws"]["customer_identifier"], known["aws"]["customer_identifier"]);
+    }
+    assert_eq!(customers().await.len(), 2);
+    visitor.rehearsal.stop().await;
+}
+
+#[tokio::test]
+async fn a_visitor_reports_usage_and_takes_a_dimension_out_of_a_listing() {
+    let visitor = Visitor::arrive().await;
+    importing(&visitor, "Acme Insight", "insight").await;
+    let offer = visitor.offer("Acme Insight: basic").await;
+    let bought = [("account_id", "210987654321"), ("offer", &*offer), ("quantity", "1")];
+    visitor.press("purchases", &bought).await;
+    let agreement = visitor.agreements().await[0]["agreement_id"].as_str().unwrap().to_owned();
+    let used = format!("{agreement}/api_calls");
+    let page = eventually("a customer who can use something", async || {
+        let usage = [("used", &*used), ("units", "12")];
+        let (status, place) = visitor.send("usage", &usage).await;
+        (status == StatusCode::SEE_OTHER).then_some(place)
+    })
+    .await;
+    let page = visitor.page(&page).await;
+    assert!(page.contains("Reported, as your application would"), "{page}");
+    let records = visitor.rehearsal.api("/v1/metering/records", None).await;
+    assert_eq!(records["items"][0]["quantity"], "12", "{records}");
+    let (status, page) = visitor.send("usage", &[("used", &used), ("units", "-3")]).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{page}");
+
+    let (before, _) = page_option(&visitor.page("/sandbox").await, "Acme Insight: enterprise");
+    let page = visitor.press("dimensions", &[("lost", &before)]).await;
+    assert!(page.contains("The listing has lost it."), "{page}");
+    assert!(!page.contains(&format!("value=\"{before}\"")), "{page}");
+    let listings = visitor.rehearsal.api("/v1/listings", None).await;
+    assert!(
+        !listings.to_string().contains(
+            "\"enterprise\",\"name\":\"Enterprise\",\"types\":[\"Entitled\"],\"plan_id\""
+        ),
+        "{listings}"
+    );
+    visitor.rehearsal.stop().await;
+}
+
+/// The word that a choice of a select sends, and what follows it on the page.
+fn page_option(page: &str, name: &str) -> (String, String) {
+    let marks: Vec<&str> = page.split(&format!("\">{name}</option>")).collect();
+    let before = marks[marks.len() - 2];
+    (before.rsplit_once("value=\"").unwrap().1.to_owned(), marks[marks.len() - 1].to_owned())
+}
+
 #[tokio::test]
 async fn a_month_that_passes_signs_nobody_out() {
     let console = Guarded::start_on_sandbox().await;

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod carrying;
 mod decisions;
 mod forms;
+mod standstills;
 #[path = "../support/mod.rs"]
 mod support;
 mod uncertain;

@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::inert::inert;
+use crate::domain::ledger::shown_state;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +72,10 @@ impl<'a> Column<'a> {
 
     /// Returns the text that a row has for it.
     pub(super) fn text_of(self, row: &Value) -> String {
-        self.kind.text(self.of(row))
+        match self.kind {
+            Kind::State => state_of(row, self.of(row)),
+            kind => kind.text(self.of(row)),
+        }
     }
 }
 
@@ -95,6 +99,15 @@ impl Kind {
             Self::Number | Self::Sum => amount(value),
             Self::Id | Self::Time | Self::Text | Self::State => shown(value),
         }
+    }
+}
+
+/// Returns the text of a state, by the row or document that has it: a metering record that went on to a later hour is not one
+/// that was given up.
+pub(super) fn state_of(row: &Value, value: &Value) -> String {
+    match value.as_str() {
+        Some(state) => inert(shown_state(state, row["reason"].as_str())),
+        None => shown(value),
     }
 }
 
@@ -123,7 +136,9 @@ fn meaning(word: &str) -> Option<Color> {
         "failed" | "failing" | "given_up" | "no" | "parked" | "quarantined" | "refused" => {
             Color::DarkRed
         }
-        "archived" | "canceled" | "discarded" | "expired" | "written_off" => Color::DarkGrey,
+        "archived" | "canceled" | "carried_forward" | "discarded" | "expired" | "written_off" => {
+            Color::DarkGrey
+        }
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::cells::{Column, Kind};
+use super::cells::{Column, Kind, state_of};
 use super::inert::inert;
 use super::screen::Screen;
 use super::table::{Table, pairs};
@@ -31,7 +31,8 @@ pub(super) fn lines(screen: Screen, document: &Value) -> String {
     values.sort_by_key(|(key, _)| rank(key));
     let pair = |(key, value): &(String, &Value)| {
         let kind = Kind::of_key(key, value);
-        (inert(key), kind, kind.text(value))
+        let text = if key == "state" { state_of(document, value) } else { kind.text(value) };
+        (inert(key), kind, text)
     };
     let mut text = pairs(screen, &values.iter().map(pair).collect::<Vec<_>>());
     for (key, items) in lists {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{count, number, text};
 use crate::cli::output::{amount, shown};
+use crate::domain::ledger::shown_state;
 
 /// Tells what became of reported events; of a single one under its id.
 pub(in crate::cli) fn reported(receipt: &Value, id: Option<&str>) -> Vec<String> {
@@ -47,10 +48,10 @@ pub(in crate::cli) fn consumed(answer: &Value, customer: &str) -> Vec<String> {
 
 /// Tells what was decided on a record.
 pub(in crate::cli) fn resolved(record: &Value) -> Vec<String> {
+    let state = shown_state(&text(record, "state"), record["reason"].as_str()).replace('_', " ");
     vec![format!(
-        "record {} is {}: {} of {} for {} in the hour {}",
+        "record {} is {state}: {} of {} for {} in the hour {}",
         text(record, "id"),
-        text(record, "state"),
         amount(&record["quantity"]),
         text(record, "dimension"),
         text(record, "customer_id"),

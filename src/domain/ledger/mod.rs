@@ -11,6 +11,7 @@ mod freeze;
 mod identity;
 mod park_reason;
 mod retry;
+mod standstill;
 mod stretch;
 mod tenure;
 mod timing;
@@ -30,6 +31,7 @@ pub use freeze::{
 pub use identity::{Gap, IdentityGap, MeteredBuyer, WireIdentity, is_licensed, wire_identity};
 pub use park_reason::{ParkReason, Refusal};
 pub use retry::retry_at;
+pub use standstill::{Standstill, StandstillCause};
 pub use stretch::{StretchCause, UnknownHours, UnknownStretch};
 pub use tenure::Tenure;
 pub use timing::{
@@ -49,6 +51,18 @@ pub fn stamp(hour: ClockHour, starts_at: Option<Timestamp>, over: Timestamp) -> 
     }
     let last = hour.end().as_second().saturating_sub(1).min(over.as_second());
     Timestamp::from_second(last.max(hour.start().as_second())).unwrap_or(hour.start())
+}
+
+/// The reason of a record whose units a person moved on to a later hour. Nothing of it is left to bill, so it is stored with
+/// what is written off, and nothing of it was given up.
+pub const CARRIED_FORWARD: &str = "carried_forward";
+
+/// Returns the word by which people are shown a record's state.
+pub fn shown_state<'a>(state: &'a str, reason: Option<&'a str>) -> &'a str {
+    match reason {
+        Some(CARRIED_FORWARD) if state == "written_off" => CARRIED_FORWARD,
+        _ => state,
+    }
 }
 
 /// The parts of a quantity: what goes out with its hour, and what is left for a later one.

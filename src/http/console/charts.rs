@@ -100,10 +100,10 @@ pub(super) struct Day {
     pub(super) hours: Vec<Hour>,
 }
 
-/// An hour of a map: its beginning, the first letter of its state, and the span that a list of its records is asked by.
+/// An hour of a map: its beginning, two letters for its state, and the span that a list of its records is asked by.
 pub(super) struct Hour {
     pub(super) state: Option<&'static str>,
-    pub(super) letter: &'static str,
+    pub(super) letters: &'static str,
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
 }
@@ -115,11 +115,12 @@ impl HourMap {
             let hour = ClockHour::from_number(first.number() + number);
             Hour {
                 state: state.map(HourState::as_str),
-                letter: match state {
-                    Some(HourState::Parked) => "p",
-                    Some(HourState::Pending) => "w",
-                    Some(HourState::WrittenOff) => "g",
-                    Some(HourState::Accepted) => "a",
+                letters: match state {
+                    Some(HourState::Parked) => "pa",
+                    Some(HourState::Pending) => "pe",
+                    Some(HourState::WrittenOff) => "wo",
+                    Some(HourState::CarriedForward) => "cf",
+                    Some(HourState::Accepted) => "ac",
                     None => "",
                 },
                 since: hour.start(),

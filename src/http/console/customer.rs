@@ -23,10 +23,11 @@ use crate::http::timeline::ids_of;
 use crate::http::{ApiState, Problem};
 use crate::store::{Order, Page, PlanFilter, RecordFilter, RecordRow, SubscriptionFilter};
 
-/// The most features, subscriptions and records that are shown.
-const SHOWN: u32 = 100;
-/// The most events of the timeline.
-const EVENTS: u32 = 30;
+/// The rows of each section, unless all are asked for, and the most of them then.
+const FIRST: u32 = 5;
+const MOST: u32 = 100;
+/// The most features that are looked at.
+const FEATURES: usize = 100;
 /// The most charts, and their days.
 const CHARTS: usize = 4;
 const DAYS: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -35,6 +36,26 @@ const DAYS: SignedDuration = SignedDuration::from_hours(30 * 24);
 #[derive(Deserialize)]
 pub(super) struct Asked {
     done: Option<String>,
+    /// Set where whoever looks wants more than the first rows of each section.
+    #[serde(default)]
+    all: String,
+}
+
+/// The first rows of a section, and whether there are more.
+struct First<T> {
+    rows: Vec<T>,
+    more: bool,
+}
+
+impl<T> First<T> {
+    /// Takes the first rows, of which one more was asked for than are shown.
+    fn of(rows: impl IntoIterator<Item = T>, most: u32) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut rows: Vec<T> = rows.into_iter().take(most.saturating_add(1)).collect();
+        let more = rows.len() > most;
+        rows.truncate(most);
+        Self { rows, more }
+    }
 }
 
 #[derive(Template)]
@@ -45,11 +66,16 @@ struct CustomerPage {
     customer: Customer,
     metadata: String,
     created: When,
-    subscriptions: Vec<Row>,
-    access: Vec<(Access, Option<Meter>)>,
+    /// Customers who may be the same buyer, and those of them that nobody has claimed.
+    same: Vec<Customer>,
+    joinable: Vec<Customer>,
+    subscriptions: First<Row>,
+    access: First<(Access, Option<Meter>)>,
     charts: Vec<(String, Chart)>,
-    records: Vec<RecordRow>,
-    timeline: Vec<Happened>,
+    records: First<RecordRow>,
+    timeline: First<Happened>,
+    /// Set if more than the first rows are shown.
+    whole: bool,
     /// The plans that the seller may put a customer on.
     plans: Vec<String>,
 }
@@ -60,44 +86,53 @@ pub(super) async fn show(
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    Ok(render(&customer(&state, &visitor, &id, asked.done).await?))
+    Ok(render(&customer(&state, &visitor, &id, asked).await?))
 }
 
 async fn customer(
     state: &ApiState,
     visitor: &Visitor,
     id: &str,
-    done: Option<String>,
+    Asked { done, all }: Asked,
 ) -> Result<CustomerPage, Problem> {
     let now = state.clock.now();
     let found = state.store.customer(CustomerId::new(id)).await?;
     let customer = found.ok_or_else(|| Problem::not_found("customer", id))?;
-    let part = Page { after: None, limit: SHOWN };
+    let most = if all.is_empty() { FIRST } else { MOST };
+    let part = Page { after: None, limit: most + 1 };
     let of_customer = SubscriptionFilter {
         customer_id: Some(customer.id.clone()),
         ..SubscriptionFilter::default()
     };
     let subscriptions = state.store.subscriptions(of_customer, part.clone()).await?;
     let filter = RecordFilter { customer_id: Some(customer.id.clone()), ..RecordFilter::default() };
-    let access = state.access.list(&customer.id, None, 100).await?;
+    let access = state.access.list(&customer.id, None, FEATURES).await?;
     let charts = charts(state, &customer.id, &access, now).await?;
     let meter = |it: Access| {
         let limit = it.limit.filter(|_| !it.unlimited);
         let meter = it.usage.zip(limit).map(|(used, limit)| Meter::of(used, limit));
         (it, meter)
     };
-    let timeline = state.store.events_before(ids_of(&customer), None, EVENTS).await?;
-    let plans = state.store.plans(PlanFilter::default(), part.clone()).await?;
+    let timeline = state.store.events_before(ids_of(&customer), None, most + 1).await?;
+    let same = state.store.likely_same(customer.id.clone()).await?;
+    let plans = Page { after: None, limit: MOST };
+    let plans = state.store.plans(PlanFilter::default(), plans).await?;
     let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
     Ok(CustomerPage {
         frame: Frame::of(visitor, "customers"),
         told: Told::of(done),
         created: When::of(customer.created_at, now),
-        subscriptions: subscriptions.into_iter().map(|it| Row::of(it, now)).collect(),
-        access: access.into_iter().map(meter).collect(),
+        joinable: same.iter().filter(|it| !it.claimed).cloned().collect(),
+        same,
+        subscriptions: First::of(subscriptions.into_iter().map(|it| Row::of(it, now)), most),
+        access: First::of(access.into_iter().map(meter), most),
         charts,
-        records: state.store.metering_records(filter, Order::Newest, part).await?.rows,
-        timeline: timeline.into_iter().map(|event| Happened::of(event, now)).collect(),
+        records: First::of(
+            state.store.metering_records(filter, Order::Newest, part).await?.rows,
+            most,
+        ),
+        timeline: First::of(timeline.into_iter().map(|event| Happened::of(event, now)), most),
+        whole: !all.is_empty(),
         plans: own.map(|it| it.id.to_string()).collect(),
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
         customer,

@@ -12,7 +12,7 @@ use super::session::Visitor;
 use super::wording;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::products::{self as api, Import};
@@ -35,6 +35,8 @@ pub(super) struct Asked {
 struct ListingsPage {
     frame: Frame,
     listings: Vec<ListingView>,
+    /// The codes of products whose buyers wait for the import.
+    awaited: Vec<ProductCode>,
     next: Option<String>,
     /// The reason why AWS could not be asked.
     fault: Option<String>,
@@ -55,7 +57,17 @@ pub(super) async fn list(
         Err(error) => (Vec::new(), None, Some(wording::said(&Problem::from(error)))),
     };
     let next = next.map(|it| next_page(&visitor, "cursor", &it));
-    Ok(render(&ListingsPage { frame: Frame::of(&visitor, "listings"), listings, next, fault }))
+    let awaited = state.store.awaited_imports().await?;
+    let awaited = awaited.into_iter().filter_map(|it| it.product_code).collect();
+    let frame = Frame::of(&visitor, "listings");
+    Ok(render(&ListingsPage { frame, listings, awaited, next, fault }))
+}
+
+impl ListingsPage {
+    /// Reports whether a buyer waits for the import of a listing.
+    fn is_awaited(&self, listing: &ListingView) -> bool {
+        listing.product_code.as_ref().is_some_and(|code| self.awaited.contains(code))
+    }
 }
 
 #[derive(Template)]

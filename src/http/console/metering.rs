@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use super::charts::HourMap;
 use super::parts::{
-    Answer, Form, Frame, Told, When, go_after, month_of, next_page, render, segment, some,
+    Answer, Form, Frame, When, go_after, month_of, next_page, render, segment, some,
 };
+use super::resolve::Decided;
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
+use crate::domain::ledger::CARRIED_FORWARD;
 use crate::domain::{ClockHour, CustomerId, Moment, ProductId};
 use crate::http::extract::Body;
 use crate::http::metering::state_word;
@@ -26,7 +28,13 @@ const ROWS: &str = "50";
 const DAYS: i64 = 31;
 /// The most hours that are shown as waiting to be billed.
 const DUE: usize = 24;
-const STATES: [&str; 6] = ["open", "ready", "sending", "accepted", "parked", "written_off"];
+/// The states to filter by, and what each means: first the steps of what is pending, then the others.
+const PENDING: [(&str, &str); 3] = [
+    ("open", "open: its hour is not closed"),
+    ("ready", "ready: it waits to be sent"),
+    ("sending", "sending: AWS was called"),
+];
+const SETTLED: [&str; 4] = ["accepted", "parked", "written_off", CARRIED_FORWARD];
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
@@ -43,6 +51,18 @@ pub(super) struct Asked {
     until: String,
     cursor: Option<String>,
     done: Option<String>,
+}
+
+/// Returns the filter of a state as people are shown it.
+fn in_state(word: Option<String>) -> Result<RecordFilter, Problem> {
+    let carried_forward = match word.as_deref() {
+        Some(CARRIED_FORWARD) => Some(true),
+        Some("written_off") => Some(false),
+        _ => None,
+    };
+    let stored = word.map(|it| if it == CARRIED_FORWARD { "written_off".into() } else { it });
+    let state = stored.map(state_word).transpose()?;
+    Ok(RecordFilter { state, carried_forward, ..RecordFilter::default() })
 }
 
 impl Asked {
@@ -67,9 +87,11 @@ struct Hours {
 struct RecordsPage {
     frame: Frame,
     asked: Asked,
-    states: [&'static str; 6],
+    pending: [(&'static str, &'static str); 3],
+    settled: [&'static str; 4],
     records: Vec<RecordRow>,
-    told: Told,
+    /// What was decided by the form that led here.
+    decided: Option<Decided>,
     hours: Option<Hours>,
     /// The query of the next page.
     next: Option<String>,
@@ -83,20 +105,28 @@ pub(super) async fn list(
     let hours = if asked.is_all() { Some(hours(&state).await?) } else { None };
     let now = state.clock.now();
     let filter = RecordFilter {
-        state: some(&asked.state).map(state_word).transpose()?,
         product_id: some(&asked.product_id).map(ProductId::new),
         customer_id: some(&asked.customer_id).map(CustomerId::new),
         from: time(&asked.since, "since", now)?.map(ClockHour::of),
         before: time(&asked.until, "until", now)?.map(ClockHour::not_before),
-        ..RecordFilter::default()
+        ..in_state(some(&asked.state))?
     };
     let page = ListPage::in_order("records", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
     let listed = state.store.metering_records(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, RecordRow::key);
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let records = found.items;
-    let (frame, told) = (Frame::of(&visitor, "metering"), Told::of(asked.done.clone()));
-    Ok(render(&RecordsPage { frame, asked, states: STATES, records, told, hours, next }))
+    let decided = asked.done.as_deref().and_then(Decided::parse);
+    Ok(render(&RecordsPage {
+        frame: Frame::of(&visitor, "metering"),
+        asked,
+        pending: PENDING,
+        settled: SETTLED,
+        records,
+        decided,
+        hours,
+        next,
+    }))
 }
 
 fn time(text: &str, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
@@ -138,6 +168,12 @@ struct RecordPage {
 }
 
 impl RecordPage {
+    /// Returns what went wrong last, while that is what keeps the record.
+    fn trouble(&self) -> Option<&str> {
+        let waits = ["ready", "sending", "parked"].contains(&self.record.state.as_str());
+        self.record.last_error.as_deref().filter(|_| waits)
+    }
+
     /// Returns the actions that are offered, with what each does.
     fn deeds(&self) -> Vec<(&'static str, &'static str)> {
         let actions = self.diagnosis.map_or(&[][..], |diagnosis| diagnosis.actions);
@@ -203,7 +239,7 @@ fn deed(action: Action) -> &'static str {
     match action {
         Action::Retry => "Send it again as it is",
         Action::CarryForward => "Bill its units with the open hour",
-        Action::WriteOff => "Give it up: its units are never billed",
+        Action::WriteOff => "Write it off: its units are never billed",
         other => other.as_str(),
     }
 }

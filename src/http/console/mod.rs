@@ -32,11 +32,14 @@ mod resolve;
 mod sandbox;
 mod sandbox_acts;
 mod sandbox_control;
+mod sandbox_market;
+mod sandbox_seller;
 mod search;
 mod session;
 mod settings;
 mod sign_in;
 mod subscriptions;
+mod times;
 mod wording;
 
 use std::sync::Arc;
@@ -47,10 +50,12 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use tower::ServiceExt as _;
 
-use super::ApiState;
+use super::{ApiState, Problem};
 use crate::domain::api_token::Permission;
 use guard::Guard;
+use parts::Fault;
 use sandbox_control::Control;
 
 pub use session::Sessions;
@@ -83,6 +88,29 @@ pub(super) fn router(state: &ApiState) -> Router<ApiState> {
         .route("/assets/{name}", get(assets::serve));
     let guarded = pages.merge(actions).merge(administration).merge(sandbox);
     guarded.merge(open).layer(from_fn(secure))
+}
+
+/// Returns what answers a browser where there is no page: a page that says so, to those who may open pages.
+pub(super) fn nothing_here(state: &ApiState) -> Router {
+    let guard = Guard { state: state.clone(), permission: Permission::Read, pages: Router::new() };
+    let explain = async |Extension(Explained(fault)): Extension<Explained>| fault;
+    Router::new()
+        .fallback(explain)
+        .layer(from_fn_with_state(guard, guard::guard))
+        .layer(from_fn(secure))
+}
+
+/// A problem that a page is to explain.
+#[derive(Clone)]
+struct Explained(Fault);
+
+/// Has a problem explained to a browser.
+pub(super) async fn explain(pages: Router, mut request: Request, problem: Problem) -> Response {
+    request.extensions_mut().insert(Explained(problem.into()));
+    match pages.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// A path, and what makes its routes.
@@ -163,12 +191,14 @@ const SANDBOX_ACTIONS: &[Page] = &[
     ("/sandbox/agreements", || post(sandbox_acts::change)),
     ("/sandbox/clock", || post(sandbox_acts::pass_time)),
     ("/sandbox/delivery", || post(sandbox_acts::deliver)),
+    ("/sandbox/dimensions", || post(sandbox_acts::lose)),
     ("/sandbox/faults", || post(sandbox_acts::disturb)),
     ("/sandbox/faults/clear", || post(sandbox_acts::calm)),
     ("/sandbox/listings", || post(sandbox_acts::listings)),
     ("/sandbox/messages", || post(sandbox_acts::send)),
     ("/sandbox/purchases", || post(sandbox_acts::buy)),
     ("/sandbox/roles", || post(sandbox_acts::role)),
+    ("/sandbox/usage", || post(sandbox_seller::use_up)),
 ];
 
 /// Reports whether a path is a page's, and not the API's or AWS's.

@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, go, month_of, next_page, render};
+use super::parts::{Answer, Frame, go, hour, month_of, next_page, render};
 use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::{ClockHour, Quantity};
@@ -127,7 +127,7 @@ async fn close(
         rows: report.rows,
         next: report.next.map(|it| next_page(visitor, "after", &text(it))),
         due: due.into_iter().filter(|it| from <= it.hour && it.hour < before).collect(),
-        stretches: stretches.map(|it| format!("{} to {}", it.from, it.until)).collect(),
+        stretches: stretches.map(|it| format!("{} to {}", hour(it.from), hour(it.until))).collect(),
         over: before.start() <= now,
         month,
     })
@@ -141,7 +141,7 @@ fn place(text: &str) -> Result<ReportPlace, Problem> {
 /// Returns the month's sums as a file.
 pub(super) async fn file(State(state): State<ApiState>, Path(month): Path<String>) -> Answer {
     let rows = state.store.metering_report(report_of(span(&month)?)).await?;
-    let file = write_report(&rows).map_err(|error| Problem::internal(&error))?;
+    let file = write_report(&rows, &month).map_err(|error| Problem::internal(&error))?;
     let name = format!("attachment; filename=\"metering-{month}.csv\"");
     let kind = "text/csv; charset=utf-8".to_owned();
     let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];

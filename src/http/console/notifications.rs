@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::parts::{Answer, Form, Frame, When, go_after, next_page, render, segment, some};
 use super::session::Visitor;
-use crate::diagnosis::{Diagnosis, Quarantine};
+use crate::diagnosis::{Action, Diagnosis};
 use crate::http::extract::Body;
 use crate::http::notifications::{self, DiscardNote, STATES};
 use crate::http::paging::ListPage;
@@ -96,6 +96,13 @@ struct NotificationPage {
     discarded: Option<When>,
 }
 
+impl NotificationPage {
+    /// Reports whether an import is what it waits for.
+    fn awaits_import(&self) -> bool {
+        self.diagnosis.is_some_and(|it| it.actions.contains(&Action::Import))
+    }
+}
+
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
@@ -121,7 +128,7 @@ async fn notification(
         at: When::of(row.at, now),
         received: When::of(row.received_at, now),
         body,
-        diagnosis: Quarantine::of(&row).map(Quarantine::diagnosis),
+        diagnosis: Diagnosis::of_notification(&row),
         discarded: row.discard.as_ref().map(|it| When::of(it.at, now)),
         row,
     })

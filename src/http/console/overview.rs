@@ -103,7 +103,11 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
                     Risk::Delay => "delay",
                 },
                 page: finding.kind.page().trim_start_matches('/'),
-                since: finding.since.map(|at| When::of(at, now)),
+                // Many a summary says it itself.
+                since: finding
+                    .since
+                    .filter(|_| !finding.summary.contains(" since "))
+                    .map(|at| When::of(at, now)),
                 finding,
             })
             .collect(),

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::assets;
 use super::mistakes::{Mistake, Shown};
 use super::session::Visitor;
+pub(super) use super::times::{When, hour, minute};
 use super::wording;
 pub(super) use super::wording::{phrase, prose};
 use crate::domain::api_token::Permission;
@@ -127,31 +128,6 @@ impl Frame {
     pub(super) fn navigation(&self) -> impl Iterator<Item = Group> + use<> {
         NAVIGATION.into_iter().chain(self.on_sandbox.then_some(REHEARSAL))
     }
-}
-
-/// A time, as people read it and as it is.
-pub(super) struct When {
-    pub(super) exact: String,
-    pub(super) relative: String,
-}
-
-impl When {
-    pub(super) fn of(at: Timestamp, now: Timestamp) -> Self {
-        Self { exact: at.to_string(), relative: relative(at, now) }
-    }
-}
-
-/// Returns how long ago a time was, or how far ahead it is, in one unit.
-fn relative(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs();
-    let length = seconds.unsigned_abs();
-    let (count, unit) = match length {
-        0..60 => (length, "s"),
-        60..3_600 => (length / 60, "min"),
-        3_600..172_800 => (length / 3_600, "h"),
-        _ => (length / 86_400, "d"),
-    };
-    if seconds >= 0 { format!("{count} {unit} ago") } else { format!("in {count} {unit}") }
 }
 
 /// Returns a word of the API as people write it.
@@ -392,8 +368,6 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     #[test]
@@ -407,22 +381,6 @@ mod tests {
         ];
         for (number, expected) in rows {
             assert_eq!(grouped(number), expected);
-        }
-    }
-
-    #[test]
-    fn times_are_said_in_one_unit() {
-        let now: Timestamp = "2026-11-10T09:00:00Z".parse().unwrap();
-        let rows = [
-            (0, "0 s ago"),
-            (59, "59 s ago"),
-            (60, "1 min ago"),
-            (7_200, "2 h ago"),
-            (172_800, "2 d ago"),
-            (-3_600, "in 1 h"),
-        ];
-        for (seconds, said) in rows {
-            assert_eq!(relative(now - SignedDuration::from_secs(seconds), now), said);
         }
     }
 }

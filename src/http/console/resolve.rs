@@ -5,11 +5,15 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, go_after, render, some};
+use super::parts::{Answer, Form, Frame, go, render, some};
 use super::session::Visitor;
+use crate::diagnosis::Action as Remedy;
+use crate::domain::Quantity;
+use crate::domain::ledger::{CARRIED_FORWARD, ParkReason};
 use crate::http::extract::Body;
 use crate::http::metering_resolve::{self as api, Action, Filter, ResolveAll, ResolveOutcome};
 use crate::http::{ApiState, Problem};
+use crate::store::ParkedUsage;
 
 /// The records that are meant, and the decision over them.
 #[derive(Clone, Default, Deserialize)]
@@ -46,19 +50,67 @@ impl Asked {
     }
 }
 
-/// The actions, and what each does.
-const ACTIONS: [(&str, &str); 3] = [
-    ("retry", "Send them again as they are"),
-    ("carry_forward", "Bill their units with the open hour"),
-    ("write_off", "Give them up: their units are never billed"),
+/// The actions: the word of each, what it does, and what was done by it.
+const ACTIONS: [(Remedy, &str, &str); 3] = [
+    (Remedy::Retry, "Send them again as they are", "Sent again"),
+    (Remedy::CarryForward, "Bill their units with the open hour", "Carried forward"),
+    (Remedy::WriteOff, "Write them off: their units are never billed", "Written off"),
 ];
+
+/// What a decision came to, as the page says it that it leads to.
+pub(super) struct Decided {
+    action: Remedy,
+    pub(super) resolved: u64,
+    pub(super) matched: u64,
+    pub(super) units: Quantity,
+}
+
+impl Decided {
+    /// Reads what was written into an address.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next();
+        let word = next()?;
+        let (action, ..) = ACTIONS.into_iter().find(|(action, ..)| action.as_str() == word)?;
+        let (resolved, matched) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let units = next()?.parse().ok()?;
+        (parts.next().is_none()).then_some(Self { action, resolved, matched, units })
+    }
+
+    /// Returns what was done.
+    pub(super) fn deed(&self) -> &'static str {
+        ACTIONS.iter().find(|(action, ..)| *action == self.action).map_or("", |(.., done)| done)
+    }
+
+    /// Returns the number of records that stay parked.
+    pub(super) const fn left(&self) -> u64 {
+        self.matched.saturating_sub(self.resolved)
+    }
+
+    /// Returns the state in which those are found that were decided on; none where they go on from there.
+    pub(super) const fn state(&self) -> Option<&'static str> {
+        match self.action {
+            Remedy::CarryForward => Some(CARRIED_FORWARD),
+            Remedy::WriteOff => Some("written_off"),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Decided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { action, resolved, matched, units } = self;
+        write!(f, "{}-{resolved}-{matched}-{units}", action.as_str())
+    }
+}
 
 #[derive(Template)]
 #[template(path = "resolve.html")]
 struct ResolvePage {
     frame: Frame,
     asked: Asked,
-    actions: [(&'static str, &'static str); 3],
+    /// The actions that some record of the selection may bear, and what each does.
+    actions: Vec<(&'static str, &'static str)>,
     reasons: Vec<String>,
     /// What the decision would come to, once one is chosen.
     outcome: Option<ResolveOutcome>,
@@ -83,10 +135,12 @@ pub(super) async fn ask(
 
 async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<ResolvePage, Problem> {
     let parked = state.store.parked_usage().await?;
+    let actions = offered(&parked, &asked);
     let mut reasons: Vec<String> = parked.into_iter().map(|it| it.reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    let outcome = match asked.action() {
+    let is_offered = actions.iter().any(|(word, _)| *word == asked.action);
+    let outcome = match asked.action().filter(|_| is_offered) {
         Some(action) => {
             let filter = asked.filter();
             let body = ResolveAll { filter, action, note: None, dry_run: true };
@@ -96,7 +150,23 @@ async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reso
         None => None,
     };
     let frame = Frame::of(visitor, "metering");
-    Ok(ResolvePage { frame, asked, actions: ACTIONS, reasons, outcome })
+    Ok(ResolvePage { frame, asked, actions, reasons, outcome })
+}
+
+/// Returns the actions that may mend what is asked for, by the reasons for which it is parked.
+fn offered(parked: &[ParkedUsage], asked: &Asked) -> Vec<(&'static str, &'static str)> {
+    let is_meant = |it: &&ParkedUsage| {
+        let fits = |wanted: &str, held: &str| wanted.trim().is_empty() || wanted.trim() == held;
+        fits(&asked.reason, &it.reason) && fits(&asked.product_id, it.product_id.as_str())
+    };
+    let may_mend = |action: Remedy| {
+        parked.iter().filter(is_meant).any(|it| {
+            ParkReason::parse(&it.reason)
+                .is_none_or(|reason| reason.diagnosis().actions.contains(&action))
+        })
+    };
+    let actions = ACTIONS.into_iter().filter(|(action, ..)| may_mend(*action));
+    actions.map(|(action, deed, _)| (action.as_str(), deed)).collect()
 }
 
 /// Decides.
@@ -105,11 +175,18 @@ pub(super) async fn resolve(
     Extension(visitor): Extension<Visitor>,
     Form(asked): Form<Asked>,
 ) -> Answer {
-    let Some(action) = asked.action() else {
+    let chosen = ACTIONS.into_iter().find(|(action, ..)| action.as_str() == asked.action);
+    let (Some(action), Some((remedy, ..))) = (asked.action(), chosen) else {
         return Err(Problem::bad_request("action is retry, carry_forward or write_off").into());
     };
     let (filter, note) = (asked.filter(), Some(asked.note));
     let body = ResolveAll { filter, action, note, dry_run: false };
-    let done = api::all(State(state), Body(body)).await;
-    go_after(done, &visitor, "/metering?state=parked&done=resolved")
+    let Json(done) = api::all(State(state), Body(body)).await?;
+    let decided = Decided {
+        action: remedy,
+        resolved: done.resolved,
+        matched: done.matched,
+        units: done.units,
+    };
+    Ok(go(&visitor, format_args!("/metering?state=parked&done={decided}")))
 }

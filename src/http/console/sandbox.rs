@@ -1,6 +1,5 @@
 //! `/sandbox`: buyers, AWS and time at the visitor's command, where the daemon runs against the built-in sandbox.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -11,6 +10,7 @@ use serde_json::Value;
 
 use super::parts::{Answer, Frame, Told, When, render};
 use super::sandbox_control::Control;
+use super::sandbox_market::{Agreement, Buyer, Items, Offer, Product, names_of};
 use super::session::Visitor;
 use crate::http::{ApiState, Problem};
 
@@ -55,6 +55,7 @@ const WAYS: [(&str, &str); 4] = [
 pub(super) struct Asked {
     done: Option<String>,
     account: Option<String>,
+    customer: Option<String>,
 }
 
 #[derive(Template)]
@@ -62,8 +63,15 @@ pub(super) struct Asked {
 struct SandboxPage {
     frame: Frame,
     told: Told,
-    /// The buyer who has just acted.
+    /// The buyer who has just acted, and the name by which marketd finds them.
     account: Option<String>,
+    known_as: Option<String>,
+    /// The customer whose usage was just reported.
+    customer: Option<String>,
+    /// What a buyer may use, and what a form sends for it.
+    usable: Vec<Offer>,
+    /// The dimensions that a listing may lose, and what a form sends for each.
+    losable: Vec<Offer>,
     url: String,
     now: String,
     offers: Vec<Offer>,
@@ -79,71 +87,16 @@ struct SandboxPage {
     billed: Vec<(String, String, String)>,
 }
 
-/// Something to buy: what a form sends for it, and what it is called.
-struct Offer {
-    word: String,
-    name: String,
-}
-
 /// An agreement that is in force.
 struct Bought {
     agreement: Agreement,
     product: String,
     holds: String,
     ends: Option<When>,
+    /// The name by which marketd finds the buyer.
+    known_as: String,
     /// The dimensions that it may be upgraded to.
     dimensions: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Items<T> {
-    items: Vec<T>,
-}
-
-#[derive(Deserialize)]
-#[expect(clippy::struct_field_names, reason = "the control API's names")]
-struct Product {
-    product_code: String,
-    title: String,
-    dimensions: Vec<Dimension>,
-}
-
-#[derive(Deserialize)]
-struct Dimension {
-    key: String,
-    types: Vec<String>,
-}
-
-impl Product {
-    /// Returns the dimensions that are bought in a contract.
-    fn sold(&self) -> impl Iterator<Item = &String> {
-        let entitled = |it: &&Dimension| it.types.iter().any(|word| word == "Entitled");
-        self.dimensions.iter().filter(entitled).map(|it| &it.key)
-    }
-
-    fn offers(&self) -> Vec<Offer> {
-        let contract = |key: &String| Offer {
-            word: format!("{}/{key}", self.product_code),
-            name: format!("{}: {key}", self.title),
-        };
-        let mut offers: Vec<Offer> = self.sold().map(contract).collect();
-        if offers.is_empty() {
-            let name = format!("{}: pay as you go", self.title);
-            offers.push(Offer { word: self.product_code.clone(), name });
-        }
-        offers
-    }
-}
-
-#[derive(Deserialize)]
-#[expect(clippy::struct_field_names, reason = "the control API's names")]
-struct Agreement {
-    agreement_id: String,
-    account_id: String,
-    product_code: String,
-    status: String,
-    dimensions: BTreeMap<String, u64>,
-    ends_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +109,13 @@ struct Fault {
 #[derive(Deserialize)]
 struct Role {
     role_arn: String,
+}
+
+impl SandboxPage {
+    /// Returns the name by which marketd finds the buyer who has just acted.
+    fn known_as(&self) -> &str {
+        self.known_as.as_deref().unwrap_or_default()
+    }
 }
 
 pub(super) async fn show(
@@ -174,17 +134,13 @@ async fn sandbox(
     asked: Asked,
 ) -> Result<SandboxPage, Problem> {
     let now = state.clock.now();
-    let (products, agreements, armed, roles): (
-        Items<Product>,
-        Items<Agreement>,
-        Items<Fault>,
-        Items<Role>,
-    ) = tokio::try_join!(
+    let (products, agreements, buyers): (Items<Product>, Items<Agreement>, Items<Buyer>) = tokio::try_join!(
         control.read("products"),
         control.read("agreements"),
-        control.read("faults"),
-        control.read("roles"),
+        control.read("buyers"),
     )?;
+    let (armed, roles): (Items<Fault>, Items<Role>) =
+        tokio::try_join!(control.read("faults"), control.read("roles"))?;
     let (clock, delivery, metering): (Value, Value, Value) = tokio::try_join!(
         control.read("clock"),
         control.read("delivery"),
@@ -193,15 +149,22 @@ async fn sandbox(
     let mut in_force = agreements.items;
     in_force.retain(|it| it.status == "ACTIVE");
     let count = in_force.len();
-    let bought = |it: Agreement| Bought::of(it, &products.items, now);
+    let bought = |it: Agreement| Bought::of(it, &products.items, &buyers.items, now);
+    let agreements: Vec<Bought> = in_force.into_iter().rev().take(SHOWN).map(bought).collect();
+    let of_account = |it: &&Bought| Some(&it.agreement.account_id) == asked.account.as_ref();
+    let known_as = agreements.iter().find(of_account).map(|it| it.known_as.clone());
     Ok(SandboxPage {
         frame: Frame::of(visitor, "sandbox"),
         told: Told::of(asked.done),
+        known_as: known_as.or_else(|| asked.account.clone()),
         account: asked.account,
+        customer: asked.customer,
+        usable: agreements.iter().flat_map(|it| it.usable(&products.items)).collect(),
+        losable: products.items.iter().flat_map(Product::losable).collect(),
         url: control.url.clone(),
         now: clock["now"].as_str().unwrap_or_default().to_owned(),
         offers: products.items.iter().flat_map(Product::offers).collect(),
-        agreements: in_force.into_iter().rev().take(SHOWN).map(bought).collect(),
+        agreements,
         in_force: count,
         way: way_of(&delivery),
         ways: WAYS,
@@ -214,7 +177,18 @@ async fn sandbox(
 }
 
 impl Bought {
-    fn of(agreement: Agreement, products: &[Product], now: Timestamp) -> Self {
+    /// Returns what its buyer may use.
+    fn usable(&self, products: &[Product]) -> Vec<Offer> {
+        let Agreement { agreement_id, account_id, product_code, .. } = &self.agreement;
+        let product = products.iter().find(|it| it.product_code == *product_code);
+        let offer = |key: &String| Offer {
+            word: format!("{agreement_id}/{key}"),
+            name: format!("{account_id}: {key} of {}", self.product),
+        };
+        product.map(|it| it.metered().map(offer).collect()).unwrap_or_default()
+    }
+
+    fn of(agreement: Agreement, products: &[Product], buyers: &[Buyer], now: Timestamp) -> Self {
         let product = products.iter().find(|it| it.product_code == agreement.product_code);
         let held = agreement.dimensions.iter().map(|(key, count)| format!("{count} × {key}"));
         let held: Vec<String> = held.collect();
@@ -222,6 +196,11 @@ impl Bought {
             product: product.map_or_else(|| agreement.product_code.clone(), |it| it.title.clone()),
             holds: if held.is_empty() { "pays as it goes".into() } else { held.join(", ") },
             ends: agreement.ends_at.map(|at| When::of(at, now)),
+            known_as: match names_of(&agreement, products, buyers).as_slice() {
+                // A licence is the surest name of what was bought by it; people look for the account.
+                [name, _, _] => (*name).to_owned(),
+                _ => agreement.account_id.clone(),
+            },
             dimensions: product.map(|it| it.sold().cloned().collect()).unwrap_or_default(),
             agreement,
         }

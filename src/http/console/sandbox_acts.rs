@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::Extension;
+use axum::extract::{Extension, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::parts::{Answer, Form, go_after, query, some};
+use super::parts::{Answer, Form, go_after, query, segment, some};
 use super::sandbox_control::Control;
+use super::sandbox_seller::sign_up;
 use super::session::Visitor;
-use crate::http::Problem;
+use crate::http::{ApiState, Problem};
 
 fn told<T>(visitor: &Visitor, word: &str, done: Result<T, Problem>) -> Answer {
     go_after(done, visitor, format_args!("/sandbox?done={word}"))
@@ -106,9 +107,11 @@ enum Verb {
     Upgrade,
     Renew,
     Cancel,
+    SignUp,
 }
 
 pub(super) async fn change(
+    State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Extension(control): Extension<Arc<Control>>,
     Form(form): Form<Change>,
@@ -121,8 +124,40 @@ pub(super) async fn change(
         }
         Verb::Renew => ("renew", "renewed"),
         Verb::Cancel => ("cancel", "canceled"),
+        Verb::SignUp => {
+            let account = form.account_id.trim();
+            return sign_up(state, &visitor, &control, account, &order).await;
+        }
     };
     act(&visitor, &control, form.account_id.trim(), (verb, word), &order).await
+}
+
+/// A dimension that a listing loses: the product's code and the key, with a slash between them.
+#[derive(Deserialize)]
+pub(super) struct Loss {
+    lost: String,
+}
+
+/// Has a listing lose a dimension, as a seller who changes it at AWS does.
+pub(super) async fn lose(
+    Extension(visitor): Extension<Visitor>,
+    Extension(control): Extension<Arc<Control>>,
+    Form(Loss { lost }): Form<Loss>,
+) -> Answer {
+    let gone = || Problem::bad_field("lost", "no listing has that dimension any more");
+    let (code, key) = lost.split_once('/').ok_or_else(gone)?;
+    let products: Value = control.read("products").await?;
+    let mut products = products["items"].as_array().into_iter().flatten();
+    let product = products.find(|it| it["product_code"] == code).ok_or_else(gone)?;
+    let mut dimensions = product["dimensions"].as_array().cloned().unwrap_or_default();
+    let before = dimensions.len();
+    dimensions.retain(|it| it["key"] != key);
+    if dimensions.len() == before {
+        return Err(gone().into());
+    }
+    let change = json!({"dimensions": dimensions});
+    let done = control.change(&format!("products/{}", segment(code)), &change).await;
+    told(&visitor, "lost", done)
 }
 
 /// The time that passes.

@@ -40,6 +40,11 @@ impl Control {
         answered(self.http.post(self.at(path)).json(body)).await
     }
 
+    /// Changes what is at a path.
+    pub(super) async fn change(&self, path: &str, body: &Value) -> Result<Value, Problem> {
+        answered(self.http.patch(self.at(path)).json(body)).await
+    }
+
     /// Takes back what is at a path.
     pub(super) async fn take_back(&self, path: &str) -> Result<Value, Problem> {
         answered(self.http.delete(self.at(path))).await

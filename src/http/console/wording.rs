@@ -5,6 +5,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::times::with_readable_times;
 use crate::domain::TermsRule;
 use crate::http::Problem;
 
@@ -156,7 +157,8 @@ fn page_of(command: &str) -> Option<(String, &'static str)> {
     Some((place, words))
 }
 
-/// Returns a text as HTML, with what stands between backticks as code, and commands as the pages that do the same.
+/// Returns a text as HTML, with what stands between backticks as code, commands as the pages that do the same, and times as
+/// pages show them.
 pub(super) fn prose(text: impl AsRef<str>) -> String {
     html(text.as_ref(), true)
 }
@@ -167,6 +169,7 @@ pub(super) fn phrase(text: impl AsRef<str>) -> String {
 }
 
 fn html(text: &str, links: bool) -> String {
+    let text = with_readable_times(text);
     let mut html = String::new();
     for (place, part) in text.split('`').enumerate() {
         if place % 2 == 0 {

@@ -11,6 +11,7 @@ pub(super) mod erase;
 pub(super) mod erase_history;
 pub(super) mod exchange;
 pub(super) mod identities;
+pub(super) mod likely_same;
 pub(super) mod list;
 pub(super) mod matching;
 pub(super) mod merge;

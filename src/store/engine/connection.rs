@@ -42,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/023_erasures.sql"),
     include_str!("migrations/024_usage_sums.sql"),
     include_str!("migrations/025_plan_publications.sql"),
+    include_str!("migrations/026_standstills.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

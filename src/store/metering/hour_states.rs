@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::ClockHour;
+use crate::domain::ledger::CARRIED_FORWARD;
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::engine::sql::{self, Connection, OptionalExtension as _};
 use crate::store::{During, Store, StoreError};
@@ -16,6 +17,8 @@ pub enum HourState {
     Pending,
     /// Some was given up.
     WrittenOff,
+    /// Some went on to a later hour.
+    CarriedForward,
     /// AWS has accepted all of it.
     Accepted,
 }
@@ -27,6 +30,7 @@ impl HourState {
             Self::Parked => "parked",
             Self::Pending => "pending",
             Self::WrittenOff => "written_off",
+            Self::CarriedForward => CARRIED_FORWARD,
             Self::Accepted => "accepted",
         }
     }
@@ -68,8 +72,13 @@ fn state_of(connection: &Connection, hour: ClockHour) -> sql::Result<Option<Hour
         ("SELECT 1 FROM metering_records WHERE state = 'parked' AND hour = ?1", HourState::Parked),
         ("SELECT 1 FROM metering_records WHERE state = 'open' AND hour = ?1", HourState::Pending),
         (
-            "SELECT 1 FROM metering_records WHERE state = 'written_off' AND hour = ?1",
+            "SELECT 1 FROM metering_records
+             WHERE state = 'written_off' AND reason <> 'carried_forward' AND hour = ?1",
             HourState::WrittenOff,
+        ),
+        (
+            "SELECT 1 FROM metering_records WHERE state = 'written_off' AND hour = ?1",
+            HourState::CarriedForward,
         ),
         ("SELECT 1 FROM metering_records WHERE hour + 0 = ?1", HourState::Accepted),
     ];

@@ -2,6 +2,7 @@
 
 use super::decisions::{DecisionRow, decisions_in};
 use super::record_rows::{AttemptRow, RecordRow, record_in, record_row};
+use super::standstills::say_what_keeps;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId};
 use crate::store::base::columns::timestamp;
 use crate::store::base::filter::Conditions;
@@ -16,6 +17,8 @@ pub struct RecordFilter {
     pub state: Option<String>,
     /// The reason why the records are in it.
     pub reason: Option<String>,
+    /// Whether a person moved their units on to a later hour: none of them, or only those.
+    pub carried_forward: Option<bool>,
     /// The dimension of the records.
     pub dimension: Option<DimensionKey>,
     /// The product of the records.
@@ -47,9 +50,11 @@ impl Store {
     ) -> Result<Listed<RecordRow>, StoreError> {
         self.read(move |connection| {
             let listing = listing(filter, order, &page);
-            listing
+            let mut listed = listing
                 .page(connection, page.limit, record_row, RecordRow::key)
-                .during("list metering records")
+                .during("list metering records")?;
+            say_what_keeps(connection, &mut listed.rows)?;
+            Ok(listed)
         })
         .await
     }
@@ -63,9 +68,10 @@ impl Store {
             let Some(number) = id.parse().ok() else {
                 return Ok(None);
             };
-            let Some(record) = record_in(connection, number)? else {
+            let Some(mut record) = record_in(connection, number)? else {
                 return Ok(None);
             };
+            say_what_keeps(connection, std::slice::from_mut(&mut record))?;
             let attempts = connection
                 .prepare_cached(
                     "SELECT * FROM metering_attempts WHERE record_id = ?1 ORDER BY attempt",
@@ -114,6 +120,11 @@ fn listing(filter: RecordFilter, order: Order, page: &Page) -> Listing<'static> 
     let mut fitting = Conditions::of("TRUE", Vec::new())
         .with(":reason", filter.reason, "reason = :reason")
         .with(":dimension", filter.dimension.map(Id::into_string), "dimension = :dimension");
+    fitting = match filter.carried_forward {
+        Some(true) => fitting.that("reason = 'carried_forward'"),
+        Some(false) => fitting.that("reason IS DISTINCT FROM 'carried_forward'"),
+        None => fitting,
+    };
     let product = filter.product_id.map(Id::into_string);
     if by_product {
         which = which.with(":product", product, "product_id || '' = :product");

@@ -43,6 +43,7 @@ pub(super) mod send;
 pub(super) mod settle;
 pub(super) mod side_records;
 pub(super) mod slots;
+pub(super) mod standstills;
 pub(super) mod unknown_hours;
 pub(super) mod usage_events;
 pub(super) mod usage_series;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::allocation::Allocation;
-use crate::domain::ledger::WireIdentity;
+use crate::domain::ledger::{WireIdentity, shown_state};
 use crate::domain::{
     AccountId, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, Holder, LicenseArn,
     ProductCode, ProductId, Quantity,
@@ -85,6 +85,11 @@ impl RecordRow {
     /// Returns its place in a list.
     pub fn key(&self) -> String {
         format!("{} {}", self.hour.number(), self.id)
+    }
+
+    /// Returns the word by which people are shown its state.
+    pub fn shown_state(&self) -> &str {
+        shown_state(&self.state, self.reason.as_deref())
     }
 }
 

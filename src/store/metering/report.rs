@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId, Quantity};
+use crate::domain::{
+    AccountId, ClockHour, CustomerId, DimensionKey, Id, ProductCode, ProductId, Quantity,
+};
 use crate::store::base::columns::quantity;
 use crate::store::base::filter::Conditions;
 use crate::store::base::tally::Names;
-use crate::store::engine::sql::{self, Connection};
+use crate::store::engine::sql::{self, Connection, OptionalExtension as _};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a report.
@@ -53,6 +55,12 @@ pub struct ReportRow {
     pub carried_out: Quantity,
     /// The part of `parked` and `written_off` that AWS may have billed all the same: an answer was lost.
     pub uncertain: Quantity,
+    /// The product's code, by which AWS's own reports name it; a page of the month leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_code: Option<ProductCode>,
+    /// The customer's AWS account, as far as AWS has told it; a page of the month leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<AccountId>,
 }
 
 impl Store {
@@ -62,10 +70,46 @@ impl Store {
         filter: ReportFilter,
     ) -> Result<Vec<ReportRow>, StoreError> {
         self.read(move |connection| {
-            report_in(connection, filter).during("sum the ledger by customer")
+            let during = "sum the ledger by customer";
+            let mut rows = report_in(connection, filter).during(during)?;
+            name_as_aws_does(connection, &mut rows).during(during)?;
+            Ok(rows)
         })
         .await
     }
+}
+
+/// Gives the rows the names by which AWS knows their products and customers.
+fn name_as_aws_does(connection: &Connection, rows: &mut [ReportRow]) -> sql::Result<()> {
+    let mut codes = HashMap::<ProductId, Option<ProductCode>>::new();
+    let mut of_product = connection.prepare_cached("SELECT code FROM products WHERE id = ?1")?;
+    // Records keep the id that a customer had before two turned out to be one.
+    let mut of_customer = connection.prepare_cached(
+        "SELECT value FROM identities WHERE kind = 'account_id' AND customer_id =
+             coalesce((SELECT customer_id FROM customer_aliases WHERE alias = ?1), ?1)",
+    )?;
+    let mut accounts = HashMap::<CustomerId, Option<AccountId>>::new();
+    for row in rows {
+        row.product_code = if let Some(known) = codes.get(&row.product_id) {
+            known.clone()
+        } else {
+            let id = [row.product_id.as_str()];
+            let code = of_product.query_row(id, |it| it.get::<_, String>(0)).optional()?;
+            let code = code.map(ProductCode::new);
+            codes.insert(row.product_id.clone(), code.clone());
+            code
+        };
+        row.account_id = if let Some(known) = accounts.get(&row.customer_id) {
+            known.clone()
+        } else {
+            let id = [row.customer_id.as_str()];
+            let account = of_customer.query_row(id, |it| it.get::<_, String>(0)).optional()?;
+            let account = account.map(AccountId::new);
+            accounts.insert(row.customer_id.clone(), account.clone());
+            account
+        };
+    }
+    Ok(())
 }
 
 /// The sums of records. Each record is in one of four states, or on its way in one of three.
@@ -190,6 +234,8 @@ pub(super) fn report_row(
         carried_in: quantity(sums.carried_in),
         carried_out: quantity(sums.carried_out),
         uncertain: quantity(sums.uncertain),
+        product_code: None,
+        account_id: None,
     }
 }
 

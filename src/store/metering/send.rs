@@ -4,10 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::parking::park;
 use super::record_rows::{identity_row, stamp_of};
+use super::standstills::standstill_until;
 use crate::domain::allocation::Allocation;
 use crate::domain::ledger::{ParkReason, WireIdentity, deadline};
 use crate::domain::{AccountId, ClockHour, DimensionKey, ProductId, Quantity};
-use crate::store::base::columns::{millis, optional_timestamp, quantity};
+use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
 use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, Store, StoreError};
 
@@ -120,22 +121,58 @@ fn park_expired(
     window: SignedDuration,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let expired: Vec<(i64, i64)> = connection
+    let expired: Vec<Expired> = connection
         .prepare_cached(
-            "SELECT id, hour FROM metering_records
+            "SELECT id, product_id, hour, frozen_at_ms, deadline_ms, attempts, last_error FROM metering_records
              WHERE state IN ('ready', 'sending') AND deadline_ms < ?1",
         )
         .and_then(|mut select| {
             let before = now.saturating_sub(GIVE_UP_AFTER).unwrap_or(Timestamp::MIN);
-            select.query_map([millis(before)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            select.query_map([millis(before)], expired_row)?.collect()
         })
         .during("find records out of time")?;
-    for (record, hour) in &expired {
-        let by_window = deadline(ClockHour::from_number(*hour), window) <= now;
+    for it in &expired {
+        let by_window = deadline(it.hour, window) <= now;
         let reason =
             if by_window { ParkReason::OutOfWindow } else { ParkReason::SubscriptionEnded };
-        park(connection, *record, reason, now)?;
+        say_what_kept(connection, it)?;
+        park(connection, it.id, reason, now)?;
     }
+    Ok(())
+}
+
+/// A record that AWS surely takes no more.
+struct Expired {
+    id: i64,
+    product_id: ProductId,
+    hour: ClockHour,
+    frozen_at: Timestamp,
+    deadline: Timestamp,
+    attempts: i64,
+    last_error: Option<String>,
+}
+
+fn expired_row(row: &sql::Row<'_>) -> sql::Result<Expired> {
+    Ok(Expired {
+        id: row.get("id")?,
+        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        hour: ClockHour::from_number(row.get("hour")?),
+        frozen_at: optional_timestamp(row.get("frozen_at_ms")?).unwrap_or(Timestamp::MIN),
+        deadline: timestamp(row.get("deadline_ms")?),
+        attempts: row.get("attempts")?,
+        last_error: row.get("last_error")?,
+    })
+}
+
+/// Writes beside a record what kept it from being sent, where nothing of its product's went through.
+fn say_what_kept(connection: &Connection, it: &Expired) -> Result<(), StoreError> {
+    let kept = standstill_until(connection, &it.product_id, it.frozen_at, it.deadline)?;
+    let Some(standstill) = kept else { return Ok(()) };
+    let error = standstill.told_by(it.attempts, it.last_error.as_deref());
+    connection
+        .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute((it.id, error)))
+        .during("write what kept a record")?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::parking::{emit_record_event, park};
 use super::record_rows::identity_row;
 use super::send::Attempt;
 use super::side_records::note_conflict_in;
+use super::standstills::standstill_until;
 use super::unknown_hours::{SENT_BY_LOST, unknown_hours_in};
 use crate::domain::aws_limits::FINAL_HOUR;
 use crate::domain::event::EventType;
@@ -13,7 +14,7 @@ use crate::domain::ledger::{
     Answer, ParkReason, Settlement, SettlementFacts, SubscriptionStanding, UnknownStretch,
     WireIdentity, retry_at, settle,
 };
-use crate::domain::{BuyerKey, BuyerRef, ProductCode};
+use crate::domain::{BuyerKey, BuyerRef, ProductCode, ProductId};
 use crate::store::base::columns::{millis, optional_timestamp, quantity, timestamp};
 use crate::store::buyers::due::{MarkCause, mark_buyer_in};
 use crate::store::engine::sql::{self, Connection, OptionalExtension};
@@ -95,6 +96,8 @@ fn write_attempt(
 
 /// The record that an answer is about.
 struct SentRecord {
+    product_id: ProductId,
+    frozen_at: Option<Timestamp>,
     attempts: u32,
     deadline: Option<Timestamp>,
     facts: SettlementFacts,
@@ -108,7 +111,7 @@ fn sent_record_in(
 ) -> Result<Option<SentRecord>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
+            "SELECT r.product_id, r.frozen_at_ms, r.attempts, r.deadline_ms, r.quantity, r.holder, r.product_code, r.customer_identifier, r.account_id,
                  r.license_arn, p.code,
                  (SELECT max(coalesce(s.ended_at_ms, 9223372036854775807)) FROM subscriptions s
                   WHERE s.product_id = r.product_id AND s.holder = r.holder) AS ended_at_ms,
@@ -143,6 +146,8 @@ fn sent_record_row(row: &sql::Row<'_>, now: Timestamp) -> sql::Result<SentRecord
         (false, false) => SubscriptionStanding::Leaving,
     };
     Ok(SentRecord {
+        product_id: ProductId::new(row.get::<_, String>("product_id")?),
+        frozen_at: optional_timestamp(row.get("frozen_at_ms")?),
         attempts: row.get("attempts")?,
         deadline: optional_timestamp(row.get("deadline_ms")?),
         facts: SettlementFacts {
@@ -225,6 +230,7 @@ fn write_answer(
         Settlement::Parked { reason, error, ask_about_buyer } => {
             settled.parked += 1;
             write_attempt(connection, attempt, outcome, Some(&error))?;
+            let error = with_what_kept(connection, &subject, reason, error)?;
             connection
                 .prepare_cached("UPDATE metering_records SET last_error = ?2 WHERE id = ?1")
                 .and_then(|mut update| update.execute((record, &error)))
@@ -241,6 +247,21 @@ fn write_answer(
             Ok(reason == ParkReason::DuplicateConflict)
         }
     }
+}
+
+/// Returns the error of a record that came too late, with what kept it where nothing of its product's went through before.
+fn with_what_kept(
+    connection: &Connection,
+    subject: &SentRecord,
+    reason: ParkReason,
+    error: String,
+) -> Result<String, StoreError> {
+    let times = subject.frozen_at.zip(subject.deadline);
+    let Some((frozen_at, deadline)) = times.filter(|_| reason == ParkReason::OutOfWindow) else {
+        return Ok(error);
+    };
+    let kept = standstill_until(connection, &subject.product_id, frozen_at, deadline)?;
+    Ok(kept.map_or(error.clone(), |kept| format!("{kept}; then: {error}")))
 }
 
 fn postpone(

@@ -208,6 +208,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("webhook secret", &["marketd webhook secret > /etc/marketd/webhook-secret"]),
     ("token new", &["marketd token new --name app --role app"]),
     ("activity list", &["marketd activity list --actor app --since yesterday"]),
+    (
+        "move",
+        &[
+            "marketd move --to postgres://marketd@db.example.com/marketd --dry-run",
+            "marketd move --to /var/lib/marketd/marketd.db",
+        ],
+    ),
     ("worker list", &["marketd worker list"]),
     ("completions", &["marketd completions bash > /etc/bash_completion.d/marketd"]),
     ("man", &["marketd man /usr/local/share/man/man1"]),

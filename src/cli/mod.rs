@@ -16,6 +16,7 @@ mod manifest;
 mod manual;
 mod metering;
 mod metering_resolve;
+mod moving;
 mod output;
 mod pages;
 mod people;
@@ -118,6 +119,7 @@ enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Activity(tokens::Activity),
+    Move(moving::Move),
     /// Daemons on the database.
     #[command(subcommand)]
     Worker(workers::Worker),
@@ -172,6 +174,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Doctor => return local::doctor(config, output).await,
         Command::Backup(backup) => backup.execute(config, output).await?,
         Command::Restore(restore) => restore.execute(config, output)?,
+        Command::Move(moving) => moving.execute(config, output).await?,
         Command::Healthcheck => local::healthcheck(config).await?,
         Command::Integration(command) => command.execute(output).await?,
         Command::Listing(command) => command.execute(output).await?,

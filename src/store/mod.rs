@@ -80,6 +80,7 @@ pub(crate) use engine::error::During;
 pub use engine::error::StoreError;
 pub use engine::lock::{DatabaseLock, LockError, LockPurpose};
 pub use engine::membership::{Lease, Membership};
+pub use engine::moving::{MoveError, MovedTable, move_database};
 pub use engine::noted::{Changes, CountedUsage};
 pub use engine::place::{Place, ServerPlace};
 pub use engine::postgres::facts::ServerFacts;

@@ -235,6 +235,11 @@ impl World {
         self.settings.extend(settings.iter().map(owned));
     }
 
+    /// Has whatever is started from now on use another database on the server.
+    pub(crate) fn use_database(&mut self, url: &str) {
+        self.settings.push(("MARKETD__DATABASE__URL".to_owned(), url.to_owned()));
+    }
+
     /// Takes settings out of whatever is started from now on.
     pub(crate) fn unset(&mut self, settings: &[(&'static str, &'static str)]) {
         self.settings.retain(|(name, _)| settings.iter().all(|(unset, _)| name != unset));

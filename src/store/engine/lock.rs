@@ -57,6 +57,8 @@ pub enum LockPurpose {
     Pass,
     /// To put a backup in its place.
     Restore,
+    /// To move it to a server.
+    Move,
 }
 
 impl LockPurpose {
@@ -65,6 +67,7 @@ impl LockPurpose {
             Self::Run => "marketd run",
             Self::Pass => "marketd run --reconcile-once",
             Self::Restore => "marketd restore",
+            Self::Move => "marketd move",
         }
     }
 }

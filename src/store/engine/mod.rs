@@ -14,6 +14,7 @@ pub(super) mod error;
 pub(super) mod lock;
 pub(super) mod log_lines;
 pub(super) mod membership;
+pub(super) mod moving;
 pub(super) mod noted;
 mod other_writers;
 pub(super) mod place;

@@ -21,6 +21,17 @@ const TABLES: [&str; 5] = [
 const GUARDS: &str = include_str!("guards.sql");
 const NOTES: &str = include_str!("notes.sql");
 
+/// The server's own tables, which stand for what SQLite has by itself.
+const OF_SERVER: [&str; 4] = ["turns", "schema_version", "workers", "leases"];
+
+/// Lists the tables that both engines have, each after those that it refers to.
+pub(in crate::store::engine) fn table_names() -> Vec<&'static str> {
+    let names = TABLES.iter().flat_map(|part| part.lines());
+    let names =
+        names.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next());
+    names.filter(|name| !OF_SERVER.contains(name)).collect()
+}
+
 /// Makes the schema, or brings it up to date. Others who start at the same time wait.
 pub(in crate::store::engine) fn migrate(
     connection: &Connection,

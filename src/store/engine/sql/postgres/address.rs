@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn an_address_is_shown_without_what_only_connecting_needs() {
         for (text, shown) in [
-            ("postgres://me@db.example.com/marketd", "postgres://me@db.example.com/marketd"),
+            ("postgres://me@db.example.com/x", "postgres://me@db.example.com:5432/x"),
             ("postgresql://me@db:5433/x?sslmode=verify-full", "postgres://me@db:5433/x"),
             ("postgres://me@a:1,b:2/x?search_path=team", "postgres://me@a:1,b:2/x?schema=team"),
             ("postgres://me@%2Frun%2Fpostgresql/x", "postgres://me@/run/postgresql/x"),

@@ -27,8 +27,8 @@ async fn moved(from: (&str, &str), to: &str, more: &[&str]) -> Result<Value, Str
     Err(String::from_utf8(output.stderr).unwrap())
 }
 
-/// Buyers with usage; returns the balance once all of it is reported.
-async fn use_it(world: &World) -> Value {
+/// Buyers with usage; returns the product once all of it is reported.
+async fn use_it(world: &World) -> String {
     let product = world.market(|market, _| {
         market.products().find(|it| !it.pricing.has_contract()).cloned().unwrap()
     });
@@ -50,7 +50,7 @@ async fn use_it(world: &World) -> Value {
         (list["items"].as_array()?.len() == 3).then_some(())
     })
     .await;
-    world.get("/v1/metering/balance").await
+    product.entity_id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +61,8 @@ async fn every_row_goes_to_a_file_and_back_to_a_server() {
         eprintln!("no database server is named: nothing is moved");
         return world.stop().await;
     };
-    let before = use_it(&world).await;
+    let product = use_it(&world).await;
+    let before = world.get("/v1/metering/balance").await;
     let server = format!("{url}?schema={schema}");
     let from_server = ("MARKETD__DATABASE__URL", server.as_str());
     let file = path.to_str().unwrap();
@@ -95,8 +96,8 @@ async fn every_row_goes_to_a_file_and_back_to_a_server() {
         .post(
             "/v1/usage",
             json!({"events": [
-                {"id": "1-1", "customer_id": "buyer-1", "dimension": "gb", "quantity": 1},
-                {"id": "new", "customer_id": "buyer-1", "dimension": "gb", "quantity": 1},
+                {"id": "1-1", "customer_id": "buyer-1", "product_id": product, "dimension": "gb", "quantity": 1},
+                {"id": "new", "customer_id": "buyer-1", "product_id": product, "dimension": "gb", "quantity": 1},
             ]}),
         )
         .await;

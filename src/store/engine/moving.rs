@@ -222,7 +222,12 @@ fn tables(server: &Connection) -> Result<Vec<Table>, StoreError> {
                  WHERE table_schema = current_schema() AND table_name = CAST(?1 AS text) AND is_identity = 'YES'",
             )?;
             let place = |name: &String| columns.iter().position(|column| column == name);
-            let key = key.iter().filter_map(place).collect();
+            let key: Vec<usize> = key.iter().filter_map(place).collect();
+            // Rows that nothing tells apart could not be read in pieces.
+            if key.is_empty() {
+                let detail = format!("{name} has no primary key");
+                return Err(StoreError::Corrupt { what: "a table", detail });
+            }
             Ok(Table { name, columns, key, numbered: numbered.into_iter().next() })
         })
         .collect()

@@ -98,6 +98,7 @@ CREATE TABLE mappings (
 
 CREATE TABLE unlisted_endings (
     -- what ended by a second look of late, of which nobody had told an end and no person had let it go
+    rowid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     product_id text COLLATE "C" NOT NULL REFERENCES products (id),
     at_ms bigint NOT NULL
 );

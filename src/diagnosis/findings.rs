@@ -20,6 +20,8 @@ pub enum FindingKind {
     PermissionMissing,
     /// AWS knows more of some hours than the ledger.
     UnknownHours,
+    /// A metered dimension is gone from its listing, and usage is billed by it.
+    DimensionLost,
     /// Messages of AWS's cannot be read or believed.
     QuarantinedNotifications,
     /// Endings are held back.
@@ -134,12 +136,13 @@ impl Serialize for FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ParkedUsage,
         Self::IntegrationRemoved,
         Self::PartFailing,
         Self::PermissionMissing,
         Self::UnknownHours,
+        Self::DimensionLost,
         Self::QuarantinedNotifications,
         Self::EndingsHeld,
         Self::AwaitedDraft,
@@ -164,6 +167,7 @@ impl FindingKind {
             Self::PartFailing => "part_failing",
             Self::PermissionMissing => "permission_missing",
             Self::UnknownHours => "unknown_hours",
+            Self::DimensionLost => "dimension_lost",
             Self::QuarantinedNotifications => "quarantined_notifications",
             Self::EndingsHeld => "endings_held",
             Self::AwaitedDraft => "awaited_draft",
@@ -187,7 +191,8 @@ impl FindingKind {
             | Self::IntegrationRemoved
             | Self::PartFailing
             | Self::PermissionMissing
-            | Self::UnknownHours => Risk::Money,
+            | Self::UnknownHours
+            | Self::DimensionLost => Risk::Money,
             Self::QuarantinedNotifications
             | Self::EndingsHeld
             | Self::AwaitedDraft
@@ -210,7 +215,7 @@ impl FindingKind {
             Self::ParkedUsage => "/v1/metering/records?state=parked",
             Self::UnknownHours => "/v1/metering/balance",
             Self::QuarantinedNotifications => "/v1/notifications?state=quarantined",
-            Self::EndingsHeld | Self::DimensionWithoutPlan => "/v1/products",
+            Self::EndingsHeld | Self::DimensionWithoutPlan | Self::DimensionLost => "/v1/products",
             Self::AwaitedDraft => "/v1/plans?status=draft",
             Self::AwaitedImport => "/v1/listings",
             Self::PastAgreementEnd => "/v1/subscriptions",
@@ -234,7 +239,7 @@ impl FindingKind {
             Self::UnclaimedBuyers => "/customers?claimed=no",
             Self::IdentityConflict => "/customers",
             Self::PastAgreementEnd => "/subscriptions?status=ending",
-            Self::EndingsHeld | Self::DimensionWithoutPlan => "/products",
+            Self::EndingsHeld | Self::DimensionWithoutPlan | Self::DimensionLost => "/products",
             Self::AwaitedDraft => "/plans?status=draft",
             Self::AwaitedImport => "/listings",
             Self::IntegrationRemoved
@@ -256,6 +261,7 @@ impl FindingKind {
             Self::PartFailing => words::PART_FAILING,
             Self::PermissionMissing => words::PERMISSION_MISSING,
             Self::UnknownHours => words::UNKNOWN_HOURS,
+            Self::DimensionLost => words::DIMENSION_LOST,
             Self::QuarantinedNotifications => words::QUARANTINED_NOTIFICATIONS,
             Self::EndingsHeld => words::ENDINGS_HELD,
             Self::AwaitedDraft => words::AWAITED_DRAFT,

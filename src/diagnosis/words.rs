@@ -41,6 +41,13 @@ pub(super) const UNKNOWN_HOURS: Diagnosis = Diagnosis {
     actions: &[CarryForward, WriteOff],
 };
 
+pub(super) const DIMENSION_LOST: Diagnosis = Diagnosis {
+    happened: "A dimension that usage is billed by is gone from the listing.",
+    means: "New usage of it is parked once AWS refuses it, and nothing of it is billed.",
+    remedy: "Put the dimension back into the listing at AWS, or import the listing anew and say which other dimension bills the feature.",
+    actions: &[Import],
+};
+
 pub(super) const QUARANTINED_NOTIFICATIONS: Diagnosis = Diagnosis {
     happened: "Messages came that cannot be read, or are not known to be AWS's.",
     means: "What they say is not applied. If it is news of buyers, the sweep finds the same by asking AWS, later.",

@@ -1,5 +1,6 @@
 //! Findings: what a person should look at, gathered from the database, the connection and the daemon's parts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,11 @@ use tokio::sync::Mutex;
 use super::{ApiState, Problem};
 use crate::aws::{Check, CredentialsTrouble, UNTRIED};
 use crate::diagnosis::{Finding, FindingKind, Risk};
-use crate::domain::Quantity;
 use crate::domain::counted::{agreeing, counted};
 use crate::domain::event::Lane;
 use crate::domain::ledger::ParkReason;
-use crate::store::{AwaitedImport, IntegrationRow, Overview, PastAgreementEnd};
+use crate::domain::{DimensionKey, ProductId, Quantity};
+use crate::store::{AwaitedImport, IntegrationRow, Overview, ParkedUsage, PastAgreementEnd};
 
 /// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
 const DEAF_SHOWN: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -72,6 +73,7 @@ pub(super) async fn of_connection(
 ) -> Result<Vec<Finding>, Problem> {
     let mut findings = of_permissions(state, row);
     findings.extend(of_parts(state));
+    say_what_waits(state, &mut findings).await?;
     findings.extend(of_news(state).await?);
     findings.extend(of_webhook(state).await?);
     findings.extend(of_facts(state).await?);
@@ -129,9 +131,42 @@ fn of_parts(state: &ApiState) -> Vec<Finding> {
                 "endings" | "webhook" => Risk::Access,
                 _ => Risk::Delay,
             };
+            if part == "metering" {
+                finding.means = "Nothing is billed while it stands still: usage that AWS has not taken by its deadline is parked.";
+            }
             Some(finding)
         })
         .collect()
+}
+
+/// Has the findings for which nothing may be billed say how much waits, and until when AWS takes the first of it.
+async fn say_what_waits(state: &ApiState, findings: &mut [Finding]) -> Result<(), Problem> {
+    let stops = |it: &Finding| match it.kind {
+        FindingKind::IntegrationRemoved => true,
+        FindingKind::PartFailing => {
+            ["metering ", "credentials "].iter().any(|part| it.summary.starts_with(part))
+        }
+        FindingKind::PermissionMissing => it.summary.contains("BatchMeterUsage"),
+        _ => false,
+    };
+    if !findings.iter().any(stops) {
+        return Ok(());
+    }
+    let mut due = state.store.due_hours(state.metering_timing, state.clock.now()).await?;
+    due.retain(|it| it.waits_for.is_none());
+    let Some(first) = due.first() else { return Ok(()) };
+    let waiting: Quantity = due.iter().map(|it| it.units).sum();
+    for finding in findings.iter_mut().filter(|it| stops(it)) {
+        let said = finding.summary.trim_end_matches('.');
+        let verb = if is_one(waiting) { "waits" } else { "wait" };
+        finding.summary = format!(
+            "{said}. {} {verb}; AWS takes the first until {}",
+            units(waiting),
+            first.deadline
+        );
+        finding.units = Some(waiting);
+    }
+    Ok(())
 }
 
 /// Lists what keeps AWS's news from coming.
@@ -217,6 +252,10 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
         );
         findings.push(Finding::new(FindingKind::DimensionWithoutPlan, summary));
     }
+    for (product, dimension) in state.store.lost_dimensions().await? {
+        findings
+            .push(Finding::new(FindingKind::DimensionLost, lost_dimension(&product, &dimension)));
+    }
     for stretch in state.store.unknown_stretches().await? {
         let summary = format!(
             "AWS may know more than the ledger of the hours from {} to {}: late usage of them is parked",
@@ -228,25 +267,40 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
     Ok(findings)
 }
 
+/// Says that a metered dimension is gone.
+fn lost_dimension(product: &ProductId, dimension: &DimensionKey) -> String {
+    format!(
+        "dimension {dimension} of product {product} is gone from the listing, and usage is billed by it"
+    )
+}
+
+/// Lists what is parked, one finding for each reason: what becomes of it is the same for all products.
 fn of_usage(overview: &Overview) -> Vec<Finding> {
-    let parked = overview.parked.iter().map(|parked| {
-        let happened = ParkReason::parse(&parked.reason).map(|it| it.diagnosis().happened);
-        let summary = format!(
-            "{} of {} in {} {} parked as {}, and not billed. {}",
-            units(parked.units),
-            parked.product_id,
-            counted(parked.records, "record"),
-            if is_one(parked.units) { "is" } else { "are" },
-            parked.reason,
-            happened.unwrap_or_default()
-        );
-        let finding = Finding::new(FindingKind::ParkedUsage, summary.trim_end().to_owned());
-        let mut finding = finding.counting(parked.records).since(parked.since);
-        finding.units = Some(parked.units);
-        finding
-    });
-    let parked = parked.filter(|finding| finding.units != Some(Quantity::ZERO));
-    parked.collect()
+    let mut by_reason: BTreeMap<&str, Vec<&ParkedUsage>> = BTreeMap::new();
+    for parked in overview.parked.iter().filter(|it| it.units != Quantity::ZERO) {
+        by_reason.entry(&parked.reason).or_default().push(parked);
+    }
+    by_reason.into_iter().map(|(reason, parked)| of_reason(reason, &parked)).collect()
+}
+
+fn of_reason(reason: &str, parked: &[&ParkedUsage]) -> Finding {
+    let sum: Quantity = parked.iter().map(|it| it.units).sum();
+    let records = parked.iter().map(|it| it.records).sum();
+    let of_each: Vec<String> =
+        parked.iter().map(|it| format!("{} of {}", units(it.units), it.product_id)).collect();
+    let happened = ParkReason::parse(reason).map(|it| it.diagnosis().happened);
+    let summary = format!(
+        "{} in {} {} parked as {reason}, and not billed. {}",
+        of_each.join(", "),
+        counted(records, "record"),
+        if is_one(sum) { "is" } else { "are" },
+        happened.unwrap_or_default()
+    );
+    let finding = Finding::new(FindingKind::ParkedUsage, summary.trim_end().to_owned());
+    let mut finding =
+        finding.counting(records).since(parked.iter().filter_map(|it| it.since).min());
+    finding.units = Some(sum);
+    finding
 }
 
 fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
@@ -272,7 +326,7 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
         findings
             .push(Finding::new(FindingKind::AwaitedDraft, summary).counting(draft.subscriptions));
     }
-    let unclaimed = overview.unclaimed;
+    let unclaimed = overview.unclaimed_buyers;
     if unclaimed.since.is_some_and(|since| now.duration_since(since) > SIGNS_UP_WITHIN) {
         let summary = format!(
             "{} subscribed, and nobody has claimed {}",

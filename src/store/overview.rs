@@ -18,6 +18,8 @@ pub struct Overview {
     pub customers: u64,
     /// Those of them whom nobody has claimed: AWS told of them, the seller has not.
     pub unclaimed: Waiting,
+    /// Those of the unclaimed who may pay at AWS: not all of their subscriptions have ended.
+    pub unclaimed_buyers: Waiting,
     /// The number of subscriptions by status.
     pub subscriptions: BTreeMap<String, u64>,
     /// The notifications in quarantine.
@@ -107,6 +109,9 @@ impl Store {
 }
 
 const UNCLAIMED: &str = "SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0";
+const UNCLAIMED_BUYERS: &str = "SELECT count(*), min(created_at_ms) FROM customers c WHERE claimed = 0
+     AND (EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_id = c.id AND s.ended_at_ms IS NULL)
+         OR NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_id = c.id))";
 /// Said as its index has it.
 const BY_STATUS: &str = "SELECT status || '', count(*) FROM subscriptions GROUP BY status || ''";
 
@@ -118,6 +123,9 @@ fn overview_in(connection: &Connection) -> sql::Result<Overview> {
         customers: number(customers),
         unclaimed: connection
             .prepare_cached(UNCLAIMED)?
+            .query_row([], waiting_row)?,
+        unclaimed_buyers: connection
+            .prepare_cached(UNCLAIMED_BUYERS)?
             .query_row([], waiting_row)?,
         subscriptions: rows(
             connection,

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
 mod lists;
+mod money;
 mod path;
 mod refused;
 mod roles;

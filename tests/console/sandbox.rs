@@ -268,6 +268,17 @@ async fn a_visitor_reports_usage_and_takes_a_dimension_out_of_a_listing() {
         ),
         "{listings}"
     );
+
+    // One that usage is billed by is missed.
+    assert!(!visitor.page("/").await.contains("usage is billed by it"));
+    visitor.press("dimensions", &[("lost", &before.replace("enterprise", "api_calls"))]).await;
+    visitor.rehearsal.api("/v1/products/insight/sync", json!({})).await;
+    let page = visitor.page("/").await;
+    assert!(page.contains("is gone from the listing, and usage is billed by it"), "{page}");
+    assert!(page.contains("New usage of it is parked"), "{page}");
+    let page = visitor.page("/products/insight").await;
+    let alert = page.split("role=\"alert\"").nth(1).unwrap().split("</div>").next().unwrap();
+    assert!(alert.contains("<code>api_calls</code>, which is gone"), "{alert}");
     visitor.rehearsal.stop().await;
 }
 

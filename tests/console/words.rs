@@ -11,7 +11,7 @@ use crate::{Guarded, browser, form_token};
 const ROLE: &str = "arn:aws:iam::111122223333:role/marketplace";
 
 /// Sends a form from a page of the console, with its token.
-async fn send(world: &World, action: &str, fields: &[(&str, &str)]) -> (u16, String) {
+pub(super) async fn send(world: &World, action: &str, fields: &[(&str, &str)]) -> (u16, String) {
     let own = form_token(&world.get_text("/plans").await);
     let mut form = vec![("form_token", own.as_str())];
     form.extend(fields);
@@ -20,7 +20,7 @@ async fn send(world: &World, action: &str, fields: &[(&str, &str)]) -> (u16, Str
     (answer.status().as_u16(), answer.text().await.unwrap().replace("&#39;", "'"))
 }
 
-async fn connect(world: &World) -> Value {
+pub(super) async fn connect(world: &World) -> Value {
     world.sandbox().add_role(RoleGrant { role_arn: ROLE.to_owned(), ..RoleGrant::default() });
     world.put("/v1/integration", json!({"role_arn": ROLE})).await
 }

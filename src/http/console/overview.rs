@@ -2,12 +2,13 @@
 
 use askama::Template;
 use axum::extract::{Extension, State};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::charts::Chart;
 use super::parts::{Answer, Frame, When, grouped, render};
 use super::session::Visitor;
-use crate::diagnosis::{Finding, Risk};
+use crate::diagnosis::{Action, Finding, FindingKind, Risk};
+use crate::domain::ledger::ParkReason;
 use crate::domain::series::{Point, Step, series};
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
@@ -36,10 +37,26 @@ struct OverviewPage {
     /// The products that are imported, as far as one counts.
     listed: usize,
     next_deadline: Option<When>,
+    /// Until when the first of the parked records can be sent again.
+    retry_until: Option<When>,
     last_message: Option<When>,
     /// The backlog of the queue, where one is set.
     queue: Option<QueueBacklog>,
+    /// Set if the integration was removed: nothing is asked of AWS.
+    removed: bool,
 }
+
+/// The parts that ask AWS, and do nothing once the integration was removed.
+const ASKING: [&str; 8] = [
+    "agreements",
+    "catalog",
+    "credentials",
+    "entitlements",
+    "metering",
+    "queue",
+    "queue_deletes",
+    "sweep",
+];
 
 impl OverviewPage {
     /// Returns the number of subscriptions that ended so on a day.
@@ -60,6 +77,8 @@ struct Shown {
 struct Part {
     name: &'static str,
     ok: bool,
+    /// Set if it has nothing to do.
+    rests: bool,
     since: When,
     detail: Option<String>,
 }
@@ -84,9 +103,11 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
     let now = state.clock.now();
     let counts = state.store.overview().await?;
     let findings = findings::all(state, &counts).await?;
+    let removed = findings.iter().any(|it| it.kind == FindingKind::IntegrationRemoved);
     let part = |(name, health): (&'static str, crate::health::PartHealth)| Part {
         name,
         ok: health.ok,
+        rests: removed && ASKING.contains(&name),
         since: When::of(health.since, now),
         detail: health.detail,
     };
@@ -120,9 +141,20 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
         products: products(state).await?,
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
+        retry_until: retry_until(state).await?.map(|at| When::of(at, now)),
+        removed,
         queue: state.queue.as_ref().map(QueueGauge::backlog),
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
     })
+}
+
+/// Returns until when the first of the parked records can be sent again, of those for which that may help.
+async fn retry_until(state: &ApiState) -> Result<Option<Timestamp>, Problem> {
+    let parked = state.store.parked_deadlines(state.clock.now()).await?;
+    let may_help = |reason: &str| {
+        ParkReason::parse(reason).is_none_or(|it| it.diagnosis().actions.contains(&Action::Retry))
+    };
+    Ok(parked.into_iter().filter(|(reason, _)| may_help(reason)).map(|(_, at)| at).min())
 }
 
 fn in_force(days: &[SubscriptionDay]) -> Chart {

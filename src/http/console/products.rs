@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::parts::{Answer, Frame, Told, When, go_after, next_page, render, segment};
 use super::session::Visitor;
+use crate::diagnosis::{Diagnosis, FindingKind};
 use crate::domain::feature::Feature;
 use crate::domain::product::Product;
 use crate::domain::word::Word as _;
@@ -66,6 +67,9 @@ struct ProductPage {
     synced: When,
     held: Vec<String>,
     features: Vec<Feature>,
+    /// The dimensions that are gone and that usage is billed by still, and what that means.
+    lost: Vec<DimensionKey>,
+    words: Diagnosis,
     /// What the comparison that was just made has found.
     changes: Option<ProductChanges>,
 }
@@ -95,6 +99,7 @@ async fn product(
 ) -> Result<ProductPage, Problem> {
     let now = state.clock.now();
     let Json(product) = api::product(State(state.clone()), ApiPath(id)).await?;
+    let lost = state.store.lost_dimensions().await?.into_iter();
     Ok(ProductPage {
         frame: Frame::of(visitor, "products"),
         told: Told::of(done),
@@ -102,6 +107,8 @@ async fn product(
         synced: When::of(product.synced_at, now),
         held: product.held_endings.iter().map(|held| held.problem(&product.id)).collect(),
         features: state.store.features(Page { after: None, limit: FEATURES }).await?,
+        lost: lost.filter(|(id, _)| *id == product.id).map(|(_, key)| key).collect(),
+        words: FindingKind::DimensionLost.diagnosis(),
         product,
         changes: None,
     })

@@ -116,6 +116,29 @@ impl Store {
         .await
     }
 
+    /// Lists the metered dimensions that are gone from their listings and that usage is billed by still: a feature of
+    /// somebody who can use it, or records on the way.
+    pub async fn lost_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
+        self.read(|connection| {
+            dimension_keys_in(
+                connection,
+                "SELECT d.product_id, d.key FROM dimensions d
+                 WHERE d.metered = 1 AND d.removed_at_ms IS NOT NULL
+                 AND ((EXISTS (SELECT 1 FROM feature_dimensions f
+                         WHERE f.product_id = d.product_id AND f.dimension = d.key)
+                     AND EXISTS (SELECT 1 FROM subscriptions s
+                         WHERE s.product_id = d.product_id AND s.ended_at_ms IS NULL))
+                 OR EXISTS (SELECT 1 FROM metering_records r WHERE r.state = 'open'
+                     AND r.product_id = d.product_id AND r.dimension = d.key)
+                 OR EXISTS (SELECT 1 FROM metering_records r WHERE r.state IN ('ready', 'sending')
+                     AND r.product_id = d.product_id AND r.dimension = d.key))
+                 ORDER BY d.product_id, d.key LIMIT 100",
+            )
+            .during("find dimensions that are gone")
+        })
+        .await
+    }
+
     /// Dimensions that are sold in contracts and mean no plan: whoever buys one has access to nothing.
     pub async fn unmapped_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
         self.read(|connection| {

@@ -34,6 +34,29 @@ impl Store {
         })
         .await
     }
+
+    /// Returns until when parked records that were frozen can be sent again, by the reason for which they are parked: the
+    /// nearest time of each that is still to come.
+    pub async fn parked_deadlines(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT coalesce(reason, ''), min(deadline_ms) FROM metering_records
+                     WHERE state = 'parked' AND frozen_at_ms IS NOT NULL AND deadline_ms > ?1
+                     GROUP BY coalesce(reason, '')",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([millis(now)], |row| Ok((row.get(0)?, timestamp(row.get(1)?))))?
+                        .collect()
+                })
+                .during("find until when parked records can be sent")
+        })
+        .await
+    }
 }
 
 fn unsettled_in(connection: &Connection, id: i64) -> Result<Option<SendableRecord>, StoreError> {

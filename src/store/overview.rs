@@ -156,7 +156,7 @@ fn parked_in(connection: &Connection) -> sql::Result<Vec<ParkedUsage>> {
     rows(
         connection,
         "SELECT product_id, reason, count(*), sum(quantity - carried_out), min(hour) FROM metering_records
-         WHERE state = 'parked' GROUP BY product_id, reason",
+         WHERE state = 'parked' GROUP BY product_id, reason ORDER BY product_id, reason",
         parked,
     )
 }

@@ -48,7 +48,7 @@ impl Store {
 const SUMS: &str = "SELECT hour, sum(quantity) FROM usage_sums
     WHERE hour >= :first AND hour < :end AND (CAST(:product AS TEXT) IS NULL OR product_id = :product)
         AND (CAST(:feature AS TEXT) IS NULL OR feature_id = :feature)
-    GROUP BY hour";
+    GROUP BY hour ORDER BY hour";
 
 fn amount(row: &Row<'_>) -> sql::Result<(Timestamp, Quantity)> {
     Ok((ClockHour::from_number(row.get(0)?).start(), quantity(row.get(1)?)))

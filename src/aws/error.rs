@@ -74,7 +74,7 @@ impl CredentialsTrouble {
                 "AWS does not take the credentials: the access key was revoked, or key and secret do not belong together"
             }
             Self::RoleRefused => {
-                "the role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more (`marketd integration trust-policy` shows it)"
+                "the role cannot be assumed: there is no such role, or its trust policy does not name us and the external id (`marketd integration trust-policy` shows it)"
             }
             Self::OtherAccount => {
                 "the credentials are those of another AWS account than the one that sells the product: connect a role of that account"

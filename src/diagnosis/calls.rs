@@ -81,7 +81,7 @@ impl CredentialsTrouble {
                 actions: &[],
             },
             Self::RoleRefused => Diagnosis {
-                happened: "The role cannot be assumed: it was deleted, or its trust policy does not name us and the external id any more.",
+                happened: "The role cannot be assumed: there is no such role, or its trust policy does not name us and the external id.",
                 means: STANDS_STILL,
                 remedy: "Compare the role's trust policy with what `marketd integration trust-policy` shows, and connect again.",
                 actions: &[Connect],

@@ -5,6 +5,7 @@
 
 mod lists;
 mod money;
+mod new_ids;
 mod path;
 mod refused;
 mod roles;
@@ -353,6 +354,7 @@ async fn a_buyer_who_waits_for_an_import_is_said_with_what_to_do() {
     let listings = world.get_text("/listings").await;
     let (_, row) = listings.split_once("Acme Meter").unwrap();
     assert!(row.split("</tr>").next().unwrap().contains("a buyer waits"), "{row}");
+    assert!(row.split("</tr>").next().unwrap().contains(code.as_str()), "{row}");
     let page = world.get_text(&format!("/notifications/{}", waiting["id"].as_str().unwrap())).await;
     assert!(page.contains("<a class=\"button\" href=\"listings\">"), "{page}");
 

@@ -108,6 +108,7 @@ async fn mistakes(world: &World) -> Vec<Mistake> {
             .with("plan_id", &plan)
             .choosing("trial", "yes", "checked"),
         on("/customers/acme/erase", "/customers/acme/erase", "has live subscriptions"),
+        on("/customers", "/customers/acme/unlink", "no customer").to("customers/none/unlink"),
         on("/subscriptions", "/subscriptions/sub-1/cancel", "no subscription"),
         on("/events", "/events/replay", "number of").typing("after", "yesterday").over("after"),
         on(&format!("/metering/records/{record}"), "/metering/records/1/resolve", "at most")

@@ -5,9 +5,10 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-pub(crate) const FORMS: [(&str, &str); 37] = [
+pub(crate) const FORMS: [(&str, &str); 38] = [
     ("/customers", "operator"),
     ("/customers/acme/erase", "operator"),
+    ("/customers/acme/unlink", "operator"),
     ("/events/pause", "operator"),
     ("/events/replay", "operator"),
     ("/events/resume", "operator"),

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::acts::{Object, object, operation, said};
+use super::acts::{Object, done, object, operation};
 use super::parts::{Answer, Frame, When, next_page, query, render, some};
 use super::session::Visitor;
 use crate::http::ApiState;
@@ -54,7 +54,7 @@ pub(super) async fn list(
     let rows = found.items.into_iter().map(|it| Row {
         at: When::of(it.at, now),
         // Older rows name a form by its route.
-        what: said(operation(&it.operation)),
+        what: done(operation(&it.operation), &it.path, it.detail.as_ref()),
         object: object(&it.path),
         it,
     });

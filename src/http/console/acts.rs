@@ -2,12 +2,16 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::parts::segment;
+use serde_json::Value;
+
+use super::parts::{segment, terms};
+use crate::domain::terms::EntitlementTerms;
 
 /// The operation of the API that each form does.
-const OPERATIONS: [(&str, &str); 24] = [
+const OPERATIONS: [(&str, &str); 25] = [
     ("/customers", "provisionCustomer"),
     ("/customers/{id}/erase", "eraseCustomer"),
+    ("/customers/{id}/unlink", "unlinkCustomer"),
     ("/events/pause", "pauseWebhook"),
     ("/events/replay", "replayWebhook"),
     ("/events/resume", "resumeWebhook"),
@@ -86,6 +90,7 @@ pub(super) fn object(path: &str) -> Option<Object> {
     let id = id.and_then(|id| percent_decode_str(id).decode_utf8().ok());
     let page = |kind, place: &str| Object { kind, name: String::new(), place: place.to_owned() };
     match (folder, id) {
+        ("sandbox", _) => Some(page("the sandbox", "sandbox")),
         ("integration", _) => Some(page("the connection to AWS", "integration")),
         ("metering", Some(id)) if id == "resolve" => Some(page("metering records", "metering")),
         ("events" | "webhook", _) => Some(page("the webhook", "events")),
@@ -99,12 +104,53 @@ pub(super) fn object(path: &str) -> Option<Object> {
     }
 }
 
+/// What the forms of the sandbox do, which are no operations of the API.
+const REHEARSED: [(&str, &str); 11] = [
+    ("/sandbox/agreements", "Act on an agreement, as the buyer"),
+    ("/sandbox/clock", "Let time pass"),
+    ("/sandbox/delivery", "Change how messages arrive"),
+    ("/sandbox/dimensions", "Lose a dimension"),
+    ("/sandbox/faults", "Have AWS fail"),
+    ("/sandbox/faults/clear", "Have AWS answer again"),
+    ("/sandbox/listings", "Import the listings"),
+    ("/sandbox/messages", "Send a message"),
+    ("/sandbox/purchases", "Buy, as a buyer"),
+    ("/sandbox/roles", "Change a role"),
+    ("/sandbox/usage", "Report usage"),
+];
+
+/// Returns what was done in words, with what was granted or decided.
+pub(super) fn done(operation: &str, path: &str, detail: Option<&Value>) -> String {
+    let feature = || {
+        let (_, id) = path.split_once("/entitlements/")?;
+        percent_decode_str(id).decode_utf8().ok()
+    };
+    match (operation, feature()) {
+        ("entitlePlan", Some(feature)) => {
+            let granted: Option<EntitlementTerms> =
+                detail.and_then(|it| serde_json::from_value(it.clone()).ok());
+            let granted = granted.map(|it| format!(": {}", terms(&it))).unwrap_or_default();
+            format!("Grant {feature}{granted}")
+        }
+        ("unentitlePlan", Some(feature)) => format!("Take out {feature}"),
+        _ => match detail.and_then(|it| it["action"].as_str()) {
+            Some("retry") => "Send again".into(),
+            Some("carry_forward") => "Carry forward".into(),
+            Some("write_off") => "Write off".into(),
+            _ => said(operation),
+        },
+    }
+}
+
 /// Returns an operation of the API as people say it: `eraseCustomer` erases a customer.
-pub(super) fn said(operation: &str) -> String {
+fn said(operation: &str) -> String {
     match operation {
         "entitlePlan" => return "Grant a feature".to_owned(),
         "unentitlePlan" => return "Take out a feature".to_owned(),
         _ => {}
+    }
+    if let Some((_, words)) = REHEARSED.iter().find(|(path, _)| *path == operation) {
+        return (*words).to_owned();
     }
     let operation = match operation.strip_prefix("put") {
         Some(what) => format!("save{what}"),
@@ -128,8 +174,10 @@ pub(super) fn said(operation: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::json;
+
     use super::*;
-    use crate::http::console::{ACTIONS, ADMINISTRATION};
+    use crate::http::console::{ACTIONS, ADMINISTRATION, SANDBOX_ACTIONS};
 
     #[test]
     fn each_form_that_changes_something_is_an_operation_of_the_api() {
@@ -196,13 +244,51 @@ mod tests {
     }
 
     #[test]
+    fn what_was_granted_or_decided_is_said() {
+        let granted = json!({"limit": 1000, "reset": "month"});
+        for (operation, path, detail, words) in [
+            (
+                "entitlePlan",
+                "/v1/plans/pro/entitlements/calls",
+                &granted,
+                "Grant calls: 1,000 a month",
+            ),
+            ("entitlePlan", "/v1/plans/pro/entitlements/calls", &Value::Null, "Grant calls"),
+            ("unentitlePlan", "/plans/pro/entitlements/calls", &Value::Null, "Take out calls"),
+            (
+                "resolveMeteringRecords",
+                "/v1/metering/resolve",
+                &json!({"action": "write_off"}),
+                "Write off",
+            ),
+            (
+                "resolveMeteringRecord",
+                "/metering/records/1/resolve",
+                &Value::Null,
+                "Resolve metering record",
+            ),
+        ] {
+            let detail = Some(detail).filter(|it| !it.is_null());
+            assert_eq!(done(operation, path, detail), words, "{operation}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_the_sandbox_is_said_in_words() {
+        for (route, _) in SANDBOX_ACTIONS {
+            assert!(!said(route).starts_with('/'), "{route}");
+            assert_eq!(object(route).map(|it| it.kind), Some("the sandbox"));
+        }
+    }
+
+    #[test]
     fn operations_are_said_in_words() {
         for (operation, words) in [
             ("eraseCustomer", "Erase customer"),
             ("syncProduct", "Sync product"),
             ("putPlan", "Save plan"),
             ("entitlePlan", "Grant a feature"),
-            ("/sandbox/clock", "/sandbox/clock"),
+            ("/sandbox/clock", "Let time pass"),
         ] {
             assert_eq!(said(operation), words);
         }

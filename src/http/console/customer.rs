@@ -10,13 +10,13 @@ use serde_json::json;
 
 use super::charts::{Chart, Meter};
 use super::events::Happened;
-use super::parts::{Answer, Form, Frame, Told, When, go, line, render, segment, some};
+use super::parts::{self, Answer, Form, Frame, Told, When, go, line, render, segment, some};
 use super::session::Visitor;
 use super::subscriptions::Row;
 use crate::domain::access::Access;
 use crate::domain::feature::FeatureKind;
 use crate::domain::series::{Step, series};
-use crate::domain::{Customer, CustomerId};
+use crate::domain::{Customer, CustomerId, Source, Subscription};
 use crate::http::customers::{self as api, Aws, Provision, Waiting};
 use crate::http::extract::{Body, Params, Path as ApiPath};
 use crate::http::timeline::ids_of;
@@ -74,6 +74,8 @@ struct CustomerPage {
     charts: Vec<(String, Chart)>,
     records: First<RecordRow>,
     timeline: First<Happened>,
+    /// Set if nothing that was bought under its AWS ids is known: one of them may be mistyped.
+    unknown_at_aws: bool,
     /// Set if more than the first rows are shown.
     whole: bool,
     /// The plans that the seller may put a customer on.
@@ -118,7 +120,10 @@ async fn customer(
     let plans = Page { after: None, limit: MOST };
     let plans = state.store.plans(PlanFilter::default(), plans).await?;
     let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
+    let buys = |it: &Subscription| it.source == Source::Aws;
+    let bought = subscriptions.iter().any(buys) || subscriptions.len() > most as usize;
     Ok(CustomerPage {
+        unknown_at_aws: customer.claimed && !customer.aws.is_empty() && !bought,
         frame: Frame::of(visitor, "customers"),
         told: Told::of(done),
         created: When::of(customer.created_at, now),
@@ -131,7 +136,7 @@ async fn customer(
             state.store.metering_records(filter, Order::Newest, part).await?.rows,
             most,
         ),
-        timeline: First::of(timeline.into_iter().map(|event| Happened::of(event, now)), most),
+        timeline: First::of(Happened::all(timeline, now), most),
         whole: !all.is_empty(),
         plans: own.map(|it| it.id.to_string()).collect(),
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
@@ -163,7 +168,7 @@ async fn charts(
 /// A customer's details: what is empty stays as it is.
 #[derive(Deserialize)]
 pub(super) struct Details {
-    id: CustomerId,
+    id: String,
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -183,14 +188,14 @@ pub(super) struct Details {
 }
 
 /// Refuses an id that a customer has, unless a person says that they mean that customer: two would become one.
-async fn check_id(state: &ApiState, details: &Details) -> Result<(), Problem> {
+async fn check_id(state: &ApiState, id: &CustomerId, details: &Details) -> Result<(), Problem> {
     if details.fresh.is_empty() || !details.same.is_empty() {
         return Ok(());
     }
-    let Some(held) = state.store.customer(details.id.clone()).await? else { return Ok(()) };
+    let Some(held) = state.store.customer(id.clone()).await? else { return Ok(()) };
     let name = held.name.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
     let detail = format!(
-        "{}{name} is a customer already. Choose another id; or say below that this is the same customer, and both become one for good",
+        "{}{name} is a customer already. Choose another id; or check that this is the same customer, and both become one for good",
         held.id
     );
     Err(Problem::new(StatusCode::CONFLICT, "customer-exists", detail).with("field", json!("id")))
@@ -202,7 +207,11 @@ pub(super) async fn put(
     Extension(visitor): Extension<Visitor>,
     Form(details): Form<Details>,
 ) -> Answer {
-    check_id(&state, &details).await?;
+    // A new id is typed, and what stands around it is no part of it; one that is there is sent as it is.
+    let id = if details.fresh.is_empty() { details.id.as_str() } else { details.id.trim() };
+    let id: CustomerId = parts::id("id", id)?;
+    check_id(&state, &id, &details).await?;
+    let before = state.store.customer(id.clone()).await?;
     let body = Provision {
         name: some(&details.name).map(|text| line("name", text)).transpose()?,
         email: some(&details.email).map(|text| line("email", text)).transpose()?,
@@ -214,6 +223,20 @@ pub(super) async fn put(
         metadata: None,
     };
     let query = Params(Waiting { wait: None });
-    let Json(it) = api::provision(State(state), ApiPath(details.id), query, Body(body)).await?;
-    Ok(go(&visitor, format_args!("/customers/{}?done=saved", segment(it.id.as_str()))))
+    let Json(it) = api::provision(State(state), ApiPath(id), query, Body(body)).await?;
+    let same = |old: &Customer| {
+        (old.claimed, &old.name, &old.email, &old.aws) == (it.claimed, &it.name, &it.email, &it.aws)
+    };
+    let word = if before.as_ref().is_some_and(same) { "unchanged" } else { "saved" };
+    Ok(go(&visitor, format_args!("/customers/{}?done={word}", segment(it.id.as_str()))))
+}
+
+/// Parts a customer from the AWS buyer that was claimed for it by mistake.
+pub(super) async fn unlink(
+    State(state): State<ApiState>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<CustomerId>,
+) -> Answer {
+    let Json(_) = api::unlink(State(state), ApiPath(id.clone())).await?;
+    Ok(go(&visitor, format_args!("/customers/{}?done=unlinked", segment(id.as_str()))))
 }

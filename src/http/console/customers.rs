@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, next_page, render, some};
+use super::parts::{self, Answer, Frame, When, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::{Customer, PlanId, ProductId, Source, Status};
 use crate::http::ApiState;
@@ -49,18 +49,18 @@ pub(super) async fn list(
     Query(asked): Query<Asked>,
 ) -> Answer {
     let now = state.clock.now();
-    let claimed = match asked.claimed.as_str() {
-        "yes" => Some(true),
-        "no" => Some(false),
-        _ => None,
-    };
+    let claimed = parts::choice("claimed", &asked.claimed, [("yes", true), ("no", false)])?;
     let search = CustomerSearch {
         filter: CustomerFilter { claimed, ..CustomerFilter::default() },
         text: some(&asked.q),
         product_id: some(&asked.product_id).map(ProductId::new),
         plan_id: some(&asked.plan_id).map(PlanId::new),
-        status: some(&asked.status).and_then(|word| Status::parse(&word)),
-        source: [Source::Aws, Source::Direct].into_iter().find(|it| it.as_str() == asked.source),
+        status: parts::choice("status", &asked.status, Status::ALL.map(|it| (it.as_str(), it)))?,
+        source: parts::choice(
+            "source",
+            &asked.source,
+            [Source::Aws, Source::Direct].map(|it| (it.as_str(), it)),
+        )?,
     };
     let (limit, cursor) = (Some(ROWS), asked.cursor.as_deref());
     let (customers, next) = if search.is_filter() {

@@ -5,9 +5,9 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::parts::{Answer, Form, Frame, Told, When, go_after, next_page, render, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::CustomerId;
 use crate::http::extract::Body;
@@ -51,13 +51,65 @@ pub(super) struct Happened {
     pub(super) data: String,
     /// Its type as people write it.
     pub(super) name: String,
+    /// What it is about, where its data says it: plan, dimension, quantity.
+    pub(super) facts: String,
 }
 
 impl Happened {
     pub(super) fn of(event: Event, now: Timestamp) -> Self {
         let data = serde_json::to_string_pretty(&event.data).unwrap_or_default();
         let name = event.kind.replace(['.', '_'], " ");
-        Self { at: When::of(event.at, now), data, name, event }
+        let facts = facts(&event.kind, &event.data, None);
+        Self { at: When::of(event.at, now), data, name, facts, event }
+    }
+
+    /// Shows events, of which the newest come first. A changed plan is told with the one before, where an older event of the
+    /// same subscription is among them.
+    pub(super) fn all(events: Vec<Event>, now: Timestamp) -> Vec<Self> {
+        let mut all: Vec<Self> = events.into_iter().map(|it| Self::of(it, now)).collect();
+        for place in 0..all.len() {
+            let (newer, older) = all.split_at_mut(place + 1);
+            let Some(it) = newer.last_mut().filter(|it| it.event.kind == PLAN_CHANGED) else {
+                continue;
+            };
+            let same = |old: &&Self| {
+                old.event.kind.starts_with("subscription.")
+                    && old.event.data["id"] == it.event.data["id"]
+            };
+            let before = older.iter().find(same).and_then(|old| old.event.data["plan_id"].as_str());
+            it.facts = facts(&it.event.kind, &it.event.data, before);
+        }
+        all
+    }
+}
+
+/// The event of a subscription that is on another plan.
+const PLAN_CHANGED: &str = "subscription.plan_changed";
+
+/// Says what an event is about, in a few words.
+fn facts(kind: &str, data: &Value, plan_before: Option<&str>) -> String {
+    let text = |name: &str| match &data[name] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let of = text("dimension").or_else(|| text("feature_id"));
+    match (text("plan_id"), text("quantity"), of) {
+        (Some(plan), quantity, _) if kind.starts_with("subscription.") => {
+            let units = quantity.filter(|it| it != "1");
+            let units = units.map(|it| format!("{} × ", grouped(it))).unwrap_or_default();
+            let before = plan_before.filter(|before| *before != plan);
+            let before = before.map(|before| format!("from {before} to ")).unwrap_or_default();
+            format!("{before}{units}{plan}")
+        }
+        (_, Some(quantity), Some(what)) => format!("{} of {what}", grouped(quantity)),
+        (_, None, Some(what)) => what,
+        // Two customers who became one were made twice: their ids tell them apart.
+        _ if kind == "customer.merged" => {
+            text("merged").map(|id| format!("{id} is now this one")).unwrap_or_default()
+        }
+        _ if kind.starts_with("customer.") => text("id").unwrap_or_default(),
+        _ => String::new(),
     }
 }
 
@@ -90,7 +142,7 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Even
         lanes: webhook.lanes.iter().enumerate().map(waiting).collect(),
         delivered: webhook.last_delivered_at.map(|at| When::of(at, now)),
         refused: webhook.last_refused_at.map(|at| When::of(at, now)),
-        events: events.into_iter().map(|event| Happened::of(event, now)).collect(),
+        events: Happened::all(events, now),
         webhook,
         next,
         tried: None,

@@ -120,7 +120,13 @@ pub(super) async fn put(
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Answer {
     let field = |name: &str| fields.iter().find(|it| it.0 == name).and_then(|it| some(&it.1));
-    let id: FeatureId = parts::id("id", &field("id").unwrap_or_default())?;
+    // A new id is typed, and what stands around it is no part of it; one that is there is sent as it is.
+    let sent = fields.iter().find(|it| it.0 == "id").map_or("", |it| it.1.as_str());
+    let fresh = field("fresh").is_some();
+    let id: FeatureId = parts::id("id", if fresh { sent.trim() } else { sent })?;
+    if fresh && let Some(held) = state.store.feature(id.clone()).await? {
+        return Err(parts::taken("feature", "features", held.id.as_str(), &held.name).into());
+    }
     let kind = field("type").and_then(|word| FeatureKind::from_word(&word));
     let kind = kind.ok_or_else(|| Problem::bad_field("type", "choose one of the kinds"))?;
     let billed = fields.iter().filter_map(|(name, value)| {

@@ -89,6 +89,8 @@ struct Row {
     dimension: Dimension,
     plan: String,
     feature: String,
+    /// The product whose plan it is, if it is another's.
+    shared: Option<String>,
 }
 
 pub(super) async fn ask_import(
@@ -115,12 +117,24 @@ async fn import_form(
         };
         features.iter().find(bills).map(|it| it.id.to_string())
     };
+    let plans = state.store.plans(PlanFilter::default(), all()).await?;
+    let titles = state.store.products(all()).await?;
+    // A plan may be another product's: whoever buys either then has the same.
+    let shared = |id: &str| {
+        let plan = plans.iter().find(|it| it.id.as_str() == id)?;
+        let owner = plan.product_id.as_ref()?;
+        let other = product.as_ref().is_none_or(|it| it.id != *owner);
+        let title = titles.iter().find(|it| it.id == *owner).map(|it| it.title.clone());
+        other.then(|| title.unwrap_or_else(|| owner.to_string()))
+    };
     let row = |dimension: &Dimension| {
         let suggested = || dimension.key.as_str().to_lowercase();
         let mapped = dimension.plan_id.as_ref().map(ToString::to_string);
+        let plan =
+            mapped.unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() });
         Row {
-            plan: mapped
-                .unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() }),
+            shared: shared(&plan),
+            plan,
             feature: billed(&dimension.key).unwrap_or_default(),
             dimension: dimension.clone(),
         }
@@ -132,13 +146,7 @@ async fn import_form(
         product_id: product.as_ref().map_or_else(|| entity.to_string(), |it| it.id.to_string()),
         usage_plan: usage_plan.map(ToString::to_string).unwrap_or_default(),
         sells_usage: listing.dimensions.iter().any(Dimension::is_metered),
-        plans: state
-            .store
-            .plans(PlanFilter::default(), all())
-            .await?
-            .into_iter()
-            .map(|it| it.id.to_string())
-            .collect(),
+        plans: plans.iter().map(|it| it.id.to_string()).collect(),
         features: features.iter().map(|it| it.id.to_string()).collect(),
         listing,
     })
@@ -173,6 +181,8 @@ pub(super) async fn import(
         usage_plan: field("usage_plan").map(|text| id("usage_plan", &text)).transpose()?,
         features: ids("feature:").map(feature).collect::<Result<_, Problem>>()?,
     };
+    let before = state.store.product_of_entity(entity.clone()).await?;
     let Json(product) = api::import(State(state), ApiPath(entity), Body(body)).await?;
-    Ok(go(&visitor, format_args!("/products/{}?done=imported", segment(product.id.as_str()))))
+    let word = if before.is_some() { "mapped" } else { "imported" };
+    Ok(go(&visitor, format_args!("/products/{}?done={word}", segment(product.id.as_str()))))
 }

@@ -40,9 +40,9 @@ impl Mistake {
         wording::said(&self.0.problem)
     }
 
-    /// Returns the customer whom it names, who can be looked at.
-    pub(super) fn customer(&self) -> Option<String> {
-        wording::customer(&self.0.problem)
+    /// Returns what it names that can be looked at: what it is, and its page.
+    pub(super) fn named(&self) -> Option<(String, String)> {
+        wording::named(&self.0.problem)
     }
 
     /// Returns the field that is at fault, if it is one.

@@ -157,6 +157,7 @@ const ACTIONS: &[Page] = &[
     ("/notifications/{id}/replay", || post(notifications::replay)),
     ("/customers", || post(customer::put)),
     ("/customers/{id}/erase", || post(erase::erase)),
+    ("/customers/{id}/unlink", || post(customer::unlink)),
     ("/metering/resolve", || post(resolve::resolve)),
     ("/events/test", || post(events::test)),
     ("/events/pause", || post(events::pause)),

@@ -11,6 +11,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::assets;
 use super::mistakes::{Mistake, Shown};
@@ -194,6 +195,34 @@ pub(super) fn line(name: &str, text: String) -> Result<Line, Problem> {
 /// Returns the id that a field of a form holds, if it is one that the API takes.
 pub(super) fn id<K: Kind>(name: &str, text: &str) -> Result<Id<K>, Problem> {
     serde_json::from_value(text.into()).map_err(|error| Problem::bad_field(name, error.to_string()))
+}
+
+/// Reads the word of a filter; none if it is empty. A word that the filter does not know is refused with those that it does.
+pub(super) fn choice<T>(
+    name: &str,
+    text: &str,
+    known: impl IntoIterator<Item = (&'static str, T)>,
+) -> Result<Option<T>, Problem> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let mut words = Vec::new();
+    for (word, meant) in known {
+        if word == text.trim() {
+            return Ok(Some(meant));
+        }
+        words.push(word);
+    }
+    let detail = format!("“{}” is none of {}", text.trim(), words.join(", "));
+    Err(Problem::bad_field(name, detail))
+}
+
+/// Refuses an id under which there is something already: a form that makes something new changes nothing else.
+pub(super) fn taken(kind: &str, folder: &str, id: &str, name: &str) -> Problem {
+    let detail = format!("there is a {kind} {id} already, {name}: open it, or choose another id");
+    Problem::new(StatusCode::CONFLICT, "id-taken", detail)
+        .with("field", json!("id"))
+        .with("held_by", json!([format!("{kind} {id}"), format!("{folder}/{}", segment(id))]))
 }
 
 /// Returns the month of a time, as 2026-11.

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, go_after, next_page, render, segment, some};
+use super::parts::{self, Answer, Form, Frame, Told, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind};
 use crate::domain::plan::{Audience, Plan, PlanStatus};
@@ -24,6 +24,9 @@ use crate::store::{Page, PlanFilter, PlanVersionRow};
 const ROWS: &str = "50";
 /// The most features that are offered to choose from.
 const OFFERED: u32 = 500;
+
+/// What a plan may be.
+const STATUSES: [&str; 3] = ["draft", "published", "archived"];
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
@@ -52,7 +55,8 @@ pub(super) async fn list(
     Query(asked): Query<Asked>,
 ) -> Answer {
     let filter = PlanFilter {
-        status: some(&asked.status).and_then(|word| PlanStatus::from_word(&word)),
+        status: parts::choice("status", &asked.status, STATUSES.map(|it| (it, it)))?
+            .and_then(PlanStatus::from_word),
         product_id: some(&asked.product_id).map(ProductId::new),
     };
     let page = ListPage::of("plans", Some(ROWS), asked.cursor.as_deref())?;
@@ -60,29 +64,33 @@ pub(super) async fn list(
     let Json(found) = page.items(rows, |plan| plan.id.to_string());
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let (frame, plans) = (Frame::of(&visitor, "plans"), found.items);
-    Ok(render(&PlansPage {
-        frame,
-        asked,
-        statuses: ["draft", "published", "archived"],
-        plans,
-        next,
-    }))
+    Ok(render(&PlansPage { frame, asked, statuses: STATUSES, plans, next }))
 }
 
 /// A plan of the seller's own.
 #[derive(Deserialize)]
 pub(super) struct NewPlan {
-    id: PlanId,
+    id: String,
     name: Line,
+    /// Set where the id is meant to be one that no plan has yet; else a plan is renamed.
+    #[serde(default)]
+    fresh: String,
 }
 
 pub(super) async fn put(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
-    Form(NewPlan { id, name }): Form<NewPlan>,
+    Form(NewPlan { id, name, fresh }): Form<NewPlan>,
 ) -> Answer {
+    // A new id is typed, and what stands around it is no part of it; one that is there is sent as it is.
+    let id: PlanId = parts::id("id", if fresh.is_empty() { &id } else { id.trim() })?;
+    let held = state.store.plan(id.clone()).await?;
+    if let Some(held) = held.as_ref().filter(|_| !fresh.is_empty()) {
+        return Err(parts::taken("plan", "plans", held.id.as_str(), &held.name).into());
+    }
     let body = Body(PutPlan { name, product_id: None });
-    told(&visitor, &id, "saved", api::put(State(state), ApiPath(id.clone()), body).await)
+    let word = if held.is_some() { "renamed" } else { "saved" };
+    told(&visitor, &id, word, api::put(State(state), ApiPath(id.clone()), body).await)
 }
 
 /// Sends the visitor to a plan's page with a word on what was done, or says why it was not.
@@ -254,6 +262,8 @@ pub(super) async fn publish(
 struct ArchivePage {
     frame: Frame,
     plan: Plan,
+    /// The subscriptions that are on it.
+    held: i64,
 }
 
 /// Says what archiving a plan means, and asks.
@@ -262,8 +272,9 @@ pub(super) async fn ask_archive(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<PlanId>,
 ) -> Answer {
-    let Json(plan) = api::show(State(state), ApiPath(id)).await?;
-    Ok(render(&ArchivePage { frame: Frame::of(&visitor, "plans"), plan }))
+    let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
+    let held = state.store.plan_versions(id).await?.iter().map(|it| it.subscriptions).sum();
+    Ok(render(&ArchivePage { frame: Frame::of(&visitor, "plans"), plan, held }))
 }
 
 pub(super) async fn archive(

@@ -11,7 +11,7 @@ use crate::diagnosis::{Diagnosis, FindingKind};
 use crate::domain::feature::Feature;
 use crate::domain::product::Product;
 use crate::domain::word::Word as _;
-use crate::domain::{DimensionKey, ProductId};
+use crate::domain::{DimensionKey, PlanId, ProductId};
 use crate::http::extract::Path as ApiPath;
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem, products as api};
@@ -70,11 +70,18 @@ struct ProductPage {
     /// The dimensions that are gone and that usage is billed by still, and what that means.
     lost: Vec<DimensionKey>,
     words: Diagnosis,
+    /// The plans that belong to another product, with its title.
+    shared: Vec<(PlanId, String)>,
     /// What the comparison that was just made has found.
     changes: Option<ProductChanges>,
 }
 
 impl ProductPage {
+    /// Reports whether one of its plans was never published.
+    fn has_drafts(&self) -> bool {
+        self.product.plans.iter().any(|it| it.version.is_none())
+    }
+
     /// Returns the features whose usage a dimension bills.
     fn billed_by(&self, key: &DimensionKey) -> Vec<&Feature> {
         let bills = |it: &&Feature| it.dimensions.get(&self.product.id) == Some(key);
@@ -100,7 +107,16 @@ async fn product(
     let now = state.clock.now();
     let Json(product) = api::product(State(state.clone()), ApiPath(id)).await?;
     let lost = state.store.lost_dimensions().await?.into_iter();
+    let mut shared = Vec::new();
+    for plan in &product.plans {
+        let other = plan.product_id.clone().filter(|other| *other != product.id);
+        if let Some(other) = other {
+            let title = state.store.product(other.clone()).await?.map(|it| it.title);
+            shared.push((plan.id.clone(), title.unwrap_or_else(|| other.to_string())));
+        }
+    }
     Ok(ProductPage {
+        shared,
         frame: Frame::of(visitor, "products"),
         told: Told::of(done),
         imported: When::of(product.imported_at, now),

@@ -37,13 +37,15 @@ struct SearchPage {
 struct Hit {
     kind: &'static str,
     name: String,
+    id: String,
     place: String,
 }
 
 impl Hit {
     fn at(kind: &'static str, folder: &str, id: &str) -> Self {
         let name = id.to_owned();
-        Self { kind, place: format!("{folder}/{}", segment(&name)), name }
+        let place = format!("{folder}/{}", segment(&name));
+        Self { kind, id: id.to_owned(), place, name }
     }
 }
 

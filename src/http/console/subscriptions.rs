@@ -5,7 +5,9 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, Told, When, go_after, next_page, render, segment, some};
+use super::parts::{
+    self, Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, segment, some,
+};
 use super::session::Visitor;
 use crate::domain::{CustomerId, PlanId, ProductId, Source, Status, Subscription, SubscriptionId};
 use crate::http::extract::{Body, Path as ApiPath};
@@ -53,6 +55,12 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Returns how many units were bought, if that is more than one plan.
+    pub(super) fn units(&self) -> String {
+        let quantity = self.it.terms.quantity.map(|it| it.to_string());
+        quantity.filter(|it| it != "1").map(|it| format!("{} × ", grouped(it))).unwrap_or_default()
+    }
+
     pub(super) fn of(it: Subscription, now: jiff::Timestamp) -> Self {
         let ends = it.terms.ended_at.or(it.terms.ends_at);
         Self {
@@ -75,8 +83,12 @@ pub(super) async fn list(
         customer_id: None,
         product_id: some(&asked.product_id).map(ProductId::new),
         plan_id: some(&asked.plan_id).map(PlanId::new),
-        status: some(&asked.status).and_then(|word| Status::parse(&word)),
-        source: [Source::Aws, Source::Direct].into_iter().find(|it| it.as_str() == asked.source),
+        status: parts::choice("status", &asked.status, Status::ALL.map(|it| (it.as_str(), it)))?,
+        source: parts::choice(
+            "source",
+            &asked.source,
+            [Source::Aws, Source::Direct].map(|it| (it.as_str(), it)),
+        )?,
         ends_until: within.map(|text| api::ends_until(&state, &text)).transpose()?,
     };
     let page = ListPage::of("subscriptions", Some(ROWS), asked.cursor.as_deref())?;

@@ -118,14 +118,20 @@ pub(super) fn title(problem: &Problem) -> String {
     }
 }
 
-/// Returns the customer whom a problem names, who can be looked at.
-pub(super) fn customer(problem: &Problem) -> Option<String> {
-    problem.member("customer_id")
+/// Returns what a problem names that can be looked at: what it is, and its page.
+pub(super) fn named(problem: &Problem) -> Option<(String, String)> {
+    let customer = || {
+        let id: String = problem.member("customer_id")?;
+        let place = format!("customers/{}", utf8_percent_encode(&id, NON_ALPHANUMERIC));
+        Some((format!("customer {id}"), place))
+    };
+    problem.member("held_by").or_else(customer)
 }
 
 /// The pages that do what commands do: the beginning of each command, the page, and what it is called in a sentence.
-const PAGES: [(&str, &str, &str); 15] = [
+const PAGES: [(&str, &str, &str); 16] = [
     ("customer import-mapping", "", ""),
+    ("customer unlink", "customers", "“Part it from AWS” on the customer's page"),
     ("integration connect", "integration?steps=again", "the page Integration"),
     ("integration iam-policy", "integration?steps=again", "the page Integration"),
     ("integration show", "integration", "the page Integration"),
@@ -149,11 +155,11 @@ fn page_of(command: &str) -> Option<(String, &'static str)> {
     if place.is_empty() {
         return None;
     }
-    // Whoever names a product means its page.
+    // Whoever names a product or a customer means its page.
     let id = command[name.len()..].trim();
-    let named = *place == "products" && !id.is_empty() && id != "PRODUCT";
+    let named = matches!(*place, "products" | "customers") && !id.is_empty() && id != "PRODUCT";
     let segment = || utf8_percent_encode(id, NON_ALPHANUMERIC);
-    let place = if named { format!("products/{}", segment()) } else { (*place).to_owned() };
+    let place = if named { format!("{place}/{}", segment()) } else { (*place).to_owned() };
     Some((place, words))
 }
 

@@ -3,8 +3,11 @@
 //! Whoever serves a request says once who acts ([`acting`]); every write under way there notes it in its own transaction.
 //! So no handler can forget it, and it is told if and only if something changed.
 
+use std::cell::RefCell;
+
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::by_time::ByTime;
@@ -17,6 +20,11 @@ use crate::store::{During, Store, StoreError};
 
 tokio::task_local! {
     static ACTOR: Actor;
+}
+
+thread_local! {
+    /// What the write that is under way on this thread says of itself.
+    static DETAIL: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// A request that may change something, and who sent it.
@@ -76,6 +84,10 @@ pub struct ActivityRow {
     pub operation: String,
     /// The path that it was done at, which names what was changed.
     pub path: String,
+    /// What was decided or granted, where the path does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub detail: Option<Value>,
 }
 
 /// Serves a request whose writes are this actor's.
@@ -99,6 +111,11 @@ pub(crate) fn current_actor() -> Option<Actor> {
     ACTOR.try_with(Clone::clone).ok()
 }
 
+/// Says what the write that is under way decides or grants, where the path of its request does not say it.
+pub(crate) fn say(detail: &impl Serialize) {
+    DETAIL.set(serde_json::to_string(detail).ok());
+}
+
 /// Does a write, and notes the actor beside it if it changed anything.
 pub(crate) fn noting<T, E: From<StoreError>>(
     connection: &Connection,
@@ -106,19 +123,20 @@ pub(crate) fn noting<T, E: From<StoreError>>(
     work: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
     let before = connection.total_changes();
+    DETAIL.take();
     // The writer's thread is no task of the actor's.
     let done = ACTOR.sync_scope(actor.clone(), || work(connection))?;
     if connection.total_changes() != before {
-        note_in(connection, actor)?;
+        note_in(connection, actor, DETAIL.take().as_deref())?;
     }
     Ok(done)
 }
 
-fn note_in(connection: &Connection, actor: &Actor) -> Result<(), StoreError> {
+fn note_in(connection: &Connection, actor: &Actor, detail: Option<&str>) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO activity (request, at_ms, actor, door, operation, path)
-             VALUES (:request, :at, :actor, :door, :operation, :path) ON CONFLICT (request) DO NOTHING",
+            "INSERT INTO activity (request, at_ms, actor, door, operation, path, detail)
+             VALUES (:request, :at, :actor, :door, :operation, :path, :detail) ON CONFLICT (request) DO NOTHING",
         )
         .and_then(|mut insert| {
             insert.execute(named_params! {
@@ -128,6 +146,7 @@ fn note_in(connection: &Connection, actor: &Actor) -> Result<(), StoreError> {
                 ":door": actor.door.as_str(),
                 ":operation": actor.operation,
                 ":path": actor.path,
+                ":detail": detail,
             })
         })
         .during("note who acted")?;
@@ -176,6 +195,7 @@ impl Store {
 }
 
 fn activity(row: &Row<'_>) -> sql::Result<ActivityRow> {
+    let detail: Option<String> = row.get("detail")?;
     Ok(ActivityRow {
         seq: row.get("seq")?,
         id: row.get("request")?,
@@ -184,5 +204,6 @@ fn activity(row: &Row<'_>) -> sql::Result<ActivityRow> {
         door: row.get("door")?,
         operation: row.get("operation")?,
         path: row.get("path")?,
+        detail: detail.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }

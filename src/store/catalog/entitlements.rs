@@ -9,6 +9,7 @@ use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
 use crate::domain::{FeatureId, PlanId, Quantity};
+use crate::store::base::activity::say;
 use crate::store::engine::sql::{Connection, named_params};
 use crate::store::{During, Store, StoreError};
 
@@ -22,8 +23,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Plan, PlanError> {
         let entitlement = PlanEntitlement { feature_id, terms };
-        self.write(move |connection| put_entitlement_in(connection, &plan_id, &entitlement, now))
-            .await
+        self.write(move |connection| {
+            say(&entitlement.terms);
+            put_entitlement_in(connection, &plan_id, &entitlement, now)
+        })
+        .await
     }
 
     /// Grants a feature no more, from the plan's next version on.

@@ -49,7 +49,7 @@ pub enum ProvisionError {
     },
     /// The customer has another AWS account already.
     #[error(
-        "customer {customer} is AWS account {held}, not {given}; a second account is a second customer"
+        "customer {customer} is AWS account {held}, not {given}; a second account is a second customer. If {held} is a mistake, `marketd customer unlink {customer}` parts it from the customer"
     )]
     SecondAccount {
         /// The customer.
@@ -61,7 +61,7 @@ pub enum ProvisionError {
     },
     /// The customer is another legacy buyer already.
     #[error(
-        "customer {customer} is legacy buyer {held}, not {given}; a second one is a second customer"
+        "customer {customer} is legacy buyer {held}, not {given}; a second one is a second customer. If {held} is a mistake, `marketd customer unlink {customer}` parts it from the customer"
     )]
     SecondBuyer {
         /// The customer.

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::record_rows::{RecordRow, record_in};
 use crate::domain::api_token::LOCAL;
 use crate::domain::event::EventType;
-use crate::store::base::activity::current_actor;
+use crate::store::base::activity::{current_actor, say};
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::sql::{Connection, named_params};
@@ -49,6 +50,11 @@ impl Decision {
     pub(super) fn by_current_actor(resolution: Resolution, note: String, at: Timestamp) -> Self {
         let actor = current_actor().map_or_else(|| LOCAL.to_owned(), |actor| actor.name);
         Self { resolution, note, actor, at }
+    }
+
+    /// Says in the activity what is decided.
+    pub(super) fn say(&self) {
+        say(&json!({"action": self.resolution.as_str()}));
     }
 }
 

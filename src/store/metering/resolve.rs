@@ -85,6 +85,7 @@ impl Store {
         let decision = Decision::by_current_actor(resolution, note, now);
         let said = decision.clone();
         let resolved = self.write(move |connection| {
+            decision.say();
             let unknown = || ResolveError::Unknown(id.clone());
             let number: i64 = id.parse().map_err(|_| unknown())?;
             let record = record_in(connection, number)?.ok_or_else(unknown)?;

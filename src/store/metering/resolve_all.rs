@@ -120,7 +120,10 @@ impl Store {
     ) -> Result<Option<(ResolvedAll, Place)>, StoreError> {
         let found = self.read(move |connection| find_in(connection, filter, after)).await?;
         let Some(last) = found.last().map(|it| (it.hour, it.id)) else { return Ok(None) };
-        let work = move |connection: &Connection| decide_in(connection, &found, &decision, mode);
+        let work = move |connection: &Connection| {
+            decision.say();
+            decide_in(connection, &found, &decision, mode)
+        };
         let piece = match mode {
             Mode::Resolve => self.write(work).await?,
             Mode::Check => self.read(work).await?,

@@ -47,7 +47,8 @@ CREATE TABLE activity (
     actor text COLLATE "C" NOT NULL,                -- the name of the token
     door text COLLATE "C" NOT NULL,                 -- api, cli or console
     operation text COLLATE "C" NOT NULL,            -- the operationId of the API's description
-    path text COLLATE "C" NOT NULL
+    path text COLLATE "C" NOT NULL,
+    detail text COLLATE "C"                         -- what was decided or granted, as JSON
 );
 
 CREATE TABLE webhook_lanes (

@@ -135,7 +135,7 @@ pub(super) async fn all(
     answer(done).map(Json)
 }
 
-async fn filter(state: &ApiState, filter: Filter) -> Result<RecordFilter, Problem> {
+pub(super) async fn filter(state: &ApiState, filter: Filter) -> Result<RecordFilter, Problem> {
     if let Some(other) = filter.state.filter(|word| word != "parked") {
         return Err(Problem::bad_request(format!(
             "filter.state is parked, not {other:?}: only parked records are for a person to decide"

@@ -173,7 +173,7 @@ await page.getByLabel("Write them off: their units are never billed").check();
 await press("See what it comes to");
 await shows("1 of 1 record, 7 units.");
 await fill("Why, for whoever reads the books later", "a test account");
-await press("Decide about 1 record");
+await press("Write off 1 record");
 await shows("Written off: 1 of 1 record, 7 units.");
 
 // The month is looked at, and what was done.

@@ -198,10 +198,11 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
     let now = state.clock.now();
     let found = state.store.metering_record(id.to_owned()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", id))?;
+    let diagnosis = Diagnosis::of_record(&record);
     Ok(RecordPage {
         frame: Frame::of(visitor, "metering"),
-        deadline: record.deadline.map(|at| When::of(at, now)),
-        diagnosis: Diagnosis::of_record(&record),
+        deadline: deadline(&record, diagnosis.as_ref()).map(|at| When::of(at, now)),
+        diagnosis,
         attempts: history
             .attempts
             .into_iter()
@@ -214,6 +215,16 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
             .collect(),
         record,
     })
+}
+
+/// Returns until when AWS takes a record, while it can be sent.
+fn deadline(record: &RecordRow, diagnosis: Option<&Diagnosis>) -> Option<Timestamp> {
+    let can_be_sent = match record.state.as_str() {
+        "parked" => diagnosis.is_none_or(|it| it.actions.contains(&Action::Retry)),
+        "accepted" | "written_off" => false,
+        _ => true,
+    };
+    record.deadline.filter(|_| can_be_sent)
 }
 
 /// A decision over a parked record.
@@ -238,7 +249,7 @@ pub(super) async fn resolve(
 fn deed(action: Action) -> &'static str {
     match action {
         Action::Retry => "Send it again as it is",
-        Action::CarryForward => "Bill its units with the open hour",
+        Action::CarryForward => "Carry it forward: its units are billed with the open hour",
         Action::WriteOff => "Write it off: its units are never billed",
         other => other.as_str(),
     }

@@ -52,8 +52,10 @@ struct MonthPage {
 impl MonthPage {
     /// Returns the sums of a row, in the order of the columns.
     #[expect(clippy::unused_self, reason = "a template calls it")]
-    const fn sums(&self, row: &ReportRow) -> [Quantity; 5] {
-        [row.reported, row.accepted, row.pending, row.parked, row.written_off]
+    const fn sums(&self, row: &ReportRow) -> [Quantity; 7] {
+        let states = [row.accepted, row.pending, row.parked, row.written_off];
+        let [accepted, pending, parked, written_off] = states;
+        [row.reported, accepted, pending, parked, written_off, row.carried_in, row.carried_out]
     }
 
     /// Reports whether nothing keeps the month from being closed.

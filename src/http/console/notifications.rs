@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, When, go_after, next_page, render, segment, some};
+use super::parts::{Answer, Form, Frame, Told, When, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Diagnosis};
 use crate::http::extract::Body;
@@ -87,6 +87,7 @@ pub(super) async fn list(
 #[template(path = "notification.html")]
 struct NotificationPage {
     frame: Frame,
+    told: Told,
     row: NotificationRow,
     at: When,
     received: When,
@@ -107,8 +108,11 @@ pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
+    Query(done): Query<Done>,
 ) -> Answer {
-    Ok(render(&notification(&state, &visitor, &id).await?))
+    let mut shown = notification(&state, &visitor, &id).await?;
+    shown.told = Told::of(done.done);
+    Ok(render(&shown))
 }
 
 async fn notification(
@@ -125,6 +129,7 @@ async fn notification(
     };
     Ok(NotificationPage {
         frame: Frame::of(visitor, "notifications"),
+        told: Told::of(None),
         at: When::of(row.at, now),
         received: When::of(row.received_at, now),
         body,
@@ -141,7 +146,13 @@ pub(super) async fn replay(
 ) -> Answer {
     let path = crate::http::extract::Path(id.clone());
     let replayed = notifications::replay(State(state), path).await;
-    go_after(replayed, &visitor, format_args!("/notifications/{}", segment(&id)))
+    go_after(replayed, &visitor, format_args!("/notifications/{}?done=replayed", segment(&id)))
+}
+
+/// What was just done.
+#[derive(Deserialize)]
+pub(super) struct Done {
+    done: Option<String>,
 }
 
 /// Why a message is discarded.
@@ -158,5 +169,5 @@ pub(super) async fn discard(
 ) -> Answer {
     let path = crate::http::extract::Path(id.clone());
     let discarded = notifications::discard(State(state), path, Body(DiscardNote { note })).await;
-    go_after(discarded, &visitor, format_args!("/notifications/{}", segment(&id)))
+    go_after(discarded, &visitor, format_args!("/notifications/{}?done=discarded", segment(&id)))
 }

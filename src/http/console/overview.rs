@@ -17,6 +17,8 @@ use crate::store::{Balance, Overview, Page, SubscriptionDay, UsageSumFilter};
 
 /// The most products whose usage is drawn, and the span of it: with today, 14 days.
 const CHARTS: usize = 4;
+/// The most products that are called by their titles.
+const TITLES: u32 = 500;
 const USAGE_DAYS: SignedDuration = SignedDuration::from_hours(13 * 24);
 /// The days of the chart of subscriptions.
 const DAYS: u32 = 30;
@@ -33,7 +35,8 @@ struct OverviewPage {
     in_force: Chart,
     /// The statuses that a subscription ends with.
     endings: [&'static str; 2],
-    products: Vec<(String, Usage)>,
+    /// The id and the title of each product, and its usage.
+    products: Vec<(String, String, Usage)>,
     /// The products that are imported, as far as one counts.
     listed: usize,
     next_deadline: Option<When>,
@@ -166,9 +169,10 @@ fn in_force(days: &[SubscriptionDay]) -> Chart {
 }
 
 /// Returns where the units of each product are; what the first of them was used day by day.
-async fn products(state: &ApiState) -> Result<Vec<(String, Usage)>, Problem> {
+async fn products(state: &ApiState) -> Result<Vec<(String, String, Usage)>, Problem> {
     let now = state.clock.now();
     let since = now.saturating_sub(USAGE_DAYS).unwrap_or(now);
+    let listed = state.store.products(Page { after: None, limit: TITLES }).await?;
     let mut products = Vec::new();
     for (id, balance) in state.store.metering_balance().await? {
         let mut shown = usage(balance);
@@ -179,7 +183,8 @@ async fn products(state: &ApiState) -> Result<Vec<(String, Usage)>, Problem> {
             let is_used = points.iter().any(|it| it.quantity != Quantity::ZERO);
             shown.chart = is_used.then(|| Chart::of(&points));
         }
-        products.push((id.to_string(), shown));
+        let title = listed.iter().find(|it| it.id == id).map(|it| it.title.clone());
+        products.push((id.to_string(), title.unwrap_or_else(|| id.to_string()), shown));
     }
     Ok(products)
 }

@@ -1,11 +1,13 @@
 //! `/metering/resolve`: one decision over all parked records that match, tried first.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
-use super::parts::{Answer, Form, Frame, go, render, some};
+use super::parts::{Answer, Form, Frame, counted, go, render, some};
 use super::session::Visitor;
 use crate::diagnosis::Action as Remedy;
 use crate::domain::Quantity;
@@ -13,7 +15,7 @@ use crate::domain::ledger::{CARRIED_FORWARD, ParkReason};
 use crate::http::extract::Body;
 use crate::http::metering_resolve::{self as api, Action, Filter, ResolveAll, ResolveOutcome};
 use crate::http::{ApiState, Problem};
-use crate::store::ParkedUsage;
+use crate::store::{Order, Page, ParkedUsage, RecordFilter};
 
 /// The records that are meant, and the decision over them.
 #[derive(Clone, Default, Deserialize)]
@@ -53,7 +55,11 @@ impl Asked {
 /// The actions: the word of each, what it does, and what was done by it.
 const ACTIONS: [(Remedy, &str, &str); 3] = [
     (Remedy::Retry, "Send them again as they are", "Sent again"),
-    (Remedy::CarryForward, "Bill their units with the open hour", "Carried forward"),
+    (
+        Remedy::CarryForward,
+        "Carry them forward: their units are billed with the open hour",
+        "Carried forward",
+    ),
     (Remedy::WriteOff, "Write them off: their units are never billed", "Written off"),
 ];
 
@@ -114,6 +120,37 @@ struct ResolvePage {
     reasons: Vec<String>,
     /// What the decision would come to, once one is chosen.
     outcome: Option<ResolveOutcome>,
+    /// What it is about, by product and dimension: the records and their units; empty where they are too many to list.
+    parts: Vec<(String, u64, Quantity)>,
+}
+
+/// The most records that are listed by product and dimension.
+const LISTED: u32 = 500;
+
+/// Sums what a decision is about by product and dimension. Units of different things do not add up.
+async fn parts(
+    state: &ApiState,
+    asked: &Asked,
+    outcome: &ResolveOutcome,
+) -> Result<Vec<(String, u64, Quantity)>, Problem> {
+    if outcome.matched > u64::from(LISTED) {
+        return Ok(Vec::new());
+    }
+    let filter =
+        RecordFilter { state: Some("parked".into()), ..api::filter(state, asked.filter()).await? };
+    let page = Page { after: None, limit: LISTED };
+    let found = state.store.metering_records(filter, Order::Newest, page).await?;
+    let mut parts: BTreeMap<String, (u64, Quantity)> = BTreeMap::new();
+    for record in found.rows {
+        if outcome.refused.iter().any(|it| it.id == record.id) {
+            continue;
+        }
+        let name = format!("{}, {}", record.product_id, record.dimension);
+        let (records, units) = parts.entry(name).or_default();
+        *records += 1;
+        *units = units.saturating_add(record.quantity.saturating_sub(record.carried_out));
+    }
+    Ok(parts.into_iter().map(|(name, (records, units))| (name, records, units)).collect())
 }
 
 impl ResolvePage {
@@ -121,6 +158,16 @@ impl ResolvePage {
     fn deed(&self) -> &'static str {
         let chosen = self.actions.iter().find(|(word, _)| *word == self.asked.action);
         chosen.map_or("", |(_, deed)| deed)
+    }
+
+    /// Returns what the button says: what is done to how many records.
+    fn verdict(&self, records: u64) -> String {
+        let records = counted(records, "record");
+        match self.asked.action() {
+            Some(Action::Retry) => format!("Send {records} again"),
+            Some(Action::CarryForward) => format!("Carry {records} forward"),
+            Some(Action::WriteOff) | None => format!("Write off {records}"),
+        }
     }
 }
 
@@ -149,8 +196,12 @@ async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reso
         }
         None => None,
     };
+    let parts = match &outcome {
+        Some(outcome) => parts(state, &asked, outcome).await?,
+        None => Vec::new(),
+    };
     let frame = Frame::of(visitor, "metering");
-    Ok(ResolvePage { frame, asked, actions, reasons, outcome })
+    Ok(ResolvePage { frame, asked, actions, reasons, outcome, parts })
 }
 
 /// Returns the actions that may mend what is asked for, by the reasons for which it is parked.

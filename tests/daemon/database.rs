@@ -168,15 +168,17 @@ async fn a_start_waits_for_a_lock_and_can_be_stopped_meanwhile() {
     world.stop_daemon().await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 
-    let daemon = world.spawn_daemon_logging_to(&log);
-    world.give_daemon(daemon);
-    says_that_it_waits(&log).await;
     let (pass, ()) = tokio::join!(world.run_once(), async {
         // Longer than SQLite waits by itself.
         tokio::time::sleep(Duration::from_secs(6)).await;
         other.execute_batch("COMMIT").unwrap();
     });
     assert_eq!(pass.0, 0, "{}", pass.1);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let daemon = world.spawn_daemon_logging_to(&log);
+    world.give_daemon(daemon);
+    says_that_it_waits(&log).await;
+    other.execute_batch("COMMIT").unwrap();
     world.is_ready().await;
     // Whoever has the database for good is no such lock.
     let begun = Instant::now();

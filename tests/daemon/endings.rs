@@ -59,7 +59,7 @@ async fn told(world: &World, kind: &str) -> usize {
 
 #[tokio::test]
 async fn an_answer_that_lists_nobody_ends_nobody_until_a_person_says_so() {
-    let world = World::with_imported_catalog(&[FEW, OFTEN]).await;
+    let mut world = World::with_imported_catalog(&[FEW, OFTEN]).await;
     let insight = sold(&world, 6).await;
     world.arm(lists_nothing());
     let first = held(&world, &insight).await;
@@ -72,9 +72,11 @@ async fn an_answer_that_lists_nobody_ends_nobody_until_a_person_says_so() {
     assert_eq!(with_status(&world, "active").await, 6);
     let problems = world.get("/v1/integration").await["problems"].to_string();
     assert!(problems.contains("marketd product confirm-endings"), "{problems}");
+    world.stop_daemon().await;
     let (code, summary) = world.run_once().await;
     assert_eq!(code, 1, "{summary}");
     assert!(summary["errors"].to_string().contains("confirm-endings"), "{summary}");
+    world.start_daemon().await;
 
     world.sandbox().disarm();
     eventually("that nothing is held back", async || {

@@ -16,9 +16,6 @@ use support::world::{World, eventually, marketd};
 /// The outcome of `marketd move`: what it says, or why it does nothing.
 async fn moved(from: (&str, &str), to: &str, more: &[&str]) -> Result<Value, String> {
     let mut command = marketd();
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MARKETD_")) {
-        command.env_remove(name);
-    }
     command.env(from.0, from.1).args(["--output", "json", "move", "--to", to]).args(more);
     let output = command.output().await.unwrap();
     if output.status.success() {

@@ -96,16 +96,8 @@ async fn lost(lease: &mut watch::Receiver<Lease>) {
             }
         };
         tokio::select! {
-            changed = lease.changed() => {
-                if changed.is_err() {
-                    // Nobody tells of changes: a file's lease is for ever, another's runs out.
-                    match until {
-                        Some(until) => tokio::time::sleep(until - Instant::now()).await,
-                        None => std::future::pending().await,
-                    }
-                    return;
-                }
-            }
+            // Where nobody tells of changes any more it runs out.
+            Ok(()) = lease.changed() => {}
             () = runs_out => return,
         }
     }

@@ -42,7 +42,7 @@ use credentials::CredentialWatch;
 use identity::IdentityWatch;
 use locked_out::LockedOut;
 pub use once::{OnceEvents, OnceNotifications, OnceReconcile, OnceSummary, OnceSweep};
-use start::{join, leave, lock, open, take_up};
+use start::{Claim, leave, open, take_up};
 
 /// The connections that probes may have at once: some programs, each with one or two.
 const PROBE_CONNECTIONS: usize = 128;
@@ -142,7 +142,7 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let clock = surroundings.clock.unwrap_or_else(Clock::system);
         let place = &settings.database;
-        let lock = lock(place, surroundings.purpose, clock.now())?;
+        let claim = Claim::of(place, surroundings.purpose, clock.now())?;
         let mut waits = LockedOut::of(place);
         let store = loop {
             match open(place).await {
@@ -156,7 +156,7 @@ impl Daemon {
                 Err(error) => waits.wait_out(error).await?,
             }
         };
-        let membership = join(place, lock, &store, surroundings.purpose, clock.now()).await?;
+        let membership = claim.join(&store, surroundings.purpose, clock.now()).await?;
         match &identity {
             Identity::Role(role) => {
                 tracing::info!(role = %Masked(&role.arn), "AWS is called by a role");

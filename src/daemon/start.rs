@@ -7,8 +7,8 @@ use crate::clock::Clock;
 use crate::domain::integration::{Identity, Role};
 use crate::settings::Settings;
 use crate::store::{
-    DatabaseLock, IntegrationRow, LockPurpose, Membership, Place, Restored, SkippedEvents, Store,
-    StoreError, Worker,
+    DatabaseLock, IntegrationRow, LockError, LockPurpose, Membership, Place, Restored, ServerPlace,
+    SkippedEvents, Store, StoreError, Worker,
 };
 
 /// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
@@ -18,42 +18,50 @@ pub(super) async fn open(place: &Place) -> Result<Store, StoreError> {
     opened.unwrap_or(Err(StoreError::Closed))
 }
 
-/// Takes a database in a file for oneself; one on a server is joined once its schema is there.
-pub(super) fn lock(
-    place: &Place,
-    purpose: Purpose,
-    now: Timestamp,
-) -> Result<Option<DatabaseLock>, DaemonError> {
-    let purpose = match purpose {
-        Purpose::Run => LockPurpose::Run,
-        Purpose::Pass => LockPurpose::Pass,
-    };
-    Ok(place.file().map(|path| DatabaseLock::take(path, purpose, now)).transpose()?)
+/// A claim on a database, made before it is opened.
+pub(super) enum Claim {
+    /// On a file, which is this process's alone.
+    File(DatabaseLock),
+    /// On a server, whose workers are joined once the schema is there.
+    Server(ServerPlace),
 }
 
-/// Joins the workers on the database. A pass does what the holder of the lease does, so it is refused beside one.
-pub(super) async fn join(
-    place: &Place,
-    lock: Option<DatabaseLock>,
-    store: &Store,
-    purpose: Purpose,
-    now: Timestamp,
-) -> Result<Membership, DaemonError> {
-    let worker = Worker::this(now);
-    let server = match (place, lock) {
-        (Place::Server(server), _) => server.clone(),
-        (Place::File(_), Some(lock)) => return Ok(Membership::alone(worker, lock)),
-        (Place::File(_), None) => return Err(StoreError::Closed.into()),
-    };
-    let joining = tokio::task::spawn_blocking(move || Membership::join(&server, worker)).await;
-    let membership = joining.unwrap_or(Err(StoreError::Closed))?;
-    if purpose == Purpose::Pass && !membership.lease().borrow().is_held() {
-        let workers = store.workers().await?;
-        let holder = workers.into_iter().find(|worker| !worker.leases.is_empty());
-        leave(membership).await;
-        return Err(DaemonError::Occupied(holder.map(Box::new)));
+impl Claim {
+    /// Takes a file for oneself.
+    pub(super) fn of(place: &Place, purpose: Purpose, now: Timestamp) -> Result<Self, LockError> {
+        let purpose = match purpose {
+            Purpose::Run => LockPurpose::Run,
+            Purpose::Pass => LockPurpose::Pass,
+        };
+        match place {
+            Place::File(path) => DatabaseLock::take(path, purpose, now).map(Self::File),
+            Place::Server(server) => Ok(Self::Server(server.clone())),
+        }
     }
-    Ok(membership)
+
+    /// Becomes one of the workers on the database, which is open. A pass does what the holder of the lease does, so it is
+    /// refused beside one.
+    pub(super) async fn join(
+        self,
+        store: &Store,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Membership, DaemonError> {
+        let worker = Worker::this(now);
+        let server = match self {
+            Self::File(lock) => return Ok(Membership::alone(worker, lock)),
+            Self::Server(server) => server,
+        };
+        let joining = tokio::task::spawn_blocking(move || Membership::join(&server, worker)).await;
+        let membership = joining.unwrap_or(Err(StoreError::Closed))?;
+        if purpose == Purpose::Pass && !membership.lease().borrow().is_held() {
+            let workers = store.workers().await?;
+            let holder = workers.into_iter().find(|worker| !worker.leases.is_empty());
+            leave(membership).await;
+            return Err(DaemonError::Occupied(holder.map(Box::new)));
+        }
+        Ok(membership)
+    }
 }
 
 /// Gives back what a worker holds, on a thread that may wait for the server.

@@ -5,21 +5,15 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use super::layers::Layers;
+use super::value::Pool;
 use super::{Origin, pgpass};
 use crate::store::{Address, Place, ServerPlace};
-
-/// The most connections for reading.
-const POOL: std::ops::RangeInclusive<u32> = 1..=100;
 
 pub(super) fn read(layers: &mut Layers) -> Option<Place> {
     let url: Option<String> = layers.optional("database.url");
     let path: Option<PathBuf> = layers.required("database.path");
-    let pool: Option<super::Count> = layers.required("database.pool");
+    let pool = layers.required("database.pool").map(|Pool(count)| count);
     let password: Option<SecretString> = layers.secret_file("database.password_file");
-    let pool = pool.map(|super::Count(count)| count);
-    if pool.is_some_and(|count| !POOL.contains(&count)) {
-        layers.fault("database.pool", "is not a whole number from 1 to 100");
-    }
     let Some(url) = url else {
         if layers.has("database.password_file") {
             layers.fault("database.password_file", "is for a server, which database.url names");
@@ -47,7 +41,7 @@ pub(super) fn read(layers: &mut Layers) -> Option<Place> {
         Some(password) => address.with_password(password),
         None => address,
     };
-    Some(Place::Server(ServerPlace::new(address, pool? as usize)))
+    Some(Place::Server(ServerPlace::new(address, pool?)))
 }
 
 /// Returns the password that libpq's variables hold or lead to.

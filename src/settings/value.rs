@@ -100,6 +100,17 @@ impl SettingValue for Connections {
     }
 }
 
+/// The connections that a database server may be read on at once.
+pub(super) struct Pool(pub(super) usize);
+
+impl SettingValue for Pool {
+    const ALLOWED: &'static str = "a whole number from 1 to 100";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|count| (1..=100).contains(count)).map(Self)
+    }
+}
+
 /// The mode of a socket, which lets in its owner, or its group too.
 pub(super) struct SocketMode(pub(super) u32);
 

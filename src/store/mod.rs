@@ -29,7 +29,6 @@ use crate::store::engine::sql::Connection;
 use base::activity::{current_actor, noting};
 use engine::connection::try_writing_in;
 use engine::postgres::facts::facts_in;
-use engine::postgres::schema::check as check_server_schema;
 use engine::postgres::workers::workers_in;
 use engine::readers::Readers;
 use engine::writer::Writer;
@@ -154,8 +153,8 @@ impl Store {
     /// Opens a database that is there to read in it, and changes nothing: a schema other than this program's is
     /// refused. Blocks where it is on a server.
     pub fn open_to_read(place: Place) -> Result<Self, StoreError> {
-        if let Place::Server(_) = place {
-            check_server_schema(&place.open_reader()?)?;
+        if place.file().is_none() {
+            place.open_current_reader()?;
         }
         let readers = Readers::open(&place)?;
         let (remembered, thread) = Default::default();

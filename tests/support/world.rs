@@ -193,12 +193,6 @@ impl World {
 
     fn command(&self) -> Command {
         let mut command = marketd();
-        // Those are the test's own.
-        let of_tests = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let is_ours = |it: &String| it.starts_with("MARKETD_") && !it.starts_with("MARKETD__");
-        for name in of_tests.filter(is_ours) {
-            command.env_remove(name);
-        }
         command.envs(self.variables()).kill_on_drop(true);
         command
     }
@@ -264,7 +258,10 @@ impl World {
         let mut shell = Command::new("bash");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" run", env!("CARGO_BIN_EXE_marketd")]);
         for (name, value) in self.command().as_std().get_envs() {
-            shell.env(name, value.expect("a value"));
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
         }
         // Its log lies on the same disk, and is as large already as a file may become.
         let path = self.file("daemon.log");
@@ -466,9 +463,15 @@ impl World {
     }
 }
 
-/// The binary.
+/// The binary, without the variables that are the tests' own.
 pub(crate) fn marketd() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_marketd"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let of_tests = |it: &String| it.starts_with("MARKETD_") && !it.starts_with("MARKETD__");
+    for name in names.filter(of_tests) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// A port that was free a moment ago.

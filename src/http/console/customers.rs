@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::parts::{self, Answer, Frame, When, next_page, render, some};
 use super::session::Visitor;
-use crate::domain::{Customer, PlanId, ProductId, Source, Status};
+use crate::domain::{Customer, PlanId, ProductId, Status};
 use crate::http::ApiState;
 use crate::http::paging::ListPage;
 use crate::store::{CustomerFilter, CustomerSearch};
@@ -55,12 +55,8 @@ pub(super) async fn list(
         text: some(&asked.q),
         product_id: some(&asked.product_id).map(ProductId::new),
         plan_id: some(&asked.plan_id).map(PlanId::new),
-        status: parts::choice("status", &asked.status, Status::ALL.map(|it| (it.as_str(), it)))?,
-        source: parts::choice(
-            "source",
-            &asked.source,
-            [Source::Aws, Source::Direct].map(|it| (it.as_str(), it)),
-        )?,
+        status: parts::status(&asked.status)?,
+        source: parts::source(&asked.source)?,
     };
     let (limit, cursor) = (Some(ROWS), asked.cursor.as_deref());
     let (customers, next) = if search.is_filter() {

@@ -24,7 +24,7 @@ use crate::domain::counted::plural;
 use crate::domain::kind::Kind;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms};
 use crate::domain::word::Word as _;
-use crate::domain::{Id, Line};
+use crate::domain::{Id, Line, Source, Status};
 use crate::http::Problem;
 
 /// A link of the navigation: its path, its word, and its name.
@@ -195,6 +195,16 @@ pub(super) fn line(name: &str, text: String) -> Result<Line, Problem> {
 /// Returns the id that a field of a form holds, if it is one that the API takes.
 pub(super) fn id<K: Kind>(name: &str, text: &str) -> Result<Id<K>, Problem> {
     serde_json::from_value(text.into()).map_err(|error| Problem::bad_field(name, error.to_string()))
+}
+
+/// Reads the status of subscriptions that a filter names.
+pub(super) fn status(text: &str) -> Result<Option<Status>, Problem> {
+    choice("status", text, Status::ALL.map(|it| (it.as_str(), it)))
+}
+
+/// Reads the source of subscriptions that a filter names.
+pub(super) fn source(text: &str) -> Result<Option<Source>, Problem> {
+    choice("source", text, [Source::Aws, Source::Direct].map(|it| (it.as_str(), it)))
 }
 
 /// Reads the word of a filter; none if it is empty. A word that the filter does not know is refused with those that it does.

@@ -9,7 +9,7 @@ use super::parts::{
     self, Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, segment, some,
 };
 use super::session::Visitor;
-use crate::domain::{CustomerId, PlanId, ProductId, Source, Status, Subscription, SubscriptionId};
+use crate::domain::{CustomerId, PlanId, ProductId, Status, Subscription, SubscriptionId};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::subscriptions::{self as api, Cancel, PutSubscription};
@@ -83,12 +83,8 @@ pub(super) async fn list(
         customer_id: None,
         product_id: some(&asked.product_id).map(ProductId::new),
         plan_id: some(&asked.plan_id).map(PlanId::new),
-        status: parts::choice("status", &asked.status, Status::ALL.map(|it| (it.as_str(), it)))?,
-        source: parts::choice(
-            "source",
-            &asked.source,
-            [Source::Aws, Source::Direct].map(|it| (it.as_str(), it)),
-        )?,
+        status: parts::status(&asked.status)?,
+        source: parts::source(&asked.source)?,
         ends_until: within.map(|text| api::ends_until(&state, &text)).transpose()?,
     };
     let page = ListPage::of("subscriptions", Some(ROWS), asked.cursor.as_deref())?;

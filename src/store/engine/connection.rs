@@ -69,13 +69,6 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens a database of this program's schema for reading alone.
-pub(crate) fn open_current_reader(path: &Path) -> Result<Connection, StoreError> {
-    let connection = open_reader(path)?;
-    check_schema(&connection, path)?;
-    Ok(connection)
-}
-
 /// Opens a database file as it is.
 pub(crate) fn open_file(path: &Path) -> Result<Connection, StoreError> {
     rusqlite::Connection::open(path)

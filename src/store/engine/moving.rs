@@ -114,9 +114,7 @@ pub fn move_database(
         None => None,
     };
     let (server, source, mut draft) = match (from, to) {
-        (Place::File(path), Place::Server(server)) => {
-            (server, connection::open_current_reader(path)?, None)
-        }
+        (Place::File(_), Place::Server(server)) => (server, from.open_current_reader()?, None),
         (Place::Server(server), Place::File(path)) => {
             (server, open_server(server)?, Some(draft_of(path)?))
         }

@@ -77,6 +77,16 @@ impl Place {
         }
     }
 
+    /// Opens a connection that only reads, to a database whose schema is this program's; any other is refused.
+    pub(crate) fn open_current_reader(&self) -> Result<Connection, StoreError> {
+        let reader = self.open_reader()?;
+        match self {
+            Self::File(path) => connection::check_schema(&reader, path)?,
+            Self::Server(_) => schema::check(&reader)?,
+        }
+        Ok(reader)
+    }
+
     /// Opens a connection that only reads.
     pub(crate) fn open_reader(&self) -> Result<Connection, StoreError> {
         match self {

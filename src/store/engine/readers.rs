@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
-use super::connection::check_schema;
 use super::error::{During as _, StoreError};
 use super::place::Place;
 use super::sql::Connection;
@@ -23,10 +22,8 @@ impl Readers {
     /// opened when it is needed.
     pub(crate) fn open(place: &Place) -> Result<Self, StoreError> {
         let mut resting = Vec::new();
-        if let Place::File(path) = place {
-            let first = place.open_reader()?;
-            check_schema(&first, path)?;
-            resting.push(first);
+        if place.file().is_some() {
+            resting.push(place.open_current_reader()?);
         }
         Ok(Self {
             place: place.clone(),

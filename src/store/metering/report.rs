@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::kind::Kind;
 use crate::domain::{
     AccountId, ClockHour, CustomerId, DimensionKey, Id, ProductCode, ProductId, Quantity,
 };
 use crate::store::base::columns::quantity;
 use crate::store::base::filter::Conditions;
 use crate::store::base::tally::Names;
-use crate::store::engine::sql::{self, Connection, OptionalExtension as _};
+use crate::store::engine::sql::{self, Connection, OptionalExtension as _, Statement};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a report.
@@ -90,26 +91,25 @@ fn name_as_aws_does(connection: &Connection, rows: &mut [ReportRow]) -> sql::Res
     )?;
     let mut accounts = HashMap::<CustomerId, Option<AccountId>>::new();
     for row in rows {
-        row.product_code = if let Some(known) = codes.get(&row.product_id) {
-            known.clone()
-        } else {
-            let id = [row.product_id.as_str()];
-            let code = of_product.query_row(id, |it| it.get::<_, String>(0)).optional()?;
-            let code = code.map(ProductCode::new);
-            codes.insert(row.product_id.clone(), code.clone());
-            code
-        };
-        row.account_id = if let Some(known) = accounts.get(&row.customer_id) {
-            known.clone()
-        } else {
-            let id = [row.customer_id.as_str()];
-            let account = of_customer.query_row(id, |it| it.get::<_, String>(0)).optional()?;
-            let account = account.map(AccountId::new);
-            accounts.insert(row.customer_id.clone(), account.clone());
-            account
-        };
+        row.product_code = named(&mut codes, &row.product_id, &mut of_product)?;
+        row.account_id = named(&mut accounts, &row.customer_id, &mut of_customer)?;
     }
     Ok(())
+}
+
+/// Returns AWS's name of what we call so, as it is known or as the statement finds it.
+fn named<K: Kind, N: Kind>(
+    known: &mut HashMap<Id<K>, Option<Id<N>>>,
+    id: &Id<K>,
+    select: &mut Statement<'_>,
+) -> sql::Result<Option<Id<N>>> {
+    if let Some(name) = known.get(id) {
+        return Ok(name.clone());
+    }
+    let found = select.query_row([id.as_str()], |row| row.get::<_, String>(0)).optional()?;
+    let name = found.map(Id::new);
+    known.insert(id.clone(), name.clone());
+    Ok(name)
 }
 
 /// The sums of records. Each record is in one of four states, or on its way in one of three.

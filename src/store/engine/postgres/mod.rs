@@ -5,5 +5,5 @@
 
 pub(in crate::store) mod facts;
 pub(super) mod notes;
-pub(in crate::store) mod schema;
+pub(super) mod schema;
 pub(in crate::store) mod workers;

@@ -85,7 +85,7 @@ fn refuse_old_server(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Refuses a schema that is none of this program's, where it is only to be read.
-pub(in crate::store) fn check(connection: &Connection) -> Result<(), StoreError> {
+pub(in crate::store::engine) fn check(connection: &Connection) -> Result<(), StoreError> {
     let found = version_in(connection).map_err(|source| StoreError::MigrateServer { source })?;
     match found {
         Some(VERSION) => Ok(()),

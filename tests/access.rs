@@ -314,7 +314,10 @@ async fn a_new_version_is_for_all_or_for_those_who_come() {
     let preview = books.store.preview_plan(PlanId::new("own"), None::<Audience>).await.unwrap();
     assert_eq!((preview.version, preview.groups.len()), (2, 1));
     assert_eq!(preview.groups[0].customers, [CustomerId::new("acme")]);
-    assert_eq!((preview.groups[0].gains.len(), preview.groups[0].loses.len()), (0, 1));
+    assert_eq!(
+        (preview.groups[0].differences.gains.len(), preview.groups[0].differences.loses.len()),
+        (0, 1)
+    );
     publish(&books, "own", Audience::New).await;
     provision(&books, "late", AwsIds::default()).await;
     books.store.put_direct(sold("s2", "late", "own"), books.now()).await.unwrap();

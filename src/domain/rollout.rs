@@ -36,12 +36,9 @@ pub struct AffectedGroup {
     pub subscriptions: u64,
     /// The first of their customers.
     pub customers: Vec<CustomerId>,
-    /// Features that they would have more of.
-    pub gains: Vec<Difference>,
-    /// Features that they would have less of.
-    pub loses: Vec<Difference>,
-    /// Features that would be counted or billed otherwise.
-    pub changes: Vec<Difference>,
+    /// How what they may use differs.
+    #[serde(flatten)]
+    pub differences: Differences,
 }
 
 /// Subscriptions whose customers come to have more, less or other features by what is applied.
@@ -63,12 +60,9 @@ pub struct Regranted {
     pub subscriptions: u64,
     /// The first of their customers.
     pub customers: Vec<CustomerId>,
-    /// Features that they have more of.
-    pub gains: Vec<Difference>,
-    /// Features that they have less of.
-    pub loses: Vec<Difference>,
-    /// Features that are counted or billed otherwise.
-    pub changes: Vec<Difference>,
+    /// How what they may use differs.
+    #[serde(flatten)]
+    pub differences: Differences,
 }
 
 /// One feature before and after.
@@ -85,7 +79,7 @@ pub struct Difference {
 }
 
 /// Gains, losses, and what is merely different.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Differences {
     /// Features of which there is more.
     pub gains: Vec<Difference>,
@@ -93,6 +87,13 @@ pub struct Differences {
     pub loses: Vec<Difference>,
     /// Features that are counted or billed otherwise.
     pub changes: Vec<Difference>,
+}
+
+impl Differences {
+    /// Reports whether nothing differs.
+    pub const fn is_empty(&self) -> bool {
+        self.gains.is_empty() && self.loses.is_empty() && self.changes.is_empty()
+    }
 }
 
 /// Compares what two versions grant, feature by feature.

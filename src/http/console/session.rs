@@ -69,6 +69,22 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// Makes a visitor of whom nothing is known but who they are.
+    fn new(name: Arc<str>, role: Role, form_token: Arc<str>, signed_in: bool) -> Self {
+        Self {
+            name,
+            role,
+            form_token,
+            signed_in,
+            root: "".into(),
+            place: String::new(),
+            page: String::new(),
+            sends: false,
+            mistake: None,
+            on_sandbox: false,
+        }
+    }
+
     /// Compares a form's token with theirs, in a time that does not tell where they differ.
     pub(super) fn owns(&self, form_token: &str) -> bool {
         self.form_token.as_bytes().ct_eq(form_token.as_bytes()).into()
@@ -114,32 +130,14 @@ impl Sessions {
     pub(super) fn visitor(&self, tokens: &Tokens, headers: &HeaderMap) -> Option<Visitor> {
         if tokens.is_empty() {
             let (name, form_token) = (LOCAL.into(), Arc::clone(&self.local));
-            return Some(Visitor {
-                name,
-                role: Role::Admin,
-                form_token,
-                signed_in: false,
-                root: "".into(),
-                place: String::new(),
-                page: String::new(),
-                sends: false,
-                mistake: None,
-                on_sandbox: false,
-            });
+            return Some(Visitor::new(name, Role::Admin, form_token, false));
         }
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let session = open.get(&key_of(headers)?).filter(|it| it.until > self.clock.now())?;
-        tokens.holds(&session.token).then(|| Visitor {
-            name: Arc::clone(&session.token.name),
-            role: session.token.role,
-            form_token: Arc::clone(&session.form_token),
-            signed_in: true,
-            root: "".into(),
-            place: String::new(),
-            page: String::new(),
-            sends: false,
-            mistake: None,
-            on_sandbox: false,
+        let token = &session.token;
+        tokens.holds(token).then(|| {
+            let form_token = Arc::clone(&session.form_token);
+            Visitor::new(Arc::clone(&token.name), token.role, form_token, true)
         })
     }
 

@@ -248,9 +248,7 @@ fn preview_in(connection: &Connection, id: &PlanId, how: Publishing) -> Result<P
             keeps,
             subscriptions: subscriptions.into(),
             customers: customers_in(connection, &plan, held)?,
-            gains: differences.gains,
-            loses: differences.loses,
-            changes: differences.changes,
+            differences,
         });
     }
     Ok(Preview { version, groups, unbilled: unbilled_in(connection, &plan)? })

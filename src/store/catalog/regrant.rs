@@ -80,7 +80,7 @@ impl GrantedFeatures {
         let mut found = Vec::new();
         for ((then, now), mut customers) in groups {
             let differences = compare(before.granted(then), self.granted(now));
-            if differences == crate::domain::rollout::Differences::default() {
+            if differences.is_empty() {
                 continue;
             }
             customers.sort_unstable();
@@ -93,9 +93,7 @@ impl GrantedFeatures {
                 to_version: now.1,
                 subscriptions,
                 customers: customers.into_iter().take(NAMED).cloned().collect(),
-                gains: differences.gains,
-                loses: differences.loses,
-                changes: differences.changes,
+                differences,
             });
         }
         found

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 
 use crate::domain::event::EventType;
 use crate::domain::{
-    AccountId, AgreementId, CustomerId, DimensionKey, Holder, Id, LicenseArn, PlanId, ProductCode,
-    ProductId, Quantity, Source, Status, Subscription, SubscriptionId, Terms,
+    AccountId, AgreementId, CustomerId, CustomerIdentifier, DimensionKey, Holder, Id, LicenseArn,
+    PlanId, ProductCode, ProductId, Quantity, Source, Status, Subscription, SubscriptionId, Terms,
 };
 use crate::store::base::columns::{millis, optional_timestamp, timestamp};
 use crate::store::base::filter::Conditions;
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
-use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, named_params};
+use crate::store::engine::sql::{self, Connection, OptionalExtension, Row, ToSql, named_params};
 use crate::store::{During, Store, StoreError};
 
 /// The filter of a list of subscriptions.
@@ -157,6 +157,31 @@ pub(crate) fn write_change_in(
     Ok(())
 }
 
+/// Binds a subscription's id and the columns that a change may write.
+fn with_changing<T>(
+    subscription: &Subscription,
+    run: impl FnOnce(&[(&str, &dyn ToSql)]) -> sql::Result<T>,
+) -> sql::Result<T> {
+    let terms = &subscription.terms;
+    run(named_params! {
+        ":id": subscription.id.as_str(),
+        ":product": subscription.product_id.as_ref().map(ProductId::as_str),
+        ":account": terms.account_id.as_ref().map(AccountId::as_str),
+        ":license": terms.license_arn.as_ref().map(LicenseArn::as_str),
+        ":agreement": terms.agreement_id.as_ref().map(AgreementId::as_str),
+        ":dimension": terms.dimension.as_ref().map(DimensionKey::as_str),
+        ":plan": terms.plan_id.as_ref().map(PlanId::as_str),
+        ":quantity": terms.quantity.map(Quantity::millionths),
+        ":status": terms.status.as_str(),
+        ":starts": terms.starts_at.map(millis),
+        ":ends": terms.ends_at.map(millis),
+        ":missing": terms.missing_since.map(millis),
+        ":ended": terms.ended_at.map(millis),
+        ":renewed_by": terms.renewed_by.as_ref().map(Holder::to_string),
+        ":updated": millis(subscription.updated_at),
+    })
+}
+
 /// Inserts a subscription. One that may also update would refer to the customer anew, and SQLite makes ready to undo
 /// that by itself, each time.
 fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
@@ -172,27 +197,15 @@ fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(),
                  :renewed_by, :created, :updated)",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
-                ":id": subscription.id.as_str(),
-                ":customer": subscription.customer_id.as_str(),
-                ":product": subscription.product_id.as_ref().map(ProductId::as_str),
-                ":source": subscription.source.as_str(),
-                ":holder": terms.holder.as_ref().map(Holder::to_string).unwrap_or_default(),
-                ":account": terms.account_id.as_ref().map(AccountId::as_str),
-                ":identifier": terms.customer_identifier().map(crate::domain::CustomerIdentifier::as_str),
-                ":license": terms.license_arn.as_ref().map(LicenseArn::as_str),
-                ":agreement": terms.agreement_id.as_ref().map(AgreementId::as_str),
-                ":dimension": terms.dimension.as_ref().map(DimensionKey::as_str),
-                ":plan": terms.plan_id.as_ref().map(PlanId::as_str),
-                ":quantity": terms.quantity.map(Quantity::millionths),
-                ":status": terms.status.as_str(),
-                ":starts": terms.starts_at.map(millis),
-                ":ends": terms.ends_at.map(millis),
-                ":missing": terms.missing_since.map(millis),
-                ":ended": terms.ended_at.map(millis),
-                ":renewed_by": terms.renewed_by.as_ref().map(Holder::to_string),
-                ":created": millis(subscription.created_at),
-                ":updated": millis(subscription.updated_at),
+            with_changing(subscription, |changing| {
+                let lasting = named_params! {
+                    ":customer": subscription.customer_id.as_str(),
+                    ":source": subscription.source.as_str(),
+                    ":holder": terms.holder.as_ref().map(Holder::to_string).unwrap_or_default(),
+                    ":identifier": terms.customer_identifier().map(CustomerIdentifier::as_str),
+                    ":created": millis(subscription.created_at),
+                };
+                insert.execute(&*[changing, lasting].concat())
             })
         })
         .during("write a new subscription")?;
@@ -225,7 +238,6 @@ fn note_earlier_in(
 
 /// Updates a subscription; its customer and its holder at AWS stay as they are.
 fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
-    let terms = &subscription.terms;
     connection
         .prepare_cached(
             "UPDATE subscriptions SET product_id = :product, account_id = :account, license_arn = :license,
@@ -236,25 +248,7 @@ fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(),
                  updated_at_ms = :updated
              WHERE id = :id",
         )
-        .and_then(|mut update| {
-            update.execute(named_params! {
-                ":id": subscription.id.as_str(),
-                ":product": subscription.product_id.as_ref().map(ProductId::as_str),
-                ":account": terms.account_id.as_ref().map(AccountId::as_str),
-                ":license": terms.license_arn.as_ref().map(LicenseArn::as_str),
-                ":agreement": terms.agreement_id.as_ref().map(AgreementId::as_str),
-                ":dimension": terms.dimension.as_ref().map(DimensionKey::as_str),
-                ":plan": terms.plan_id.as_ref().map(PlanId::as_str),
-                ":quantity": terms.quantity.map(Quantity::millionths),
-                ":status": terms.status.as_str(),
-                ":starts": terms.starts_at.map(millis),
-                ":ends": terms.ends_at.map(millis),
-                ":missing": terms.missing_since.map(millis),
-                ":ended": terms.ended_at.map(millis),
-                ":renewed_by": terms.renewed_by.as_ref().map(Holder::to_string),
-                ":updated": millis(subscription.updated_at),
-            })
-        })
+        .and_then(|mut update| with_changing(subscription, |changing| update.execute(changing)))
         .during("write a changed subscription")?;
     Ok(())
 }

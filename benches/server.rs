@@ -1,0 +1,135 @@
+//! What a database on a server costs with a millisecond each way between the daemons and it: usage that two workers take.
+//!
+//! `.ci/postgres cargo bench --bench server` prints each figure beside the same on a wire without delay.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
+
+#[path = "../tests/support/slow_wire.rs"]
+#[allow(dead_code, reason = "tests cut it, a bench does not")]
+mod slow_wire;
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use marketd::domain::ledger::AgeLimits;
+use marketd::domain::usage::UsageEvent;
+use marketd::store::{Place, ServerPlace, Store};
+use slow_wire::SlowWire;
+use support::{event, metered, now, number, per_second};
+
+/// Events of a report.
+const BATCH: usize = 1_000;
+const DELAY: Duration = Duration::from_millis(1);
+
+/// A schema of its own on the server, reached by a wire.
+struct Database {
+    url: String,
+    server: String,
+    schema: String,
+}
+
+impl Database {
+    fn new(wire: &SlowWire, server: &str) -> Self {
+        let schema = format!("bench_{:016x}", fastrand::u64(..));
+        let url = server.replace(&format!(":{}/", port(server)), &format!(":{}/", wire.port()));
+        Self { url, server: server.to_owned(), schema }
+    }
+
+    fn open(&self) -> Store {
+        let address: marketd::store::Address = self.url.parse().unwrap();
+        let place = ServerPlace::new(address.in_schema(&self.schema), 4);
+        Store::open_at(Place::Server(place)).unwrap()
+    }
+
+    /// Makes customers, each with a licence that bears its usage.
+    async fn customers(&self, count: usize) {
+        let (client, connection) =
+            tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let licence = "'license:arn:aws:license-manager::294406891311:license:l-' || lpad(to_hex(i), 32, '0')";
+        let statements = format!(
+            "SET search_path = {schema};
+             INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms)
+             SELECT 'customer-' || i, 1, 0, 0 FROM generate_series(0, {count} - 1) i;
+             INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn,
+                 status, created_at_ms, updated_at_ms)
+             SELECT 'sub-' || i, 'customer-' || i, 'prod-1', 'aws', {licence}, lpad(i::text, 12, '0'),
+                 substr({licence}, 9), 'active', 0, 0 FROM generate_series(0, {count} - 1) i;
+             UPDATE turns SET n = n + 1; ANALYZE;",
+            schema = self.schema,
+        );
+        client.batch_execute(&statements).await.unwrap();
+    }
+}
+
+/// Returns the port in an address as `postgres://user@127.0.0.1:5432/name`.
+fn port(url: &str) -> u16 {
+    let (_, after) = url.rsplit_once(':').unwrap();
+    after.split('/').next().unwrap().parse().unwrap()
+}
+
+/// Reports of so many customers each.
+fn reports(count: usize, customers: usize) -> Vec<Vec<UsageEvent>> {
+    let one = |number: usize| event(format!("{number:016x}"), number % customers);
+    (0..count).map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(one).collect()).collect()
+}
+
+/// Has workers take reports, four at a time each.
+async fn taken(database: &Database, workers: usize, reports: Vec<Vec<UsageEvent>>) -> Duration {
+    let stores: Vec<Store> = (0..workers).map(|_| database.open()).collect();
+    let left = Arc::new(Mutex::new(reports.into_iter()));
+    let begun = Instant::now();
+    let mut reporters = Vec::new();
+    for store in &stores {
+        for _ in 0..4 {
+            let (store, left) = (store.clone(), Arc::clone(&left));
+            reporters.push(tokio::spawn(async move {
+                let next = || left.lock().unwrap().next();
+                while let Some(report) = next() {
+                    let receipt = store.append_usage(report, AgeLimits::default(), now()).await;
+                    assert_eq!(receipt.unwrap().accepted, BATCH);
+                }
+            }));
+        }
+    }
+    for reporter in reporters {
+        reporter.await.unwrap();
+    }
+    let took = begun.elapsed();
+    for store in stores {
+        store.close();
+    }
+    took
+}
+
+async fn usage(server: &str, wire: &SlowWire) {
+    let count = number("MARKETD_BENCH_REPORTS", 100);
+    for customers in [1, 1_000] {
+        for (workers, delay) in [(1, Duration::ZERO), (1, DELAY), (2, DELAY)] {
+            let database = Database::new(wire, server);
+            wire.delay(Duration::ZERO);
+            let store = database.open();
+            store.import_product(metered("prod-1", "code1", &["d1"]), now()).await.unwrap();
+            store.close();
+            database.customers(customers).await;
+            wire.delay(delay);
+            let took = taken(&database, workers, reports(count, customers)).await;
+            println!(
+                "usage, {customers} customers a report, {workers} workers, {delay:?} each way: {} events/s",
+                per_second(count * BATCH, took)
+            );
+        }
+    }
+}
+
+fn main() {
+    let Ok(server) = std::env::var("MARKETD_TEST_DATABASE_URL") else {
+        println!("left out: MARKETD_TEST_DATABASE_URL names no server; .ci/postgres has one");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let wire = SlowWire::to(([127, 0, 0, 1], port(&server)).into(), Duration::ZERO);
+    runtime.block_on(usage(&server, &wire));
+}

@@ -1,0 +1,98 @@
+//! A wire between a daemon and its server that takes its time, and that can be cut.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The wire: it listens on loopback, and each byte arrives so much later, whichever way it goes.
+pub(crate) struct SlowWire {
+    address: SocketAddr,
+    ways: Arc<Ways>,
+}
+
+struct Ways {
+    server: SocketAddr,
+    /// Microseconds each way.
+    delay: AtomicU64,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl SlowWire {
+    /// Lays a wire to a server.
+    pub(crate) fn to(server: SocketAddr, delay: Duration) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let ways =
+            Arc::new(Ways { server, delay: AtomicU64::new(micros(delay)), open: Mutex::default() });
+        let laid = Arc::clone(&ways);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                drop(client.and_then(|client| laid.connect(client)));
+            }
+        });
+        Self { address, ways }
+    }
+
+    /// Returns the port of this end.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Has every byte take so long from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.ways.delay.store(micros(delay), Ordering::Relaxed);
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        let mut open = self.ways.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in open.drain(..) {
+            drop(connection.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+impl Ways {
+    fn connect(self: &Arc<Self>, client: TcpStream) -> std::io::Result<()> {
+        let server = TcpStream::connect(self.server)?;
+        for end in [&client, &server] {
+            end.set_nodelay(true)?;
+            let kept = end.try_clone()?;
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+        self.carry(client.try_clone()?, server.try_clone()?);
+        self.carry(server, client);
+        Ok(())
+    }
+
+    /// Carries bytes one way: one thread takes them, another hands them on when they are due.
+    fn carry(self: &Arc<Self>, mut from: TcpStream, mut to: TcpStream) {
+        let (taken, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
+        let ways = Arc::clone(self);
+        thread::spawn(move || {
+            let mut bytes = vec![0; 65_536];
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                let delay = Duration::from_micros(ways.delay.load(Ordering::Relaxed));
+                if taken.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+        thread::spawn(move || {
+            while let Ok((due, bytes)) = under_way.recv() {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if to.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+            drop(to.shutdown(Shutdown::Both));
+        });
+    }
+}
+
+fn micros(delay: Duration) -> u64 {
+    delay.as_micros().try_into().unwrap_or(u64::MAX)
+}

@@ -139,7 +139,7 @@ fn note_in(connection: &Connection, actor: &Actor, detail: Option<&str>) -> Resu
              VALUES (:request, :at, :actor, :door, :operation, :path, :detail) ON CONFLICT (request) DO NOTHING",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":request": actor.request,
                 ":at": millis(actor.at),
                 ":actor": actor.name,

@@ -124,7 +124,7 @@ pub(in crate::store) fn save_in(
                  updated_at_ms = :at",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":role": row.role_arn, ":external": row.external_id,
                 ":account": row.seller_account_id, ":state": row.state,
                 ":checks": row.checks, ":at": millis(row.updated_at),

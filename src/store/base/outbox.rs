@@ -68,7 +68,7 @@ fn insert_in(
              VALUES (:id, :type, :at, :customer, :data)",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":id": new_event_id(),
                 ":type": kind.as_str(),
                 ":at": millis(at),

@@ -63,7 +63,7 @@ impl Pruned {
                      until_seq = greatest(pruned.until_seq, :seq), at_ms = :at",
             )
             .and_then(|mut upsert| {
-                upsert.execute(named_params! {
+                upsert.post(named_params! {
                     ":kind": of.as_str(), ":rows": self.rows, ":until": millis(self.until),
                     ":seq": self.until_seq, ":at": millis(self.at),
                 })
@@ -71,6 +71,13 @@ impl Pruned {
             .during("note what was pruned")?;
         Ok(())
     }
+}
+
+const OF_KIND: &str = "SELECT * FROM pruned WHERE kind = ?1";
+
+/// Asks ahead for what [`pruned_in`] reads.
+pub(crate) fn ask_pruned(connection: &Connection, of: History) -> Result<(), StoreError> {
+    connection.ask_ahead(OF_KIND, &[of.as_str()]).during("read what was pruned")
 }
 
 /// Returns what was pruned of a kind; none if nothing ever was.
@@ -87,7 +94,7 @@ pub(crate) fn pruned_in(
         })
     };
     connection
-        .prepare_cached("SELECT * FROM pruned WHERE kind = ?1")
+        .prepare_cached(OF_KIND)
         .and_then(|mut select| select.query_row([of.as_str()], pruned).optional())
         .during("read what was pruned")
 }

@@ -158,7 +158,7 @@ pub(super) fn note_attempt_in(
                  at_ms = excluded.at_ms, status = excluded.status, error = excluded.error",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":seq": attempt.seq, ":state": state.as_str(), ":at": millis(attempt.at),
                 ":status": status, ":error": error,
             })

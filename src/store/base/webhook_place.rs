@@ -76,7 +76,7 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
             "INSERT INTO cursors (reader, seq) VALUES ('webhook', ?1)
              ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq, turn = cursors.turn + 1, left_at_ms = NULL",
         )
-        .and_then(|mut upsert| upsert.execute([cursor]))
+        .and_then(|mut upsert| upsert.post([cursor]))
         .during("set the webhook's place")?;
     for lane in Lane::ALL {
         connection
@@ -84,7 +84,7 @@ fn set_place_in(connection: &Connection, cursor: i64) -> Result<(), StoreError> 
                 "INSERT INTO webhook_lanes (lane, seq) VALUES (?1, ?2)
                  ON CONFLICT (lane) DO UPDATE SET seq = excluded.seq",
             )
-            .and_then(|mut upsert| upsert.execute((lane.as_str(), cursor)))
+            .and_then(|mut upsert| upsert.post((lane.as_str(), cursor)))
             .during("set the webhook's place")?;
     }
     connection
@@ -240,7 +240,7 @@ fn note_posted_in(
         .prepare_cached(
             "UPDATE cursors SET seq = (SELECT min(seq) FROM webhook_lanes) WHERE reader = 'webhook'",
         )
-        .and_then(|mut update| update.execute([]))
+        .and_then(|mut update| update.post([]))
         .during(during)?;
     Ok(true)
 }

@@ -88,7 +88,7 @@ pub(crate) fn mark_buyer_in(
                      request_mark = CASE WHEN ?3 THEN marks + 1 ELSE request_mark END
                  WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((id, due, requested)))
+            .and_then(|mut update| update.post((id, due, requested)))
             .during("mark a buyer")?;
         return Ok(MarkedBuyer { id, imported });
     }
@@ -138,7 +138,7 @@ fn postpone_in(
             "UPDATE buyers SET due_at_ms = CASE WHEN ?3 THEN ?2 ELSE least(due_at_ms, ?2) END
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((id, millis(at), nothing_new)))
+        .and_then(|mut update| update.post((id, millis(at), nothing_new)))
         .during("postpone a buyer")?;
     Ok(())
 }
@@ -255,7 +255,7 @@ pub(in crate::store) fn hasten_in(
             "UPDATE buyers SET due_at_ms = ?1, attempts = 0
              WHERE due_at_ms > ?1 AND last_error IS NOT NULL",
         )
-        .and_then(|mut update| update.execute([millis(now)]))
+        .and_then(|mut update| update.post([millis(now)]))
         .during("hasten buyers")?;
     Ok(())
 }

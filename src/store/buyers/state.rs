@@ -92,7 +92,7 @@ fn record_marked_look(
                      request_mark = CASE WHEN request_mark > ?3 THEN request_mark END
                  WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((buyer, observed_at, marks)))
+            .and_then(|mut update| update.post((buyer, observed_at, marks)))
             .during("record a look at a buyer who has news")?;
         return Ok(());
     }
@@ -101,7 +101,7 @@ fn record_marked_look(
             "UPDATE OR FAIL notifications SET state = 'applied', reason = NULL
              WHERE buyer = ?1 AND state = 'pending'",
         )
-        .and_then(|mut update| update.execute([buyer]))
+        .and_then(|mut update| update.post([buyer]))
         .during("apply a buyer's notifications")?;
     Ok(())
 }
@@ -120,7 +120,7 @@ fn record_swept_look(
              ON CONFLICT (product_code, kind, value) DO UPDATE SET looked_at_ms = ?5,
                  due_at_ms = least(buyers.due_at_ms, ?4)",
         )
-        .and_then(|mut upsert| upsert.execute((code, kind, value, next, observed_at)))
+        .and_then(|mut upsert| upsert.post((code, kind, value, next, observed_at)))
         .during("record a look of a sweep")?;
     Ok(())
 }

@@ -155,7 +155,7 @@ pub(crate) fn hold_in(
                  unlisted = excluded.unlisted, live = excluded.live, allowed = excluded.allowed",
         )
         .and_then(|mut upsert| {
-            upsert.execute((
+            upsert.post((
                 product.as_str(),
                 kind.as_str(),
                 millis(now),
@@ -191,7 +191,7 @@ pub(crate) fn release_in(
              WHERE product_id = ?1 AND kind = ?2",
         )
         .and_then(|mut update| {
-            update.execute((product.as_str(), kind.as_str(), confirmed_at.map(millis)))
+            update.post((product.as_str(), kind.as_str(), confirmed_at.map(millis)))
         })
         .during("let endings go")?;
     Ok(())
@@ -235,7 +235,7 @@ fn confirm_in(
     ] {
         connection
             .prepare_cached(statement)
-            .and_then(|mut update| update.execute((product.as_str(), millis(now))))
+            .and_then(|mut update| update.post((product.as_str(), millis(now))))
             .during("let endings go")?;
     }
     Ok(Some(true))

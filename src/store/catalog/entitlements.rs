@@ -74,7 +74,7 @@ pub(crate) fn remove_entitlement_in(
         .prepare_cached(
             "DELETE FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2 AND feature_id = ?3",
         )
-        .and_then(|mut delete| delete.execute((plan_id.as_str(), version, feature_id.as_str())))
+        .and_then(|mut delete| delete.post((plan_id.as_str(), version, feature_id.as_str())))
         .during("take a feature out of a plan")?;
     changed_plan(connection, plan_id, EventType::PlanUpdated, now)
 }
@@ -102,7 +102,7 @@ fn draft_in(connection: &Connection, id: &PlanId) -> Result<i64, StoreError> {
              SELECT plan_id, version + 1, feature_id, quota, unlimited, soft, per_unit, reset, anchor, bill
              FROM plan_entitlements WHERE plan_id = ?1 AND version = ?2",
         )
-        .and_then(|mut insert| insert.execute((id.as_str(), version)))
+        .and_then(|mut insert| insert.post((id.as_str(), version)))
         .during(during)?;
     Ok(version + 1)
 }
@@ -140,7 +140,7 @@ fn write_entitlement_in(
                  per_unit = :per_unit, reset = :reset, anchor = :anchor, bill = :bill",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":plan": plan.as_str(), ":version": version,
                 ":feature": entitlement.feature_id.as_str(),
                 ":quota": terms.limit.map(Quantity::millionths),

@@ -187,7 +187,7 @@ pub(crate) fn write_feature_in(
                  updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":id": feature.id.as_str(), ":name": feature.name, ":type": feature.kind.word(),
                 ":unit": feature.unit, ":when_stale": feature.when_stale.word(), ":now": millis(now),
             })
@@ -195,7 +195,7 @@ pub(crate) fn write_feature_in(
         .during("write a feature")?;
     connection
         .prepare_cached("DELETE FROM feature_dimensions WHERE feature_id = ?1")
-        .and_then(|mut delete| delete.execute([feature.id.as_str()]))
+        .and_then(|mut delete| delete.post([feature.id.as_str()]))
         .during("write a feature's dimensions")?;
     for (product, dimension) in &feature.dimensions {
         connection
@@ -203,7 +203,7 @@ pub(crate) fn write_feature_in(
                 "INSERT INTO feature_dimensions (feature_id, product_id, dimension) VALUES (?1, ?2, ?3)",
             )
             .and_then(|mut insert| {
-                insert.execute((feature.id.as_str(), product.as_str(), dimension.as_str()))
+                insert.post((feature.id.as_str(), product.as_str(), dimension.as_str()))
             })
             .during("write a feature's dimensions")?;
     }

@@ -252,7 +252,7 @@ pub(crate) fn unmap_in<'a>(
             .prepare_cached(
                 "UPDATE dimensions SET plan_id = NULL WHERE product_id = ?1 AND key = ?2",
             )
-            .and_then(|mut update| update.execute((id.as_str(), key.as_str())))
+            .and_then(|mut update| update.post((id.as_str(), key.as_str())))
             .during("unmap a dimension")?;
     }
     Ok(update_plan_sources_in(connection, now)?)
@@ -309,7 +309,7 @@ fn write_product(
                  document = :document, synced_at_ms = :now",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":id": id.as_str(), ":code": code.as_str(), ":entity": listing.entity_id.as_str(),
                 ":title": listing.title, ":visibility": listing.visibility,
                 ":document": listing.document.to_string(), ":now": millis(now),

@@ -150,7 +150,7 @@ fn change_held(
                 "UPDATE subscriptions SET plan_version = ?3 WHERE plan_id = ?1 AND plan_version = ?2
                    AND ended_at_ms IS NULL",
             )
-            .and_then(|mut update| update.execute((id.as_str(), version, to)))
+            .and_then(|mut update| update.post((id.as_str(), version, to)))
             .during("change what customers are held to")?;
     }
     Ok(())

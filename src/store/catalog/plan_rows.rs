@@ -64,7 +64,7 @@ pub(crate) fn changed_plan(
 ) -> Result<Plan, PlanError> {
     connection
         .prepare_cached("UPDATE plans SET updated_at_ms = ?2 WHERE id = ?1")
-        .and_then(|mut update| update.execute((id.as_str(), millis(now))))
+        .and_then(|mut update| update.post((id.as_str(), millis(now))))
         .during("touch a plan")?;
     let plan = known_plan(connection, id)?;
     append_event_in(connection, event, None, &plan, now)?;

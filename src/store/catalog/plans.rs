@@ -120,7 +120,7 @@ pub(crate) fn write_plan_in(
              ON CONFLICT (id) DO UPDATE SET product_id = coalesce(plans.product_id, :product), updated_at_ms = :now",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":id": id.as_str(), ":name": name, ":product": product_id.map(ProductId::as_str),
                 ":now": millis(now),
             })

@@ -91,7 +91,7 @@ pub(crate) fn write_dimensions(
                      metered = :metered, types = :types, removed_at_ms = NULL",
             )
             .and_then(|mut upsert| {
-                upsert.execute(named_params! {
+                upsert.post(named_params! {
                     ":product": product.as_str(), ":key": dimension.key.as_str(),
                     ":name": dimension.name, ":unit": dimension.unit,
                     ":entitled": dimension.is_entitled(), ":metered": dimension.is_metered(),
@@ -108,7 +108,7 @@ pub(crate) fn write_dimensions(
                     "UPDATE dimensions SET removed_at_ms = ?3 WHERE product_id = ?1 AND key = ?2",
                 )
                 .and_then(|mut update| {
-                    update.execute((product.as_str(), held.key.as_str(), millis(now)))
+                    update.post((product.as_str(), held.key.as_str(), millis(now)))
                 })
                 .during("mark a dimension as gone")?;
         }

@@ -24,7 +24,7 @@ pub(super) fn note_publication_in(
              VALUES (:plan, :version, :at, :actor) ON CONFLICT DO NOTHING",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":plan": plan.as_str(),
                 ":version": version,
                 ":at": millis(now),

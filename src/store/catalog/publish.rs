@@ -165,7 +165,7 @@ pub(crate) fn publish_in(
                     "UPDATE subscriptions SET plan_version = ?2
                      WHERE plan_id = ?1 AND plan_version IS NULL AND CAST(?2 AS BIGINT) IS NOT NULL",
                 )
-                .and_then(|mut update| update.execute((id.as_str(), plan.version)))
+                .and_then(|mut update| update.post((id.as_str(), plan.version)))
                 .during("hold customers to a plan's version")?;
         }
     }

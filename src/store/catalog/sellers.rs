@@ -13,7 +13,7 @@ pub(crate) fn note_owner_in(connection: &Connection, listing: &Listing) -> Resul
             "UPDATE products SET seller_account_id = ?2
              WHERE entity_id = ?1 AND seller_account_id IS DISTINCT FROM ?2",
         )
-        .and_then(|mut update| update.execute((listing.entity_id.as_str(), owner.as_str())))
+        .and_then(|mut update| update.post((listing.entity_id.as_str(), owner.as_str())))
         .during("note whose product it is")?;
     Ok(())
 }

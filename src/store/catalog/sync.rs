@@ -69,7 +69,7 @@ impl Store {
                          WHERE id = ?1",
                     )
                     .and_then(|mut update| {
-                        update.execute((
+                        update.post((
                             product.id.as_str(),
                             &listing.title,
                             &listing.visibility,

@@ -118,7 +118,7 @@ fn remove_in(connection: &Connection, id: &PlanId, now: Timestamp) -> Result<Pla
     {
         connection
             .prepare_cached(statement)
-            .and_then(|mut delete| delete.execute([id.as_str()]))
+            .and_then(|mut delete| delete.post([id.as_str()]))
             .during("remove a plan")?;
     }
     append_event_in(connection, EventType::PlanRemoved, None, &plan, now)?;

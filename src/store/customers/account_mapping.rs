@@ -200,7 +200,7 @@ fn keep_in(connection: &Connection, line: &MappingLine) -> Result<bool, StoreErr
             "INSERT INTO mappings (customer_identifier, account_id) VALUES (?1, ?2)
              ON CONFLICT DO NOTHING",
         )
-        .and_then(|mut insert| insert.execute(ids))
+        .and_then(|mut insert| insert.post(ids))
         .during("keep a line of AWS's mapping")?;
     Ok(replaced > 0)
 }

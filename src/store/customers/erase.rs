@@ -103,12 +103,12 @@ pub(super) fn erase_in(
             "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms, erased_at_ms)
              SELECT ?2, claimed, created_at_ms, ?3, ?3 FROM customers WHERE id = ?1",
         )
-        .and_then(|mut insert| insert.execute((id.as_str(), erased.as_str(), millis(now))))
+        .and_then(|mut insert| insert.post((id.as_str(), erased.as_str(), millis(now))))
         .during("make what is left of a customer")?;
     for statement in MOVES {
         connection
             .prepare_cached(statement)
-            .and_then(|mut change| change.execute((id.as_str(), erased.as_str())))
+            .and_then(|mut change| change.post((id.as_str(), erased.as_str())))
             .during("move what billing needs of a customer")?;
     }
     connection
@@ -187,7 +187,7 @@ pub(super) fn end_erasure_in(
     ] {
         connection
             .prepare_cached(statement)
-            .and_then(|mut delete| delete.execute([erased.as_str()]))
+            .and_then(|mut delete| delete.post([erased.as_str()]))
             .during("end an erasure")?;
     }
     Ok(())

@@ -223,7 +223,7 @@ impl Erasure {
                 "UPDATE usage_events SET customer_id = ?1 WHERE rowid > ?2 AND rowid <= ?3
                      AND customer_id IN (SELECT alias FROM customer_aliases WHERE customer_id = ?1)",
             )
-            .and_then(|mut update| update.execute((self.into.as_str(), after, last)))
+            .and_then(|mut update| update.post((self.into.as_str(), after, last)))
             .during("rename an erased customer's usage")?;
         Ok(())
     }

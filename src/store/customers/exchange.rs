@@ -89,7 +89,7 @@ fn exchange(
              WHERE id = ?1 AND exchanged_at_ms IS NULL",
         )
         .and_then(|mut update| {
-            update.execute((id, customer.id.as_str(), millis(now), said.customer_id.is_some()))
+            update.post((id, customer.id.as_str(), millis(now), said.customer_id.is_some()))
         })
         .during("settle a registration")?;
     let data = RegistrationExchanged { id, customer_id: &customer.id };

@@ -47,7 +47,7 @@ pub(crate) fn link_in(
             "INSERT INTO identities (kind, value, customer_id) VALUES (?1, ?2, ?3)
              ON CONFLICT (kind, value) DO UPDATE SET customer_id = ?3",
         )
-        .and_then(|mut upsert| upsert.execute((buyer.kind(), buyer.value(), customer.as_str())))
+        .and_then(|mut upsert| upsert.post((buyer.kind(), buyer.value(), customer.as_str())))
         .during("link an AWS id")?;
     Ok(())
 }

@@ -102,7 +102,7 @@ fn create_unclaimed_in(
         .prepare_cached(
             "INSERT OR FAIL INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 0, ?2, ?2)",
         )
-        .and_then(|mut insert| insert.execute((id.as_str(), millis(now))))
+        .and_then(|mut insert| insert.post((id.as_str(), millis(now))))
         .during("create a customer")?;
     let customer = Customer::unclaimed(id.clone(), now);
     append_event_in(connection, EventType::CustomerCreated, Some(&id), &customer, now)?;

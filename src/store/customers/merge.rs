@@ -42,7 +42,7 @@ pub(crate) fn merge_customers_in(
     for statement in MOVES {
         connection
             .prepare_cached(statement)
-            .and_then(|mut update| update.execute(ids))
+            .and_then(|mut update| update.post(ids))
             .during("move a customer's history")?;
     }
     connection
@@ -96,7 +96,7 @@ fn merge_profile_in(
         )
         .and_then(|mut update| {
             let metadata = Value::Object(metadata).to_string();
-            update.execute((into.as_str(), other.name, other.email, metadata))
+            update.post((into.as_str(), other.name, other.email, metadata))
         })
         .during("join two customers")?;
     Ok(lost)

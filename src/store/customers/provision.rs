@@ -205,7 +205,7 @@ pub(crate) fn introduce_in(
                  erased_at_ms = CASE WHEN ?2 IS NULL AND ?3 IS NULL THEN erased_at_ms END
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((id.as_str(), name, email)))
+        .and_then(|mut update| update.post((id.as_str(), name, email)))
         .during("write a customer")?;
     mark_in(connection, ids, now)?;
     told_in(connection, &id, before.as_ref(), now)
@@ -271,7 +271,7 @@ fn upsert_in(
                  metadata = coalesce(:metadata, customers.metadata), claimed = 1, erased_at_ms = NULL",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":id": id.as_str(), ":name": request.name, ":email": request.email,
                 ":metadata": metadata, ":now": millis(now),
             })

@@ -204,7 +204,7 @@ fn renew_in(
              WHERE id = :id",
         )
         .and_then(|mut update| {
-            update.execute(named_params! {
+            update.post(named_params! {
                 ":id": open, ":at": millis(it.at),
                 ":agreement": it.agreement_id.as_ref().map(AgreementId::as_str),
                 ":claims": json!(claims).to_string(),
@@ -222,7 +222,7 @@ fn insert_in(connection: &Connection, it: &RegistrationRow) -> Result<(), StoreE
              VALUES (:id, :code, :account, :identifier, :license, :agreement, :claims, :at)",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":id": it.id, ":code": it.product_code.as_str(),
                 ":account": it.account_id.as_ref().map(AccountId::as_str),
                 ":identifier": it.customer_identifier.as_ref().map(CustomerIdentifier::as_str),

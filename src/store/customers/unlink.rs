@@ -87,7 +87,7 @@ fn unlink_in(
     for statement in MOVES {
         connection
             .prepare_cached(statement)
-            .and_then(|mut update| update.execute((id.as_str(), buyer.as_str())))
+            .and_then(|mut update| update.post((id.as_str(), buyer.as_str())))
             .during("move what belongs to a buyer")?;
     }
     let data = CustomerUnlinked { id: &id, aws: &before.aws, unlinked: &buyer };

@@ -272,6 +272,11 @@ impl ChangeCapture {
         self.wakeups.wake_all(Woken::BY_OTHERS);
     }
 
+    /// Asks ahead for what [`announce`](Self::announce) reads.
+    pub(crate) fn ask_ahead(connection: &Connection) -> sql::Result<()> {
+        if connection.is_remote() { notes::ask_ahead(connection) } else { Ok(()) }
+    }
+
     /// Tells that what was noted is about to be committed; what comes of it is told by [`PreparedChanges::tell`].
     pub(crate) fn announce(&self, connection: &Connection) -> sql::Result<PreparedChanges<'_>> {
         let notes = match connection {

@@ -31,11 +31,15 @@ const QUEUED_JOBS: usize = 4_096;
 
 /// A write with the caller who waits for it.
 trait Write: Send {
-    /// Runs inside the transaction, and once more if that one was undone.
-    fn run(&mut self, connection: &Connection) -> WriteOutcome;
+    /// Runs inside the transaction, and once more if that one was undone. `settle` waits for what it posted, where its own
+    /// failure has to be told from that of others.
+    fn run(&mut self, connection: &Connection, settle: Settle<'_>) -> WriteOutcome;
     /// Answers the caller once the transaction's outcome is known.
     fn answer(self: Box<Self>, ended: Result<(), TransactionError>);
 }
+
+/// The way in which what a write has posted is waited for, if it is.
+type Settle<'a> = Option<&'a dyn Fn() -> sql::Result<()>>;
 
 /// The outcome of a write.
 enum WriteOutcome {
@@ -84,8 +88,14 @@ where
     T: Send,
     E: From<StoreError> + std::error::Error + Send + 'static,
 {
-    fn run(&mut self, connection: &Connection) -> WriteOutcome {
-        match self.outcome.insert((self.work)(connection)) {
+    fn run(&mut self, connection: &Connection, settle: Settle<'_>) -> WriteOutcome {
+        let mut outcome = (self.work)(connection);
+        if let Some(settle) = settle
+            && outcome.is_ok()
+        {
+            outcome = settle().during("write what was decided").map_err(E::from).and(outcome);
+        }
+        match self.outcome.insert(outcome) {
             Ok(_) => WriteOutcome::Well,
             Err(error) => {
                 trouble::found_in(error).map_or(WriteOutcome::Refused, WriteOutcome::Troubled)
@@ -345,14 +355,26 @@ fn run_all(
     connection: &Connection,
     writes: &mut [Box<dyn Write>],
 ) -> Result<bool, TransactionError> {
+    // What was noted comes on the same way as the answers to what was posted.
+    let settle = || {
+        ChangeCapture::ask_ahead(connection)?;
+        connection.settle()
+    };
+    let alone: Settle<'_> = if writes.len() == 1 { Some(&settle) } else { None };
     for write in writes {
-        match write.run(connection) {
+        match write.run(connection, alone) {
             WriteOutcome::Well => {}
             WriteOutcome::Refused => return Ok(false),
             WriteOutcome::Troubled(why) => return Err(why.into()),
         }
     }
-    Ok(true)
+    if alone.is_some() {
+        return Ok(true);
+    }
+    match settle() {
+        Err(error) if !error.kind().is_passing() => Ok(false),
+        settled => Ok(settled.map(|()| true)?),
+    }
 }
 
 fn run_isolated(
@@ -363,7 +385,7 @@ fn run_isolated(
     let sql = |statement| connection.prepare_cached(statement)?.execute([]);
     let mark = capture.mark();
     sql("SAVEPOINT job")?;
-    match write.run(connection) {
+    match write.run(connection, Some(&|| connection.settle())) {
         WriteOutcome::Well => {}
         WriteOutcome::Refused => {
             capture.back_to(&mark);

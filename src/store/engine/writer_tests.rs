@@ -221,3 +221,81 @@ async fn a_connection_to_a_server_that_was_lost_is_made_anew_and_notes_again() {
     writer.close();
     thread.join().unwrap();
 }
+
+/// Posts a product's total, and may post it a second time, which its key refuses.
+async fn posted(writer: &Writer, product: String, twice: bool) -> Result<(), StoreError> {
+    let write = move |connection: &Connection| {
+        let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+        let mut insert = connection.prepare_cached(insert).during("test")?;
+        for _ in 0..if twice { 2 } else { 1 } {
+            insert.post([&product]).during("test")?;
+        }
+        Ok(())
+    };
+    writer.run(write).await
+}
+
+#[tokio::test]
+async fn a_posted_statement_that_fails_fails_its_own_write_alone_and_in_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let (writer, thread) = Writer::start(&place).unwrap();
+    for round in 0..5 {
+        assert!(posted(&writer, format!("alone-{round}"), true).await.is_err());
+        let writes = (0..30).map(|at| {
+            let writer = &writer;
+            async move {
+                let done = posted(writer, format!("{round}-{at}"), at % 3 == 0).await;
+                assert_eq!(done.is_err(), at % 3 == 0, "{done:?}");
+            }
+        });
+        futures::future::join_all(writes).await;
+    }
+    let counted = |connection: &Connection| {
+        let count = "SELECT count(*) FROM usage_totals";
+        connection.query_row(count, [], |row| row.get::<_, i64>(0)).during("test")
+    };
+    assert_eq!(writer.run(counted).await.unwrap(), 5 * 20);
+    writer.close();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_was_asked_for_ahead_is_what_the_same_transaction_has_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let (writer, thread) = Writer::start(&place).unwrap();
+    let work = |connection: &Connection| -> sql::Result<Vec<Option<i64>>> {
+        const READ: &str = "SELECT reported FROM usage_totals WHERE product_id = ?1";
+        let read = |product: &str| {
+            let mut select = connection.prepare_cached(READ)?;
+            let mut rows = select.query([product])?;
+            rows.next()?.map(|row| row.get(0)).transpose()
+        };
+        for product in ["a", "b"] {
+            connection.ask_ahead(READ, &[product])?;
+        }
+        let mut seen = vec![read("a")?];
+        let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, ?2)";
+        connection.prepare_cached(insert)?.post(("a", 1))?;
+        seen.push(read("a")?);
+        connection.ask_ahead(READ, &["b"])?;
+        connection.prepare_cached(insert)?.post(("b", 2))?;
+        seen.push(read("b")?);
+        let update = "UPDATE usage_totals SET reported = reported + ?2 WHERE product_id = ?1";
+        for _ in 0..3 {
+            connection.prepare_cached(update)?.post(("b", 10))?;
+        }
+        seen.push(read("b")?);
+        Ok(seen)
+    };
+    let work = move |connection: &Connection| work(connection).during("test");
+    let seen = writer.run(work).await.unwrap();
+    assert_eq!(seen, [None, Some(1), Some(2), Some(32)]);
+    writer.close();
+    thread.join().unwrap();
+}

@@ -230,7 +230,7 @@ fn record_license_of(
             "UPDATE licenses SET observed = ?2, observed_at_ms = ?3 WHERE license_arn = ?1",
         )
         .and_then(|mut update| {
-            update.execute((arn.as_str(), state.as_str(), millis(observation.observed_at)))
+            update.post((arn.as_str(), state.as_str(), millis(observation.observed_at)))
         })
         .during("write the state of a licence")?;
     Ok(())

@@ -65,7 +65,7 @@ fn discard_in(
              WHERE seq = :seq",
         )
         .and_then(|mut update| {
-            update.execute(named_params! {
+            update.post(named_params! {
                 ":at": millis(discard.at),
                 ":actor": discard.actor,
                 ":note": discard.note,

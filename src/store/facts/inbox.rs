@@ -324,7 +324,7 @@ fn record(
              VALUES (:id, :format, :kind, :at, :received, :body, :state, :reason, :product, :buyer)",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":id": id,
                 ":format": format,
                 ":kind": kind,

@@ -137,7 +137,7 @@ pub(crate) fn note_sign_up_in(
         .prepare_cached(
             "INSERT INTO signed_up (product_code, form) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         )
-        .and_then(|mut insert| insert.execute((told.product_code.as_str(), form)))
+        .and_then(|mut insert| insert.post((told.product_code.as_str(), form)))
         .during("note how AWS named a buyer")?;
     Ok(())
 }

@@ -134,7 +134,7 @@ fn rest_in(
             "INSERT INTO hidden_licenses (license_arn, times, rests_until_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT (license_arn) DO UPDATE SET times = ?2, rests_until_ms = ?3",
         )
-        .and_then(|mut upsert| upsert.execute((arn.as_str(), times, millis(until))))
+        .and_then(|mut upsert| upsert.post((arn.as_str(), times, millis(until))))
         .during(during)?;
     Ok(())
 }
@@ -161,7 +161,7 @@ pub(crate) fn end_rest_on_agreement_in(
             "DELETE FROM hidden_licenses WHERE license_arn IN
                  (SELECT license_arn FROM licenses WHERE agreement_id = ?1)",
         )
-        .and_then(|mut delete| delete.execute([agreement.as_str()]))
+        .and_then(|mut delete| delete.post([agreement.as_str()]))
         .during("wake an agreement's hidden licences")?;
     Ok(())
 }
@@ -181,7 +181,7 @@ pub(crate) fn write_progress_in(
                  refused_at_ms = :refused",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":code": product_code.as_str(),
                 ":changed": progress.changed_until.map(millis),
                 ":whole": progress.whole_at.map(millis),
@@ -206,7 +206,7 @@ pub(crate) fn list_whole_in(
         .prepare_cached(
             "DELETE FROM agreement_listings WHERE CAST(?1 AS TEXT) IS NULL OR product_id = ?1",
         )
-        .and_then(|mut delete| delete.execute([product.map(ProductId::as_str)]))
+        .and_then(|mut delete| delete.post([product.map(ProductId::as_str)]))
         .during("have all agreements listed")?;
     Ok(())
 }

@@ -47,7 +47,7 @@ impl NotificationOutcome {
             )
             .and_then(|mut update| {
                 let code = self.product_code.as_ref().map(ProductCode::as_str);
-                update.execute((seq, self.state, &self.reason, code, self.buyer))
+                update.post((seq, self.state, &self.reason, code, self.buyer))
             })
             .during("settle a notification")?;
         Ok(())
@@ -81,7 +81,7 @@ pub(crate) fn record_facts(
                          greatest(buyer_signals.entitlement_updated_at_ms, excluded.entitlement_updated_at_ms)",
                 )
                 .and_then(|mut upsert| {
-                    upsert.execute((product_code.as_str(), customer_identifier.as_str(), millis(at)))
+                    upsert.post((product_code.as_str(), customer_identifier.as_str(), millis(at)))
                 })
                 .during("take over an entitlement notification")?;
             let buyer = BuyerRef::CustomerIdentifier(customer_identifier.clone());

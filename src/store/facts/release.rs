@@ -31,7 +31,7 @@ impl Store {
             for statement in statements {
                 connection
                     .prepare_cached(statement)
-                    .and_then(|mut update| update.execute([millis(now)]))
+                    .and_then(|mut update| update.post([millis(now)]))
                     .during("release who waits for an import")?;
             }
             connection
@@ -40,7 +40,7 @@ impl Store {
                      WHERE state = 'pending' AND reason = 'product_not_imported'
                          AND product_code IN (SELECT code FROM products)",
                 )
-                .and_then(|mut update| update.execute([]))
+                .and_then(|mut update| update.post([]))
                 .during("release the notifications of imported products")?;
             Ok::<_, StoreError>(())
         })
@@ -68,7 +68,7 @@ pub(crate) fn release_in(
             "UPDATE notifications SET reason = NULL
              WHERE state = 'pending' AND product_code = ?1 AND reason = 'product_not_imported'",
         )
-        .and_then(|mut update| update.execute([product_code.as_str()]))
+        .and_then(|mut update| update.post([product_code.as_str()]))
         .during("release a product's notifications")?;
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) fn write_subscription_signal(
                  greatest(subscription_signals.free_trial, excluded.free_trial)",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":code": news.product_code.as_str(),
                 ":buyer": news.customer_identifier.as_str(),
                 ":at": millis(at),

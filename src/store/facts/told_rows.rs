@@ -67,7 +67,7 @@ pub(crate) fn write_license_in(
                  change = :change, change_at_ms = :change_at, first_updated_at_ms = :first",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":arn": arn.as_str(),
                 ":code": words.product_code.as_ref().map(ProductCode::as_str),
                 ":account": words.account_id.as_ref().map(|told| told.value.as_str()),
@@ -142,7 +142,7 @@ pub(crate) fn write_agreement_in(
                  ended_status = :ended, ended_at_ms = :ended_at",
         )
         .and_then(|mut upsert| {
-            upsert.execute(named_params! {
+            upsert.post(named_params! {
                 ":id": agreement.as_str(),
                 ":account": words.account_id.as_ref().map(AccountId::as_str),
                 ":entity": words.entity_id.as_ref().map(EntityId::as_str),
@@ -176,7 +176,7 @@ fn name_buyer_in(
             "UPDATE licenses SET account_id = ?2, account_told_at_ms = 0
              WHERE agreement_id = ?1 AND account_id IS NULL",
         )
-        .and_then(|mut update| update.execute((agreement.as_str(), account.as_str())))
+        .and_then(|mut update| update.post((agreement.as_str(), account.as_str())))
         .during("name the buyer of an agreement's licences")?;
     Ok(())
 }

@@ -269,7 +269,7 @@ impl<'a> WaitingRecord<'a> {
                 .prepare_cached(
                     "UPDATE metering_records SET quantity = quantity - ?2 WHERE id = ?1",
                 )
-                .and_then(|mut update| update.execute((self.record.id, self.moved.millionths())))
+                .and_then(|mut update| update.post((self.record.id, self.moved.millionths())))
                 .during("assign a part of what waits")?;
         }
         Ok(self.reason)
@@ -297,7 +297,7 @@ fn move_event_in(
         .and_then(|mut update| {
             let units = billed.quantity.millionths();
             let (moved, included) = (billed.moved, billed.included_under);
-            update.execute((event.rowid, billed.record, units, moved, included))
+            update.post((event.rowid, billed.record, units, moved, included))
         })
         .during("assign usage to a subscription")?;
     Ok(())

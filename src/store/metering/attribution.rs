@@ -37,6 +37,13 @@ pub(crate) struct UsageAttribution {
     pub(crate) counts_with: Rc<[String]>,
 }
 
+impl UsageAttribution {
+    /// Returns the hour that usage of an hour is billed to: AWS takes none from before the first.
+    pub(crate) fn hour_for(&self, hour: ClockHour) -> ClockHour {
+        self.first_hour.map_or(hour, |first| first.max(hour))
+    }
+}
+
 /// A question of attribution: usage of a customer's in an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AttributionRequest {

@@ -223,7 +223,7 @@ pub(crate) fn follow_endings(
                 "UPDATE metering_records SET deadline_ms = ?2, hastened = ?3 WHERE id = ?1",
             )
             .and_then(|mut update| {
-                update.execute((billable.record.id, millis(deadline), final_hour_deadline))
+                update.post((billable.record.id, millis(deadline), final_hour_deadline))
             })
             .during("move a record's deadline")?;
     }

@@ -95,7 +95,7 @@ pub(super) fn note_decision_in(
              FROM metering_decisions WHERE record_id = :record",
         )
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":record": record,
                 ":at": millis(decision.at),
                 ":actor": decision.actor,

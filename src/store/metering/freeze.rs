@@ -301,7 +301,7 @@ impl Freezer<'_> {
             .prepare_cached(
                 "UPDATE metering_records SET quantity = quantity - ?2, remainder = ?2 WHERE id = ?1",
             )
-            .and_then(|mut update| update.execute((record.id, rest)))
+            .and_then(|mut update| update.post((record.id, rest)))
             .during("carry a remainder")?;
         carry_into(self.connection, target, rest, &dealt.remainder)
     }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::ahead::ask_about;
 use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
 use super::catalogue_view::CatalogueView;
 use super::open_records::tags_text;
 use super::placement::{PlacementCache, UsageItem};
 use super::rating::{RatedUsage, Rater};
 use super::remembered::{Remembered, RememberedCustomer};
-use super::repetition::{Refusal, known_or_in};
+use super::repetition::{KnownEvent, Refusal, known_or, known_or_in};
 use super::slots::MeteringTarget;
 use super::unknown_hours::unknown_hours_in;
 use crate::domain::ledger::{AgeLimits, Placement, UnknownHours, place};
@@ -39,6 +40,7 @@ impl Store {
     ) -> Result<UsageReceipt, StoreError> {
         let remembered = Arc::clone(&self.remembered);
         self.write(move |connection| {
+            ask_about(connection, &remembered, &events, now)?;
             UsageReport::new(connection, &remembered, limits, now)?.take(&events)
         })
         .await
@@ -47,11 +49,13 @@ impl Store {
 
 /// A usage report while it is taken.
 pub(crate) struct UsageReport<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     catalogue: CatalogueView<'a>,
     remembered: &'a Remembered,
     limits: AgeLimits,
     now: Timestamp,
+    /// The events that are held under the ids of this report; none where each is found out as it is written.
+    pub(super) held: Option<HashMap<String, KnownEvent>>,
     /// The time up to which usage may have been reported before, and been pruned since.
     pruned_until: Option<Timestamp>,
     /// The hours of which AWS may know more than we do.
@@ -59,15 +63,15 @@ pub(crate) struct UsageReport<'a> {
     /// The hours that AWS refused since something else had metered them; read when late usage asks for them.
     conflicts: Option<HashSet<Conflict>>,
     accounts: HashMap<CustomerId, Option<Rc<ReportedCustomer>>>,
-    insert: Statement<'a>,
-    rater: Rater<'a>,
+    pub(super) insert: Statement<'a>,
+    pub(super) rater: Rater<'a>,
     receipt: UsageReceipt,
 }
 
 /// A customer whose usage a report holds.
-struct ReportedCustomer {
-    id: CustomerId,
-    standing: Arc<RememberedCustomer>,
+pub(super) struct ReportedCustomer {
+    pub(super) id: CustomerId,
+    pub(super) standing: Arc<RememberedCustomer>,
     /// The attributions found so far. They are few: what one customer uses in the hours of one report.
     cached: RefCell<Vec<Rc<ReportedAttribution>>>,
 }
@@ -79,18 +83,18 @@ struct ReportedAttribution {
 }
 
 /// The bearer of that usage, and where it was placed.
-struct ReportedBearer {
-    attribution: UsageAttribution,
-    cache: RefCell<PlacementCache>,
+pub(super) struct ReportedBearer {
+    pub(super) attribution: UsageAttribution,
+    pub(super) cache: RefCell<PlacementCache>,
 }
 
 /// A usage event that can be booked: whose it is, the hour that it belongs to, and what bears it.
 pub(crate) struct AttributedUsage {
-    account: Rc<ReportedCustomer>,
-    hour: ClockHour,
+    pub(super) account: Rc<ReportedCustomer>,
+    pub(super) hour: ClockHour,
     /// Set if that is not its own hour because it is late.
     late: bool,
-    bearer: Rc<ReportedBearer>,
+    pub(super) bearer: Rc<ReportedBearer>,
 }
 
 impl AttributedUsage {
@@ -110,10 +114,19 @@ impl ReportedAttribution {
     }
 }
 
-const INSERT: &str =
-    "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
-        quantity, billed, at_ms, timed, received_at_ms, moved, tags, included_under)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+/// Inserts an event. Where its id was looked for before, one that is taken all the same undoes the report.
+macro_rules! insert {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO usage_events (id, fingerprint, customer_id, feature_id, record_id,
+                quantity, billed, at_ms, timed, received_at_ms, moved, tags, included_under)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            $conflict
+        )
+    };
+}
+const INSERT: &str = insert!(" ON CONFLICT (id) DO NOTHING");
+pub(super) const INSERT_NEW: &str = insert!("");
 
 /// A customer's hour of a dimension in conflict with AWS.
 type Conflict = (CustomerId, ProductId, DimensionKey, ClockHour);
@@ -133,6 +146,7 @@ impl<'a> UsageReport<'a> {
             remembered,
             limits,
             now,
+            held: None,
             pruned_until: pruned_in(connection, History::UsageEvents)?.map(|it| it.until),
             unknown: unknown_hours_in(connection)?,
             conflicts: None,
@@ -144,6 +158,7 @@ impl<'a> UsageReport<'a> {
     }
 
     fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
+        self.look_ahead(events)?;
         for event in events {
             if let Err((code, detail)) = self.take_one(event)? {
                 self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
@@ -169,7 +184,13 @@ impl<'a> UsageReport<'a> {
             self.receipt.accepted += 1;
             return Ok(Ok(()));
         };
-        let known = known_or_in(self.connection, event, &fingerprint, refusal)?;
+        let known = match &self.held {
+            Some(held) => {
+                let held = held.get(&event.id);
+                known_or(self.connection, event, &fingerprint, held, refusal)?
+            }
+            None => known_or_in(self.connection, event, &fingerprint, refusal)?,
+        };
         self.receipt.duplicates += usize::from(known.is_ok());
         Ok(known)
     }
@@ -297,7 +318,10 @@ impl<'a> UsageReport<'a> {
         Ok(found)
     }
 
-    fn account(&mut self, id: &CustomerId) -> Result<Option<Rc<ReportedCustomer>>, StoreError> {
+    pub(super) fn account(
+        &mut self,
+        id: &CustomerId,
+    ) -> Result<Option<Rc<ReportedCustomer>>, StoreError> {
         if let Some(known) = self.accounts.get(id) {
             return Ok(known.clone());
         }
@@ -359,24 +383,33 @@ impl<'a> UsageReport<'a> {
         fingerprint: &Fingerprint,
         billed: RatedUsage,
     ) -> Result<bool, StoreError> {
-        self.insert
-            .execute(sql::params![
-                event.id,
-                fingerprint.as_bytes(),
-                it.customer.as_str(),
-                it.feature.map(FeatureId::as_str),
-                billed.record,
-                it.quantity.millionths(),
-                billed.quantity.millionths(),
-                millis(event.timestamp.unwrap_or(self.now)),
-                event.timestamp.is_some(),
-                millis(self.now),
-                billed.moved,
-                it.tags,
-                billed.included_under,
-            ])
-            .map(|rows| rows == 1)
-            .during("append a usage event")
+        let params = sql::params![
+            event.id,
+            fingerprint.as_bytes(),
+            it.customer.as_str(),
+            it.feature.map(FeatureId::as_str),
+            billed.record,
+            it.quantity.millionths(),
+            billed.quantity.millionths(),
+            millis(event.timestamp.unwrap_or(self.now)),
+            event.timestamp.is_some(),
+            millis(self.now),
+            billed.moved,
+            it.tags,
+            billed.included_under,
+        ];
+        let Some(held) = &mut self.held else {
+            return self
+                .insert
+                .execute(params)
+                .map(|rows| rows == 1)
+                .during("append a usage event");
+        };
+        if held.contains_key(&event.id) {
+            return Ok(false);
+        }
+        held.insert(event.id.clone(), KnownEvent::of(event, fingerprint, it.customer));
+        self.insert.post(params).map(|()| true).during("append a usage event")
     }
 }
 

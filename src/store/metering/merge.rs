@@ -47,7 +47,7 @@ pub(crate) fn join_records_in(
                    AND other.hour = metering_records.hour AND other.holder = metering_records.holder
                    AND other.beside = metering_records.beside)",
         )
-        .and_then(|mut update| update.execute((from.as_str(), into.as_str())))
+        .and_then(|mut update| update.post((from.as_str(), into.as_str())))
         .during("move a customer's records")?;
     for record in select(connection, OPEN, into)? {
         if is_still_open(connection, &record)? {

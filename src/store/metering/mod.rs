@@ -6,7 +6,8 @@
 //! - A record is frozen before it is sent, and never changes after that; triggers guard it.
 //! - An attempt is noted before the call. An answer that was lost is unknown, not no.
 
-pub(super) mod assign;
+pub(super) mod ahead;
+mod assign;
 pub(super) mod attribution;
 pub(super) mod balance;
 pub(super) mod billable;

@@ -68,7 +68,7 @@ pub(crate) fn carry_into(
             "UPDATE metering_records SET quantity = quantity + ?2, carried_in = carried_in + ?2
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((record, quantity)))
+        .and_then(|mut update| update.post((record, quantity)))
         .during("carry a quantity")?;
     for allocation in tagged {
         let tags = tags_text(&allocation.tags)?;
@@ -94,11 +94,11 @@ pub(crate) fn add_tagged_in(
             "INSERT INTO metering_tags (record_id, tags, quantity) VALUES (?1, ?2, ?3)
              ON CONFLICT (record_id, tags) DO UPDATE SET quantity = metering_tags.quantity + excluded.quantity",
         )
-        .and_then(|mut upsert| upsert.execute((record, tags, quantity)))
+        .and_then(|mut upsert| upsert.post((record, tags, quantity)))
         .during("split a record by tags")?;
     connection
         .prepare_cached("UPDATE metering_records SET tagged = 1 WHERE id = ?1 AND tagged = 0")
-        .and_then(|mut update| update.execute([record]))
+        .and_then(|mut update| update.post([record]))
         .during("split a record by tags")?;
     Ok(())
 }
@@ -148,7 +148,7 @@ pub(crate) fn delete_record_in(connection: &Connection, id: i64) -> Result<(), S
     ] {
         connection
             .prepare_cached(statement)
-            .and_then(|mut delete| delete.execute([id]))
+            .and_then(|mut delete| delete.post([id]))
             .during("delete an empty record")?;
     }
     Ok(())

@@ -24,7 +24,7 @@ pub(crate) fn park(
                      WHERE record_id = ?1 AND outcome = 'unknown') THEN 1 ELSE uncertain END
              WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((record, reason.as_str(), millis(now))))
+        .and_then(|mut update| update.post((record, reason.as_str(), millis(now))))
         .during("park a record")?;
     self::emit_record_event(connection, EventType::MeteringParked, record, now)
 }

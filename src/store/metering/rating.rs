@@ -84,6 +84,11 @@ impl<'a> Rater<'a> {
         }
     }
 
+    /// Notes records that were made for usage which is to be counted: those that get none are taken back.
+    pub(super) fn made(&mut self, records: &[i64]) {
+        self.empty.extend(records);
+    }
+
     /// Finds the record that bears a piece of usage. A cache is one route's and one hour's.
     pub(crate) fn place(
         &mut self,
@@ -116,13 +121,13 @@ impl<'a> Rater<'a> {
             };
             return Ok(RatedUsage { included_under: Some(bearer), ..nothing });
         }
-        let first = attribution.first_hour.filter(|first| *first > it.hour);
+        let wanted = attribution.hour_for(it.hour);
+        let first = Some(wanted).filter(|first| *first > it.hour);
         // The ledger that was lost may have billed it to another hour, by what was known of the start then.
         if first.is_some() && unknown_hours_in(self.connection)?.holds(it.hour) {
             let record = Some(self.record_beside(target, it.customer, it.hour)?);
             return Ok(RatedUsage { record, quantity, moved: None, included_under: None });
         }
-        let wanted = first.unwrap_or(it.hour);
         let (record, hour) = if let Some(found) = cache.record {
             found
         } else {
@@ -344,7 +349,7 @@ impl<'a> Rater<'a> {
         let mut added: Vec<_> = self.added.into_iter().filter(|(_, more)| *more != 0).collect();
         added.sort_unstable();
         for (record, quantity) in added {
-            add.execute((record, quantity)).during("add to metering records")?;
+            add.post_one((record, quantity)).during("add to metering records")?;
         }
         for ((record, tags), quantity) in self.tagged {
             add_tagged_in(connection, record, &tags, quantity)?;
@@ -363,7 +368,15 @@ impl<'a> Rater<'a> {
         for ((counter, from), UsageAmount { used, billed }) in used {
             let Counter { customer, feature, product, holder } = &*counter;
             count
-                .execute((customer.as_str(), feature.as_str(), product, holder, from, used, billed))
+                .post_one((
+                    customer.as_str(),
+                    feature.as_str(),
+                    product,
+                    holder,
+                    from,
+                    used,
+                    billed,
+                ))
                 .during("count usage")?;
         }
         let mut total = connection
@@ -374,7 +387,7 @@ impl<'a> Rater<'a> {
             )
             .during("total usage")?;
         for (product, (reported, included)) in self.totals {
-            total.execute((product.as_str(), reported, included)).during("total usage")?;
+            total.post_one((product.as_str(), reported, included)).during("total usage")?;
         }
         self.sums.write_in(connection)
     }

@@ -65,21 +65,38 @@ pub(crate) fn hour_left_in(
     Ok(None)
 }
 
-fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Result<i64, StoreError> {
+const INSERT: &str = "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
+     VALUES (?1, ?2, ?3, ?4, ?5, 0, 'open') RETURNING id";
+
+/// Makes open records in free hours; returns their ids in this order.
+pub(super) fn insert_each_in(
+    connection: &Connection,
+    keys: &[&RecordKey],
+) -> Result<Vec<i64>, StoreError> {
+    let holders: Vec<String> =
+        keys.iter().map(|key| holder_text(key.target.holder.as_ref())).collect();
+    let rows = keys.iter().zip(&holders).map(|(key, holder)| row_of(key, holder, key.hour));
     connection
-        .prepare_cached(
-            "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, 'open') RETURNING id",
-        )
-        .and_then(|mut insert| {
-            let values = (
-                key.target.product_id.as_str(),
-                key.customer.as_str(),
-                holder_text(key.target.holder.as_ref()),
-                key.target.dimension.as_str(),
-                hour.number(),
-            );
-            insert.query_row(values, |row| row.get(0))
-        })
+        .prepare_cached(INSERT)
+        .and_then(|mut insert| insert.query_row_each(&rows.collect::<Vec<_>>(), |row| row.get(0)))
+        .during("open metering records")
+}
+
+fn insert_in(connection: &Connection, key: &RecordKey, hour: ClockHour) -> Result<i64, StoreError> {
+    let holder = holder_text(key.target.holder.as_ref());
+    connection
+        .prepare_cached(INSERT)
+        .and_then(|mut insert| insert.query_row(row_of(key, &holder, hour), |row| row.get(0)))
         .during("open a metering record")
+}
+
+/// Returns the values of a new record.
+fn row_of<'a>(
+    key: &'a RecordKey,
+    holder: &'a str,
+    hour: ClockHour,
+) -> (&'a str, &'a str, &'a str, &'a str, i64) {
+    let target = &key.target;
+    let (product, dimension) = (target.product_id.as_str(), target.dimension.as_str());
+    (product, key.customer.as_str(), holder, dimension, hour.number())
 }

@@ -88,25 +88,43 @@ impl RememberedCustomer {
         Ok(first)
     }
 
+    /// Returns the holders whose first hour [`first_hour`](Self::first_hour) would read.
+    pub(super) fn unknown_first_hours(&self) -> Vec<Holder> {
+        let known = locked(&self.first_hours);
+        let is_unknown = |holder: &&Holder| !known.iter().any(|(of, _)| of == *holder);
+        self.holdings.holders().filter(is_unknown).cloned().collect()
+    }
+
+    /// Asks ahead for what [`open_record`](Self::open_record) reads; returns false where no record is remembered.
+    pub(super) fn ask_open_record(
+        &self,
+        connection: &Connection,
+        key: &RecordKey,
+    ) -> Result<bool, StoreError> {
+        let Some(id) = self.remembered_record(key) else { return Ok(false) };
+        let holder = holder_text(key.target.holder.as_ref());
+        connection.ask_ahead(IS_OPEN, &place(id, key, &holder)).during("find a metering record")?;
+        Ok(true)
+    }
+
+    /// Returns the record that is remembered as a key's open one.
+    fn remembered_record(&self, key: &RecordKey) -> Option<i64> {
+        key.target.holder.as_ref()?;
+        let mark = mark_of(key);
+        locked(&self.records).iter().find(|(of, _)| *of == mark).map(|(_, id)| *id)
+    }
+
     /// Returns the open record of a key, if it is remembered and still is that.
     pub(super) fn open_record(
         &self,
         connection: &Connection,
         key: &RecordKey,
     ) -> Result<Option<i64>, StoreError> {
-        let mark = mark_of(key);
-        let known = locked(&self.records).iter().find(|(of, _)| *of == mark).map(|(_, id)| *id);
-        let (Some(id), Some(holder)) = (known, &key.target.holder) else { return Ok(None) };
-        let target = &key.target;
+        let Some(id) = self.remembered_record(key) else { return Ok(None) };
+        let holder = holder_text(key.target.holder.as_ref());
         let is_it = connection
-            .prepare_cached(
-                "SELECT 1 FROM metering_records WHERE id = ?1 AND state = 'open' AND beside = 0 AND hour = ?2
-                     AND holder = ?3 AND product_id = ?4 AND dimension = ?5",
-            )
-            .and_then(|mut select| {
-                let ids = (target.product_id.as_str(), target.dimension.as_str());
-                select.exists((id, key.hour.number(), holder_text(Some(holder)), ids.0, ids.1))
-            })
+            .prepare_cached(IS_OPEN)
+            .and_then(|mut select| select.exists(place(id, key, &holder)))
             .during("find a metering record")?;
         Ok(is_it.then_some(id))
     }
@@ -121,6 +139,19 @@ impl RememberedCustomer {
         }
         records.push((mark, id));
     }
+}
+
+const IS_OPEN: &str =
+    "SELECT 1 FROM metering_records WHERE id = ?1 AND state = 'open' AND beside = 0 AND hour = ?2
+         AND holder = ?3 AND product_id = ?4 AND dimension = ?5";
+
+fn place<'a>(
+    id: i64,
+    key: &'a RecordKey,
+    holder: &'a str,
+) -> (i64, i64, &'a str, &'a str, &'a str) {
+    let target = &key.target;
+    (id, key.hour.number(), holder, target.product_id.as_str(), target.dimension.as_str())
 }
 
 fn mark_of(key: &RecordKey) -> u64 {

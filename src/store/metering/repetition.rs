@@ -7,15 +7,28 @@ use crate::store::base::columns::millis;
 use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
+const HELD: &str = "SELECT fingerprint, customer_id, CASE WHEN timed = 1 THEN at_ms END FROM usage_events WHERE id = ?1";
+
 /// The reason why an event is not taken: its code, and words for a person.
 pub(crate) type Refusal = (&'static str, String);
 
 /// An event that was taken before, as far as a repetition is told by it.
-struct KnownEvent {
+pub(crate) struct KnownEvent {
     fingerprint: Vec<u8>,
     customer: CustomerId,
     /// The time of use, if the application said one.
     timed_ms: Option<i64>,
+}
+
+impl KnownEvent {
+    /// Makes what is known of an event that was just taken, of a customer by this id.
+    pub(super) fn of(event: &UsageEvent, fingerprint: &Fingerprint, customer: &CustomerId) -> Self {
+        Self {
+            fingerprint: fingerprint.as_bytes().to_vec(),
+            customer: customer.clone(),
+            timed_ms: event.timestamp.map(millis),
+        }
+    }
 }
 
 /// Refuses an event unless it was taken before: then it stays taken, whatever would be said of it today.
@@ -25,8 +38,20 @@ pub(crate) fn known_or_in<R: From<Refusal>>(
     fingerprint: &Fingerprint,
     refusal: R,
 ) -> Result<Result<(), R>, StoreError> {
-    match held_in(connection, &event.id)? {
-        Some(held) if repeats_in(connection, event, fingerprint, &held)? => Ok(Ok(())),
+    let held = held_in(connection, &event.id)?;
+    known_or(connection, event, fingerprint, held.as_ref(), refusal)
+}
+
+/// Does the same with the event that is held under its id, if one is.
+pub(super) fn known_or<R: From<Refusal>>(
+    connection: &Connection,
+    event: &UsageEvent,
+    fingerprint: &Fingerprint,
+    held: Option<&KnownEvent>,
+    refusal: R,
+) -> Result<Result<(), R>, StoreError> {
+    match held {
+        Some(held) if repeats_in(connection, event, fingerprint, held)? => Ok(Ok(())),
         Some(_) => {
             let detail =
                 "another event was reported under this id; give each event an id of its own";
@@ -58,11 +83,15 @@ fn repeats_in(
     Ok(is_now.is_some() && is_now == canonical_in(connection, &event.customer_id)?)
 }
 
-fn held_in(connection: &Connection, id: &str) -> Result<Option<KnownEvent>, StoreError> {
+/// Asks ahead for what [`held_in`] reads.
+pub(super) fn ask_held(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    connection.ask_ahead(HELD, &[id]).during("look up a usage event")
+}
+
+/// Returns the event that is held under an id.
+pub(super) fn held_in(connection: &Connection, id: &str) -> Result<Option<KnownEvent>, StoreError> {
     connection
-        .prepare_cached(
-            "SELECT fingerprint, customer_id, CASE WHEN timed = 1 THEN at_ms END FROM usage_events WHERE id = ?1",
-        )
+        .prepare_cached(HELD)
         .and_then(|mut select| {
             select
                 .query_row([id], |row| {

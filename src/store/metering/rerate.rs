@@ -238,7 +238,7 @@ impl Rerater<'_> {
             .prepare_cached(
                 "UPDATE usage_totals SET reported = reported + ?2, included = included - ?2 WHERE product_id = ?1",
             )
-            .and_then(|mut update| update.execute((self.chain.product.as_str(), owed)))
+            .and_then(|mut update| update.post((self.chain.product.as_str(), owed)))
             .during("total usage")?;
         let data = UsageRatedAnew {
             customer_id: self.customer,
@@ -290,7 +290,7 @@ impl Rerater<'_> {
                      moved = coalesce(moved, ?4)
                  WHERE rowid = ?1",
             )
-            .and_then(|mut update| update.execute((event.rowid, part, record, moved)))
+            .and_then(|mut update| update.post((event.rowid, part, record, moved)))
             .during("bill included usage")?;
         self.connection
             .prepare_cached("UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1")
@@ -416,7 +416,7 @@ impl Rerater<'_> {
             .and_then(|mut update| {
                 let product = self.chain.product.as_str();
                 let ids = (self.customer.as_str(), self.feature.as_str(), product, &hour.holder);
-                update.execute((ids.0, ids.1, ids.2, ids.3, hour.from, part))
+                update.post((ids.0, ids.1, ids.2, ids.3, hour.from, part))
             })
             .during("note what is billed")?;
         Ok(())

@@ -306,7 +306,7 @@ fn write_off_carried(
             "UPDATE metering_records SET state = 'written_off', reason = 'carried_forward', note = ?2,
                  carried_out = quantity, settled_at_ms = ?3 WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((number, note, millis(now))))
+        .and_then(|mut update| update.post((number, note, millis(now))))
         .during("carry a record forward")?;
     Ok(())
 }

@@ -51,7 +51,7 @@ pub(crate) fn move_to_in(
                     )
                     .and_then(|mut update| {
                         let holder = holder_text(key.target.holder.as_ref());
-                        update.execute((record, hour.number(), key.customer.as_str(), holder))
+                        update.post((record, hour.number(), key.customer.as_str(), holder))
                     })
                     .during("put a record off")?;
                 return Ok(record);
@@ -99,7 +99,7 @@ pub(crate) fn move_usage(connection: &Connection, from: i64, into: i64) -> Resul
     ] {
         connection
             .prepare_cached(statement)
-            .and_then(|mut update| update.execute((from, into)))
+            .and_then(|mut update| update.post((from, into)))
             .during("move an open record's usage")?;
     }
     Ok(())

@@ -89,7 +89,7 @@ fn write_attempt(
         .prepare_cached(
             "UPDATE metering_attempts SET outcome = ?3, detail = ?4 WHERE record_id = ?1 AND attempt = ?2",
         )
-        .and_then(|mut update| update.execute((attempt.record, attempt.number, outcome, detail)))
+        .and_then(|mut update| update.post((attempt.record, attempt.number, outcome, detail)))
         .during("write an attempt's outcome")?;
     Ok(())
 }
@@ -202,7 +202,7 @@ fn write_answer(
                     "UPDATE OR FAIL metering_records SET state = 'accepted', metering_record_id = ?2, uncertain = 0,
                          last_error = NULL, settled_at_ms = ?3 WHERE id = ?1",
                 )
-                .and_then(|mut update| update.execute((record, metering_record_id, millis(now))))
+                .and_then(|mut update| update.post((record, metering_record_id, millis(now))))
                 .during("settle a record")?;
             emit_record_event(connection, EventType::MeteringAccepted, record, now)?;
             Ok(false)
@@ -274,7 +274,7 @@ fn postpone(
         .prepare_cached(
             "UPDATE metering_records SET last_error = ?2, next_attempt_at_ms = ?3 WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute((record, error, millis(at))))
+        .and_then(|mut update| update.post((record, error, millis(at))))
         .during("put a record off")?;
     Ok(())
 }
@@ -290,7 +290,7 @@ fn give_attempt_back(connection: &Connection, attempt: Attempt) -> Result<(), St
             "UPDATE metering_records SET attempts = attempts - 1,
                  state = CASE WHEN attempts = 1 THEN 'ready' ELSE 'sending' END WHERE id = ?1",
         )
-        .and_then(|mut update| update.execute([attempt.record]))
+        .and_then(|mut update| update.post([attempt.record]))
         .during("take an attempt back")?;
     Ok(())
 }

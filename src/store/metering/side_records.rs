@@ -127,7 +127,7 @@ pub(crate) fn bring_back_in(connection: &Connection, key: &RecordKey) -> Result<
                 .prepare_cached(
                     "UPDATE metering_records SET quantity = quantity + ?2 WHERE id = ?1",
                 )
-                .and_then(|mut update| update.execute((record, quantity)))
+                .and_then(|mut update| update.post((record, quantity)))
                 .during("bring usage back")?;
             if let Some(tags) = &event.tags {
                 add_tagged_in(connection, record, tags, quantity)?;

@@ -2,7 +2,7 @@
 
 use crate::domain::ledger::ParkReason;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Holder, ProductId};
-use crate::store::engine::sql::{self, Connection, OptionalExtension, named_params};
+use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::{During, StoreError};
 
 /// The key of a record.
@@ -53,55 +53,6 @@ pub(crate) fn holder_text(holder: Option<&Holder>) -> String {
     holder.map(Holder::to_string).unwrap_or_default()
 }
 
-fn find_in(
-    connection: &Connection,
-    key: &RecordKey,
-    hour: ClockHour,
-) -> Result<Option<Slot>, StoreError> {
-    let target = &key.target;
-    let found = match &target.holder {
-        // A holder's hour is one record at AWS whoever the customer is by now.
-        Some(holder) => connection
-            .prepare_cached(
-                "SELECT id, state, reason FROM metering_records
-                 WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4
-                   AND beside = 0",
-            )
-            .and_then(|mut select| {
-                let ids = (target.product_id.as_str(), target.dimension.as_str());
-                select
-                    .query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row)
-                    .optional()
-            }),
-        None => connection
-            .prepare_cached(
-                "SELECT id, state, reason FROM metering_records
-                 WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = ''
-                   AND beside = 0",
-            )
-            .and_then(|mut select| {
-                let ids = (key.customer.as_str(), target.product_id.as_str());
-                select
-                    .query_row((ids.0, ids.1, target.dimension.as_str(), hour.number()), slot_row)
-                    .optional()
-            }),
-    };
-    found.during("find a metering record")
-}
-
-fn slot_row(row: &sql::Row<'_>) -> sql::Result<Slot> {
-    Ok(match row.get_ref(1)?.as_str()? {
-        "open" => Slot::Open(row.get(0)?),
-        "parked"
-            if row.get_ref(2)?.as_str_or_null()?
-                == Some(ParkReason::DuplicateConflict.as_str()) =>
-        {
-            Slot::Conflict
-        }
-        _ => Slot::Taken,
-    })
-}
-
 /// Reports whether a record's holder is another than this one, where one of both is legacy.
 macro_rules! other_identity {
     ($theirs:literal, $ours:literal) => {
@@ -120,6 +71,74 @@ macro_rules! other_identity {
     };
 }
 pub(crate) use other_identity;
+
+// A holder's hour is one record at AWS whoever the customer is by now.
+const OF_HOLDER: &str = "SELECT id, state, reason FROM metering_records
+     WHERE holder = ?1 AND holder <> '' AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND beside = 0";
+const OF_NO_HOLDER: &str = "SELECT id, state, reason FROM metering_records
+     WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND holder = '' AND beside = 0";
+const UNDER_OTHER_IDENTITY: &str = concat!(
+    "SELECT id, holder, state, attempts > 0 FROM metering_records
+     WHERE customer_id = ?1 AND product_id = ?2 AND dimension = ?3 AND hour = ?4 AND beside = 0 AND ",
+    other_identity!("holder", "?5"),
+    " ORDER BY id"
+);
+
+/// Asks ahead for what [`slot_in`] reads.
+pub(crate) fn ask_slot(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<(), StoreError> {
+    let asked = || {
+        let target = &key.target;
+        let (product, dimension) = (target.product_id.as_str(), target.dimension.as_str());
+        let customer = key.customer.as_str();
+        let Some(holder) = &target.holder else {
+            let place = (customer, product, dimension, hour.number());
+            return connection.ask_ahead(OF_NO_HOLDER, &place);
+        };
+        let holder = holder.to_string();
+        connection.ask_ahead(OF_HOLDER, &(&*holder, product, dimension, hour.number()))?;
+        let place = (customer, product, dimension, hour.number(), &*holder);
+        connection.ask_ahead(UNDER_OTHER_IDENTITY, &place)
+    };
+    asked().during("find a metering record")
+}
+
+fn find_in(
+    connection: &Connection,
+    key: &RecordKey,
+    hour: ClockHour,
+) -> Result<Option<Slot>, StoreError> {
+    let target = &key.target;
+    let found = match &target.holder {
+        Some(holder) => connection.prepare_cached(OF_HOLDER).and_then(|mut select| {
+            let ids = (target.product_id.as_str(), target.dimension.as_str());
+            select.query_row((holder.to_string(), ids.0, ids.1, hour.number()), slot_row).optional()
+        }),
+        None => connection.prepare_cached(OF_NO_HOLDER).and_then(|mut select| {
+            let ids = (key.customer.as_str(), target.product_id.as_str());
+            select
+                .query_row((ids.0, ids.1, target.dimension.as_str(), hour.number()), slot_row)
+                .optional()
+        }),
+    };
+    found.during("find a metering record")
+}
+
+fn slot_row(row: &sql::Row<'_>) -> sql::Result<Slot> {
+    Ok(match row.get_ref(1)?.as_str()? {
+        "open" => Slot::Open(row.get(0)?),
+        "parked"
+            if row.get_ref(2)?.as_str_or_null()?
+                == Some(ParkReason::DuplicateConflict.as_str()) =>
+        {
+            Slot::Conflict
+        }
+        _ => Slot::Taken,
+    })
+}
 
 /// A record of the same usage in the other form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,21 +168,11 @@ pub(crate) fn records_under_other_identity(
         return Ok(Vec::new());
     };
     connection
-        .prepare_cached(concat!(
-            "SELECT id, holder, state, attempts > 0 FROM metering_records
-             WHERE customer_id = :customer AND product_id = :product AND dimension = :dimension AND hour = :hour
-               AND beside = 0 AND ",
-            other_identity!("holder", ":holder"),
-            " ORDER BY id"
-        ))
+        .prepare_cached(UNDER_OTHER_IDENTITY)
         .and_then(|mut select| {
-            let values = named_params! {
-                ":customer": key.customer.as_str(),
-                ":product": key.target.product_id.as_str(),
-                ":dimension": key.target.dimension.as_str(),
-                ":hour": hour.number(),
-                ":holder": holder.to_string(),
-            };
+            let (product, dimension) = (&key.target.product_id, &key.target.dimension);
+            let place = (key.customer.as_str(), product.as_str(), dimension.as_str());
+            let values = (place.0, place.1, place.2, hour.number(), holder.to_string());
             select
                 .query_map(values, |row| {
                     Ok(OtherIdentityRecord {

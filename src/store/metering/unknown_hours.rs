@@ -51,13 +51,18 @@ fn stretch_row(row: &Row<'_>) -> sql::Result<UnknownStretch> {
     })
 }
 
+const UNKNOWN: &str = "SELECT max(through_hour), max(replay_until_ms) FROM unknown_stretches
+     WHERE cause <> 'duplicate_record'";
+
+/// Asks ahead for what [`unknown_hours_in`] reads.
+pub(super) fn ask_unknown_hours(connection: &Connection) -> Result<(), StoreError> {
+    connection.ask_ahead(UNKNOWN, &[]).during("read which hours are unknown")
+}
+
 /// Reads the hours whose usage a ledger that was lost may have billed.
 pub(crate) fn unknown_hours_in(connection: &Connection) -> Result<UnknownHours, StoreError> {
     connection
-        .prepare_cached(
-            "SELECT max(through_hour), max(replay_until_ms) FROM unknown_stretches
-             WHERE cause <> 'duplicate_record'",
-        )
+        .prepare_cached(UNKNOWN)
         .and_then(|mut select| {
             select.query_row([], |row| {
                 Ok(UnknownHours {
@@ -81,7 +86,7 @@ pub(crate) fn note_stretch_in(
              VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(seq), 0) FROM events), ?5)",
         )
         .and_then(|mut insert| {
-            insert.execute((
+            insert.post((
                 stretch.cause.as_str(),
                 stretch.from.number(),
                 stretch.until.number() - 1,

@@ -100,7 +100,7 @@ impl UsageSums {
             for UsageSum { product, feature, millionths } in sums {
                 let product = product.as_ref().map_or("", ProductId::as_str);
                 let feature = feature.as_ref().map_or("", FeatureId::as_str);
-                add.execute((hour.number(), product, feature, millionths)).during("sum usage")?;
+                add.post_one((hour.number(), product, feature, millionths)).during("sum usage")?;
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ pub(crate) fn open_zero_records(
              ON CONFLICT (id) DO UPDATE SET zero_through_hour =
                  greatest(metering_progress.zero_through_hour, excluded.zero_through_hour)",
         )
-        .and_then(|mut upsert| upsert.execute([last.number()]))
+        .and_then(|mut upsert| upsert.post([last.number()]))
         .during("note how far hours without usage were looked at")?;
     Ok(())
 }
@@ -77,7 +77,7 @@ fn open_zeros_of(connection: &Connection, hour: ClockHour) -> Result<(), StoreEr
              ON CONFLICT DO NOTHING"
         ))
         .and_then(|mut insert| {
-            insert.execute(named_params! {
+            insert.post(named_params! {
                 ":hour": hour.number(), ":start": millis(hour.start()), ":end": millis(hour.end()),
             })
         })

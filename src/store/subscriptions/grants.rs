@@ -49,6 +49,33 @@ pub(crate) fn counting_with(
     }
 }
 
+const GRANTED: &str =
+    "SELECT e.*, s.id AS subscription_id, s.product_id, s.holder, s.quantity AS units,
+         s.starts_at_ms
+     FROM subscriptions s
+     JOIN plans p ON p.id = s.plan_id
+     JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
+         AND e.version = coalesce(s.plan_version, p.published_version, p.version)
+     WHERE s.customer_id = ?1 AND s.status <> 'failed'
+         AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?3)
+     ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id";
+
+/// Asks ahead for what [`granted_in`] reads.
+pub(crate) fn ask_granted(
+    connection: &Connection,
+    customer: &CustomerId,
+    feature: &FeatureId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let asked = (customer.as_str(), feature.as_str(), millis(decided_since(now)));
+    connection.ask_ahead(GRANTED, &asked).during("read what a customer's plans grant")
+}
+
+/// Returns the time since which a subscription may have ended and still decide: over its last hour's usage.
+fn decided_since(now: Timestamp) -> Timestamp {
+    now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN)
+}
+
 /// Reads what a customer's plans grant of a feature.
 pub(crate) fn granted_in(
     connection: &Connection,
@@ -56,20 +83,9 @@ pub(crate) fn granted_in(
     feature: &FeatureId,
     now: Timestamp,
 ) -> Result<Grants, StoreError> {
-    // What has just ended still decides over its last hour's usage.
-    let last = now.saturating_sub(FINAL_HOUR).unwrap_or(Timestamp::MIN);
+    let last = decided_since(now);
     let rows: Vec<Row> = connection
-        .prepare_cached(
-            "SELECT e.*, s.id AS subscription_id, s.product_id, s.holder, s.quantity AS units,
-                 s.starts_at_ms
-             FROM subscriptions s
-             JOIN plans p ON p.id = s.plan_id
-             JOIN plan_entitlements e ON e.plan_id = s.plan_id AND e.feature_id = ?2
-               AND e.version = coalesce(s.plan_version, p.published_version, p.version)
-             WHERE s.customer_id = ?1 AND s.status <> 'failed'
-               AND (s.ended_at_ms IS NULL OR s.ended_at_ms > ?3)
-             ORDER BY s.ended_at_ms IS NOT NULL, e.plan_id",
-        )
+        .prepare_cached(GRANTED)
         .and_then(|mut select| {
             select
                 .query_map((customer.as_str(), feature.as_str(), millis(last)), |row| {

@@ -25,6 +25,11 @@ impl Holdings {
         self.all.iter().filter(serves).map(|(_, candidate)| candidate)
     }
 
+    /// Returns the holders at AWS.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.all.iter().filter_map(|(_, candidate)| candidate.holder.as_ref())
+    }
+
     /// Reports whether there is none, and never was.
     pub(crate) const fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -37,17 +42,23 @@ impl Holdings {
     }
 }
 
+const HOLDINGS: &str =
+    "SELECT product_id, holder, license_arn, source, status, dimension IS NULL, starts_at_ms, ends_at_ms,
+         ended_at_ms, renewed_by
+     FROM subscriptions WHERE customer_id = ?1 AND status <> 'failed' ORDER BY holder, rowid";
+
+/// Asks ahead for what [`holdings_in`] reads.
+pub(crate) fn ask_holdings(connection: &Connection, id: &CustomerId) -> Result<(), StoreError> {
+    connection.ask_ahead(HOLDINGS, &[id.as_str()]).during("read a customer's subscriptions")
+}
+
 /// Reads a customer's holdings; what never came into force holds nothing.
 pub(crate) fn holdings_in(
     connection: &Connection,
     customer: &CustomerId,
 ) -> Result<Holdings, StoreError> {
     let all: Vec<(Option<ProductId>, Candidate)> = connection
-        .prepare_cached(
-            "SELECT product_id, holder, license_arn, source, status, dimension IS NULL, starts_at_ms, ends_at_ms,
-                 ended_at_ms, renewed_by
-             FROM subscriptions WHERE customer_id = ?1 AND status <> 'failed' ORDER BY holder, rowid",
-        )
+        .prepare_cached(HOLDINGS)
         .and_then(|mut select| select.query_map([customer.as_str()], row)?.collect())
         .during("read a customer's subscriptions")?;
     let moments = Moments::of(all.iter().map(|(_, candidate)| candidate));

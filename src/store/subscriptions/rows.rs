@@ -205,7 +205,7 @@ fn insert_in(connection: &Connection, subscription: &Subscription) -> Result<(),
                     ":identifier": terms.customer_identifier().map(CustomerIdentifier::as_str),
                     ":created": millis(subscription.created_at),
                 };
-                insert.execute(&*[changing, lasting].concat())
+                insert.post(&*[changing, lasting].concat())
             })
         })
         .during("write a new subscription")?;
@@ -229,7 +229,7 @@ fn note_earlier_in(
                  ON CONFLICT DO NOTHING",
             )
             .and_then(|mut insert| {
-                insert.execute((after.id.as_str(), before.starts_at.map(millis), millis(ended_at)))
+                insert.post((after.id.as_str(), before.starts_at.map(millis), millis(ended_at)))
             })
             .during("note when a subscription was held before")?;
     }
@@ -248,7 +248,7 @@ fn update_in(connection: &Connection, subscription: &Subscription) -> Result<(),
                  updated_at_ms = :updated
              WHERE id = :id",
         )
-        .and_then(|mut update| with_changing(subscription, |changing| update.execute(changing)))
+        .and_then(|mut update| with_changing(subscription, |changing| update.post(changing)))
         .during("write a changed subscription")?;
     Ok(())
 }

@@ -11,11 +11,17 @@ pub(in crate::store::engine) const TABLE: &str = "CREATE TEMP TABLE marketd_note
      kind text, a text, b text, c text, d text, e bigint, f bigint
  ) ON COMMIT DELETE ROWS";
 
+const READ: &str = "SELECT kind, a, b, c, d, e, f FROM pg_temp.marketd_notes ORDER BY n";
+
+/// Asks ahead for what [`read`] reads.
+pub(in crate::store::engine) fn ask_ahead(connection: &Connection) -> sql::Result<()> {
+    connection.prepare_cached(READ)?.ask_ahead(&[])
+}
+
 /// Reads what the transaction has noted so far.
 pub(in crate::store::engine) fn read(connection: &Connection) -> sql::Result<Notes> {
     let mut notes = Notes::default();
-    let mut select = connection
-        .prepare_cached("SELECT kind, a, b, c, d, e, f FROM pg_temp.marketd_notes ORDER BY n")?;
+    let mut select = connection.prepare_cached(READ)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         match row.get_ref(0)?.as_str()? {

@@ -38,6 +38,33 @@ impl Connection {
         })
     }
 
+    /// Reports whether each answer takes a way to a server and back.
+    pub(crate) const fn is_remote(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// Waits until what was posted is done; returns the first failure.
+    pub(crate) fn settle(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.settle(),
+        }
+    }
+
+    /// Asks ahead for what a statement is going to be asked for in this transaction: see [`Statement::ask_ahead`].
+    pub(crate) fn ask_ahead(&self, sql: &str, params: &impl Params) -> Result<()> {
+        if self.is_remote() { self.prepare_cached(sql)?.ask_ahead(params) } else { Ok(()) }
+    }
+
+    /// Returns the number of times that an answer of a server was waited for.
+    #[cfg(test)]
+    pub(crate) fn round_trips(&self) -> u64 {
+        match self {
+            Self::Sqlite(_) => 0,
+            Self::Postgres(session) => session.round_trips(),
+        }
+    }
+
     /// Runs a statement once, and returns the number of rows that it changed.
     pub(crate) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
         self.prepare_cached(sql)?.execute(params)

@@ -38,6 +38,12 @@ pub enum Error {
     /// The row by which writers take turns is not there.
     #[error("the table `turns` has no row, so that nothing may be written: put one in, (1, 0)")]
     NoTurn,
+    /// A statement changed more or fewer rows than it was to change.
+    #[error("{rows} rows were changed, which is not as many as were to be changed")]
+    OtherRows {
+        /// The number of rows that were changed.
+        rows: u64,
+    },
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
@@ -105,7 +111,9 @@ impl Error {
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
             Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
-            Self::Column { .. } | Self::NoTurn | Self::Tls(_) => ErrorKind::Other,
+            Self::Column { .. } | Self::NoTurn | Self::OtherRows { .. } | Self::Tls(_) => {
+                ErrorKind::Other
+            }
         }
     }
 }

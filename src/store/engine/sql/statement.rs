@@ -23,6 +23,49 @@ impl Statement<'_> {
         }
     }
 
+    /// Runs the statement, and does not wait for it where that is a way to go: a failure then comes out of whatever is
+    /// waited for next, at the latest of the transaction's end. Only within a transaction.
+    pub(crate) fn post(&mut self, params: impl Params) -> Result<()> {
+        match self {
+            Self::Sqlite(statement) => statement.execute(params).map(drop).map_err(Into::into),
+            Self::Postgres(session, prepared) => session.post(prepared, &params),
+        }
+    }
+
+    /// Does the same with a statement that changes one row, which nothing else that was posted of it changes.
+    pub(crate) fn post_one(&mut self, params: impl Params) -> Result<()> {
+        match self {
+            Self::Sqlite(statement) => statement.execute(params).map(drop).map_err(Into::into),
+            Self::Postgres(session, prepared) => session.post_one(prepared, &params),
+        }
+    }
+
+    /// Asks ahead for what [`query`](Self::query) is going to be asked for in this transaction, where there is a way to
+    /// go. Not for tables that triggers write to.
+    pub(crate) fn ask_ahead(&mut self, params: &impl Params) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session, prepared) => session.ask(prepared, params),
+        }
+    }
+
+    /// Runs a statement that returns one row for each of these parameters.
+    pub(crate) fn query_row_each<P: Params + Copy, T>(
+        &mut self,
+        all: &[P],
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        match self {
+            Self::Sqlite(_) => {
+                all.iter().map(|params| self.query_row(*params, &mut read)).collect()
+            }
+            Self::Postgres(session, prepared) => {
+                let rows = session.query_each(prepared, all)?;
+                rows.into_iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
+        }
+    }
+
     /// Reports whether the statement finds a row.
     pub(crate) fn exists(&mut self, params: impl Params) -> Result<bool> {
         match self {

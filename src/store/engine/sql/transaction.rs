@@ -57,7 +57,14 @@ impl<'c> Transaction<'c> {
     /// Undoes it.
     pub(crate) fn rollback(mut self) -> Result<()> {
         self.is_open = false;
-        self.connection.execute_batch("ROLLBACK")
+        self.undo()
+    }
+
+    fn undo(&self) -> Result<()> {
+        match self.connection {
+            Connection::Sqlite(file) => Ok(file.execute_batch("ROLLBACK")?),
+            Connection::Postgres(session) => session.rollback(),
+        }
     }
 }
 
@@ -77,7 +84,7 @@ impl Drop for Transaction<'_> {
             Connection::Postgres(_) => false,
         };
         if self.is_open && !is_over {
-            drop(self.connection.execute_batch("ROLLBACK"));
+            drop(self.undo());
         }
     }
 }

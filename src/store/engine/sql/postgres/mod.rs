@@ -1,7 +1,10 @@
 //! The driver of PostgreSQL: sessions, statements in its own form, and values on their way.
 
 pub(in crate::store::engine) mod address;
+mod live;
+mod pipeline;
 pub(in crate::store::engine) mod session;
+mod several;
 mod tls;
 mod translate;
 mod value;

@@ -1,23 +1,19 @@
 //! A session with the server, used by one thread at a time.
 
 use std::cell::{Cell as Flag, RefCell};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::super::error::{Error, Result};
 use super::super::params::Params;
 use super::address::Address;
-use super::translate::{Translated, translate};
+use super::live::Live;
+pub(crate) use super::live::{FoundRow, Prepared};
+use super::pipeline::RowChanges;
 use super::value::Cell;
-
-/// The tables of which the writer remembers rows between transactions.
-const REMEMBERED: [&str; 5] =
-    ["subscriptions", "licenses", "agreements", "customers", "customer_aliases"];
 
 /// Begins a transaction and takes its turn: the number of it, and the id by which the server knows what came of it.
 const TURN: &str =
@@ -39,53 +35,6 @@ pub(crate) struct Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-/// A connection, and what is prepared on it.
-struct Live {
-    /// Its own: a request and its answer stay on the thread that waits for them. None once it is dropped.
-    runtime: Option<Runtime>,
-    client: Client,
-    statements: HashMap<Box<str>, Arc<Prepared>>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        // A session may be let go where nothing may block.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// A statement that the server has prepared.
-pub(crate) struct Prepared {
-    statement: Statement,
-    names: Vec<String>,
-    /// The names of the columns that it finds.
-    columns: Arc<[Box<str>]>,
-    /// Set if it changes rows, and if they may be of those that are remembered.
-    writes: bool,
-    touches: bool,
-}
-
-/// A row that came from the server.
-#[derive(Debug)]
-pub(crate) struct FoundRow {
-    columns: Arc<[Box<str>]>,
-    values: Vec<Value>,
-}
-
-impl FoundRow {
-    /// Returns the names of the columns.
-    pub(crate) fn columns(&self) -> &[Box<str>] {
-        &self.columns
-    }
-
-    /// Returns the value of a column.
-    pub(crate) fn value(&self, place: usize) -> Option<&Value> {
-        self.values.get(place)
     }
 }
 
@@ -114,7 +63,7 @@ impl Session {
             return Ok(());
         }
         *self.live.borrow_mut() = None;
-        let live = Live::connect(&self.address)?;
+        let mut live = Live::connect(&self.address)?;
         live.batch(self.at_first.get())?;
         *self.live.borrow_mut() = Some(live);
         Ok(())
@@ -125,13 +74,17 @@ impl Session {
         self.with(|live| live.batch(sql))
     }
 
+    /// Undoes a transaction, and what of it is under way.
+    pub(crate) fn rollback(&self) -> Result<()> {
+        self.with(Live::rollback)
+    }
+
     /// Begins a transaction once it is its turn: the row of turns is locked before the first look at the data, and a
     /// statement sees what was committed by the time that it begins.
     pub(crate) fn begin_turn(&self) -> Result<()> {
         self.turn.set(None);
         self.reconnect_if_lost()?;
-        let messages =
-            self.with(|live| Ok(live.runtime()?.block_on(live.client.simple_query(TURN))?))?;
+        let messages = self.with(|live| live.simple(TURN))?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -142,7 +95,7 @@ impl Session {
         self.turn.set(turn.zip(id));
         // Without a number nothing is locked either.
         if self.turn().is_none() {
-            self.batch("ROLLBACK")?;
+            self.rollback()?;
             return Err(Error::NoTurn);
         }
         Ok(())
@@ -151,8 +104,7 @@ impl Session {
     /// Returns the server's process that answers at the moment, which behind a pool may be another each time.
     pub(crate) fn server_process(&self) -> Result<Option<String>> {
         let ask = "SELECT pg_backend_pid()";
-        let messages =
-            self.with(|live| Ok(live.runtime()?.block_on(live.client.simple_query(ask))?))?;
+        let messages = self.with(|live| live.simple(ask))?;
         Ok(messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -179,7 +131,7 @@ impl Session {
     }
 
     fn is_lost(&self) -> bool {
-        self.live.borrow().as_ref().is_none_or(|live| live.client.is_closed())
+        self.live.borrow().as_ref().is_none_or(Live::is_closed)
     }
 
     /// Reports whether a transaction was committed, once the server can be reached again.
@@ -219,42 +171,85 @@ impl Session {
     /// Runs a statement; returns the number of rows that it changed.
     pub(crate) fn execute(&self, prepared: &Prepared, params: &impl Params) -> Result<usize> {
         let values = cells(params, &prepared.names)?;
-        let count = self.with(|live| {
-            Ok(live.runtime()?.block_on(live.client.execute_raw(&prepared.statement, &values))?)
-        })?;
+        let count = self.with(|live| live.execute(prepared, &values))?;
         self.note(prepared, count);
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Has a statement that writes sent before the next that is waited for, and does not wait for it. A failure comes out
+    /// of the next that is waited for.
+    pub(crate) fn post(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
+        self.post_rows(prepared, params, RowChanges::Any)
+    }
+
+    /// Does the same for one that changes one row, and no other of its kind the same.
+    pub(crate) fn post_one(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
+        self.post_rows(prepared, params, RowChanges::OneEach)
+    }
+
+    fn post_rows(
+        &self,
+        prepared: &Arc<Prepared>,
+        params: &impl Params,
+        changes: RowChanges,
+    ) -> Result<()> {
+        let values = cells(params, &prepared.names)?;
+        self.with(|live| live.post(prepared, values, changes))?;
+        self.note(prepared, 0);
+        Ok(())
+    }
+
+    /// Asks ahead for what is going to be read in this transaction. The answer serves each [`query`](Self::query) for
+    /// the same, until a table that the statement names is written to. Not for what triggers write.
+    pub(crate) fn ask(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
+        let values = cells(params, &prepared.names)?;
+        self.with(|live| {
+            live.ask(prepared, values);
+            Ok(())
+        })
+    }
+
+    /// Runs a statement that returns a row for each of these; returns them in this order.
+    pub(crate) fn query_each<P: Params>(
+        &self,
+        prepared: &Arc<Prepared>,
+        all: &[P],
+    ) -> Result<Vec<FoundRow>> {
+        let values = all.iter().map(|params| cells(params, &prepared.names));
+        let values = values.collect::<Result<_>>()?;
+        let rows = self.with(|live| live.query_each(prepared, values))?;
+        self.note(prepared, rows.len() as u64);
+        Ok(rows)
+    }
+
+    /// Waits until what was posted is done; returns the first failure.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let is_open = self.live.borrow().as_ref().is_some_and(|live| live.pipeline.is_open());
+        if is_open { self.with(Live::settle) } else { Ok(()) }
     }
 
     /// Runs a statement; returns the rows that it finds.
     pub(crate) fn query(&self, prepared: &Prepared, params: &impl Params) -> Result<Vec<FoundRow>> {
         let values = cells(params, &prepared.names)?;
-        let rows = self.with(|live| {
-            let asked = async {
-                use futures::TryStreamExt as _;
-                let rows = live.client.query_raw(&prepared.statement, &values).await?;
-                rows.try_collect::<Vec<_>>().await
-            };
-            Ok(live.runtime()?.block_on(asked)?)
-        })?;
+        let rows = self.with(|live| live.query(prepared, &values))?;
         self.note(prepared, rows.len() as u64);
-        rows.iter()
-            .map(|row| {
-                let values = (0..row.len())
-                    .map(|place| Ok(row.try_get::<_, Cell>(place)?.0))
-                    .collect::<Result<_>>()?;
-                Ok(FoundRow { columns: Arc::clone(&prepared.columns), values })
-            })
-            .collect()
+        Ok(rows)
     }
 
     /// Returns the number of rows that its statements changed.
-    pub(crate) const fn changes(&self) -> u64 {
-        self.changes.get()
+    pub(crate) fn changes(&self) -> u64 {
+        let posted = self.live.borrow().as_ref().map_or(0, |live| live.pipeline.changed());
+        self.changes.get() + posted
+    }
+
+    /// Returns the number of times that an answer of the server was waited for.
+    #[cfg(test)]
+    pub(crate) fn round_trips(&self) -> u64 {
+        self.live.borrow().as_ref().map_or(0, Live::waited)
     }
 
     fn note(&self, prepared: &Prepared, rows: u64) {
-        if !prepared.writes {
+        if prepared.written().is_none() {
             return;
         }
         self.changes.set(self.changes.get() + rows);
@@ -271,83 +266,6 @@ impl Session {
     }
 }
 
-impl Live {
-    fn connect(address: &Address) -> Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Runtime(source.to_string()))?;
-        let client = runtime.block_on(address.connect())?;
-        Ok(Self { runtime: Some(runtime), client, statements: HashMap::new() })
-    }
-
-    fn runtime(&self) -> Result<&Runtime> {
-        self.runtime.as_ref().ok_or(Error::Lost)
-    }
-
-    fn batch(&self, sql: &str) -> Result<()> {
-        Ok(self.runtime()?.block_on(self.client.batch_execute(sql))?)
-    }
-
-    fn prepare(&mut self, sql: &str) -> Result<Arc<Prepared>> {
-        if let Some(prepared) = self.statements.get(sql) {
-            return Ok(Arc::clone(prepared));
-        }
-        let Translated { text, names } = translate(sql);
-        let statement = self
-            .runtime()?
-            .block_on(self.client.prepare(&text))
-            .map_err(|source| Error::Prepare { text: text.clone(), source })?;
-        let (writes, touches) = (written_by(&text).is_some(), touches(&text));
-        let columns = statement.columns().iter().map(|it| it.name().into()).collect();
-        let prepared = Arc::new(Prepared { statement, names, columns, writes, touches });
-        self.statements.insert(sql.into(), Arc::clone(&prepared));
-        Ok(prepared)
-    }
-}
-
 fn cells(params: &impl Params, names: &[String]) -> Result<Vec<Cell>> {
     Ok(params.values(names)?.into_iter().map(Cell).collect())
-}
-
-/// Returns the table that a statement writes to; empty if it cannot be told, none if it only reads.
-fn written_by(text: &str) -> Option<&str> {
-    let mut words = text.split_whitespace();
-    match words.next()? {
-        "INSERT" | "DELETE" => words.nth(1),
-        "UPDATE" => words.next(),
-        // One that begins with a table of its own may write to any.
-        "WITH" => {
-            let writes = ["UPDATE ", "INSERT ", "DELETE "].iter().any(|word| text.contains(word));
-            writes.then_some("")
-        }
-        _ => None,
-    }
-}
-
-/// Reports whether a statement may write to a table of which rows are remembered.
-fn touches(text: &str) -> bool {
-    written_by(text).is_some_and(|table| table.is_empty() || REMEMBERED.contains(&table))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_statement_writes_is_read_from_its_text() {
-        for (text, writes, touched) in [
-            ("SELECT * FROM customers", false, false),
-            ("INSERT INTO customers (id) VALUES ($1)", true, true),
-            ("UPDATE subscriptions SET status = $1", true, true),
-            ("UPDATE events SET data = $1", true, false),
-            ("DELETE FROM licenses", true, true),
-            ("INSERT INTO metering_records (id) VALUES ($1) RETURNING id", true, false),
-            ("WITH old AS (SELECT 1) SELECT * FROM old", false, false),
-            ("WITH old AS (SELECT 1) UPDATE events SET data = $1", true, true),
-        ] {
-            let read = (written_by(text).is_some(), touches(text));
-            assert_eq!(read, (writes, touched), "{text}");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use bytes::{BufMut as _, BytesMut};
 use rusqlite::types::Value;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-type Failure = Box<dyn Error + Sync + Send>;
+pub(super) type Failure = Box<dyn Error + Sync + Send>;
 
 /// A value as PostgreSQL sends and takes it.
 #[derive(Clone, Debug, PartialEq)]

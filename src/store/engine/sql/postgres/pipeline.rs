@@ -1,0 +1,396 @@
+//! Statements that are not waited for one by one.
+//!
+//! A round trip to a server costs more than most statements. What a transaction writes need not be waited for before the
+//! next statement is sent, and what it is going to read can be asked for ahead, many questions at a time. The server
+//! answers in the order in which it was asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use futures::TryStreamExt as _;
+use futures::future::try_join_all;
+use rusqlite::types::Value;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Row, Statement};
+
+use super::super::error::{Error, Result};
+use super::live::{FoundRow, Live, Prepared, found};
+use super::several::for_several;
+use super::value::{Cell, Failure};
+
+/// The most rows of parameters that are sent as one statement: the server works on these while more are made.
+const ROWS_TOGETHER: usize = 250;
+
+type Answered<T> = std::result::Result<T, tokio_postgres::Error>;
+type Answer<T> = Pin<Box<dyn Future<Output = Answered<T>> + Send>>;
+
+/// The statements that are under way on a connection, or about to be.
+#[derive(Default)]
+pub(super) struct Pipeline {
+    /// The rows that the next statement writes.
+    next: Option<NextRows>,
+    /// Statements that write and were sent, the oldest first.
+    sent: VecDeque<Pending>,
+    /// The number of rows that they changed, as far as they were waited for.
+    changed: u64,
+    /// Questions that are to be asked.
+    questions: HashMap<Box<str>, Questions>,
+    /// Answers, by the statement and what it was asked for.
+    answers: HashMap<Box<str>, Answers>,
+}
+
+/// What a statement is to be asked for, by the bytes of its parameters.
+struct Questions {
+    prepared: Arc<Prepared>,
+    asked: HashMap<Vec<u8>, Vec<Cell>>,
+}
+
+/// The rows that a statement found, by the bytes of its parameters.
+type Answers = HashMap<Vec<u8>, Arc<Vec<FoundRow>>>;
+
+/// Rows of parameters for the same statement.
+struct NextRows {
+    prepared: Arc<Prepared>,
+    changes: RowChanges,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// A statement that is about to be sent.
+struct Sent {
+    statement: Statement,
+    /// The number of rows of parameters that it is for.
+    rows: usize,
+    values: Vec<Given>,
+}
+
+/// A parameter of a statement: of one row, or of each of several.
+#[derive(Debug)]
+enum Given {
+    One(Cell),
+    Each(Vec<Cell>),
+}
+
+impl ToSql for Given {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Failure> {
+        match self {
+            Self::One(value) => value.to_sql(kind, out),
+            Self::Each(values) => values.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// The number of rows that a statement changes for each row of parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowChanges {
+    /// Any.
+    Any,
+    /// One, and no two of them the same.
+    OneEach,
+}
+
+/// An outcome that may not be here yet.
+struct Pending {
+    /// The number of rows that it must have changed, if that is known.
+    expected: Option<u64>,
+    answer: Answer<u64>,
+    /// The outcome, where it was here at once.
+    here: Option<Answered<u64>>,
+}
+
+impl Pipeline {
+    /// Forgets the answers that a statement makes old.
+    pub(super) fn forget_what_changes(&mut self, prepared: &Prepared) {
+        if let Some(table) = prepared.written()
+            && !self.answers.is_empty()
+        {
+            self.answers.retain(|text, _| !table.is_empty() && !text.contains(table));
+        }
+    }
+
+    /// Forgets all questions and answers.
+    pub(super) fn forget_all(&mut self) {
+        self.questions.clear();
+        self.answers.clear();
+    }
+
+    /// Forgets what was not sent yet.
+    pub(super) fn drop_unsent(&mut self) {
+        self.next = None;
+    }
+
+    /// Returns the number of rows that were changed by what was posted and waited for.
+    pub(super) const fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    /// Reports whether something that was posted was not waited for.
+    pub(super) fn is_open(&self) -> bool {
+        self.next.is_some() || !self.sent.is_empty()
+    }
+}
+
+impl Live {
+    /// Has a statement that writes sent before the next that is waited for. Rows of the same statement go together.
+    pub(super) fn post(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        values: Vec<Cell>,
+        changes: RowChanges,
+    ) -> Result<()> {
+        self.pipeline.forget_what_changes(prepared);
+        if let Some(next) = &mut self.pipeline.next
+            && Arc::ptr_eq(&next.prepared, prepared)
+            && next.changes == changes
+        {
+            next.rows.push(values);
+            let is_full = next.rows.len() == ROWS_TOGETHER;
+            return if is_full { self.send_next() } else { Ok(()) };
+        }
+        self.send_next()?;
+        let (prepared, rows) = (Arc::clone(prepared), vec![values]);
+        self.pipeline.next = Some(NextRows { prepared, changes, rows });
+        Ok(())
+    }
+
+    /// Sends what is to be written next.
+    pub(super) fn send_next(&mut self) -> Result<()> {
+        let Some(NextRows { prepared, changes, rows }) = self.pipeline.next.take() else {
+            return Ok(());
+        };
+        // Of several that change one row, one statement would change it once.
+        let is_alone = changes == RowChanges::Any && prepared.changes_what_is_there();
+        let mut statements = Vec::new();
+        if is_alone {
+            for row in rows {
+                statements.extend(self.together(&prepared, vec![row])?);
+            }
+        } else {
+            statements = self.together(&prepared, rows)?;
+        }
+        for Sent { statement, rows, values } in statements {
+            let expected = (changes == RowChanges::OneEach).then_some(rows as u64);
+            let client = Arc::clone(&self.client);
+            let mut answer: Answer<u64> =
+                Box::pin(async move { client.execute_raw(&statement, &values).await });
+            let here = self.send(&mut answer)?;
+            self.pipeline.sent.push_back(Pending { expected, answer, here });
+        }
+        // The server works while more is made.
+        self.runtime()?.block_on(tokio::task::yield_now());
+        Ok(())
+    }
+
+    /// Puts a statement in the connection's queue, which its first poll does.
+    fn send<T>(&self, answer: &mut Answer<T>) -> Result<Option<Answered<T>>> {
+        Ok(self.runtime()?.block_on(poll_fn(|context| {
+            Poll::Ready(match answer.as_mut().poll(context) {
+                Poll::Ready(answer) => Some(answer),
+                Poll::Pending => None,
+            })
+        })))
+    }
+
+    /// Makes one statement of rows of parameters, or one for each where it cannot be said so; each has the number of its
+    /// rows.
+    fn together(&mut self, prepared: &Arc<Prepared>, rows: Vec<Vec<Cell>>) -> Result<Vec<Sent>> {
+        let several = if rows.len() == 1 { None } else { self.several(prepared)? };
+        let Some(statement) = several else {
+            let one = |values: Vec<Cell>| {
+                let values = values.into_iter().map(Given::One).collect();
+                Sent { statement: prepared.statement().clone(), rows: 1, values }
+            };
+            return Ok(rows.into_iter().map(one).collect());
+        };
+        let (count, width) = (rows.len(), prepared.statement().params().len());
+        let mut columns: Vec<Vec<Cell>> = (0..width).map(|_| Vec::with_capacity(count)).collect();
+        for row in rows {
+            for (column, value) in columns.iter_mut().zip(row) {
+                column.push(value);
+            }
+        }
+        let values = columns.into_iter().map(Given::Each).collect();
+        Ok(vec![Sent { statement, rows: count, values }])
+    }
+
+    /// Prepares the statement that does for several rows what one does for one; none where it cannot be said so.
+    fn several(&mut self, prepared: &Prepared) -> Result<Option<Statement>> {
+        if let Some(known) = self.several.get(prepared.text()) {
+            return Ok(known.clone());
+        }
+        let types: Vec<&str> = prepared.statement().params().iter().map(Type::name).collect();
+        let several = match for_several(prepared.text(), &types) {
+            Some(text) => {
+                let client = Arc::clone(&self.client);
+                let failed = |source| Error::Prepare { text: text.clone(), source };
+                Some(self.wait(client.prepare(&text))?.map_err(failed)?)
+            }
+            None => None,
+        };
+        self.several.insert(prepared.text().into(), several.clone());
+        Ok(several)
+    }
+
+    /// Notes a question that is asked together with others as soon as one of the answers is wanted.
+    pub(super) fn ask(&mut self, prepared: &Arc<Prepared>, values: Vec<Cell>) {
+        let (text, key) = (prepared.text(), key_of(&values));
+        if self.pipeline.answers.get(text).is_some_and(|of| of.contains_key(&key)) {
+            return;
+        }
+        if !self.pipeline.questions.contains_key(text) {
+            let none = Questions { prepared: Arc::clone(prepared), asked: HashMap::new() };
+            self.pipeline.questions.insert(text.into(), none);
+        }
+        if let Some(of) = self.pipeline.questions.get_mut(text) {
+            of.asked.insert(key, values);
+        }
+    }
+
+    /// Returns the answer to a question that was asked ahead; none if it was not.
+    pub(super) fn answer(
+        &mut self,
+        prepared: &Prepared,
+        values: &[Cell],
+    ) -> Result<Option<Arc<Vec<FoundRow>>>> {
+        let is_empty = self.pipeline.questions.is_empty() && self.pipeline.answers.is_empty();
+        if is_empty {
+            return Ok(None);
+        }
+        let (text, key) = (prepared.text(), key_of(values));
+        let questions = self.pipeline.questions.get(text);
+        if questions.is_some_and(|of| of.asked.contains_key(&key)) {
+            self.ask_all()?;
+        }
+        Ok(self.pipeline.answers.get(text).and_then(|of| of.get(&key)).map(Arc::clone))
+    }
+
+    /// Asks all questions that were noted, and waits for the answers.
+    fn ask_all(&mut self) -> Result<()> {
+        self.send_next()?;
+        let (mut asked, mut kept) = (Vec::new(), Vec::new());
+        for (text, of) in mem::take(&mut self.pipeline.questions) {
+            let Questions { prepared, asked: questions } = of;
+            let (keys, rows): (Vec<_>, Vec<_>) = questions.into_iter().unzip();
+            let mut keys = keys.into_iter();
+            for Sent { statement, rows, values } in self.together(&prepared, rows)? {
+                let keys: Vec<Vec<u8>> = keys.by_ref().take(rows).collect();
+                let client = Arc::clone(&self.client);
+                asked.push(async move {
+                    let rows = client.query_raw(&statement, &values).await?;
+                    rows.try_collect::<Vec<Row>>().await
+                });
+                kept.push((text.clone(), Arc::clone(&prepared), keys));
+            }
+        }
+        let answers = self.wait(try_join_all(asked))?;
+        // What failed before is the reason for whatever failed here.
+        self.settle_sent()?;
+        for ((text, prepared, keys), rows) in kept.into_iter().zip(answers?) {
+            let known = self.pipeline.answers.entry(text).or_default();
+            keep(known, &prepared, keys, &rows)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what was posted; returns the first failure.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.send_next()?;
+        self.settle_sent()
+    }
+
+    /// Waits for what was sent; returns the first failure.
+    pub(super) fn settle_sent(&mut self) -> Result<()> {
+        let (mut failure, mut has_waited) = (None, false);
+        while let Some(Pending { expected, mut answer, here }) = self.pipeline.sent.pop_front() {
+            let here = match here {
+                Some(outcome) => Some(outcome),
+                None => self.send(&mut answer)?,
+            };
+            let outcome = match here {
+                Some(outcome) => outcome,
+                // The others come on the same way.
+                None if mem::replace(&mut has_waited, true) => self.runtime()?.block_on(answer),
+                None => self.wait(answer)?,
+            };
+            match outcome {
+                Ok(rows) if expected.is_some_and(|expected| expected != rows) => {
+                    failure = failure.or(Some(Error::OtherRows { rows }));
+                }
+                Ok(rows) => self.pipeline.changed += rows,
+                // Whatever follows it in the transaction fails because of it.
+                Err(error) => failure = failure.or(Some(error.into())),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Runs a statement that returns a row for each of these rows of parameters; returns them in this order.
+    pub(super) fn query_each(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        all: Vec<Vec<Cell>>,
+    ) -> Result<Vec<FoundRow>> {
+        self.pipeline.forget_what_changes(prepared);
+        self.send_next()?;
+        let one = |values: Vec<Cell>| {
+            let (client, prepared) = (Arc::clone(&self.client), Arc::clone(prepared));
+            async move { client.query_one(prepared.statement(), &refer(&values)).await }
+        };
+        let asked: Vec<_> = all.into_iter().map(one).collect();
+        let rows = self.wait(try_join_all(asked))?;
+        self.settle_sent()?;
+        rows?.iter().map(|row| found(prepared, row, 0)).collect()
+    }
+}
+
+fn refer(values: &[Cell]) -> Vec<&(dyn tokio_postgres::types::ToSql + Sync)> {
+    values.iter().map(|value| value as _).collect()
+}
+
+/// Keeps the rows that a statement found: those of several questions have the number of theirs in front.
+fn keep(known: &mut Answers, prepared: &Prepared, keys: Vec<Vec<u8>>, rows: &[Row]) -> Result<()> {
+    if let [key] = &*keys {
+        let rows = rows.iter().map(|row| found(prepared, row, 0)).collect::<Result<_>>()?;
+        known.insert(key.clone(), Arc::new(rows));
+        return Ok(());
+    }
+    let mut of_each: Vec<Vec<FoundRow>> = keys.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        let number: i64 = row.try_get(0)?;
+        if let Some(of) = usize::try_from(number - 1).ok().and_then(|at| of_each.get_mut(at)) {
+            of.push(found(prepared, row, 1)?);
+        }
+    }
+    known.extend(keys.into_iter().zip(of_each.into_iter().map(Arc::new)));
+    Ok(())
+}
+
+/// Returns values as bytes that no other values have.
+fn key_of(values: &[Cell]) -> Vec<u8> {
+    let mut key = Vec::new();
+    let mut put = |kind: u8, bytes: &[u8]| {
+        key.push(kind);
+        key.extend_from_slice(&bytes.len().to_be_bytes());
+        key.extend_from_slice(bytes);
+    };
+    for Cell(value) in values {
+        match value {
+            Value::Null => put(0, &[]),
+            Value::Integer(number) => put(1, &number.to_be_bytes()),
+            Value::Real(number) => put(2, &number.to_be_bytes()),
+            Value::Text(text) => put(3, text.as_bytes()),
+            Value::Blob(bytes) => put(4, bytes),
+        }
+    }
+    key
+}

@@ -217,8 +217,8 @@ pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, 
 }
 
 /// The columns of a month's report. Files of several months and accounts are put together in a spreadsheet, so each row says
-/// whose it is.
-const REPORT_COLUMNS: [&str; 15] = [
+/// whose it is. Files are read by the places of their columns too: a new one comes at the end.
+const REPORT_COLUMNS: [&str; 16] = [
     "product_id",
     "customer_id",
     "dimension",
@@ -234,6 +234,7 @@ const REPORT_COLUMNS: [&str; 15] = [
     "month",
     "product_code",
     "account_id",
+    "remainder",
 ];
 
 /// A row of a month's report, with its month.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
@@ -47,6 +48,13 @@ impl ClockHour {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// Returns the first hour of its month, in UTC.
+    #[must_use]
+    pub fn month_begin(self) -> Self {
+        let first = self.start().to_zoned(TimeZone::UTC).date().first_of_month();
+        first.to_zoned(TimeZone::UTC).map_or(self, |begin| Self::of(begin.timestamp()))
     }
 
     /// Returns the hour before it.

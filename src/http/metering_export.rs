@@ -87,6 +87,9 @@ struct MonthTotals {
     pending: Quantity,
     parked: Quantity,
     written_off: Quantity,
+    carried_in: Quantity,
+    carried_out: Quantity,
+    remainder: Quantity,
     uncertain: Quantity,
 }
 
@@ -98,6 +101,9 @@ fn totals(rows: &[ReportRow]) -> MonthTotals {
         pending: sum(|it| it.pending),
         parked: sum(|it| it.parked),
         written_off: sum(|it| it.written_off),
+        carried_in: sum(|it| it.carried_in),
+        carried_out: sum(|it| it.carried_out),
+        remainder: sum(|it| it.remainder),
         uncertain: sum(|it| it.uncertain),
     }
 }

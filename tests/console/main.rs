@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
+mod books;
 mod lists;
 mod money;
 mod new_ids;

@@ -11,7 +11,7 @@ use crate::support::world::{World, eventually};
 const BUYER: &str = "123456789012";
 
 /// Has a buyer of a listing use so many units of it.
-async fn uses(world: &World, title: &str, units: u32) {
+pub(super) async fn uses(world: &World, title: &str, units: u32) {
     let product = world.product(title);
     let dimension = product.dimensions.iter().find(|it| product.meters(&it.key)).unwrap();
     let event = json!({"id": format!("e-{title}"), "customer_id": "acme", "product_id": product.entity_id,

@@ -88,8 +88,11 @@ impl Chart {
 
 /// A map of hours by their state: a row a day, the newest first.
 pub(super) struct HourMap {
-    pub(super) days: Vec<Day>,
+    days: Vec<Day>,
 }
+
+/// The days of a map that are seen at once: what stands below the map is to be seen too.
+const RECENT: usize = 7;
 
 /// A day of a map, and its hours.
 pub(super) struct Day {
@@ -143,6 +146,16 @@ impl HourMap {
         days.reverse();
         Self { days }
     }
+
+    /// Returns the newest days.
+    pub(super) fn recent(&self) -> &[Day] {
+        self.days.get(..RECENT).unwrap_or(&self.days)
+    }
+
+    /// Returns the days before those.
+    pub(super) fn earlier(&self) -> &[Day] {
+        self.days.get(RECENT..).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -194,5 +207,9 @@ mod tests {
             map.days.iter().map(|it| (&*it.name, it.hours.len())).collect();
         assert_eq!(days, [("2026-11-02", 6), ("2026-11-01", 24)]);
         assert_eq!(map.days[0].hours[1].state, Some("parked"));
+        assert_eq!((map.recent().len(), map.earlier().len()), (2, 0));
+        let map = HourMap::of(first, &[None; 24 * 9]);
+        assert_eq!((map.recent().len(), map.earlier().len()), (7, 2));
+        assert_eq!((&*map.recent()[6].name, &*map.earlier()[0].name), ("2026-11-03", "2026-11-02"));
     }
 }

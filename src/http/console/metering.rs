@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::charts::HourMap;
 use super::parts::{
-    Answer, Form, Frame, When, go_after, month_of, next_page, render, segment, some,
+    self, Answer, Form, Frame, When, go_after, month_of, next_page, render, segment, some,
 };
 use super::resolve::Decided;
 use super::session::Visitor;
@@ -16,7 +16,6 @@ use crate::diagnosis::{Action, Diagnosis};
 use crate::domain::ledger::CARRIED_FORWARD;
 use crate::domain::{ClockHour, CustomerId, Moment, ProductId};
 use crate::http::extract::Body;
-use crate::http::metering::state_word;
 use crate::http::metering_resolve::{self, Resolve};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
@@ -26,6 +25,8 @@ use crate::store::{AttemptRow, DecisionRow, DueHour, Order, RecordFilter, Record
 const ROWS: &str = "50";
 /// The days of the map of hours.
 const DAYS: i64 = 31;
+/// The most months before this one that are linked.
+const MONTHS: usize = 12;
 /// The most hours that are shown as waiting to be billed.
 const DUE: usize = 24;
 /// The states to filter by, and what each means: first the steps of what is pending, then the others.
@@ -54,14 +55,15 @@ pub(super) struct Asked {
 }
 
 /// Returns the filter of a state as people are shown it.
-fn in_state(word: Option<String>) -> Result<RecordFilter, Problem> {
-    let carried_forward = match word.as_deref() {
-        Some(CARRIED_FORWARD) => Some(true),
-        Some("written_off") => Some(false),
-        _ => None,
+fn in_state(text: &str) -> Result<RecordFilter, Problem> {
+    let known = PENDING.iter().map(|(word, _)| *word).chain(SETTLED);
+    let word = parts::choice("state", text, known.map(|word| (word, word)))?;
+    let (state, carried_forward) = match word {
+        Some(CARRIED_FORWARD) => (Some("written_off"), Some(true)),
+        Some("written_off") => (word, Some(false)),
+        _ => (word, None),
     };
-    let stored = word.map(|it| if it == CARRIED_FORWARD { "written_off".into() } else { it });
-    let state = stored.map(state_word).transpose()?;
+    let state = state.map(str::to_owned);
     Ok(RecordFilter { state, carried_forward, ..RecordFilter::default() })
 }
 
@@ -109,7 +111,7 @@ pub(super) async fn list(
         customer_id: some(&asked.customer_id).map(CustomerId::new),
         from: time(&asked.since, "since", now)?.map(ClockHour::of),
         before: time(&asked.until, "until", now)?.map(ClockHour::not_before),
-        ..in_state(some(&asked.state))?
+        ..in_state(&asked.state)?
     };
     let page = ListPage::in_order("records", Order::Newest, Some(ROWS), asked.cursor.as_deref())?;
     let listed = state.store.metering_records(filter, Order::Newest, page.one_more()).await?;
@@ -147,8 +149,9 @@ async fn hours(state: &ApiState) -> Result<Hours, Problem> {
         let deadline = When::of(it.deadline, now);
         (it, deadline)
     };
-    let mut months = vec![month_of(now), month_of(first.start())];
-    months.dedup();
+    let this = ClockHour::of(now).month_begin();
+    let before = state.store.metered_months(this, MONTHS).await?;
+    let months = std::iter::once(this).chain(before).map(|it| month_of(it.start())).collect();
     Ok(Hours {
         map: HourMap::of(first, &states),
         due: due.into_iter().take(DUE).map(dated).collect(),

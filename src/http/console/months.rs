@@ -6,9 +6,10 @@ use axum::http::header;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, go, hour, month_of, next_page, render};
+use super::parts::{Answer, Frame, When, go, hour, month_of, next_page, render};
 use super::session::Visitor;
 use crate::csv::write_report;
+use crate::domain::ledger::deadline;
 use crate::domain::{ClockHour, Quantity};
 use crate::http::{ApiState, Problem, read_month};
 use crate::store::{
@@ -47,21 +48,28 @@ struct MonthPage {
     stretches: Vec<String>,
     /// Set once the month is over.
     over: bool,
+    /// Until when usage that is reported late still counts in the month.
+    last_report: When,
 }
 
 impl MonthPage {
-    /// Returns the sums of a row, in the order of the columns.
+    /// Returns the sums of a customer, in the order of the columns.
+    fn of_row(&self, row: &ReportRow) -> Vec<Quantity> {
+        let units = [row.reported, row.accepted, row.pending, row.parked, row.written_off];
+        self.columns(&units, &[row.carried_in, row.carried_out, row.remainder])
+    }
+
+    /// Returns the same columns of sums and of what was carried: from earlier hours, and to later ones.
     #[expect(clippy::unused_self, reason = "a template calls it")]
-    const fn sums(&self, row: &ReportRow) -> [Quantity; 7] {
-        let states = [row.accepted, row.pending, row.parked, row.written_off];
-        let [accepted, pending, parked, written_off] = states;
-        [row.reported, accepted, pending, parked, written_off, row.carried_in, row.carried_out]
+    fn columns(&self, units: &[Quantity; 5], carried: &[Quantity; 3]) -> Vec<Quantity> {
+        let [from_earlier, forward, parts] = *carried;
+        units.iter().copied().chain([from_earlier, forward.saturating_add(parts)]).collect()
     }
 
     /// Reports whether nothing keeps the month from being closed.
     fn is_ready(&self) -> bool {
         let open = self.parked != Quantity::ZERO || self.uncertain != Quantity::ZERO;
-        self.over && !open && self.due.is_empty() && self.stretches.is_empty()
+        self.last_report.is_over && !open && self.due.is_empty() && self.stretches.is_empty()
     }
 }
 
@@ -131,6 +139,7 @@ async fn close(
         due: due.into_iter().filter(|it| from <= it.hour && it.hour < before).collect(),
         stretches: stretches.map(|it| format!("{} to {}", hour(it.from), hour(it.until))).collect(),
         over: before.start() <= now,
+        last_report: When::of(deadline(before.previous(), state.metering_timing.window), now),
         month,
     })
 }

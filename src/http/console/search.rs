@@ -116,6 +116,8 @@ async fn ledger_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> 
         .collect();
     let record = store.metering_record(text.to_owned()).await?;
     hits.extend(record.map(|(it, _)| Hit::at("metering record", "metering/records", &it.id)));
+    let billed = store.records_of_aws_id(text.to_owned()).await?;
+    hits.extend(billed.iter().map(|id| Hit::at("metering record", "metering/records", id)));
     let usage = store.usage_event(text.to_owned()).await?;
     hits.extend(usage.map(|it| match it.metering_record {
         Some(record) => Hit::at("record of a usage event", "metering/records", &record.id),

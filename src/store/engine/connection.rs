@@ -44,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/025_plan_publications.sql"),
     include_str!("migrations/026_standstills.sql"),
     include_str!("migrations/027_activity_detail.sql"),
+    include_str!("migrations/028_aws_record_ids.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -59,6 +59,18 @@ impl Store {
         .await
     }
 
+    /// Returns the ids of the records, at most two, to which AWS gave this id.
+    pub async fn records_of_aws_id(&self, id: String) -> Result<Vec<String>, StoreError> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(OF_AWS_ID)
+                .and_then(|mut select| select.query_map([id.as_str()], |row| row.get(0))?.collect())
+                .map(|ids: Vec<i64>| ids.iter().map(ToString::to_string).collect())
+                .during("find a record by AWS's id")
+        })
+        .await
+    }
+
     /// Returns one record and its past, if there is a record of this id.
     pub async fn metering_record(
         &self,
@@ -95,6 +107,9 @@ impl Store {
         .await
     }
 }
+
+const OF_AWS_ID: &str =
+    "SELECT id FROM metering_records WHERE metering_record_id = ?1 ORDER BY id LIMIT 2";
 
 /// Makes a page's list. Without statistics SQLite goes by the statement alone: it says the index of the state, of the
 /// customer, of the product or else of the hours, whichever finds the fewest, and the hours as that index has them.

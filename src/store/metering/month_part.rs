@@ -23,6 +23,8 @@ pub struct ReportTotal {
     pub records: i64,
     /// The units that are reported, accepted, pending, parked and written off: the first is the sum of the others.
     pub units: [Quantity; 5],
+    /// The part that came from earlier hours, what a person moved on to later ones, and the parts of a unit that went on.
+    pub carried: [Quantity; 3],
     /// The part of what is parked and written off that AWS may have billed all the same.
     pub uncertain: Quantity,
 }
@@ -142,6 +144,7 @@ fn total(product: &str, dimension: &str, sums: &Sums) -> ReportTotal {
         dimension: DimensionKey::new(dimension),
         records: sums.records,
         units: [reported, accepted, pending, parked, written_off],
+        carried: sums.carried().map(quantity),
         uncertain: quantity(sums.uncertain),
     }
 }
@@ -168,8 +171,9 @@ mod tests {
             for (product, customer, dimension, hour, state, quantity) in &rows {
                 connection
                     .execute(
-                        "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-                         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6)",
+                        "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state,
+                             carried_in, carried_out, remainder)
+                         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?5 % 5, ?5 % 3, ?5 % 7)",
                         (product, customer, dimension, hour, quantity, state),
                     )
                     .during("fill")?;
@@ -214,6 +218,12 @@ mod tests {
             ];
             for (place, part) in parts.into_iter().enumerate() {
                 assert_eq!(totals.iter().map(|it| it.units[place]).sum::<Quantity>(), part);
+            }
+            let carried =
+                [sum(|it| it.carried_in), sum(|it| it.carried_out), sum(|it| it.remainder)];
+            for (place, part) in carried.into_iter().enumerate() {
+                assert!(part > Quantity::ZERO);
+                assert_eq!(totals.iter().map(|it| it.carried[place]).sum::<Quantity>(), part);
             }
             assert_eq!(totals.iter().map(|it| it.records).sum::<i64>(), 700);
         }

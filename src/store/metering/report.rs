@@ -54,6 +54,8 @@ pub struct ReportRow {
     pub carried_in: Quantity,
     /// The part that a person moved on to a later hour; not part of the sum.
     pub carried_out: Quantity,
+    /// The parts of a unit that went on by themselves, to a later hour that makes them whole; not part of the sum.
+    pub remainder: Quantity,
     /// The part of `parked` and `written_off` that AWS may have billed all the same: an answer was lost.
     pub uncertain: Quantity,
     /// The product's code, by which AWS's own reports name it; a page of the month leaves it out.
@@ -122,6 +124,7 @@ pub(super) struct Sums {
     pub(super) written_off: i64,
     carried_in: i64,
     carried_out: i64,
+    remainder: i64,
     pub(super) uncertain: i64,
 }
 
@@ -143,7 +146,8 @@ pub(super) fn records_of(filter: ReportFilter) -> Conditions {
 
 pub(super) fn statement(which: &Conditions) -> String {
     format!(
-        "SELECT product_id, dimension, customer_id, state, quantity, carried_in, carried_out, uncertain
+        "SELECT product_id, dimension, customer_id, state, quantity, carried_in, carried_out, uncertain,
+             remainder
          FROM metering_records WHERE {}",
         which.text()
     )
@@ -170,6 +174,11 @@ fn report_in(connection: &Connection, filter: ReportFilter) -> sql::Result<Vec<R
 }
 
 impl Sums {
+    /// Returns what came from earlier hours, what a person moved on to later ones, and the parts of a unit that went on.
+    pub(super) const fn carried(&self) -> [i64; 3] {
+        [self.carried_in, self.carried_out, self.remainder]
+    }
+
     pub(super) fn add(&mut self, row: &sql::Row<'_>) -> sql::Result<()> {
         let (quantity, carried_out): (i64, i64) = (row.get(4)?, row.get(6)?);
         let units = quantity.saturating_sub(carried_out);
@@ -187,6 +196,7 @@ impl Sums {
         self.records += 1;
         self.carried_in = self.carried_in.saturating_add(row.get(5)?);
         self.carried_out = self.carried_out.saturating_add(carried_out);
+        self.remainder = self.remainder.saturating_add(row.get(8)?);
         Ok(())
     }
 }
@@ -233,6 +243,7 @@ pub(super) fn report_row(
         written_off: quantity(sums.written_off),
         carried_in: quantity(sums.carried_in),
         carried_out: quantity(sums.carried_out),
+        remainder: quantity(sums.remainder),
         uncertain: quantity(sums.uncertain),
         product_code: None,
         account_id: None,

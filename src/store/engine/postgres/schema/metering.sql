@@ -189,3 +189,4 @@ CREATE INDEX metering_standstills_by_product ON metering_standstills (product_id
 CREATE INDEX metering_standstills_running ON metering_standstills (product_id) WHERE ended = 0;
 CREATE INDEX metering_records_given_up ON metering_records (hour)
     WHERE state = 'written_off' AND reason <> 'carried_forward';
+CREATE INDEX metering_records_by_aws_id ON metering_records (metering_record_id) WHERE metering_record_id IS NOT NULL;

@@ -41,6 +41,7 @@ pub mod terms;
 mod text;
 pub mod told;
 pub mod unbilled;
+pub mod ungranted;
 pub mod usage;
 pub mod window;
 pub mod word;

@@ -5,9 +5,9 @@ use utoipa::ToSchema;
 
 use super::feature::{Feature, FeatureKind};
 use super::plan::PlanEntitlement;
-use super::product::Product;
+use super::product::{Dimension, Product};
 use super::terms::Bill;
-use super::{FeatureId, ProductId};
+use super::{DimensionKey, FeatureId, ProductId};
 
 /// A grant whose usage would be billed to AWS, of a feature that no dimension of the product bills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -20,6 +20,9 @@ pub struct UnbilledGrant {
     pub product_id: ProductId,
     /// Its title.
     pub product: String,
+    /// The dimension that billed it, where that is gone from the listing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<DimensionKey>,
 }
 
 /// Returns those of a plan's grants whose usage nothing bills, though their terms say that it is billed: the plan is sold with
@@ -40,6 +43,7 @@ pub fn unbilled(
             feature: feature.name.clone(),
             product_id: product.id.clone(),
             product: product.title.clone(),
+            lost: lost(product, feature),
         })
     });
     missing.collect()
@@ -51,6 +55,13 @@ fn bills(product: &Product, feature: &Feature) -> bool {
     dimensions.any(|it| it.is_metered() && it.removed_at.is_none())
 }
 
+/// Returns the dimension that billed a feature until it was gone from the listing.
+fn lost(product: &Product, feature: &Feature) -> Option<DimensionKey> {
+    let key = feature.dimensions.get(&product.id)?;
+    let listed = |it: &&Dimension| it.key == *key && it.removed_at.is_none();
+    product.dimensions.iter().find(listed).is_none().then(|| key.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -59,9 +70,8 @@ mod tests {
 
     use super::*;
     use crate::domain::feature::WhenStale;
-    use crate::domain::product::Dimension;
     use crate::domain::terms::EntitlementTerms;
-    use crate::domain::{DimensionKey, EntityId, ProductCode};
+    use crate::domain::{EntityId, ProductCode};
 
     fn feature(id: &str, kind: FeatureKind, billed: &[(&str, &str)]) -> Feature {
         let billed =
@@ -128,6 +138,8 @@ mod tests {
             let terms = EntitlementTerms { bill, ..EntitlementTerms::default() };
             let grants = [PlanEntitlement { feature_id: FeatureId::new(id), terms }];
             let found = unbilled(&grants, &features, &products);
+            let gone = found.iter().any(|it| it.lost == Some(DimensionKey::new("old")));
+            assert_eq!(gone, id == "gone", "{id} {bill:?}");
             let found: Vec<&str> = found.iter().map(|it| it.product_id.as_str()).collect();
             assert_eq!(found, expected, "{id} {bill:?}");
         }

@@ -14,8 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Params, Path};
 use super::{ApiState, Problem, Problems, findings};
 use crate::aws::{
-    AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Principal, Template, TrustedBy,
-    caller, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy, trust_policy,
+    AwsError, AwsErrorKind, CallState, Check, CredentialsTrouble, Format, Principal, Template,
+    TrustedBy, caller, caller_account, iam_policy, probe_permissions, queue_arn, queue_policy,
+    trust_policy,
 };
 use crate::domain::integration::{Identity, Role};
 use crate::domain::{AccountId, is_account, is_role_arn, is_rule_arn};
@@ -85,6 +86,9 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
     })
 }
 
+/// The operation by which a role is assumed.
+const ASSUME_ROLE: &str = "AssumeRole";
+
 /// The state of an integration that was removed: nothing is called until it is connected again.
 const REMOVED: &str = "removed";
 
@@ -134,6 +138,11 @@ pub(super) async fn connect(
             return Err(error.into());
         }
         Err(error) => {
+            // The call was to ask who the role is, and never got as far.
+            let is_refused =
+                matches!(error.kind, AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused));
+            let operation = if is_refused { ASSUME_ROLE } else { error.operation };
+            let error = AwsError { operation, ..error };
             let check = Check {
                 action: "sts:AssumeRole".into(),
                 ok: false,

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
 mod books;
+mod grants;
 mod lists;
 mod money;
 mod new_ids;

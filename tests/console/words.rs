@@ -151,6 +151,20 @@ async fn the_connection_says_what_is_in_use_and_a_removed_one_that_nothing_is() 
 }
 
 #[tokio::test]
+async fn a_role_that_is_refused_is_said_once_and_by_the_call_that_was_refused() {
+    let world = World::in_mid_month_with_nothing_imported().await;
+    let nobody =
+        [("form_page", "integration"), ("role_arn", "arn:aws:iam::111122223333:role/nobody")];
+    let (status, page) = send(&world, "/integration/connect", &nobody).await;
+    assert_eq!(status, 422, "{page}");
+    assert_eq!(page.matches("the role cannot be assumed").count(), 1, "{page}");
+    assert!(page.contains("role/nobody: AssumeRole: the role cannot be assumed"), "{page}");
+    assert!(page.contains("the trust policy of this page shows it"), "{page}");
+    assert!(!page.contains("GetCallerIdentity"), "{page}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_that_has_expired_is_shown_again_with_what_was_typed() {
     let console = Guarded::start().await;
     let cookie = console.sign_in("olive").await.unwrap();

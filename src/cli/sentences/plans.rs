@@ -50,11 +50,12 @@ pub(in crate::cli) fn previewed(id: &str, preview: &Value) -> Vec<String> {
         lines.push("  nobody is on it yet".to_owned());
     }
     for grant in preview["unbilled"].as_array().into_iter().flatten() {
-        lines.push(format!(
-            "  {} has no dimension for {}: nothing of it will be billed to AWS",
-            text(grant, "product_id"),
-            text(grant, "feature_id")
-        ));
+        let (product, feature) = (text(grant, "product_id"), text(grant, "feature_id"));
+        let why = match grant["lost"].as_str() {
+            Some(lost) => format!("dimension {lost} of {product}, which bills {feature}, is gone"),
+            None => format!("{product} has no dimension for {feature}"),
+        };
+        lines.push(format!("  {why}: nothing of it will be billed to AWS"));
     }
     lines
 }
@@ -260,6 +261,10 @@ mod tests {
         let unbilled = json!([{"feature_id": "calls", "product_id": "classic"}]);
         let said = previewed("team", &json!({"version": 1, "groups": [], "unbilled": unbilled}));
         let expected = "  classic has no dimension for calls: nothing of it will be billed to AWS";
+        assert_eq!(said.last().unwrap(), expected);
+        let lost = json!([{"feature_id": "calls", "product_id": "classic", "lost": "api"}]);
+        let said = previewed("team", &json!({"version": 1, "groups": [], "unbilled": lost}));
+        let expected = "  dimension api of classic, which bills calls, is gone: nothing of it will be billed to AWS";
         assert_eq!(said.last().unwrap(), expected);
     }
 

@@ -129,7 +129,7 @@ pub(super) fn done(operation: &str, path: &str, detail: Option<&Value>) -> Strin
         ("entitlePlan", Some(feature)) => {
             let granted: Option<EntitlementTerms> =
                 detail.and_then(|it| serde_json::from_value(it.clone()).ok());
-            let granted = granted.map(|it| format!(": {}", terms(&it))).unwrap_or_default();
+            let granted = granted.map(|it| format!(": {}", terms(&it, false))).unwrap_or_default();
             format!("Grant {feature}{granted}")
         }
         ("unentitlePlan", Some(feature)) => format!("Take out {feature}"),

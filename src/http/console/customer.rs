@@ -1,5 +1,7 @@
 //! `/customers/{id}`: what they bought, what they may use and why, what they used, and who they are.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
@@ -9,14 +11,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::charts::{Chart, Meter};
+use super::choices::{Choices, Grants};
 use super::events::Happened;
 use super::parts::{self, Answer, Form, Frame, Told, When, go, line, render, segment, some};
 use super::session::Visitor;
 use super::subscriptions::Row;
-use crate::domain::access::Access;
-use crate::domain::feature::FeatureKind;
+use crate::domain::access::{Access, Reason};
+use crate::domain::feature::{Feature, FeatureKind};
 use crate::domain::series::{Step, series};
-use crate::domain::{Customer, CustomerId, Source, Subscription};
+use crate::domain::ungranted::Ungranted;
+use crate::domain::{Customer, CustomerId, PlanId, ProductId, Source, Subscription};
 use crate::http::customers::{self as api, Aws, Provision, Waiting};
 use crate::http::extract::{Body, Params, Path as ApiPath};
 use crate::http::timeline::ids_of;
@@ -79,7 +83,10 @@ struct CustomerPage {
     /// Set if more than the first rows are shown.
     whole: bool,
     /// The plans that the seller may put a customer on.
-    plans: Vec<String>,
+    plans: Choices,
+    words: Grants,
+    /// What is billed although the customer's plans do not grant it.
+    ungranted: Vec<Ungranted>,
 }
 
 pub(super) async fn show(
@@ -109,7 +116,9 @@ async fn customer(
     let subscriptions = state.store.subscriptions(of_customer, part.clone()).await?;
     let filter = RecordFilter { customer_id: Some(customer.id.clone()), ..RecordFilter::default() };
     let access = state.access.list(&customer.id, None, FEATURES).await?;
-    let charts = charts(state, &customer.id, &access, now).await?;
+    let words = Grants::of(state, false).await?;
+    let charts = charts(state, &customer.id, &access, &words, now).await?;
+    let ungranted = ungranted(state, &subscriptions, &access, &words, now).await?;
     let meter = |it: Access| {
         let limit = it.limit.filter(|_| !it.unlimited);
         let meter = it.usage.zip(limit).map(|(used, limit)| Meter::of(used, limit));
@@ -120,6 +129,7 @@ async fn customer(
     let plans = Page { after: None, limit: MOST };
     let plans = state.store.plans(PlanFilter::default(), plans).await?;
     let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
+    let own = own.map(|it| (it.id, it.name)).collect();
     let buys = |it: &Subscription| it.source == Source::Aws;
     let bought = subscriptions.iter().any(buys) || subscriptions.len() > most as usize;
     Ok(CustomerPage {
@@ -129,7 +139,7 @@ async fn customer(
         created: When::of(customer.created_at, now),
         joinable: same.iter().filter(|it| !it.claimed).cloned().collect(),
         same,
-        subscriptions: First::of(subscriptions.into_iter().map(|it| Row::of(it, now)), most),
+        subscriptions: First::of(Row::all(state, subscriptions, now).await?, most),
         access: First::of(access.into_iter().map(meter), most),
         charts,
         records: First::of(
@@ -138,10 +148,46 @@ async fn customer(
         ),
         timeline: First::of(Happened::all(timeline, now), most),
         whole: !all.is_empty(),
-        plans: own.map(|it| it.id.to_string()).collect(),
+        plans: Choices::of(own, ""),
+        words,
+        ungranted,
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
         customer,
     })
+}
+
+/// Returns what is billed of what no plan of the customer's grants: the buyer of a product pays for whatever its dimensions
+/// bill.
+async fn ungranted(
+    state: &ApiState,
+    subscriptions: &[Subscription],
+    access: &[Access],
+    words: &Grants,
+    now: Timestamp,
+) -> Result<Vec<Ungranted>, Problem> {
+    let denied = access.iter().filter(|it| it.reason == Reason::FeatureNotInPlan);
+    let denied: Vec<&Feature> = denied.filter_map(|it| words.feature(&it.feature_id)).collect();
+    let mut found = Vec::new();
+    if denied.is_empty() {
+        return Ok(found);
+    }
+    let mut held = BTreeMap::<&ProductId, BTreeSet<&PlanId>>::new();
+    for it in subscriptions {
+        let is_bought = it.source == Source::Aws && it.status_at(now).is_live();
+        if let (true, Some(product), Some(plan)) = (is_bought, &it.product_id, &it.terms.plan_id) {
+            held.entry(product).or_default().insert(plan);
+        }
+    }
+    for (product, ids) in held {
+        let mut plans = Vec::new();
+        for id in ids {
+            plans.extend(state.store.plan(id.clone()).await?);
+        }
+        let product = state.store.product(product.clone()).await?;
+        let of = |it: &&Feature| Ungranted::of(product.as_ref()?, it, &plans);
+        found.extend(denied.iter().filter_map(of));
+    }
+    Ok(found)
 }
 
 /// Returns what was used of the first metered features, day by day.
@@ -149,6 +195,7 @@ async fn charts(
     state: &ApiState,
     customer: &CustomerId,
     access: &[Access],
+    words: &Grants,
     now: Timestamp,
 ) -> Result<Vec<(String, Chart)>, Problem> {
     let since = now.saturating_sub(DAYS).unwrap_or(now);
@@ -159,7 +206,7 @@ async fn charts(
         let amounts = state.store.usage_amounts(customer, feature, first, now).await?;
         if !amounts.is_empty() {
             let points = series(Step::Day, since, now, amounts);
-            charts.push((it.feature_id.to_string(), Chart::of(&points)));
+            charts.push((words.name(&it.feature_id).to_owned(), Chart::of(&points)));
         }
     }
     Ok(charts)

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
+use super::choices::Choices;
 use super::parts::{self, Answer, Frame, When, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::{Customer, PlanId, ProductId, Status};
@@ -39,6 +40,8 @@ struct CustomersPage {
     frame: Frame,
     asked: Asked,
     statuses: [&'static str; 7],
+    plans: Choices,
+    products: Choices,
     customers: Vec<(Customer, When)>,
     next: Option<String>,
 }
@@ -78,5 +81,7 @@ pub(super) async fn list(
     });
     let customers = customers.collect();
     let (frame, statuses) = (Frame::of(&visitor, "customers"), Status::ALL.map(Status::as_str));
-    Ok(render(&CustomersPage { frame, asked, statuses, customers, next }))
+    let plans = Choices::plans(&state, &asked.plan_id).await?;
+    let products = Choices::products(&state, &asked.product_id).await?;
+    Ok(render(&CustomersPage { frame, asked, statuses, plans, products, customers, next }))
 }

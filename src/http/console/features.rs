@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
+use super::choices::is_billed;
 use super::parts::{
     self, Answer, Form, Frame, Told, go_after, line, next_page, render, segment, some,
 };
@@ -15,7 +16,7 @@ use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::product::{Dimension, Product};
 use crate::domain::word::Word;
-use crate::domain::{DimensionKey, FeatureId, ProductId};
+use crate::domain::{DimensionKey, FeatureId, ProductId, Source};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::features::{self as api, PutFeature};
 use crate::http::paging::ListPage;
@@ -65,6 +66,14 @@ struct FeaturePage {
     feature: Feature,
     granted: Vec<(Plan, PlanEntitlement)>,
     billed: Vec<Billed>,
+}
+
+impl FeaturePage {
+    /// Describes how much of the feature a plan grants.
+    fn terms(&self, plan: &Plan, grant: &PlanEntitlement) -> String {
+        let is_billed = plan.source == Source::Aws && is_billed(&self.feature);
+        parts::terms(&grant.terms, is_billed)
+    }
 }
 
 /// A product with metered dimensions, and the one that bills the feature's usage.

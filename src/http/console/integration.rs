@@ -11,10 +11,11 @@ use super::parts::{Answer, Form, Frame, Told, When, go_after, render, some};
 use super::session::Visitor;
 use super::wording;
 use crate::aws::{Check, Topics};
+use crate::domain::Quantity;
 use crate::http::extract::{Body, Params, Path as ApiPath};
 use crate::http::integration::{self as api, Confirm, Connect, For, IntegrationView};
 use crate::http::{ApiState, Problem};
-use crate::store::Page;
+use crate::store::{Balance, Page};
 
 /// The most products whose topics are shown.
 const PRODUCTS: u32 = 100;
@@ -154,10 +155,15 @@ async fn integration(
         (Some(_), None) => api::show(State(state.clone())).await?.0,
         _ => connection,
     };
-    let calls = connection.calls.iter().map(|(operation, call)| {
+    // What has gone wrong with the role that was just tried is said at the top.
+    let is_said = |error: &str| visitor.mistake.as_ref().is_some_and(|it| it.says(error));
+    let untold = connection.calls.iter().filter(|(_, call)| {
+        call.last_ok_at >= call.last_error_at || !call.last_error.as_deref().is_some_and(is_said)
+    });
+    let calls = untold.map(|(operation, call)| {
         let ok = call.last_ok_at >= call.last_error_at;
         let at = if ok { call.last_ok_at } else { call.last_error_at };
-        let error = call.last_error.clone().filter(|_| !ok);
+        let error = call.last_error.as_deref().filter(|_| !ok).map(wording::on_integration);
         Call { operation, ok, at: at.map(|at| When::of(at, now)), error }
     });
     let products = state.store.products(Page { after: None, limit: PRODUCTS }).await?;
@@ -173,10 +179,16 @@ async fn integration(
         queue_policy: document(state, "queue-policy", For::default()).await,
         news: News::of(state, &connection, visitor, host),
         role_arn: connection.role_arn.clone().unwrap_or_default(),
-        refused: visitor.mistake.as_ref().and_then(|it| it.member("checks")).unwrap_or_default(),
+        refused: refused(visitor),
         connection,
         steps,
     })
+}
+
+/// Returns what the role that was just tried may not do. That it cannot be assumed at all is said already.
+fn refused(visitor: &Visitor) -> Vec<Check> {
+    let checks: Option<Vec<Check>> = visitor.mistake.as_ref().and_then(|it| it.member("checks"));
+    checks.filter(|checks| checks.len() > 1).unwrap_or_default()
 }
 
 async fn document(state: &ApiState, name: &str, whose: For) -> Document {
@@ -220,6 +232,9 @@ pub(super) async fn connect(
 struct RemovePage {
     frame: Frame,
     connection: IntegrationView,
+    /// The units that wait to be billed, and until when AWS takes the first of those whose hour is over.
+    waiting: Quantity,
+    deadline: Option<When>,
 }
 
 /// Says what removing stops, and asks.
@@ -227,8 +242,12 @@ pub(super) async fn ask_remove(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
 ) -> Answer {
-    let Json(connection) = api::show(State(state)).await?;
-    Ok(render(&RemovePage { frame: Frame::of(&visitor, "integration"), connection }))
+    let now = state.clock.now();
+    let Json(connection) = api::show(State(state.clone())).await?;
+    let waiting = Balance::total(state.store.metering_balance().await?.values()).pending;
+    let deadline = state.store.nearest_deadline(now).await?.map(|at| When::of(at, now));
+    let frame = Frame::of(&visitor, "integration");
+    Ok(render(&RemovePage { frame, connection, waiting, deadline }))
 }
 
 pub(super) async fn remove(

@@ -12,6 +12,7 @@ use super::session::Visitor;
 use super::wording;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
+use crate::domain::ungranted::{Ungranted, ungranted};
 use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
@@ -82,6 +83,8 @@ struct ImportPage {
     sells_usage: bool,
     plans: Vec<String>,
     features: Vec<String>,
+    /// What is billed although plans of the product do not grant it.
+    ungranted: Vec<Ungranted>,
 }
 
 /// A dimension, and what it is mapped to.
@@ -148,6 +151,7 @@ async fn import_form(
         sells_usage: listing.dimensions.iter().any(Dimension::is_metered),
         plans: plans.iter().map(|it| it.id.to_string()).collect(),
         features: features.iter().map(|it| it.id.to_string()).collect(),
+        ungranted: product.as_ref().map(|it| ungranted(it, &features)).unwrap_or_default(),
         listing,
     })
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::charts::HourMap;
+use super::choices::Choices;
 use super::parts::{
     self, Answer, Form, Frame, When, go_after, month_of, next_page, render, segment, some,
 };
@@ -19,7 +20,7 @@ use crate::http::extract::Body;
 use crate::http::metering_resolve::{self, Resolve};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
-use crate::store::{AttemptRow, DecisionRow, DueHour, Order, RecordFilter, RecordRow};
+use crate::store::{AttemptRow, DecisionRow, DueHour, Order, RecordFilter, RecordRow, Resolution};
 
 /// The records of a page.
 const ROWS: &str = "50";
@@ -95,6 +96,7 @@ struct RecordsPage {
     /// What was decided by the form that led here.
     decided: Option<Decided>,
     hours: Option<Hours>,
+    products: Choices,
     /// The query of the next page.
     next: Option<String>,
 }
@@ -118,6 +120,7 @@ pub(super) async fn list(
     let Json(found) = page.listed(listed, RecordRow::key);
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let records = found.items;
+    let products = Choices::products(&state, &asked.product_id).await?;
     let decided = asked.done.as_deref().and_then(Decided::parse);
     Ok(render(&RecordsPage {
         frame: Frame::of(&visitor, "metering"),
@@ -127,6 +130,7 @@ pub(super) async fn list(
         records,
         decided,
         hours,
+        products,
         next,
     }))
 }
@@ -166,6 +170,8 @@ struct RecordPage {
     record: RecordRow,
     deadline: Option<When>,
     diagnosis: Option<Diagnosis>,
+    /// The actions that would help others and that it cannot bear, and why.
+    refused: Vec<(Action, String)>,
     attempts: Vec<(AttemptRow, When)>,
     decisions: Vec<(DecisionRow, When)>,
 }
@@ -180,7 +186,8 @@ impl RecordPage {
     /// Returns the actions that are offered, with what each does.
     fn deeds(&self) -> Vec<(&'static str, &'static str)> {
         let actions = self.diagnosis.map_or(&[][..], |diagnosis| diagnosis.actions);
-        actions.iter().map(|action| (action.as_str(), deed(*action))).collect()
+        let can_bear = |action: &&Action| self.refused.iter().all(|(it, _)| it != *action);
+        actions.iter().filter(can_bear).map(|action| (action.as_str(), deed(*action))).collect()
     }
 
     /// Returns the action that is offered first.
@@ -202,10 +209,12 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
     let found = state.store.metering_record(id.to_owned()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", id))?;
     let diagnosis = Diagnosis::of_record(&record);
+    let refused = refused(state, &record, diagnosis.as_ref()).await?;
     Ok(RecordPage {
         frame: Frame::of(visitor, "metering"),
         deadline: deadline(&record, diagnosis.as_ref()).map(|at| When::of(at, now)),
         diagnosis,
+        refused,
         attempts: history
             .attempts
             .into_iter()
@@ -218,6 +227,26 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
             .collect(),
         record,
     })
+}
+
+/// Tries what is advised, and returns what the record cannot bear.
+async fn refused(
+    state: &ApiState,
+    record: &RecordRow,
+    diagnosis: Option<&Diagnosis>,
+) -> Result<Vec<(Action, String)>, Problem> {
+    let mut refused = Vec::new();
+    for action in diagnosis.map_or(&[][..], |it| it.actions) {
+        let resolution = match action {
+            Action::Retry => Resolution::Retry,
+            Action::CarryForward => Resolution::CarryForward,
+            _ => continue,
+        };
+        let now = state.clock.now();
+        let why = state.store.refusal_of(record.id.clone(), resolution, now).await?;
+        refused.extend(why.map(|it| (*action, it.to_string())));
+    }
+    Ok(refused)
 }
 
 /// Returns until when AWS takes a record, while it can be sent.

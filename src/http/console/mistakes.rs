@@ -40,6 +40,11 @@ impl Mistake {
         wording::said(&self.0.problem)
     }
 
+    /// Reports whether it says this, as the API has it.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.0.problem.detail().contains(text)
+    }
+
     /// Returns what it names that can be looked at: what it is, and its page.
     pub(super) fn named(&self) -> Option<(String, String)> {
         wording::named(&self.0.problem)

@@ -12,6 +12,7 @@ mod activity;
 mod acts;
 mod assets;
 mod charts;
+mod choices;
 mod customer;
 mod customers;
 mod erase;

@@ -5,7 +5,7 @@ use axum::extract::{Extension, State};
 use jiff::{SignedDuration, Timestamp};
 
 use super::charts::Chart;
-use super::parts::{Answer, Frame, When, grouped, render};
+use super::parts::{Answer, Frame, When, grouped, render, words};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Finding, FindingKind, Risk};
 use crate::domain::ledger::ParkReason;
@@ -13,7 +13,7 @@ use crate::domain::series::{Point, Step, series};
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
 use crate::intake::{QueueBacklog, QueueGauge};
-use crate::store::{Balance, Overview, Page, SubscriptionDay, UsageSumFilter};
+use crate::store::{Balance, Overview, Page, ParkedUsage, SubscriptionDay, UsageSumFilter};
 
 /// The most products whose usage is drawn, and the span of it: with today, 14 days.
 const CHARTS: usize = 4;
@@ -45,6 +45,8 @@ struct OverviewPage {
     last_message: Option<When>,
     /// The backlog of the queue, where one is set.
     queue: Option<QueueBacklog>,
+    /// When the oldest of it came, where something waits.
+    queue_age: Option<String>,
     /// Set if the integration was removed: nothing is asked of AWS.
     removed: bool,
 }
@@ -72,6 +74,8 @@ impl OverviewPage {
 /// A finding as it is shown.
 struct Shown {
     finding: Finding,
+    /// What happened, with the reasons why usage is parked as people write them.
+    summary: String,
     risk: &'static str,
     page: &'static str,
     since: Option<When>,
@@ -114,6 +118,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         since: When::of(health.since, now),
         detail: health.detail,
     };
+    let queue = state.queue.as_ref().map(QueueGauge::backlog);
     let days = state.store.subscription_days(DAYS, now).await?;
     let live = ["active", "trialing", "ending", "pending"];
     Ok(OverviewPage {
@@ -121,6 +126,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         findings: findings
             .into_iter()
             .map(|finding| Shown {
+                summary: in_words(&finding.summary, &counts.parked),
                 risk: match finding.risk {
                     Risk::Money => "money",
                     Risk::Access => "access",
@@ -137,7 +143,6 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
             .collect(),
         parts: state.health.parts().into_iter().map(part).collect(),
         live: live.iter().filter_map(|status| counts.subscriptions.get(*status)).sum(),
-        counts,
         in_force: in_force(&days),
         days,
         endings: [Status::Canceled, Status::Expired].map(Status::as_str),
@@ -146,9 +151,27 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         retry_until: retry_until(state).await?.map(|at| When::of(at, now)),
         removed,
-        queue: state.queue.as_ref().map(QueueGauge::backlog),
+        queue_age: queue.as_ref().and_then(|it| age(it, now)),
+        queue,
+        counts,
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
     })
+}
+
+/// Says for what reason usage is parked as people write it.
+fn in_words(summary: &str, parked: &[ParkedUsage]) -> String {
+    parked.iter().fold(summary.to_owned(), |said, it| {
+        said.replace(
+            &format!("parked as {},", it.reason),
+            &format!("parked ({}),", words(&it.reason)),
+        )
+    })
+}
+
+/// Returns how long ago the oldest message of the queue came, where one waits.
+fn age(queue: &QueueBacklog, now: Timestamp) -> Option<String> {
+    let age = queue.age_seconds.filter(|age| *age > 0 && queue.depth != Some(0))?;
+    Some(When::of(now - SignedDuration::from_secs(age), now).relative)
 }
 
 /// Returns until when the first of the parked records can be sent again, of those for which that may help.

@@ -265,8 +265,8 @@ pub(super) fn counted(count: impl std::fmt::Display, noun: &str) -> String {
     format!("{} {noun}", grouped(count))
 }
 
-/// Describes what an entitlement grants.
-pub(super) fn terms(terms: &EntitlementTerms) -> String {
+/// Describes what an entitlement grants, of a feature whose usage is billed or not.
+pub(super) fn terms(terms: &EntitlementTerms, is_billed: bool) -> String {
     if *terms == EntitlementTerms::default() {
         return "access".into();
     }
@@ -284,6 +284,7 @@ pub(super) fn terms(terms: &EntitlementTerms) -> String {
     for (holds, words) in [
         (terms.per_unit, ", for each unit bought"),
         (terms.soft, ", warns only"),
+        (is_billed && terms.bill == Bill::All, ", all of it billed"),
         (terms.bill == Bill::Overage, ", billed beyond that"),
         (terms.bill == Bill::None, ", not billed"),
     ] {

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
+use super::choices::{Choices, Grants};
 use super::parts::{self, Answer, Form, Frame, Told, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind};
@@ -13,7 +14,7 @@ use crate::domain::rollout::Preview;
 use crate::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use crate::domain::unbilled::UnbilledGrant;
 use crate::domain::word::Word;
-use crate::domain::{FeatureId, Line, PlanId, ProductId};
+use crate::domain::{FeatureId, Line, PlanId, ProductId, Source};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::plans::{self as api, Publish, PutPlan};
@@ -45,6 +46,7 @@ struct PlansPage {
     frame: Frame,
     asked: Asked,
     statuses: [&'static str; 3],
+    products: Choices,
     plans: Vec<Plan>,
     next: Option<String>,
 }
@@ -64,7 +66,8 @@ pub(super) async fn list(
     let Json(found) = page.items(rows, |plan| plan.id.to_string());
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let (frame, plans) = (Frame::of(&visitor, "plans"), found.items);
-    Ok(render(&PlansPage { frame, asked, statuses: STATUSES, plans, next }))
+    let products = Choices::products(&state, &asked.product_id).await?;
+    Ok(render(&PlansPage { frame, asked, statuses: STATUSES, products, plans, next }))
 }
 
 /// A plan of the seller's own.
@@ -107,6 +110,7 @@ struct PlanPage {
     versions: Vec<PlanVersionRow>,
     features: Vec<Feature>,
     unbilled: Vec<UnbilledGrant>,
+    words: Grants,
 }
 
 impl PlanPage {
@@ -143,6 +147,7 @@ async fn plan(
         unbilled: state.store.unbilled_grants(id.clone()).await?,
         versions: state.store.plan_versions(id).await?,
         features: state.store.features(Page { after: None, limit: OFFERED }).await?,
+        words: Grants::of(state, plan.source == Source::Aws).await?,
         plan,
     })
 }
@@ -225,6 +230,7 @@ struct PublishPage {
     frame: Frame,
     plan: Plan,
     preview: Preview,
+    words: Grants,
 }
 
 /// Says who would gain and lose what, and asks.
@@ -235,7 +241,8 @@ pub(super) async fn ask_publish(
 ) -> Answer {
     let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
     let preview = state.store.preview_plan(id, None).await?;
-    Ok(render(&PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview }))
+    let words = Grants::of(&state, plan.source == Source::Aws).await?;
+    Ok(render(&PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview, words }))
 }
 
 /// Whom a draft is published to.

@@ -10,6 +10,7 @@ use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, FindingKind};
 use crate::domain::feature::Feature;
 use crate::domain::product::Product;
+use crate::domain::ungranted::{Ungranted, ungranted};
 use crate::domain::word::Word as _;
 use crate::domain::{DimensionKey, PlanId, ProductId};
 use crate::http::extract::Path as ApiPath;
@@ -67,6 +68,8 @@ struct ProductPage {
     synced: When,
     held: Vec<String>,
     features: Vec<Feature>,
+    /// What is billed although plans of the product do not grant it.
+    ungranted: Vec<Ungranted>,
     /// The dimensions that are gone and that usage is billed by still, and what that means.
     lost: Vec<DimensionKey>,
     words: Diagnosis,
@@ -115,6 +118,7 @@ async fn product(
             shared.push((plan.id.clone(), title.unwrap_or_else(|| other.to_string())));
         }
     }
+    let features = state.store.features(Page { after: None, limit: FEATURES }).await?;
     Ok(ProductPage {
         shared,
         frame: Frame::of(visitor, "products"),
@@ -122,7 +126,8 @@ async fn product(
         imported: When::of(product.imported_at, now),
         synced: When::of(product.synced_at, now),
         held: product.held_endings.iter().map(|held| held.problem(&product.id)).collect(),
-        features: state.store.features(Page { after: None, limit: FEATURES }).await?,
+        ungranted: ungranted(&product, &features),
+        features,
         lost: lost.filter(|(id, _)| *id == product.id).map(|(_, key)| key).collect(),
         words: FindingKind::DimensionLost.diagnosis(),
         product,

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
+use super::choices::Choices;
 use super::parts::{Answer, Form, Frame, counted, go, render, some};
 use super::session::Visitor;
 use crate::diagnosis::Action as Remedy;
@@ -118,6 +119,7 @@ struct ResolvePage {
     /// The actions that some record of the selection may bear, and what each does.
     actions: Vec<(&'static str, &'static str)>,
     reasons: Vec<String>,
+    products: Choices,
     /// What the decision would come to, once one is chosen.
     outcome: Option<ResolveOutcome>,
     /// What it is about, by product and dimension: the records and their units; empty where they are too many to list.
@@ -201,7 +203,8 @@ async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reso
         None => Vec::new(),
     };
     let frame = Frame::of(visitor, "metering");
-    Ok(ResolvePage { frame, asked, actions, reasons, outcome, parts })
+    let products = Choices::products(state, &asked.product_id).await?;
+    Ok(ResolvePage { frame, asked, actions, reasons, products, outcome, parts })
 }
 
 /// Returns the actions that may mend what is asked for, by the reasons for which it is parked.

@@ -3,13 +3,17 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::choices::Choices;
 use super::parts::{
     self, Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, segment, some,
 };
 use super::session::Visitor;
-use crate::domain::{CustomerId, PlanId, ProductId, Status, Subscription, SubscriptionId};
+use crate::domain::{
+    CustomerId, PlanId, PointInTime, ProductId, Source, Status, Subscription, SubscriptionId,
+};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::subscriptions::{self as api, Cancel, PutSubscription};
@@ -43,6 +47,8 @@ struct SubscriptionsPage {
     asked: Asked,
     statuses: [&'static str; 7],
     rows: Vec<Row>,
+    plans: Choices,
+    products: Choices,
     next: Option<String>,
 }
 
@@ -51,6 +57,8 @@ pub(super) struct Row {
     pub(super) it: Subscription,
     pub(super) status: &'static str,
     pub(super) starts: Option<When>,
+    /// When it was first bought, where that was before the present term.
+    pub(super) begun: Option<When>,
     pub(super) ends: Option<When>,
 }
 
@@ -61,11 +69,31 @@ impl Row {
         quantity.filter(|it| it != "1").map(|it| format!("{} × ", grouped(it))).unwrap_or_default()
     }
 
-    pub(super) fn of(it: Subscription, now: jiff::Timestamp) -> Self {
+    /// Reports whether it lasts until somebody ends it.
+    pub(super) fn is_open(&self) -> bool {
+        self.it.source == Source::Direct && self.ends.is_none() && !self.it.terms.status.is_over()
+    }
+
+    /// Makes the rows of subscriptions, with when each was first bought.
+    pub(super) async fn all(
+        state: &ApiState,
+        subscriptions: Vec<Subscription>,
+        now: Timestamp,
+    ) -> Result<Vec<Self>, Problem> {
+        let begun = state.store.first_begun(subscriptions.clone()).await?;
+        let rows = subscriptions.into_iter().zip(begun).map(|(it, begun)| {
+            let begun = begun.filter(|begun| it.terms.starts_at.is_some_and(|at| *begun < at));
+            Self { begun: begun.map(|at| When::of(at, now)), ..Self::of(it, now) }
+        });
+        Ok(rows.collect())
+    }
+
+    pub(super) fn of(it: Subscription, now: Timestamp) -> Self {
         let ends = it.terms.ended_at.or(it.terms.ends_at);
         Self {
             status: it.status_at(now).as_str(),
             starts: it.terms.starts_at.map(|at| When::of(at, now)),
+            begun: None,
             ends: ends.map(|at| When::of(at, now)),
             it,
         }
@@ -93,6 +121,8 @@ pub(super) async fn list(
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     Ok(render(&SubscriptionsPage {
         frame: Frame::of(&visitor, "subscriptions"),
+        plans: Choices::plans(&state, &asked.plan_id).await?,
+        products: Choices::products(&state, &asked.product_id).await?,
         asked,
         statuses: Status::ALL.map(Status::as_str),
         rows: found.items.into_iter().map(|it| Row::of(it, now)).collect(),
@@ -118,14 +148,17 @@ pub(super) async fn show(
     Query(asked): Query<Asked>,
 ) -> Answer {
     let now = state.clock.now();
-    let Json(it) = api::show(State(state), ApiPath(id)).await?;
+    let Json(it) = api::show(State(state.clone()), ApiPath(id)).await?;
+    let (missing_since, created, updated) = (it.terms.missing_since, it.created_at, it.updated_at);
+    let rows = Row::all(&state, vec![it], now).await?;
+    let row = rows.into_iter().next().ok_or_else(|| Problem::not_found("subscription", ""))?;
     Ok(render(&SubscriptionPage {
         frame: Frame::of(&visitor, "subscriptions"),
         told: Told::of(asked.done),
-        missing_since: it.terms.missing_since.map(|at| When::of(at, now)),
-        created: When::of(it.created_at, now),
-        updated: When::of(it.updated_at, now),
-        row: Row::of(it, now),
+        missing_since: missing_since.map(|at| When::of(at, now)),
+        created: When::of(created, now),
+        updated: When::of(updated, now),
+        row,
     }))
 }
 
@@ -135,6 +168,9 @@ pub(super) struct NewSubscription {
     customer_id: CustomerId,
     plan_id: PlanId,
     trial: Option<String>,
+    /// Its end; none if it is empty.
+    #[serde(default)]
+    ends_at: String,
 }
 
 /// Puts a customer on a plan of the seller's own.
@@ -143,6 +179,10 @@ pub(super) async fn put(
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<NewSubscription>,
 ) -> Answer {
+    let ends_at = some(&form.ends_at).map(|text| PointInTime::parse(&text));
+    let ends_at = ends_at.transpose().map_err(|_| {
+        Problem::field_is("ends_at", "is a day such as 2026-12-31, or empty: then you end it")
+    })?;
     // By what it is about: sent twice, it is one subscription.
     let id = SubscriptionId::new(format!("{}-{}", form.customer_id, form.plan_id));
     let body = PutSubscription {
@@ -152,7 +192,7 @@ pub(super) async fn put(
         trial: form.trial.is_some(),
         status: None,
         starts_at: None,
-        ends_at: None,
+        ends_at,
     };
     told(&visitor, &id, "saved", api::put(State(state), ApiPath(id.clone()), Body(body)).await)
 }

@@ -10,12 +10,13 @@ use crate::domain::TermsRule;
 use crate::http::Problem;
 
 /// What the forms call the fields of the API. A test compares with the templates.
-const LABELS: [(&str, &str); 13] = [
+const LABELS: [(&str, &str); 14] = [
     ("account_id", "AWS account"),
     ("after", "After event number"),
     ("bill", "Billed to AWS"),
     ("customer_identifier", "CustomerIdentifier"),
     ("email", "Mail"),
+    ("ends_at", "Ends on"),
     ("id", "Id"),
     ("limit", "Limit"),
     ("name", "Name"),
@@ -76,11 +77,25 @@ fn of_kind(problem: &Problem) -> Option<String> {
         "no-queue" => {
             "no queue is set: the template makes one with its policy, and the setting `queue.url` names it".into()
         }
+        "role-refused" => on_integration(problem.detail()),
         "plan-archived" if problem.member::<Vec<String>>("options").is_some() => {
             "the plan is archived: check “sell it again”, or choose who of those who have it gets the new version, and it stays archived".into()
         }
         _ => return None,
     })
+}
+
+/// Returns a text as the page Integration says it, which has the policies itself.
+pub(super) fn on_integration(text: &str) -> String {
+    text.replace("`marketd integration trust-policy` shows", "the trust policy of this page shows")
+        .replace(
+            "`marketd integration iam-policy` lists",
+            "the permissions policy of this page lists",
+        )
+        .replace(
+            "`marketd integration iam-policy` shows",
+            "the permissions policy of this page shows",
+        )
 }
 
 /// Says which rule the terms of an entitlement break.
@@ -325,6 +340,11 @@ mod tests {
             conflict("foreign-form"),
             conflict("no-product"),
             conflict("no-queue"),
+            Problem::new(
+                StatusCode::CONFLICT,
+                "role-refused",
+                "no (`marketd integration trust-policy` shows it)",
+            ),
             conflict("plan-archived").with("options", json!(["reopen"])),
             Problem::field_is("role_arn", "is an IAM role's ARN"),
             Problem::field_is("aws.account_id", "is an AWS account's 12 digits"),

@@ -20,7 +20,26 @@ pub struct FoundInCatalogue {
     pub dimensions: Vec<(DimensionKey, ProductId)>,
 }
 
+/// The most names that are listed to choose from.
+const LISTED: u32 = 500;
+
 impl Store {
+    /// Returns the titles of products, by title.
+    pub async fn product_names(&self) -> Result<Vec<(ProductId, String)>, StoreError> {
+        self.read(|connection| {
+            names_in(connection, "SELECT id, title FROM products ORDER BY title, id LIMIT ?1")
+        })
+        .await
+    }
+
+    /// Returns the names of plans, by name.
+    pub async fn plan_names(&self) -> Result<Vec<(PlanId, String)>, StoreError> {
+        self.read(|connection| {
+            names_in(connection, "SELECT id, name FROM plans ORDER BY name, id LIMIT ?1")
+        })
+        .await
+    }
+
     /// Finds whatever of the catalogue has the text in its name or id, in upper or lower case.
     pub async fn find_in_catalogue(&self, text: &str) -> Result<FoundInCatalogue, StoreError> {
         let part = pattern(text);
@@ -74,6 +93,20 @@ fn pattern(text: &str) -> String {
 
 fn named<K>(pairs: Vec<(String, String)>) -> Vec<(Id<K>, String)> {
     pairs.into_iter().map(|(id, name)| (Id::new(id), name)).collect()
+}
+
+fn names_in<K>(
+    connection: &Connection,
+    statement: &'static str,
+) -> Result<Vec<(Id<K>, String)>, StoreError> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut select| {
+            let pair = |row: &sql::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            select.query_map([LISTED], pair)?.collect()
+        })
+        .map(named)
+        .during("list names of the catalogue")
 }
 
 fn pairs_in(

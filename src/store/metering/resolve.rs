@@ -74,6 +74,26 @@ fn in_its_place(others: &[Holder]) -> String {
 }
 
 impl Store {
+    /// Returns why a parked record cannot bear a decision; none if it can.
+    pub async fn refusal_of(
+        &self,
+        id: String,
+        resolution: Resolution,
+        now: Timestamp,
+    ) -> Result<Option<ResolveError>, StoreError> {
+        self.read(move |connection| {
+            let unknown = || ResolveError::Unknown(id.clone());
+            let Ok(number) = id.parse() else { return Ok(Some(unknown())) };
+            let Some(record) = record_in(connection, number)? else { return Ok(Some(unknown())) };
+            match step_in(connection, number, &record, resolution, now) {
+                Ok(_) => Ok(None),
+                Err(ResolveError::Store(error)) => Err(error),
+                Err(refusal) => Ok(Some(refusal)),
+            }
+        })
+        .await
+    }
+
     /// Carries out a person's decision about a parked record.
     pub async fn resolve_record(
         &self,

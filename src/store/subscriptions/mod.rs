@@ -8,6 +8,7 @@
 mod by_agreement;
 mod by_license;
 pub(super) mod direct;
+mod first_begun;
 pub(super) mod grants;
 pub(super) mod holdings;
 pub(super) mod over_time;

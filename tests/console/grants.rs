@@ -91,7 +91,8 @@ async fn a_grant_whose_dimension_is_gone_says_which() {
     let gone = [("lost", lost.as_str())];
     let (status, page) = send(&world, "/sandbox/dimensions", &gone).await;
     assert_eq!(status, 303, "{page}");
-    let _ = send(&world, &format!("/products/{id}/sync"), &[]).await;
+    let (status, page) = send(&world, &format!("/products/{id}/sync"), &[]).await;
+    assert_eq!(status, 200, "{page}");
     for page in ["/plans/pro", "/plans/pro/publish"] {
         let page = world.get_text(page).await;
         assert!(

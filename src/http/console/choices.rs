@@ -27,19 +27,19 @@ pub(super) struct Choice {
 impl Choices {
     /// Returns the products, with that one chosen which is asked for.
     pub(super) async fn products(state: &ApiState, asked: &str) -> Result<Self, Problem> {
-        Ok(Self::of(state.store.product_names().await?, asked))
+        Ok(Self::of(&state.store.product_names().await?, asked))
     }
 
     /// Returns the plans, with that one chosen which is asked for.
     pub(super) async fn plans(state: &ApiState, asked: &str) -> Result<Self, Problem> {
-        Ok(Self::of(state.store.plan_names().await?, asked))
+        Ok(Self::of(&state.store.plan_names().await?, asked))
     }
 
     /// What is asked for stays chosen, also if there is no such thing, or too many to list it.
-    pub(super) fn of<K>(named: Vec<(Id<K>, String)>, asked: &str) -> Self {
+    pub(super) fn of<K>(named: &[(Id<K>, String)], asked: &str) -> Self {
         let asked = asked.trim();
         let mut names = BTreeMap::<&str, usize>::new();
-        for (_, name) in &named {
+        for (_, name) in named {
             *names.entry(name).or_default() += 1;
         }
         let mut choices: Vec<Choice> = named
@@ -123,7 +123,7 @@ mod tests {
                 .to_vec()
         };
         let texts = |asked: &str| {
-            let choices = Choices::of(named(), asked);
+            let choices = Choices::of(&named(), asked);
             choices.iter().map(|it| (it.text.clone(), it.is_chosen)).collect::<Vec<_>>()
         };
         let all = |chosen: usize| {

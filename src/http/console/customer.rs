@@ -129,7 +129,7 @@ async fn customer(
     let plans = Page { after: None, limit: MOST };
     let plans = state.store.plans(PlanFilter::default(), plans).await?;
     let own = plans.into_iter().filter(|it| it.aws.is_empty() && it.version.is_some());
-    let own = own.map(|it| (it.id, it.name)).collect();
+    let own: Vec<(PlanId, String)> = own.map(|it| (it.id, it.name)).collect();
     let buys = |it: &Subscription| it.source == Source::Aws;
     let bought = subscriptions.iter().any(buys) || subscriptions.len() > most as usize;
     Ok(CustomerPage {
@@ -148,7 +148,7 @@ async fn customer(
         ),
         timeline: First::of(Happened::all(timeline, now), most),
         whole: !all.is_empty(),
-        plans: Choices::of(own, ""),
+        plans: Choices::of(&own, ""),
         words,
         ungranted,
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{AgreementId, Holder, Subscription};
+use crate::domain::{AgreementId, Holder, ProductId, Subscription};
 use crate::store::base::columns::timestamp;
 use crate::store::engine::sql::{Connection, OptionalExtension as _};
 use crate::store::{During, Store, StoreError};
@@ -42,7 +42,7 @@ fn first_begun_in(
                  ORDER BY starts_at_ms LIMIT 1",
             )
             .and_then(|mut select| {
-                let product = subscription.product_id.as_ref().map(|it| it.as_str());
+                let product = subscription.product_id.as_ref().map(ProductId::as_str);
                 let key = (subscription.customer_id.as_str(), product, follower.as_str());
                 select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
             })
@@ -91,7 +91,7 @@ fn of_agreements(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ProductId, SubscriptionId};
+    use crate::domain::SubscriptionId;
     use crate::store::engine::connection::open_writer;
     use crate::store::subscriptions::rows::subscription_in;
 

@@ -157,6 +157,44 @@ async fn a_trial_of_ones_own_has_the_end_that_is_given_or_says_that_it_has_none(
 }
 
 #[tokio::test]
+async fn a_renewed_subscription_says_when_it_was_first_bought_and_when_the_term_began() {
+    let world = with_buyer("basic").await;
+    world.sandbox().clock().advance(SignedDuration::from_hours(48)).unwrap();
+    let page = world.get_text("/customers/acme").await;
+    assert!(page.contains("2026-11-10 09:05") && !page.contains("present term"), "{page}");
+    let order = Order::of(world.product("Acme Insight").product_code).with("basic", 1);
+    world.act(BUYER, Action::Renew(Order { new_license: true, ..order }));
+    let (page, id) = eventually("the renewal", async || {
+        let page = world.get_text("/customers/acme").await;
+        let held = world.list("/v1/subscriptions?customer_id=acme&status=active").await;
+        let id = held.first()?["id"].as_str()?.to_owned();
+        page.contains("present term").then_some((page, id))
+    })
+    .await;
+    let began = page.split("present term").next().unwrap().rsplit("<td>").next().unwrap();
+    assert!(began.contains("2026-11-10 09:05"), "{page}");
+    let page = world.get_text(&format!("/subscriptions/{id}")).await;
+    assert!(page.contains("First began") && page.contains("Present term began"), "{page}");
+    // The licence's messages say nothing of a trial.
+    assert!(page.contains("<dt>Free trial</dt><dd>not known: of a licence"), "{page}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_free_trial_of_awss_is_said_with_what_is_known_of_its_end() {
+    let world = World::in_mid_month().await;
+    let order = Order::of(world.product("Acme Meter").product_code);
+    world.act(BUYER, Action::Subscribe(Order { free_trial: true, ..order }));
+    let held = eventually("the trial", async || {
+        world.list("/v1/subscriptions?status=trialing").await.into_iter().next()
+    })
+    .await;
+    let page = world.get_text(&format!("/subscriptions/{}", held["id"].as_str().unwrap())).await;
+    assert!(page.contains("<dt>Free trial</dt><dd>yes, by AWS&#39;s message"), "{page}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_record_of_an_ended_subscription_is_not_offered_what_it_cannot_bear() {
     let world = with_buyer("basic").await;
     connect(&world).await;

@@ -74,6 +74,22 @@ impl Row {
         self.it.source == Source::Direct && self.ends.is_none() && !self.it.terms.status.is_over()
     }
 
+    /// Says what is known of a free trial of what was bought on AWS; none while it makes no difference.
+    pub(super) fn trial(&self) -> Option<&'static str> {
+        let terms = &self.it.terms;
+        let by_license = terms.holder.as_ref().is_some_and(|holder| !holder.is_legacy());
+        match (self.it.source, terms.status, self.ends.is_some()) {
+            (Source::Aws, Status::Trialing, true) => Some("yes, by AWS's message, until its end"),
+            (Source::Aws, Status::Trialing, false) => {
+                Some("yes, by AWS's message; its agreement at AWS says until when")
+            }
+            (Source::Aws, status, _) if status.is_live() && by_license => {
+                Some("not known: of a licence AWS says it in the agreement alone")
+            }
+            _ => None,
+        }
+    }
+
     /// Makes the rows of subscriptions, with when each was first bought.
     pub(super) async fn all(
         state: &ApiState,

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::choices::Choices;
@@ -22,6 +22,8 @@ use crate::store::SubscriptionFilter;
 
 /// The subscriptions of a page.
 const ROWS: &str = "50";
+/// The shortest term: AWS tells of one beginning in several places, some moments apart.
+const TERM: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
@@ -98,7 +100,10 @@ impl Row {
     ) -> Result<Vec<Self>, Problem> {
         let begun = state.store.first_begun(subscriptions.clone()).await?;
         let rows = subscriptions.into_iter().zip(begun).map(|(it, begun)| {
-            let begun = begun.filter(|begun| it.terms.starts_at.is_some_and(|at| *begun < at));
+            let begun = begun
+                .zip(it.terms.starts_at)
+                .filter(|(begun, at)| at.duration_since(*begun) >= TERM);
+            let begun = begun.map(|(begun, _)| begun);
             Self { begun: begun.map(|at| When::of(at, now)), ..Self::of(it, now) }
         });
         Ok(rows.collect())

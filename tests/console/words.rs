@@ -81,6 +81,10 @@ async fn whatever_has_a_name_is_found_by_a_part_of_it() {
     let world = World::in_mid_month().await;
     world.put("/v1/features/seats", json!({"name": "Seats in all", "type": "numeric"})).await;
     world.put("/v1/plans/own", json!({"name": "Our own plan"})).await;
+    world.put("/v1/features/view", json!({"name": "Übersicht", "type": "boolean"})).await;
+    world
+        .put("/v1/customers/pears", json!({"name": "Äpfel & Birnen", "email": "Post@Obst.example"}))
+        .await;
     let contract = world.product("Acme Insight");
     let order = Order::of(contract.product_code).with("basic", 1);
     world.act("123456789012", Action::Purchase(order));
@@ -107,6 +111,10 @@ async fn whatever_has_a_name_is_found_by_a_part_of_it() {
         ("in all", "/features/seats"),
         ("OWN pl", "/plans/own"),
         ("seats", "/features/seats"),
+        ("Übersi", "/features/view"),
+        ("Äpfel", "/customers/pears"),
+        ("BIRNEN", "/customers/pears"),
+        ("obst", "/customers/pears"),
     ] {
         let page = found(text).await;
         assert!(page.contains(what), "{text}: {page}");

@@ -58,3 +58,33 @@ impl Conditions {
         self.values.iter().map(|(name, value)| (*name, value as &dyn sql::ToSql)).collect()
     }
 }
+
+/// Returns the condition that a column has a text in it, in upper or lower case: the parameter is what [`part`] makes of the
+/// text. The database writes both sides in lower case, since no two do so alike.
+pub(crate) fn has_part(column: &str, parameter: &str) -> String {
+    format!(r"lower(coalesce({column}, '')) LIKE lower(CAST({parameter} AS TEXT)) ESCAPE '\'")
+}
+
+/// Returns the pattern of texts that have this one in them.
+pub(crate) fn part(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in text.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_searched_for_is_taken_word_for_word() {
+        assert_eq!(part("api_Calls"), r"%api\_Calls%");
+        assert_eq!(part(r"100%\"), r"%100\%\\%");
+    }
+}

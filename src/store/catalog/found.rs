@@ -1,6 +1,7 @@
 //! Finding products, plans, features and dimensions by a part of what they are called.
 
 use crate::domain::{DimensionKey, FeatureId, Id, PlanId, ProductId};
+use crate::store::base::filter::{has_part, part};
 use crate::store::engine::sql::{self, Connection};
 use crate::store::{During, Store, StoreError};
 
@@ -42,28 +43,23 @@ impl Store {
 
     /// Finds whatever of the catalogue has the text in its name or id, in upper or lower case.
     pub async fn find_in_catalogue(&self, text: &str) -> Result<FoundInCatalogue, StoreError> {
-        let part = pattern(text);
+        let part = part(text);
         self.read(move |connection| {
-            let pairs = |statement| pairs_in(connection, statement, &part);
-            let products = pairs(
-                r"SELECT id, title FROM products
-                 WHERE lower(title) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
-                     OR lower(code) LIKE ?1 ESCAPE '\' OR lower(entity_id) LIKE ?1 ESCAPE '\'
-                 ORDER BY id LIMIT ?2",
-            )?;
-            let plans = pairs(
-                r"SELECT id, name FROM plans WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
-                 ORDER BY id LIMIT ?2",
-            )?;
-            let features = pairs(
-                r"SELECT id, name FROM features WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(id) LIKE ?1 ESCAPE '\'
-                 ORDER BY id LIMIT ?2",
-            )?;
-            let dimensions = pairs(
-                r"SELECT key, product_id FROM dimensions
-                 WHERE lower(name) LIKE ?1 ESCAPE '\' OR lower(key) LIKE ?1 ESCAPE '\'
-                 ORDER BY product_id, key LIMIT ?2",
-            )?;
+            let named_so = |columns: &[&str]| {
+                let conditions: Vec<String> = columns.iter().map(|it| has_part(it, "?1")).collect();
+                conditions.join(" OR ")
+            };
+            let pairs = |what: &str, columns: &[&str], order: &str| {
+                let which = named_so(columns);
+                let statement = format!("SELECT {what} WHERE {which} ORDER BY {order} LIMIT ?2");
+                pairs_in(connection, &statement, &part)
+            };
+            let ids = ["title", "id", "code", "entity_id"];
+            let products = pairs("id, title FROM products", &ids, "id")?;
+            let plans = pairs("id, name FROM plans", &["name", "id"], "id")?;
+            let features = pairs("id, name FROM features", &["name", "id"], "id")?;
+            let keys = ["name", "key"];
+            let dimensions = pairs("key, product_id FROM dimensions", &keys, "product_id, key")?;
             let dimensions = dimensions.into_iter();
             Ok(FoundInCatalogue {
                 products: named(products),
@@ -76,19 +72,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// Returns what a text is compared with that has this one in it.
-fn pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in text.to_lowercase().chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    pattern
 }
 
 fn named<K>(pairs: Vec<(String, String)>) -> Vec<(Id<K>, String)> {
@@ -111,7 +94,7 @@ fn names_in<K>(
 
 fn pairs_in(
     connection: &Connection,
-    statement: &'static str,
+    statement: &str,
     part: &str,
 ) -> Result<Vec<(String, String)>, StoreError> {
     connection
@@ -121,15 +104,4 @@ fn pairs_in(
             select.query_map((part, MOST), pair)?.collect()
         })
         .during("look through the catalogue")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_searched_for_is_taken_word_for_word() {
-        assert_eq!(pattern("api_Calls"), r"%api\_calls%");
-        assert_eq!(pattern(r"100%\"), r"%100\%\\%");
-    }
 }

@@ -7,7 +7,7 @@
 use super::list::{CustomerFilter, identified};
 use super::rows::customer_in;
 use crate::domain::{Customer, CustomerId, Id, PlanId, ProductId, Source, Status};
-use crate::store::base::filter::Conditions;
+use crate::store::base::filter::{Conditions, has_part, part};
 use crate::store::base::listing::Listing;
 use crate::store::base::page::{Listed, Page};
 use crate::store::engine::sql::{self, Connection, Row};
@@ -173,9 +173,13 @@ fn found(
             .with(":end", Some(end), "NOT (c.id >= :text AND c.id < :end)")
             .with(
                 ":part",
-                Some(text.to_ascii_lowercase()),
-                "(instr(lower(c.name), :part) OR instr(lower(c.email), :part) OR EXISTS (
+                Some(part(&text)),
+                &format!(
+                    "({} OR {} OR EXISTS (
                      SELECT 1 FROM identities i WHERE i.customer_id = c.id AND i.value >= :text AND i.value < :end))",
+                    has_part("c.name", ":part"),
+                    has_part("c.email", ":part"),
+                ),
             );
     }
     let listed = listing.page(connection, limit, id_of, String::clone);

@@ -24,7 +24,6 @@ pub(super) mod ledger_view;
 pub(super) mod license_migration;
 pub(super) mod merge;
 pub(super) mod month_part;
-pub(super) mod months;
 pub(super) mod open_records;
 pub(super) mod parking;
 pub(super) mod placement;

@@ -480,7 +480,14 @@ async fn a_browser_finds_nothing_wrong_with_any_page() {
     let record = world.list("/v1/metering/records").await[0]["id"].as_str().unwrap().to_owned();
     let notification = world.list("/v1/notifications").await[0]["id"].as_str().unwrap().to_owned();
     let (entity, product, plan) = sold(&world).await;
+    // Its plans do not grant what it meters.
+    let metered = world.product("Acme Insight").entity_id;
+    let feature =
+        json!({"name": "Queries", "type": "metered", "dimensions": {&metered: "api_calls"}});
+    world.put("/v1/features/queries", feature).await;
     let paths = json!([
+        format!("/products/{metered}"),
+        format!("/listings/{metered}/import"),
         "/",
         "/customers",
         "/customers/acme",

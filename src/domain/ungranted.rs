@@ -81,15 +81,19 @@ impl fmt::Display for Ungranted {
             [first @ .., last] => format!("plans {} and {last} do", first.join(", ")),
             [] => String::new(),
         };
-        let named = if self.by_none && names.len() > 1 {
-            format!("no plan of {product} grants it")
+        let (named, users, of) = if self.by_none && names.len() > 1 {
+            (format!("no plan of {product} grants it"), "its customers use", String::new())
         } else {
-            format!("{named} not grant it")
+            let users = agreeing(
+                names.len() as u64,
+                "customers on that plan use",
+                "customers on those plans use",
+            );
+            (format!("{named} not grant it"), users, format!(" of {product}"))
         };
-        let whose = agreeing(names.len() as u64, "that plan", "those plans");
         write!(
             f,
-            "{feature} is billed although {named}: what a customer on {whose} uses of it is charged at AWS by {dimension} of {product}, while access checks deny it."
+            "{feature} is billed although {named}: what {users} of it is charged at AWS by dimension {dimension}{of}, while access checks deny it."
         )
     }
 }

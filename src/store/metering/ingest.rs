@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::ahead::ask_about;
 use super::attribution::{AttributionError, AttributionRequest, UsageAttribution, attribute_in};
 use super::catalogue_view::CatalogueView;
 use super::open_records::tags_text;
@@ -28,24 +27,7 @@ use crate::store::base::columns::millis;
 use crate::store::base::pruned::{History, pruned_in};
 use crate::store::engine::sql::{self, Connection, Statement};
 use crate::store::subscriptions::holdings::holdings_in;
-use crate::store::{During, Store, StoreError};
-
-impl Store {
-    /// Takes a report: each event once, whole or not at all. `Ok` means that it is on disk.
-    pub async fn append_usage(
-        &self,
-        events: Vec<UsageEvent>,
-        limits: AgeLimits,
-        now: Timestamp,
-    ) -> Result<UsageReceipt, StoreError> {
-        let remembered = Arc::clone(&self.remembered);
-        self.write(move |connection| {
-            ask_about(connection, &remembered, &events, now)?;
-            UsageReport::new(connection, &remembered, limits, now)?.take(&events)
-        })
-        .await
-    }
-}
+use crate::store::{During, StoreError};
 
 /// A usage report while it is taken.
 pub(crate) struct UsageReport<'a> {
@@ -157,8 +139,8 @@ impl<'a> UsageReport<'a> {
         })
     }
 
-    fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
-        self.look_ahead(events)?;
+    /// Takes the events of a report.
+    pub(super) fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
         for event in events {
             if let Err((code, detail)) = self.take_one(event)? {
                 self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });

@@ -7,6 +7,7 @@
 //! - An attempt is noted before the call. An answer that was lost is unknown, not no.
 
 pub(super) mod ahead;
+mod append;
 mod assign;
 pub(super) mod attribution;
 pub(super) mod balance;

@@ -3,8 +3,10 @@
 pub(in crate::store::engine) mod address;
 mod live;
 mod pipeline;
+mod prepared;
 pub(in crate::store::engine) mod session;
 mod several;
 mod tls;
 mod translate;
 mod value;
+mod wire;

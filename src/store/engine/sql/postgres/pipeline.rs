@@ -19,9 +19,10 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Row, Statement};
 
 use super::super::error::{Error, Result};
-use super::live::{FoundRow, Live, Prepared, found};
+use super::prepared::{FoundRow, Prepared, found};
 use super::several::for_several;
 use super::value::{Cell, Failure};
+use super::wire::Wire;
 
 /// The most rows of parameters that are sent as one statement: the server works on these while more are made.
 const ROWS_TOGETHER: usize = 250;
@@ -40,6 +41,8 @@ pub(super) struct Pipeline {
     changed: u64,
     /// Questions that are to be asked.
     questions: HashMap<Box<str>, Questions>,
+    /// Statements that do for several rows what one does for one; none where there is no such statement.
+    several: HashMap<Box<str>, Option<Statement>>,
     /// Answers, by the statement and what it was asked for.
     answers: HashMap<Box<str>, Answers>,
 }
@@ -140,32 +143,33 @@ impl Pipeline {
     }
 }
 
-impl Live {
+impl Pipeline {
     /// Has a statement that writes sent before the next that is waited for. Rows of the same statement go together.
     pub(super) fn post(
         &mut self,
+        wire: &mut Wire,
         prepared: &Arc<Prepared>,
         values: Vec<Cell>,
         changes: RowChanges,
     ) -> Result<()> {
-        self.pipeline.forget_what_changes(prepared);
-        if let Some(next) = &mut self.pipeline.next
+        self.forget_what_changes(prepared);
+        if let Some(next) = &mut self.next
             && Arc::ptr_eq(&next.prepared, prepared)
             && next.changes == changes
         {
             next.rows.push(values);
             let is_full = next.rows.len() == ROWS_TOGETHER;
-            return if is_full { self.send_next() } else { Ok(()) };
+            return if is_full { self.send_next(wire) } else { Ok(()) };
         }
-        self.send_next()?;
+        self.send_next(wire)?;
         let (prepared, rows) = (Arc::clone(prepared), vec![values]);
-        self.pipeline.next = Some(NextRows { prepared, changes, rows });
+        self.next = Some(NextRows { prepared, changes, rows });
         Ok(())
     }
 
     /// Sends what is to be written next.
-    pub(super) fn send_next(&mut self) -> Result<()> {
-        let Some(NextRows { prepared, changes, rows }) = self.pipeline.next.take() else {
+    pub(super) fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
+        let Some(NextRows { prepared, changes, rows }) = self.next.take() else {
             return Ok(());
         };
         // Of several that change one row, one statement would change it once.
@@ -173,38 +177,42 @@ impl Live {
         let mut statements = Vec::new();
         if is_alone {
             for row in rows {
-                statements.extend(self.together(&prepared, vec![row])?);
+                statements.extend(self.together(wire, &prepared, vec![row])?);
             }
         } else {
-            statements = self.together(&prepared, rows)?;
+            statements = self.together(wire, &prepared, rows)?;
         }
         for Sent { statement, rows, values } in statements {
             let expected = (changes == RowChanges::OneEach).then_some(rows as u64);
-            let client = Arc::clone(&self.client);
+            let client = wire.client();
             let mut answer: Answer<u64> =
                 Box::pin(async move { client.execute_raw(&statement, &values).await });
-            let here = self.send(&mut answer)?;
-            self.pipeline.sent.push_back(Pending { expected, answer, here });
+            let here = Self::send(wire, &mut answer)?;
+            self.sent.push_back(Pending { expected, answer, here });
         }
         // The server works while more is made.
-        self.runtime()?.block_on(tokio::task::yield_now());
-        Ok(())
+        wire.run(tokio::task::yield_now())
     }
 
     /// Puts a statement in the connection's queue, which its first poll does.
-    fn send<T>(&self, answer: &mut Answer<T>) -> Result<Option<Answered<T>>> {
-        Ok(self.runtime()?.block_on(poll_fn(|context| {
+    fn send<T>(wire: &Wire, answer: &mut Answer<T>) -> Result<Option<Answered<T>>> {
+        wire.run(poll_fn(|context| {
             Poll::Ready(match answer.as_mut().poll(context) {
                 Poll::Ready(answer) => Some(answer),
                 Poll::Pending => None,
             })
-        })))
+        }))
     }
 
     /// Makes one statement of rows of parameters, or one for each where it cannot be said so; each has the number of its
     /// rows.
-    fn together(&mut self, prepared: &Arc<Prepared>, rows: Vec<Vec<Cell>>) -> Result<Vec<Sent>> {
-        let several = if rows.len() == 1 { None } else { self.several(prepared)? };
+    fn together(
+        &mut self,
+        wire: &mut Wire,
+        prepared: &Arc<Prepared>,
+        rows: Vec<Vec<Cell>>,
+    ) -> Result<Vec<Sent>> {
+        let several = if rows.len() == 1 { None } else { self.several(wire, prepared)? };
         let Some(statement) = several else {
             let one = |values: Vec<Cell>| {
                 let values = values.into_iter().map(Given::One).collect();
@@ -224,16 +232,16 @@ impl Live {
     }
 
     /// Prepares the statement that does for several rows what one does for one; none where it cannot be said so.
-    fn several(&mut self, prepared: &Prepared) -> Result<Option<Statement>> {
+    fn several(&mut self, wire: &mut Wire, prepared: &Prepared) -> Result<Option<Statement>> {
         if let Some(known) = self.several.get(prepared.text()) {
             return Ok(known.clone());
         }
         let types: Vec<&str> = prepared.statement().params().iter().map(Type::name).collect();
         let several = match for_several(prepared.text(), &types) {
             Some(text) => {
-                let client = Arc::clone(&self.client);
+                let client = wire.client();
                 let failed = |source| Error::Prepare { text: text.clone(), source };
-                Some(self.wait(client.prepare(&text))?.map_err(failed)?)
+                Some(wire.wait(client.prepare(&text))?.map_err(failed)?)
             }
             None => None,
         };
@@ -244,14 +252,14 @@ impl Live {
     /// Notes a question that is asked together with others as soon as one of the answers is wanted.
     pub(super) fn ask(&mut self, prepared: &Arc<Prepared>, values: Vec<Cell>) {
         let (text, key) = (prepared.text(), key_of(&values));
-        if self.pipeline.answers.get(text).is_some_and(|of| of.contains_key(&key)) {
+        if self.answers.get(text).is_some_and(|of| of.contains_key(&key)) {
             return;
         }
-        if !self.pipeline.questions.contains_key(text) {
+        if !self.questions.contains_key(text) {
             let none = Questions { prepared: Arc::clone(prepared), asked: HashMap::new() };
-            self.pipeline.questions.insert(text.into(), none);
+            self.questions.insert(text.into(), none);
         }
-        if let Some(of) = self.pipeline.questions.get_mut(text) {
+        if let Some(of) = self.questions.get_mut(text) {
             of.asked.insert(key, values);
         }
     }
@@ -259,32 +267,33 @@ impl Live {
     /// Returns the answer to a question that was asked ahead; none if it was not.
     pub(super) fn answer(
         &mut self,
+        wire: &mut Wire,
         prepared: &Prepared,
         values: &[Cell],
     ) -> Result<Option<Arc<Vec<FoundRow>>>> {
-        let is_empty = self.pipeline.questions.is_empty() && self.pipeline.answers.is_empty();
+        let is_empty = self.questions.is_empty() && self.answers.is_empty();
         if is_empty {
             return Ok(None);
         }
         let (text, key) = (prepared.text(), key_of(values));
-        let questions = self.pipeline.questions.get(text);
+        let questions = self.questions.get(text);
         if questions.is_some_and(|of| of.asked.contains_key(&key)) {
-            self.ask_all()?;
+            self.ask_all(wire)?;
         }
-        Ok(self.pipeline.answers.get(text).and_then(|of| of.get(&key)).map(Arc::clone))
+        Ok(self.answers.get(text).and_then(|of| of.get(&key)).map(Arc::clone))
     }
 
     /// Asks all questions that were noted, and waits for the answers.
-    fn ask_all(&mut self) -> Result<()> {
-        self.send_next()?;
+    fn ask_all(&mut self, wire: &mut Wire) -> Result<()> {
+        self.send_next(wire)?;
         let (mut asked, mut kept) = (Vec::new(), Vec::new());
-        for (text, of) in mem::take(&mut self.pipeline.questions) {
+        for (text, of) in mem::take(&mut self.questions) {
             let Questions { prepared, asked: questions } = of;
             let (keys, rows): (Vec<_>, Vec<_>) = questions.into_iter().unzip();
             let mut keys = keys.into_iter();
-            for Sent { statement, rows, values } in self.together(&prepared, rows)? {
+            for Sent { statement, rows, values } in self.together(wire, &prepared, rows)? {
                 let keys: Vec<Vec<u8>> = keys.by_ref().take(rows).collect();
-                let client = Arc::clone(&self.client);
+                let client = wire.client();
                 asked.push(async move {
                     let rows = client.query_raw(&statement, &values).await?;
                     rows.try_collect::<Vec<Row>>().await
@@ -292,41 +301,41 @@ impl Live {
                 kept.push((text.clone(), Arc::clone(&prepared), keys));
             }
         }
-        let answers = self.wait(try_join_all(asked))?;
+        let answers = wire.wait(try_join_all(asked))?;
         // What failed before is the reason for whatever failed here.
-        self.settle_sent()?;
+        self.settle_sent(wire)?;
         for ((text, prepared, keys), rows) in kept.into_iter().zip(answers?) {
-            let known = self.pipeline.answers.entry(text).or_default();
+            let known = self.answers.entry(text).or_default();
             keep(known, &prepared, keys, &rows)?;
         }
         Ok(())
     }
 
     /// Waits for what was posted; returns the first failure.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        self.send_next()?;
-        self.settle_sent()
+    pub(super) fn settle(&mut self, wire: &mut Wire) -> Result<()> {
+        self.send_next(wire)?;
+        self.settle_sent(wire)
     }
 
     /// Waits for what was sent; returns the first failure.
-    pub(super) fn settle_sent(&mut self) -> Result<()> {
+    pub(super) fn settle_sent(&mut self, wire: &mut Wire) -> Result<()> {
         let (mut failure, mut has_waited) = (None, false);
-        while let Some(Pending { expected, mut answer, here }) = self.pipeline.sent.pop_front() {
+        while let Some(Pending { expected, mut answer, here }) = self.sent.pop_front() {
             let here = match here {
                 Some(outcome) => Some(outcome),
-                None => self.send(&mut answer)?,
+                None => Self::send(wire, &mut answer)?,
             };
             let outcome = match here {
                 Some(outcome) => outcome,
                 // The others come on the same way.
-                None if mem::replace(&mut has_waited, true) => self.runtime()?.block_on(answer),
-                None => self.wait(answer)?,
+                None if mem::replace(&mut has_waited, true) => wire.run(answer)?,
+                None => wire.wait(answer)?,
             };
             match outcome {
                 Ok(rows) if expected.is_some_and(|expected| expected != rows) => {
                     failure = failure.or(Some(Error::OtherRows { rows }));
                 }
-                Ok(rows) => self.pipeline.changed += rows,
+                Ok(rows) => self.changed += rows,
                 // Whatever follows it in the transaction fails because of it.
                 Err(error) => failure = failure.or(Some(error.into())),
             }
@@ -337,18 +346,19 @@ impl Live {
     /// Runs a statement that returns a row for each of these rows of parameters; returns them in this order.
     pub(super) fn query_each(
         &mut self,
+        wire: &mut Wire,
         prepared: &Arc<Prepared>,
         all: Vec<Vec<Cell>>,
     ) -> Result<Vec<FoundRow>> {
-        self.pipeline.forget_what_changes(prepared);
-        self.send_next()?;
+        self.forget_what_changes(prepared);
+        self.send_next(wire)?;
         let one = |values: Vec<Cell>| {
-            let (client, prepared) = (Arc::clone(&self.client), Arc::clone(prepared));
+            let (client, prepared) = (wire.client(), Arc::clone(prepared));
             async move { client.query_one(prepared.statement(), &refer(&values)).await }
         };
         let asked: Vec<_> = all.into_iter().map(one).collect();
-        let rows = self.wait(try_join_all(asked))?;
-        self.settle_sent()?;
+        let rows = wire.wait(try_join_all(asked))?;
+        self.settle_sent(wire)?;
         rows?.iter().map(|row| found(prepared, row, 0)).collect()
     }
 }

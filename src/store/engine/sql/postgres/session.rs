@@ -11,8 +11,8 @@ use super::super::error::{Error, Result};
 use super::super::params::Params;
 use super::address::Address;
 use super::live::Live;
-pub(crate) use super::live::{FoundRow, Prepared};
 use super::pipeline::RowChanges;
+pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
 
 /// Begins a transaction and takes its turn: the number of it, and the id by which the server knows what came of it.
@@ -131,7 +131,7 @@ impl Session {
     }
 
     fn is_lost(&self) -> bool {
-        self.live.borrow().as_ref().is_none_or(Live::is_closed)
+        self.live.borrow().as_ref().is_none_or(|live| live.wire.is_closed())
     }
 
     /// Reports whether a transaction was committed, once the server can be reached again.
@@ -194,7 +194,7 @@ impl Session {
         changes: RowChanges,
     ) -> Result<()> {
         let values = cells(params, &prepared.names)?;
-        self.with(|live| live.post(prepared, values, changes))?;
+        self.with(|live| live.pipeline.post(&mut live.wire, prepared, values, changes))?;
         self.note(prepared, 0);
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Session {
     pub(crate) fn ask(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
         let values = cells(params, &prepared.names)?;
         self.with(|live| {
-            live.ask(prepared, values);
+            live.pipeline.ask(prepared, values);
             Ok(())
         })
     }
@@ -217,7 +217,7 @@ impl Session {
     ) -> Result<Vec<FoundRow>> {
         let values = all.iter().map(|params| cells(params, &prepared.names));
         let values = values.collect::<Result<_>>()?;
-        let rows = self.with(|live| live.query_each(prepared, values))?;
+        let rows = self.with(|live| live.pipeline.query_each(&mut live.wire, prepared, values))?;
         self.note(prepared, rows.len() as u64);
         Ok(rows)
     }
@@ -225,7 +225,7 @@ impl Session {
     /// Waits until what was posted is done; returns the first failure.
     pub(crate) fn settle(&self) -> Result<()> {
         let is_open = self.live.borrow().as_ref().is_some_and(|live| live.pipeline.is_open());
-        if is_open { self.with(Live::settle) } else { Ok(()) }
+        if is_open { self.with(|live| live.pipeline.settle(&mut live.wire)) } else { Ok(()) }
     }
 
     /// Runs a statement; returns the rows that it finds.
@@ -245,7 +245,7 @@ impl Session {
     /// Returns the number of times that an answer of the server was waited for.
     #[cfg(test)]
     pub(crate) fn round_trips(&self) -> u64 {
-        self.live.borrow().as_ref().map_or(0, Live::waited)
+        self.live.borrow().as_ref().map_or(0, |live| live.wire.waited())
     }
 
     fn note(&self, prepared: &Prepared, rows: u64) {

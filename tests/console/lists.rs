@@ -107,3 +107,23 @@ async fn notifications_are_found_by_their_kind() {
     assert_eq!(of_kind("subscribe-fail").await, 0, "{kinds:?}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_has_any_id_is_opened_from_its_list() {
+    let world = World::in_mid_month_with_nothing_imported().await;
+    let id = "eu%2Fone%20%231%3F";
+    world.put(&format!("/v1/plans/{id}"), json!({"name": "A plan"})).await;
+    world.put(&format!("/v1/features/{id}"), json!({"name": "A feature", "type": "boolean"})).await;
+    world.post(&format!("/v1/plans/{id}/publish"), json!({})).await;
+    world.put(&format!("/v1/customers/{id}"), json!({"name": "Somebody"})).await;
+    let bought = json!({"customer_id": "eu/one #1?", "plan_id": "eu/one #1?"});
+    world.put(&format!("/v1/subscriptions/{id}"), bought).await;
+    for folder in ["plans", "features", "customers", "subscriptions"] {
+        let page = world.get_text(&format!("/{folder}")).await;
+        let linked = linked(&page, folder);
+        assert!(linked.iter().any(|it| it == id), "{folder}: {linked:?}");
+        let opened = world.get_text(&format!("/{folder}/{id}")).await;
+        assert!(opened.contains("eu/one #1?") && !opened.contains("No such"), "{folder}: {opened}");
+    }
+    world.stop().await;
+}

@@ -2,10 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// What is lost of the next `COMMIT`, together with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The `COMMIT` itself: the server never has it.
+    Commit,
+    /// The answer to it: the server has done it.
+    Answer,
+}
 
 /// The wire: it listens on loopback, and each byte arrives so much later, whichever way it goes.
 pub(crate) struct SlowWire {
@@ -17,6 +26,7 @@ struct Ways {
     server: SocketAddr,
     /// Microseconds each way.
     delay: AtomicU64,
+    loses: Mutex<Option<Loss>>,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -25,8 +35,12 @@ impl SlowWire {
     pub(crate) fn to(server: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let ways =
-            Arc::new(Ways { server, delay: AtomicU64::new(micros(delay)), open: Mutex::default() });
+        let ways = Arc::new(Ways {
+            server,
+            delay: AtomicU64::new(micros(delay)),
+            loses: Mutex::default(),
+            open: Mutex::default(),
+        });
         let laid = Arc::clone(&ways);
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -46,6 +60,11 @@ impl SlowWire {
         self.ways.delay.store(micros(delay), Ordering::Relaxed);
     }
 
+    /// Loses the next `COMMIT` that goes through, or the answer to it. Only of what is not encrypted.
+    pub(crate) fn lose(&self, loss: Loss) {
+        *self.ways.loses.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+    }
+
     /// Cuts every connection.
     pub(crate) fn cut(&self) {
         let mut open = self.ways.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,18 +82,36 @@ impl Ways {
             let kept = end.try_clone()?;
             self.open.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         }
-        self.carry(client.try_clone()?, server.try_clone()?);
-        self.carry(server, client);
+        let is_lost = Arc::new(AtomicBool::new(false));
+        self.carry(client.try_clone()?, server.try_clone()?, Arc::clone(&is_lost), true);
+        self.carry(server, client, is_lost, false);
         Ok(())
     }
 
     /// Carries bytes one way: one thread takes them, another hands them on when they are due.
-    fn carry(self: &Arc<Self>, mut from: TcpStream, mut to: TcpStream) {
+    fn carry(
+        self: &Arc<Self>,
+        mut from: TcpStream,
+        mut to: TcpStream,
+        is_lost: Arc<AtomicBool>,
+        asks: bool,
+    ) {
         let (taken, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
         let ways = Arc::clone(self);
         thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
+                if asks && bytes[..count].windows(7).any(|it| it == b"COMMIT\0") {
+                    match ways.loses.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        Some(Loss::Commit) => break,
+                        Some(Loss::Answer) => is_lost.store(true, Ordering::SeqCst),
+                        None => {}
+                    }
+                }
+                // Whatever the server says to it says that it is done.
+                if !asks && is_lost.load(Ordering::SeqCst) {
+                    break;
+                }
                 let delay = Duration::from_micros(ways.delay.load(Ordering::Relaxed));
                 if taken.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
                     return;

@@ -124,7 +124,14 @@ impl Session {
         match self.batch("COMMIT") {
             Err(error) if self.is_lost() => match self.turn.get().map(|(_, id)| self.outcome(id)) {
                 Some(Ok(true)) => Ok(()),
-                _ => Err(error),
+                Some(Err(unknown)) => {
+                    tracing::error!(
+                        error = %unknown,
+                        "the answer to a COMMIT was lost, and the server does not say what came of it"
+                    );
+                    Err(error)
+                }
+                Some(Ok(false)) | None => Err(error),
             },
             ended => ended,
         }
@@ -140,7 +147,7 @@ impl Session {
         const PAUSE: Duration = Duration::from_millis(200);
         let ask = || {
             self.reconnect_if_lost()?;
-            let prepared = self.prepare("SELECT pg_xact_status(CAST(?1 AS text)::xid8)")?;
+            let prepared = self.prepare("SELECT pg_xact_status(CAST(CAST(?1 AS text) AS xid8))")?;
             let rows = self.query(&prepared, &[id.to_string()])?;
             let Some(Value::Text(status)) = rows.first().and_then(|row| row.value(0)) else {
                 return Ok(Some(false));

@@ -28,6 +28,7 @@ pub(super) fn translate(sql: &str) -> Translated {
                 rest = &from[1 + number.len()..];
                 continue;
             }
+            b':' if from.starts_with("::") => 2,
             b':' if !word(&from[1..]).is_empty() => {
                 let name = &from[..=word(&from[1..]).len()];
                 let number = names.iter().position(|it| it == name).unwrap_or_else(|| {
@@ -81,6 +82,7 @@ mod tests {
                 vec![":a", ":b_2"],
             ),
             ("SELECT 'what?1 :a -- no'", "SELECT 'what?1 :a -- no'", vec![]),
+            ("SELECT ?1::text, a::int8 FROM t", "SELECT $1::text, a::int8 FROM t", vec![]),
             ("SELECT 'it''s ?1', ?1", "SELECT 'it''s ?1', $1", vec![]),
             ("SELECT a - 1 -- of ?1, :x\nFROM t", "SELECT a - 1 -- of ?1, :x\nFROM t", vec![]),
             (

@@ -391,7 +391,7 @@ impl<'a> UsageReport<'a> {
             return Ok(false);
         }
         held.insert(event.id.clone(), KnownEvent::of(event, fingerprint, it.customer));
-        self.insert.post(params).map(|()| true).during("append a usage event")
+        self.insert.post_one(params).map(|()| true).during("append a usage event")
     }
 }
 

@@ -144,7 +144,7 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// Has a statement that writes sent before the next that is waited for. Rows of the same statement go together.
+    /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together.
     pub(super) fn post(
         &mut self,
         wire: &mut Wire,
@@ -172,16 +172,11 @@ impl Pipeline {
         let Some(NextRows { prepared, changes, rows }) = self.next.take() else {
             return Ok(());
         };
-        // Of several that change one row, one statement would change it once.
-        let is_alone = changes == RowChanges::Any && prepared.changes_what_is_there();
-        let mut statements = Vec::new();
-        if is_alone {
-            for row in rows {
-                statements.extend(self.together(wire, &prepared, vec![row])?);
-            }
-        } else {
-            statements = self.together(wire, &prepared, rows)?;
-        }
+        let statements = match changes {
+            // Of several that change one row, one statement would change it once.
+            RowChanges::Any => rows.into_iter().map(|row| one_by_one(&prepared, row)).collect(),
+            RowChanges::OneEach => self.together(wire, &prepared, rows)?,
+        };
         for Sent { statement, rows, values } in statements {
             let expected = (changes == RowChanges::OneEach).then_some(rows as u64);
             let client = wire.client();
@@ -214,11 +209,7 @@ impl Pipeline {
     ) -> Result<Vec<Sent>> {
         let several = if rows.len() == 1 { None } else { self.several(wire, prepared)? };
         let Some(statement) = several else {
-            let one = |values: Vec<Cell>| {
-                let values = values.into_iter().map(Given::One).collect();
-                Sent { statement: prepared.statement().clone(), rows: 1, values }
-            };
-            return Ok(rows.into_iter().map(one).collect());
+            return Ok(rows.into_iter().map(|row| one_by_one(prepared, row)).collect());
         };
         let (count, width) = (rows.len(), prepared.statement().params().len());
         let mut columns: Vec<Vec<Cell>> = (0..width).map(|_| Vec::with_capacity(count)).collect();
@@ -311,8 +302,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits for what was posted; returns the first failure.
+    /// Waits for what was posted, and for what was asked ahead with it; returns the first failure.
     pub(super) fn settle(&mut self, wire: &mut Wire) -> Result<()> {
+        if !self.questions.is_empty() {
+            return self.ask_all(wire);
+        }
         self.send_next(wire)?;
         self.settle_sent(wire)
     }
@@ -365,6 +359,12 @@ impl Pipeline {
 
 fn refer(values: &[Cell]) -> Vec<&(dyn tokio_postgres::types::ToSql + Sync)> {
     values.iter().map(|value| value as _).collect()
+}
+
+/// Returns the statement for one row of parameters.
+fn one_by_one(prepared: &Prepared, row: Vec<Cell>) -> Sent {
+    let values = row.into_iter().map(Given::One).collect();
+    Sent { statement: prepared.statement().clone(), rows: 1, values }
 }
 
 /// Keeps the rows that a statement found: those of several questions have the number of theirs in front.

@@ -42,11 +42,6 @@ impl Prepared {
         self.written.as_deref()
     }
 
-    /// Reports whether it changes rows that are there already.
-    pub(super) fn changes_what_is_there(&self) -> bool {
-        !self.text.starts_with("INSERT") || self.text.contains("DO UPDATE")
-    }
-
     /// Returns the statement as the server knows it.
     pub(super) const fn text(&self) -> &str {
         &self.text

@@ -13,16 +13,14 @@
 mod support;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use marketd::domain::ledger::AgeLimits;
 use marketd::domain::usage::UsageEvent;
 use marketd::domain::{AwsIds, CustomerId};
 use marketd::store::{ProvisionCustomer, Store};
 use rusqlite::Connection;
-use support::{WINDOW, closing_at_once, event, ledger, now};
+use support::{WINDOW, closing_at_once, event, ledger, now, take};
 
 const BATCH: usize = 1_000;
 const EVENTS: usize = 200_000;
@@ -136,20 +134,7 @@ async fn taken(ordered: bool, customers: usize, at_once: usize) -> Duration {
     subscribe(&store, &folder.path().join("marketd.db"), customers).await;
     let batches = events(ordered, customers);
     let begun = Instant::now();
-    let reports = Arc::new(Mutex::new(batches.into_iter()));
-    let reporters = (0..at_once).map(|_| {
-        let (store, reports) = (store.clone(), Arc::clone(&reports));
-        tokio::spawn(async move {
-            let next = || reports.lock().unwrap().next();
-            while let Some(report) = next() {
-                let receipt = store.append_usage(report, AgeLimits::default(), now()).await;
-                assert_eq!(receipt.unwrap().accepted, BATCH);
-            }
-        })
-    });
-    for reporter in reporters.collect::<Vec<_>>() {
-        reporter.await.unwrap();
-    }
+    take(std::slice::from_ref(&store), at_once, batches).await;
     let elapsed = begun.elapsed();
     store.close();
     elapsed

@@ -10,14 +10,12 @@
 mod slow_wire;
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use marketd::domain::ledger::AgeLimits;
 use marketd::domain::usage::UsageEvent;
 use marketd::store::{Place, ServerPlace, Store};
 use slow_wire::SlowWire;
-use support::{event, metered, now, number, per_second};
+use support::{event, metered, now, number, per_second, take};
 
 /// Events of a report.
 const BATCH: usize = 1_000;
@@ -33,8 +31,7 @@ struct Database {
 impl Database {
     fn new(wire: &SlowWire, server: &str) -> Self {
         let schema = format!("bench_{:016x}", fastrand::u64(..));
-        let url = server.replace(&format!(":{}/", port(server)), &format!(":{}/", wire.port()));
-        Self { url, server: server.to_owned(), schema }
+        Self { url: wire.url(), server: server.to_owned(), schema }
     }
 
     fn open(&self) -> Store {
@@ -64,12 +61,6 @@ impl Database {
     }
 }
 
-/// Returns the port in an address as `postgres://user@127.0.0.1:5432/name`.
-fn port(url: &str) -> u16 {
-    let (_, after) = url.rsplit_once(':').unwrap();
-    after.split('/').next().unwrap().parse().unwrap()
-}
-
 /// Reports of so many customers each.
 fn reports(count: usize, customers: usize) -> Vec<Vec<UsageEvent>> {
     let one = |number: usize| event(format!("{number:016x}"), number % customers);
@@ -79,24 +70,8 @@ fn reports(count: usize, customers: usize) -> Vec<Vec<UsageEvent>> {
 /// Has workers take reports, four at a time each.
 async fn taken(database: &Database, workers: usize, reports: Vec<Vec<UsageEvent>>) -> Duration {
     let stores: Vec<Store> = (0..workers).map(|_| database.open()).collect();
-    let left = Arc::new(Mutex::new(reports.into_iter()));
     let begun = Instant::now();
-    let mut reporters = Vec::new();
-    for store in &stores {
-        for _ in 0..4 {
-            let (store, left) = (store.clone(), Arc::clone(&left));
-            reporters.push(tokio::spawn(async move {
-                let next = || left.lock().unwrap().next();
-                while let Some(report) = next() {
-                    let receipt = store.append_usage(report, AgeLimits::default(), now()).await;
-                    assert_eq!(receipt.unwrap().accepted, BATCH);
-                }
-            }));
-        }
-    }
-    for reporter in reporters {
-        reporter.await.unwrap();
-    }
+    take(&stores, 4, reports).await;
     let took = begun.elapsed();
     for store in stores {
         store.close();
@@ -130,6 +105,6 @@ fn main() {
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let wire = SlowWire::to(([127, 0, 0, 1], port(&server)).into(), Duration::ZERO);
+    let wire = SlowWire::to(&server, Duration::ZERO);
     runtime.block_on(usage(&server, &wire));
 }

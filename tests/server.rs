@@ -17,12 +17,9 @@ use slow_wire::{Loss, SlowWire};
 /// Opens a database of its own on the server, at the end of a wire; none where no server is named.
 fn at_the_end_of_a_wire() -> Option<(Store, SlowWire)> {
     let server = std::env::var("MARKETD_TEST_DATABASE_URL").ok()?;
-    let (before, after) = server.rsplit_once(':').unwrap();
-    let (port, name) = after.split_once('/').unwrap();
-    let server = ([127, 0, 0, 1], port.parse().unwrap()).into();
-    let wire = SlowWire::to(server, Duration::ZERO);
+    let wire = SlowWire::to(&server, Duration::ZERO);
     // What is encrypted cannot be told from other bytes on the way.
-    let url = format!("{before}:{}/{name}?sslmode=disable", wire.port());
+    let url = format!("{}?sslmode=disable", wire.url());
     let address: Address = url.parse().unwrap();
     let schema = format!("test_{:016x}", fastrand::u64(..));
     let place = ServerPlace::new(address.in_schema(&schema), 2);

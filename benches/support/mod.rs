@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use marketd::domain::ledger::AgeLimits;
 use marketd::domain::product::Dimension;
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
@@ -139,6 +141,26 @@ pub(crate) async fn ledger(folder: &Path) -> Store {
     let store = Store::open(&folder.join("marketd.db")).unwrap();
     store.import_product(metered("prod-1", "code1", &["d1", "d2", "d3"]), now()).await.unwrap();
     store
+}
+
+/// Has each store take reports of new events, so many at a time, until there are no more.
+pub(crate) async fn take(stores: &[Store], at_once: usize, reports: Vec<Vec<UsageEvent>>) {
+    let left = Arc::new(Mutex::new(reports.into_iter()));
+    let reporters = stores.iter().flat_map(|store| std::iter::repeat_n(store, at_once));
+    let reporters = reporters.map(|store| {
+        let (store, left) = (store.clone(), Arc::clone(&left));
+        tokio::spawn(async move {
+            let next = || left.lock().unwrap().next();
+            while let Some(report) = next() {
+                let count = report.len();
+                let receipt = store.append_usage(report, AgeLimits::default(), now()).await;
+                assert_eq!(receipt.unwrap().accepted, count);
+            }
+        })
+    });
+    for reporter in reporters.collect::<Vec<_>>() {
+        reporter.await.unwrap();
+    }
 }
 
 /// The licence of a customer, by SQL's `i`.

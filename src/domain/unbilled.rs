@@ -38,21 +38,24 @@ pub fn unbilled(
         (feature.kind == FeatureKind::Metered).then_some(feature)
     });
     let missing = metered.flat_map(|feature| {
-        products.iter().filter(|product| !bills(product, feature)).map(|product| UnbilledGrant {
-            feature_id: feature.id.clone(),
-            feature: feature.name.clone(),
-            product_id: product.id.clone(),
-            product: product.title.clone(),
-            lost: lost(product, feature),
+        products.iter().filter(|product| billed_by(product, feature).is_none()).map(|product| {
+            UnbilledGrant {
+                feature_id: feature.id.clone(),
+                feature: feature.name.clone(),
+                product_id: product.id.clone(),
+                product: product.title.clone(),
+                lost: lost(product, feature),
+            }
         })
     });
     missing.collect()
 }
 
-fn bills(product: &Product, feature: &Feature) -> bool {
-    let key = feature.dimensions.get(&product.id);
-    let mut dimensions = product.dimensions.iter().filter(|it| Some(&it.key) == key);
-    dimensions.any(|it| it.is_metered() && it.removed_at.is_none())
+/// Returns the dimension in a product's listing that bills a feature's usage.
+pub(super) fn billed_by<'a>(product: &Product, feature: &'a Feature) -> Option<&'a DimensionKey> {
+    let key = feature.dimensions.get(&product.id)?;
+    let mut dimensions = product.dimensions.iter().filter(|it| it.key == *key);
+    dimensions.any(|it| it.is_metered() && it.removed_at.is_none()).then_some(key)
 }
 
 /// Returns the dimension that billed a feature until it was gone from the listing.

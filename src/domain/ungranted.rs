@@ -6,6 +6,7 @@ use super::counted::agreeing;
 use super::feature::{Feature, FeatureKind};
 use super::plan::Plan;
 use super::product::Product;
+use super::unbilled::billed_by;
 use super::{DimensionKey, FeatureId, PlanId};
 
 /// A feature whose usage a dimension of a product bills, and plans by which it is bought that do not grant it.
@@ -34,7 +35,8 @@ impl Ungranted {
     ) -> Option<Self> {
         let plans: Vec<(PlanId, String)> =
             plans.into_iter().map(|plan| (plan.id.clone(), plan.name.clone())).collect();
-        let dimension = billed_by(product, feature)?.clone();
+        let bills = billed_by(product, feature).filter(|_| feature.kind == FeatureKind::Metered);
+        let dimension = bills?.clone();
         (!plans.is_empty()).then(|| Self {
             feature_id: feature.id.clone(),
             feature: feature.name.clone(),
@@ -44,15 +46,6 @@ impl Ungranted {
             by_none: false,
         })
     }
-}
-
-/// Returns the dimension in the listing that bills a feature's usage of a product.
-fn billed_by<'a>(product: &Product, feature: &'a Feature) -> Option<&'a DimensionKey> {
-    let key = feature.dimensions.get(&product.id)?;
-    let is_it = |it: &&super::product::Dimension| it.key == *key;
-    let listed = product.dimensions.iter().find(is_it)?;
-    let bills = listed.is_metered() && listed.removed_at.is_none();
-    (bills && feature.kind == FeatureKind::Metered).then_some(key)
 }
 
 /// Returns the features whose usage a product bills although plans by which it can be bought do not grant them.

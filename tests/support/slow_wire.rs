@@ -18,7 +18,9 @@ pub(crate) enum Loss {
 
 /// The wire: it listens on loopback, and each byte arrives so much later, whichever way it goes.
 pub(crate) struct SlowWire {
-    address: SocketAddr,
+    user: String,
+    port: u16,
+    name: String,
     ways: Arc<Ways>,
 }
 
@@ -31,10 +33,13 @@ struct Ways {
 }
 
 impl SlowWire {
-    /// Lays a wire to a server.
-    pub(crate) fn to(server: SocketAddr, delay: Duration) -> Self {
+    /// Lays a wire to the server on loopback that an address names, as `postgres://user@127.0.0.1:5432/name`.
+    pub(crate) fn to(url: &str, delay: Duration) -> Self {
+        let (user, port, name) = parts(url);
+        let (user, name) = (user.to_owned(), name.to_owned());
+        let server = (Ipv4Addr::LOCALHOST, port).into();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = listener.local_addr().unwrap().port();
         let ways = Arc::new(Ways {
             server,
             delay: AtomicU64::new(micros(delay)),
@@ -47,12 +52,12 @@ impl SlowWire {
                 drop(client.and_then(|client| laid.connect(client)));
             }
         });
-        Self { address, ways }
+        Self { user, port, name, ways }
     }
 
-    /// Returns the port of this end.
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
+    /// Returns the server's address by this wire.
+    pub(crate) fn url(&self) -> String {
+        format!("{}:{}/{}", self.user, self.port, self.name)
     }
 
     /// Has every byte take so long from now on.
@@ -128,6 +133,13 @@ impl Ways {
             drop(to.shutdown(Shutdown::Both));
         });
     }
+}
+
+/// Divides an address at its port.
+fn parts(url: &str) -> (&str, u16, &str) {
+    let (user, rest) = url.rsplit_once(':').unwrap();
+    let (port, name) = rest.split_once('/').unwrap();
+    (user, port.parse().unwrap(), name)
 }
 
 fn micros(delay: Duration) -> u64 {

@@ -74,9 +74,13 @@ pub(super) struct Grants {
 impl Grants {
     pub(super) async fn of(state: &ApiState, is_sold: bool) -> Result<Self, Problem> {
         let all = Page { after: None, limit: FEATURES };
-        let features = state.store.features(all).await?;
+        Ok(Self::new(state.store.features(all).await?, is_sold))
+    }
+
+    /// Makes the words of features that were read before.
+    pub(super) fn new(features: Vec<Feature>, is_sold: bool) -> Self {
         let features = features.into_iter().map(|it| (it.id.clone(), it)).collect();
-        Ok(Self { features, is_sold })
+        Self { features, is_sold }
     }
 
     /// Returns the name of a feature; its id where the name is not known.

@@ -141,13 +141,14 @@ async fn plan(
     done: Option<String>,
 ) -> Result<PlanPage, Problem> {
     let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
+    let features = state.store.features(Page { after: None, limit: OFFERED }).await?;
     Ok(PlanPage {
         frame: Frame::of(visitor, "plans"),
         told: Told::of(done),
         unbilled: state.store.unbilled_grants(id.clone()).await?,
         versions: state.store.plan_versions(id).await?,
-        features: state.store.features(Page { after: None, limit: OFFERED }).await?,
-        words: Grants::of(state, plan.source == Source::Aws).await?,
+        words: Grants::new(features.clone(), plan.source == Source::Aws),
+        features,
         plan,
     })
 }

@@ -13,6 +13,13 @@ fn place(folder: &tempfile::TempDir) -> Place {
     folder.path().join("marketd.db").as_path().into()
 }
 
+/// A database on the tests' server; none where they have none.
+fn server(folder: &tempfile::TempDir) -> Option<Place> {
+    let (url, schema) = on_server(&folder.path().join("marketd.db"))?;
+    let address: Address = url.parse().unwrap();
+    Some(Place::Server(ServerPlace::new(address.in_schema(&schema), 1)))
+}
+
 async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {
     let write = move |connection: &Connection| {
         let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
@@ -205,9 +212,7 @@ fn only_a_broken_database_is_beyond_waiting() {
 #[tokio::test]
 async fn a_connection_to_a_server_that_was_lost_is_made_anew_and_notes_again() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let Some(place) = server(&folder) else { return };
     let (writer, thread) = Writer::start(&place).unwrap();
     let mut woken = writer.wakeups().of(Waiter::Events);
     let cut = |connection: &Connection| {
@@ -238,9 +243,7 @@ async fn posted(writer: &Writer, product: String, twice: bool) -> Result<(), Sto
 #[tokio::test]
 async fn a_posted_statement_that_fails_fails_its_own_write_alone_and_in_company() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let Some(place) = server(&folder) else { return };
     let (writer, thread) = Writer::start(&place).unwrap();
     for round in 0..5 {
         assert!(posted(&writer, format!("alone-{round}"), true).await.is_err());
@@ -265,9 +268,7 @@ async fn a_posted_statement_that_fails_fails_its_own_write_alone_and_in_company(
 #[tokio::test]
 async fn an_answer_that_was_asked_for_ahead_is_what_the_same_transaction_has_written() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let Some(place) = server(&folder) else { return };
     let (writer, thread) = Writer::start(&place).unwrap();
     let work = |connection: &Connection| -> sql::Result<Vec<Option<i64>>> {
         const READ: &str = "SELECT reported FROM usage_totals WHERE product_id = ?1";

@@ -159,46 +159,18 @@ mod tests {
 
     use super::*;
     use crate::domain::ledger::AgeLimits;
-    use crate::domain::product::Dimension;
     use crate::domain::usage::UsageSubject;
-    use crate::domain::{DimensionKey, EntityId, FeatureId, ProductCode, ProductId, Quantity};
+    use crate::domain::{DimensionKey, FeatureId, ProductId, Quantity};
+    use crate::store::Store;
     use crate::store::test_database::open_store;
-    use crate::store::{ImportProduct, Listing, Store};
-
-    fn product() -> ImportProduct {
-        let dimension = Dimension {
-            key: DimensionKey::new("gb"),
-            name: "GB".into(),
-            unit: None,
-            types: vec!["ExternallyMetered".into()],
-            plan_id: None,
-            removed_at: None,
-        };
-        let listing = Listing {
-            owner: None,
-            entity_id: EntityId::new("p"),
-            product_code: Some(ProductCode::new("code")),
-            title: "P".into(),
-            visibility: "Public".into(),
-            dimensions: vec![dimension],
-            problems: Vec::new(),
-            document: serde_json::Value::Null,
-        };
-        ImportProduct {
-            product_id: None,
-            listing,
-            plans: BTreeMap::new(),
-            usage_plan: None,
-            features: BTreeMap::new(),
-        }
-    }
+    use crate::store::wakeups_tests::import;
 
     fn event(id: usize, customer: usize, now: Timestamp) -> UsageEvent {
         UsageEvent {
             id: format!("event-{id}"),
             customer_id: CustomerId::new(format!("c-{customer}")),
             subject: UsageSubject::Dimension {
-                product_id: ProductId::new("p"),
+                product_id: ProductId::new("prod-1"),
                 dimension: DimensionKey::new("gb"),
             },
             quantity: Quantity::from_units(1),
@@ -209,11 +181,11 @@ mod tests {
     }
 
     async fn with_customers(store: &Store, count: usize, now: Timestamp) {
-        store.import_product(product(), now).await.unwrap();
+        store.import_product(import("usage"), now).await.unwrap();
         let write = move |connection: &Connection| {
             let feature = "INSERT INTO features (id, name, type, updated_at_ms) VALUES ('f', 'F', 'metered', 0)";
             connection.execute(feature, []).during("test")?;
-            let billed = "INSERT INTO feature_dimensions (feature_id, product_id, dimension) VALUES ('f', 'p', 'gb')";
+            let billed = "INSERT INTO feature_dimensions (feature_id, product_id, dimension) VALUES ('f', 'prod-1', 'gb')";
             connection.execute(billed, []).during("test")?;
             for number in 0..count {
                 let id = format!("c-{number}");
@@ -222,7 +194,7 @@ mod tests {
                 let arn = format!("arn:aws:license-manager::294406891311:license:l-{number:032x}");
                 let bought = "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, license_arn, status,
                          starts_at_ms, created_at_ms, updated_at_ms)
-                     VALUES (?1, ?1, 'p', 'aws', ?2, ?3, 'active', 0, 0, 0)";
+                     VALUES (?1, ?1, 'prod-1', 'aws', ?2, ?3, 'active', 0, 0, 0)";
                 connection.execute(bought, (&id, format!("license:{arn}"), &arn)).during("test")?;
             }
             Ok::<_, StoreError>(())
@@ -290,7 +262,7 @@ mod tests {
         let receipt = store.append_usage(events, AgeLimits::default(), now).await.unwrap();
         assert_eq!((receipt.accepted, receipt.duplicates, receipt.rejected.len()), (2, 1, 1));
         assert_eq!(receipt.rejected[0].code, "conflicting_duplicate");
-        let balance = &store.metering_balance().await.unwrap()[&ProductId::new("p")];
+        let balance = &store.metering_balance().await.unwrap()[&ProductId::new("prod-1")];
         assert_eq!(
             (balance.reported, balance.pending),
             (Quantity::from_units(2), balance.reported)

@@ -99,7 +99,7 @@ fn listing() -> Listing {
     }
 }
 
-fn import(plan: &str) -> ImportProduct {
+pub(super) fn import(plan: &str) -> ImportProduct {
     ImportProduct {
         product_id: None,
         listing: listing(),

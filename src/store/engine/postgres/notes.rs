@@ -15,7 +15,7 @@ const READ: &str = "SELECT kind, a, b, c, d, e, f FROM pg_temp.marketd_notes ORD
 
 /// Asks ahead for what [`read`] reads.
 pub(in crate::store::engine) fn ask_ahead(connection: &Connection) -> sql::Result<()> {
-    connection.prepare_cached(READ)?.ask_ahead(&[])
+    connection.ask_ahead(READ, &[])
 }
 
 /// Reads what the transaction has noted so far.

@@ -51,9 +51,13 @@ impl Connection {
         }
     }
 
-    /// Asks ahead for what a statement is going to be asked for in this transaction: see [`Statement::ask_ahead`].
+    /// Asks ahead for what a statement is going to be asked for in this transaction, where there is a way to go. Not for
+    /// tables that triggers write to.
     pub(crate) fn ask_ahead(&self, sql: &str, params: &impl Params) -> Result<()> {
-        if self.is_remote() { self.prepare_cached(sql)?.ask_ahead(params) } else { Ok(()) }
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.ask(&session.prepare(sql)?, params),
+        }
     }
 
     /// Returns the number of times that an answer of a server was waited for.

@@ -40,15 +40,6 @@ impl Statement<'_> {
         }
     }
 
-    /// Asks ahead for what [`query`](Self::query) is going to be asked for in this transaction, where there is a way to
-    /// go. Not for tables that triggers write to.
-    pub(crate) fn ask_ahead(&mut self, params: &impl Params) -> Result<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(session, prepared) => session.ask(prepared, params),
-        }
-    }
-
     /// Runs a statement that returns one row for each of these parameters.
     pub(crate) fn query_row_each<P: Params + Copy, T>(
         &mut self,

@@ -35,24 +35,8 @@ impl Live {
     /// Runs statements without parameters.
     pub(super) fn batch(&mut self, sql: &str) -> Result<()> {
         self.pipeline.forget_all();
-        self.pipeline.send_next(&mut self.wire)?;
         let client = self.wire.client();
-        let ended = self.wire.wait(client.batch_execute(sql))?;
-        // A failure of what was posted is the reason for whatever this says: a transaction that cannot be committed ends
-        // without a word.
-        self.pipeline.settle_sent(&mut self.wire)?;
-        Ok(ended?)
-    }
-
-    /// Undoes a transaction, and what of it is under way.
-    pub(super) fn rollback(&mut self) -> Result<()> {
-        self.pipeline.forget_all();
-        self.pipeline.drop_unsent();
-        let client = self.wire.client();
-        let undone = self.wire.wait(client.batch_execute("ROLLBACK"))?;
-        // Whatever failed of it is undone with the rest.
-        drop(self.pipeline.settle_sent(&mut self.wire));
-        Ok(undone?)
+        self.pipeline.wait(&mut self.wire, client.batch_execute(sql))
     }
 
     pub(super) fn query(&mut self, prepared: &Prepared, values: &[Cell]) -> Result<Vec<FoundRow>> {
@@ -60,23 +44,19 @@ impl Live {
             return Ok(Vec::clone(&answer));
         }
         self.pipeline.forget_what_changes(prepared);
-        self.pipeline.send_next(&mut self.wire)?;
         let client = self.wire.client();
-        let rows = self.wire.wait(async {
+        let asked = async {
             let rows = client.query_raw(prepared.statement(), values).await?;
             rows.try_collect::<Vec<_>>().await
-        })?;
-        self.pipeline.settle_sent(&mut self.wire)?;
-        rows?.iter().map(|row| found(prepared, row, 0)).collect()
+        };
+        let rows = self.pipeline.wait(&mut self.wire, asked)?;
+        rows.iter().map(|row| found(prepared, row, 0)).collect()
     }
 
     pub(super) fn execute(&mut self, prepared: &Prepared, values: &[Cell]) -> Result<u64> {
         self.pipeline.forget_what_changes(prepared);
-        self.pipeline.send_next(&mut self.wire)?;
         let client = self.wire.client();
-        let count = self.wire.wait(client.execute_raw(prepared.statement(), values))?;
-        self.pipeline.settle_sent(&mut self.wire)?;
-        Ok(count?)
+        self.pipeline.wait(&mut self.wire, client.execute_raw(prepared.statement(), values))
     }
 
     pub(super) fn prepare(&mut self, sql: &str) -> Result<Arc<Prepared>> {

@@ -127,11 +127,6 @@ impl Pipeline {
         self.answers.clear();
     }
 
-    /// Forgets what was not sent yet.
-    pub(super) fn drop_unsent(&mut self) {
-        self.next = None;
-    }
-
     /// Returns the number of rows that were changed by what was posted and waited for.
     pub(super) const fn changed(&self) -> u64 {
         self.changed
@@ -141,9 +136,7 @@ impl Pipeline {
     pub(super) fn is_open(&self) -> bool {
         self.next.is_some() || !self.sent.is_empty()
     }
-}
 
-impl Pipeline {
     /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together.
     pub(super) fn post(
         &mut self,
@@ -168,7 +161,7 @@ impl Pipeline {
     }
 
     /// Sends what is to be written next.
-    pub(super) fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
+    fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
         let Some(NextRows { prepared, changes, rows }) = self.next.take() else {
             return Ok(());
         };
@@ -262,13 +255,12 @@ impl Pipeline {
         prepared: &Prepared,
         values: &[Cell],
     ) -> Result<Option<Arc<Vec<FoundRow>>>> {
-        let is_empty = self.questions.is_empty() && self.answers.is_empty();
-        if is_empty {
+        let text = prepared.text();
+        if !self.questions.contains_key(text) && !self.answers.contains_key(text) {
             return Ok(None);
         }
-        let (text, key) = (prepared.text(), key_of(values));
-        let questions = self.questions.get(text);
-        if questions.is_some_and(|of| of.asked.contains_key(&key)) {
+        let key = key_of(values);
+        if self.questions.get(text).is_some_and(|of| of.asked.contains_key(&key)) {
             self.ask_all(wire)?;
         }
         Ok(self.answers.get(text).and_then(|of| of.get(&key)).map(Arc::clone))
@@ -276,7 +268,6 @@ impl Pipeline {
 
     /// Asks all questions that were noted, and waits for the answers.
     fn ask_all(&mut self, wire: &mut Wire) -> Result<()> {
-        self.send_next(wire)?;
         let (mut asked, mut kept) = (Vec::new(), Vec::new());
         for (text, of) in mem::take(&mut self.questions) {
             let Questions { prepared, asked: questions } = of;
@@ -292,14 +283,23 @@ impl Pipeline {
                 kept.push((text.clone(), Arc::clone(&prepared), keys));
             }
         }
-        let answers = wire.wait(try_join_all(asked))?;
-        // What failed before is the reason for whatever failed here.
-        self.settle_sent(wire)?;
-        for ((text, prepared, keys), rows) in kept.into_iter().zip(answers?) {
+        let answers = self.wait(wire, try_join_all(asked))?;
+        for ((text, prepared, keys), rows) in kept.into_iter().zip(answers) {
             let known = self.answers.entry(text).or_default();
             keep(known, &prepared, keys, &rows)?;
         }
         Ok(())
+    }
+
+    /// Undoes a transaction, and what of it is under way or was to be sent.
+    pub(super) fn rollback(&mut self, wire: &mut Wire) -> Result<()> {
+        self.forget_all();
+        self.next = None;
+        let client = wire.client();
+        let undone = wire.wait(client.batch_execute("ROLLBACK"))?;
+        // Whatever failed of it is undone with the rest.
+        drop(self.settle_sent(wire));
+        Ok(undone?)
     }
 
     /// Waits for what was posted, and for what was asked ahead with it; returns the first failure.
@@ -311,8 +311,21 @@ impl Pipeline {
         self.settle_sent(wire)
     }
 
+    /// Waits for an answer behind all that was posted. What failed of that is the reason for whatever failed here, and a
+    /// transaction that cannot be committed ends without a word.
+    pub(super) fn wait<T>(
+        &mut self,
+        wire: &mut Wire,
+        answer: impl Future<Output = Answered<T>>,
+    ) -> Result<T> {
+        self.send_next(wire)?;
+        let answer = wire.wait(answer)?;
+        self.settle_sent(wire)?;
+        Ok(answer?)
+    }
+
     /// Waits for what was sent; returns the first failure.
-    pub(super) fn settle_sent(&mut self, wire: &mut Wire) -> Result<()> {
+    fn settle_sent(&mut self, wire: &mut Wire) -> Result<()> {
         let (mut failure, mut has_waited) = (None, false);
         while let Some(Pending { expected, mut answer, here }) = self.sent.pop_front() {
             let here = match here {
@@ -345,15 +358,13 @@ impl Pipeline {
         all: Vec<Vec<Cell>>,
     ) -> Result<Vec<FoundRow>> {
         self.forget_what_changes(prepared);
-        self.send_next(wire)?;
         let one = |values: Vec<Cell>| {
             let (client, prepared) = (wire.client(), Arc::clone(prepared));
             async move { client.query_one(prepared.statement(), &refer(&values)).await }
         };
         let asked: Vec<_> = all.into_iter().map(one).collect();
-        let rows = wire.wait(try_join_all(asked))?;
-        self.settle_sent(wire)?;
-        rows?.iter().map(|row| found(prepared, row, 0)).collect()
+        let rows = self.wait(wire, try_join_all(asked))?;
+        rows.iter().map(|row| found(prepared, row, 0)).collect()
     }
 }
 

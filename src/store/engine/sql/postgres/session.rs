@@ -76,7 +76,7 @@ impl Session {
 
     /// Undoes a transaction, and what of it is under way.
     pub(crate) fn rollback(&self) -> Result<()> {
-        self.with(Live::rollback)
+        self.with(|live| live.pipeline.rollback(&mut live.wire))
     }
 
     /// Begins a transaction once it is its turn: the row of turns is locked before the first look at the data, and a

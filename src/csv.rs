@@ -1,6 +1,7 @@
 //! CSV in and out: usage backfilled from a spreadsheet, the ledger handed to one.
 
 use ::csv::{ByteRecord, ReaderBuilder, StringRecord, Trim, Writer};
+use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use crate::domain::{AccountId, CustomerIdentifier, is_account};
@@ -218,7 +219,7 @@ pub fn write_records(rows: &[RecordRow], with_columns: bool) -> Result<Vec<u8>, 
 
 /// The columns of a month's report. Files of several months and accounts are put together in a spreadsheet, so each row says
 /// whose it is. Files are read by the places of their columns too: a new one comes at the end.
-const REPORT_COLUMNS: [&str; 16] = [
+const REPORT_COLUMNS: [&str; 20] = [
     "product_id",
     "customer_id",
     "dimension",
@@ -235,6 +236,10 @@ const REPORT_COLUMNS: [&str; 16] = [
     "product_code",
     "account_id",
     "remainder",
+    "usage",
+    "carried",
+    "customer_identifier",
+    "customer_name",
 ];
 
 /// A row of a month's report, with its month.
@@ -277,9 +282,11 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Makes a cell inert: spreadsheets run one that begins like a formula, and ids and notes come from outside.
+/// Makes a cell inert: spreadsheets run one that begins like a formula, and ids and notes come from outside. A number is
+/// none, whatever its sign.
 fn inert(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+    let is_number = text.parse::<Decimal>().is_ok();
+    if !is_number && text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{text}")
     } else {
         text.into()
@@ -357,6 +364,8 @@ mod tests {
     #[test]
     fn cells_never_run_as_formulas() {
         assert_eq!(inert("=1+1"), "'=1+1");
+        assert_eq!(inert("-2+3+cmd|' /C calc'!A0"), "'-2+3+cmd|' /C calc'!A0");
         assert_eq!(inert("acme"), "acme");
+        assert_eq!(inert("-0.5"), "-0.5");
     }
 }

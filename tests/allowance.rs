@@ -13,10 +13,10 @@ use marketd::domain::ledger::AgeLimits;
 use marketd::domain::terms::{Anchor, Bill, EntitlementTerms, ResetPeriod};
 use marketd::domain::usage::{UsageEvent, UsageSubject};
 use marketd::domain::{
-    AccountId, CustomerId, DimensionKey, FeatureId, LicenseArn, PlanId, Quantity,
+    AccountId, ClockHour, CustomerId, DimensionKey, FeatureId, LicenseArn, PlanId, Quantity,
 };
 use marketd::sandbox::market::{Action, Order};
-use marketd::store::{ProvisionCustomer, Resolution, ResolveError};
+use marketd::store::{ProvisionCustomer, ReportFilter, Resolution, ResolveError};
 use support::books::{Books, account};
 use support::seller::Message;
 
@@ -319,6 +319,15 @@ async fn what_a_person_carries_forward_is_rated_like_any_usage() {
         let carried =
             books.store.resolve_record(parked.id, carry, note, books.now()).await.unwrap();
         assert_eq!((carried.state.as_str(), carried.carried_out), ("written_off", units(1000)));
+        let all = ReportFilter {
+            from: ClockHour::from_number(0),
+            before: ClockHour::from_number(i64::from(u32::MAX)),
+            product_id: None,
+            customer_id: None,
+        };
+        for row in books.store.metering_report(all).await.unwrap() {
+            assert!(row.carried.is_zero(), "its usage went with it: {row:?}");
+        }
         books.balance().await;
         if !bought_first {
             buy(&mut books).await;

@@ -43,6 +43,8 @@ const REPORT: &[Column] = &[
     Column::id("CUSTOMER", "customer_id"),
     Column::id("DIMENSION", "dimension"),
     Column::sum("RECORDS", "records"),
+    Column::sum("USAGE", "usage"),
+    Column::sum("CARRIED", "carried"),
     Column::sum("REPORTED", "reported"),
     Column::sum("ACCEPTED", "accepted"),
     Column::sum("PENDING", "pending"),

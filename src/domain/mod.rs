@@ -55,7 +55,7 @@ pub use grant::{Grant, GrantValue};
 pub use hour::ClockHour;
 pub use id::*;
 pub use moment::{Moment, MomentFault, PointInTime};
-pub use quantity::{Quantity, QuantityError};
+pub use quantity::{NetQuantity, Quantity, QuantityError};
 pub use registration::Registration;
 pub use subscription::{Source, Status, Subscription, SubscriptionView, Terms};
 pub use terms::{TermsFault, TermsRule};

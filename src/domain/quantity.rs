@@ -158,6 +158,47 @@ impl fmt::Display for Quantity {
     }
 }
 
+/// An exact difference of amounts in millionths of a unit, which may be below zero: what came, less what went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetQuantity(i64);
+
+impl NetQuantity {
+    /// Makes a difference of so many millionths.
+    pub const fn from_millionths(millionths: i64) -> Self {
+        Self(millionths)
+    }
+
+    /// Returns the difference in millionths of a unit.
+    pub const fn millionths(self) -> i64 {
+        self.0
+    }
+
+    /// Reports whether as much came as went.
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for NetQuantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", Quantity(self.0.saturating_abs()))
+    }
+}
+
+impl Sum for NetQuantity {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |sum, it| Self(sum.0.saturating_add(it.0)))
+    }
+}
+
+/// Writes a decimal string, as a quantity does.
+impl Serialize for NetQuantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Sum for Quantity {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
         iter.fold(Self::ZERO, Self::saturating_add)
@@ -226,6 +267,19 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Quantity>().map(Quantity::millionths), *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_difference_is_written_with_its_sign() {
+        for (millionths, shown) in [
+            (0, "0"),
+            (500_000, "0.5"),
+            (-500_000, "-0.5"),
+            (-20_000_001, "-20.000001"),
+            (i64::MIN, "-9223372036854.775807"),
+        ] {
+            assert_eq!(NetQuantity::from_millionths(millionths).to_string(), shown);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::diagnosis::Diagnosis;
 use crate::domain::ledger::UnknownStretch;
 use crate::domain::{ClockHour, DimensionKey, Moment, ProductId};
 use crate::store::{
-    AttemptRow, Balance, DecisionRow, DueHour, Listed, Order, RecordFilter, RecordRow,
+    AttemptRow, Balance, DecisionRow, DueHour, Listed, Order, RecordFilter, RecordRow, RecordUsage,
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -95,7 +95,12 @@ pub(super) async fn record(
     let found = state.store.metering_record(id.clone()).await?;
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", &id))?;
     let record = RecordView::of(record);
-    Ok(Json(RecordWithHistory { record, history: history.attempts, decisions: history.decisions }))
+    Ok(Json(RecordWithHistory {
+        record,
+        history: history.attempts,
+        decisions: history.decisions,
+        usage: history.usage,
+    }))
 }
 
 /// A metering record, with what to do about it while it is parked.
@@ -114,13 +119,15 @@ impl RecordView {
     }
 }
 
-/// A metering record with every attempt at sending it, and every decision about it.
+/// A metering record with every attempt at sending it, every decision about it, and when its usage was.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RecordWithHistory {
     #[serde(flatten)]
     record: RecordView,
     history: Vec<AttemptRow>,
     decisions: Vec<DecisionRow>,
+    /// The usage that it bears, by the reason why it was moved to this hour; of events that are pruned nothing is told.
+    usage: Vec<RecordUsage>,
 }
 
 /// Returns the balance of all reported units.

@@ -14,7 +14,7 @@ use super::customers::canonical;
 use super::extract::Params;
 use super::{ApiState, Problem, Problems};
 use crate::csv::{write_records, write_report};
-use crate::domain::{ClockHour, PointInTime, ProductId, Quantity};
+use crate::domain::{ClockHour, NetQuantity, PointInTime, ProductId, Quantity};
 use crate::store::{Listed, Order, Page, RecordFilter, RecordRow, ReportFilter, ReportRow, Store};
 
 /// The number of records read at once while a file is written.
@@ -82,6 +82,8 @@ pub(super) struct MonthReport {
 /// The sums of a month.
 #[derive(Serialize, ToSchema)]
 struct MonthTotals {
+    usage: Quantity,
+    carried: NetQuantity,
     reported: Quantity,
     accepted: Quantity,
     pending: Quantity,
@@ -96,6 +98,8 @@ struct MonthTotals {
 fn totals(rows: &[ReportRow]) -> MonthTotals {
     let sum = |part: fn(&ReportRow) -> Quantity| rows.iter().map(part).sum::<Quantity>();
     MonthTotals {
+        usage: sum(|it| it.usage),
+        carried: rows.iter().map(|it| it.carried).sum(),
         reported: sum(|it| it.reported),
         accepted: sum(|it| it.accepted),
         pending: sum(|it| it.pending),

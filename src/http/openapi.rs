@@ -19,7 +19,7 @@ use crate::domain::api_token::{Permission, Role};
 use crate::domain::manifest::TermsEntry;
 use crate::domain::plan::PlanEntitlement;
 use crate::domain::terms::EntitlementTerms;
-use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionView};
+use crate::domain::{ClockHour, Id, NetQuantity, Quantity, Status, Subscription, SubscriptionView};
 
 /// The parts of the description beside the operations.
 #[derive(OpenApi)]
@@ -29,7 +29,7 @@ use crate::domain::{ClockHour, Id, Quantity, Status, Subscription, SubscriptionV
         description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places: those of usage and of the ledger are strings, limits and what is left of them are numbers, and either is taken. Ids that you choose, of products, plans, features, customers and subscriptions, are 1 to 128 characters, not blank, none of them a control character.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(Quantity, ProblemDetails)),
+    components(schemas(Quantity, NetQuantity, ProblemDetails)),
     modifiers(&Token),
     tags(
         (name = "entitlements", description = "What customers may use"),
@@ -214,10 +214,21 @@ impl PartialSchema for Quantity {
 
 impl ToSchema for Quantity {}
 
+impl PartialSchema for NetQuantity {
+    fn schema() -> RefOr<Schema> {
+        let digits = ObjectBuilder::new().schema_type(Type::String).pattern(Some(NET_DIGITS));
+        let what = "A decimal with at most six places, as a string; it may be below zero";
+        digits.description(Some(what)).build().into()
+    }
+}
+
+impl ToSchema for NetQuantity {}
+
 /// A quantity as it is accepted: in either form.
 pub(super) enum GivenQuantity {}
 
 const DIGITS: &str = r"^[0-9]+(\.[0-9]+)?$";
+const NET_DIGITS: &str = r"^-?[0-9]+(\.[0-9]+)?$";
 
 impl PartialSchema for GivenQuantity {
     fn schema() -> RefOr<Schema> {

@@ -311,7 +311,10 @@ impl From<ResolveError> for Problem {
             ResolveError::OtherForm(_) => {
                 Self::new(StatusCode::CONFLICT, "metered-in-other-form", detail)
             }
-            ResolveError::SubscriptionEnded { .. } => {
+            ResolveError::OutOfTime { .. } => {
+                Self::new(StatusCode::CONFLICT, "out-of-time", detail)
+            }
+            ResolveError::SubscriptionEnded { .. } | ResolveError::NamesEnded { .. } => {
                 Self::new(StatusCode::CONFLICT, "subscription-ended", detail)
             }
             ResolveError::Store(error) => error.into(),

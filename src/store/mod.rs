@@ -103,6 +103,7 @@ pub use metering::license_migration::{LicensingError, LicensingView, Unlicensed}
 pub use metering::month_part::{ReportPart, ReportPlace, ReportTotal};
 pub use metering::policy::{ClosedCounts, ClosingPolicy};
 pub use metering::record_rows::{AttemptRow, RecordRow};
+pub use metering::record_usage::RecordUsage;
 pub use metering::report::{ReportFilter, ReportRow};
 pub use metering::resolve::ResolveError;
 pub use metering::resolve_all::ResolvedAll;
@@ -110,7 +111,7 @@ pub use metering::restore::{REPLAY_TIME, RestoreError, Restored, restore};
 pub use metering::send::{Attempt, SendableRecord};
 pub use metering::settle::SendOutcome;
 pub use metering::usage_events::{BearingRecord, UsageFilter, UsageRow};
-pub use metering::usage_sums::UsageSumFilter;
+pub use metering::usage_sums::{FeatureSums, UsageSumFilter};
 pub use overview::{AwaitedDraft, AwaitedImport, Overview, ParkedUsage, Waiting};
 pub use pruning::{PRUNE_FROM, PrunePlace, PrunedPiece};
 pub use reconcile::observation::{Observation, ObservationOutcome, ObservedBuyer, RefusedBuyer};

@@ -245,7 +245,7 @@ async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
     let world = with_markup().await;
     let overview = world.get_text("/").await;
     assert!(overview.contains("\"metering?state=parked\""), "{overview}");
-    assert!(overview.contains("Used in the last 14 days: 5 units."), "{overview}");
+    assert!(overview.contains("5 units used in the last 14 days."), "{overview}");
     let list = world.get_text("/metering?state=parked").await;
     let id =
         world.list("/v1/metering/records?state=parked").await[0]["id"].as_str().unwrap().to_owned();

@@ -171,3 +171,34 @@ async fn many_are_resolved_in_pieces_and_go_on_where_they_were_cut_short() {
     }
     assert_eq!(books.balance().await.parked, Quantity::ZERO);
 }
+
+/// AWS refuses such a record, and the whole call with it.
+#[tokio::test]
+async fn what_aws_takes_no_more_is_not_sent_again() {
+    let until = async |books: &Books| books.store.parked_deadlines(books.now()).await.unwrap();
+    for ended in [false, true] {
+        let mut books = parked(44, 1).await;
+        let id = books.records().await.remove(0).id;
+        let refusal = async |books: &Books| {
+            let now = books.now();
+            books.store.refusal_of(id.clone(), Resolution::Retry, now).await.unwrap()
+        };
+        assert_eq!(until(&books).await.len(), 1);
+        if ended {
+            books.act(&account(0), Action::Cancel(books.order()));
+            books.hear().await;
+            books.pass_minutes(59);
+            assert!(refusal(&books).await.is_none(), "it is taken for an hour");
+            books.pass_minutes(2);
+            let over = refusal(&books).await;
+            assert!(matches!(over, Some(ResolveError::NamesEnded { .. })), "{over:?}");
+        } else {
+            books.pass_minutes(22 * 60 + 50);
+            assert!(refusal(&books).await.is_none(), "it is taken for a day");
+            books.pass_minutes(70);
+            let over = refusal(&books).await;
+            assert!(matches!(over, Some(ResolveError::OutOfTime { .. })), "{over:?}");
+        }
+        assert!(until(&books).await.is_empty(), "ended: {ended}");
+    }
+}

@@ -20,7 +20,9 @@ use crate::http::extract::Body;
 use crate::http::metering_resolve::{self, Resolve};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
-use crate::store::{AttemptRow, DecisionRow, DueHour, Order, RecordFilter, RecordRow, Resolution};
+use crate::store::{
+    AttemptRow, DecisionRow, DueHour, Order, RecordFilter, RecordRow, RecordUsage, Resolution,
+};
 
 /// The records of a page.
 const ROWS: &str = "50";
@@ -174,6 +176,7 @@ struct RecordPage {
     refused: Vec<(Action, String)>,
     attempts: Vec<(AttemptRow, When)>,
     decisions: Vec<(DecisionRow, When)>,
+    usage: Vec<RecordUsage>,
 }
 
 impl RecordPage {
@@ -181,6 +184,18 @@ impl RecordPage {
     fn trouble(&self) -> Option<&str> {
         let waits = ["ready", "sending", "parked"].contains(&self.record.state.as_str());
         self.record.last_error.as_deref().filter(|_| waits)
+    }
+
+    /// Returns the usage that was in other hours than the record's.
+    fn moved(&self) -> impl Iterator<Item = &RecordUsage> {
+        self.usage.iter().filter(|it| it.is_outside(self.record.hour))
+    }
+
+    /// Returns when usage was, in UTC.
+    #[expect(clippy::unused_self, reason = "a template calls it")]
+    fn span(&self, usage: &RecordUsage) -> String {
+        let (first, last) = (parts::minute(usage.first_at), parts::minute(usage.last_at));
+        if first == last { first } else { format!("{first} to {last}") }
     }
 
     /// Returns the actions that are offered, with what each does.
@@ -210,9 +225,13 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
     let (record, history) = found.ok_or_else(|| Problem::not_found("metering record", id))?;
     let diagnosis = Diagnosis::of_record(&record);
     let refused = refused(state, &record, diagnosis.as_ref()).await?;
+    let can_be_sent = refused.iter().all(|(action, _)| *action != Action::Retry);
     Ok(RecordPage {
         frame: Frame::of(visitor, "metering"),
-        deadline: deadline(&record, diagnosis.as_ref()).map(|at| When::of(at, now)),
+        usage: history.usage,
+        deadline: deadline(&record, diagnosis.as_ref())
+            .filter(|_| can_be_sent)
+            .map(|at| When::of(at, now)),
         diagnosis,
         refused,
         attempts: history
@@ -275,6 +294,19 @@ pub(super) async fn resolve(
     let path = crate::http::extract::Path(id.clone());
     let resolved = metering_resolve::one(State(state), path, Body(Resolve { action, note })).await;
     go_after(resolved, &visitor, format_args!("/metering/records/{}", segment(&id)))
+}
+
+/// Says why usage is billed to another hour than its own.
+pub(super) fn why_moved(reason: &str) -> String {
+    match reason {
+        "late" => "it was reported when AWS took its own hour no more".into(),
+        "hour_frozen" => "its own hour had been billed already".into(),
+        "fraction" => "it was less than AWS takes for an hour".into(),
+        "renewed" => "its subscription went on as another".into(),
+        "carried_forward" => "a person carried it forward".into(),
+        "rated_anew" => "what plans include was counted anew".into(),
+        other => parts::words(other),
+    }
 }
 
 /// Says what an action does.

@@ -26,6 +26,7 @@ mod mistakes;
 mod months;
 mod notifications;
 mod overview;
+mod overview_usage;
 mod parts;
 mod plans;
 mod products;

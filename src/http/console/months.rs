@@ -1,16 +1,18 @@
 //! `/metering/months/{month}`: the month as finance closes it.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::parts::{Answer, Frame, When, go, hour, month_of, next_page, render};
+use super::parts::{Answer, Frame, When, go, grouped, hour, month_of, next_page, render};
 use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::ledger::deadline;
-use crate::domain::{ClockHour, Quantity};
+use crate::domain::{ClockHour, NetQuantity, ProductId, Quantity};
 use crate::http::{ApiState, Problem, read_month};
 use crate::store::{
     DueHour, Order, Page, RecordFilter, ReportFilter, ReportPlace, ReportRow, ReportTotal,
@@ -20,6 +22,8 @@ use crate::store::{
 const ROWS: usize = 50;
 /// The most parked records that are counted.
 const PARKED: u32 = 500;
+/// The most products that are called by their titles.
+const TITLES: u32 = 500;
 
 /// What is asked for.
 #[derive(Deserialize)]
@@ -36,6 +40,8 @@ struct MonthPage {
     before: String,
     after: Option<String>,
     totals: Vec<ReportTotal>,
+    /// The titles of the products.
+    titles: HashMap<ProductId, String>,
     rows: Vec<ReportRow>,
     /// The query of the next page.
     next: Option<String>,
@@ -53,17 +59,42 @@ struct MonthPage {
 }
 
 impl MonthPage {
-    /// Returns the sums of a customer, in the order of the columns.
-    fn of_row(&self, row: &ReportRow) -> Vec<Quantity> {
-        let units = [row.reported, row.accepted, row.pending, row.parked, row.written_off];
-        self.columns(&units, &[row.carried_in, row.carried_out, row.remainder])
+    /// Returns the sums of a dimension, in the order of the columns.
+    fn of_total(&self, total: &ReportTotal) -> Vec<String> {
+        self.columns(total.usage, total.carried, &total.units, total.uncertain)
     }
 
-    /// Returns the same columns of sums and of what was carried: from earlier hours, and to later ones.
-    #[expect(clippy::unused_self, reason = "a template calls it")]
-    fn columns(&self, units: &[Quantity; 5], carried: &[Quantity; 3]) -> Vec<Quantity> {
-        let [from_earlier, forward, parts] = *carried;
-        units.iter().copied().chain([from_earlier, forward.saturating_add(parts)]).collect()
+    /// Returns the sums of a customer, in the order of the columns.
+    fn of_row(&self, row: &ReportRow) -> Vec<String> {
+        let units = [row.reported, row.accepted, row.pending, row.parked, row.written_off];
+        self.columns(row.usage, row.carried, &units, row.uncertain)
+    }
+
+    /// Returns the columns of sums as they are shown.
+    fn columns(
+        &self,
+        usage: Quantity,
+        carried: NetQuantity,
+        units: &[Quantity; 5],
+        uncertain: Quantity,
+    ) -> Vec<String> {
+        let carried = if carried.is_zero() { String::new() } else { grouped(carried) };
+        let mut columns = vec![grouped(usage), carried];
+        columns.extend(units.iter().map(grouped));
+        if self.is_uncertain() {
+            columns.push(grouped(uncertain));
+        }
+        columns
+    }
+
+    /// Reports whether AWS may have billed some of what is parked or written off.
+    fn is_uncertain(&self) -> bool {
+        self.uncertain != Quantity::ZERO
+    }
+
+    /// Returns the title of a product, or its id.
+    fn title<'a>(&'a self, id: &'a ProductId) -> &'a str {
+        self.titles.get(id).map_or(id.as_str(), String::as_str)
     }
 
     /// Reports whether nothing keeps the month from being closed.
@@ -122,6 +153,7 @@ async fn close(
     let first = Page { after: None, limit: PARKED };
     let parked = state.store.metering_records(parked, Order::Newest, first).await?;
     let stretches = state.store.unknown_stretches().await?;
+    let titles = state.store.products(Page { after: None, limit: TITLES }).await?;
     let stretches = stretches.iter().filter(|it| it.from < before && it.until > from);
     let name = |hour: ClockHour| month_of(hour.start());
     let next = name(before);
@@ -134,6 +166,7 @@ async fn close(
         parked_records: parked.rows.len(),
         uncertain: report.totals.iter().map(|it| it.uncertain).sum(),
         totals: report.totals,
+        titles: titles.into_iter().map(|it| (it.id, it.title)).collect(),
         rows: report.rows,
         next: report.next.map(|it| next_page(visitor, "after", &text(it))),
         due: due.into_iter().filter(|it| from <= it.hour && it.hour < before).collect(),

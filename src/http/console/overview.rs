@@ -5,21 +5,17 @@ use axum::extract::{Extension, State};
 use jiff::{SignedDuration, Timestamp};
 
 use super::charts::Chart;
+use super::overview_usage::{self, ProductUsage};
 use super::parts::{Answer, Frame, When, grouped, render, words};
 use super::session::Visitor;
 use crate::diagnosis::{Action, Finding, FindingKind, Risk};
 use crate::domain::ledger::ParkReason;
-use crate::domain::series::{Point, Step, series};
+use crate::domain::series::Point;
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
 use crate::intake::{QueueBacklog, QueueGauge};
-use crate::store::{Balance, Overview, Page, ParkedUsage, SubscriptionDay, UsageSumFilter};
+use crate::store::{Overview, Page, ParkedUsage, SubscriptionDay};
 
-/// The most products whose usage is drawn, and the span of it: with today, 14 days.
-const CHARTS: usize = 4;
-/// The most products that are called by their titles.
-const TITLES: u32 = 500;
-const USAGE_DAYS: SignedDuration = SignedDuration::from_hours(13 * 24);
 /// The days of the chart of subscriptions.
 const DAYS: u32 = 30;
 
@@ -35,8 +31,7 @@ struct OverviewPage {
     in_force: Chart,
     /// The statuses that a subscription ends with.
     endings: [&'static str; 2],
-    /// The id and the title of each product, and its usage.
-    products: Vec<(String, String, Usage)>,
+    products: Vec<ProductUsage>,
     /// The products that are imported, as far as one counts.
     listed: usize,
     next_deadline: Option<When>,
@@ -90,15 +85,6 @@ struct Part {
     detail: Option<String>,
 }
 
-/// Where a product's units are, and when they were used.
-struct Usage {
-    balance: Balance,
-    /// What was used day by day; none if nothing was.
-    chart: Option<Chart>,
-    /// The parts of the bar: the word, the units, and where it begins and how wide it is, of 1,000.
-    bar: Vec<(&'static str, String, u64, u64)>,
-}
-
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(visitor): Extension<Visitor>,
@@ -147,7 +133,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         days,
         endings: [Status::Canceled, Status::Expired].map(Status::as_str),
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
-        products: products(state).await?,
+        products: overview_usage::products(state).await?,
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         retry_until: retry_until(state).await?.map(|at| When::of(at, now)),
         removed,
@@ -189,48 +175,4 @@ fn in_force(days: &[SubscriptionDay]) -> Chart {
         quantity: Quantity::from_units(u32::try_from(it.in_force).unwrap_or(u32::MAX)),
     };
     Chart::of(&days.iter().map(point).collect::<Vec<_>>())
-}
-
-/// Returns where the units of each product are; what the first of them was used day by day.
-async fn products(state: &ApiState) -> Result<Vec<(String, String, Usage)>, Problem> {
-    let now = state.clock.now();
-    let since = now.saturating_sub(USAGE_DAYS).unwrap_or(now);
-    let listed = state.store.products(Page { after: None, limit: TITLES }).await?;
-    let mut products = Vec::new();
-    for (id, balance) in state.store.metering_balance().await? {
-        let mut shown = usage(balance);
-        if products.len() < CHARTS {
-            let filter = UsageSumFilter { product_id: Some(id.clone()), feature_id: None };
-            let amounts = state.store.usage_sums(filter, Step::Day.begin(since), now).await?;
-            let points = series(Step::Day, since, now, amounts);
-            let is_used = points.iter().any(|it| it.quantity != Quantity::ZERO);
-            shown.chart = is_used.then(|| Chart::of(&points));
-        }
-        let title = listed.iter().find(|it| it.id == id).map(|it| it.title.clone());
-        products.push((id.to_string(), title.unwrap_or_else(|| id.to_string()), shown));
-    }
-    Ok(products)
-}
-
-fn usage(balance: Balance) -> Usage {
-    let parts = [
-        ("accepted", balance.accepted),
-        ("pending", balance.pending),
-        ("parked", balance.parked),
-        ("written-off", balance.written_off),
-    ];
-    let units = |quantity: Quantity| u128::from(quantity.millionths().unsigned_abs());
-    let all = units(balance.reported).max(1);
-    let mut before = 0;
-    let bar = parts
-        .into_iter()
-        .map(|(word, quantity)| {
-            let begins = before * 1_000 / all;
-            before += units(quantity);
-            let width = before * 1_000 / all - begins;
-            let narrow = |it: u128| u64::try_from(it).unwrap_or(1_000);
-            (word, grouped(quantity), narrow(begins), narrow(width))
-        })
-        .collect();
-    Usage { balance, bar, chart: None }
 }

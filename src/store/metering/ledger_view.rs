@@ -2,6 +2,7 @@
 
 use super::decisions::{DecisionRow, decisions_in};
 use super::record_rows::{AttemptRow, RecordRow, record_in, record_row};
+use super::record_usage::{RecordUsage, usage_of_record_in};
 use super::standstills::say_what_keeps;
 use crate::domain::{ClockHour, CustomerId, DimensionKey, Id, ProductId};
 use crate::store::base::columns::timestamp;
@@ -38,6 +39,8 @@ pub struct RecordHistory {
     pub attempts: Vec<AttemptRow>,
     /// Every decision about it.
     pub decisions: Vec<DecisionRow>,
+    /// The usage that it bears, as far as its events are kept.
+    pub usage: Vec<RecordUsage>,
 }
 
 impl Store {
@@ -102,7 +105,8 @@ impl Store {
                 })
                 .during("read a record's attempts")?;
             let decisions = decisions_in(connection, number)?;
-            Ok(Some((record, RecordHistory { attempts, decisions })))
+            let usage = usage_of_record_in(connection, number)?;
+            Ok(Some((record, RecordHistory { attempts, decisions, usage })))
         })
         .await
     }

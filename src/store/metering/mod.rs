@@ -31,6 +31,7 @@ pub(super) mod placement;
 pub(super) mod policy;
 pub(super) mod rating;
 pub(super) mod record_rows;
+pub(super) mod record_usage;
 pub(super) mod records;
 pub(super) mod remembered;
 pub(super) mod repetition;

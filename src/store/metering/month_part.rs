@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::report::{ReportFilter, ReportRow, Sums, records_of, report_row, statement};
-use crate::domain::{ClockHour, CustomerId, DimensionKey, ProductId, Quantity};
+use super::report::{
+    ReportFilter, ReportRow, Sums, name_customers, records_of, report_row, statement,
+};
+use crate::domain::{ClockHour, CustomerId, DimensionKey, NetQuantity, ProductId, Quantity};
 use crate::store::base::columns::quantity;
 use crate::store::base::tally::Names;
 use crate::store::engine::sql::{self, Connection, OptionalExtension as _};
@@ -22,10 +24,13 @@ pub struct ReportTotal {
     pub dimension: DimensionKey,
     /// The number of metering records.
     pub records: i64,
-    /// The units that are reported, accepted, pending, parked and written off: the first is the sum of the others.
+    /// The units that were used, without what plans include.
+    pub usage: Quantity,
+    /// The units that came from other hours, less those that went on to others.
+    pub carried: NetQuantity,
+    /// The units in all, accepted, pending, parked and written off: the first is the sum of the others, and of usage and
+    /// what was carried.
     pub units: [Quantity; 5],
-    /// The part that came from earlier hours, what a person moved on to later ones, and the parts of a unit that went on.
-    pub carried: [Quantity; 3],
     /// The part of what is parked and written off that AWS may have billed all the same.
     pub uncertain: Quantity,
 }
@@ -132,20 +137,21 @@ fn part_in(
         .collect();
     totals
         .sort_unstable_by(|a, b| (&a.product_id, &a.dimension).cmp(&(&b.product_id, &b.dimension)));
-    let (rows, next) = first.into_rows();
+    let (mut rows, next) = first.into_rows();
+    name_customers(connection, &mut rows)?;
     Ok(ReportPart { totals, rows, next })
 }
 
 fn total(product: &str, dimension: &str, sums: &Sums) -> ReportTotal {
     let parts = [sums.accepted, sums.pending, sums.parked, sums.written_off];
     let [accepted, pending, parked, written_off] = parts.map(quantity);
-    let reported = quantity(parts.into_iter().fold(0, i64::saturating_add));
     ReportTotal {
         product_id: ProductId::new(product),
         dimension: DimensionKey::new(dimension),
         records: sums.records,
-        units: [reported, accepted, pending, parked, written_off],
-        carried: sums.carried().map(quantity),
+        usage: sums.usage(),
+        carried: sums.carried(),
+        units: [quantity(sums.reported()), accepted, pending, parked, written_off],
         uncertain: quantity(sums.uncertain),
     }
 }
@@ -206,7 +212,7 @@ mod tests {
                     .execute(
                         "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state,
                              carried_in, carried_out, remainder)
-                         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?5 % 5, ?5 % 3, ?5 % 7)",
+                         VALUES (?1, ?2, 'agreement:a', ?3, ?4, ?5, ?6, ?5 % 5, ?5 % 3, ?5 % 7)",
                         (product, customer, dimension, hour, quantity, state),
                     )
                     .during("fill")?;
@@ -252,12 +258,13 @@ mod tests {
             for (place, part) in parts.into_iter().enumerate() {
                 assert_eq!(totals.iter().map(|it| it.units[place]).sum::<Quantity>(), part);
             }
-            let carried =
-                [sum(|it| it.carried_in), sum(|it| it.carried_out), sum(|it| it.remainder)];
-            for (place, part) in carried.into_iter().enumerate() {
-                assert!(part > Quantity::ZERO);
-                assert_eq!(totals.iter().map(|it| it.carried[place]).sum::<Quantity>(), part);
-            }
+            let net = |it: &ReportTotal| it.usage.millionths() + it.carried.millionths();
+            assert!(totals.iter().all(|it| net(it) == it.units[0].millionths()));
+            let usage = sum(|it| it.usage);
+            assert_ne!(usage, sum(|it| it.reported));
+            assert_eq!(totals.iter().map(|it| it.usage).sum::<Quantity>(), usage);
+            let carried = whole.iter().map(|it| it.carried.millionths()).sum::<i64>();
+            assert_eq!(totals.iter().map(|it| it.carried.millionths()).sum::<i64>(), carried);
             assert_eq!(totals.iter().map(|it| it.records).sum::<i64>(), 700);
         }
         store.close();

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use crate::domain::kind::Kind;
 use crate::domain::{
-    AccountId, ClockHour, CustomerId, DimensionKey, Id, ProductCode, ProductId, Quantity,
+    AccountId, ClockHour, CustomerId, CustomerIdentifier, DimensionKey, Id, NetQuantity,
+    ProductCode, ProductId, Quantity,
 };
 use crate::store::base::columns::quantity;
 use crate::store::base::filter::Conditions;
@@ -40,7 +41,12 @@ pub struct ReportRow {
     pub dimension: DimensionKey,
     /// The number of metering records.
     pub records: i64,
-    /// The units in all: the sum of the next four.
+    /// The units that were used, without what plans include.
+    pub usage: Quantity,
+    /// The units that came from other hours than these, less those that went on to others: below zero where more went.
+    /// These are parts of a unit, what people carried forward, and what came to be owed of usage that had been billed.
+    pub carried: NetQuantity,
+    /// The units in all: the sum of the last two, and of the next four.
     pub reported: Quantity,
     /// The units that AWS has accepted.
     pub accepted: Quantity,
@@ -50,11 +56,13 @@ pub struct ReportRow {
     pub parked: Quantity,
     /// The units that a person gave up.
     pub written_off: Quantity,
-    /// The part of all this that came from earlier hours.
+    /// The part of all this that came from an earlier hour, summed over the hours: what goes on through several of them
+    /// counts in each.
     pub carried_in: Quantity,
     /// The part that a person moved on to a later hour; not part of the sum.
     pub carried_out: Quantity,
-    /// The parts of a unit that went on by themselves, to a later hour that makes them whole; not part of the sum.
+    /// The parts of a unit that went on by themselves, to a later hour that makes them whole; not part of the sum, and
+    /// counted in each hour that they went through.
     pub remainder: Quantity,
     /// The part of `parked` and `written_off` that AWS may have billed all the same: an answer was lost.
     pub uncertain: Quantity,
@@ -64,6 +72,12 @@ pub struct ReportRow {
     /// The customer's AWS account, as far as AWS has told it; a page of the month leaves it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_id: Option<AccountId>,
+    /// AWS's older name of the customer, where that is known; a page of the month leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_identifier: Option<CustomerIdentifier>,
+    /// The customer's name, as the application has told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_name: Option<String>,
 }
 
 impl Store {
@@ -76,6 +90,7 @@ impl Store {
             let during = "sum the ledger by customer";
             let mut rows = report_in(connection, filter).during(during)?;
             name_as_aws_does(connection, &mut rows).during(during)?;
+            name_customers(connection, &mut rows).during(during)?;
             Ok(rows)
         })
         .await
@@ -84,40 +99,66 @@ impl Store {
 
 /// Gives the rows the names by which AWS knows their products and customers.
 fn name_as_aws_does(connection: &Connection, rows: &mut [ReportRow]) -> sql::Result<()> {
-    let mut codes = HashMap::<ProductId, Option<ProductCode>>::new();
-    let mut of_product = connection.prepare_cached("SELECT code FROM products WHERE id = ?1")?;
-    // Records keep the id that a customer had before two turned out to be one.
-    let mut of_customer = connection.prepare_cached(
-        "SELECT value FROM identities WHERE kind = 'account_id' AND customer_id =
-             coalesce((SELECT customer_id FROM customer_aliases WHERE alias = ?1), ?1)",
-    )?;
-    let mut accounts = HashMap::<CustomerId, Option<AccountId>>::new();
+    let mut codes =
+        Known::new(connection.prepare_cached("SELECT code FROM products WHERE id = ?1")?);
+    let mut accounts = Known::new(connection.prepare_cached(&identity_of("account_id"))?);
+    let older = connection.prepare_cached(&identity_of("customer_identifier"))?;
+    let mut older = Known::new(older);
     for row in rows {
-        row.product_code = named(&mut codes, &row.product_id, &mut of_product)?;
-        row.account_id = named(&mut accounts, &row.customer_id, &mut of_customer)?;
+        row.product_code = codes.of(&row.product_id)?.map(Id::new);
+        row.account_id = accounts.of(&row.customer_id)?.map(Id::new);
+        row.customer_identifier = older.of(&row.customer_id)?.map(Id::new);
     }
     Ok(())
 }
 
-/// Returns AWS's name of what we call so, as it is known or as the statement finds it.
-fn named<K: Kind, N: Kind>(
-    known: &mut HashMap<Id<K>, Option<Id<N>>>,
-    id: &Id<K>,
-    select: &mut Statement<'_>,
-) -> sql::Result<Option<Id<N>>> {
-    if let Some(name) = known.get(id) {
-        return Ok(name.clone());
+/// Gives the rows the names of their customers.
+pub(super) fn name_customers(connection: &Connection, rows: &mut [ReportRow]) -> sql::Result<()> {
+    let statement =
+        format!("SELECT name FROM customers WHERE id = {CUSTOMER} AND name IS NOT NULL");
+    let mut names = Known::new(connection.prepare_cached(&statement)?);
+    for row in rows {
+        row.customer_name = names.of(&row.customer_id)?;
     }
-    let found = select.query_row([id.as_str()], |row| row.get::<_, String>(0)).optional()?;
-    let name = found.map(Id::new);
-    known.insert(id.clone(), name.clone());
-    Ok(name)
+    Ok(())
+}
+
+/// The customer of a record, which keeps the id that one had before two turned out to be one.
+const CUSTOMER: &str = "coalesce((SELECT customer_id FROM customer_aliases WHERE alias = ?1), ?1)";
+
+fn identity_of(kind: &str) -> String {
+    format!(
+        "SELECT value FROM identities WHERE kind = '{kind}' AND customer_id = {CUSTOMER}
+         ORDER BY value LIMIT 1"
+    )
+}
+
+/// The names that a statement has found so far, by the ids that they were asked of.
+struct Known<'a, K: Kind> {
+    select: Statement<'a>,
+    names: HashMap<Id<K>, Option<String>>,
+}
+
+impl<'a, K: Kind> Known<'a, K> {
+    fn new(select: Statement<'a>) -> Self {
+        Self { select, names: HashMap::new() }
+    }
+
+    fn of(&mut self, id: &Id<K>) -> sql::Result<Option<String>> {
+        if let Some(name) = self.names.get(id) {
+            return Ok(name.clone());
+        }
+        let name = self.select.query_row([id.as_str()], |row| row.get(0)).optional()?;
+        self.names.insert(id.clone(), name.clone());
+        Ok(name)
+    }
 }
 
 /// The sums of records. Each record is in one of four states, or on its way in one of three.
 #[derive(Default)]
 pub(super) struct Sums {
     pub(super) records: i64,
+    usage: i64,
     pub(super) accepted: i64,
     pub(super) pending: i64,
     pub(super) parked: i64,
@@ -146,8 +187,9 @@ pub(super) fn records_of(filter: ReportFilter) -> Conditions {
 
 pub(super) fn statement(which: &Conditions) -> String {
     format!(
+        // What waited for a subscription when a person carried it forward has left with its usage.
         "SELECT product_id, dimension, customer_id, state, quantity, carried_in, carried_out, uncertain,
-             remainder
+             remainder, CASE WHEN holder = '' THEN carried_out ELSE 0 END
          FROM metering_records WHERE {}",
         which.text()
     )
@@ -174,9 +216,20 @@ fn report_in(connection: &Connection, filter: ReportFilter) -> sql::Result<Vec<R
 }
 
 impl Sums {
-    /// Returns what came from earlier hours, what a person moved on to later ones, and the parts of a unit that went on.
-    pub(super) const fn carried(&self) -> [i64; 3] {
-        [self.carried_in, self.carried_out, self.remainder]
+    /// Returns the units in all.
+    pub(super) fn reported(&self) -> i64 {
+        let parts = [self.accepted, self.pending, self.parked, self.written_off];
+        parts.into_iter().fold(0, i64::saturating_add)
+    }
+
+    /// Returns what was used in these hours.
+    pub(super) fn usage(&self) -> Quantity {
+        quantity(self.usage)
+    }
+
+    /// Returns what came from other hours, less what went on to others.
+    pub(super) fn carried(&self) -> NetQuantity {
+        NetQuantity::from_millionths(self.reported().saturating_sub(self.usage))
     }
 
     pub(super) fn add(&mut self, row: &sql::Row<'_>) -> sql::Result<()> {
@@ -193,10 +246,16 @@ impl Sums {
         if matches!(state, "parked" | "written_off") && row.get(7)? {
             self.uncertain = self.uncertain.saturating_add(units);
         }
+        let (carried_in, remainder): (i64, i64) = (row.get(5)?, row.get(8)?);
+        let left: i64 = row.get(9)?;
         self.records += 1;
-        self.carried_in = self.carried_in.saturating_add(row.get(5)?);
+        if left == 0 {
+            let usage = quantity.saturating_add(remainder).saturating_sub(carried_in);
+            self.usage = self.usage.saturating_add(usage);
+        }
+        self.carried_in = self.carried_in.saturating_add(carried_in);
         self.carried_out = self.carried_out.saturating_add(carried_out);
-        self.remainder = self.remainder.saturating_add(row.get(8)?);
+        self.remainder = self.remainder.saturating_add(remainder);
         Ok(())
     }
 }
@@ -230,13 +289,14 @@ pub(super) fn report_row(
     customer_id: CustomerId,
     sums: &Sums,
 ) -> ReportRow {
-    let parts = [sums.accepted, sums.pending, sums.parked, sums.written_off];
     ReportRow {
         product_id,
         customer_id,
         dimension,
         records: sums.records,
-        reported: quantity(parts.into_iter().fold(0, i64::saturating_add)),
+        usage: sums.usage(),
+        carried: sums.carried(),
+        reported: quantity(sums.reported()),
         accepted: quantity(sums.accepted),
         pending: quantity(sums.pending),
         parked: quantity(sums.parked),
@@ -247,6 +307,8 @@ pub(super) fn report_row(
         uncertain: quantity(sums.uncertain),
         product_code: None,
         account_id: None,
+        customer_identifier: None,
+        customer_name: None,
     }
 }
 

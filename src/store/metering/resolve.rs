@@ -9,7 +9,7 @@ use super::records::{hour_left_in, later_record_in};
 use super::roll_forward::{mark_moved, move_usage};
 use super::slots::{MeteringTarget, OtherIdentityRecord, RecordKey, records_under_other_identity};
 use crate::domain::allocation::Allocation;
-use crate::domain::ledger::Candidate;
+use crate::domain::ledger::{AWS_WINDOW, Candidate, Tenure, deadline, is_out_of_time};
 use crate::domain::{ClockHour, Holder, Source};
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
@@ -46,6 +46,16 @@ pub enum ResolveError {
         "the hour of metering record {0} is metered in the other form: carry it forward, or write it off"
     )]
     OtherForm(String),
+    /// AWS takes the hour no more. (AWS Marketplace Metering Service API reference, `BatchMeterUsage`.)
+    #[error(
+        "AWS takes the hour of metering record {id} no more since {since}, and refuses the whole call with it: carry it forward, or write it off"
+    )]
+    OutOfTime {
+        /// The record.
+        id: String,
+        /// The time from which on AWS refuses it.
+        since: Timestamp,
+    },
     /// AWS takes no more usage of its subscription.
     #[error(
         "the subscription of metering record {id} ended at {at}, and AWS takes no more usage of it: {}",
@@ -58,6 +68,16 @@ pub enum ResolveError {
         at: Timestamp,
         /// The customer's holders that would take it.
         others: Vec<Holder>,
+    },
+    /// It is frozen with the names of a subscription of which AWS takes no more usage.
+    #[error(
+        "metering record {id} names a subscription that ended at {at}, and AWS takes no more usage of it: carry it forward, if the subscription went on as another, or write it off"
+    )]
+    NamesEnded {
+        /// The record.
+        id: String,
+        /// The time at which it ended.
+        at: Timestamp,
     },
     /// The store failed.
     #[error(transparent)]
@@ -160,7 +180,14 @@ pub(super) fn step_in(
         Resolution::Retry if is_metered_otherwise(connection, record, &holder)? => {
             Err(ResolveError::OtherForm(id()))
         }
-        Resolution::Retry => Ok(Step::Retry),
+        Resolution::Retry => {
+            refuse_late(record, now)?;
+            // Where an answer was lost, AWS's next one tells whether it has billed the record.
+            if let Some(holder) = Holder::parse(&holder).filter(|_| !unanswered) {
+                refuse_over(connection, record, &holder, now)?;
+            }
+            Ok(Step::Retry)
+        }
         Resolution::CarryForward if unanswered => Err(ResolveError::MaybeHonoured(id())),
         Resolution::CarryForward => match Holder::parse(&holder) {
             Some(holder) => {
@@ -214,6 +241,35 @@ fn is_metered_otherwise(
     let key = key_of(connection, record, Holder::parse(holder), record.hour)?;
     let others = records_under_other_identity(connection, &key, record.hour)?;
     Ok(others.iter().any(OtherIdentityRecord::is_sent))
+}
+
+/// Refuses to send a record again whose hour AWS takes no more.
+fn refuse_late(record: &RecordRow, now: Timestamp) -> Result<(), ResolveError> {
+    if !is_out_of_time(record.hour, AWS_WINDOW, now) {
+        return Ok(());
+    }
+    let since = deadline(record.hour, AWS_WINDOW);
+    Err(ResolveError::OutOfTime { id: record.id.clone(), since })
+}
+
+/// Refuses to send a record again whose subscriptions are over: what is frozen names one of them.
+fn refuse_over(
+    connection: &Connection,
+    record: &RecordRow,
+    holder: &Holder,
+    now: Timestamp,
+) -> Result<(), ResolveError> {
+    let key = key_of(connection, record, Some(holder.clone()), record.hour)?;
+    let holdings = holdings_in(connection, &key.customer)?;
+    let its = holdings.of(&record.product_id).filter(|it| it.holder.as_ref() == Some(holder));
+    let tenures: Vec<Tenure> = its.map(|it| it.tenure).collect();
+    if tenures.iter().any(|it| it.is_taken_at(now)) {
+        return Ok(());
+    }
+    // What we do not know to have ended AWS decides on.
+    let ended_at = tenures.iter().filter_map(|it| it.ended_at().or(it.last_moment())).max();
+    let Some(at) = ended_at else { return Ok(()) };
+    Err(ResolveError::NamesEnded { id: record.id.clone(), at })
 }
 
 /// Refuses to carry a record to a subscription that has ended, unless it went on as one that has not: what is carried to

@@ -1,6 +1,6 @@
 //! What all customers used, hour by hour: sums that are kept as usage is counted, a few rows an hour.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
@@ -44,6 +44,43 @@ impl Store {
         .await
     }
 }
+
+/// What was used of each feature of each product, as amounts of hours.
+pub type FeatureSums = BTreeMap<ProductId, BTreeMap<FeatureId, Vec<(Timestamp, Quantity)>>>;
+
+impl Store {
+    /// Returns what all customers used of each feature in a span. The id of a feature is empty where usage was reported of a
+    /// dimension.
+    pub async fn usage_sums_by_feature(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<FeatureSums, StoreError> {
+        self.read(move |connection| by_feature_in(connection, since, until)).await
+    }
+}
+
+fn by_feature_in(
+    connection: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+) -> Result<FeatureSums, StoreError> {
+    let during = "sum the usage of each feature over time";
+    let mut select = connection.prepare_cached(BY_FEATURE).during(during)?;
+    let span = (ClockHour::of(since).number(), ClockHour::not_before(until).number());
+    let mut rows = select.query(span).during(during)?;
+    let mut sums = FeatureSums::new();
+    while let Some(row) = rows.next().during(during)? {
+        let text = |column| row.get::<_, String>(column).during(during);
+        let (product, feature) = (ProductId::new(text(2)?), FeatureId::new(text(3)?));
+        let of_feature = sums.entry(product).or_default().entry(feature).or_default();
+        of_feature.push(amount(&row).during(during)?);
+    }
+    Ok(sums)
+}
+
+const BY_FEATURE: &str = "SELECT hour, quantity, product_id, feature_id FROM usage_sums
+    WHERE hour >= ?1 AND hour < ?2 ORDER BY hour";
 
 const SUMS: &str = "SELECT hour, sum(quantity) FROM usage_sums
     WHERE hour >= :first AND hour < :end AND (CAST(:product AS TEXT) IS NULL OR product_id = :product)
@@ -117,7 +154,9 @@ mod tests {
     fn only_the_hours_that_are_asked_for_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let connection = open_writer(&folder.path().join("marketd.db")).unwrap();
-        let plan = plan_of(&connection, SUMS);
-        assert_eq!(plan, ["SEARCH usage_sums USING PRIMARY KEY (hour>? AND hour<?)"]);
+        for statement in [SUMS, BY_FEATURE] {
+            let plan = plan_of(&connection, statement);
+            assert_eq!(plan, ["SEARCH usage_sums USING PRIMARY KEY (hour>? AND hour<?)"]);
+        }
     }
 }

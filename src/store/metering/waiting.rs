@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::billed::BilledSubscriptions;
 use super::send::{SendableRecord, sendable_row};
+use crate::domain::{Holder, ProductId};
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
@@ -36,27 +38,46 @@ impl Store {
     }
 
     /// Returns until when parked records that were frozen can be sent again, by the reason for which they are parked: the
-    /// nearest time of each that is still to come.
+    /// nearest time of each that is still to come. AWS takes nothing of subscriptions that ended an hour ago.
     pub async fn parked_deadlines(
         &self,
         now: Timestamp,
     ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT coalesce(reason, ''), min(deadline_ms) FROM metering_records
-                     WHERE state = 'parked' AND frozen_at_ms IS NOT NULL AND deadline_ms > ?1
-                     GROUP BY coalesce(reason, '')",
-                )
-                .and_then(|mut select| {
-                    select
-                        .query_map([millis(now)], |row| Ok((row.get(0)?, timestamp(row.get(1)?))))?
-                        .collect()
-                })
-                .during("find until when parked records can be sent")
-        })
-        .await
+        self.read(move |connection| parked_deadlines_in(connection, now)).await
     }
+}
+
+/// Looks at the holders in the order of their deadlines, for each reason as far as the first of whom AWS takes usage.
+fn parked_deadlines_in(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<Vec<(String, Timestamp)>, StoreError> {
+    let during = "find until when parked records can be sent";
+    let mut select = connection
+        .prepare_cached(
+            "SELECT coalesce(reason, '') AS why, product_id, holder, min(deadline_ms) AS until
+             FROM metering_records
+             WHERE state = 'parked' AND frozen_at_ms IS NOT NULL AND deadline_ms > ?1
+             GROUP BY coalesce(reason, ''), product_id, holder ORDER BY until",
+        )
+        .during(during)?;
+    let mut rows = select.query([millis(now)]).during(during)?;
+    let mut subscriptions = BilledSubscriptions::new(connection);
+    let mut nearest = Vec::<(String, Timestamp)>::new();
+    while let Some(row) = rows.next().during(during)? {
+        let text = |column| row.get::<_, String>(column).during(during);
+        let (why, holder) = (text(0)?, text(2)?);
+        if nearest.iter().any(|(known, _)| *known == why) {
+            continue;
+        }
+        let Some(holder) = Holder::parse(&holder) else { continue };
+        let billed = subscriptions.of(&ProductId::new(text(1)?), &holder)?;
+        // What we do not know to have ended AWS decides on.
+        if billed.is_none_or(|it| it.subscription.tenure().is_taken_at(now)) {
+            nearest.push((why, timestamp(row.get(3).during(during)?)));
+        }
+    }
+    Ok(nearest)
 }
 
 fn unsettled_in(connection: &Connection, id: i64) -> Result<Option<SendableRecord>, StoreError> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AwsError, AwsErrorKind};
+use super::{AwsError, AwsErrorKind, CredentialsTrouble};
 use crate::clock::Clock;
 
 /// The outcomes of the calls of one operation.
@@ -24,6 +24,9 @@ pub struct CallState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
+
+/// The call that gets the credentials of a role, which the SDK makes before others.
+const ASSUME_ROLE: &str = "AssumeRole";
 
 tokio::task_local! {
     /// Set while permissions are tried.
@@ -50,7 +53,13 @@ impl CallStates {
     pub(super) fn succeeded(&self, operation: &'static str) {
         count(operation, "ok");
         let now = self.clock.now();
-        self.with(|states| states.entry(operation).or_default().last_ok_at = Some(now));
+        self.with(|states| {
+            states.entry(operation).or_default().last_ok_at = Some(now);
+            // Whoever gets an answer has the credentials for it.
+            if let Some(role) = states.get_mut(ASSUME_ROLE) {
+                role.last_ok_at = Some(now);
+            }
+        });
     }
 
     pub(super) fn failed(&self, error: &AwsError) {
@@ -64,6 +73,11 @@ impl CallStates {
             let state = states.entry(error.operation).or_default();
             state.last_error_at = Some(now);
             state.last_error = Some(error.message.clone());
+            if error.kind == AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused) {
+                // The call never got as far.
+                let failed = state.clone();
+                states.insert(ASSUME_ROLE, failed);
+            }
         });
     }
 

@@ -157,6 +157,15 @@ impl AwsError {
         Self { operation, kind, code: None, message }
     }
 
+    /// Returns the words of AWS or the network, without what is said before them of what happened and what to do.
+    pub fn said(&self) -> &str {
+        let said = match self.kind {
+            AwsErrorKind::Credentials(trouble) => self.message.strip_prefix(trouble.advice()),
+            _ => None,
+        };
+        said.map_or(&*self.message, |said| said.trim_start_matches([':', ' ']))
+    }
+
     /// Returns AWS's code, empty where there is none.
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()

@@ -68,6 +68,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "marketd product license meter --from 2026-12-01T00:00:00Z",
         ],
     ),
+    ("product remove", &["marketd product remove trial"]),
     ("product confirm-endings", &["marketd product confirm-endings insight"]),
     ("plan list", &["marketd plan list --status draft"]),
     ("plan show", &["marketd plan show starter"]),

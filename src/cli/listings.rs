@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Daemon, escape};
 use super::output::{Column, Output, say};
 use super::pages::{Part, print_list};
-use super::sentences::{confirmed, imported, licensed, licensing, synced};
+use super::sentences::{confirmed, imported, licensed, licensing, product_removed, synced};
 use super::times::point;
 use super::{key_value, object};
 
@@ -126,6 +126,13 @@ pub(super) enum Product {
         #[arg(long, conflicts_with = "from")]
         cancel: bool,
     },
+    /// Deletes a product that was imported by mistake: nobody ever bought it, and no usage of it is in the books.
+    ///
+    /// Plans of it that were never published go with it, others stay as plans of your own.
+    Remove {
+        /// The product's id.
+        id: String,
+    },
     /// Confirms endings that were held back because AWS's answers would end so much at once.
     ///
     /// `product show` shows what is held back. AWS is asked once more before anything ends, so that what it lists again
@@ -150,6 +157,11 @@ impl Product {
                 let path = format!("/v1/products/{}/confirm-endings", escape(&id));
                 let product = daemon.post(&path, json!({})).await?;
                 output.done(&product, &confirmed(&product))
+            }
+            Self::Remove { id } => {
+                let path = format!("/v1/products/{}", escape(&id));
+                let product = daemon.delete(&path).await?;
+                output.done(&product, &product_removed(&product))
             }
             Self::License { id, dry_run: true, .. } => {
                 let path = format!("/v1/products/{}/licensing", escape(&id));

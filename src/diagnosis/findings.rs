@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::about::{About, Api};
 use super::{Action, Diagnosis, words};
 use crate::domain::Quantity;
 
@@ -22,6 +23,8 @@ pub enum FindingKind {
     UnknownHours,
     /// A metered dimension is gone from its listing, and usage is billed by it.
     DimensionLost,
+    /// A dimension that live subscriptions are on is gone from its listing.
+    SoldDimensionLost,
     /// Messages of AWS's cannot be read or believed.
     QuarantinedNotifications,
     /// Endings are held back.
@@ -92,6 +95,9 @@ pub struct Finding {
     pub actions: &'static [Action],
     /// The path at which the API shows more.
     pub link: &'static str,
+    /// What it is about, where it is known part by part: the summary says that in the words of the API.
+    #[serde(skip)]
+    pub about: Option<About>,
 }
 
 impl Finding {
@@ -110,7 +116,13 @@ impl Finding {
             remedy,
             actions,
             link,
+            about: None,
         }
+    }
+
+    /// Makes a finding of a kind about this.
+    pub fn about(kind: FindingKind, about: About) -> Self {
+        Self { about: Some(about.clone()), ..Self::new(kind, about.said(&Api)) }
     }
 
     /// Returns it with the number of things that it is about.
@@ -136,13 +148,14 @@ impl Serialize for FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ParkedUsage,
         Self::IntegrationRemoved,
         Self::PartFailing,
         Self::PermissionMissing,
         Self::UnknownHours,
         Self::DimensionLost,
+        Self::SoldDimensionLost,
         Self::QuarantinedNotifications,
         Self::EndingsHeld,
         Self::AwaitedDraft,
@@ -168,6 +181,7 @@ impl FindingKind {
             Self::PermissionMissing => "permission_missing",
             Self::UnknownHours => "unknown_hours",
             Self::DimensionLost => "dimension_lost",
+            Self::SoldDimensionLost => "sold_dimension_lost",
             Self::QuarantinedNotifications => "quarantined_notifications",
             Self::EndingsHeld => "endings_held",
             Self::AwaitedDraft => "awaited_draft",
@@ -193,7 +207,8 @@ impl FindingKind {
             | Self::PermissionMissing
             | Self::UnknownHours
             | Self::DimensionLost => Risk::Money,
-            Self::QuarantinedNotifications
+            Self::SoldDimensionLost
+            | Self::QuarantinedNotifications
             | Self::EndingsHeld
             | Self::AwaitedDraft
             | Self::AwaitedImport
@@ -215,7 +230,10 @@ impl FindingKind {
             Self::ParkedUsage => "/v1/metering/records?state=parked",
             Self::UnknownHours => "/v1/metering/balance",
             Self::QuarantinedNotifications => "/v1/notifications?state=quarantined",
-            Self::EndingsHeld | Self::DimensionWithoutPlan | Self::DimensionLost => "/v1/products",
+            Self::EndingsHeld
+            | Self::DimensionWithoutPlan
+            | Self::DimensionLost
+            | Self::SoldDimensionLost => "/v1/products",
             Self::AwaitedDraft => "/v1/plans?status=draft",
             Self::AwaitedImport => "/v1/listings",
             Self::PastAgreementEnd => "/v1/subscriptions",
@@ -239,7 +257,10 @@ impl FindingKind {
             Self::UnclaimedBuyers => "/customers?claimed=no",
             Self::IdentityConflict => "/customers",
             Self::PastAgreementEnd => "/subscriptions?status=ending",
-            Self::EndingsHeld | Self::DimensionWithoutPlan | Self::DimensionLost => "/products",
+            Self::EndingsHeld
+            | Self::DimensionWithoutPlan
+            | Self::DimensionLost
+            | Self::SoldDimensionLost => "/products",
             Self::AwaitedDraft => "/plans?status=draft",
             Self::AwaitedImport => "/listings",
             Self::IntegrationRemoved
@@ -262,6 +283,7 @@ impl FindingKind {
             Self::PermissionMissing => words::PERMISSION_MISSING,
             Self::UnknownHours => words::UNKNOWN_HOURS,
             Self::DimensionLost => words::DIMENSION_LOST,
+            Self::SoldDimensionLost => words::SOLD_DIMENSION_LOST,
             Self::QuarantinedNotifications => words::QUARANTINED_NOTIFICATIONS,
             Self::EndingsHeld => words::ENDINGS_HELD,
             Self::AwaitedDraft => words::AWAITED_DRAFT,

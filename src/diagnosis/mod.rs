@@ -3,6 +3,7 @@
 //! One table for API, CLI, console and docs. Each kind of fault is an enum, and its words are a `match` without a wildcard:
 //! a fault without words does not compile. `docs/troubleshooting.md` is written from here, and a test compares.
 
+mod about;
 mod calls;
 mod findings;
 mod notifications;
@@ -13,6 +14,8 @@ mod words;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use about::{About, Surface};
+pub(crate) use about::{is_one, units};
 pub use findings::{Finding, FindingKind, Risk};
 pub use notifications::Quarantine;
 pub use page::troubleshooting;

@@ -48,6 +48,13 @@ pub(super) const DIMENSION_LOST: Diagnosis = Diagnosis {
     actions: &[Import],
 };
 
+pub(super) const SOLD_DIMENSION_LOST: Diagnosis = Diagnosis {
+    happened: "A dimension that live subscriptions are on is gone from the listing.",
+    means: "Who has it keeps it until their agreement ends. Nobody can buy it, and it may not be renewed.",
+    remedy: "If it is a mistake, put the dimension back into the listing at AWS. If you sell it no more, archive its plan once nobody has it.",
+    actions: &[],
+};
+
 pub(super) const QUARANTINED_NOTIFICATIONS: Diagnosis = Diagnosis {
     happened: "Messages came that cannot be read, or are not known to be AWS's.",
     means: "What they say is not applied. If it is news of buyers, the sweep finds the same by asking AWS, later.",

@@ -104,12 +104,72 @@ impl<'de, K: kind::Kind> Deserialize<'de> for Id<K> {
 /// The most characters of an id that the seller chooses.
 pub const ID_LONGEST: usize = 128;
 
+/// The signs of an id of the catalogue, besides letters and digits.
+const SIGNS: [char; 5] = ['-', '_', '.', ':', '/'];
+
+/// Tells an id that nothing new in the catalogue can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.said())]
+pub struct UnfitId {
+    /// The id.
+    text: String,
+}
+
+impl UnfitId {
+    /// Says what ids are made of, and what this one has besides, as the predicate of a field.
+    pub fn predicate(&self) -> String {
+        let mut others: Vec<String> = Vec::new();
+        for letter in self.text.chars().filter(|it| !is_plain(*it)) {
+            let named = if letter.is_whitespace() {
+                "a space".to_owned()
+            } else {
+                format!("“{letter}”")
+            };
+            if !others.contains(&named) {
+                others.push(named);
+            }
+        }
+        let signs = SIGNS.map(String::from).join(" ");
+        format!(
+            "has letters, digits and any of {signs} and nothing else: not {}",
+            others.join(" or ")
+        )
+    }
+
+    fn said(&self) -> String {
+        format!("“{}” cannot be an id, which {}", self.text, self.predicate())
+    }
+}
+
+/// Reports whether an id of the catalogue may have a character.
+fn is_plain(letter: char) -> bool {
+    letter.is_alphanumeric() || SIGNS.contains(&letter)
+}
+
+impl<K: kind::Kind> Id<K> {
+    /// Makes an id of a text that may have signs which none has: each becomes a hyphen.
+    pub fn fitting(text: &str) -> Self {
+        Self::new(text.chars().map(|it| if is_plain(it) { it } else { '-' }).collect::<String>())
+    }
+
+    /// Checks whether something new may have it. What has one already is found by it, whatever it is made of.
+    pub fn check_new(&self) -> Result<(), UnfitId> {
+        if !K::WRITTEN || self.text.chars().all(is_plain) {
+            return Ok(());
+        }
+        Err(UnfitId { text: self.text.clone() })
+    }
+}
+
 /// Kinds of identifiers; they are never made, they only tell [`Id`]s apart.
 pub mod kind {
     /// A kind of identifier.
     pub trait Kind {
         /// Set if the seller chooses ids of this kind. AWS's are opaque, and taken as they come.
         const CHOSEN: bool = false;
+        /// Set if ids of this kind stand in the seller's program and on command lines: they have no spaces and few signs.
+        /// A customer has whatever id the seller's application has for it.
+        const WRITTEN: bool = false;
     }
 
     impl Kind for Account {}
@@ -125,12 +185,15 @@ pub mod kind {
     }
     impl Kind for Feature {
         const CHOSEN: bool = true;
+        const WRITTEN: bool = true;
     }
     impl Kind for Plan {
         const CHOSEN: bool = true;
+        const WRITTEN: bool = true;
     }
     impl Kind for Product {
         const CHOSEN: bool = true;
+        const WRITTEN: bool = true;
     }
     impl Kind for Subscription {
         const CHOSEN: bool = true;
@@ -219,5 +282,27 @@ mod tests {
         assert!(chosen(&"ü".repeat(ID_LONGEST)) && !chosen(&"ü".repeat(ID_LONGEST + 1)));
         let long = serde_json::from_value::<LicenseArn>("x".repeat(500).into());
         assert!(long.is_ok());
+    }
+    #[test]
+    fn what_is_new_in_the_catalogue_has_an_id_that_can_be_written_anywhere() {
+        for (text, others) in [
+            ("sso", None),
+            ("eu/Zoë-1_x.y:z", None),
+            ("my plan!", Some("a space or “!”")),
+            ("a b\u{a0}c", Some("a space")),
+            ("100%", Some("“%”")),
+        ] {
+            let refused = FeatureId::new(text).check_new().err();
+            let said = refused.as_ref().map(UnfitId::predicate);
+            let expected = others.map(|it| {
+                format!("has letters, digits and any of - _ . : / and nothing else: not {it}")
+            });
+            assert_eq!(said, expected, "{text}");
+        }
+        let said = PlanId::new("a!").check_new().unwrap_err().to_string();
+        assert!(said.starts_with("“a!” cannot be an id, which has letters"), "{said}");
+        assert!(ProductId::new("a b").check_new().is_err());
+        assert_eq!(PlanId::fitting("api calls/v2!").as_str(), "api-calls/v2-");
+        assert!(CustomerId::new("Jane Doe <jane@acme.example>").check_new().is_ok());
     }
 }

@@ -71,6 +71,13 @@ pub struct Product {
     pub held_endings: Vec<HeldEndings>,
 }
 
+impl Product {
+    /// Reports whether dimensions that were imported are gone from its listing.
+    pub fn is_changed(&self) -> bool {
+        self.dimensions.iter().any(|it| it.removed_at.is_some())
+    }
+}
+
 /// Endings that follow from AWS's answers about a product: too many at once to be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HeldEndings {

@@ -73,7 +73,7 @@ pub fn data(kind: EventType) -> DataShape {
             DataShape::of::<Plan>()
         }
         E::FeatureUpdated => DataShape::of::<FeatureUpdated<'_>>(),
-        E::ProductImported => DataShape::of::<Product>(),
+        E::ProductImported | E::ProductRemoved => DataShape::of::<Product>(),
         E::ProductSynced => DataShape::of::<ProductSynced<'_>>(),
         E::ProductEndingsHeld => DataShape::of::<EndingsHeld<'_>>(),
         E::ProductEndingsConfirmed | E::ProductEndingsReleased => {

@@ -56,6 +56,7 @@ pub const fn sent(kind: EventType) -> &'static str {
         E::PlanRemoved => "A plan that nobody ever had was removed.",
         E::FeatureUpdated => "A feature was made or changed.",
         E::ProductImported => "A listing was imported, or imported anew.",
+        E::ProductRemoved => "A product that nobody ever bought was removed.",
         E::ProductSynced => "The dimensions of a product changed at AWS.",
         E::ProductEndingsHeld => {
             "AWS lists far fewer subscriptions or dimensions than before. Nothing ends until a person confirms it, or AWS lists them again."

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Problem;
 use crate::catalog::CatalogError;
-use crate::store::{FeatureError, ImportError, ManifestError, PlanError};
+use crate::store::{FeatureError, ImportError, ManifestError, PlanError, RemoveProductError};
 
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
@@ -45,11 +45,26 @@ impl From<ImportError> for Problem {
             ImportError::SoldDirectly(_) => {
                 Self::new(StatusCode::CONFLICT, "sold-directly", error.to_string())
             }
+            ImportError::Unfit { field, source } => Self::field_is(field, source.predicate()),
             ImportError::Store(_) | ImportError::Plan(_) => match error {
                 ImportError::Store(error) => error.into(),
                 ImportError::Plan(error) => error.into(),
                 _ => unprocessable("import-refused"),
             },
+        }
+    }
+}
+
+impl From<RemoveProductError> for Problem {
+    fn from(error: RemoveProductError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RemoveProductError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            RemoveProductError::InUse { .. } => {
+                Self::new(StatusCode::CONFLICT, "product-in-use", detail)
+            }
+            RemoveProductError::Plan(error) => error.into(),
+            RemoveProductError::Store(error) => error.into(),
         }
     }
 }
@@ -61,6 +76,7 @@ impl From<PlanError> for Problem {
             PlanError::UnknownPlan(_)
             | PlanError::UnknownFeature(_)
             | PlanError::UnknownProduct(_) => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            PlanError::Unfit(unfit) => Self::field_is("id", unfit.predicate()),
             PlanError::SoldByAws(_) => Self::new(StatusCode::CONFLICT, "sold-by-aws", detail),
             PlanError::Terms(fault) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-entitlement", detail)
@@ -105,6 +121,11 @@ impl From<FeatureError> for Problem {
         match error {
             FeatureError::UnknownDimension { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-dimension", detail)
+            }
+            FeatureError::Unfit(unfit) => Self::field_is("id", unfit.predicate()),
+            FeatureError::NothingToCount(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-feature", detail)
+                    .with("field", json!("unit"))
             }
             FeatureError::NotMetered { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-feature", detail)

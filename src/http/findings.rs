@@ -9,11 +9,10 @@ use tokio::sync::Mutex;
 
 use super::{ApiState, Problem};
 use crate::aws::{Check, CredentialsTrouble, UNTRIED};
-use crate::diagnosis::{Finding, FindingKind, Risk};
+use crate::diagnosis::{About, Finding, FindingKind, Risk, is_one, units};
+use crate::domain::Quantity;
 use crate::domain::counted::{agreeing, counted};
 use crate::domain::event::Lane;
-use crate::domain::ledger::ParkReason;
-use crate::domain::{DimensionKey, ProductId, Quantity};
 use crate::store::{AwaitedImport, IntegrationRow, Overview, ParkedUsage, PastAgreementEnd};
 
 /// The time for which an ended subscription is shown as a problem: whoever ended it on purpose is not told for ever.
@@ -247,14 +246,16 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
         findings.push(finding.counting(count));
     }
     for (product, dimension) in state.store.unmapped_dimensions().await? {
-        let summary = format!(
-            "dimension {dimension} of product {product} means no plan: whoever buys it has access to nothing (map it with `marketd listing import`)"
-        );
-        findings.push(Finding::new(FindingKind::DimensionWithoutPlan, summary));
+        let about = About::Unmapped { product, dimension };
+        findings.push(Finding::about(FindingKind::DimensionWithoutPlan, about));
     }
     for (product, dimension) in state.store.lost_dimensions().await? {
-        findings
-            .push(Finding::new(FindingKind::DimensionLost, lost_dimension(&product, &dimension)));
+        let about = About::LostDimension { product, dimension };
+        findings.push(Finding::about(FindingKind::DimensionLost, about));
+    }
+    for (product, dimension, held) in state.store.lost_sold_dimensions().await? {
+        let about = About::LostSoldDimension { product, dimension, held };
+        findings.push(Finding::about(FindingKind::SoldDimensionLost, about).counting(held));
     }
     for stretch in state.store.unknown_stretches().await? {
         let summary = format!(
@@ -265,13 +266,6 @@ async fn of_facts(state: &ApiState) -> Result<Vec<Finding>, Problem> {
         findings.push(finding.since(Some(stretch.noticed_at)));
     }
     Ok(findings)
-}
-
-/// Says that a metered dimension is gone.
-fn lost_dimension(product: &ProductId, dimension: &DimensionKey) -> String {
-    format!(
-        "dimension {dimension} of product {product} is gone from the listing, and usage is billed by it"
-    )
 }
 
 /// Lists what is parked, one finding for each reason: what becomes of it is the same for all products.
@@ -286,17 +280,9 @@ fn of_usage(overview: &Overview) -> Vec<Finding> {
 fn of_reason(reason: &str, parked: &[&ParkedUsage]) -> Finding {
     let sum: Quantity = parked.iter().map(|it| it.units).sum();
     let records = parked.iter().map(|it| it.records).sum();
-    let of_each: Vec<String> =
-        parked.iter().map(|it| format!("{} of {}", units(it.units), it.product_id)).collect();
-    let happened = ParkReason::parse(reason).map(|it| it.diagnosis().happened);
-    let summary = format!(
-        "{} in {} {} parked as {reason}, and not billed. {}",
-        of_each.join(", "),
-        counted(records, "record"),
-        if is_one(sum) { "is" } else { "are" },
-        happened.unwrap_or_default()
-    );
-    let finding = Finding::new(FindingKind::ParkedUsage, summary.trim_end().to_owned());
+    let of_each = parked.iter().map(|it| (it.product_id.clone(), it.units)).collect();
+    let about = About::Parked { reason: reason.to_owned(), units: of_each, records };
+    let finding = Finding::about(FindingKind::ParkedUsage, about);
     let mut finding =
         finding.counting(records).since(parked.iter().filter_map(|it| it.since).min());
     finding.units = Some(sum);
@@ -317,21 +303,15 @@ fn of_buyers(overview: &Overview, now: Timestamp) -> Vec<Finding> {
     }
     findings.extend(overview.awaited_imports.iter().map(awaited_import));
     for draft in &overview.awaited_drafts {
-        let summary = format!(
-            "plan {} is a draft that {} {} on",
-            draft.plan_id,
-            counted(draft.subscriptions, "live subscription"),
-            agreeing(draft.subscriptions, "stands", "stand")
-        );
-        findings
-            .push(Finding::new(FindingKind::AwaitedDraft, summary).counting(draft.subscriptions));
+        let held = draft.subscriptions;
+        let about = About::Draft { plan: draft.plan_id.clone(), held };
+        findings.push(Finding::about(FindingKind::AwaitedDraft, about).counting(held));
     }
     let unclaimed = overview.unclaimed_buyers;
     if unclaimed.since.is_some_and(|since| now.duration_since(since) > SIGNS_UP_WITHIN) {
         let summary = format!(
-            "{} subscribed, and nobody has claimed {}",
-            counted(unclaimed.count, "buyer"),
-            agreeing(unclaimed.count, "it", "them")
+            "{} subscribed, and nobody has claimed them",
+            counted(unclaimed.count, "buyer")
         );
         let finding = Finding::new(FindingKind::UnclaimedBuyers, summary);
         findings.push(finding.counting(unclaimed.count).since(unclaimed.since));
@@ -351,13 +331,4 @@ fn awaited_import(awaited: &AwaitedImport) -> Finding {
     );
     let finding = Finding::new(FindingKind::AwaitedImport, summary);
     finding.counting(buyers).since(awaited.notifications.since)
-}
-
-/// Returns a quantity of units, in words.
-fn units(quantity: Quantity) -> String {
-    format!("{quantity} {}", if is_one(quantity) { "unit" } else { "units" })
-}
-
-fn is_one(quantity: Quantity) -> bool {
-    quantity == Quantity::from_units(1)
 }

@@ -45,6 +45,9 @@ pub(super) struct IntegrationView {
     pub(super) external_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seller_account_id: Option<String>,
+    /// The role of the connection that was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) former_role_arn: Option<String>,
     /// The time at which the connection was removed; nothing is called since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) removed_at: Option<Timestamp>,
@@ -66,7 +69,7 @@ pub(super) struct IntegrationView {
 }
 
 async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
-    let connected = row.filter(|row| row.role_arn.is_some());
+    let connected = row.filter(|row| row.role_arn.is_some() && !row.is_removed());
     let removed = row.filter(|row| row.is_removed());
     let checks: Vec<Check> = connected.map(findings::checks).unwrap_or_default();
     let findings = findings::all(state, &state.store.overview().await?).await?;
@@ -76,6 +79,7 @@ async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<Integrat
         role_arn: connected.and_then(|row| row.role_arn.clone()),
         external_id: row.map(|row| row.external_id.clone()),
         seller_account_id: connected.and_then(|row| row.seller_account_id.clone()),
+        former_role_arn: removed.and_then(|row| row.role_arn.clone()),
         removed_at: removed.map(|row| row.updated_at),
         checks,
         last_message_at: state.store.last_received_at().await?,
@@ -149,8 +153,14 @@ pub(super) async fn connect(
                 detail: Some(error.to_string()),
             };
             let detail = format!("{}: {error}", body.role_arn);
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
-                .with("checks", json!([check])));
+            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
+                .with("checks", json!([check]));
+            let known = matches!(error.kind, AwsErrorKind::Credentials(_));
+            return Err(if known {
+                problem.with("role_arn", json!(body.role_arn)).with("said", json!(error.said()))
+            } else {
+                problem
+            });
         }
     };
     let checks = probe_permissions(&clients, state.queue_url.as_deref()).await;
@@ -202,8 +212,9 @@ pub(super) async fn remove(
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "confirm", detail));
     }
     let external_id = external_id(&state).await?;
+    let held = state.store.integration().await?;
     let row = IntegrationRow {
-        role_arn: None,
+        role_arn: held.and_then(|row| row.role_arn),
         external_id,
         seller_account_id: None,
         state: REMOVED.into(),

@@ -26,7 +26,7 @@ use crate::domain::{ClockHour, Id, NetQuantity, Quantity, Status, Subscription, 
 #[openapi(
     info(
         title = "marketd",
-        description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places: those of usage and of the ledger are strings, limits and what is left of them are numbers, and either is taken. Ids that you choose, of products, plans, features, customers and subscriptions, are 1 to 128 characters, not blank, none of them a control character.",
+        description = "What customers bought, on AWS Marketplace or from the seller, what they may use, and what is billed.\n\nErrors are problem details (RFC 9457) with a stable `type`. Lists are paged by `cursor`. Times are RFC 3339 in UTC. Quantities are decimals with at most six places: those of usage and of the ledger are strings, limits and what is left of them are numbers, and either is taken. Ids that you choose, of products, plans, features, customers and subscriptions, are 1 to 128 characters, not blank, none of them a control character; those of new products, plans and features have letters, digits and any of - _ . : / alone.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Quantity, NetQuantity, ProblemDetails)),

@@ -105,7 +105,9 @@ impl Problem {
 
     /// Returns the field that is at fault, if it is one, by its last name.
     pub(super) fn field(&self) -> Option<&str> {
-        self.more.get("field")?.as_str()?.rsplit('.').next()
+        let field = self.more.get("field")?.as_str()?;
+        // A field of a form that names a key has a colon before it, and the key may have points.
+        if field.contains(':') { Some(field) } else { field.rsplit('.').next() }
     }
 
     /// Returns its type as a code of an item among others, and its detail.

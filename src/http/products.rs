@@ -110,6 +110,18 @@ pub(super) async fn product(
     found.map(Json).ok_or_else(|| Problem::not_found("product", id.as_str()))
 }
 
+/// Removes a product that was imported by mistake.
+///
+/// Nobody must ever have bought it, and no usage of it be in the books; else 409. Plans of it that were never published go
+/// with it, others stay as plans of your own. Features bill nothing of it any more. Returns the product as it was.
+#[utoipa::path(delete, path = "/v1/products/{id}", tag = "products", operation_id = "removeProduct", params(("id" = String, Path)), responses((status = 200, body = Product), Problems))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path(id): Path<ProductId>,
+) -> Result<Json<Product>, Problem> {
+    Ok(Json(state.store.remove_product(id, state.clock.now()).await?))
+}
+
 /// Applies the changes in a listing.
 ///
 /// Asks AWS. Dimensions that are gone from the listing are kept and marked.

@@ -103,6 +103,7 @@ fn reads() -> OpenApiRouter<ApiState> {
 fn writes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(products::import))
+        .routes(routes!(products::remove))
         .routes(routes!(products::sync))
         .routes(routes!(products::confirm_endings))
         .routes(routes!(products::licensing))

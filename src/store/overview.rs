@@ -18,7 +18,8 @@ pub struct Overview {
     pub customers: u64,
     /// Those of them whom nobody has claimed: AWS told of them, the seller has not.
     pub unclaimed: Waiting,
-    /// Those of the unclaimed who may pay at AWS: not all of their subscriptions have ended.
+    /// Those of the unclaimed who may pay at AWS: a subscription of theirs has not ended. AWS may have told of others by an
+    /// account alone, of whose licence it is not known yet whose it is.
     pub unclaimed_buyers: Waiting,
     /// The number of subscriptions by status.
     pub subscriptions: BTreeMap<String, u64>,
@@ -109,9 +110,10 @@ impl Store {
 }
 
 const UNCLAIMED: &str = "SELECT count(*), min(created_at_ms) FROM customers WHERE claimed = 0";
-const UNCLAIMED_BUYERS: &str = "SELECT count(*), min(created_at_ms) FROM customers c WHERE claimed = 0
-     AND (EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_id = c.id AND s.ended_at_ms IS NULL)
-         OR NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.customer_id = c.id))";
+const UNCLAIMED_BUYERS: &str =
+    "SELECT count(*), min(created_at_ms) FROM customers c WHERE claimed = 0
+     AND EXISTS (SELECT 1 FROM subscriptions s
+         WHERE s.customer_id = c.id AND s.ended_at_ms IS NULL AND s.status <> 'failed')";
 /// Said as its index has it.
 const BY_STATUS: &str = "SELECT status || '', count(*) FROM subscriptions GROUP BY status || ''";
 

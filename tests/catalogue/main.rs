@@ -6,10 +6,10 @@ mod held;
 #[path = "../support/mod.rs"]
 mod support;
 
-use marketd::sandbox::market::{ListingChange, Product};
+use marketd::sandbox::market::{Action, ListingChange, Order, Product};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::world::World;
+use support::world::{World, eventually};
 
 /// The listing as product `insight`, with a plan of the same name for each of these dimensions.
 async fn import(world: &World, plans: Value) -> Product {
@@ -116,6 +116,71 @@ async fn ids_that_cannot_be_shown_are_refused_wherever_they_are_chosen() {
     }
     world.put(&format!("/v1/features/{}", &long[1..]), feature).await;
     assert_eq!(world.cli(&["export"]).await.0, 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_new_in_the_catalogue_has_letters_digits_and_few_signs_wherever_it_is_made() {
+    let world = World::with_nothing_imported().await;
+    let entity = world.product("Acme Insight").entity_id;
+    let import = format!("/v1/listings/{entity}/import");
+    let feature = json!({"name": "A", "type": "boolean"});
+    let plan = json!({"name": "A", "status": "draft", "entitlements": {}});
+    for (method, path, body, field) in [
+        (Method::PUT, "/v1/features/a%20b", feature.clone(), "id"),
+        (Method::PUT, "/v1/plans/a%21", json!({"name": "A"}), "id"),
+        (Method::POST, &*import, json!({"product_id": "my product"}), "product_id"),
+        (Method::POST, &*import, json!({"plans": {"basic": "my plan"}}), "plans.basic"),
+        (Method::POST, &*import, json!({"features": {"api_calls": "a?"}}), "features.api_calls"),
+        (Method::POST, "/v1/catalogue", json!({"features": {"a b": feature}}), "id"),
+        (Method::POST, "/v1/catalogue", json!({"plans": {"a b": plan}}), "id"),
+    ] {
+        let (status, kind, problem) = refusal(&world, method, path, body).await;
+        assert_eq!((status, kind.as_str()), (400, "bad-request"), "{path}: {problem}");
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+        let said = problem["detail"].as_str().unwrap();
+        assert!(said.contains("letters, digits and any of - _ . : /"), "{path}: {problem}");
+    }
+    let (code, _, error) = world.cli(&["plan", "create", "a b", "--name", "A"]).await;
+    assert!(code != 0 && error.contains("not a space"), "{error}");
+    for list in ["/v1/products", "/v1/plans", "/v1/features"] {
+        assert_eq!(world.list(list).await.len(), 0, "{list}");
+    }
+    world.put("/v1/features/eu:Zo%C3%AB%2F1_x.y-z", json!({"name": "A", "type": "boolean"})).await;
+    world.put("/v1/customers/jane%20doe%21", json!({})).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_product_that_was_imported_by_mistake_is_removed_and_one_that_was_sold_is_not() {
+    let world = World::with_nothing_imported().await;
+    world.put("/v1/plans/kept", json!({"name": "Kept"})).await;
+    world.post("/v1/plans/kept/publish", json!({})).await;
+    let insight = import(&world, json!({"basic": "mistaken", "pro": "kept"})).await;
+    let path = format!("/v1/listings/{}/import", insight.entity_id);
+    world.post(&path, json!({"features": {"api_calls": "calls"}})).await;
+    let removed = world.cli_json(&["product", "remove", "insight"]).await;
+    assert_eq!(removed["entity_id"], json!(insight.entity_id));
+    assert_eq!(world.call(Method::GET, "/v1/products/insight", None).await.0, 404);
+    assert_eq!(world.call(Method::GET, "/v1/plans/mistaken", None).await.0, 404);
+    let kept = world.get("/v1/plans/kept").await;
+    assert_eq!((&kept["source"], &kept["product_id"]), (&json!("direct"), &Value::Null));
+    assert_eq!(world.get("/v1/features/calls").await["dimensions"], json!({}));
+    assert_eq!(events(&world, "product.removed").await.len(), 1);
+    assert_eq!(world.call(Method::DELETE, "/v1/products/insight", None).await.0, 404);
+
+    world.post(&path, json!({"product_id": "right", "plans": {"basic": "basic"}})).await;
+    let order = Order::of(insight.product_code).with("basic", 1);
+    world.act("123456789012", Action::Purchase(order));
+    eventually("the sale", async || {
+        (!world.list("/v1/subscriptions").await.is_empty()).then_some(())
+    })
+    .await;
+    let (status, kind, problem) =
+        refusal(&world, Method::DELETE, "/v1/products/right", Value::Null).await;
+    assert_eq!((status, kind.as_str()), (409, "product-in-use"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("customers are or were subscribed"));
+    assert_eq!(world.list("/v1/products").await.len(), 1);
     world.stop().await;
 }
 

@@ -10,7 +10,9 @@ pub(super) use metering::{consumed, reported, resolved, resolved_all};
 pub(super) use plans::{
     archived, created, discarded, drafted, feature_set, previewed, published, removed,
 };
-pub(super) use products::{confirmed, connected, imported, licensed, licensing, synced};
+pub(super) use products::{
+    confirmed, connected, imported, licensed, licensing, product_removed, synced,
+};
 
 use serde_json::Value;
 

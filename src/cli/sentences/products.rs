@@ -79,6 +79,11 @@ pub(in crate::cli) fn confirmed(product: &Value) -> Vec<String> {
     vec![format!("confirmed: AWS is asked once more, and what it does not list of {id} ends")]
 }
 
+pub(in crate::cli) fn product_removed(product: &Value) -> Vec<String> {
+    let (id, entity) = (text(product, "id"), text(product, "entity_id"));
+    vec![format!("removed product {id}: its listing {entity} can be imported again")]
+}
+
 /// Tells which account is connected, and how many permissions work.
 pub(in crate::cli) fn connected(view: &Value) -> Vec<String> {
     let checks = view["checks"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -55,6 +55,8 @@ pub enum EventType {
     FeatureUpdated,
     /// A listing was imported.
     ProductImported,
+    /// A product that nobody bought was removed.
+    ProductRemoved,
     /// A product's dimensions changed at AWS.
     ProductSynced,
     /// Endings are held back, since they are too many at once.
@@ -175,7 +177,7 @@ impl<T> PerLane<T> {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::CustomerCreated,
         Self::CustomerUpdated,
         Self::CustomerMerged,
@@ -201,6 +203,7 @@ impl EventType {
         Self::PlanRemoved,
         Self::FeatureUpdated,
         Self::ProductImported,
+        Self::ProductRemoved,
         Self::ProductSynced,
         Self::ProductEndingsHeld,
         Self::ProductEndingsConfirmed,
@@ -253,6 +256,7 @@ impl EventType {
             Self::PlanRemoved => "plan.removed",
             Self::FeatureUpdated => "feature.updated",
             Self::ProductImported => "product.imported",
+            Self::ProductRemoved => "product.removed",
             Self::ProductSynced => "product.synced",
             Self::ProductEndingsHeld => "product.endings_held",
             Self::ProductEndingsConfirmed => "product.endings_confirmed",

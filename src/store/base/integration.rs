@@ -10,7 +10,7 @@ use crate::store::{During, Store, StoreError};
 /// The connection as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntegrationRow {
-    /// The role; none once it was removed.
+    /// The role; that of before once it was removed, which is offered when it is connected again.
     pub role_arn: Option<String>,
     /// The external id, which outlives the role so that connecting again needs no new trust policy.
     pub external_id: String,
@@ -33,11 +33,11 @@ impl IntegrationRow {
     /// Returns the identity that calls are made with.
     pub fn into_identity(self) -> Identity {
         match self.role_arn {
+            _ if self.state == "removed" => Identity::Removed,
             Some(arn) => {
                 let external_id = Some(self.external_id).filter(|id| !id.is_empty());
                 Identity::Role(Role { arn, external_id })
             }
-            None if self.is_removed() => Identity::Removed,
             None => Identity::Environment,
         }
     }

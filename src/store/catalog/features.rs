@@ -8,7 +8,7 @@ use crate::domain::event::EventType;
 use crate::domain::event::data::FeatureUpdated;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::word::Word;
-use crate::domain::{DimensionKey, FeatureId, ProductId};
+use crate::domain::{DimensionKey, FeatureId, ProductId, UnfitId};
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::base::page::Page;
@@ -61,6 +61,12 @@ pub enum FeatureError {
         /// Its type.
         kind: String,
     },
+    /// A new feature cannot have this id.
+    #[error(transparent)]
+    Unfit(#[from] UnfitId),
+    /// Nothing of it is counted.
+    #[error("unit: feature {0} is boolean: a plan has it or not, and there is nothing to count")]
+    NothingToCount(FeatureId),
     /// Usage was counted by its kind.
     #[error("feature {id} is {held}; a feature keeps its type, make another one")]
     OtherType {
@@ -118,19 +124,25 @@ pub(crate) fn put_feature_in(
 ) -> Result<Feature, FeatureError> {
     let held = feature_in(connection, &change.id)?;
     let FeatureChange { id, name, kind, unit, dimensions, when_stale } = change.clone();
+    if held.is_none() {
+        id.check_new()?;
+    }
     if let Some(held) = held.as_ref().filter(|held| held.kind != kind) {
         return Err(FeatureError::OtherType { id, held: held.kind.word() });
     }
     let (held_unit, held_dimensions, held_stale) =
         held.map_or_else(Default::default, |it| (it.unit, it.dimensions, it.when_stale));
     let feature = Feature {
-        unit: unit.or(held_unit).filter(|unit| !unit.is_empty()),
+        unit: unit.or_else(|| held_unit.clone()).filter(|unit| !unit.is_empty()),
         when_stale: when_stale.unwrap_or(held_stale),
         dimensions: dimensions.unwrap_or_else(|| held_dimensions.clone()),
         id,
         name,
         kind,
     };
+    if kind == FeatureKind::Boolean && feature.unit.is_some() && feature.unit != held_unit {
+        return Err(FeatureError::NothingToCount(feature.id));
+    }
     if kind != FeatureKind::Metered && !feature.dimensions.is_empty() {
         let (id, kind) = (feature.id, kind.word());
         return Err(FeatureError::NotMetered { id, kind });

@@ -41,6 +41,14 @@ impl Store {
         .await
     }
 
+    /// Returns the names of features, by name.
+    pub async fn feature_names(&self) -> Result<Vec<(FeatureId, String)>, StoreError> {
+        self.read(|connection| {
+            names_in(connection, "SELECT id, name FROM features ORDER BY name, id LIMIT ?1")
+        })
+        .await
+    }
+
     /// Finds whatever of the catalogue has the text in its name or id, in upper or lower case.
     pub async fn find_in_catalogue(&self, text: &str) -> Result<FoundInCatalogue, StoreError> {
         let part = part(text);

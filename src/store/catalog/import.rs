@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::features::{feature_in, write_feature_in};
-use super::plan_rows::PlanError;
+use super::plan_rows::{PlanError, exists};
 use super::plans::{update_plan_sources_in, write_plan_in};
 use super::products::{Listing, find, product_in, product_of_entity, write_dimensions};
 use super::sellers::note_owner_in;
@@ -13,7 +14,8 @@ use super::sync::hold_import_in;
 use crate::domain::event::EventType;
 use crate::domain::feature::{Feature, FeatureKind, WhenStale};
 use crate::domain::product::{Dimension, Product};
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, UnfitId};
+use crate::store::base::activity::say;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::sql::{Connection, named_params};
@@ -97,6 +99,14 @@ pub enum ImportError {
     /// The feature is of another kind.
     #[error("feature {0} is not metered: it has no usage to bill")]
     FeatureNotMetered(FeatureId),
+    /// Something new cannot have the id that was chosen for it.
+    #[error("{field}: {source}")]
+    Unfit {
+        /// What names it in the request.
+        field: String,
+        /// The rule that it breaks.
+        source: UnfitId,
+    },
     /// A plan could not be written.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -120,6 +130,9 @@ impl Store {
                 // That it is held back is kept, so that a person can let it go.
                 let (entity, product) = (entity.clone(), held.id);
                 return Ok(Err(ImportError::Held { entity, product, dimensions }));
+            }
+            if product_of_entity(connection, entity)?.is_some() {
+                say(&json!({"action": "map"}));
             }
             let product = import_in(connection, &import, now)?;
             list_whole_in(connection, Some(&product.id))?;
@@ -153,8 +166,12 @@ pub(crate) fn import_in(
             import.product_id.clone().unwrap_or_else(|| ProductId::new(listing.entity_id.as_str()))
         }
     };
-    if held.is_none() && product_in(connection, &id)?.is_some() {
-        return Err(ImportError::IdTaken(id));
+    if held.is_none() {
+        if product_in(connection, &id)?.is_some() {
+            return Err(ImportError::IdTaken(id));
+        }
+        id.check_new()
+            .map_err(|source| ImportError::Unfit { field: "product_id".to_owned(), source })?;
     }
     let of_code = find(connection, "SELECT id FROM products WHERE code = ?1", code.as_str())?;
     if let Some(held) = of_code.filter(|held| *held != id) {
@@ -205,6 +222,7 @@ pub(crate) fn map_in(
     for plan in mapping.plans.values().chain(mapping.usage_plan) {
         refuse_sold_directly(connection, plan)?;
     }
+    check_new_ids(connection, mapping)?;
     for (key, feature) in mapping.features {
         let dimension = by_key.get(key).filter(|dimension| dimension.is_metered());
         let dimension = dimension.ok_or_else(|| ImportError::NotMetered(key.clone()))?;
@@ -238,6 +256,24 @@ pub(crate) fn map_in(
         })
         .during("set a product's usage plan")?;
     Ok(update_plan_sources_in(connection, now)?)
+}
+
+/// Refuses ids that plans and features which the mapping makes cannot have.
+fn check_new_ids(connection: &Connection, mapping: &Mapping<'_>) -> Result<(), ImportError> {
+    let unfit = |field: String| move |source| ImportError::Unfit { field, source };
+    let of_dimensions = mapping.plans.iter().map(|(key, plan)| (format!("plans.{key}"), plan));
+    let of_usage = mapping.usage_plan.map(|plan| ("usage_plan".to_owned(), plan));
+    for (field, plan) in of_dimensions.chain(of_usage) {
+        if !exists(connection, "SELECT 1 FROM plans WHERE id = ?1", plan.as_str())? {
+            plan.check_new().map_err(unfit(field))?;
+        }
+    }
+    for (key, feature) in mapping.features {
+        if !exists(connection, "SELECT 1 FROM features WHERE id = ?1", feature.as_str())? {
+            feature.check_new().map_err(unfit(format!("features.{key}")))?;
+        }
+    }
+    Ok(())
 }
 
 /// Has dimensions mean no plan any more.

@@ -20,6 +20,7 @@ pub(super) mod products;
 pub(super) mod publications;
 pub(super) mod publish;
 pub(super) mod regrant;
+pub(super) mod remove_product;
 pub(super) mod sellers;
 pub(super) mod sync;
 pub(super) mod unbilled;

@@ -8,7 +8,8 @@ use crate::domain::plan::{Plan, PlanDraft, PlanEntitlement, PlanStatus, SoldAs};
 use crate::domain::terms::EntitlementTerms;
 use crate::domain::word::Word;
 use crate::domain::{
-    DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source, TermsFault,
+    DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId, Quantity, Source,
+    TermsFault, UnfitId,
 };
 use crate::store::base::columns::{millis, optional_timestamp};
 use crate::store::base::outbox::append_event_in;
@@ -30,6 +31,9 @@ pub enum PlanError {
     /// AWS sells the plan: its name is ours, but whose it is and what it costs is not.
     #[error("plan {0} is sold by AWS and belongs to its product")]
     SoldByAws(PlanId),
+    /// A new plan cannot have this id.
+    #[error(transparent)]
+    Unfit(#[from] UnfitId),
     /// The terms make no sense for the feature.
     #[error(transparent)]
     Terms(#[from] TermsFault),

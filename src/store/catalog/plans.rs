@@ -93,6 +93,7 @@ pub(crate) fn put_plan_in(
     }
     let product_id = product_id.or_else(|| held.as_ref()?.product_id.clone());
     if held.is_none() {
+        id.check_new()?;
         write_plan_in(connection, id, name, product_id.as_ref(), now)?;
     }
     connection

@@ -116,8 +116,8 @@ impl Store {
         .await
     }
 
-    /// Lists the metered dimensions that are gone from their listings and that usage is billed by still: a feature of
-    /// somebody who can use it, or records on the way.
+    /// Lists the metered dimensions that are gone from their listings and that usage is billed by still: a feature that plans
+    /// of the product grant or that somebody can use, or records on the way.
     pub async fn lost_dimensions(&self) -> Result<Vec<(ProductId, DimensionKey)>, StoreError> {
         self.read(|connection| {
             dimension_keys_in(
@@ -128,6 +128,11 @@ impl Store {
                          WHERE f.product_id = d.product_id AND f.dimension = d.key)
                      AND EXISTS (SELECT 1 FROM subscriptions s
                          WHERE s.product_id = d.product_id AND s.ended_at_ms IS NULL))
+                 OR EXISTS (SELECT 1 FROM feature_dimensions f
+                     JOIN plan_entitlements e ON e.feature_id = f.feature_id AND e.bill <> 'none'
+                     JOIN plans p ON p.id = e.plan_id AND p.source = 'aws' AND p.status <> 'archived'
+                         AND e.version = coalesce(p.published_version, p.version)
+                     WHERE f.product_id = d.product_id AND f.dimension = d.key AND p.product_id = d.product_id)
                  OR EXISTS (SELECT 1 FROM metering_records r WHERE r.state = 'open'
                      AND r.product_id = d.product_id AND r.dimension = d.key)
                  OR EXISTS (SELECT 1 FROM metering_records r WHERE r.state IN ('ready', 'sending')
@@ -135,6 +140,34 @@ impl Store {
                  ORDER BY d.product_id, d.key LIMIT 100",
             )
             .during("find dimensions that are gone")
+        })
+        .await
+    }
+
+    /// Lists the dimensions that are sold in contracts and are gone from their listings, with how many live subscriptions are
+    /// on each.
+    pub async fn lost_sold_dimensions(
+        &self,
+    ) -> Result<Vec<(ProductId, DimensionKey, u64)>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT product_id, key, held FROM (SELECT d.product_id, d.key,
+                         (SELECT count(*) FROM subscriptions s WHERE s.product_id = d.product_id
+                             AND s.dimension = d.key AND s.ended_at_ms IS NULL AND s.status <> 'failed') AS held
+                         FROM dimensions d WHERE d.entitled = 1 AND d.removed_at_ms IS NOT NULL) AS gone
+                     WHERE held > 0 ORDER BY product_id, key LIMIT 100",
+                )
+                .and_then(|mut select| {
+                    select
+                        .query_map([], |row| {
+                            let product = ProductId::new(row.get::<_, String>(0)?);
+                            let key = DimensionKey::new(row.get::<_, String>(1)?);
+                            Ok((product, key, u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0)))
+                        })?
+                        .collect()
+                })
+                .during("find sold dimensions that are gone")
         })
         .await
     }

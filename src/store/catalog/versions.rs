@@ -98,7 +98,11 @@ fn held_in(
         .during("count a version's subscriptions")
 }
 
-fn remove_in(connection: &Connection, id: &PlanId, now: Timestamp) -> Result<Plan, PlanError> {
+pub(crate) fn remove_in(
+    connection: &Connection,
+    id: &PlanId,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
     let plan = known_plan(connection, id)?;
     let subscribed = "SELECT 1 FROM subscriptions WHERE plan_id = ?1";
     let reason = if plan.version.is_some() {

@@ -7,6 +7,7 @@ use super::rows::customer_in;
 use crate::domain::CustomerId;
 use crate::domain::event::EventType;
 use crate::domain::event::data::CustomerMerged;
+use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
 use crate::store::engine::sql::Connection;
 use crate::store::metering::merge::join_records_in;
@@ -92,11 +93,13 @@ fn merge_profile_in(
     }
     connection
         .prepare_cached(
-            "UPDATE customers SET name = coalesce(name, ?2), email = coalesce(email, ?3), metadata = ?4 WHERE id = ?1",
+            "UPDATE customers SET name = coalesce(name, ?2), email = coalesce(email, ?3), metadata = ?4,
+                 created_at_ms = least(created_at_ms, CAST(?5 AS BIGINT)) WHERE id = ?1",
         )
         .and_then(|mut update| {
             let metadata = Value::Object(metadata).to_string();
-            update.post((into.as_str(), other.name, other.email, metadata))
+            let first_known = millis(other.created_at);
+            update.post((into.as_str(), other.name, other.email, metadata, first_known))
         })
         .during("join two customers")?;
     Ok(lost)

@@ -15,6 +15,7 @@ pub(super) mod likely_same;
 pub(super) mod list;
 pub(super) mod matching;
 pub(super) mod merge;
+pub(super) mod names;
 pub(super) mod provision;
 pub(super) mod registrations;
 pub(super) mod rows;

@@ -36,6 +36,9 @@ impl Resolution {
     }
 }
 
+/// The most records that the activity names.
+const RECORDS_SAID: usize = 20;
+
 /// A person's decision, which may be about many records.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
@@ -52,9 +55,11 @@ impl Decision {
         Self { resolution, note, actor, at }
     }
 
-    /// Says in the activity what is decided.
-    pub(super) fn say(&self) {
-        say(&json!({"action": self.resolution.as_str()}));
+    /// Says in the activity what is decided, and about which records: the first of them, where they are many.
+    pub(super) fn say(&self, records: impl IntoIterator<Item = i64>) {
+        let records: Vec<String> =
+            records.into_iter().take(RECORDS_SAID).map(|it| it.to_string()).collect();
+        say(&json!({"action": self.resolution.as_str(), "records": records}));
     }
 }
 

@@ -125,9 +125,9 @@ impl Store {
         let decision = Decision::by_current_actor(resolution, note, now);
         let said = decision.clone();
         let resolved = self.write(move |connection| {
-            decision.say();
             let unknown = || ResolveError::Unknown(id.clone());
             let number: i64 = id.parse().map_err(|_| unknown())?;
+            decision.say([number]);
             let record = record_in(connection, number)?.ok_or_else(unknown)?;
             let step = step_in(connection, number, &record, decision.resolution, now)?;
             Ok::<_, ResolveError>(carry_out_in(connection, number, &record, step, &decision)?)

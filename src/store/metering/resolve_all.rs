@@ -121,7 +121,7 @@ impl Store {
         let found = self.read(move |connection| find_in(connection, filter, after)).await?;
         let Some(last) = found.last().map(|it| (it.hour, it.id)) else { return Ok(None) };
         let work = move |connection: &Connection| {
-            decision.say();
+            decision.say(found.iter().map(|it| it.id));
             decide_in(connection, &found, &decision, mode)
         };
         let piece = match mode {

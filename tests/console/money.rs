@@ -95,7 +95,7 @@ async fn whatever_stops_the_billing_says_how_much_waits_and_until_when() {
     for part in ["sweep", "metering", "queue"] {
         let row = parts.split(&format!("<th scope=\"row\">{part}</th>")).nth(1).unwrap();
         let row = row.split("</tr>").next().unwrap();
-        assert!(row.contains(">not asked<") && !row.contains("connect"), "{part}: {row}");
+        assert!(row.contains(">rests<") && !row.contains("connect"), "{part}: {row}");
     }
     world.stop().await;
 }

@@ -37,7 +37,7 @@ async fn a_new_plan_or_feature_leaves_one_of_its_id_alone_and_leads_to_it() {
     assert_eq!(world.get("/v1/plans/own").await["name"], "Renamed");
     world.put("/v1/plans/own/entitlements/seats", json!({"limit": 1000})).await;
     let acted = world.get_text("/activity").await;
-    assert!(acted.contains("Grant seats: 1,000"), "{acted}");
+    assert!(acted.contains("Grant Seats: 1,000"), "{acted}");
     for list in ["plans", "subscriptions", "customers"] {
         let page = world.get_text(&format!("/{list}?status=bogus")).await;
         assert!(page.contains("is none of"), "{list}: {page}");
@@ -99,7 +99,7 @@ async fn an_account_nobody_bought_with_is_said_and_can_be_put_right() {
         [("id", "initech"), ("account_id", "123456789012"), ("form_page", "customers/initech")];
     let (status, page) = send(&world, "/customers", &right).await;
     assert_eq!(status, 409);
-    assert!(page.contains("<a href=\"customers/initech\">“Part it from AWS”"), "{page}");
+    assert!(page.contains("<a href=\"customers/initech\">“Part them from AWS”"), "{page}");
     assert_eq!(send(&world, "/customers/initech/unlink", &[]).await.0, 303);
     let contract = world.product("Acme Insight");
     let order = marketd::sandbox::market::Order::of(contract.product_code).with("basic", 3);
@@ -108,7 +108,7 @@ async fn an_account_nobody_bought_with_is_said_and_can_be_put_right() {
     let page = eventually("the purchase", async || {
         let page = world.get_text("/customers/initech").await;
         // What happened is read after the subscriptions, and may tell of one that came in between.
-        (page.contains("3 × ") && !page.contains("It has none.")).then_some(page)
+        (page.contains("3 × ") && !page.contains("They have none.")).then_some(page)
     })
     .await;
     assert!(!page.contains("No buyer with"), "{page}");

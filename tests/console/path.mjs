@@ -120,6 +120,7 @@ await shows("Plans that grant it");
 await open("Plans");
 await page.locator("main").getByRole("row", { name: "starter" }).getByRole("link").first().click();
 await page.getByLabel("Feature", { exact: true }).selectOption("calls");
+await press("Grant or change it…");
 await fill("Limit", "12,5");
 await page.getByLabel("Starts again at zero").selectOption("month");
 await press("Grant it in the draft");
@@ -141,25 +142,25 @@ await open("Customers");
 await becomes("123456789012");
 await page.locator("main").getByRole("row", { name: "123456789012" }).getByRole("link").first().click();
 await shows("not claimed");
-await fill("Your id of it", "acme");
+await fill("Your id of them", "acme");
 await fill("Name", "Acme & <Sons>");
 await press("Claim");
 await shows("Saved.");
-await becomes("starter");
+await becomes("Basic");
 
 // Usage is billed.
 await usage("req-1", "acme", 40);
 await aws("clock", { advance: "PT2H" });
 await open("Metering");
 await becomes("accepted");
-await page.locator("main").getByRole("row", { name: /acme .*api_calls/ }).getByRole("link").first().click();
+await page.locator("main").getByRole("row", { name: /Acme .*api_calls/ }).getByRole("link").first().click();
 await becomes("AWS's record");
 
 // Usage of somebody without a subscription is parked: why, and what becomes of it.
 await open("Customers");
 await fill("Id, as your application has it", "nobody");
 await press("Provision");
-await shows("It has none.");
+await shows("They have none.");
 await application("/v1/usage", {
   events: [{ id: "req-2", customer_id: "nobody", product_id: "insight", dimension: "api_calls", quantity: 7 }],
 });
@@ -193,7 +194,7 @@ await open("Products");
 await follow("Acme Insight");
 await press("Compare with AWS now");
 await shows("gone from the listing: ");
-await follow("archive team…");
+await follow("archive Pro…");
 await shows("nobody can buy it there");
 await press("Archive it");
 await shows("Archived.");
@@ -201,7 +202,7 @@ await shows("Archived.");
 // Found by AWS's id, from anywhere.
 await page.getByRole("searchbox", { name: "Search by any id or name" }).fill("123456789012");
 await page.getByRole("search").getByRole("button", { name: "Search" }).click();
-await shows("What it may use, and why");
+await shows("What they may use, and why");
 
 // And back out.
 await open("Integration");

@@ -177,11 +177,11 @@ fn catalogue(plan: &str, entity: &str) -> Vec<Mistake> {
             .over("type"),
         on(&format!("/listings/{entity}/import"), "/listings/prod-1/import", "imported")
             .to(format!("listings/{entity}/import"))
-            .typing("product_id", "typed-id"),
+            .with("product_id", "another-id"),
         on("/plans", "/plans", "not empty").with("id", " ").typing("name", "Typed name").over("id"),
         on("/plans", "/plans/pro/archive", "no plan").to("plans/none/archive"),
         on("/plans", "/plans/pro/discard", "no plan").to("plans/none/discard"),
-        on(&page, "/plans/pro/entitlements", "“Limit” is a number")
+        on(&format!("{page}?grant=calls"), "/plans/pro/entitlements", "“Limit” is a number")
             .to(format!("plans/{plan}/entitlements"))
             .with("feature_id", "calls")
             .typing("limit", "12,5")
@@ -197,6 +197,7 @@ fn catalogue(plan: &str, entity: &str) -> Vec<Mistake> {
             .to("plans/old/publish")
             .choosing("to", "", "required checked"),
         on("/products", "/products/insight/confirm-endings", "no product"),
+        on("/products", "/products/insight/remove", "no product"),
         on("/products", "/products/insight/sync", "no product"),
     ]
 }

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, header};
 use crate::{Guarded, browser, form_token, token};
 
 /// What forms do, and the least role that may.
-pub(crate) const FORMS: [(&str, &str); 38] = [
+pub(crate) const FORMS: [(&str, &str); 39] = [
     ("/customers", "operator"),
     ("/customers/acme/erase", "operator"),
     ("/customers/acme/unlink", "operator"),
@@ -26,6 +26,7 @@ pub(crate) const FORMS: [(&str, &str); 38] = [
     ("/plans/pro/entitlements/remove", "operator"),
     ("/plans/pro/publish", "operator"),
     ("/products/insight/confirm-endings", "operator"),
+    ("/products/insight/remove", "operator"),
     ("/products/insight/sync", "operator"),
     ("/sandbox/agreements", "operator"),
     ("/sandbox/clock", "operator"),
@@ -75,6 +76,29 @@ async fn each_form_is_for_its_roles_alone_and_only_with_its_token() {
     assert_eq!(settings.status(), StatusCode::FORBIDDEN);
     let settings = console.get("/settings", Some(&admin)).await.text().await.unwrap();
     assert!(settings.contains("metering.grace") && !settings.contains("grace-0123"), "{settings}");
+}
+
+#[tokio::test]
+async fn whoever_loads_the_address_of_a_form_comes_to_the_page_that_it_is_on() {
+    let console = Guarded::start_on_sandbox().await;
+    let reader = console.sign_in("rita").await.unwrap();
+    for (path, _) in FORMS {
+        let request = browser().get(format!("{}{path}", console.url));
+        let request = request.header(header::ACCEPT, "text/html").header(header::COOKIE, &*reader);
+        let answer = request.send().await.unwrap();
+        if answer.status() == StatusCode::SEE_OTHER {
+            let place = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
+            assert!(path.starts_with(&place) && place != path, "{path}: {place}");
+            assert!(place != "/" || path == "/sign-out", "{path}: {place}");
+        } else {
+            // There is a page at the same address, or no such thing.
+            let is_page = [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY];
+            assert!(is_page.contains(&answer.status()), "{path}: {}", answer.status());
+        }
+    }
+    let stranger = console.get("/plans/pro/entitlements", None).await;
+    let place = stranger.headers()[header::LOCATION].to_str().unwrap();
+    assert_eq!(place, "/sign-in?next=%2Fplans%2Fpro%2Fentitlements");
 }
 
 #[tokio::test]

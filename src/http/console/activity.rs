@@ -6,14 +6,19 @@ use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
 use super::acts::{Object, done, object, operation};
+use super::choices::Grants;
+use super::names::Names;
 use super::parts::{Answer, Frame, When, next_page, query, render, some};
 use super::session::Visitor;
-use crate::http::ApiState;
+use crate::domain::{ClockHour, CustomerId, FeatureId, PlanId, ProductId};
 use crate::http::paging::ListPage;
+use crate::http::{ApiState, Problem};
 use crate::store::{ActivityFilter, ActivityRow, Order};
 
 /// The activities of a page.
 const ROWS: &str = "50";
+/// The most records of a decision that are named.
+const RECORDS: usize = 3;
 
 /// What is asked for.
 #[derive(Clone, Default, Deserialize)]
@@ -29,6 +34,7 @@ pub(super) struct Asked {
 struct ActivitiesPage {
     frame: Frame,
     asked: Asked,
+    names: Names,
     rows: Vec<Row>,
     next: Option<String>,
 }
@@ -39,6 +45,10 @@ struct Row {
     at: When,
     what: String,
     object: Option<Object>,
+    /// What the object is called, where it has a name.
+    called: String,
+    /// Whose records were decided on, and of which hours: the first of them.
+    records: Vec<(CustomerId, ClockHour)>,
 }
 
 pub(super) async fn list(
@@ -51,19 +61,69 @@ pub(super) async fn list(
     let filter = ActivityFilter { actor: some(&asked.actor), ..ActivityFilter::default() };
     let listed = state.store.activities(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, |row| row.seq.to_string());
-    let rows = found.items.into_iter().map(|it| Row {
-        at: When::of(it.at, now),
-        // Older rows name a form by its route.
-        what: done(operation(&it.operation), &it.path, it.detail.as_ref()),
-        object: object(&it.path),
-        it,
-    });
+    let words = Grants::of(&state, false).await?;
+    let mut rows = Vec::new();
+    for it in found.items {
+        rows.push(Row {
+            at: When::of(it.at, now),
+            // Older rows name a form by its route.
+            what: done(operation(&it.operation), &it.path, it.detail.as_ref(), &words),
+            object: object(&it.path),
+            called: String::new(),
+            records: records(&state, &it).await?,
+            it,
+        });
+    }
+    let named = rows.iter().filter_map(|row| row.object.as_ref());
+    let named = named.filter(|it| it.kind == "customer").map(|it| CustomerId::new(&*it.name));
+    let decided = rows.iter().flat_map(|row| row.records.iter().map(|it| it.0.clone()));
+    let ids: Vec<CustomerId> = named.chain(decided).collect();
+    let names = Names::of(&state).await?.and_customers(&state, &ids).await?;
+    for row in &mut rows {
+        row.called = row.object.as_ref().map(|it| called(it, &names)).unwrap_or_default();
+    }
     Ok(render(&ActivitiesPage {
         frame: Frame::of(&visitor, "activity"),
         asked,
-        rows: rows.collect(),
+        names,
+        rows,
         next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
+}
+
+/// Returns what is called by an id in a path.
+fn called(it: &Object, names: &Names) -> String {
+    match it.kind {
+        "customer" => names.customer(&CustomerId::new(&*it.name)).to_owned(),
+        "feature" => names.feature(&FeatureId::new(&*it.name)).to_owned(),
+        "plan" => names.plan(&PlanId::new(&*it.name)).to_owned(),
+        "product" => names.product(&ProductId::new(&*it.name)).to_owned(),
+        _ => it.name.clone(),
+    }
+}
+
+/// Returns whose records a decision was about, and of which hours: the first few.
+async fn records(
+    state: &ApiState,
+    row: &ActivityRow,
+) -> Result<Vec<(CustomerId, ClockHour)>, Problem> {
+    let ids: Option<Vec<String>> =
+        row.detail.as_ref().and_then(|it| serde_json::from_value(it["records"].clone()).ok());
+    let mut found = Vec::new();
+    for id in ids.unwrap_or_default().into_iter().take(RECORDS) {
+        let record = state.store.metering_record(id).await?;
+        found.extend(record.map(|(it, _)| (it.customer_id, it.hour)));
+    }
+    Ok(found)
+}
+
+impl Row {
+    /// Reports whether records were decided on that are not named.
+    fn has_others(&self) -> bool {
+        let all =
+            self.it.detail.as_ref().and_then(|it| it["records"].as_array()).map_or(0, Vec::len);
+        all > self.records.len()
+    }
 }
 
 impl ActivitiesPage {

@@ -4,11 +4,14 @@ use percent_encoding::percent_decode_str;
 
 use serde_json::Value;
 
-use super::parts::{segment, terms};
+use super::choices::Grants;
+use super::parts::segment;
+use crate::domain::FeatureId;
+use crate::domain::feature::FeatureKind;
 use crate::domain::terms::EntitlementTerms;
 
 /// The operation of the API that each form does.
-const OPERATIONS: [(&str, &str); 25] = [
+const OPERATIONS: [(&str, &str); 26] = [
     ("/customers", "provisionCustomer"),
     ("/customers/{id}/erase", "eraseCustomer"),
     ("/customers/{id}/unlink", "unlinkCustomer"),
@@ -31,6 +34,7 @@ const OPERATIONS: [(&str, &str); 25] = [
     ("/plans/{id}/entitlements/remove", "unentitlePlan"),
     ("/plans/{id}/publish", "publishPlan"),
     ("/products/{id}/confirm-endings", "confirmEndings"),
+    ("/products/{id}/remove", "removeProduct"),
     ("/products/{id}/sync", "syncProduct"),
     ("/subscriptions", "putSubscription"),
     ("/subscriptions/{id}/cancel", "cancelSubscription"),
@@ -120,20 +124,23 @@ const REHEARSED: [(&str, &str); 11] = [
 ];
 
 /// Returns what was done in words, with what was granted or decided.
-pub(super) fn done(operation: &str, path: &str, detail: Option<&Value>) -> String {
+pub(super) fn done(operation: &str, path: &str, detail: Option<&Value>, words: &Grants) -> String {
     let feature = || {
         let (_, id) = path.split_once("/entitlements/")?;
-        percent_decode_str(id).decode_utf8().ok()
+        percent_decode_str(id).decode_utf8().ok().map(FeatureId::new)
     };
     match (operation, feature()) {
         ("entitlePlan", Some(feature)) => {
+            // What is had or not had is granted, and there is nothing more to say of it.
+            let is_all = words.feature(&feature).is_some_and(|it| it.kind == FeatureKind::Boolean);
             let granted: Option<EntitlementTerms> =
-                detail.and_then(|it| serde_json::from_value(it.clone()).ok());
-            let granted = granted.map(|it| format!(": {}", terms(&it, false))).unwrap_or_default();
-            format!("Grant {feature}{granted}")
+                detail.filter(|_| !is_all).and_then(|it| serde_json::from_value(it.clone()).ok());
+            let granted = granted.map(|it| format!(": {}", words.terms(&feature, &it)));
+            format!("Grant {}{}", words.name(&feature), granted.unwrap_or_default())
         }
-        ("unentitlePlan", Some(feature)) => format!("Take out {feature}"),
+        ("unentitlePlan", Some(feature)) => format!("Take out {}", words.name(&feature)),
         _ => match detail.and_then(|it| it["action"].as_str()) {
+            Some("map") => "Save the mapping".into(),
             Some("retry") => "Send again".into(),
             Some("carry_forward") => "Carry forward".into(),
             Some("write_off") => "Write off".into(),
@@ -172,11 +179,12 @@ fn said(operation: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use serde_json::json;
 
     use super::*;
+    use crate::domain::feature::{Feature, WhenStale};
     use crate::http::console::{ACTIONS, ADMINISTRATION, SANDBOX_ACTIONS};
 
     #[test]
@@ -246,7 +254,22 @@ mod tests {
     #[test]
     fn what_was_granted_or_decided_is_said() {
         let granted = json!({"limit": 1000, "reset": "month"});
-        for (operation, path, detail, words) in [
+        let feature = |id: &str, name: &str, kind| Feature {
+            id: FeatureId::new(id),
+            name: name.into(),
+            kind,
+            unit: None,
+            dimensions: BTreeMap::new(),
+            when_stale: WhenStale::Allow,
+        };
+        let words = Grants::new(
+            vec![
+                feature("calls", "calls", FeatureKind::Metered),
+                feature("sso", "Single sign-on", FeatureKind::Boolean),
+            ],
+            false,
+        );
+        for (operation, path, detail, said) in [
             (
                 "entitlePlan",
                 "/v1/plans/pro/entitlements/calls",
@@ -255,6 +278,19 @@ mod tests {
             ),
             ("entitlePlan", "/v1/plans/pro/entitlements/calls", &Value::Null, "Grant calls"),
             ("unentitlePlan", "/plans/pro/entitlements/calls", &Value::Null, "Take out calls"),
+            (
+                "entitlePlan",
+                "/v1/plans/pro/entitlements/sso",
+                &json!({"limit": null, "unlimited": false, "reset": null}),
+                "Grant Single sign-on",
+            ),
+            (
+                "importListing",
+                "/listings/prod-1/import",
+                &json!({"action": "map"}),
+                "Save the mapping",
+            ),
+            ("importListing", "/listings/prod-1/import", &Value::Null, "Import listing"),
             (
                 "resolveMeteringRecords",
                 "/v1/metering/resolve",
@@ -269,7 +305,7 @@ mod tests {
             ),
         ] {
             let detail = Some(detail).filter(|it| !it.is_null());
-            assert_eq!(done(operation, path, detail), words, "{operation}");
+            assert_eq!(done(operation, path, detail, &words), said, "{operation}");
         }
     }
 

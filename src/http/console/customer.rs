@@ -11,13 +11,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::charts::{Chart, Meter};
-use super::choices::{Choices, Grants};
+use super::choices::{Choices, Grants, is_billed};
 use super::events::Happened;
+use super::names::Names;
 use super::parts::{self, Answer, Form, Frame, Told, When, go, line, render, segment, some};
 use super::session::Visitor;
 use super::subscriptions::Row;
 use crate::domain::access::{Access, Reason};
 use crate::domain::feature::{Feature, FeatureKind};
+use crate::domain::plan::{Plan, PlanEntitlement};
 use crate::domain::series::{Step, series};
 use crate::domain::ungranted::Ungranted;
 use crate::domain::{Customer, CustomerId, PlanId, ProductId, Source, Subscription};
@@ -85,8 +87,37 @@ struct CustomerPage {
     /// The plans that the seller may put a customer on.
     plans: Choices,
     words: Grants,
+    names: Names,
+    /// The plans that decide on what they may use.
+    deciding: Vec<Plan>,
     /// What is billed although the customer's plans do not grant it.
     ungranted: Vec<Ungranted>,
+}
+
+impl CustomerPage {
+    /// Says how much of a feature they may use: on the terms of the plan that decides, where these say it.
+    fn limit(&self, it: &Access) -> String {
+        let Some(kind) = it.kind.filter(|kind| *kind != FeatureKind::Boolean) else {
+            return String::new();
+        };
+        let plan = self.deciding.iter().find(|plan| it.plan_id.as_ref() == Some(&plan.id));
+        let granted = plan.and_then(|plan| {
+            plan.entitlements.iter().find(|grant| grant.feature_id == it.feature_id)
+        });
+        // Somebody who is held to an older version, or bought several units, has another limit than the plan says.
+        let says = |grant: &&PlanEntitlement| grant.terms.limit == it.limit;
+        let bills = |plan: &Plan| {
+            plan.source == Source::Aws
+                && kind == FeatureKind::Metered
+                && self.words.feature(&it.feature_id).is_some_and(is_billed)
+        };
+        match (granted.filter(says), it.limit) {
+            (Some(grant), _) => parts::terms(&grant.terms, plan.is_some_and(bills)),
+            (None, Some(limit)) => parts::grouped(limit),
+            (None, None) if it.unlimited => "unlimited".to_owned(),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 pub(super) async fn show(
@@ -124,6 +155,10 @@ async fn customer(
         let meter = it.usage.zip(limit).map(|(used, limit)| Meter::of(used, limit));
         (it, meter)
     };
+    let mut deciding = Vec::new();
+    for id in access.iter().filter_map(|it| it.plan_id.clone()).collect::<BTreeSet<_>>() {
+        deciding.extend(state.store.plan(id).await?);
+    }
     let timeline = state.store.events_before(ids_of(&customer), None, most + 1).await?;
     let same = state.store.likely_same(customer.id.clone()).await?;
     let plans = Page { after: None, limit: MOST };
@@ -150,6 +185,8 @@ async fn customer(
         whole: !all.is_empty(),
         plans: Choices::of(&own, ""),
         words,
+        names: Names::of(state).await?,
+        deciding,
         ungranted,
         metadata: serde_json::to_string_pretty(&customer.metadata).unwrap_or_default(),
         customer,

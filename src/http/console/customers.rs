@@ -1,17 +1,20 @@
 //! `/customers`: who they are, found by any id or name.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
 use super::choices::Choices;
+use super::names::Names;
 use super::parts::{self, Answer, Frame, When, next_page, render, some};
 use super::session::Visitor;
-use crate::domain::{Customer, PlanId, ProductId, Status};
+use crate::domain::{Customer, CustomerId, PlanId, ProductId, Source, Status};
 use crate::http::ApiState;
 use crate::http::paging::ListPage;
-use crate::store::{CustomerFilter, CustomerSearch};
+use crate::store::{CustomerFilter, CustomerSearch, Holding};
 
 /// The customers of a page.
 const ROWS: &str = "50";
@@ -42,7 +45,10 @@ struct CustomersPage {
     statuses: [&'static str; 7],
     plans: Choices,
     products: Choices,
+    names: Names,
     customers: Vec<(Customer, When)>,
+    /// What each holds now.
+    held: HashMap<CustomerId, Vec<Holding>>,
     next: Option<String>,
 }
 
@@ -75,6 +81,9 @@ pub(super) async fn list(
         (found.items, found.next_cursor)
     };
     let next = next.map(|it| next_page(&visitor, "cursor", &it));
+    let ids = customers.iter().map(|it| it.id.clone()).collect();
+    let held = state.store.live_holdings(ids).await?;
+    let names = Names::of(&state).await?;
     let customers = customers.into_iter().map(|customer| {
         let created = When::of(customer.created_at, now);
         (customer, created)
@@ -83,5 +92,28 @@ pub(super) async fn list(
     let (frame, statuses) = (Frame::of(&visitor, "customers"), Status::ALL.map(Status::as_str));
     let plans = Choices::plans(&state, &asked.plan_id).await?;
     let products = Choices::products(&state, &asked.product_id).await?;
-    Ok(render(&CustomersPage { frame, asked, statuses, plans, products, customers, next }))
+    Ok(render(&CustomersPage {
+        frame,
+        asked,
+        statuses,
+        plans,
+        products,
+        names,
+        customers,
+        held,
+        next,
+    }))
+}
+
+impl CustomersPage {
+    /// Returns what a customer holds now.
+    fn held(&self, id: &CustomerId) -> &[Holding] {
+        self.held.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reports whether a customer is AWS's buyer, now or before.
+    fn is_buyer(&self, customer: &Customer) -> bool {
+        !customer.aws.is_empty()
+            || self.held(&customer.id).iter().any(|it| it.source == Source::Aws)
+    }
 }

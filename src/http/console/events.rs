@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::names::Names;
 use super::parts::{Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, some};
 use super::session::Visitor;
 use crate::domain::CustomerId;
@@ -39,6 +40,7 @@ struct EventsPage {
     delivered: Option<When>,
     refused: Option<When>,
     events: Vec<Happened>,
+    names: Names,
     next: Option<String>,
     /// What the application said when it was just tried.
     tried: Option<String>,
@@ -132,6 +134,8 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Even
         .last()
         .filter(|_| more)
         .map(|last| next_page(visitor, "before", &last.seq.to_string()));
+    let customers = events.iter().filter_map(|it| it.customer_id.as_ref());
+    let names = Names::default().and_customers(state, customers).await?;
     let waiting = |(place, lane): (usize, &api::LaneView)| {
         (place, lane.oldest_waiting_at.map(|at| When::of(at, now)))
     };
@@ -143,6 +147,7 @@ async fn found(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Even
         delivered: webhook.last_delivered_at.map(|at| When::of(at, now)),
         refused: webhook.last_refused_at.map(|at| When::of(at, now)),
         events: Happened::all(events, now),
+        names,
         webhook,
         next,
         tried: None,

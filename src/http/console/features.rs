@@ -8,6 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
 use super::choices::is_billed;
+use super::names::Names;
 use super::parts::{
     self, Answer, Form, Frame, Told, go_after, line, next_page, render, segment, some,
 };
@@ -40,6 +41,7 @@ pub(super) struct Asked {
 struct FeaturesPage {
     frame: Frame,
     features: Vec<Feature>,
+    names: Names,
     next: Option<String>,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn list(
     Ok(render(&FeaturesPage {
         frame: Frame::of(&visitor, "features"),
         features: found.items,
+        names: Names::of(&state).await?,
         next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
 }
@@ -144,10 +147,12 @@ pub(super) async fn put(
     });
     // Only the form of one feature's page names dimensions: that of a new one leaves them out.
     let names = fields.iter().any(|(name, _)| name.starts_with("dimension:"));
+    let field_sent = fields.iter().any(|(name, _)| name == "unit");
     let body = PutFeature {
         name: line("name", field("name").unwrap_or_default())?,
         kind,
-        unit: Some(line("unit", field("unit").unwrap_or_default())?),
+        // The page of a feature that is had or not had asks for none.
+        unit: field_sent.then(|| line("unit", field("unit").unwrap_or_default())).transpose()?,
         dimensions: names.then(|| billed.collect::<BTreeMap<_, _>>()),
         when_stale: field("when_stale").and_then(|word| WhenStale::from_word(&word)),
     };

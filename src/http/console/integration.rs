@@ -17,6 +17,10 @@ use crate::http::integration::{self as api, Confirm, Connect, For, IntegrationVi
 use crate::http::{ApiState, Problem};
 use crate::store::{Balance, Page};
 
+/// The operation by which a role is assumed.
+const ASSUME_ROLE: &str = "AssumeRole";
+/// The error of a call that is said at the top of the page.
+const SAID_ABOVE: &str = "said above";
 /// The most products whose topics are shown.
 const PRODUCTS: u32 = 100;
 
@@ -157,13 +161,16 @@ async fn integration(
     };
     // What has gone wrong with the role that was just tried is said at the top.
     let is_said = |error: &str| visitor.mistake.as_ref().is_some_and(|it| it.says(error));
-    let untold = connection.calls.iter().filter(|(_, call)| {
-        call.last_ok_at >= call.last_error_at || !call.last_error.as_deref().is_some_and(is_said)
+    let shown = connection.calls.iter().filter(|(operation, call)| {
+        // What was to be called with a role that is refused was never called.
+        let is_said = call.last_error.as_deref().is_some_and(is_said);
+        call.last_ok_at >= call.last_error_at || !is_said || **operation == ASSUME_ROLE
     });
-    let calls = untold.map(|(operation, call)| {
+    let calls = shown.map(|(operation, call)| {
         let ok = call.last_ok_at >= call.last_error_at;
         let at = if ok { call.last_ok_at } else { call.last_error_at };
-        let error = call.last_error.as_deref().filter(|_| !ok).map(wording::on_integration);
+        let error = call.last_error.clone().filter(|_| !ok);
+        let error = error.map(|it| if is_said(&it) { SAID_ABOVE.to_owned() } else { it });
         Call { operation, ok, at: at.map(|at| When::of(at, now)), error }
     });
     let products = state.store.products(Page { after: None, limit: PRODUCTS }).await?;
@@ -178,7 +185,11 @@ async fn integration(
             .collect(),
         queue_policy: document(state, "queue-policy", For::default()).await,
         news: News::of(state, &connection, visitor, host),
-        role_arn: connection.role_arn.clone().unwrap_or_default(),
+        role_arn: connection
+            .role_arn
+            .clone()
+            .or_else(|| connection.former_role_arn.clone())
+            .unwrap_or_default(),
         refused: refused(visitor),
         connection,
         steps,

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::parts::{Answer, Form, Frame, go, id, next_page, render, segment, some};
 use super::session::Visitor;
@@ -13,7 +14,7 @@ use super::wording;
 use crate::catalog::{self, ListingView};
 use crate::domain::product::Dimension;
 use crate::domain::ungranted::{Ungranted, ungranted};
-use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode};
+use crate::domain::{DimensionKey, EntityId, FeatureId, PlanId, ProductCode, ProductId};
 use crate::http::extract::{Body, Path as ApiPath};
 use crate::http::paging::ListPage;
 use crate::http::products::{self as api, Import};
@@ -38,6 +39,8 @@ struct ListingsPage {
     listings: Vec<ListingView>,
     /// The codes of products whose buyers wait for the import.
     awaited: Vec<ProductCode>,
+    /// The products that bill what plans of theirs do not grant.
+    ungranted: Vec<ProductId>,
     next: Option<String>,
     /// The reason why AWS could not be asked.
     fault: Option<String>,
@@ -60,11 +63,25 @@ pub(super) async fn list(
     let next = next.map(|it| next_page(&visitor, "cursor", &it));
     let awaited = state.store.awaited_imports().await?;
     let awaited = awaited.into_iter().filter_map(|it| it.product_code).collect();
+    let ungranted = ungranting(&state).await?;
     let frame = Frame::of(&visitor, "listings");
-    Ok(render(&ListingsPage { frame, listings, awaited, next, fault }))
+    Ok(render(&ListingsPage { frame, listings, awaited, ungranted, next, fault }))
+}
+
+/// Returns the products that bill what plans of theirs do not grant.
+async fn ungranting(state: &ApiState) -> Result<Vec<ProductId>, Problem> {
+    let all = || Page { after: None, limit: OFFERED };
+    let features = state.store.features(all()).await?;
+    let products = state.store.products(all()).await?.into_iter();
+    Ok(products.filter(|it| !ungranted(it, &features).is_empty()).map(|it| it.id).collect())
 }
 
 impl ListingsPage {
+    /// Reports whether usage of a listing's product is billed that its plans do not grant.
+    fn is_ungranted(&self, listing: &ListingView) -> bool {
+        listing.product_id.as_ref().is_some_and(|id| self.ungranted.contains(id))
+    }
+
     /// Reports whether a buyer waits for the import of a listing.
     fn is_awaited(&self, listing: &ListingView) -> bool {
         listing.product_code.as_ref().is_some_and(|code| self.awaited.contains(code))
@@ -85,6 +102,21 @@ struct ImportPage {
     features: Vec<String>,
     /// What is billed although plans of the product do not grant it.
     ungranted: Vec<Ungranted>,
+}
+
+impl ImportPage {
+    /// Returns the plans that another product's buyers have too, each with that product.
+    fn shared_plans(&self) -> Vec<(&str, &str)> {
+        let mut plans: Vec<(&str, &str)> = Vec::new();
+        for row in &self.rows {
+            if let (plan, Some(title)) = (row.plan.as_str(), row.shared.as_deref())
+                && !plans.contains(&(plan, title))
+            {
+                plans.push((plan, title));
+            }
+        }
+        plans
+    }
 }
 
 /// A dimension, and what it is mapped to.
@@ -131,7 +163,7 @@ async fn import_form(
         other.then(|| title.unwrap_or_else(|| owner.to_string()))
     };
     let row = |dimension: &Dimension| {
-        let suggested = || dimension.key.as_str().to_lowercase();
+        let suggested = || PlanId::fitting(&dimension.key.as_str().to_lowercase()).into_string();
         let mapped = dimension.plan_id.as_ref().map(ToString::to_string);
         let plan =
             mapped.unwrap_or_else(|| if product.is_some() { String::new() } else { suggested() });
@@ -186,7 +218,20 @@ pub(super) async fn import(
         features: ids("feature:").map(feature).collect::<Result<_, Problem>>()?,
     };
     let before = state.store.product_of_entity(entity.clone()).await?;
-    let Json(product) = api::import(State(state), ApiPath(entity), Body(body)).await?;
+    let imported = api::import(State(state), ApiPath(entity), Body(body)).await;
+    let Json(product) = imported.map_err(of_form)?;
     let word = if before.is_some() { "mapped" } else { "imported" };
     Ok(go(&visitor, format_args!("/products/{}?done={word}", segment(product.id.as_str()))))
+}
+
+/// Names a field of the API as the form has it: `plans.KEY` is `plan:KEY` there.
+fn of_form(problem: Problem) -> Problem {
+    let field: Option<String> = problem.member("field");
+    let named = |(of_api, of_form): (&str, &str)| {
+        Some(format!("{of_form}{}", field.as_deref()?.strip_prefix(of_api)?))
+    };
+    match [("plans.", "plan:"), ("features.", "feature:")].into_iter().find_map(named) {
+        Some(field) => problem.with("field", json!(field)),
+        None => problem,
+    }
 }

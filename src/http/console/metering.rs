@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::charts::HourMap;
 use super::choices::Choices;
+use super::names::Names;
 use super::parts::{
     self, Answer, Form, Frame, When, go_after, month_of, next_page, render, segment, some,
 };
@@ -99,6 +100,7 @@ struct RecordsPage {
     decided: Option<Decided>,
     hours: Option<Hours>,
     products: Choices,
+    names: Names,
     /// The query of the next page.
     next: Option<String>,
 }
@@ -123,6 +125,8 @@ pub(super) async fn list(
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let records = found.items;
     let products = Choices::products(&state, &asked.product_id).await?;
+    let customers = records.iter().map(|it| &it.customer_id);
+    let names = Names::of(&state).await?.and_customers(&state, customers).await?;
     let decided = asked.done.as_deref().and_then(Decided::parse);
     Ok(render(&RecordsPage {
         frame: Frame::of(&visitor, "metering"),
@@ -133,6 +137,7 @@ pub(super) async fn list(
         decided,
         hours,
         products,
+        names,
         next,
     }))
 }

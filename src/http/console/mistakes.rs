@@ -42,7 +42,13 @@ impl Mistake {
 
     /// Reports whether it says this, as the API has it.
     pub(super) fn says(&self, text: &str) -> bool {
-        self.0.problem.detail().contains(text)
+        let said = self.said().unwrap_or_default();
+        self.0.problem.detail().contains(text) || (!said.is_empty() && text.contains(&said))
+    }
+
+    /// Returns the words of AWS that it is about, where it is said what they mean.
+    pub(super) fn said(&self) -> Option<String> {
+        self.member("said").filter(|said: &String| !said.is_empty())
     }
 
     /// Returns what it names that can be looked at: what it is, and its page.

@@ -24,11 +24,13 @@ mod listings;
 mod metering;
 mod mistakes;
 mod months;
+mod names;
 mod notifications;
 mod overview;
 mod overview_usage;
 mod parts;
 mod plans;
+mod product_remove;
 mod products;
 mod resolve;
 mod sandbox;
@@ -42,6 +44,7 @@ mod settings;
 mod sign_in;
 mod subscriptions;
 mod times;
+mod ways_back;
 mod wording;
 
 use std::sync::Arc;
@@ -84,11 +87,17 @@ pub(super) fn router(state: &ApiState) -> Router<ApiState> {
     let actions = group(Permission::Operate, ACTIONS, &again);
     let administration = group(Permission::Administer, ADMINISTRATION, &again);
     let sandbox = on_sandbox(group(Permission::Operate, SANDBOX_ACTIONS, &again));
+    let read = Guard { state: state.clone(), permission: Permission::Read, pages: none };
+    let for_readers = |routes: Router<ApiState>| {
+        routes.route_layer(from_fn_with_state(read.clone(), guard::guard))
+    };
+    let (back, sandbox_back) = ways_back::routes();
+    let back = for_readers(back).merge(on_sandbox(for_readers(sandbox_back)));
     let open = Router::new()
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
-        .route("/sign-out", post(sign_in::leave))
+        .route("/sign-out", post(sign_in::leave).get(sign_in::left))
         .route("/assets/{name}", get(assets::serve));
-    let guarded = pages.merge(actions).merge(administration).merge(sandbox);
+    let guarded = pages.merge(actions).merge(administration).merge(sandbox).merge(back);
     guarded.merge(open).layer(from_fn(secure))
 }
 
@@ -134,6 +143,7 @@ const PAGES: &[Page] = &[
     ("/subscriptions/{id}", || get(subscriptions::show)),
     ("/products", || get(products::list)),
     ("/products/{id}", || get(products::show)),
+    ("/products/{id}/remove", || get(product_remove::ask)),
     ("/plans", || get(plans::list)),
     ("/plans/{id}", || get(plans::show)),
     ("/plans/{id}/publish", || get(plans::ask_publish)),
@@ -167,6 +177,7 @@ const ACTIONS: &[Page] = &[
     ("/events/replay", || post(events::replay)),
     ("/subscriptions", || post(subscriptions::put)),
     ("/subscriptions/{id}/cancel", || post(subscriptions::cancel)),
+    ("/products/{id}/remove", || post(product_remove::remove)),
     ("/products/{id}/sync", || post(products::sync)),
     ("/products/{id}/confirm-endings", || post(products::confirm_endings)),
     ("/plans", || post(plans::put)),

@@ -5,16 +5,17 @@ use axum::extract::{Extension, State};
 use jiff::{SignedDuration, Timestamp};
 
 use super::charts::Chart;
+use super::names::Names;
 use super::overview_usage::{self, ProductUsage};
-use super::parts::{Answer, Frame, When, grouped, render, words};
+use super::parts::{Answer, Frame, When, grouped, render, segment};
 use super::session::Visitor;
-use crate::diagnosis::{Action, Finding, FindingKind, Risk};
+use crate::diagnosis::{About, Action, Finding, FindingKind, Risk};
 use crate::domain::ledger::ParkReason;
 use crate::domain::series::Point;
 use crate::domain::{Quantity, Status};
 use crate::http::{ApiState, Problem, findings};
 use crate::intake::{QueueBacklog, QueueGauge};
-use crate::store::{Overview, Page, ParkedUsage, SubscriptionDay};
+use crate::store::{Overview, Page, SubscriptionDay};
 
 /// The days of the chart of subscriptions.
 const DAYS: u32 = 30;
@@ -46,6 +47,40 @@ struct OverviewPage {
     removed: bool,
 }
 
+impl Shown {
+    fn of(finding: Finding, names: &Names, now: Timestamp) -> Self {
+        let page = match &finding.about {
+            Some(
+                About::LostDimension { product, .. }
+                | About::LostSoldDimension { product, .. }
+                | About::Unmapped { product, .. },
+            ) => format!("products/{}", segment(product.as_str())),
+            Some(About::Draft { plan, .. }) => format!("plans/{}", segment(plan.as_str())),
+            Some(About::Parked { .. }) | None => {
+                finding.kind.page().trim_start_matches('/').to_owned()
+            }
+        };
+        Self {
+            summary: match &finding.about {
+                Some(about) => about.said(names),
+                None => finding.summary.clone(),
+            },
+            risk: match finding.risk {
+                Risk::Money => "money",
+                Risk::Access => "access",
+                Risk::Delay => "delay",
+            },
+            page,
+            // Many a summary says it itself.
+            since: finding
+                .since
+                .filter(|_| !finding.summary.contains(" since "))
+                .map(|at| When::of(at, now)),
+            finding,
+        }
+    }
+}
+
 /// The parts that ask AWS, and do nothing once the integration was removed.
 const ASKING: [&str; 8] = [
     "agreements",
@@ -59,6 +94,11 @@ const ASKING: [&str; 8] = [
 ];
 
 impl OverviewPage {
+    /// Returns the number of customers whom nobody has claimed and who hold nothing.
+    fn unclaimed_without_any(&self) -> u64 {
+        self.counts.unclaimed.count.saturating_sub(self.counts.unclaimed_buyers.count)
+    }
+
     /// Returns the number of subscriptions that ended so on a day.
     #[expect(clippy::unused_self, reason = "a template calls it")]
     fn ended(&self, day: &SubscriptionDay, status: &str) -> String {
@@ -69,10 +109,11 @@ impl OverviewPage {
 /// A finding as it is shown.
 struct Shown {
     finding: Finding,
-    /// What happened, with the reasons why usage is parked as people write them.
+    /// What happened, in the console's words where it is known part by part.
     summary: String,
     risk: &'static str,
-    page: &'static str,
+    /// The page that shows more.
+    page: String,
     since: Option<When>,
 }
 
@@ -96,37 +137,22 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
     let now = state.clock.now();
     let counts = state.store.overview().await?;
     let findings = findings::all(state, &counts).await?;
-    let removed = findings.iter().any(|it| it.kind == FindingKind::IntegrationRemoved);
-    let part = |(name, health): (&'static str, crate::health::PartHealth)| Part {
-        name,
-        ok: health.ok,
-        rests: removed && ASKING.contains(&name),
-        since: When::of(health.since, now),
-        detail: health.detail,
+    let removed = findings.iter().find(|it| it.kind == FindingKind::IntegrationRemoved);
+    let removed_at = removed.and_then(|it| it.since);
+    let removed = removed.is_some();
+    let part = |(name, health): (&'static str, crate::health::PartHealth)| {
+        let rests = removed && ASKING.contains(&name);
+        let since = removed_at.filter(|_| rests).unwrap_or(health.since);
+        let since = When::of(since, now);
+        Part { name, ok: health.ok, rests, since, detail: health.detail }
     };
+    let names = Names::of(state).await?;
     let queue = state.queue.as_ref().map(QueueGauge::backlog);
     let days = state.store.subscription_days(DAYS, now).await?;
     let live = ["active", "trialing", "ending", "pending"];
     Ok(OverviewPage {
         frame: Frame::of(visitor, "overview"),
-        findings: findings
-            .into_iter()
-            .map(|finding| Shown {
-                summary: in_words(&finding.summary, &counts.parked),
-                risk: match finding.risk {
-                    Risk::Money => "money",
-                    Risk::Access => "access",
-                    Risk::Delay => "delay",
-                },
-                page: finding.kind.page().trim_start_matches('/'),
-                // Many a summary says it itself.
-                since: finding
-                    .since
-                    .filter(|_| !finding.summary.contains(" since "))
-                    .map(|at| When::of(at, now)),
-                finding,
-            })
-            .collect(),
+        findings: findings.into_iter().map(|it| Shown::of(it, &names, now)).collect(),
         parts: state.health.parts().into_iter().map(part).collect(),
         live: live.iter().filter_map(|status| counts.subscriptions.get(*status)).sum(),
         in_force: in_force(&days),
@@ -141,16 +167,6 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         queue,
         counts,
         last_message: state.store.last_received_at().await?.map(|at| When::of(at, now)),
-    })
-}
-
-/// Says for what reason usage is parked as people write it.
-fn in_words(summary: &str, parked: &[ParkedUsage]) -> String {
-    parked.iter().fold(summary.to_owned(), |said, it| {
-        said.replace(
-            &format!("parked as {},", it.reason),
-            &format!("parked ({}),", words(&it.reason)),
-        )
     })
 }
 

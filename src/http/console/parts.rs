@@ -18,7 +18,7 @@ use super::mistakes::{Mistake, Shown};
 use super::session::Visitor;
 pub(super) use super::times::{When, hour, minute};
 use super::wording;
-pub(super) use super::wording::{phrase, prose};
+pub(super) use super::wording::{phrase, prose, prose_at};
 use crate::domain::api_token::Permission;
 use crate::domain::counted::plural;
 use crate::domain::kind::Kind;

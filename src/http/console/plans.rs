@@ -6,6 +6,7 @@ use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
 use super::choices::{Choices, Grants};
+use super::names::Names;
 use super::parts::{self, Answer, Form, Frame, Told, go_after, next_page, render, segment, some};
 use super::session::Visitor;
 use crate::domain::feature::{Feature, FeatureKind};
@@ -36,6 +37,9 @@ pub(super) struct Asked {
     status: String,
     #[serde(default)]
     product_id: String,
+    /// The feature that is about to be granted.
+    #[serde(default)]
+    grant: String,
     cursor: Option<String>,
     done: Option<String>,
 }
@@ -47,6 +51,7 @@ struct PlansPage {
     asked: Asked,
     statuses: [&'static str; 3],
     products: Choices,
+    names: Names,
     plans: Vec<Plan>,
     next: Option<String>,
 }
@@ -67,7 +72,8 @@ pub(super) async fn list(
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
     let (frame, plans) = (Frame::of(&visitor, "plans"), found.items);
     let products = Choices::products(&state, &asked.product_id).await?;
-    Ok(render(&PlansPage { frame, asked, statuses: STATUSES, products, plans, next }))
+    let names = Names::of(&state).await?;
+    Ok(render(&PlansPage { frame, asked, statuses: STATUSES, products, names, plans, next }))
 }
 
 /// A plan of the seller's own.
@@ -111,6 +117,9 @@ struct PlanPage {
     features: Vec<Feature>,
     unbilled: Vec<UnbilledGrant>,
     words: Grants,
+    names: Names,
+    /// The feature that is about to be granted.
+    chosen: Option<Feature>,
 }
 
 impl PlanPage {
@@ -120,8 +129,34 @@ impl PlanPage {
     }
 
     /// Returns the features of a kind, to choose from.
-    fn of_kind(&self, kind: FeatureKind) -> Vec<&Feature> {
-        self.features.iter().filter(|it| it.kind == kind).collect()
+    fn of_kind(&self, kind: &FeatureKind) -> Vec<&Feature> {
+        self.features.iter().filter(|it| it.kind == *kind).collect()
+    }
+
+    /// Reports whether a feature is about to be granted.
+    fn is_chosen(&self, id: &FeatureId) -> bool {
+        self.chosen.as_ref().is_some_and(|it| it.id == *id)
+    }
+
+    /// Returns the terms on which the newest version grants a feature, if it does.
+    fn held(&self, id: &FeatureId) -> Option<&EntitlementTerms> {
+        let granted = self.plan.newest().iter().find(|it| it.feature_id == *id);
+        granted.map(|it| &it.terms)
+    }
+
+    /// Returns the same, or what a form says that nobody has changed.
+    fn terms(&self, id: &FeatureId) -> EntitlementTerms {
+        self.held(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns the limit that a form shows of a feature.
+    fn limit(&self, id: &FeatureId) -> String {
+        parts::or_empty(self.terms(id).limit.as_ref())
+    }
+
+    /// Returns the word of the period after which usage counts from zero.
+    fn reset(&self, id: &FeatureId) -> String {
+        self.terms(id).reset.map(|it| it.word()).unwrap_or_default()
     }
 }
 
@@ -131,19 +166,23 @@ pub(super) async fn show(
     Path(id): Path<PlanId>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    Ok(render(&plan(&state, &visitor, id, asked.done).await?))
+    Ok(render(&plan(&state, &visitor, id, asked).await?))
 }
 
 async fn plan(
     state: &ApiState,
     visitor: &Visitor,
     id: PlanId,
-    done: Option<String>,
+    Asked { done, grant, .. }: Asked,
 ) -> Result<PlanPage, Problem> {
     let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
     let features = state.store.features(Page { after: None, limit: OFFERED }).await?;
+    let frame = Frame::of(visitor, "plans");
+    let chosen = frame.form("/plans/{id}/entitlements").value("feature_id", grant);
     Ok(PlanPage {
-        frame: Frame::of(visitor, "plans"),
+        frame,
+        chosen: features.iter().find(|it| it.id.as_str() == chosen).cloned(),
+        names: Names::of(state).await?,
         told: Told::of(done),
         unbilled: state.store.unbilled_grants(id.clone()).await?,
         versions: state.store.plan_versions(id).await?,
@@ -232,6 +271,7 @@ struct PublishPage {
     plan: Plan,
     preview: Preview,
     words: Grants,
+    names: Names,
 }
 
 /// Says who would gain and lose what, and asks.
@@ -243,7 +283,10 @@ pub(super) async fn ask_publish(
     let Json(plan) = api::show(State(state.clone()), ApiPath(id.clone())).await?;
     let preview = state.store.preview_plan(id, None).await?;
     let words = Grants::of(&state, plan.source == Source::Aws).await?;
-    Ok(render(&PublishPage { frame: Frame::of(&visitor, "plans"), plan, preview, words }))
+    let customers = preview.groups.iter().flat_map(|it| &it.customers);
+    let names = Names::default().and_customers(&state, customers).await?;
+    let frame = Frame::of(&visitor, "plans");
+    Ok(render(&PublishPage { frame, plan, preview, words, names }))
 }
 
 /// Whom a draft is published to.

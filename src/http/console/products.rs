@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 
+use super::names::Names;
 use super::parts::{Answer, Frame, Told, When, go_after, next_page, render, segment};
 use super::session::Visitor;
 use crate::diagnosis::{Diagnosis, FindingKind};
@@ -34,6 +35,7 @@ pub(super) struct Asked {
 #[template(path = "products.html")]
 struct ProductsPage {
     frame: Frame,
+    told: Told,
     products: Vec<(Product, When)>,
     next: Option<String>,
 }
@@ -53,6 +55,7 @@ pub(super) async fn list(
     };
     Ok(render(&ProductsPage {
         frame: Frame::of(&visitor, "products"),
+        told: Told::of(asked.done),
         products: found.items.into_iter().map(dated).collect(),
         next: found.next_cursor.map(|it| next_page(&visitor, "cursor", &it)),
     }))
@@ -75,14 +78,33 @@ struct ProductPage {
     words: Diagnosis,
     /// The plans that belong to another product, with its title.
     shared: Vec<(PlanId, String)>,
+    names: Names,
+    /// Since when the first of its dimensions has been gone from the listing.
+    gone_since: Option<When>,
     /// What the comparison that was just made has found.
     changes: Option<ProductChanges>,
 }
 
 impl ProductPage {
+    /// Returns the number of dimensions that are gone from the listing.
+    fn gone(&self) -> usize {
+        self.product.dimensions.iter().filter(|it| it.removed_at.is_some()).count()
+    }
+
+    /// Reports whether usage of it can be billed: a dimension in its listing is metered.
+    fn is_metered(&self) -> bool {
+        self.product.dimensions.iter().any(|it| it.removed_at.is_none() && it.is_metered())
+    }
+
     /// Reports whether one of its plans was never published.
     fn has_drafts(&self) -> bool {
         self.product.plans.iter().any(|it| it.version.is_none())
+    }
+
+    /// Returns the name of a plan of it.
+    fn plan<'a>(&'a self, id: &'a PlanId) -> &'a str {
+        let plan = self.product.plans.iter().find(|it| it.id == *id);
+        plan.map_or(id.as_str(), |it| it.name.as_str())
     }
 
     /// Returns the features whose usage a dimension bills.
@@ -119,6 +141,7 @@ async fn product(
         }
     }
     let features = state.store.features(Page { after: None, limit: FEATURES }).await?;
+    let gone_since = product.dimensions.iter().filter_map(|it| it.removed_at).min();
     Ok(ProductPage {
         shared,
         frame: Frame::of(visitor, "products"),
@@ -130,6 +153,8 @@ async fn product(
         features,
         lost: lost.filter(|(id, _)| *id == product.id).map(|(_, key)| key).collect(),
         words: FindingKind::DimensionLost.diagnosis(),
+        names: Names::of(state).await?,
+        gone_since: gone_since.map(|at| When::of(at, now)),
         product,
         changes: None,
     })

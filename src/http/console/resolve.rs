@@ -8,6 +8,7 @@ use axum::extract::{Extension, Query, State};
 use serde::Deserialize;
 
 use super::choices::Choices;
+use super::names::Names;
 use super::parts::{Answer, Form, Frame, counted, go, render, some};
 use super::session::Visitor;
 use crate::diagnosis::Action as Remedy;
@@ -16,7 +17,7 @@ use crate::domain::ledger::{CARRIED_FORWARD, ParkReason};
 use crate::http::extract::Body;
 use crate::http::metering_resolve::{self as api, Action, Filter, ResolveAll, ResolveOutcome};
 use crate::http::{ApiState, Problem};
-use crate::store::{Order, Page, ParkedUsage, RecordFilter};
+use crate::store::{Order, Page, ParkedUsage, RecordFilter, RecordRow};
 
 /// The records that are meant, and the decision over them.
 #[derive(Clone, Default, Deserialize)]
@@ -124,38 +125,61 @@ struct ResolvePage {
     outcome: Option<ResolveOutcome>,
     /// What it is about, by product and dimension: the records and their units; empty where they are too many to list.
     parts: Vec<(String, u64, Quantity)>,
+    /// The first of the records that it is about.
+    records: Vec<RecordRow>,
+    names: Names,
 }
 
 /// The most records that are listed by product and dimension.
 const LISTED: u32 = 500;
+/// The most records that are named one by one.
+const NAMED: usize = 20;
 
-/// Sums what a decision is about by product and dimension. Units of different things do not add up.
+/// Sums what a decision is about by product and dimension, and names the records. Units of different things do not add up.
 async fn parts(
     state: &ApiState,
     asked: &Asked,
     outcome: &ResolveOutcome,
-) -> Result<Vec<(String, u64, Quantity)>, Problem> {
+) -> Result<(Vec<(String, u64, Quantity)>, Vec<RecordRow>, Names), Problem> {
     if outcome.matched > u64::from(LISTED) {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new(), Names::default()));
     }
     let filter =
         RecordFilter { state: Some("parked".into()), ..api::filter(state, asked.filter()).await? };
     let page = Page { after: None, limit: LISTED };
-    let found = state.store.metering_records(filter, Order::Newest, page).await?;
+    let mut records = state.store.metering_records(filter, Order::Newest, page).await?.rows;
+    records.retain(|record| outcome.refused.iter().all(|it| it.id != record.id));
+    let customers = records.iter().take(NAMED).map(|it| &it.customer_id);
+    let names = Names::of(state).await?.and_customers(state, customers).await?;
     let mut parts: BTreeMap<String, (u64, Quantity)> = BTreeMap::new();
-    for record in found.rows {
-        if outcome.refused.iter().any(|it| it.id == record.id) {
-            continue;
-        }
-        let name = format!("{}, {}", record.product_id, record.dimension);
-        let (records, units) = parts.entry(name).or_default();
-        *records += 1;
-        *units = units.saturating_add(record.quantity.saturating_sub(record.carried_out));
+    for record in &records {
+        let name = format!("{}, {}", names.product(&record.product_id), record.dimension);
+        let (count, units) = parts.entry(name).or_default();
+        *count += 1;
+        *units = units.saturating_add(units_of(record));
     }
-    Ok(parts.into_iter().map(|(name, (records, units))| (name, records, units)).collect())
+    records.truncate(NAMED);
+    let parts = parts.into_iter().map(|(name, (count, units))| (name, count, units)).collect();
+    Ok((parts, records, names))
+}
+
+/// Returns the units of a record that nobody has decided on yet.
+fn units_of(record: &RecordRow) -> Quantity {
+    record.quantity.saturating_sub(record.carried_out)
 }
 
 impl ResolvePage {
+    /// Reports whether more records are decided on than are named.
+    fn is_cut(&self, records: u64) -> bool {
+        records > u64::try_from(self.records.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the units of a record that the decision is about.
+    #[expect(clippy::unused_self, reason = "a template calls it")]
+    fn units_of(&self, record: &RecordRow) -> Quantity {
+        units_of(record)
+    }
+
     /// Returns what the chosen action does.
     fn deed(&self) -> &'static str {
         let chosen = self.actions.iter().find(|(word, _)| *word == self.asked.action);
@@ -198,13 +222,13 @@ async fn tried(state: &ApiState, visitor: &Visitor, asked: Asked) -> Result<Reso
         }
         None => None,
     };
-    let parts = match &outcome {
+    let (parts, records, names) = match &outcome {
         Some(outcome) => parts(state, &asked, outcome).await?,
-        None => Vec::new(),
+        None => (Vec::new(), Vec::new(), Names::default()),
     };
     let frame = Frame::of(visitor, "metering");
     let products = Choices::products(state, &asked.product_id).await?;
-    Ok(ResolvePage { frame, asked, actions, reasons, products, outcome, parts })
+    Ok(ResolvePage { frame, asked, actions, reasons, products, outcome, parts, records, names })
 }
 
 /// Returns the actions that may mend what is asked for, by the reasons for which it is parked.

@@ -1,5 +1,6 @@
 //! `/sandbox`: buyers, AWS and time at the visitor's command, where the daemon runs against the built-in sandbox.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use askama::Template;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::parts::{Answer, Frame, Told, When, render};
 use super::sandbox_control::Control;
 use super::sandbox_market::{Agreement, Buyer, Items, Offer, Product, names_of};
+use super::sandbox_seller::known_by;
 use super::session::Visitor;
 use crate::http::{ApiState, Problem};
 
@@ -95,6 +97,8 @@ struct Bought {
     ends: Option<When>,
     /// The name by which marketd finds the buyer.
     known_as: String,
+    /// All names by which it may.
+    names: Vec<String>,
     /// The dimensions that it may be upgraded to.
     dimensions: Vec<String>,
 }
@@ -146,20 +150,25 @@ async fn sandbox(
         control.read("delivery"),
         control.read("metering"),
     )?;
-    let mut in_force = agreements.items;
-    in_force.retain(|it| it.status == "ACTIVE");
-    let count = in_force.len();
+    // The newest come first, and those that are over too: their buyers may still use something, and are looked for.
     let bought = |it: Agreement| Bought::of(it, &products.items, &buyers.items, now);
-    let agreements: Vec<Bought> = in_force.into_iter().rev().take(SHOWN).map(bought).collect();
-    let of_account = |it: &&Bought| Some(&it.agreement.account_id) == asked.account.as_ref();
-    let known_as = agreements.iter().find(of_account).map(|it| it.known_as.clone());
+    let all: Vec<Bought> = agreements.items.into_iter().rev().map(bought).collect();
+    let known_as = match &asked.account {
+        Some(account) => Some(known_as(state, account, &all).await?),
+        None => None,
+    };
+    let usable = usable(&all, &products.items);
+    let mut agreements = all;
+    agreements.retain(|it| it.agreement.is_in_force());
+    let count = agreements.len();
+    agreements.truncate(SHOWN);
     Ok(SandboxPage {
         frame: Frame::of(visitor, "sandbox"),
         told: Told::of(asked.done),
-        known_as: known_as.or_else(|| asked.account.clone()),
+        known_as,
         account: asked.account,
         customer: asked.customer,
-        usable: agreements.iter().flat_map(|it| it.usable(&products.items)).collect(),
+        usable,
         losable: products.items.iter().flat_map(Product::losable).collect(),
         url: control.url.clone(),
         now: clock["now"].as_str().unwrap_or_default().to_owned(),
@@ -181,9 +190,10 @@ impl Bought {
     fn usable(&self, products: &[Product]) -> Vec<Offer> {
         let Agreement { agreement_id, account_id, product_code, .. } = &self.agreement;
         let product = products.iter().find(|it| it.product_code == *product_code);
+        let over = if self.agreement.is_in_force() { "" } else { " (the agreement is over)" };
         let offer = |key: &String| Offer {
             word: format!("{agreement_id}/{key}"),
-            name: format!("{account_id}: {key} of {}", self.product),
+            name: format!("{account_id}: {key} of {}{over}", self.product),
         };
         product.map(|it| it.metered().map(offer).collect()).unwrap_or_default()
     }
@@ -196,6 +206,7 @@ impl Bought {
             product: product.map_or_else(|| agreement.product_code.clone(), |it| it.title.clone()),
             holds: if held.is_empty() { "pays as it goes".into() } else { held.join(", ") },
             ends: agreement.ends_at.map(|at| When::of(at, now)),
+            names: names_of(&agreement, products, buyers).into_iter().map(str::to_owned).collect(),
             known_as: match names_of(&agreement, products, buyers).as_slice() {
                 // A licence is the surest name of what was bought by it; people look for the account.
                 [name, _, _] => (*name).to_owned(),
@@ -205,6 +216,29 @@ impl Bought {
             agreement,
         }
     }
+}
+
+/// Returns the name by which marketd finds a buyer who has acted: one that it knows, or else the surest of the newest
+/// agreement, by which it will.
+async fn known_as(state: &ApiState, account: &str, all: &[Bought]) -> Result<String, Problem> {
+    let of_account = || all.iter().filter(|it| it.agreement.account_id == account);
+    for name in of_account().flat_map(|it| &it.names) {
+        if known_by(state, name).await?.is_some() {
+            return Ok(name.clone());
+        }
+    }
+    Ok(of_account().next().map_or_else(|| account.to_owned(), |it| it.known_as.clone()))
+}
+
+/// Returns what buyers may use, each by the newest of their agreements: when it is over, what was used before still counts.
+fn usable(all: &[Bought], products: &[Product]) -> Vec<Offer> {
+    let mut seen = HashSet::new();
+    let newest = all
+        .iter()
+        .filter(|it| it.agreement.is_in_force())
+        .chain(all.iter().filter(|it| !it.agreement.is_in_force()))
+        .filter(|it| seen.insert((&it.agreement.account_id, &it.agreement.product_code)));
+    newest.take(SHOWN).flat_map(|it| it.usable(products)).collect()
 }
 
 /// Returns the word for how notifications come.

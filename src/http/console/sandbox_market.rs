@@ -90,6 +90,13 @@ pub(super) struct Agreement {
     pub(super) ends_at: Option<Timestamp>,
 }
 
+impl Agreement {
+    /// Reports whether it is in force.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.status == "ACTIVE"
+    }
+}
+
 /// Returns the names of an agreement's buyer by which marketd may know them, the surest first. AWS tells the account of a
 /// legacy product's buyer only when they sign up.
 pub(super) fn names_of<'a>(

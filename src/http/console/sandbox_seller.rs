@@ -113,7 +113,7 @@ async fn customer_of(
 }
 
 /// Returns the customer that is known by an id of AWS's.
-async fn known_by(state: &ApiState, name: &str) -> Result<Option<Customer>, Problem> {
+pub(super) async fn known_by(state: &ApiState, name: &str) -> Result<Option<Customer>, Problem> {
     let search = CustomerSearch { text: Some(name.to_owned()), ..CustomerSearch::default() };
     let found = state.store.search_customers(search, Page { after: None, limit: 1 }).await?;
     Ok(found.rows.into_iter().next().map(|it| it.customer))

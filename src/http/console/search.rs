@@ -69,14 +69,14 @@ async fn find(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> {
     let (mut exact, customers) = customer_hits(state, text).await?;
     exact.extend(ledger_hits(state, text).await?);
     exact.extend(catalogue_hits(state, text).await?);
-    // What is somebody's id is not looked for as a part of something else's name.
-    if !exact.is_empty() {
-        exact.extend(customers);
-        return Ok(exact);
+    // What is an id may be a part of names too: a record has a number.
+    exact.extend(customers);
+    for hit in named_hits(state, text).await? {
+        if !exact.iter().any(|it| it.place == hit.place && it.kind == hit.kind) {
+            exact.push(hit);
+        }
     }
-    let mut hits = customers;
-    hits.extend(named_hits(state, text).await?);
-    Ok(hits)
+    Ok(exact)
 }
 
 /// Finds customers: whose id the text is, and who have it otherwise.

@@ -105,6 +105,11 @@ pub(super) async fn leave(State(state): State<ApiState>, uri: Uri, headers: Head
     ([(header::SET_COOKIE, gone.to_string())], sign_in).into_response()
 }
 
+/// Leads to the first page whoever loads the address of signing out, which signs nobody out.
+pub(super) async fn left(State(state): State<ApiState>) -> Redirect {
+    Redirect::to(&format!("{}/", state.path_prefix))
+}
+
 fn form(
     state: &ApiState,
     status: StatusCode,

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::choices::Choices;
+use super::names::Names;
 use super::parts::{
     self, Answer, Form, Frame, Told, When, go_after, grouped, next_page, render, segment, some,
 };
@@ -49,6 +50,7 @@ struct SubscriptionsPage {
     asked: Asked,
     statuses: [&'static str; 7],
     rows: Vec<Row>,
+    names: Names,
     plans: Choices,
     products: Choices,
     next: Option<String>,
@@ -140,8 +142,11 @@ pub(super) async fn list(
     let rows = state.store.subscriptions(filter, page.one_more()).await?;
     let Json(found) = page.items(rows, |subscription| subscription.id.to_string());
     let next = found.next_cursor.map(|it| next_page(&visitor, "cursor", &it));
+    let customers = found.items.iter().map(|it| &it.customer_id);
+    let names = Names::of(&state).await?.and_customers(&state, customers).await?;
     Ok(render(&SubscriptionsPage {
         frame: Frame::of(&visitor, "subscriptions"),
+        names,
         plans: Choices::plans(&state, &asked.plan_id).await?,
         products: Choices::products(&state, &asked.product_id).await?,
         asked,
@@ -157,6 +162,7 @@ struct SubscriptionPage {
     frame: Frame,
     told: Told,
     row: Row,
+    names: Names,
     missing_since: Option<When>,
     created: When,
     updated: When,
@@ -173,8 +179,10 @@ pub(super) async fn show(
     let (missing_since, created, updated) = (it.terms.missing_since, it.created_at, it.updated_at);
     let rows = Row::all(&state, vec![it], now).await?;
     let row = rows.into_iter().next().ok_or_else(|| Problem::not_found("subscription", ""))?;
+    let names = Names::of(&state).await?.and_customers(&state, [&row.it.customer_id]).await?;
     Ok(render(&SubscriptionPage {
         frame: Frame::of(&visitor, "subscriptions"),
+        names,
         told: Told::of(asked.done),
         missing_since: missing_since.map(|at| When::of(at, now)),
         created: When::of(created, now),

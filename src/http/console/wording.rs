@@ -29,6 +29,11 @@ const LABELS: [(&str, &str); 14] = [
 
 /// Returns what the forms call a field.
 pub(super) fn label(field: &str) -> String {
+    for (beginning, label) in [("plan:", "Plan of"), ("feature:", "Feature billed by")] {
+        if let Some(key) = field.strip_prefix(beginning) {
+            return format!("{label} {key}");
+        }
+    }
     let known = LABELS.iter().find(|(name, _)| *name == field);
     known.map_or_else(|| field.replace('_', " "), |(_, label)| (*label).to_owned())
 }
@@ -72,30 +77,25 @@ fn of_kind(problem: &Problem) -> Option<String> {
         "foreign-form" => {
             "This page had expired: it was opened in another session, or before marketd was started anew. Nothing was changed. Look at what you see now, and send it again.".into()
         }
+        "invalid-feature" if problem.field() == Some("unit") => {
+            "a feature that is had or not had has no unit: there is nothing to count. Leave it empty, or choose another kind".into()
+        }
         "invalid-entitlement" => of_terms(problem.member("rule")?).into(),
         "no-product" => "no product is imported yet: the policy names the topics of the products that are".into(),
         "no-queue" => {
             "no queue is set: the template makes one with its policy, and the setting `queue.url` names it".into()
         }
-        "role-refused" => on_integration(problem.detail()),
+        "role-refused" if problem.member::<String>("said").is_some() => {
+            let said: String = member("said")?;
+            // AWS's own words stand by themselves.
+            let detail = problem.detail().strip_suffix(&*said).unwrap_or(problem.detail());
+            detail.trim_end_matches([':', ' ']).to_owned()
+        }
         "plan-archived" if problem.member::<Vec<String>>("options").is_some() => {
             "the plan is archived: check “sell it again”, or choose who of those who have it gets the new version, and it stays archived".into()
         }
         _ => return None,
     })
-}
-
-/// Returns a text as the page Integration says it, which has the policies itself.
-pub(super) fn on_integration(text: &str) -> String {
-    text.replace("`marketd integration trust-policy` shows", "the trust policy of this page shows")
-        .replace(
-            "`marketd integration iam-policy` lists",
-            "the permissions policy of this page lists",
-        )
-        .replace(
-            "`marketd integration iam-policy` shows",
-            "the permissions policy of this page shows",
-        )
 }
 
 /// Says which rule the terms of an entitlement break.
@@ -146,7 +146,7 @@ pub(super) fn named(problem: &Problem) -> Option<(String, String)> {
 /// The pages that do what commands do: the beginning of each command, the page, and what it is called in a sentence.
 const PAGES: [(&str, &str, &str); 16] = [
     ("customer import-mapping", "", ""),
-    ("customer unlink", "customers", "“Part it from AWS” on the customer's page"),
+    ("customer unlink", "customers", "“Part them from AWS” on the customer's page"),
     ("integration connect", "integration?steps=again", "the page Integration"),
     ("integration iam-policy", "integration?steps=again", "the page Integration"),
     ("integration show", "integration", "the page Integration"),
@@ -178,18 +178,48 @@ fn page_of(command: &str) -> Option<(String, &'static str)> {
     Some((place, words))
 }
 
+/// Returns the word of a page in the navigation.
+fn folder(page: &str) -> &str {
+    page.split('?').next().unwrap_or(page)
+}
+
+/// Returns what a command is called on the page that does the same.
+fn on_its_page(command: &str) -> &'static str {
+    match command {
+        it if it.contains("trust-policy") => "the trust policy of this page",
+        it if it.contains("iam-policy") => "the permissions policy of this page",
+        _ => "this page",
+    }
+}
+
 /// Returns a text as HTML, with what stands between backticks as code, commands as the pages that do the same, and times as
 /// pages show them.
 pub(super) fn prose(text: impl AsRef<str>) -> String {
-    html(text.as_ref(), true)
+    html(text.as_ref(), Links::All)
+}
+
+/// Returns the same on a page, which is what it says of commands that it does itself.
+pub(super) fn prose_at(here: &str, text: impl AsRef<str>) -> String {
+    html(text.as_ref(), Links::At(here))
 }
 
 /// Returns the same for a text that stands in a link, and has none of its own.
 pub(super) fn phrase(text: impl AsRef<str>) -> String {
-    html(text.as_ref(), false)
+    html(text.as_ref(), Links::None)
 }
 
-fn html(text: &str, links: bool) -> String {
+/// Which links a text has.
+#[derive(Clone, Copy)]
+enum Links<'a> {
+    /// All.
+    All,
+    /// All but those to the page that it stands on.
+    At(&'a str),
+    /// None.
+    None,
+}
+
+fn html(text: &str, links: Links<'_>) -> String {
     let text = with_readable_times(text);
     let mut html = String::new();
     for (place, part) in text.split('`').enumerate() {
@@ -198,7 +228,10 @@ fn html(text: &str, links: bool) -> String {
             continue;
         }
         match page_of(part) {
-            Some((page, words)) if links => {
+            Some((page, _)) if matches!(links, Links::At(here) if folder(&page) == here) => {
+                escape(on_its_page(part), &mut html);
+            }
+            Some((page, words)) if !matches!(links, Links::None) => {
                 html.push_str("<a href=\"");
                 escape(&page, &mut html);
                 html.push_str("\">");
@@ -285,6 +318,11 @@ mod tests {
             assert_eq!(prose(text), html);
         }
         assert_eq!(phrase("see `marketd listing list`"), "see the page Listings");
+        assert_eq!(
+            prose_at("integration", "`marketd integration trust-policy` shows it"),
+            "the trust policy of this page shows it"
+        );
+        assert_eq!(prose_at("events", "see `marketd webhook show`"), "see this page");
     }
 
     #[test]
@@ -352,7 +390,7 @@ mod tests {
         ];
         for problem in rows {
             let said = said(&problem);
-            let text = said.replace("`queue.url`", "");
+            let text = prose_at("integration", said.replace("`queue.url`", ""));
             for sign in ["--", "{", "`", "_", "\"", "marketd integration"] {
                 assert!(!text.contains(sign), "{}: {said}", problem.kind());
             }

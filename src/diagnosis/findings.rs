@@ -122,7 +122,8 @@ impl Finding {
 
     /// Makes a finding of a kind about this.
     pub fn about(kind: FindingKind, about: About) -> Self {
-        Self { about: Some(about.clone()), ..Self::new(kind, about.said(&Api)) }
+        let said = about.said(&Api);
+        Self { about: Some(about), ..Self::new(kind, said) }
     }
 
     /// Returns it with the number of things that it is about.

@@ -141,27 +141,7 @@ pub(super) async fn connect(
         {
             return Err(error.into());
         }
-        Err(error) => {
-            // The call was to ask who the role is, and never got as far.
-            let is_refused =
-                matches!(error.kind, AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused));
-            let operation = if is_refused { ASSUME_ROLE } else { error.operation };
-            let error = AwsError { operation, ..error };
-            let check = Check {
-                action: "sts:AssumeRole".into(),
-                ok: false,
-                detail: Some(error.to_string()),
-            };
-            let detail = format!("{}: {error}", body.role_arn);
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
-                .with("checks", json!([check]));
-            let known = matches!(error.kind, AwsErrorKind::Credentials(_));
-            return Err(if known {
-                problem.with("role_arn", json!(body.role_arn)).with("said", json!(error.said()))
-            } else {
-                problem
-            });
-        }
+        Err(error) => return Err(role_refused(&body.role_arn, error)),
     };
     let checks = probe_permissions(&clients, state.queue_url.as_deref()).await;
     if checks.iter().all(|check| !check.ok) {
@@ -188,6 +168,26 @@ pub(super) async fn connect(
     };
     state.aws.change(clients, for_current_actor(keep)).await?;
     Ok(Json(view(&state, Some(&row)).await?))
+}
+
+/// Says that a role cannot be used, and what AWS said of it.
+fn role_refused(role_arn: &str, error: AwsError) -> Problem {
+    // The call was to ask who the role is, and never got as far.
+    let is_refused =
+        matches!(error.kind, AwsErrorKind::Credentials(CredentialsTrouble::RoleRefused));
+    let operation = if is_refused { ASSUME_ROLE } else { error.operation };
+    let error = AwsError { operation, ..error };
+    let check =
+        Check { action: "sts:AssumeRole".into(), ok: false, detail: Some(error.to_string()) };
+    let detail = format!("{role_arn}: {error}");
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "role-refused", detail)
+        .with("checks", json!([check]));
+    match error.kind {
+        AwsErrorKind::Credentials(_) => {
+            problem.with("role_arn", json!(role_arn)).with("said", json!(error.said()))
+        }
+        _ => problem,
+    }
 }
 
 #[derive(Deserialize, IntoParams)]

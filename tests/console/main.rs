@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
 mod books;
+mod fitting;
 mod grants;
 mod lists;
 mod money;

@@ -57,6 +57,15 @@ impl Visitor {
         before.rsplit_once("value=\"").unwrap().1.to_owned()
     }
 
+    /// AWS has told of an account whose licence is nobody's yet: that is no further buyer who waits to be claimed.
+    async fn has_one_without_a_subscription(&self) {
+        let counts = self.rehearsal.api("/v1/status", None).await["counts"].clone();
+        let unclaimed = counts["unclaimed"]["count"].as_u64().unwrap();
+        assert_eq!(counts["unclaimed_buyers"]["count"], unclaimed - 1, "{counts}");
+        let overview = self.page("/").await;
+        assert!(overview.contains("and 1 without a live subscription"), "{overview}");
+    }
+
     async fn agreements(&self) -> Vec<Value> {
         self.rehearsal.sandbox("agreements", None).await["items"].as_array().unwrap().clone()
     }
@@ -174,10 +183,7 @@ async fn a_buyer_who_is_known_twice_becomes_one_by_signing_up_or_by_hand() {
         let bought = [("account_id", account), ("offer", &*offer), ("quantity", "1")];
         let page = visitor.press("purchases", &bought).await;
         let agreement = visitor.agreements().await.pop().unwrap();
-        let (product, agreement) = (
-            agreement["product_code"].as_str().unwrap(),
-            agreement["agreement_id"].as_str().unwrap(),
-        );
+        let its = |key: &str| agreement[key].as_str().unwrap();
         // What leads on from here leads to somebody: AWS tells an older product's buyers by CustomerIdentifier alone.
         let link = page.split("search?q=").nth(1).unwrap().split('"').next().unwrap().to_owned();
         assert_ne!(link, account);
@@ -194,12 +200,7 @@ async fn a_buyer_who_is_known_twice_becomes_one_by_signing_up_or_by_hand() {
         })
         .await;
         assert_ne!(id_of(&known), id_of(&apart));
-        // AWS has told of the account, whose licence is nobody's yet: it is no further buyer who waits to be claimed.
-        let counts = visitor.rehearsal.api("/v1/status", None).await["counts"].clone();
-        let unclaimed = counts["unclaimed"]["count"].as_u64().unwrap();
-        assert_eq!(counts["unclaimed_buyers"]["count"], unclaimed - 1, "{counts}");
-        let overview = visitor.page("/").await;
-        assert!(overview.contains("and 1 without a live subscription"), "{overview}");
+        visitor.has_one_without_a_subscription().await;
         for (one, other) in [(&known, &apart), (&apart, &known)] {
             let page = visitor.page(&format!("/customers/{}", id_of(one))).await;
             let (_, said) = page.split_once("They may be the same buyer as").unwrap();
@@ -224,8 +225,8 @@ async fn a_buyer_who_is_known_twice_becomes_one_by_signing_up_or_by_hand() {
         } else {
             let signs_up = [
                 ("account_id", account),
-                ("product", product),
-                ("agreement_id", agreement),
+                ("product", its("product_code")),
+                ("agreement_id", its("agreement_id")),
                 ("verb", "sign_up"),
             ];
             let page = visitor.press("agreements", &signs_up).await;
@@ -236,6 +237,7 @@ async fn a_buyer_who_is_known_twice_becomes_one_by_signing_up_or_by_hand() {
         let one = one.iter().filter(|it| it["aws"]["account_id"] == account).collect::<Vec<_>>();
         assert_eq!(one.len(), 1, "{one:?}");
         assert_eq!(one[0]["aws"]["customer_identifier"], known["aws"]["customer_identifier"]);
+        assert_eq!(one[0]["created_at"], known["created_at"]);
     }
     assert_eq!(customers().await.len(), 2);
     visitor.rehearsal.stop().await;

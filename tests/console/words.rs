@@ -248,12 +248,6 @@ async fn forms_refuse_in_their_own_words() {
         ("/features", &[("id", " "), ("name", "x"), ("type", "numeric")], "not empty"),
         (
             "/features",
-            &[("id", "a b"), ("name", "x"), ("type", "numeric")],
-            "“Id” has letters, digits",
-        ),
-        ("/plans", &[("id", "gold!"), ("name", "x"), ("fresh", "yes")], "nothing else: not “!”"),
-        (
-            "/features",
             &[("id", "a\u{7}b"), ("name", "x"), ("type", "numeric")],
             "1 to 128 characters",
         ),
@@ -268,12 +262,6 @@ async fn forms_refuse_in_their_own_words() {
         }
     }
     let entity = &*world.product("Acme Insight").entity_id;
-    let import = format!("/listings/{entity}/import");
-    let fields = [("plan:basic", "my plan!"), ("form_page", import.trim_start_matches('/'))];
-    let (status, page) = send(&world, &import, &fields).await;
-    assert_eq!(status, 400);
-    let said = "“Plan of basic” has letters, digits and any of - _ . : / and nothing else: not a space or “!”";
-    assert!(page.contains(said), "{page}");
     let long = "x".repeat(129);
     let (status, page) =
         send(&world, &format!("/listings/{entity}/import"), &[("plan:basic", &long)]).await;

@@ -10,7 +10,7 @@ use super::choices::Grants;
 use super::names::Names;
 use super::parts::{Answer, Frame, When, next_page, query, render, some};
 use super::session::Visitor;
-use crate::domain::{ClockHour, CustomerId, FeatureId, PlanId, ProductId};
+use crate::domain::{ClockHour, CustomerId, EntityId, FeatureId, PlanId, ProductId};
 use crate::http::paging::ListPage;
 use crate::http::{ApiState, Problem};
 use crate::store::{ActivityFilter, ActivityRow, Order};
@@ -80,7 +80,12 @@ pub(super) async fn list(
     let ids: Vec<CustomerId> = named.chain(decided).collect();
     let names = Names::of(&state).await?.and_customers(&state, &ids).await?;
     for row in &mut rows {
-        row.called = row.object.as_ref().map(|it| called(it, &names)).unwrap_or_default();
+        let Some(it) = &row.object else { continue };
+        row.called = called(it, &names);
+        if it.kind == "listing" {
+            let product = state.store.product_of_entity(EntityId::new(&*it.name)).await?;
+            row.called = product.map_or_else(|| it.name.clone(), |it| it.title);
+        }
     }
     Ok(render(&ActivitiesPage {
         frame: Frame::of(&visitor, "activity"),

@@ -1,5 +1,7 @@
 //! `/plans`: what each grants, its draft, and whom a new version reaches.
 
+use std::borrow::Borrow;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
@@ -129,8 +131,8 @@ impl PlanPage {
     }
 
     /// Returns the features of a kind, to choose from.
-    fn of_kind(&self, kind: &FeatureKind) -> Vec<&Feature> {
-        self.features.iter().filter(|it| it.kind == *kind).collect()
+    fn of_kind(&self, kind: impl Borrow<FeatureKind>) -> Vec<&Feature> {
+        self.features.iter().filter(|it| it.kind == *kind.borrow()).collect()
     }
 
     /// Reports whether a feature is about to be granted.

@@ -1,4 +1,5 @@
-//! What a database on a server costs with a millisecond each way between the daemons and it: usage that two workers take.
+//! What a database on a server costs with a millisecond each way between the daemons and it: usage that two workers take,
+//! and looks at buyers.
 //!
 //! `.ci/postgres cargo bench --bench server` prints each figure beside the same on a wire without delay.
 
@@ -12,13 +13,18 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+use marketd::domain::reconciliation::{MaxEndings, Patience};
 use marketd::domain::usage::UsageEvent;
-use marketd::store::{Place, ServerPlace, Store};
+use marketd::domain::{AccountId, BuyerRef, DimensionKey, Grant, GrantValue, ProductCode};
+use marketd::store::{Observation, ObservedBuyer, Place, ServerPlace, Store};
 use slow_wire::SlowWire;
-use support::{event, metered, now, number, per_second, take};
+use support::{contract, event, metered, now, number, per_second, take};
 
 /// Events of a report.
 const BATCH: usize = 1_000;
+/// Buyers of a look.
+const LOOK: usize = 80;
 const DELAY: Duration = Duration::from_millis(1);
 
 /// A schema of its own on the server, reached by a wire.
@@ -99,6 +105,70 @@ async fn usage(server: &str, wire: &SlowWire) {
     }
 }
 
+/// A look at buyers who each hold one of a contract; `changed` of them hold another number than before.
+fn look(buyers: std::ops::Range<usize>, changed: usize, round: i64) -> Observation {
+    let entry = |number: usize| {
+        let account = AccountId::new(format!("{number:012}"));
+        let grant = Grant {
+            product_code: ProductCode::new("code1"),
+            dimension: DimensionKey::new("seat"),
+            customer_identifier: None,
+            account_id: Some(account.clone()),
+            license_arn: None,
+            value: GrantValue::Integer(if number % LOOK < changed { round } else { 1 }),
+            expires_at: None,
+        };
+        ObservedBuyer {
+            buyer: BuyerRef::Account(account),
+            settles: None,
+            answer: Some(vec![grant]),
+        }
+    };
+    let observed_at = now() + SignedDuration::from_mins(round);
+    let (product_code, entries) = (ProductCode::new("code1"), buyers.map(entry).collect());
+    Observation { product_code, observed_at, entries }
+}
+
+fn patience() -> Patience {
+    Patience {
+        second_look: SignedDuration::from_secs(10),
+        expiry_grace: SignedDuration::from_hours(1),
+        max_endings: MaxEndings::default(),
+    }
+}
+
+async fn looks(server: &str, wire: &SlowWire) {
+    let count = number("MARKETD_BENCH_LOOKS", 50);
+    for delay in [Duration::ZERO, DELAY] {
+        let database = Database::new(wire, server);
+        wire.delay(Duration::ZERO);
+        let store = database.open();
+        store.import_product(contract("prod-1", "code1", "seat"), now()).await.unwrap();
+        wire.delay(delay);
+        let rows = [
+            ("new", LOOK, 1),
+            ("as before", 0, 2),
+            ("one in 80 changed", 1, 3),
+            ("all changed", LOOK, 4),
+        ];
+        for (what, changed, round) in rows {
+            let begun = Instant::now();
+            let mut changes = 0;
+            for part in 0..count {
+                let look = look(part * LOOK..(part + 1) * LOOK, changed, round);
+                let at = look.observed_at;
+                changes += store.apply_observation(look, patience(), at).await.unwrap().changes;
+            }
+            assert_eq!(changes, count * changed);
+            println!(
+                "looks at {LOOK} buyers, {what}, {delay:?} each way: {} buyers/s",
+                per_second(count * LOOK, begun.elapsed())
+            );
+        }
+        store.close();
+    }
+}
+
 fn main() {
     let Ok(server) = std::env::var("MARKETD_TEST_DATABASE_URL") else {
         println!("left out: MARKETD_TEST_DATABASE_URL names no server; .ci/postgres has one");
@@ -107,4 +177,5 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let wire = SlowWire::to(&server, Duration::ZERO);
     runtime.block_on(usage(&server, &wire));
+    runtime.block_on(looks(&server, &wire));
 }

@@ -13,9 +13,10 @@ use super::access::{
 use super::base::aliases::canonical_in;
 use super::metering::attribution::SUBSCRIPTION_ENDED;
 use super::metering::ingest::UsageReport;
+use super::metering::remembered::Remembered;
 use super::metering::repetition::{Refusal, known_or_in};
 use super::metering::slots::MeteringTarget;
-use super::{Store, StoreError};
+use super::{During as _, Store, StoreError};
 use crate::domain::access::{Access, Question, Reason, refusal};
 use crate::domain::consumption::Consumption;
 use crate::domain::ledger::AgeLimits;
@@ -45,6 +46,7 @@ impl Store {
     ) -> Result<Result<Consumption, Rejection>, StoreError> {
         let remembered = Arc::clone(&self.remembered);
         self.write(move |connection| {
+            request.read_ahead(connection, &remembered)?;
             let mut report =
                 UsageReport::new(connection, &remembered, request.limits, request.now)?;
             let consumed = request.consume_in(connection, &mut report)?;
@@ -67,7 +69,32 @@ impl From<Refusal> for NotCounted {
     }
 }
 
+/// A part of what is read for a consumption, which needs no other.
+#[derive(Clone, Copy)]
+enum Part {
+    Attribution,
+    Access,
+}
+
 impl ConsumeRequest {
+    /// Reads ahead what decides, each part beside the other.
+    fn read_ahead(
+        &self,
+        connection: &Connection,
+        remembered: &Remembered,
+    ) -> Result<(), StoreError> {
+        let Some(feature) = self.event.feature() else { return Ok(()) };
+        let read = |part: &Part| match part {
+            Part::Attribution => UsageReport::new(connection, remembered, self.limits, self.now)?
+                .attribute(&self.event)
+                .map(drop),
+            Part::Access => FeatureAccess::read(connection, feature, self).map(drop),
+        };
+        connection
+            .rehearse(&[Part::Attribution, Part::Access], read)
+            .during("read ahead what decides over a consumption")
+    }
+
     fn consume_in(
         &self,
         connection: &Connection,

@@ -77,31 +77,29 @@ fn record_marked_look(
     outcome: &QueueOutcome,
 ) -> Result<(), StoreError> {
     let (next, observed_at) = (outcome.next.map(millis), millis(outcome.observed_at));
-    let updated = connection
+    connection
         .prepare_cached(
             "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL, due_at_ms = ?3, request_mark = NULL
              WHERE id = ?1 AND marks = ?4",
         )
-        .and_then(|mut update| update.execute((buyer, observed_at, next, marks)))
+        .and_then(|mut update| update.post((buyer, observed_at, next, marks)))
         .during("record a look at a buyer")?;
-    if updated == 0 {
-        // What came during the look stays due.
-        connection
-            .prepare_cached(
-                "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL,
-                     request_mark = CASE WHEN request_mark > ?3 THEN request_mark END
-                 WHERE id = ?1",
-            )
-            .and_then(|mut update| update.post((buyer, observed_at, marks)))
-            .during("record a look at a buyer who has news")?;
-        return Ok(());
-    }
+    // What came during the look stays due.
+    connection
+        .prepare_cached(
+            "UPDATE OR FAIL buyers SET looked_at_ms = ?2, attempts = 0, last_error = NULL,
+                 request_mark = CASE WHEN request_mark > ?3 THEN request_mark END
+             WHERE id = ?1 AND marks <> ?3",
+        )
+        .and_then(|mut update| update.post((buyer, observed_at, marks)))
+        .during("record a look at a buyer who has news")?;
     connection
         .prepare_cached(
             "UPDATE OR FAIL notifications SET state = 'applied', reason = NULL
-             WHERE buyer = ?1 AND state = 'pending'",
+             WHERE buyer = ?1 AND state = 'pending'
+               AND EXISTS (SELECT 1 FROM buyers b WHERE b.id = ?1 AND b.marks = ?2)",
         )
-        .and_then(|mut update| update.post([buyer]))
+        .and_then(|mut update| update.post((buyer, marks)))
         .during("apply a buyer's notifications")?;
     Ok(())
 }

@@ -161,9 +161,9 @@ mod tests {
     use crate::domain::ledger::AgeLimits;
     use crate::domain::usage::UsageSubject;
     use crate::domain::{DimensionKey, FeatureId, ProductId, Quantity};
-    use crate::store::Store;
     use crate::store::test_database::open_store;
     use crate::store::wakeups_tests::import;
+    use crate::store::{ConsumeRequest, Store};
 
     fn event(id: usize, customer: usize, now: Timestamp) -> UsageEvent {
         UsageEvent {
@@ -250,6 +250,45 @@ mod tests {
         }
         assert_eq!(took[4], took[5], "{took:?}");
         store.close();
+    }
+
+    #[tokio::test]
+    async fn what_a_consumption_reads_is_read_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        with_customers(&store, 4, now).await;
+        let plan = |connection: &Connection| {
+            for statement in [
+                "INSERT INTO plans (id, name, source, status, published_version, created_at_ms, updated_at_ms)
+                     VALUES ('p', 'P', 'direct', 'published', 1, 0, 0)",
+                "INSERT INTO plan_entitlements (plan_id, version, feature_id, quota, reset, bill)
+                     VALUES ('p', 1, 'f', 5000000, 'month', 'overage')",
+                "UPDATE subscriptions SET plan_id = 'p'",
+            ] {
+                connection.execute(statement, []).during("test")?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.write(plan).await.unwrap();
+        let between = {
+            let before = round_trips(&store).await;
+            round_trips(&store).await - before
+        };
+        let mut took = Vec::new();
+        for number in 0..4 {
+            let event = UsageEvent {
+                subject: UsageSubject::Feature(FeatureId::new("f")),
+                ..event(number, number, now)
+            };
+            let (limits, stale_since) = (AgeLimits::default(), None);
+            let request = ConsumeRequest { event, limits, stale_since, now };
+            let before = round_trips(&store).await;
+            let consumed = store.consume(request).await.unwrap().unwrap();
+            assert!(consumed.accepted, "{consumed:?}");
+            took.push(round_trips(&store).await - before - between);
+        }
+        assert!(took[3] <= 17, "{took:?}");
     }
 
     #[tokio::test]

@@ -19,6 +19,18 @@ pub(crate) fn revive_in(
     holder: &Holder,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
+    // Hardly a holder has any, and a look costs less than a write.
+    let (of, reason) = (holder.to_string(), ParkReason::NotSubscribed.as_str());
+    let is_parked = connection
+        .prepare_cached(
+            "SELECT 1 FROM metering_records
+             WHERE holder = ?1 AND product_id = ?2 AND state = 'parked' AND reason = ?3 LIMIT 1",
+        )
+        .and_then(|mut select| select.exists((of.as_str(), product.as_str(), reason)))
+        .during("see what had no subscription")?;
+    if !is_parked {
+        return Ok(0);
+    }
     connection
         .prepare_cached(concat!(
             "UPDATE metering_records AS r SET state = 'ready', reason = 'subscription_live', next_attempt_at_ms = ?4,
@@ -33,7 +45,7 @@ pub(crate) fn revive_in(
             ")"
         ))
         .and_then(|mut update| {
-            update.execute((holder.to_string(), product.as_str(), ParkReason::NotSubscribed.as_str(), millis(now)))
+            update.execute((of.as_str(), product.as_str(), reason, millis(now)))
         })
         .during("send again what had no subscription")
 }

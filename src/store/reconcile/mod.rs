@@ -8,4 +8,6 @@
 pub(super) mod connect;
 pub(super) mod identity;
 pub(super) mod observation;
+#[cfg(test)]
+mod rehearsal_tests;
 pub(super) mod situation;

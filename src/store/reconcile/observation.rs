@@ -17,7 +17,7 @@ use crate::domain::{
     Grant, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 use crate::store::buyers::due::FailingBuyer;
-use crate::store::buyers::state::{QueueOutcome, queue_state_in, record_look_in};
+use crate::store::buyers::state::{QueueOutcome, QueueState, queue_state_in, record_look_in};
 use crate::store::catalog::brakes::{BrakeKind, brake_in, hold_in, note_endings_in, unlisted_in};
 use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
@@ -150,9 +150,7 @@ impl Store {
                 let naming = naming_in(connection, &code, product.terms.licensed_from, now)?;
                 let observed =
                     ObservedProduct { product: &product, naming, observed_at, patience, now };
-                for entry in entries {
-                    apply_entry(connection, &observed, entry, &mut applied)?;
-                }
+                apply_all(connection, &observed, entries, &mut applied)?;
                 Ok(applied)
             })
             .await?;
@@ -219,10 +217,50 @@ struct ObservedProduct<'a> {
     now: Timestamp,
 }
 
+/// An entry, and how its buyer stands in the queue.
+type Standing<'a> = (&'a ObservedBuyer, Option<QueueState>);
+
+/// Applies the entries one after another. What they read is asked for together, and again once one has changed something.
+fn apply_all(
+    connection: &Connection,
+    observed: &ObservedProduct<'_>,
+    entries: &[ObservedBuyer],
+    applied: &mut ObservationOutcome,
+) -> Result<(), StoreError> {
+    let during = "read ahead what is known of buyers";
+    let standing = |entry: &ObservedBuyer| {
+        let key =
+            BuyerKey { product_code: observed.product.code.clone(), buyer: entry.buyer.clone() };
+        queue_state_in(connection, &key)
+    };
+    connection.rehearse(entries, |entry| standing(entry).map(drop)).during(during)?;
+    let all = entries.iter().map(|entry| Ok((entry, standing(entry)?)));
+    let all = all.collect::<Result<Vec<Standing<'_>>, StoreError>>()?;
+    let rehearse = |rest: &[Standing<'_>]| {
+        let only = |it: &Standing<'_>| {
+            apply_entry(connection, observed, it, &mut ObservationOutcome::default())
+        };
+        connection.rehearse(rest, only).during(during)
+    };
+    rehearse(&all)?;
+    let mut was_quiet = true;
+    for (place, it) in all.iter().enumerate() {
+        let changes = applied.changes;
+        apply_entry(connection, observed, it, applied)?;
+        let is_quiet = applied.changes == changes;
+        // Where one after another changes something, little of what is read ahead would serve.
+        if was_quiet && !is_quiet {
+            rehearse(&all[place + 1..])?;
+        }
+        was_quiet = is_quiet;
+    }
+    Ok(())
+}
+
 fn apply_entry(
     connection: &Connection,
     observed: &ObservedProduct<'_>,
-    entry: &ObservedBuyer,
+    (entry, standing): &Standing<'_>,
     applied: &mut ObservationOutcome,
 ) -> Result<(), StoreError> {
     let ObservedProduct { product, naming, observed_at, patience, now } = observed;
@@ -230,7 +268,6 @@ fn apply_entry(
     let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
-    let standing = queue_state_in(connection, &key)?;
     let newer = standing.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
     if newer.is_some_and(|last| last > observed_at) {
         return Ok(());

@@ -60,6 +60,28 @@ impl Connection {
         }
     }
 
+    /// Asks ahead for all that these pieces of work are going to read before they write, where there is a way to go: each
+    /// is begun, and stops where it needs an answer that is not here. What all of them wait for is asked for together, and
+    /// they begin again. They change nothing meanwhile, and must note nothing outside of the database before they write.
+    pub(crate) fn rehearse<T, E>(
+        &self,
+        all: &[T],
+        mut work: impl FnMut(&T) -> std::result::Result<(), E>,
+    ) -> Result<()> {
+        /// More than any work reads one after the other.
+        const STEPS: usize = 100;
+        let Self::Postgres(session) = self else { return Ok(()) };
+        let mut waiting: Vec<&T> = all.iter().collect();
+        for _ in 0..STEPS {
+            waiting.retain(|it| session.rehearse(|| drop(work(it))));
+            if waiting.is_empty() {
+                break;
+            }
+            session.ask_all()?;
+        }
+        Ok(())
+    }
+
     /// Returns the number of times that an answer of a server was waited for.
     #[cfg(test)]
     pub(crate) fn round_trips(&self) -> u64 {

@@ -44,6 +44,9 @@ pub enum Error {
         /// The number of rows that were changed.
         rows: u64,
     },
+    /// A rehearsal has come to something that it does not know yet, or may not do.
+    #[error("this was only a rehearsal")]
+    Rehearsed,
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
@@ -111,9 +114,11 @@ impl Error {
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
             Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
-            Self::Column { .. } | Self::NoTurn | Self::OtherRows { .. } | Self::Tls(_) => {
-                ErrorKind::Other
-            }
+            Self::Column { .. }
+            | Self::NoTurn
+            | Self::OtherRows { .. }
+            | Self::Rehearsed
+            | Self::Tls(_) => ErrorKind::Other,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::error::{Error, Result};
 use super::super::params::Params;
 use super::address::Address;
 use super::live::Live;
-use super::pipeline::RowChanges;
+use super::pipeline::{Known, RowChanges};
 pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
 
@@ -28,8 +28,22 @@ pub(crate) struct Session {
     changes: Flag<u64>,
     /// The number of the present or last transaction that may write, and its id at the server.
     turn: Flag<Option<(i64, u64)>>,
+    /// What becomes of statements at the moment.
+    rehearsal: Flag<Rehearsal>,
     /// Called when a statement may have changed a row that is remembered.
     touched: RefCell<Option<Box<dyn Fn() + Send>>>,
+}
+
+/// Whether statements are run, or only found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rehearsal {
+    /// They are run.
+    #[default]
+    None,
+    /// What is known is answered, and nothing else is done.
+    Runs,
+    /// So it was until an answer was missing, which is asked for.
+    Waits,
 }
 
 impl std::fmt::Debug for Session {
@@ -42,8 +56,8 @@ impl Session {
     /// Connects to the server.
     pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
         let live = RefCell::new(Some(Live::connect(&address)?));
-        let (at_first, changes, turn, touched) = Default::default();
-        Ok(Self { address, live, at_first, changes, turn, touched })
+        let (at_first, changes, turn, rehearsal, touched) = Default::default();
+        Ok(Self { address, live, at_first, changes, turn, rehearsal, touched })
     }
 
     /// Has `touched` called whenever a statement may have changed a row that is remembered.
@@ -69,8 +83,56 @@ impl Session {
         Ok(())
     }
 
+    /// Begins some work as a rehearsal, which changes nothing. Returns whether it stopped at an answer that is missing; what
+    /// is missing is noted to be asked.
+    pub(crate) fn rehearse(&self, work: impl FnOnce()) -> bool {
+        /// The end of a rehearsal, be it by a panic.
+        struct End<'a>(&'a Flag<Rehearsal>);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.set(Rehearsal::None);
+            }
+        }
+        let end = End(&self.rehearsal);
+        self.rehearsal.set(Rehearsal::Runs);
+        work();
+        end.0.get() == Rehearsal::Waits
+    }
+
+    /// Asks all that was noted to be asked, and waits for the answers.
+    pub(crate) fn ask_all(&self) -> Result<()> {
+        self.with(|live| live.pipeline.ask_all(&mut live.wire))
+    }
+
+    /// Answers a question of a rehearsal, if the answer is known.
+    fn query_in_rehearsal(
+        &self,
+        prepared: &Arc<Prepared>,
+        values: Vec<Cell>,
+    ) -> Result<Vec<FoundRow>> {
+        if prepared.written().is_some() {
+            return Err(Error::Rehearsed);
+        }
+        let known = self.with(|live| Ok(live.pipeline.known_or_asked(prepared, values)))?;
+        match known {
+            Known::Here(rows) => Ok(Vec::clone(&rows)),
+            Known::Asked => {
+                self.rehearsal.set(Rehearsal::Waits);
+                Err(Error::Rehearsed)
+            }
+            Known::Unsafe => Err(Error::Rehearsed),
+        }
+    }
+
+    /// Refuses what a rehearsal may not do.
+    fn for_real(&self) -> Result<()> {
+        let is_real = self.rehearsal.get() == Rehearsal::None;
+        if is_real { Ok(()) } else { Err(Error::Rehearsed) }
+    }
+
     /// Runs statements without parameters.
     pub(crate) fn batch(&self, sql: &str) -> Result<()> {
+        self.for_real()?;
         self.with(|live| live.batch(sql))
     }
 
@@ -177,6 +239,7 @@ impl Session {
 
     /// Runs a statement; returns the number of rows that it changed.
     pub(crate) fn execute(&self, prepared: &Prepared, params: &impl Params) -> Result<usize> {
+        self.for_real()?;
         let values = cells(params, &prepared.names)?;
         let count = self.with(|live| live.execute(prepared, &values))?;
         self.note(prepared, count);
@@ -200,6 +263,7 @@ impl Session {
         params: &impl Params,
         changes: RowChanges,
     ) -> Result<()> {
+        self.for_real()?;
         let values = cells(params, &prepared.names)?;
         self.with(|live| live.pipeline.post(&mut live.wire, prepared, values, changes))?;
         self.note(prepared, 0);
@@ -222,6 +286,7 @@ impl Session {
         prepared: &Arc<Prepared>,
         all: &[P],
     ) -> Result<Vec<FoundRow>> {
+        self.for_real()?;
         let values = all.iter().map(|params| cells(params, &prepared.names));
         let values = values.collect::<Result<_>>()?;
         let rows = self.with(|live| live.pipeline.query_each(&mut live.wire, prepared, values))?;
@@ -236,8 +301,15 @@ impl Session {
     }
 
     /// Runs a statement; returns the rows that it finds.
-    pub(crate) fn query(&self, prepared: &Prepared, params: &impl Params) -> Result<Vec<FoundRow>> {
+    pub(crate) fn query(
+        &self,
+        prepared: &Arc<Prepared>,
+        params: &impl Params,
+    ) -> Result<Vec<FoundRow>> {
         let values = cells(params, &prepared.names)?;
+        if self.rehearsal.get() != Rehearsal::None {
+            return self.query_in_rehearsal(prepared, values);
+        }
         let rows = self.with(|live| live.query(prepared, &values))?;
         self.note(prepared, rows.len() as u64);
         Ok(rows)

@@ -8,28 +8,39 @@ use super::observation::{Observation, ObservedBuyer};
 use crate::domain::product::Dimension;
 use crate::domain::reconciliation::{MaxEndings, Patience};
 use crate::domain::{
-    BuyerRef, CustomerIdentifier, DimensionKey, Grant, GrantValue, PlanId, ProductCode,
+    BuyerRef, CustomerIdentifier, DimensionKey, EntityId, Grant, GrantValue, PlanId, ProductCode,
 };
 use crate::store::engine::sql::Connection;
 use crate::store::test_database::open_store;
-use crate::store::wakeups_tests::import;
-use crate::store::{ImportProduct, Store, StoreError};
+use crate::store::{ImportProduct, Listing, Store, StoreError};
 
 const BUYERS: usize = 80;
 
 fn contracts() -> ImportProduct {
-    let mut import = import("usage");
-    import.listing.dimensions = vec![Dimension {
+    let pro = Dimension {
         key: DimensionKey::new("pro"),
         name: "Pro".into(),
         unit: None,
         types: vec!["Entitled".into()],
         plan_id: None,
         removed_at: None,
-    }];
-    import.usage_plan = None;
-    import.plans = BTreeMap::from([(DimensionKey::new("pro"), PlanId::new("pro"))]);
-    import
+    };
+    ImportProduct {
+        product_id: None,
+        listing: Listing {
+            entity_id: EntityId::new("prod-1"),
+            product_code: Some(ProductCode::new("code")),
+            owner: None,
+            title: "Thing".into(),
+            visibility: "Public".into(),
+            dimensions: vec![pro],
+            problems: Vec::new(),
+            document: serde_json::Value::Null,
+        },
+        plans: BTreeMap::from([(DimensionKey::new("pro"), PlanId::new("pro"))]),
+        usage_plan: None,
+        features: BTreeMap::new(),
+    }
 }
 
 /// A look at so many buyers, of whom each holds one, and one holds so many.

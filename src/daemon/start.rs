@@ -129,7 +129,7 @@ async fn identity(
     let role = Role { arn: arn.clone(), external_id: external_id.clone() };
     // What was tried of this role, and when, is worth keeping; of another it says nothing.
     let of_this =
-        held.as_ref().is_some_and(|row| row.role_arn.as_ref() == Some(&arn) && !row.is_removed());
+        held.as_ref().is_some_and(|row| row.is_connected() && row.role_arn.as_ref() == Some(&arn));
     let made = held.map(|row| row.external_id).unwrap_or_default();
     let is_kept = external_id.as_ref().is_none_or(|id| *id == made);
     if of_this && is_kept {

@@ -92,7 +92,7 @@ fn of_permissions(state: &ApiState, row: Option<&IntegrationRow>) -> Vec<Finding
         let operation = action.split(':').next_back().unwrap_or(action);
         calls.get(operation).and_then(|call| call.last_ok_at).is_some_and(|at| at > row.updated_at)
     };
-    let checks = if row.role_arn.is_some() { checks(row) } else { Vec::new() };
+    let checks = if row.is_connected() { checks(row) } else { Vec::new() };
     let lacking = checks.iter().filter(|check| !check.ok && !granted_since(&check.action));
     lacking
         .map(|check| {

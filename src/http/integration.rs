@@ -69,7 +69,7 @@ pub(super) struct IntegrationView {
 }
 
 async fn view(state: &ApiState, row: Option<&IntegrationRow>) -> Result<IntegrationView, Problem> {
-    let connected = row.filter(|row| row.role_arn.is_some() && !row.is_removed());
+    let connected = row.filter(|row| row.is_connected());
     let removed = row.filter(|row| row.is_removed());
     let checks: Vec<Check> = connected.map(findings::checks).unwrap_or_default();
     let findings = findings::all(state, &state.store.overview().await?).await?;

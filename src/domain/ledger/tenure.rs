@@ -45,6 +45,15 @@ impl Tenure {
         }
     }
 
+    /// Returns the time at which it ended or is going to end, as far as that is known.
+    pub const fn end(self) -> Option<Timestamp> {
+        match self {
+            Self::Lasting => None,
+            Self::Ending(until) => until,
+            Self::Ended(at) => Some(at),
+        }
+    }
+
     /// Returns the end of the time in which AWS takes its usage, as far as that is known.
     pub fn last_moment(self) -> Option<Timestamp> {
         match self {

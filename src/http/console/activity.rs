@@ -1,5 +1,7 @@
 //! `/activity`: who changed what.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
@@ -11,9 +13,9 @@ use super::names::Names;
 use super::parts::{Answer, Frame, When, next_page, query, render, some};
 use super::session::Visitor;
 use crate::domain::{ClockHour, CustomerId, EntityId, FeatureId, PlanId, ProductId};
+use crate::http::ApiState;
 use crate::http::paging::ListPage;
-use crate::http::{ApiState, Problem};
-use crate::store::{ActivityFilter, ActivityRow, Order};
+use crate::store::{ActivityFilter, ActivityRow, Order, RecordRow};
 
 /// The activities of a page.
 const ROWS: &str = "50";
@@ -62,18 +64,20 @@ pub(super) async fn list(
     let listed = state.store.activities(filter, Order::Newest, page.one_more()).await?;
     let Json(found) = page.listed(listed, |row| row.seq.to_string());
     let words = Grants::of(&state, false).await?;
-    let mut rows = Vec::new();
-    for it in found.items {
-        rows.push(Row {
-            at: When::of(it.at, now),
-            // Older rows name a form by its route.
-            what: done(operation(&it.operation), &it.path, it.detail.as_ref(), &words),
-            object: object(&it.path),
-            called: String::new(),
-            records: records(&state, &it).await?,
-            it,
-        });
-    }
+    let decided = found.items.iter().flat_map(decided).collect();
+    let decided = state.store.records_of_ids(decided).await?;
+    let decided: HashMap<String, RecordRow> =
+        decided.into_iter().map(|it| (it.id.clone(), it)).collect();
+    let row = |it: ActivityRow| Row {
+        at: When::of(it.at, now),
+        // Older rows name a form by its route.
+        what: done(operation(&it.operation), &it.path, it.detail.as_ref(), &words),
+        object: object(&it.path),
+        called: String::new(),
+        records: records(&it, &decided),
+        it,
+    };
+    let mut rows: Vec<Row> = found.items.into_iter().map(row).collect();
     let named = rows.iter().filter_map(|row| row.object.as_ref());
     let named = named.filter(|it| it.kind == "customer").map(|it| CustomerId::new(&*it.name));
     let decided = rows.iter().flat_map(|row| row.records.iter().map(|it| it.0.clone()));
@@ -107,19 +111,17 @@ fn called(it: &Object, names: &Names) -> String {
     }
 }
 
-/// Returns whose records a decision was about, and of which hours: the first few.
-async fn records(
-    state: &ApiState,
-    row: &ActivityRow,
-) -> Result<Vec<(CustomerId, ClockHour)>, Problem> {
+/// Returns the first few records that a decision was about.
+fn decided(row: &ActivityRow) -> Vec<String> {
     let ids: Option<Vec<String>> =
         row.detail.as_ref().and_then(|it| serde_json::from_value(it["records"].clone()).ok());
-    let mut found = Vec::new();
-    for id in ids.unwrap_or_default().into_iter().take(RECORDS) {
-        let record = state.store.metering_record(id).await?;
-        found.extend(record.map(|(it, _)| (it.customer_id, it.hour)));
-    }
-    Ok(found)
+    ids.unwrap_or_default().into_iter().take(RECORDS).collect()
+}
+
+/// Returns whose they are, and of which hours.
+fn records(row: &ActivityRow, known: &HashMap<String, RecordRow>) -> Vec<(CustomerId, ClockHour)> {
+    let found = decided(row).into_iter().filter_map(|id| known.get(&id));
+    found.map(|it| (it.customer_id.clone(), it.hour)).collect()
 }
 
 impl Row {

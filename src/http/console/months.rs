@@ -1,18 +1,17 @@
 //! `/metering/months/{month}`: the month as finance closes it.
 
-use std::collections::HashMap;
-
 use askama::Template;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
+use super::names::Names;
 use super::parts::{Answer, Frame, When, go, grouped, hour, month_of, next_page, render};
 use super::session::Visitor;
 use crate::csv::write_report;
 use crate::domain::ledger::deadline;
-use crate::domain::{ClockHour, NetQuantity, ProductId, Quantity};
+use crate::domain::{ClockHour, NetQuantity, Quantity};
 use crate::http::{ApiState, Problem, read_month};
 use crate::store::{
     DueHour, Order, Page, RecordFilter, ReportFilter, ReportPlace, ReportRow, ReportTotal,
@@ -22,8 +21,6 @@ use crate::store::{
 const ROWS: usize = 50;
 /// The most parked records that are counted.
 const PARKED: u32 = 500;
-/// The most products that are called by their titles.
-const TITLES: u32 = 500;
 
 /// What is asked for.
 #[derive(Deserialize)]
@@ -40,8 +37,7 @@ struct MonthPage {
     before: String,
     after: Option<String>,
     totals: Vec<ReportTotal>,
-    /// The titles of the products.
-    titles: HashMap<ProductId, String>,
+    names: Names,
     rows: Vec<ReportRow>,
     /// The query of the next page.
     next: Option<String>,
@@ -90,11 +86,6 @@ impl MonthPage {
     /// Reports whether AWS may have billed some of what is parked or written off.
     fn is_uncertain(&self) -> bool {
         self.uncertain != Quantity::ZERO
-    }
-
-    /// Returns the title of a product, or its id.
-    fn title<'a>(&'a self, id: &'a ProductId) -> &'a str {
-        self.titles.get(id).map_or(id.as_str(), String::as_str)
     }
 
     /// Reports whether nothing keeps the month from being closed.
@@ -153,7 +144,6 @@ async fn close(
     let first = Page { after: None, limit: PARKED };
     let parked = state.store.metering_records(parked, Order::Newest, first).await?;
     let stretches = state.store.unknown_stretches().await?;
-    let titles = state.store.products(Page { after: None, limit: TITLES }).await?;
     let stretches = stretches.iter().filter(|it| it.from < before && it.until > from);
     let name = |hour: ClockHour| month_of(hour.start());
     let next = name(before);
@@ -166,7 +156,7 @@ async fn close(
         parked_records: parked.rows.len(),
         uncertain: report.totals.iter().map(|it| it.uncertain).sum(),
         totals: report.totals,
-        titles: titles.into_iter().map(|it| (it.id, it.title)).collect(),
+        names: Names::of(state).await?,
         rows: report.rows,
         next: report.next.map(|it| next_page(visitor, "after", &text(it))),
         due: due.into_iter().filter(|it| from <= it.hour && it.hour < before).collect(),

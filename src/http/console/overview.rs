@@ -159,7 +159,7 @@ async fn overview(state: &ApiState, visitor: &Visitor) -> Result<OverviewPage, P
         days,
         endings: [Status::Canceled, Status::Expired].map(Status::as_str),
         listed: state.store.products(Page { after: None, limit: 1 }).await?.len(),
-        products: overview_usage::products(state).await?,
+        products: overview_usage::products(state, &names).await?,
         next_deadline: state.store.nearest_deadline(now).await?.map(|at| When::of(at, now)),
         retry_until: retry_until(state).await?.map(|at| When::of(at, now)),
         removed,

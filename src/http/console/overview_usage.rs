@@ -1,21 +1,18 @@
 //! The overview's cards of usage: where each product's units are, and what was used of each feature.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::charts::Chart;
+use super::names::Names;
 use super::parts::grouped;
 use crate::domain::series::{Step, series};
 use crate::domain::{FeatureId, ProductId, Quantity};
 use crate::http::{ApiState, Problem};
-use crate::store::{Balance, Page};
+use crate::store::Balance;
 
 /// The most features whose usage is drawn, and the span of it: with today, 14 days.
 const CHARTS: usize = 6;
 const USAGE_DAYS: SignedDuration = SignedDuration::from_hours(13 * 24);
-/// The most products and features that are called by their names.
-const NAMES: u32 = 500;
 
 /// A product's card.
 pub(super) struct ProductUsage {
@@ -29,34 +26,35 @@ pub(super) struct ProductUsage {
 }
 
 /// Returns the cards of the products of which usage was reported; the first features are drawn.
-pub(super) async fn products(state: &ApiState) -> Result<Vec<ProductUsage>, Problem> {
+pub(super) async fn products(
+    state: &ApiState,
+    names: &Names,
+) -> Result<Vec<ProductUsage>, Problem> {
     let now = state.clock.now();
     let since = Step::Day.begin(now.saturating_sub(USAGE_DAYS).unwrap_or(now));
-    let first = Page { after: None, limit: NAMES };
-    let titles = state.store.products(first.clone()).await?;
-    let titles: BTreeMap<_, _> = titles.into_iter().map(|it| (it.id, it.title)).collect();
-    let names = state.store.features(first).await?;
-    let names: BTreeMap<_, _> = names.into_iter().map(|it| (it.id, it.name)).collect();
     let mut used = state.store.usage_sums_by_feature(since, now).await?;
     let mut products = Vec::new();
     let mut room = CHARTS;
     for (id, balance) in state.store.metering_balance().await? {
         let features = used.remove(&id).unwrap_or_default();
-        let drawn = features.into_iter().take(room).map(|(feature, amounts)| {
-            let name = names.get(&feature).cloned();
-            (name.unwrap_or_else(|| called(&feature)), chart(since, now, amounts))
-        });
+        let drawn = features.into_iter().take(room);
+        let drawn =
+            drawn.map(|(feature, amounts)| (called(&feature, names), chart(since, now, amounts)));
         let charts: Vec<_> = drawn.collect();
         room -= charts.len();
-        let title = titles.get(&id).cloned().unwrap_or_else(|| id.to_string());
+        let title = names.product(&id).to_owned();
         products.push(ProductUsage { title, bar: bar(&balance), balance, charts, id });
     }
     Ok(products)
 }
 
-/// Returns how a feature is called that has no name: usage may be reported of a dimension, and of none then.
-fn called(feature: &FeatureId) -> String {
-    if feature.as_str().is_empty() { "Reported by dimension".into() } else { feature.to_string() }
+/// Returns what a feature is called; usage may be reported of a dimension, and of no feature then.
+fn called(feature: &FeatureId, names: &Names) -> String {
+    if feature.as_str().is_empty() {
+        "Reported by dimension".into()
+    } else {
+        names.feature(feature).to_owned()
+    }
 }
 
 fn chart(since: Timestamp, now: Timestamp, amounts: Vec<(Timestamp, Quantity)>) -> Chart {

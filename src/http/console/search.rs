@@ -114,8 +114,8 @@ async fn ledger_hits(state: &ApiState, text: &str) -> Result<Vec<Hit>, Problem> 
         .iter()
         .map(|id| Hit::at("subscription", "subscriptions", id.as_str()))
         .collect();
-    let record = store.metering_record(text.to_owned()).await?;
-    hits.extend(record.map(|(it, _)| Hit::at("metering record", "metering/records", &it.id)));
+    let records = store.records_of_ids(vec![text.to_owned()]).await?;
+    hits.extend(records.iter().map(|it| Hit::at("metering record", "metering/records", &it.id)));
     let billed = store.records_of_aws_id(text.to_owned()).await?;
     hits.extend(billed.iter().map(|id| Hit::at("metering record", "metering/records", id)));
     let usage = store.usage_event(text.to_owned()).await?;

@@ -30,10 +30,17 @@ impl IntegrationRow {
         self.state == "removed"
     }
 
+    /// Reports whether calls are made with its role: one that was removed keeps it only to be offered.
+    pub fn is_connected(&self) -> bool {
+        self.role_arn.is_some() && !self.is_removed()
+    }
+
     /// Returns the identity that calls are made with.
     pub fn into_identity(self) -> Identity {
+        if self.is_removed() {
+            return Identity::Removed;
+        }
         match self.role_arn {
-            _ if self.state == "removed" => Identity::Removed,
             Some(arn) => {
                 let external_id = Some(self.external_id).filter(|id| !id.is_empty());
                 Identity::Role(Role { arn, external_id })

@@ -74,6 +74,15 @@ impl Store {
         .await
     }
 
+    /// Returns the records of these ids, without their pasts, as far as there are such.
+    pub async fn records_of_ids(&self, ids: Vec<String>) -> Result<Vec<RecordRow>, StoreError> {
+        self.read(move |connection| {
+            let numbers = ids.iter().filter_map(|id| id.parse().ok());
+            numbers.filter_map(|id| record_in(connection, id).transpose()).collect()
+        })
+        .await
+    }
+
     /// Returns one record and its past, if there is a record of this id.
     pub async fn metering_record(
         &self,

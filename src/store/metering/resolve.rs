@@ -267,7 +267,7 @@ fn refuse_over(
         return Ok(());
     }
     // What we do not know to have ended AWS decides on.
-    let ended_at = tenures.iter().filter_map(|it| it.ended_at().or(it.last_moment())).max();
+    let ended_at = tenures.iter().filter_map(|it| it.end()).max();
     let Some(at) = ended_at else { return Ok(()) };
     Err(ResolveError::NamesEnded { id: record.id.clone(), at })
 }
@@ -299,8 +299,7 @@ fn refuse_ended(
                 return Ok(());
             }
         }
-        ended_at = ended_at
-            .or(its.iter().filter_map(|it| it.tenure.ended_at().or(it.tenure.last_moment())).max());
+        ended_at = ended_at.or(its.iter().filter_map(|it| it.tenure.end()).max());
         match its.iter().find_map(|it| it.renewed_by.as_ref()) {
             Some(next) => bearer = next,
             None => break,

@@ -218,7 +218,11 @@ struct ObservedProduct<'a> {
 }
 
 /// An entry, and how its buyer stands in the queue.
-type Standing<'a> = (&'a ObservedBuyer, Option<QueueState>);
+struct Standing<'a> {
+    entry: &'a ObservedBuyer,
+    key: BuyerKey,
+    state: Option<QueueState>,
+}
 
 /// Applies the entries one after another. What they read is asked for together, and again once one has changed something.
 fn apply_all(
@@ -228,14 +232,16 @@ fn apply_all(
     applied: &mut ObservationOutcome,
 ) -> Result<(), StoreError> {
     let during = "read ahead what is known of buyers";
-    let standing = |entry: &ObservedBuyer| {
-        let key =
-            BuyerKey { product_code: observed.product.code.clone(), buyer: entry.buyer.clone() };
-        queue_state_in(connection, &key)
-    };
-    connection.rehearse(entries, |entry| standing(entry).map(drop)).during(during)?;
-    let all = entries.iter().map(|entry| Ok((entry, standing(entry)?)));
-    let all = all.collect::<Result<Vec<Standing<'_>>, StoreError>>()?;
+    let keyed = entries.iter().map(|entry| Standing {
+        entry,
+        key: BuyerKey { product_code: observed.product.code.clone(), buyer: entry.buyer.clone() },
+        state: None,
+    });
+    let mut all: Vec<Standing<'_>> = keyed.collect();
+    connection.rehearse(&all, |it| queue_state_in(connection, &it.key).map(drop)).during(during)?;
+    for it in &mut all {
+        it.state = queue_state_in(connection, &it.key)?;
+    }
     let rehearse = |rest: &[Standing<'_>]| {
         let only = |it: &Standing<'_>| {
             apply_entry(connection, observed, it, &mut ObservationOutcome::default())
@@ -260,15 +266,14 @@ fn apply_all(
 fn apply_entry(
     connection: &Connection,
     observed: &ObservedProduct<'_>,
-    (entry, standing): &Standing<'_>,
+    Standing { entry, key, state }: &Standing<'_>,
     applied: &mut ObservationOutcome,
 ) -> Result<(), StoreError> {
     let ObservedProduct { product, naming, observed_at, patience, now } = observed;
     let (observed_at, patience, now) = (*observed_at, *patience, *now);
-    let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
-    let newer = standing.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
+    let newer = state.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
     if newer.is_some_and(|last| last > observed_at) {
         return Ok(());
     }
@@ -291,7 +296,7 @@ fn apply_entry(
         claimed,
         signals: &signals,
         licenses: &licenses,
-        told_at: standing.as_ref().and_then(|it| it.told_at),
+        told_at: state.as_ref().and_then(|it| it.told_at),
         brake: product.brake.get(),
     };
     let decision = braked(connection, product, &mut situation)?;
@@ -308,7 +313,7 @@ fn apply_entry(
         changed: !decision.changes.is_empty(),
         marks: entry.settles,
     };
-    record_look_in(connection, &key, standing.as_ref(), &outcome)
+    record_look_in(connection, key, state.as_ref(), &outcome)
 }
 
 /// Decides, and holds back what would end if it is too much of a product at once.

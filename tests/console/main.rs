@@ -253,6 +253,7 @@ async fn a_parked_record_is_found_explained_and_resolved_by_its_page() {
     assert!(list.contains(&format!("\"metering/records/{id}\"")), "{list}");
     let page = world.get_text(&format!("/metering/records/{id}")).await;
     assert!(page.contains("The units are not billed."), "{page}");
+    assert!(page.contains(">Acme Meter</a>"), "a product by its name: {page}");
 
     let resolve = format!("{}/metering/records/{id}/resolve", world.url());
     let own = form_token(&page);

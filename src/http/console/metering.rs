@@ -174,6 +174,7 @@ async fn hours(state: &ApiState) -> Result<Hours, Problem> {
 #[template(path = "record.html")]
 struct RecordPage {
     frame: Frame,
+    names: Names,
     record: RecordRow,
     deadline: Option<When>,
     diagnosis: Option<Diagnosis>,
@@ -233,6 +234,7 @@ async fn record(state: &ApiState, visitor: &Visitor, id: &str) -> Result<RecordP
     let can_be_sent = refused.iter().all(|(action, _)| *action != Action::Retry);
     Ok(RecordPage {
         frame: Frame::of(visitor, "metering"),
+        names: Names::of(state).await?.and_customers(state, [&record.customer_id]).await?,
         usage: history.usage,
         deadline: deadline(&record, diagnosis.as_ref())
             .filter(|_| can_be_sent)

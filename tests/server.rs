@@ -16,6 +16,12 @@ use slow_wire::{Loss, SlowWire};
 
 /// Opens a database of its own on the server, at the end of a wire; none where no server is named.
 fn at_the_end_of_a_wire() -> Option<(Store, SlowWire)> {
+    let (store, wire, _) = in_a_schema()?;
+    Some((store, wire))
+}
+
+/// Does the same, and returns the name of its schema.
+fn in_a_schema() -> Option<(Store, SlowWire, String)> {
     let server = std::env::var("MARKETD_TEST_DATABASE_URL").ok()?;
     let wire = SlowWire::to(&server, Duration::ZERO);
     // What is encrypted cannot be told from other bytes on the way.
@@ -23,7 +29,7 @@ fn at_the_end_of_a_wire() -> Option<(Store, SlowWire)> {
     let address: Address = url.parse().unwrap();
     let schema = format!("test_{:016x}", fastrand::u64(..));
     let place = ServerPlace::new(address.in_schema(&schema), 2);
-    Some((Store::open_at(Place::Server(place)).unwrap(), wire))
+    Some((Store::open_at(Place::Server(place)).unwrap(), wire, schema))
 }
 
 fn customer(id: &str) -> ProvisionCustomer {
@@ -34,6 +40,14 @@ fn customer(id: &str) -> ProvisionCustomer {
         metadata: None,
         aws: AwsIds::default(),
     }
+}
+
+/// A client beside the store, as the person who runs the server.
+async fn beside(wire: &SlowWire) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&wire.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 async fn customers(store: &Store) -> Vec<String> {
@@ -81,5 +95,125 @@ async fn a_server_that_is_slow_by_half_a_second_is_waited_for() {
     wire.delay(Duration::ZERO);
     wire.cut();
     assert_eq!(customers(&store).await, ["before", "slow"]);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_a_newer_version_adds_disturb_no_daemon_that_runs() {
+    let Some((store, wire, schema)) = in_a_schema() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let both = async |id: &str| {
+        store.provision_customer(customer(id), now).await.unwrap();
+        let found = store.customer(CustomerId::new(id)).await.unwrap();
+        assert_eq!(found.unwrap().id.as_str(), id);
+        store.events_after(0, 10).await.unwrap().len()
+    };
+    let before = both("before").await;
+    let added = format!(
+        "DO $$ DECLARE name text; BEGIN
+            FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'
+            LOOP EXECUTE format('ALTER TABLE {schema}.%I ADD COLUMN added_later text', name); END LOOP;
+         END $$"
+    );
+    beside(&wire).await.batch_execute(&added).await.unwrap();
+    assert_eq!(both("after").await, before * 2);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_come_in_pieces_are_put_together() {
+    let Some((store, wire)) = at_the_end_of_a_wire() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+    wire.crumble();
+    let written = store.provision_customer(customer("in-pieces"), now);
+    let in_time = tokio::time::timeout(Duration::from_secs(60), written).await;
+    in_time.expect("the answers to what was posted are taken in").unwrap();
+    assert_eq!(customers(&store).await, ["before", "in-pieces"]);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_after_a_connection_was_cut_notices_nothing() {
+    let Some((store, wire)) = at_the_end_of_a_wire() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    for round in 0..3 {
+        store.provision_customer(customer(&format!("c-{round}")), now).await.unwrap();
+        assert_eq!(customers(&store).await.len(), round + 1);
+        wire.cut();
+    }
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_room_is_trouble_that_passes() {
+    let Some((store, wire, schema)) = in_a_schema() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+    let server = beside(&wire).await;
+    // As the server says it where a table cannot grow.
+    let full = format!(
+        "CREATE FUNCTION {schema}.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+         END $$;
+         CREATE TRIGGER is_full BEFORE INSERT ON {schema}.customers FOR EACH ROW EXECUTE FUNCTION {schema}.full()"
+    );
+    server.batch_execute(&full).await.unwrap();
+    // Alone, and with others that wait for the same commit.
+    for at_once in [1, 20] {
+        let writes = (0..at_once).map(|at| {
+            let store = store.clone();
+            async move { store.provision_customer(customer(&format!("f-{at}")), now).await }
+        });
+        for refused in futures::future::join_all(writes).await {
+            refused.unwrap_err();
+        }
+        let said = store.trouble().borrow().clone().unwrap_or_default();
+        assert!(said.contains("No space left on device"), "{said}");
+        assert_eq!(customers(&store).await, ["before"]);
+    }
+    server.batch_execute(&format!("DROP TRIGGER is_full ON {schema}.customers")).await.unwrap();
+    store.provision_customer(customer("later"), now).await.unwrap();
+    assert!(store.trouble().borrow().is_none());
+    assert_eq!(customers(&store).await, ["before", "later"]);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_connections_is_trouble_that_passes() {
+    const ALLOWED: usize = 4;
+    let Ok(url) = std::env::var("MARKETD_TEST_DATABASE_URL") else { return };
+    let server = SlowWire::to(&url, Duration::ZERO);
+    let name = format!("seller_{:08x}", fastrand::u32(..));
+    let made = format!(
+        "CREATE ROLE {name} LOGIN CONNECTION LIMIT {ALLOWED}; CREATE SCHEMA AUTHORIZATION {name}"
+    );
+    beside(&server).await.batch_execute(&made).await.unwrap();
+    let wire = SlowWire::to(&url.replace("postgres@", &format!("{name}@")), Duration::ZERO);
+    let address: Address = format!("{}?sslmode=disable", wire.url()).parse().unwrap();
+    let place = ServerPlace::new(address.in_schema(&name), 1);
+    let store = Store::open_at(Place::Server(place)).unwrap();
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+
+    wire.cut();
+    let mut others = Vec::new();
+    while others.len() < ALLOWED {
+        // The server takes a moment to let go of those that were cut.
+        match tokio_postgres::connect(&wire.url(), tokio_postgres::NoTls).await {
+            Ok((client, connection)) => others.push((client, tokio::spawn(connection))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    store.provision_customer(customer("refused"), now).await.unwrap_err();
+    let said = store.trouble().borrow().clone().unwrap_or_default();
+    assert!(said.contains("too many connections"), "{said}");
+    drop(others);
+    let begun = Instant::now();
+    while store.provision_customer(customer("later"), now).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it comes back by itself");
+    }
+    assert!(store.trouble().borrow().is_none());
+    assert_eq!(customers(&store).await, ["before", "later"]);
     store.close();
 }

@@ -28,6 +28,8 @@ struct Ways {
     server: SocketAddr,
     /// Microseconds each way.
     delay: AtomicU64,
+    /// Set while every byte travels by itself.
+    crumbles: AtomicBool,
     loses: Mutex<Option<Loss>>,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -43,6 +45,7 @@ impl SlowWire {
         let ways = Arc::new(Ways {
             server,
             delay: AtomicU64::new(micros(delay)),
+            crumbles: AtomicBool::new(false),
             loses: Mutex::default(),
             open: Mutex::default(),
         });
@@ -63,6 +66,11 @@ impl SlowWire {
     /// Has every byte take so long from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         self.ways.delay.store(micros(delay), Ordering::Relaxed);
+    }
+
+    /// Has every byte travel by itself from now on.
+    pub(crate) fn crumble(&self) {
+        self.ways.crumbles.store(true, Ordering::Relaxed);
     }
 
     /// Loses the next `COMMIT` that goes through, or the answer to it. Only of what is not encrypted.
@@ -90,6 +98,19 @@ impl Ways {
         let is_lost = Arc::new(AtomicBool::new(false));
         self.carry(client.try_clone()?, server.try_clone()?, Arc::clone(&is_lost), true);
         self.carry(server, client, is_lost, false);
+        Ok(())
+    }
+
+    fn hand_on(&self, to: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+        /// Long enough for the other end to read what is there.
+        const APART: Duration = Duration::from_micros(100);
+        if !self.crumbles.load(Ordering::Relaxed) {
+            return to.write_all(bytes);
+        }
+        for byte in bytes {
+            to.write_all(&[*byte])?;
+            thread::sleep(APART);
+        }
         Ok(())
     }
 
@@ -123,10 +144,11 @@ impl Ways {
                 }
             }
         });
+        let ways = Arc::clone(self);
         thread::spawn(move || {
             while let Ok((due, bytes)) = under_way.recv() {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                if to.write_all(&bytes).is_err() {
+                if ways.hand_on(&mut to, &bytes).is_err() {
                     break;
                 }
             }

@@ -97,12 +97,19 @@ impl ErrorKind {
 impl Error {
     /// Reports whether the server's user may not do what was asked.
     pub(crate) fn is_missing_right(&self) -> bool {
+        self.server_code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    fn server_code(&self) -> Option<&SqlState> {
         match self {
-            Self::Postgres(error) | Self::Prepare { source: error, .. } => {
-                error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
-            }
-            _ => false,
+            Self::Postgres(error) | Self::Prepare { source: error, .. } => error.code(),
+            _ => None,
         }
+    }
+
+    /// Reports whether the server was asked about a transaction with a number that it has given to none yet.
+    pub(crate) fn is_of_the_future(&self) -> bool {
+        self.server_code() == Some(&SqlState::INVALID_PARAMETER_VALUE)
     }
 
     /// Returns the error's kind.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use super::super::error::{Error, Result};
 use super::address::Address;
 use super::pipeline::Pipeline;
-use super::prepared::{FoundRow, Prepared, found};
+use super::prepared::{FoundRow, Prepared, by_name, found};
 use super::translate::{Translated, translate};
 use super::value::Cell;
 use super::wire::Wire;
@@ -30,6 +30,12 @@ impl Live {
     pub(super) fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
         let client = self.wire.client();
         Ok(self.wire.wait(client.simple_query(sql))??)
+    }
+
+    /// Does the same, and asks what was noted to be asked behind it.
+    pub(super) fn simple_before_questions(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
+        let client = self.wire.client();
+        self.pipeline.ask_all_behind(&mut self.wire, client.simple_query(sql))
     }
 
     /// Runs statements without parameters.
@@ -64,13 +70,19 @@ impl Live {
             return Ok(Arc::clone(prepared));
         }
         let Translated { text, names } = translate(sql);
-        let client = self.wire.client();
-        let statement = self
-            .wire
-            .wait(client.prepare(&text))?
-            .map_err(|source| Error::Prepare { text: text.clone(), source })?;
+        let statement = self.prepare_text(&text)?;
+        let (statement, text) = match by_name(&text, &statement) {
+            Some(text) => (self.prepare_text(&text)?, text),
+            None => (statement, text),
+        };
         let prepared = Arc::new(Prepared::new(statement, text, names));
         self.statements.insert(sql.into(), Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    fn prepare_text(&mut self, text: &str) -> Result<Statement> {
+        let client = self.wire.client();
+        let failed = |source| Error::Prepare { text: text.to_owned(), source };
+        self.wire.wait(client.prepare(text))?.map_err(failed)
     }
 }

@@ -4,16 +4,13 @@
 //! next statement is sent, and what it is going to read can be asked for ahead, many questions at a time. The server
 //! answers in the order in which it was asked.
 
-use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
+use std::collections::HashMap;
 use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use rusqlite::types::Value;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Row, Statement};
@@ -22,22 +19,17 @@ use super::super::error::{Error, Result};
 use super::prepared::{FoundRow, Prepared, found};
 use super::several::for_several;
 use super::value::{Cell, Failure};
-use super::wire::Wire;
+use super::wire::{Answered, Wire};
 
 /// The most rows of parameters that are sent as one statement: the server works on these while more are made.
 const ROWS_TOGETHER: usize = 250;
-
-type Answered<T> = std::result::Result<T, tokio_postgres::Error>;
-type Answer<T> = Pin<Box<dyn Future<Output = Answered<T>> + Send>>;
 
 /// The statements that are under way on a connection, or about to be.
 #[derive(Default)]
 pub(super) struct Pipeline {
     /// The rows that the next statement writes.
     next: Option<NextRows>,
-    /// Statements that write and were sent, the oldest first.
-    sent: VecDeque<Pending>,
-    /// The number of rows that they changed, as far as they were waited for.
+    /// The number of rows that what was posted has changed, as far as it was waited for.
     changed: u64,
     /// Questions that are to be asked.
     questions: HashMap<Box<str>, Questions>,
@@ -115,15 +107,6 @@ pub(super) enum Known {
 /// The tables that triggers write to: no statement says that it changes them.
 const WRITTEN_BY_TRIGGERS: [&str; 2] = ["metering_totals", "marketd_notes"];
 
-/// An outcome that may not be here yet.
-struct Pending {
-    /// The number of rows that it must have changed, if that is known.
-    expected: Option<u64>,
-    answer: Answer<u64>,
-    /// The outcome, where it was here at once.
-    here: Option<Answered<u64>>,
-}
-
 impl Pipeline {
     /// Forgets the answers that a statement makes old.
     pub(super) fn forget_what_changes(&mut self, prepared: &Prepared) {
@@ -146,8 +129,8 @@ impl Pipeline {
     }
 
     /// Reports whether something that was posted was not waited for.
-    pub(super) fn is_open(&self) -> bool {
-        self.next.is_some() || !self.sent.is_empty()
+    pub(super) fn is_open(&self, wire: &Wire) -> bool {
+        self.next.is_some() || wire.has_posted()
     }
 
     /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together.
@@ -186,23 +169,10 @@ impl Pipeline {
         for Sent { statement, rows, values } in statements {
             let expected = (changes == RowChanges::OneEach).then_some(rows as u64);
             let client = wire.client();
-            let mut answer: Answer<u64> =
-                Box::pin(async move { client.execute_raw(&statement, &values).await });
-            let here = Self::send(wire, &mut answer)?;
-            self.sent.push_back(Pending { expected, answer, here });
+            wire.post(expected, async move { client.execute_raw(&statement, &values).await })?;
         }
         // The server works while more is made.
         wire.run(tokio::task::yield_now())
-    }
-
-    /// Puts a statement in the connection's queue, which its first poll does.
-    fn send<T>(wire: &Wire, answer: &mut Answer<T>) -> Result<Option<Answered<T>>> {
-        wire.run(poll_fn(|context| {
-            Poll::Ready(match answer.as_mut().poll(context) {
-                Poll::Ready(answer) => Some(answer),
-                Poll::Pending => None,
-            })
-        }))
     }
 
     /// Makes one statement of rows of parameters, or one for each where it cannot be said so; each has the number of its
@@ -294,6 +264,15 @@ impl Pipeline {
 
     /// Asks all questions that were noted, and waits for the answers.
     pub(super) fn ask_all(&mut self, wire: &mut Wire) -> Result<()> {
+        self.ask_all_behind(wire, async { Ok(()) })
+    }
+
+    /// Asks all questions that were noted behind something else that is sent first, and waits for the answers to both.
+    pub(super) fn ask_all_behind<T>(
+        &mut self,
+        wire: &mut Wire,
+        first: impl Future<Output = Answered<T>>,
+    ) -> Result<T> {
         let (mut asked, mut kept) = (Vec::new(), Vec::new());
         for (text, of) in mem::take(&mut self.questions) {
             let Questions { prepared, asked: questions } = of;
@@ -309,12 +288,12 @@ impl Pipeline {
                 kept.push((text.clone(), Arc::clone(&prepared), keys));
             }
         }
-        let answers = self.wait(wire, try_join_all(asked))?;
+        let (first, answers) = self.wait(wire, try_join(first, try_join_all(asked)))?;
         for ((text, prepared, keys), rows) in kept.into_iter().zip(answers) {
             let known = self.answers.entry(text).or_default();
             keep(known, &prepared, keys, &rows)?;
         }
-        Ok(())
+        Ok(first)
     }
 
     /// Undoes a transaction, and what of it is under way or was to be sent.
@@ -324,7 +303,7 @@ impl Pipeline {
         let client = wire.client();
         let undone = wire.wait(client.batch_execute("ROLLBACK"))?;
         // Whatever failed of it is undone with the rest.
-        drop(self.settle_sent(wire));
+        drop(self.settle_posted(wire));
         Ok(undone?)
     }
 
@@ -334,7 +313,7 @@ impl Pipeline {
             return self.ask_all(wire);
         }
         self.send_next(wire)?;
-        self.settle_sent(wire)
+        self.settle_posted(wire)
     }
 
     /// Waits for an answer behind all that was posted. What failed of that is the reason for whatever failed here, and a
@@ -346,34 +325,15 @@ impl Pipeline {
     ) -> Result<T> {
         self.send_next(wire)?;
         let answer = wire.wait(answer)?;
-        self.settle_sent(wire)?;
+        self.settle_posted(wire)?;
         Ok(answer?)
     }
 
-    /// Waits for what was sent; returns the first failure.
-    fn settle_sent(&mut self, wire: &mut Wire) -> Result<()> {
-        let (mut failure, mut has_waited) = (None, false);
-        while let Some(Pending { expected, mut answer, here }) = self.sent.pop_front() {
-            let here = match here {
-                Some(outcome) => Some(outcome),
-                None => Self::send(wire, &mut answer)?,
-            };
-            let outcome = match here {
-                Some(outcome) => outcome,
-                // The others come on the same way.
-                None if mem::replace(&mut has_waited, true) => wire.run(answer)?,
-                None => wire.wait(answer)?,
-            };
-            match outcome {
-                Ok(rows) if expected.is_some_and(|expected| expected != rows) => {
-                    failure = failure.or(Some(Error::OtherRows { rows }));
-                }
-                Ok(rows) => self.changed += rows,
-                // Whatever follows it in the transaction fails because of it.
-                Err(error) => failure = failure.or(Some(error.into())),
-            }
-        }
-        failure.map_or(Ok(()), Err)
+    /// Waits for what was posted; returns the first failure.
+    fn settle_posted(&mut self, wire: &mut Wire) -> Result<()> {
+        let outcome = wire.settle()?;
+        self.changed += outcome.changed;
+        outcome.failure.map_or(Ok(()), Err)
     }
 
     /// Runs a statement that returns a row for each of these rows of parameters; returns them in this order.

@@ -73,6 +73,19 @@ pub(super) fn found(prepared: &Prepared, row: &Row, from: usize) -> Result<Found
     Ok(FoundRow { columns: Arc::clone(&prepared.columns), values: values.collect::<Result<_>>()? })
 }
 
+/// Returns a statement that asks for all columns as one that asks for them by their names; none if it does not. A column that
+/// a newer version of the program adds to a table would else change what is found, and the server refuses to run a
+/// prepared statement whose columns have changed.
+pub(super) fn by_name(text: &str, statement: &Statement) -> Option<String> {
+    let asks_for_all = text.contains("SELECT *") || text.contains(".*");
+    if !asks_for_all || written_by(text).is_some() {
+        return None;
+    }
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let names: Vec<String> = statement.columns().iter().map(|it| quoted(it.name())).collect();
+    Some(format!("SELECT {} FROM ({text}) AS named", names.join(", ")))
+}
+
 /// Returns the table that a statement writes to; empty if it cannot be told, none if it only reads.
 fn written_by(text: &str) -> Option<&str> {
     let mut words = text.split_whitespace();

@@ -142,11 +142,11 @@ impl Session {
     }
 
     /// Begins a transaction once it is its turn: the row of turns is locked before the first look at the data, and a
-    /// statement sees what was committed by the time that it begins.
+    /// statement sees what was committed by the time that it begins. What was asked ahead comes with it.
     pub(crate) fn begin_turn(&self) -> Result<()> {
         self.turn.set(None);
         self.reconnect_if_lost()?;
-        let messages = self.with(|live| live.simple(TURN))?;
+        let messages = self.with(|live| live.simple_before_questions(TURN))?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -210,7 +210,11 @@ impl Session {
         let ask = || {
             self.reconnect_if_lost()?;
             let prepared = self.prepare("SELECT pg_xact_status(CAST(CAST(?1 AS text) AS xid8))")?;
-            let rows = self.query(&prepared, &[id.to_string()])?;
+            let rows = match self.query(&prepared, &[id.to_string()]) {
+                // A server that took over has never heard of it.
+                Err(error) if error.is_of_the_future() => return Ok(Some(false)),
+                asked => asked?,
+            };
             let Some(Value::Text(status)) = rows.first().and_then(|row| row.value(0)) else {
                 return Ok(Some(false));
             };
@@ -296,7 +300,8 @@ impl Session {
 
     /// Waits until what was posted is done; returns the first failure.
     pub(crate) fn settle(&self) -> Result<()> {
-        let is_open = self.live.borrow().as_ref().is_some_and(|live| live.pipeline.is_open());
+        let is_open =
+            self.live.borrow().as_ref().is_some_and(|live| live.pipeline.is_open(&live.wire));
         if is_open { self.with(|live| live.pipeline.settle(&mut live.wire)) } else { Ok(()) }
     }
 

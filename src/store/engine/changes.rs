@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::functions::{Context, FunctionFlags};
 
 use super::log_lines;
-use super::noted::{Changes, CountedUsage, Notes};
-use super::postgres::notes;
+use super::noted::{ByOthers, Changes, CountedUsage, Notes};
+use super::postgres::{notes, turn_changes};
 use super::sql::{self, Connection};
 use super::wakeups::{Wakeups, Woken, triggers};
 use crate::domain::{CustomerId, FeatureId};
@@ -242,7 +242,7 @@ impl ChangeCapture {
     }
 
     pub(crate) fn mark(&self) -> CapturePoint {
-        self.with(|Notes { changes, woken, lines }| CapturePoint {
+        self.with(|Notes { changes, woken, lines, .. }| CapturePoint {
             catalogue: changes.catalogue,
             customers: changes.customers.len(),
             used: changes.used.len(),
@@ -253,7 +253,7 @@ impl ChangeCapture {
 
     /// Forgets what was noted since, which was undone.
     pub(crate) fn back_to(&self, mark: &CapturePoint) {
-        self.with(|Notes { changes, woken, lines }| {
+        self.with(|Notes { changes, woken, lines, .. }| {
             changes.catalogue = mark.catalogue;
             changes.customers.truncate(mark.customers);
             changes.used.truncate(mark.used);
@@ -261,6 +261,23 @@ impl ChangeCapture {
             lines.truncate(mark.lines);
         });
         self.forget(Stale::Everything);
+    }
+
+    /// Tells what other workers have changed.
+    pub(super) fn tell_of_others(&self, others: ByOthers) {
+        let ByOthers { changed, used, catalogue, licenses, woken } = others;
+        if licenses {
+            self.forget(Stale::Everything);
+        } else {
+            changed.iter().for_each(|customer| self.forget(Stale::Customer(customer.as_str())));
+        }
+        // What they counted is not added up here: it is read anew.
+        let customers = changed.union(&used).cloned().collect();
+        let changes = Changes { catalogue, customers, used: Vec::new() };
+        if let Some(watcher) = self.watcher_of(&changes) {
+            watcher(CommitNews::Committed(&changes));
+        }
+        self.wakeups.wake_all(woken);
     }
 
     /// Tells that anything may have changed: somebody else has written.
@@ -281,7 +298,13 @@ impl ChangeCapture {
     pub(crate) fn announce(&self, connection: &Connection) -> sql::Result<PreparedChanges<'_>> {
         let notes = match connection {
             Connection::Sqlite(_) => self.with(std::mem::take),
-            Connection::Postgres(_) => notes::read(connection)?,
+            Connection::Postgres(session) => {
+                let notes = notes::read(connection)?;
+                if let Some(turn) = session.turn() {
+                    turn_changes::write(connection, turn, &notes)?;
+                }
+                notes
+            }
         };
         if let Some(watcher) = self.watcher_of(&notes.changes) {
             watcher(CommitNews::Prepared(&notes.changes));

@@ -1,5 +1,7 @@
 //! What a transaction has changed, as far as somebody is told of it.
 
+use std::collections::BTreeSet;
+
 use super::log_lines::LogLines;
 use super::wakeups::Woken;
 use crate::domain::{CustomerId, FeatureId};
@@ -38,10 +40,26 @@ impl Changes {
     }
 }
 
+/// The changes of turns that other workers took.
+#[derive(Debug, Default)]
+pub(super) struct ByOthers {
+    /// These customers, their aliases or their subscriptions.
+    pub(super) changed: BTreeSet<CustomerId>,
+    /// Usage of these customers was counted.
+    pub(super) used: BTreeSet<CustomerId>,
+    /// Plans or features.
+    pub(super) catalogue: bool,
+    /// Licences or agreements.
+    pub(super) licenses: bool,
+    pub(super) woken: Woken,
+}
+
 /// The notes of one transaction.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) changes: Changes,
+    /// Licences or agreements; noted on a server alone, for other workers.
+    pub(super) licenses: bool,
     pub(super) woken: Woken,
     pub(super) lines: LogLines,
 }

@@ -1,6 +1,7 @@
 //! The writes of other processes: another daemon on the same server, or `run --reconcile-once` beside one.
 
 use super::changes::ChangeCapture;
+use super::postgres::turn_changes;
 use super::sql::{Connection, Result};
 
 /// The place in the order of writes that was seen last.
@@ -21,15 +22,24 @@ impl OtherWriters {
     pub(super) fn look(&mut self, connection: &Connection, capture: &ChangeCapture) {
         // A database that cannot be read says so where something is asked of it.
         let Ok(now) = read(connection) else { return };
-        self.compare(Some(now), capture);
+        self.compare(connection, Some(now), capture);
     }
 
-    /// Does the same within a transaction that may write: nobody else can, so that it holds until its end.
+    /// Has what [`look_within`](Self::look_within) reads asked for together with the turn that is about to begin.
+    pub(super) fn ask_ahead(&self, connection: &Connection) {
+        if let (Connection::Postgres(_), Some(seen)) = (connection, self.seen) {
+            // A connection that was lost is found out by whoever begins the turn.
+            drop(turn_changes::ask_ahead(connection, seen));
+        }
+    }
+
+    /// Does the same as [`look`](Self::look) within a transaction that may write: nobody else can, so that it holds until
+    /// its end.
     pub(super) fn look_within(&mut self, connection: &Connection, capture: &ChangeCapture) {
         match connection {
             Connection::Sqlite(_) => self.look(connection, capture),
             Connection::Postgres(session) => {
-                self.compare(session.turn().map(|turn| turn - 1), capture);
+                self.compare(connection, session.turn().map(|turn| turn - 1), capture);
             }
         }
     }
@@ -41,10 +51,20 @@ impl OtherWriters {
         }
     }
 
-    fn compare(&mut self, found: Option<i64>, capture: &ChangeCapture) {
-        if found != self.seen {
-            self.seen = found;
-            capture.tell_everything();
+    fn compare(&mut self, connection: &Connection, found: Option<i64>, capture: &ChangeCapture) {
+        if found == self.seen {
+            return;
+        }
+        let changes = match (connection, self.seen, found) {
+            (Connection::Postgres(_), Some(seen), Some(found)) => {
+                turn_changes::read(connection, seen, found).ok().flatten()
+            }
+            _ => None,
+        };
+        self.seen = found;
+        match changes {
+            Some(changes) => capture.tell_of_others(changes),
+            None => capture.tell_everything(),
         }
     }
 }
@@ -56,3 +76,7 @@ fn read(connection: &Connection) -> Result<i64> {
     };
     connection.query_row(statement, [], |row| row.get(0))
 }
+
+#[cfg(test)]
+#[path = "other_writers_tests.rs"]
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! The table below says which change wakes whom. Its triggers stand on the writing connection, so that no statement can
 //! forget to wake somebody, and the writer wakes them once the change is on disk: what is undone wakes nobody. A wake-up
-//! says "look again", never what changed. What another process writes is noticed within moments ([`Woken::BY_OTHERS`]), and
-//! everybody who waits here has a timer besides.
+//! says "look again", never what changed. What another process writes is noticed within moments: another worker leaves word
+//! of whom it wakes, and of a file [`Woken::BY_OTHERS`] look again. Everybody who waits here has a timer besides.
 
 use tokio::sync::watch;
 
@@ -158,6 +158,10 @@ impl Woken {
 
     pub(crate) const fn add(&mut self, bits: u8) {
         self.0 |= bits;
+    }
+
+    pub(in crate::store) const fn bits(self) -> u8 {
+        self.0
     }
 }
 

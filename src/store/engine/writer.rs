@@ -345,6 +345,7 @@ fn begin<'a>(
     others: &mut OtherWriters,
 ) -> sql::Result<Transaction<'a>> {
     capture.begin();
+    others.ask_ahead(connection);
     let transaction = Transaction::begin(connection)?;
     others.look_within(&transaction, capture);
     Ok(transaction)

@@ -37,14 +37,17 @@ pub(in crate::store::engine) fn read(connection: &Connection) -> sql::Result<Not
                 from_ms: row.get(5)?,
                 millionths: row.get(6)?,
             }),
+            "licenses" => notes.licenses = true,
             "woken" => notes.woken.add(row.get(5)?),
             "loss" => notes.lines.push(LogLine::Loss { kind: row.get(1)?, data: row.get(2)? }),
-            _ => notes.lines.push(LogLine::Activity {
+            "activity" => notes.lines.push(LogLine::Activity {
                 actor: row.get(1)?,
                 door: row.get(2)?,
                 operation: row.get(3)?,
                 path: row.get(4)?,
             }),
+            // The triggers may be those of a newer version, which runs beside this one for a while.
+            _ => {}
         }
     }
     Ok(notes)

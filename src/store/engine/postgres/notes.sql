@@ -43,6 +43,25 @@ END $$;
 CREATE OR REPLACE TRIGGER note_alias AFTER INSERT OR UPDATE OR DELETE ON customer_aliases
 FOR EACH ROW EXECUTE FUNCTION marketd_note_alias();
 
+-- Whose they are is not looked for: news of licences are few beside usage.
+CREATE OR REPLACE FUNCTION marketd_note_licenses() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM marketd_note('licenses');
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER note_license AFTER INSERT OR DELETE ON licenses
+FOR EACH STATEMENT EXECUTE FUNCTION marketd_note_licenses();
+CREATE OR REPLACE TRIGGER note_license_change AFTER UPDATE OF agreement_id, first_updated_at_ms ON licenses
+FOR EACH ROW WHEN (old.agreement_id IS DISTINCT FROM new.agreement_id
+    OR old.first_updated_at_ms IS DISTINCT FROM new.first_updated_at_ms)
+EXECUTE FUNCTION marketd_note_licenses();
+CREATE OR REPLACE TRIGGER note_agreement AFTER INSERT OR DELETE ON agreements
+FOR EACH STATEMENT EXECUTE FUNCTION marketd_note_licenses();
+CREATE OR REPLACE TRIGGER note_agreement_change AFTER UPDATE OF starts_at_ms ON agreements
+FOR EACH ROW WHEN (old.starts_at_ms IS DISTINCT FROM new.starts_at_ms)
+EXECUTE FUNCTION marketd_note_licenses();
+
 CREATE OR REPLACE FUNCTION marketd_note_catalogue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM marketd_note('catalogue');

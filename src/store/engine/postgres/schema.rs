@@ -5,28 +5,47 @@ use super::super::secrets::make_secrets_in;
 use super::super::sql::{self, Connection, OptionalExtension as _, Transaction};
 use super::super::wakeups::{RULES, Rule};
 
-/// The version that this program knows.
-const VERSION: i64 = 1;
 /// The oldest server that the statements are written for: `server_version_num` of 14.0.
 const OLDEST_SERVER: i64 = 140_000;
 
-/// The tables, in an order in which each refers to those before.
-const TABLES: [&str; 5] = [
-    include_str!("schema/catalog.sql"),
-    include_str!("schema/customers.sql"),
-    include_str!("schema/facts.sql"),
-    include_str!("schema/metering.sql"),
-    include_str!("schema/base.sql"),
+/// The steps from an empty schema to this program's; a step's place in this list plus one is the version that it leads to.
+/// Each makes its tables in an order in which each refers to those before. Append only: a step that was released is never
+/// edited or removed. A step may add, so that daemons of the version before go on beside it; what it leaves unused, a later
+/// one may remove.
+const STEPS: [&[&str]; 2] = [
+    &[
+        include_str!("schema/catalog.sql"),
+        include_str!("schema/customers.sql"),
+        include_str!("schema/facts.sql"),
+        include_str!("schema/metering.sql"),
+        include_str!("schema/base.sql"),
+        "INSERT INTO turns (id, n) VALUES (1, 0)",
+    ],
+    &[include_str!("schema/002_turn_changes.sql")],
 ];
+/// The version that this program knows.
+#[expect(clippy::cast_possible_wrap, reason = "the steps are few")]
+const VERSION: i64 = STEPS.len() as i64;
+
 const GUARDS: &str = include_str!("guards.sql");
 const NOTES: &str = include_str!("notes.sql");
 
 /// The server's own tables, which stand for what SQLite has by itself.
-const OF_SERVER: [&str; 4] = ["turns", "schema_version", "workers", "leases"];
+const OF_SERVER: [&str; 5] = ["turns", "turn_changes", "schema_version", "workers", "leases"];
+
+/// Keeps everybody from writing until the transaction ends: whoever writes locks this row first, so that nobody waits here
+/// for a table while somebody there waits for another.
+const NOBODY_ELSE_WRITES: &str = "SELECT n FROM turns FOR UPDATE";
+/// Removes the triggers that wake: which table each stands on may have changed.
+const NO_WAKEUPS: &str = "DO $$ DECLARE found record; BEGIN
+    FOR found IN SELECT t.tgname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = current_schema() AND starts_with(CAST(t.tgname AS text), 'wake_')
+    LOOP EXECUTE format('DROP TRIGGER %I ON %I', found.tgname, found.relname); END LOOP; END $$";
 
 /// Lists the tables that both engines have, each after those that it refers to.
 pub(in crate::store::engine) fn table_names() -> Vec<&'static str> {
-    let names = TABLES.iter().flat_map(|part| part.lines());
+    let names = STEPS.iter().flat_map(|step| step.iter()).flat_map(|part| part.lines());
     let names =
         names.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next());
     names.filter(|name| !OF_SERVER.contains(name)).collect()
@@ -50,30 +69,48 @@ pub(in crate::store::engine) fn migrate(
         return Ok(());
     }
     if let Some(schema) = schema.filter(|_| found.is_none()) {
-        let made = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
-        connection.execute_batch(&made).map_err(failed)?;
+        make_schema(connection, &schema).map_err(failed)?;
     }
     let transaction = Transaction::of_schema(connection).map_err(failed)?;
     let found = version_in(&transaction).map_err(failed)?;
     if let Some(found) = found.filter(|found| *found > VERSION) {
         return Err(StoreError::NewerServerSchema { found, known: VERSION });
     }
-    (|| {
-        if found.is_none() {
-            for part in TABLES {
-                transaction.execute_batch(part)?;
-            }
-            let version = "INSERT INTO schema_version (id, version) VALUES (1, ?1)";
-            transaction.execute(version, [VERSION])?;
-            transaction.execute("INSERT INTO turns (id, n) VALUES (1, 0)", [])?;
-            for part in [GUARDS, NOTES, &wakeups()] {
-                transaction.execute_batch(part)?;
-            }
-            make_secrets_in(&transaction)?;
+    go_to(&transaction, found.unwrap_or(0), VERSION)
+        .and_then(|()| transaction.commit())
+        .map_err(failed)
+}
+
+/// Makes a schema, by its quoted name, if it is not there. Who may make none may use one that somebody else made, which
+/// `IF NOT EXISTS` would refuse.
+fn make_schema(connection: &Connection, schema: &str) -> sql::Result<()> {
+    let is_there = "SELECT 1 WHERE to_regnamespace(CAST(?1 AS text)) IS NOT NULL";
+    if connection.prepare_cached(is_there)?.exists([schema])? {
+        return Ok(());
+    }
+    connection.execute_batch(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))
+}
+
+/// Takes the steps from one version to another, 0 where nothing is there, with the triggers as this program knows them.
+fn go_to(transaction: &Transaction<'_>, found: i64, version: i64) -> sql::Result<()> {
+    if found == version {
+        return Ok(());
+    }
+    if found > 0 {
+        transaction.execute_batch(NOBODY_ELSE_WRITES)?;
+    }
+    for (step, to) in STEPS.iter().zip(1..=version) {
+        if to > found {
+            step.iter().try_for_each(|part| transaction.execute_batch(part))?;
         }
-        transaction.commit()
-    })()
-    .map_err(failed)
+    }
+    let noted = "INSERT INTO schema_version (id, version) VALUES (1, ?1)
+         ON CONFLICT (id) DO UPDATE SET version = excluded.version";
+    transaction.execute(noted, [version])?;
+    for part in [GUARDS, NOTES, NO_WAKEUPS, &wakeups()] {
+        transaction.execute_batch(part)?;
+    }
+    if found == 0 { make_secrets_in(transaction) } else { Ok(()) }
 }
 
 fn refuse_old_server(connection: &Connection) -> Result<(), StoreError> {
@@ -129,9 +166,15 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
+    use aws_lc_rs::digest;
+
     use super::*;
     use crate::store::engine::place::{Place, ServerPlace};
     use crate::store::test_database::on_server;
+
+    /// The digests of the steps, and of the triggers that the last of them came with.
+    const RELEASED: [&str; 2] = ["20acabd745f6c8e0", "b2137576de02927b"];
+    const TRIGGERS: &str = "6380cea5fdfb359e";
 
     /// The columns of each table, each with whether it must hold something, and the names of the indexes.
     type Schema = (BTreeMap<String, BTreeMap<String, bool>>, Vec<String>);
@@ -149,25 +192,82 @@ mod tests {
         (tables, names.collect::<sql::Result<_>>().unwrap())
     }
 
+    /// Returns a schema on the tests' server, and its name; none where they have no server.
+    fn server(path: &Path) -> Option<(ServerPlace, String)> {
+        let (url, schema) = on_server(path)?;
+        let address: sql::Address = url.parse().unwrap();
+        Some((ServerPlace::new(address.in_schema(&schema), 1), schema))
+    }
+
+    /// Returns the digest of what a version consists of, so that nobody edits one that daemons run on.
+    fn digest(parts: &[&str]) -> String {
+        let all = parts.concat();
+        let digest = digest::digest(&digest::SHA256, all.as_bytes());
+        digest
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
+    #[test]
+    fn what_was_released_is_never_edited() {
+        for (step, known) in STEPS.iter().zip(RELEASED) {
+            assert_eq!(digest(step), known, "append a step, and leave those before as they are");
+        }
+        let triggers = [GUARDS, NOTES, NO_WAKEUPS, &wakeups()];
+        assert_eq!(
+            (VERSION, &*digest(&triggers)),
+            (RELEASED.len() as i64, TRIGGERS),
+            "daemons that run already have other triggers: append a step, which may be empty, then note the digests of it \
+             and of the triggers here"
+        );
+    }
+
+    #[test]
+    fn a_schema_of_an_older_version_is_brought_up_to_date_and_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((place, schema)) = server(&folder.path().join("marketd.db")) else { return };
+        let connection = Connection::Postgres(Box::new(place.connect().unwrap()));
+        connection.execute_batch(&format!("CREATE SCHEMA {schema}")).unwrap();
+        let transaction = Transaction::of_schema(&connection).unwrap();
+        go_to(&transaction, 0, 1).unwrap();
+        transaction.commit().unwrap();
+        let event = "INSERT INTO events (id, type, at_ms, data) VALUES ('e', 'x', 1, '{}')";
+        connection.execute(event, []).unwrap();
+        // As a rule that is gone by now has left it.
+        let old = "CREATE TRIGGER wake_99 AFTER INSERT ON copies FOR EACH ROW EXECUTE FUNCTION marketd_wake(1)";
+        connection.execute_batch(old).unwrap();
+        assert!(check(&connection).is_err(), "it is not this program's");
+
+        let place = Place::Server(place);
+        let writer = place.open_writer().unwrap();
+        check(&writer).unwrap();
+        let number = |sql: &str| writer.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("SELECT count(*) FROM events"), 1);
+        assert_eq!(number("SELECT count(*) FROM turn_changes"), 0);
+        assert_eq!(number("SELECT count(*) FROM pg_trigger WHERE tgname = 'wake_99'"), 0);
+        drop(place.open_writer().unwrap());
+    }
+
     #[test]
     fn both_engines_have_the_same_tables_and_indexes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let Some((url, schema)) = on_server(&path) else { return };
+        let Some((server, _)) = server(&path) else { return };
         let of_file = read(
             &Place::from(Path::new(&path)).open_writer().unwrap(),
             "SELECT t.name, c.name, c.\"notnull\" OR c.pk > 0 FROM sqlite_schema t, pragma_table_info(t.name) c
              WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'",
             "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name",
         );
-        let address: sql::Address = url.parse().unwrap();
-        let server = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+        let server = Place::Server(server);
         // What stands there for SQLite's own order of rows, its version, its lock and its workers is its own.
         let of_server = read(
             &server.open_writer().unwrap(),
             "SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns
              WHERE table_schema = current_schema() AND column_name <> 'rowid'
-               AND table_name NOT IN ('turns', 'schema_version', 'workers', 'leases')",
+               AND table_name NOT IN ('turns', 'turn_changes', 'schema_version', 'workers', 'leases')",
             "SELECT i.indexname FROM pg_indexes i WHERE i.schemaname = current_schema()
                AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname) ORDER BY 1",
         );

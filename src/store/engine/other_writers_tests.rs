@@ -1,0 +1,155 @@
+//! Two workers on one server: each hears of what the other has changed, and of nothing else.
+
+use std::sync::{Arc, Mutex};
+
+use super::super::changes::{CommitNews, Stale};
+use super::super::error::{During as _, StoreError};
+use super::super::place::{Place, ServerPlace};
+use super::super::sql::{Address, Connection};
+use super::super::wakeups::Waiter;
+use super::super::writer::Writer;
+use crate::store::test_database::on_server;
+
+/// What a worker heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    catalogue: bool,
+    customers: Vec<String>,
+    forgotten: Vec<String>,
+}
+
+struct Worker {
+    writer: Writer,
+    thread: std::thread::JoinHandle<()>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl Worker {
+    fn start(place: &Place) -> Self {
+        let (writer, thread) = Writer::start(place).unwrap();
+        let heard = Arc::<Mutex<Heard>>::default();
+        let (news, stale) = (Arc::clone(&heard), Arc::clone(&heard));
+        writer.watch(move |of| {
+            let CommitNews::Committed(changes) = of else { return };
+            let mut heard = news.lock().unwrap();
+            heard.catalogue |= changes.catalogue;
+            heard.customers.extend(changes.customers.iter().map(ToString::to_string));
+        });
+        writer.forget_by(move |what| {
+            stale.lock().unwrap().forgotten.push(match what {
+                Stale::Customer(id) => id.to_owned(),
+                Stale::Everything => "everything".to_owned(),
+            });
+        });
+        Self { writer, thread, heard }
+    }
+
+    async fn write(&self, statement: &'static str) {
+        let write = move |connection: &Connection| {
+            connection.execute(statement, []).map(drop).during("test")
+        };
+        self.writer.run(write).await.unwrap();
+    }
+
+    /// Takes a turn, before which a worker hears of the turns of others; returns what it heard since the last call, and how
+    /// many answers it waited for.
+    async fn hears(&self) -> (Heard, u64) {
+        let waited = |connection: &Connection| Ok::<_, StoreError>(connection.round_trips());
+        let before = self.writer.run(waited).await.unwrap();
+        let after = self.writer.run(waited).await.unwrap();
+        (std::mem::take(&mut *self.heard.lock().unwrap()), after - before)
+    }
+
+    fn stop(self) {
+        self.writer.close();
+        self.thread.join().unwrap();
+    }
+}
+
+fn workers() -> Option<(Worker, Worker, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, schema) = on_server(&folder.path().join("marketd.db"))?;
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    Some((Worker::start(&place), Worker::start(&place), folder))
+}
+
+fn heard(catalogue: bool, customers: &[&str], forgotten: &[&str]) -> Heard {
+    let owned = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+    Heard { catalogue, customers: owned(customers), forgotten: owned(forgotten) }
+}
+
+#[tokio::test]
+async fn a_worker_forgets_what_another_changed_and_wakes_whom_that_wakes() {
+    let Some((one, other, _folder)) = workers() else { return };
+    drop(one.hears().await);
+    let mut events = one.writer.wakeups().of(Waiter::Events);
+    let mut sweep = one.writer.wakeups().of(Waiter::Sweep);
+    for (statement, expected) in [
+        (
+            "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES ('c', 1, 1, 1)",
+            heard(false, &["c"], &["c"]),
+        ),
+        (
+            "INSERT INTO usage_hours (customer_id, feature_id, product_id, holder, from_ms, quantity, billed)
+             VALUES ('u', 'f', '', '', 0, 1, 0)",
+            heard(false, &["u"], &[]),
+        ),
+        (
+            "INSERT INTO features (id, name, type, updated_at_ms) VALUES ('f', 'f', 'boolean', 1)",
+            heard(true, &[], &[]),
+        ),
+        ("DELETE FROM licenses", heard(false, &[], &["everything"])),
+        (
+            "INSERT INTO events (id, type, at_ms, data) VALUES ('e', 'x', 1, '{}')",
+            heard(false, &[], &[]),
+        ),
+    ] {
+        events.arm();
+        sweep.arm();
+        other.write(statement).await;
+        assert_eq!(one.hears().await.0, expected, "{statement}");
+        assert_eq!(events.is_woken(), statement.contains("INTO events"), "{statement}");
+        assert!(!sweep.is_woken(), "{statement}");
+    }
+    other.write("DELETE FROM agreement_listings").await;
+    drop(one.hears().await);
+    assert!(!sweep.is_woken(), "nothing was deleted");
+    one.stop();
+    other.stop();
+}
+
+#[tokio::test]
+async fn where_a_turn_left_no_word_everything_is_forgotten() {
+    let Some((one, other, _folder)) = workers() else { return };
+    drop(one.hears().await);
+    // As by a server that crashed, or a worker of a version that leaves none.
+    let silent = |connection: &Connection| {
+        connection.execute_batch("UPDATE turns SET n = n + 1").during("test")
+    };
+    other.writer.run(silent).await.unwrap();
+    other.write("INSERT INTO events (id, type, at_ms, data) VALUES ('e', 'x', 1, '{}')").await;
+    assert_eq!(one.hears().await.0, heard(true, &[], &["everything"]));
+    other.write("INSERT INTO events (id, type, at_ms, data) VALUES ('f', 'x', 1, '{}')").await;
+    assert_eq!(one.hears().await.0, heard(false, &[], &[]), "the next word is heard again");
+    one.stop();
+    other.stop();
+}
+
+#[tokio::test]
+async fn hearing_of_others_takes_no_round_trip() {
+    let Some((one, other, _folder)) = workers() else { return };
+    let write = "UPDATE customers SET name = 'x' WHERE id = 'c'";
+    let waited = |connection: &Connection| Ok::<_, StoreError>(connection.round_trips());
+    let mut took = Vec::new();
+    for others in [0, 0, 3] {
+        let before = one.writer.run(waited).await.unwrap();
+        for _ in 0..others {
+            other.write(write).await;
+        }
+        took.push(one.writer.run(waited).await.unwrap() - before);
+    }
+    assert_eq!(took[1], took[2], "{took:?}");
+    one.stop();
+    other.stop();
+}

@@ -146,6 +146,51 @@ async fn whoever_comes_after_a_connection_was_cut_notices_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_machine_is_gone_keeps_nobody_waiting_for_long() {
+    let Some((gone, wire, schema)) = in_a_schema() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    gone.provision_customer(customer("before"), now).await.unwrap();
+    let address: Address = std::env::var("MARKETD_TEST_DATABASE_URL").unwrap().parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 2));
+    let other = Store::open_at(place).unwrap();
+    wire.lose(Loss::Everything);
+    let silent = gone.clone();
+    let lost = tokio::spawn(async move { silent.provision_customer(customer("lost"), now).await });
+    let server = beside(&wire).await;
+    let holds_the_turn = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    while server.query(holds_the_turn, &[]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    while other.provision_customer(customer("other"), now).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "the turn is somebody else's soon");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    wire.cut();
+    lost.await.unwrap().unwrap_err();
+    assert_eq!(customers(&other).await, ["before", "other"]);
+    other.close();
+    gone.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_somebody_else_holds_is_trouble_that_passes() {
+    let Some((store, wire, schema)) = in_a_schema() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+    let mut server = beside(&wire).await;
+    let held = server.transaction().await.unwrap();
+    held.batch_execute(&format!("SELECT n FROM {schema}.turns FOR UPDATE")).await.unwrap();
+    store.provision_customer(customer("refused"), now).await.unwrap_err();
+    assert!(store.trouble().borrow().is_some());
+    assert_eq!(customers(&store).await, ["before"]);
+    held.rollback().await.unwrap();
+    store.provision_customer(customer("later"), now).await.unwrap();
+    assert!(store.trouble().borrow().is_none());
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_room_is_trouble_that_passes() {
     let Some((store, wire, schema)) = in_a_schema() else { return };
     let now = Timestamp::from_second(1_800_000_000).unwrap();

@@ -1,7 +1,8 @@
 //! Several daemons on one server, killed at any moment, and the server with them.
 //!
 //! Where no server is named by `MARKETD_TEST_DATABASE_URL` these are left out. `MARKETD_TEST_DATABASE_RESTART` is a command
-//! that stops the server hard and starts it again; without one the server is left alone.
+//! that stops the server hard and starts it again; without one the server is left alone. Where `MARKETD_TEST_OLDER_BINARY` names
+//! an older version, the workers begin as that, and each that is killed comes back as this one.
 
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ async fn workers_that_are_killed_and_a_server_that_is_stopped_bill_what_any_of_t
     arm(&world);
     let mut workers = Workers::start(&world);
     world.stop_daemon().await;
+    world.update();
     let application = Application::of_workers(workers.urls.clone());
     let stop = tokio_util::sync::CancellationToken::new();
     let mut rng = fastrand::Rng::with_seed(2);

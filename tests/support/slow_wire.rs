@@ -14,6 +14,8 @@ pub(crate) enum Loss {
     Commit,
     /// The answer to it: the server has done it.
     Answer,
+    /// Whatever was to come either way, from the `COMMIT` on; the connection is not: as when a machine is gone.
+    Everything,
 }
 
 /// The wire: it listens on loopback, and each byte arrives so much later, whichever way it goes.
@@ -130,6 +132,11 @@ impl Ways {
                 if asks && bytes[..count].windows(7).any(|it| it == b"COMMIT\0") {
                     match ways.loses.lock().unwrap_or_else(PoisonError::into_inner).take() {
                         Some(Loss::Commit) => break,
+                        Some(Loss::Everything) => {
+                            // Both ends stay open until the wire is cut.
+                            while let Ok(1..) = from.read(&mut bytes) {}
+                            break;
+                        }
                         Some(Loss::Answer) => is_lost.store(true, Ordering::SeqCst),
                         None => {}
                     }

@@ -4,6 +4,7 @@
 //! daemon runs inside the test on a clock that begins in the middle of a month: [`World::in_mid_month`].
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub(crate) struct World {
     url: String,
     http: Client,
     settings: Vec<(String, String)>,
+    /// The version that daemons are started in, where it is not this one.
+    older: Option<PathBuf>,
 }
 
 impl World {
@@ -120,7 +123,13 @@ impl World {
             url: format!("http://127.0.0.1:{}", free_port()),
             http: Client::new(),
             settings,
+            older: std::env::var_os("MARKETD_TEST_OLDER_BINARY").map(PathBuf::from),
         }
+    }
+
+    /// Has daemons started in this version from now on.
+    pub(crate) fn update(&mut self) {
+        self.older = None;
     }
 
     /// A sandbox with the demo products, and a daemon on its clock that knows nothing of them yet. The clock runs from the
@@ -192,7 +201,10 @@ impl World {
     }
 
     fn command(&self) -> Command {
-        let mut command = marketd();
+        let mut command = match &self.older {
+            Some(older) => Command::new(older),
+            None => marketd(),
+        };
         command.envs(self.variables()).kill_on_drop(true);
         command
     }

@@ -157,7 +157,7 @@ impl ChangeCapture {
                 // A trigger there cannot call here: whatever may be meant is forgotten.
                 let forgetting = capture.clone();
                 session.on_touch(move || forgetting.forget(Stale::Everything));
-                session.run_first(notes::TABLE)?;
+                session.run_first(notes::WRITER)?;
             }
         }
         Ok(capture)
@@ -269,7 +269,9 @@ impl ChangeCapture {
         if licenses {
             self.forget(Stale::Everything);
         } else {
-            changed.iter().for_each(|customer| self.forget(Stale::Customer(customer.as_str())));
+            for customer in &changed {
+                self.forget(Stale::Customer(customer.as_str()));
+            }
         }
         // What they counted is not added up here: it is read anew.
         let customers = changed.union(&used).cloned().collect();

@@ -5,8 +5,14 @@ use super::super::noted::{CountedUsage, Notes};
 use super::super::sql::{self, Connection};
 use crate::domain::{CustomerId, FeatureId};
 
-/// Makes the table that a session notes in.
-pub(in crate::store::engine) const TABLE: &str = "CREATE TEMP TABLE marketd_notes (
+/// Prepares the session of the one who writes: the table that it notes in, and how long it may keep others waiting.
+///
+/// Whoever waits for the turn for so long is told so, as with a file that somebody else has locked. A worker whose machine is
+/// gone in the middle of a transaction ends nothing by itself: the server does, so that others get the turn.
+pub(in crate::store::engine) const WRITER: &str = "SET lock_timeout = '10s';
+ SET idle_in_transaction_session_timeout = '10s';
+ SET tcp_user_timeout = '10s';
+ CREATE TEMP TABLE marketd_notes (
      n bigint GENERATED ALWAYS AS IDENTITY,
      kind text, a text, b text, c text, d text, e bigint, f bigint
  ) ON COMMIT DELETE ROWS";

@@ -146,7 +146,12 @@ impl Session {
     pub(crate) fn begin_turn(&self) -> Result<()> {
         self.turn.set(None);
         self.reconnect_if_lost()?;
-        let messages = self.with(|live| live.simple_before_questions(TURN))?;
+        let begun = self.with(|live| live.simple_before_questions(TURN));
+        if begun.is_err() && self.rollback().is_err() {
+            // Whatever state it is in, it is left.
+            *self.live.borrow_mut() = None;
+        }
+        let messages = begun?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,

@@ -168,9 +168,8 @@ impl Wire {
         if !runtime.block_on(poll_fn(is_here)) {
             self.waited += 1;
             let posted = &mut self.posted;
-            runtime.block_on(poll_fn(|context| match posted.take_in(context) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            runtime.block_on(poll_fn(|context| {
+                if posted.take_in(context) { Poll::Ready(()) } else { Poll::Pending }
             }));
         }
         let mut all = PostedOutcome::default();

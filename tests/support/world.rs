@@ -4,7 +4,7 @@
 //! daemon runs inside the test on a clock that begins in the middle of a month: [`World::in_mid_month`].
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ impl World {
 
     fn command(&self) -> Command {
         let mut command = match &self.older {
-            Some(older) => Command::new(older),
+            Some(older) => program(older),
             None => marketd(),
         };
         command.envs(self.variables()).kill_on_drop(true);
@@ -477,7 +477,12 @@ impl World {
 
 /// The binary, without the variables that are the tests' own.
 pub(crate) fn marketd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_marketd"));
+    program(Path::new(env!("CARGO_BIN_EXE_marketd")))
+}
+
+/// A program without the variables that are for tests.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let of_tests = |it: &String| it.starts_with("MARKETD_") && !it.starts_with("MARKETD__");
     for name in names.filter(of_tests) {

@@ -69,22 +69,26 @@ async fn buyers_come_and_go(
     taken
 }
 
+/// Has AWS fail in every way that the sandbox knows. What ends a whole connection, and what is believed only when it is said
+/// twice, is rarer: each costs its part of the daemon a while.
 fn arm(world: &World) {
-    for kind in [
-        FaultKind::CutAfter,
-        FaultKind::CutBefore,
-        FaultKind::Throttle,
-        FaultKind::Error500,
-        FaultKind::Unprocessed,
-        FaultKind::Garble,
-    ] {
-        world.arm(Fault {
-            operation: "BatchMeterUsage".into(),
-            kind,
-            times: None,
-            one_in: Some(12),
-            amount: None,
-        });
+    let rows = [
+        ("*", FaultKind::CutAfter, 16),
+        ("*", FaultKind::CutBefore, 16),
+        ("*", FaultKind::Throttle, 16),
+        ("*", FaultKind::Error500, 16),
+        ("*", FaultKind::Garble, 16),
+        ("*", FaultKind::Slow, 40),
+        ("BatchMeterUsage", FaultKind::Unprocessed, 12),
+        ("GetEntitlements", FaultKind::Empty, 100),
+        ("SearchAgreements", FaultKind::Empty, 100),
+        ("*", FaultKind::Deny, 200),
+        ("*", FaultKind::ExpiredCredentials, 200),
+        ("*", FaultKind::RevokedCredentials, 200),
+    ];
+    for (operation, kind, one_in) in rows {
+        let operation = operation.to_owned();
+        world.arm(Fault { operation, kind, times: None, one_in: Some(one_in), amount: None });
     }
 }
 

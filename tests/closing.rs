@@ -7,6 +7,7 @@ mod support;
 use jiff::{SignedDuration, Timestamp};
 use marketd::domain::{ClockHour, Quantity};
 use support::books::Books;
+use support::sql;
 
 /// Passes as the daemon makes them, until a time.
 async fn run_until(books: &Books, end: &str) {
@@ -107,20 +108,14 @@ async fn many_hours_close_in_parts() {
     let customer = books.customers().await.remove(0);
     // More records than one transaction freezes: every one of 12,000 buyers of one licence each would do; a
     // day's hours of many dimensions are cheaper to make.
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let holder: String =
-        file.query_row("SELECT holder FROM subscriptions", [], |row| row.get(0)).unwrap();
     let hour = ClockHour::of(books.now()).number();
-    file.execute_batch("BEGIN").unwrap();
-    for number in 0..12_000 {
-        file.execute(
-            "INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1000000, 'open')",
-            (&books.product.entity_id, customer.as_str(), &holder, format!("d{number}"), hour),
-        )
-        .unwrap();
-    }
-    file.execute_batch("COMMIT").unwrap();
+    let records = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 11999)
+         INSERT INTO metering_records (product_id, customer_id, holder, dimension, hour, quantity, state)
+         SELECT s.product_id, s.customer_id, s.holder, 'd' || n, {hour}, 1000000, 'open'
+         FROM numbers CROSS JOIN subscriptions s"
+    );
+    assert_eq!(sql::change(&books.database(), &records), Ok(12_000));
     books.report(&customer, "gb", "1", books.now()).await;
     books.pass_minutes(62);
     let closed = books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
@@ -135,7 +130,6 @@ async fn the_database_itself_refuses_to_change_what_was_frozen() {
     books.pass_minutes(62);
     let closed = books.store.close_hours(books.closing.clone(), books.now()).await.unwrap();
     assert_eq!(closed.frozen, 1);
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
     for column in [
         "product_id",
         "holder",
@@ -151,20 +145,17 @@ async fn the_database_itself_refuses_to_change_what_was_frozen() {
         "allocations",
     ] {
         let update = format!("UPDATE metering_records SET {column} = {column}");
-        let refusal = file.execute(&update, []).unwrap_err().to_string();
+        let refusal = sql::change(&books.database(), &update).unwrap_err();
         assert!(refusal.contains("never changes"), "{column}: {refusal}");
     }
     // A licence that holds the record is not written beside it, and names the buyer all the same.
-    let written: bool = file
-        .query_row("SELECT license_arn IS NOT NULL FROM metering_records", [], |row| row.get(0))
-        .unwrap();
-    assert!(!written);
+    let written = sql::run(&books.database(), "SELECT count(license_arn) FROM metering_records");
+    assert_eq!(written.as_deref(), Some("0"));
     let sendable =
         books.store.records_to_send(books.closing.window, 10, books.now()).await.unwrap();
     // The buyer came within the hour, of which AWS takes nothing from before.
     assert_eq!(sendable[0].stamp.to_string(), "2026-11-10T09:59:59Z");
     let named = sendable[0].identity.license_arn.as_ref().unwrap();
-    let holder: String =
-        file.query_row("SELECT holder FROM metering_records", [], |row| row.get(0)).unwrap();
-    assert_eq!(holder, format!("license:{named}"));
+    let holder = sql::run(&books.database(), "SELECT holder FROM metering_records");
+    assert_eq!(holder, Some(format!("license:{named}")));
 }

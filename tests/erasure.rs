@@ -7,8 +7,8 @@ mod support;
 use jiff::SignedDuration;
 use marketd::sandbox::market::{Action, Order, Product};
 use reqwest::Method;
-use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
+use support::sql;
 use support::world::{World, eventually};
 
 const ACCOUNT: &str = "123456789012";
@@ -48,29 +48,13 @@ async fn report(world: &World, product: &Product, id: &str, customer: &str) -> V
 
 /// Every cell of the database that has one of these words in it, with its table.
 fn cells_with(world: &World, words: &[&str]) -> Vec<String> {
-    let database = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    let mut tables = database
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        .unwrap();
-    let tables: Vec<String> =
-        tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let database = world.database();
     let mut found = Vec::new();
-    for table in tables {
-        let mut select = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns = select.column_count();
-        let mut rows = select.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            for column in 0..columns {
-                let (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) = row.get_ref(column).unwrap()
-                else {
-                    continue;
-                };
-                let text = String::from_utf8_lossy(bytes);
-                if words.iter().any(|word| text.contains(word)) {
-                    found.push(format!("{table}: {text}"));
-                }
-            }
-        }
+    for table in sql::tables(&database) {
+        let rows = sql::rows(&database, &format!("SELECT * FROM {table}"));
+        let cells = rows.into_iter().flatten().flatten();
+        let named = cells.filter(|text| words.iter().any(|word| text.contains(word)));
+        found.extend(named.map(|text| format!("{table}: {text}")));
     }
     found
 }

@@ -23,6 +23,7 @@ use marketd::store::{
 use serde_json::{Value, json};
 use support::books::{Books, account};
 use support::seller::patience;
+use support::{customer_ids_key, sql};
 
 fn named(id: &str, aws: AwsIds) -> ProvisionCustomer {
     ProvisionCustomer { id: CustomerId::new(id), name: None, email: None, aws, metadata: None }
@@ -44,21 +45,15 @@ async fn one_sale_of_two() -> (Books, CustomerId, CustomerId) {
     let licensed = CustomerId::new("by-licence");
     books.store.provision_customer(named("by-licence", of_account(0)), books.now()).await.unwrap();
     let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    file.execute(
+    let (customer, product, account) = (licensed.as_str(), &books.product.entity_id, account(0));
+    let now = books.now().as_millisecond();
+    let sold = format!(
         "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
              starts_at_ms, created_at_ms, updated_at_ms)
-         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', ?6, ?6, ?6)",
-        (
-            licensed.as_str(),
-            &books.product.entity_id,
-            format!("license:{license}"),
-            account(0),
-            &license,
-            books.now().as_millisecond(),
-        ),
-    )
-    .unwrap();
+         VALUES ('sub_2', '{customer}', '{product}', 'aws', 'license:{license}', '{account}', '{license}', 'active',
+             {now}, {now}, {now})"
+    );
+    sql::change(&books.database(), &sold).unwrap();
     (books, legacy, licensed)
 }
 
@@ -267,13 +262,12 @@ async fn includes_a_hundred(books: &Books) {
         when_stale: WhenStale::Allow,
     };
     books.store.put_feature(feature, books.now()).await.unwrap();
-    let plan = {
-        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-        file.execute("UPDATE subscriptions SET plan_id = (SELECT usage_plan_id FROM products)", ())
-            .unwrap();
-        let plan = "SELECT usage_plan_id FROM products";
-        file.query_row(plan, (), |row| row.get::<_, String>(0)).unwrap()
-    };
+    let plan = sql::run(
+        &books.database(),
+        "UPDATE subscriptions SET plan_id = (SELECT usage_plan_id FROM products);
+         SELECT usage_plan_id FROM products",
+    )
+    .unwrap();
     let terms = EntitlementTerms {
         limit: Some(Quantity::from_units(100)),
         reset: Some(ResetPeriod::Month),
@@ -353,10 +347,9 @@ async fn a_merge_rates_anew_what_ended_however_long_ago() {
         includes_a_hundred(&books).await;
         used(&mut books, &legacy, "60").await;
         used(&mut books, &licensed, "80").await;
-        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-        let end = "UPDATE subscriptions SET status = 'canceled', ended_at_ms = ?1";
-        file.execute(end, [books.now().as_millisecond()]).unwrap();
-        drop(file);
+        let now = books.now().as_millisecond();
+        let end = format!("UPDATE subscriptions SET status = 'canceled', ended_at_ms = {now}");
+        sql::change(&books.database(), &end).unwrap();
         books.pass_minutes(60 * hours + 1);
         books.run_pass().await;
         join(&books).await;
@@ -537,20 +530,18 @@ async fn two_claimed_customers_that_aws_joins() {
 #[tokio::test]
 async fn an_id_that_is_somebodys_is_never_given_to_a_buyer() {
     let books = Books::open(37, "Acme Meter", 0).await;
-    let connection = rusqlite::Connection::open(books.database()).unwrap();
-    let key: Vec<u8> = connection
-        .query_row("SELECT value FROM secrets WHERE name = 'customer_ids'", [], |row| row.get(0))
-        .unwrap();
+    let key = customer_ids_key(&books.database());
     let buyer = BuyerRef::CustomerIdentifier(CustomerIdentifier::new("X"));
     // As an older version, or a hand in the database, may have left them: one as a customer, one as an alias.
     for (others, insert) in [
         (
             0,
-            "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES (?1, 1, 0, 0)",
+            "INSERT INTO customers (id, claimed, created_at_ms, updated_at_ms) VALUES ('ID', 1, 0, 0)",
         ),
-        (1, "INSERT INTO customer_aliases (alias, customer_id) SELECT ?1, id FROM customers"),
+        (1, "INSERT INTO customer_aliases (alias, customer_id) SELECT 'ID', id FROM customers"),
     ] {
-        connection.execute(insert, [CustomerId::generate(&key, &buyer, others).as_str()]).unwrap();
+        let id = CustomerId::generate(&key, &buyer, others);
+        sql::change(&books.database(), &insert.replace("ID", id.as_str())).unwrap();
     }
     let told = resolved(&books, Some("X"), None);
     let found = books
@@ -664,31 +655,24 @@ async fn a_legacy_buyer_of_several_licences_is_metered_under_none_of_them() {
     for (sold, told, ready) in rows {
         let books = Books::open(26, "Acme Meter", 1).await;
         let customer = books.customer(0).await;
-        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
+        let (customer, account) = (customer.as_str(), account(0));
+        let (product, code) = (&books.product.entity_id, &books.product.product_code);
         for (number, (license, dimension)) in sold.iter().enumerate() {
-            file.execute(
+            let sale = format!(
                 "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn,
                      dimension, status, starts_at_ms, created_at_ms, updated_at_ms)
-                 VALUES (?1, ?2, ?3, 'aws', 'license:' || ?4, ?5, ?4, ?6, 'active', 0, 0, 0)",
-                (
-                    format!("sub_{number}"),
-                    customer.as_str(),
-                    &books.product.entity_id,
-                    license,
-                    account(0),
-                    dimension,
-                ),
-            )
-            .unwrap();
+                 VALUES ('sub_{number}', '{customer}', '{product}', 'aws', 'license:{license}', '{account}', '{license}',
+                     '{dimension}', 'active', 0, 0, 0)"
+            );
+            sql::change(&books.database(), &sale).unwrap();
         }
         if let Some(license) = told {
-            file.execute(
-                "INSERT INTO licenses (license_arn, product_code, account_id) VALUES (?1, ?2, ?3)",
-                (license, &books.product.product_code, account(0)),
-            )
-            .unwrap();
-            let linked = "INSERT OR IGNORE INTO identities (kind, value, customer_id) VALUES ('account_id', ?1, ?2)";
-            file.execute(linked, (account(0), customer.as_str())).unwrap();
+            let known = format!(
+                "INSERT INTO licenses (license_arn, product_code, account_id) VALUES ('{license}', '{code}', '{account}');
+                 INSERT INTO identities (kind, value, customer_id) VALUES ('account_id', '{account}', '{customer}')
+                 ON CONFLICT DO NOTHING"
+            );
+            sql::run(&books.database(), &known);
         }
         let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
         assert_eq!(

@@ -17,7 +17,7 @@ use marketd::store::{History, Order as ListOrder, Page, Resolution, Store, Usage
 use reqwest::Method;
 use serde_json::json;
 use support::books::{Books, account};
-use support::database::open_store;
+use support::database::{on_server, open_store};
 use support::world::{World, eventually};
 
 const STREAM: &str = "Acme Stream";
@@ -209,6 +209,9 @@ async fn notifications_that_wait_and_events_that_are_not_posted_stay() {
 #[tokio::test]
 async fn the_file_stops_growing_once_as_much_goes_as_comes() {
     let mut books = Books::open(54, STREAM, 1).await;
+    if on_server(&books.database()).is_some() {
+        return; // There is no file on a server.
+    }
     let customer = books.customers().await.remove(0);
     let mut sizes = Vec::new();
     for _day in 0..12 {

@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use marketd::sandbox::market::{Action, Market, Options, Order, Product};
 use marketd::sandbox::{CallRecord, Fault, FaultKind};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::support::sql;
 use super::support::world::{World, eventually};
 use super::{ACCOUNT, shown};
 
@@ -65,26 +65,31 @@ impl Deaf {
         calls
     }
 
-    fn database(&self) -> Connection {
-        Connection::open(self.world.file("marketd.db")).unwrap()
+    /// Returns the first column of the last row that statements find in the database.
+    fn sql(&self, statements: &str) -> Option<String> {
+        sql::run(&self.world.database(), statements)
+    }
+
+    /// Counts the rows of a table and condition.
+    fn count(&self, of: &str) -> u32 {
+        self.sql(&format!("SELECT count(*) FROM {of}")).unwrap().parse().unwrap()
     }
 
     /// Lets the database believe that its last whole listing, and what else it dates by our clock, was a day earlier.
     fn a_day_passes(&self) {
-        self.database()
-            .execute_batch(
-                "UPDATE agreement_listings SET whole_at_ms = whole_at_ms - 86400000,
-                     refused_at_ms = refused_at_ms - 86400000;
-                 UPDATE hidden_licenses SET rests_until_ms = rests_until_ms - 86400000;",
-            )
-            .unwrap();
+        self.sql(
+            "UPDATE agreement_listings SET whole_at_ms = whole_at_ms - 86400000,
+                 refused_at_ms = refused_at_ms - 86400000;
+             UPDATE hidden_licenses SET rests_until_ms = rests_until_ms - 86400000",
+        );
     }
 
     fn watermark(&self) -> Option<Timestamp> {
-        let sql = "SELECT changed_until_ms FROM agreement_listings WHERE product_id = ?1";
         let id = self.stream.entity_id.as_str();
-        let found: Option<i64> = self.database().query_row(sql, [id], |row| row.get(0)).unwrap();
-        found.map(|at| Timestamp::from_millisecond(at).unwrap())
+        let found = self.sql(&format!(
+            "SELECT changed_until_ms FROM agreement_listings WHERE product_id = '{id}'"
+        ));
+        found.map(|at| Timestamp::from_millisecond(at.parse().unwrap()).unwrap())
     }
 
     /// The subscriptions: plan or `usage`, and status.
@@ -98,8 +103,7 @@ impl Deaf {
     }
 
     fn live(&self) -> u32 {
-        let sql = "SELECT count(*) FROM subscriptions WHERE status = 'active'";
-        self.database().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap()
+        self.count("subscriptions WHERE status = 'active'")
     }
 }
 
@@ -179,9 +183,8 @@ async fn what_changed_unheard_is_found_by_a_listing_of_changes() {
     let expected =
         ["pro active", "usage active", "usage canceled", "usage expired", "usage pending"];
     assert_eq!(held, expected);
-    let database = deaf.database();
-    let sql = "SELECT renewed_by FROM subscriptions WHERE status = 'expired'";
-    let follower: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    let follower =
+        deaf.sql("SELECT renewed_by FROM subscriptions WHERE status = 'expired'").unwrap();
     assert!(follower.ends_with(renewal["license_arn"].as_str().unwrap()), "{follower}");
 }
 
@@ -326,10 +329,7 @@ async fn a_crash_between_listing_and_commit_loses_nothing() {
     };
     deaf.world.arm(slow);
     let mut daemon = deaf.world.spawn_daemon();
-    let taken_over = || {
-        let sql = "SELECT count(*) FROM agreements WHERE ended_status = 'CANCELLED'";
-        deaf.database().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap()
-    };
+    let taken_over = || deaf.count("agreements WHERE ended_status = 'CANCELLED'");
     eventually("the first page", async || (taken_over() > 0).then_some(())).await;
     daemon.kill().await.unwrap();
     assert_eq!(taken_over(), 50);
@@ -370,7 +370,7 @@ async fn a_partners_sale_is_asked_about_ever_more_seldom() {
     eventually("the sale", async || (deaf.live() == 1).then_some(())).await;
     eventually("the queue", async || deaf.world.queue_is_empty().then_some(())).await;
     deaf.world.stop_daemon().await;
-    deaf.database().execute("DELETE FROM hidden_licenses", []).unwrap();
+    deaf.sql("DELETE FROM hidden_licenses");
     let mut days_asked = Vec::new();
     for day in 0..16 {
         deaf.a_day_passes();

@@ -1,6 +1,7 @@
 //! What was told before a product was imported is let go with the import, or not at all.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::support::database::open_store;
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use marketd::sandbox::market::{Action, Market, Order, Product};
 use marketd::store::{ImportError, ManifestRequest, Store};
 
 use super::support::seller::{Message, look_at_everybody_due};
+use super::support::sql::Trigger;
 use super::support::{held_by_aws, import, listing};
 use super::{START, held_by_us};
 
@@ -46,8 +48,8 @@ async fn told_before() -> Told {
 }
 
 impl Told {
-    fn file(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.folder.path().join("marketd.db")).unwrap()
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("marketd.db")
     }
 
     async fn is_as_aws_holds_it(&mut self) {
@@ -75,17 +77,22 @@ impl Told {
     }
 }
 
-const STOPS: &str = "CREATE TRIGGER stops BEFORE UPDATE OF due_at_ms ON buyers
-    BEGIN SELECT RAISE(ABORT, 'stopped here'); END";
+/// The database refuses to let anybody go.
+const STOPS: Trigger<'_> = Trigger {
+    table: "buyers",
+    at: "BEFORE UPDATE OF due_at_ms",
+    when: "new.id = old.id",
+    does: None,
+};
 
 #[tokio::test]
 async fn an_import_that_stops_before_it_lets_go_has_not_happened() {
     let mut told = told_before().await;
-    told.file().execute_batch(STOPS).unwrap();
+    STOPS.set(&told.database());
     let stopped = told.store.import_product(import(&told.product), told.now).await;
     assert!(matches!(stopped, Err(ImportError::Store(_))), "{stopped:?}");
     assert!(told.store.imported_codes().await.unwrap().is_empty(), "none of it");
-    told.file().execute_batch("DROP TRIGGER stops").unwrap();
+    STOPS.end(&told.database());
     told.store.import_product(import(&told.product), told.now).await.unwrap();
     told.is_as_aws_holds_it().await;
 }
@@ -93,10 +100,10 @@ async fn an_import_that_stops_before_it_lets_go_has_not_happened() {
 #[tokio::test]
 async fn a_file_that_stops_before_it_lets_go_has_changed_nothing() {
     let mut told = told_before().await;
-    told.file().execute_batch(STOPS).unwrap();
+    STOPS.set(&told.database());
     told.store.apply_catalogue(told.as_a_file(), told.now).await.unwrap_err();
     assert!(told.store.imported_codes().await.unwrap().is_empty(), "none of it");
-    told.file().execute_batch("DROP TRIGGER stops").unwrap();
+    STOPS.end(&told.database());
     told.store.apply_catalogue(told.as_a_file(), told.now).await.unwrap();
     told.is_as_aws_holds_it().await;
 }
@@ -105,12 +112,15 @@ async fn a_file_that_stops_before_it_lets_go_has_changed_nothing() {
 async fn who_waits_for_an_import_that_has_happened_is_let_go_at_the_next_start() {
     let mut told = told_before().await;
     // The product stands, and nobody was let go.
-    let keeps =
-        "CREATE TRIGGER keeps AFTER UPDATE OF due_at_ms ON buyers WHEN new.due_at_ms IS NOT NULL
-        BEGIN UPDATE buyers SET due_at_ms = NULL WHERE id = new.id; END";
-    told.file().execute_batch(keeps).unwrap();
+    let keeps = Trigger {
+        at: "AFTER UPDATE OF due_at_ms",
+        when: "new.due_at_ms IS NOT NULL",
+        does: Some("UPDATE buyers SET due_at_ms = NULL WHERE id = new.id"),
+        ..STOPS
+    };
+    keeps.set(&told.database());
     told.store.import_product(import(&told.product), told.now).await.unwrap();
-    told.file().execute_batch("DROP TRIGGER keeps").unwrap();
+    keeps.end(&told.database());
     assert_eq!(told.store.next_due_buyer().await.unwrap(), None);
     told.store.release_waiting(told.now).await.unwrap();
     told.is_as_aws_holds_it().await;

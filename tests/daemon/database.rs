@@ -7,6 +7,8 @@ use marketd::sandbox::{Fault, FaultKind};
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use super::support::database::on_server;
+use super::support::sql::OtherWriter;
 use super::support::world::{World, eventually};
 
 const ACCOUNT: &str = "123456789012";
@@ -100,10 +102,9 @@ async fn recovers(world: &World) {
 #[tokio::test]
 async fn a_lock_that_somebody_else_holds_ends_nothing() {
     let world = with_a_customer().await;
-    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = OtherWriter::begin(&world.database());
     goes_on_without_writing(&world).await;
-    other.execute_batch("COMMIT").unwrap();
+    other.end();
     recovers(&world).await;
     world.stop().await;
 }
@@ -113,15 +114,14 @@ async fn a_lock_that_meets_a_look_under_way_and_a_pass_of_metering_ends_neither(
     let world = with_a_customer().await;
     begin_a_look(&world).await;
     // AWS's answer comes two seconds later, and finds the lock held.
-    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = OtherWriter::begin(&world.database());
     for part in ["reconcile", "metering"] {
         let met = format!("marketd_store_failures_total{{part=\"{part}\"}}");
         eventually(&met, async || world.get_text("/metrics").await.contains(&met).then_some(()))
             .await;
     }
     world.sandbox().disarm();
-    other.execute_batch("COMMIT").unwrap();
+    other.end();
     database_is(&world, true).await;
     let stream = world.product("Acme Stream");
     world.act("223456789012", Action::Subscribe(Order::of(&stream.product_code)));
@@ -132,6 +132,9 @@ async fn a_lock_that_meets_a_look_under_way_and_a_pass_of_metering_ends_neither(
 #[tokio::test]
 async fn a_disk_without_room_ends_nothing() {
     let mut world = with_a_customer().await;
+    if on_server(&world.database()).is_some() {
+        return; // The disk is the server's.
+    }
     world.stop_daemon().await;
     world.start_daemon_that_may_run_out_of_room().await;
     assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
@@ -143,6 +146,17 @@ async fn a_disk_without_room_ends_nothing() {
     world.sandbox().disarm();
     recovers(&world).await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pass_is_refused_beside_a_daemon_that_lives_and_follows_one_that_died() {
+    let mut world = World::with_settings(&[]).await;
+    let (code, _, complaint) = world.cli(&["run", "--reconcile-once"]).await;
+    let says_why = ["is in use by marketd run", "a daemon runs on this database"];
+    assert!(code == 1 && says_why.iter().any(|it| complaint.contains(it)), "{code} {complaint}");
+    world.take_daemon().kill().await.unwrap();
+    let (code, summary) = world.run_once().await;
+    assert_eq!(code, 0, "{summary}");
 }
 
 /// Waits until the log says that the start waits for a lock.
@@ -157,9 +171,11 @@ async fn says_that_it_waits(log: &std::path::Path) {
 #[tokio::test]
 async fn a_start_waits_for_a_lock_and_can_be_stopped_meanwhile() {
     let mut world = World::with_settings(&[]).await;
+    if on_server(&world.database()).is_some() {
+        return; // No file is locked; a start waits for its server in the tests of those.
+    }
     world.stop_daemon().await;
-    let other = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = OtherWriter::begin(&world.database());
     let log = world.file("daemon.log");
     let stopped = world.spawn_daemon_logging_to(&log);
     world.give_daemon(stopped);
@@ -171,14 +187,14 @@ async fn a_start_waits_for_a_lock_and_can_be_stopped_meanwhile() {
     let (pass, ()) = tokio::join!(world.run_once(), async {
         // Longer than SQLite waits by itself.
         tokio::time::sleep(Duration::from_secs(6)).await;
-        other.execute_batch("COMMIT").unwrap();
+        other.end();
     });
     assert_eq!(pass.0, 0, "{}", pass.1);
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = OtherWriter::begin(&world.database());
     let daemon = world.spawn_daemon_logging_to(&log);
     world.give_daemon(daemon);
     says_that_it_waits(&log).await;
-    other.execute_batch("COMMIT").unwrap();
+    other.end();
     world.is_ready().await;
     // Whoever has the database for good is no such lock.
     let begun = Instant::now();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use marketd::sandbox::market::{Action, Order, Product};
 use marketd::sandbox::{Fault, FaultKind, RoleGrant};
 use serde_json::{Value, json};
+use support::sql::Trigger;
 use support::world::{World, eventually, until_none_is_left};
 
 fn fault(operation: &str, kind: FaultKind, times: u32) -> Fault {
@@ -367,12 +368,9 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     let world = World::with_imported_catalog(&[often]).await;
     let insight = world.product("Acme Insight").product_code;
     let bad = "210987654321";
-    let file = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    let refuse = format!(
-        "CREATE TRIGGER refuse BEFORE INSERT ON subscriptions WHEN new.account_id = '{bad}'
-         BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    );
-    file.execute_batch(&refuse).unwrap();
+    let when = format!("new.account_id = '{bad}'");
+    let refusal = Trigger { table: "subscriptions", at: "BEFORE INSERT", when: &when, does: None };
+    refusal.set(&world.database());
     let buy = |account: &str| {
         let order = Order::of(&insight).with("basic", 1);
         world.act(account, Action::Purchase(order));
@@ -395,7 +393,7 @@ async fn a_buyer_whom_the_database_refuses_holds_up_nobody_else() {
     // Whoever comes later is not held up either, by looks or by sweeps.
     buy("123456789013");
     active(2).await;
-    file.execute_batch("DROP TRIGGER refuse").unwrap();
+    refusal.end(&world.database());
     active(3).await;
     world.stop().await;
 }

@@ -6,30 +6,21 @@ use marketd::sandbox::market::{Action, Order};
 use serde_json::json;
 
 use super::support::receiver::{Receiver, webhook};
+use super::support::sql;
 use super::support::world::{World, eventually};
 
 const ACCOUNT: &str = "123456789012";
 
 /// Events of many customers' accepted records, one of them a customer of the world's, as an hour's end brings them.
 fn tell_of_accepted_records(world: &World, count: u32, of: &str) {
-    let mut file = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    file.busy_timeout(Duration::from_secs(5)).unwrap();
-    let transaction = file.transaction().unwrap();
-    for number in 0..count {
-        let customer = match number % 600 {
-            0 => of.to_owned(),
-            other => format!("bulk-{other}"),
-        };
-        let event = (format!("evt_bulk_{number}"), customer);
-        transaction
-            .execute(
-                "INSERT INTO events (id, type, at_ms, customer_id, data)
-                 VALUES (?1, 'metering.accepted', 0, ?2, '{}')",
-                event,
-            )
-            .unwrap();
-    }
-    transaction.commit().unwrap();
+    let told = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count} - 1)
+         INSERT INTO events (id, type, at_ms, customer_id, data)
+         SELECT 'evt_bulk_' || n, 'metering.accepted', 0,
+             CASE n % 600 WHEN 0 THEN '{of}' ELSE 'bulk-' || (n % 600) END, '{{}}'
+         FROM numbers"
+    );
+    assert_eq!(sql::change(&world.database(), &told), Ok(count.into()));
 }
 
 async fn newest(world: &World) -> String {
@@ -103,11 +94,10 @@ async fn a_crash_posts_few_events_again_however_many_are_ahead_of_a_refused_one(
     receiver.refuses(None);
     eventually("the refused one", async || (receiver.times().len() == 601).then_some(())).await;
     // What was posted is noted within a moment, and nothing is under way then.
-    let database = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
     eventually("that all is noted", async || {
-        let all = "SELECT (SELECT seq FROM cursors) = (SELECT max(seq) FROM events)
+        let all = "SELECT count(*) FROM cursors WHERE seq = (SELECT max(seq) FROM events)
                    AND NOT EXISTS (SELECT 1 FROM webhook_ahead)";
-        database.query_row(all, [], |row| row.get::<_, bool>(0)).unwrap().then_some(())
+        (sql::run(&world.database(), all).as_deref() == Some("1")).then_some(())
     })
     .await;
     let told = receiver.told().len();

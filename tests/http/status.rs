@@ -1,6 +1,7 @@
 //! What waits for a person is said wherever somebody may look: `/v1/status`, `/readyz`, the integration, the metrics, the
 //! events, and by the command line.
 
+use super::support::database::on_server;
 use super::support::troubled::troubled;
 use super::*;
 
@@ -24,7 +25,8 @@ async fn what_waits_for_a_person_is_said_everywhere() {
     assert_eq!(counts["quarantined"]["count"], 1, "{counts}");
     assert_eq!(counts["customers"], 1, "{counts}");
     assert_eq!(status["usage"]["parked"], "5", "{status}");
-    assert_eq!(status["engine"], "sqlite");
+    let engine = if on_server(&world.database()).is_some() { "postgresql" } else { "sqlite" };
+    assert_eq!(status["engine"], engine);
 
     let integration = world.get("/v1/integration").await["problems"].to_string();
     assert!(integration.contains("are parked as no_subscription"), "{integration}");

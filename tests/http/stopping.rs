@@ -6,6 +6,7 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::support::sql::OtherWriter;
 use super::support::world::{World, eventually};
 
 async fn signal(name: &str, pid: u32) {
@@ -95,8 +96,7 @@ async fn a_stop_takes_seconds_whatever_hangs() {
     let mut half = tokio::net::TcpStream::connect(&address).await.unwrap();
     let head = "POST /v1/usage HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
     tokio::io::AsyncWriteExt::write_all(&mut half, head.as_bytes()).await.unwrap();
-    let file = rusqlite::Connection::open(world.file("marketd.db")).unwrap();
-    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = OtherWriter::begin(&world.database());
     let write = Client::new()
         .put(format!("{}/v1/customers/acme", world.url()))
         .json(&serde_json::json!({}));
@@ -107,6 +107,6 @@ async fn a_stop_takes_seconds_whatever_hangs() {
     signal("-TERM", daemon.id().unwrap()).await;
     daemon.wait().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    file.execute_batch("ROLLBACK").unwrap();
+    other.end();
     drop((half, write));
 }

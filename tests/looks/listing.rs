@@ -3,6 +3,7 @@
 use marketd::domain::listing::{HeldLicense, Progress};
 use marketd::store::{REPLAY_TIME, back_up, restore};
 
+use super::support::database::on_server;
 use super::*;
 
 impl Seller {
@@ -74,6 +75,9 @@ async fn after_an_import_or_a_restore_all_are_listed() {
     seller.list(&["l-1"]).await;
     let (database, copy) =
         (seller.folder.path().join("marketd.db"), seller.folder.path().join("copy.db"));
+    if on_server(&database).is_some() {
+        return; // No backup of a server is marketd's.
+    }
     back_up(&database, &copy, seller.now, |_| {}).await.unwrap();
     seller.store.close();
     seller.pass_minutes(10);

@@ -28,6 +28,7 @@ use marketd::store::{
 };
 use support::database::open_store;
 use support::seller::patience;
+use support::sql::Trigger;
 
 const CODE: &str = "n0123examplexxxxxxxxxxxx1";
 const ACCOUNT: &str = "123456789012";
@@ -235,12 +236,9 @@ async fn a_row_that_joins_whom_an_earlier_one_named_is_taken_over() {
 
 /// Has the database refuse whatever a statement would write of a licence.
 fn refuse(seller: &Seller, what: &str) {
-    let file = rusqlite::Connection::open(seller.folder.path().join("marketd.db")).unwrap();
-    let statement = format!(
-        "CREATE TRIGGER refuse_{what} BEFORE INSERT ON {what} WHEN new.license_arn = 'l-bad'
-         BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    );
-    file.execute_batch(&statement).unwrap();
+    let when = "new.license_arn = 'l-bad'";
+    let refusal = Trigger { table: what, at: "BEFORE INSERT", when, does: None };
+    refusal.set(&seller.folder.path().join("marketd.db"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use marketd::domain::{ClockHour, CustomerId};
 
 use super::support::books::{Books, account};
+use super::support::sql;
 
 #[tokio::test]
 async fn a_move_to_licences_has_an_hour_and_no_hour_is_metered_in_both_forms() {
@@ -34,14 +35,11 @@ async fn a_move_to_licences_has_an_hour_and_no_hour_is_metered_in_both_forms() {
 
 /// As AWS tells it of a product that is opted in: the licence and the account beside the legacy name.
 fn learn_license(books: &Books, customer: &CustomerId, license: &str) {
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let changed = file
-        .execute(
-            "UPDATE subscriptions SET license_arn = ?1, account_id = ?2 WHERE customer_id = ?3",
-            (license, account(0), customer.as_str()),
-        )
-        .unwrap();
-    assert_eq!(changed, 1);
+    let (account, customer) = (account(0), customer.as_str());
+    let told = format!(
+        "UPDATE subscriptions SET license_arn = '{license}', account_id = '{account}' WHERE customer_id = '{customer}'"
+    );
+    assert_eq!(sql::change(&books.database(), &told), Ok(1));
 }
 
 #[tokio::test]
@@ -74,11 +72,15 @@ async fn the_dry_run_of_a_move_to_licences_agrees_with_what_freezing_does() {
     for (known, statements, expected) in rows {
         let mut books = Books::open(24, "Acme Meter", 1).await;
         let customer = books.customer(0).await;
-        let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-        let linked = "INSERT OR IGNORE INTO identities (kind, value, customer_id) VALUES ('account_id', ?1, ?2)";
-        file.execute(linked, (&account, customer.as_str())).unwrap();
+        let linked = format!(
+            "INSERT INTO identities (kind, value, customer_id) VALUES ('account_id', '{account}', '{}')
+             ON CONFLICT DO NOTHING",
+            customer.as_str()
+        );
+        sql::change(&books.database(), &linked).unwrap();
         for statement in &statements {
-            file.execute(&statement.replace("CODE", &books.product.product_code), []).unwrap();
+            let statement = statement.replace("CODE", &books.product.product_code);
+            sql::change(&books.database(), &statement).unwrap();
         }
         let view = books.store.licensing(books.product_id()).await.unwrap().unwrap();
         let missing = view.buyers.first().map_or("ready", |it| it.missing.as_str());
@@ -111,20 +113,15 @@ async fn a_sale_by_licence_makes_its_legacy_twin_ready() {
 /// The same sale a second time, by its licence.
 fn sell_by_license(books: &Books, customer: &CustomerId) {
     let license = books.aws.market.lock().unwrap().agreements()[0].license_arn.clone();
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    file.execute(
+    let sold = format!(
         "INSERT INTO subscriptions (id, customer_id, product_id, source, holder, account_id, license_arn, status,
              starts_at_ms, created_at_ms, updated_at_ms)
-         VALUES ('sub_2', ?1, ?2, 'aws', ?3, ?4, ?5, 'active', 0, 0, 0)",
-        (
-            customer.as_str(),
-            &books.product.entity_id,
-            format!("license:{license}"),
-            account(0),
-            &license,
-        ),
-    )
-    .unwrap();
+         VALUES ('sub_2', '{}', '{}', 'aws', 'license:{license}', '{}', '{license}', 'active', 0, 0, 0)",
+        customer.as_str(),
+        books.product.entity_id,
+        account(0),
+    );
+    sql::change(&books.database(), &sold).unwrap();
 }
 
 #[tokio::test]
@@ -133,10 +130,9 @@ async fn an_hour_begun_in_one_form_is_not_gone_on_with_in_the_other() {
     let customer = books.customer(0).await;
     books.report(&customer, "gb", "5", books.now()).await;
     // AWS lists the buyer by licence from one moment to the next; nobody set an hour for it.
-    let file = rusqlite::Connection::open(books.folder.path().join("marketd.db")).unwrap();
-    let ended = books.now().as_millisecond();
-    file.execute("UPDATE subscriptions SET status = 'canceled', ended_at_ms = ?1", [ended])
-        .unwrap();
+    let now = books.now().as_millisecond();
+    let ended = format!("UPDATE subscriptions SET status = 'canceled', ended_at_ms = {now}");
+    sql::change(&books.database(), &ended).unwrap();
     sell_by_license(&books, &customer);
     books.report(&customer, "gb", "3", books.now()).await;
     let event = books.store.usage_event("e-2".into()).await.unwrap().unwrap();

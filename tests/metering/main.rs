@@ -20,7 +20,8 @@ use marketd::domain::{AccountId, BuyerKey, BuyerRef, ProductCode, Quantity};
 use marketd::sandbox::market::{Action, IdenticalRetry, Options, Order};
 use marketd::store::{Observation, ObservedBuyer, RecordRow, Resolution, ResolveError};
 use support::books::{Books, account};
-use support::database::open_store;
+use support::database::{on_server, open_store};
+use support::sql;
 
 #[tokio::test]
 async fn usage_for_a_frozen_hour_goes_to_a_later_one() {
@@ -182,8 +183,11 @@ async fn an_hour_that_somebody_else_metered_is_a_conflict_for_a_person() {
     let customer = books.customers().await.remove(0);
     books.report(&customer, "gb", "5", books.now()).await;
     // The same database, restored from before it had sent the hour.
+    if on_server(&books.database()).is_some() {
+        return; // No backup of a server is marketd's.
+    }
     let copy = books.folder.path().join("copy.db");
-    let database = books.folder.path().join("marketd.db");
+    let database = books.database();
     marketd::store::back_up(&database, &copy, books.now(), |_| {}).await.unwrap();
     books.pass_minutes(62);
     books.run_pass().await;
@@ -337,16 +341,10 @@ async fn tags_split_the_bill_and_sum_to_it() {
         ("7".into(), "0.75".into())
     );
     assert_eq!(books.billed(), ["09 gb 7 licence"], "AWS took the split");
-    let kept: i64 = rusqlite::Connection::open(books.database())
-        .unwrap()
-        .query_row(
-            "SELECT count(*) FROM metering_tags t JOIN metering_records r ON r.id = t.record_id
-             WHERE r.frozen_at_ms IS NOT NULL",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(kept, 0, "the allocations say it");
+    let kept = "SELECT count(*) FROM metering_tags t JOIN metering_records r ON r.id = t.record_id
+         WHERE r.frozen_at_ms IS NOT NULL";
+    let kept = sql::run(&books.database(), kept);
+    assert_eq!(kept.as_deref(), Some("0"), "the allocations say it");
 
     // The parts that waited come out under their tags.
     let subject = books.dimension("gb");

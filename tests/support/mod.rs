@@ -28,18 +28,25 @@ use marketd::store::{Address, ImportProduct, Listing, Place, ServerPlace, Store}
 /// Gives a store the same key for customers' ids as every other of the suite, so that ids can be compared and what is drawn
 /// by a seed is drawn alike.
 pub(crate) fn share_customer_ids(database: &Path) {
-    let (key, text) = match database::on_server(database) {
-        Some(_) => (r"'\x00'", "encode(value, 'hex')"),
-        None => ("x'00'", "hex(value)"),
+    let key = match database::on_server(database) {
+        Some(_) => r"'\x00'",
+        None => "x'00'",
     };
-    let changed = sql::run(
-        database,
-        &format!(
-            "UPDATE secrets SET value = {key} WHERE name = 'customer_ids';
-             SELECT {text} FROM secrets WHERE name = 'customer_ids'"
-        ),
-    );
-    assert_eq!(changed.as_deref(), Some("00"));
+    let shared = format!("UPDATE secrets SET value = {key} WHERE name = 'customer_ids'");
+    assert_eq!(sql::change(database, &shared), Ok(1));
+    assert_eq!(customer_ids_key(database), [0]);
+}
+
+/// Reads the key by which a database makes the ids of customers.
+pub(crate) fn customer_ids_key(database: &Path) -> Vec<u8> {
+    let digits = match database::on_server(database) {
+        Some(_) => "encode(value, 'hex')",
+        None => "hex(value)",
+    };
+    let read = format!("SELECT {digits} FROM secrets WHERE name = 'customer_ids'");
+    let digits = sql::run(database, &read).unwrap();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 /// Every message in the fixtures by its name.

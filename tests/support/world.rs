@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 
 use super::database::on_server;
 use super::inside::Inside;
+use super::sql;
 
 /// Long enough for a loaded machine; whoever waits this long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -184,7 +185,7 @@ impl World {
 
     /// What the daemon finds in its environment.
     fn variables(&self) -> Vec<(String, String)> {
-        let database = self.folder.path().join("marketd.db");
+        let database = self.database();
         let mut variables = self.sandbox.environment();
         variables.extend([
             match on_server(&database) {
@@ -337,20 +338,14 @@ impl World {
 
     /// Checks that every event that the daemon wrote is as its description says.
     fn check_events(&self) {
-        // The tests on a server read them by the API.
-        if on_server(&self.file("marketd.db")).is_some() {
-            return;
-        }
-        let database = rusqlite::Connection::open(self.file("marketd.db")).unwrap();
         // But those that a test has put there by itself, which are of no time and say nothing.
-        let mut select = database
-            .prepare("SELECT type, data FROM events WHERE data <> '{}' OR at_ms > 0")
-            .unwrap();
-        let mut rows = select.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            let (kind, data): (String, String) = (row.get(0).unwrap(), row.get(1).unwrap());
-            let data: Value = serde_json::from_str(&data).unwrap();
-            let faults = super::shapes::faults(&kind, &data);
+        let written = "SELECT type, data FROM events WHERE data <> '{}' OR at_ms > 0";
+        for row in sql::rows(&self.database(), written) {
+            let [Some(kind), Some(data)] = &row[..] else {
+                panic!("an event without data: {row:?}")
+            };
+            let data: Value = serde_json::from_str(data).unwrap();
+            let faults = super::shapes::faults(kind, &data);
             assert!(faults.is_empty(), "{kind}: {faults:?}: {data}");
         }
     }
@@ -369,6 +364,11 @@ impl World {
     /// A file of this name, in a folder that goes with the test.
     pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The path of the database, also where a schema on a server stands for it.
+    pub(crate) fn database(&self) -> std::path::PathBuf {
+        self.file("marketd.db")
     }
 
     /// Where the daemon answers.

@@ -1,15 +1,21 @@
 //! The first steps of a start: the database is opened, and what an earlier life left is taken up.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{DaemonError, Purpose};
 use crate::clock::Clock;
 use crate::domain::integration::{Identity, Role};
 use crate::settings::Settings;
 use crate::store::{
-    DatabaseLock, IntegrationRow, LockError, LockPurpose, Membership, Place, Restored, ServerPlace,
-    SkippedEvents, Store, StoreError, Worker,
+    DatabaseLock, IntegrationRow, Lease, LockError, LockPurpose, Membership, Place, Restored,
+    ServerPlace, SkippedEvents, Store, StoreError, Worker,
 };
+
+/// Longer than a lease, with a beat before it and one after.
+const LEASE_RUNS_OUT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Opens the database on a thread of its own: that may wait for a lock, and a stop shall not wait for that.
 pub(super) async fn open(place: &Place) -> Result<Store, StoreError> {
@@ -40,7 +46,7 @@ impl Claim {
     }
 
     /// Becomes one of the workers on the database, which is open. A pass does what the holder of the lease does, so it is
-    /// refused beside one.
+    /// refused beside one that lives, and waits for the lease of one that died.
     pub(super) async fn join(
         self,
         store: &Store,
@@ -54,14 +60,43 @@ impl Claim {
         };
         let joining = tokio::task::spawn_blocking(move || Membership::join(&server, worker)).await;
         let membership = joining.unwrap_or(Err(StoreError::Closed))?;
-        if purpose == Purpose::Pass && !membership.lease().borrow().is_held() {
+        if purpose == Purpose::Run {
+            return Ok(membership);
+        }
+        let refusal = match living_holder(store, membership.lease()).await {
+            Ok(None) => return Ok(membership),
+            Ok(Some(holder)) => DaemonError::Occupied(Some(Box::new(holder))),
+            Err(error) => error,
+        };
+        leave(membership).await;
+        Err(refusal)
+    }
+}
+
+/// Waits until the lease is held, or another worker is seen to hold it and live: who died holds it until it runs out.
+async fn living_holder(
+    store: &Store,
+    mut lease: watch::Receiver<Lease>,
+) -> Result<Option<Worker>, DaemonError> {
+    let mut before: Option<Worker> = None;
+    let looking = async {
+        while !lease.borrow_and_update().is_held() {
             let workers = store.workers().await?;
             let holder = workers.into_iter().find(|worker| !worker.leases.is_empty());
-            leave(membership).await;
-            return Err(DaemonError::Occupied(holder.map(Box::new)));
+            let lives = |it: &Worker| before.as_ref().is_some_and(|seen| it.lives_since(seen));
+            if holder.as_ref().is_some_and(lives) {
+                return Ok(holder);
+            }
+            before = before.take().or(holder);
+            // Told anew by each of this worker's beats.
+            if lease.changed().await.is_err() {
+                return Err(StoreError::Closed.into());
+            }
         }
-        Ok(membership)
-    }
+        Ok(None)
+    };
+    let looked = tokio::time::timeout(LEASE_RUNS_OUT_WITHIN, looking).await;
+    looked.unwrap_or(Err(DaemonError::Occupied(None)))
 }
 
 /// Gives back what a worker holds, on a thread that may wait for the server.

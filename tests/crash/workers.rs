@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::application::Application;
 use super::support::database::on_server;
+use super::support::sql::{self, Trigger};
 use super::support::world::{World, eventually, free_port};
 use super::{KILLS, TASKS, arm, buyers_come_and_go, check_bill};
 
@@ -151,5 +152,64 @@ async fn what_the_holder_of_the_lease_did_another_does_within_fifteen_seconds_of
         (of_one["leases"][0] == "background").then_some(())
     })
     .await;
+    world.stop().await;
+}
+
+async fn signal(name: &str, process: u32) {
+    let sent = Command::new("kill").args([name, &process.to_string()]).status().await.unwrap();
+    assert!(sent.success());
+}
+
+async fn put(url: &str, customer: &str) -> Option<reqwest::StatusCode> {
+    let call = reqwest::Client::new().put(format!("{url}/v1/customers/{customer}"));
+    Some(call.json(&serde_json::json!({})).send().await.ok()?.status())
+}
+
+/// As one whose machine is moved, or cut off from the server, in the middle of a write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_frozen_while_it_writes_keeps_the_others_from_it_for_a_minute_at_most() {
+    let mut world = World::with_nothing_imported().await;
+    if on_server(&world.database()).is_none() {
+        return world.stop().await;
+    }
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let mut other = world.spawn_worker(&url);
+    eventually("the other", async || get(&url, "/readyz").await).await;
+    let slow = Trigger {
+        table: "customers",
+        at: "BEFORE INSERT",
+        when: "new.id = 'frozen'",
+        does: Some("PERFORM pg_sleep(3)"),
+    };
+    slow.set(&world.database());
+    let daemon = world.take_daemon();
+    let process = daemon.id().unwrap();
+    world.give_daemon(daemon);
+    let its_own = world.url().to_owned();
+    let write = tokio::spawn(async move { put(&its_own, "frozen").await });
+    eventually("the write", async || {
+        let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        (sql::run(&world.database(), asleep).unwrap() == "1").then_some(())
+    })
+    .await;
+    signal("-STOP", process).await;
+    let frozen = std::time::Instant::now();
+    eventually("a write of the other", async || {
+        put(&url, "other").await.filter(reqwest::StatusCode::is_success)
+    })
+    .await;
+    assert!(frozen.elapsed() < Duration::from_secs(60), "{:?}", frozen.elapsed());
+
+    // Once it goes on, what it had begun is as if it had not been, or is done anew.
+    signal("-CONT", process).await;
+    let answer = write.await.unwrap().unwrap();
+    assert!(answer.is_success() || answer == 503, "{answer}");
+    eventually("its own next write", async || {
+        put(world.url(), "thawed").await.filter(reqwest::StatusCode::is_success)
+    })
+    .await;
+    let is_there = get(&url, "/v1/customers/frozen").await.is_some();
+    assert_eq!(is_there, answer.is_success());
+    other.kill().await.unwrap();
     world.stop().await;
 }

@@ -24,6 +24,14 @@ pub struct Worker {
     pub leases: Vec<String>,
 }
 
+impl Worker {
+    /// Reports whether it is seen to live since another look at the holder of its lease: it has said so, or it is another
+    /// one, which took the lease meanwhile.
+    pub fn lives_since(&self, before: &Self) -> bool {
+        self.id != before.id || self.last_seen > before.last_seen
+    }
+}
+
 /// The name of the lease: of everything that a daemon does by itself, but for receiving messages.
 pub(super) const BACKGROUND: &str = "background";
 

@@ -258,6 +258,12 @@ impl Connection {
         }
     }
 
+    /// Has so many workers share the rates of what every worker calls; the rest is called by one of them alone.
+    pub fn share_rates_among(&self, workers: u32) {
+        self.base.rates.registrations.share_among(workers);
+        self.base.rates.door.share_among(workers);
+    }
+
     /// Tells when AWS may take again what it refused because of who we are; for those who wait to try again.
     pub fn retries(&self) -> watch::Receiver<()> {
         self.retries.subscribe()

@@ -27,6 +27,8 @@ pub struct RateLimit {
     /// Whoever waits here is let through in order, one at a time: so a change of pace holds for all who wait.
     queue: tokio::sync::Mutex<()>,
     waiting: AtomicU32,
+    /// The number of processes that share the rate, each of which calls as often.
+    sharers: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -75,8 +77,14 @@ impl RateLimit {
             documented: most,
             queue: tokio::sync::Mutex::default(),
             waiting: AtomicU32::new(0),
+            sharers: AtomicU32::new(1),
             state: Mutex::new(state),
         }
+    }
+
+    /// Has so many processes share the rate from now on, this one among them.
+    pub fn share_among(&self, processes: u32) {
+        self.sharers.store(processes.max(1), Ordering::Relaxed);
     }
 
     /// Sets the limit that AWS documents: whoever is set to go faster, and is throttled, falls back to it.
@@ -92,7 +100,7 @@ impl RateLimit {
         loop {
             let next = self.state().next;
             if next <= Instant::now() {
-                let lowered = self.state().take_turn();
+                let lowered = self.state().take_turn(self.sharers());
                 return Turn { rate: self, lowered };
             }
             // The pace may be lowered meanwhile.
@@ -104,7 +112,7 @@ impl RateLimit {
     pub async fn acquire_within(&self, patience: Duration) -> Option<Turn<'_>> {
         let (next, spacing) = {
             let state = self.state();
-            (state.next, state.spacing())
+            (state.next, state.spacing() * self.sharers())
         };
         let now = Instant::now();
         let before = self.waiting.load(Ordering::Relaxed);
@@ -151,6 +159,10 @@ impl RateLimit {
         state.pace = (state.pace + (below * 3 / 20).max(on)).min(self.most);
     }
 
+    fn sharers(&self) -> u32 {
+        self.sharers.load(Ordering::Relaxed)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,8 +174,8 @@ impl State {
     }
 
     /// Takes a turn, and returns how many times the pace was lowered until now.
-    fn take_turn(&mut self) -> u64 {
-        let (now, spacing) = (Instant::now(), self.spacing());
+    fn take_turn(&mut self, sharers: u32) -> u64 {
+        let (now, spacing) = (Instant::now(), self.spacing() * sharers);
         // Timers are late by a moment, which must not add up.
         let on_time = now.saturating_duration_since(self.next) <= spacing / 4;
         self.next = if on_time { self.next + spacing } else { now + spacing };
@@ -323,6 +335,25 @@ mod tests {
         }
         assert_eq!(rate.state().pace, 10 * CALL, "after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_who_share_a_rate_keep_it_together() {
+        let each = async |rate: &RateLimit| {
+            let start = Instant::now();
+            for _ in 0..41 {
+                rate.acquire().await.answered();
+            }
+            start.elapsed()
+        };
+        let rate = RateLimit::per_second(10);
+        let alone = each(&rate).await;
+        rate.share_among(3);
+        let of_three = each(&rate).await;
+        assert!((of_three.as_secs_f64() / alone.as_secs_f64() - 3.0).abs() < 0.2, "{of_three:?}");
+        assert!(rate.acquire_within(Duration::from_millis(250)).await.is_none());
+        rate.share_among(1);
+        assert!(each(&rate).await < alone + Duration::from_millis(400));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod database;
 mod identity;
 mod locked_out;
 mod once;
+mod rates;
 mod start;
 
 use std::sync::Arc;
@@ -238,6 +239,7 @@ impl Daemon {
         workers.start("watchdog", watchdog(workers.token()));
         workers.start("database", self.watch_database(workers.token()));
         workers.start("identity", self.identity_watch().run(workers.token()));
+        workers.start("rates", self.share_rates(workers.token()));
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
         tracing::info!(http.address = address, "marketd serves");
         if self.tokens.is_empty() {

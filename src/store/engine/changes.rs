@@ -302,9 +302,7 @@ impl ChangeCapture {
             Connection::Sqlite(_) => self.with(std::mem::take),
             Connection::Postgres(session) => {
                 let notes = notes::read(connection)?;
-                if let Some(turn) = session.turn() {
-                    turn_changes::write(connection, turn, &notes)?;
-                }
+                turn_changes::write(connection, session, &notes)?;
                 notes
             }
         };

@@ -51,6 +51,7 @@ impl Lease {
 pub struct Membership {
     worker: Arc<Worker>,
     lease: watch::Receiver<Lease>,
+    workers: watch::Receiver<u32>,
     kept: Arc<Mutex<Option<Kept>>>,
 }
 
@@ -74,13 +75,16 @@ impl Membership {
     /// Makes that of the only worker of a file.
     pub fn alone(worker: Worker, lock: DatabaseLock) -> Self {
         let (_, lease) = watch::channel(Lease::Held { until: None });
-        let worker = Worker { leases: vec![BACKGROUND.to_owned()], ..worker };
-        Self { worker: Arc::new(worker), lease, kept: Arc::new(Mutex::new(Some(Kept::File(lock)))) }
+        let (_, workers) = watch::channel(1);
+        let worker = Arc::new(Worker { leases: vec![BACKGROUND.to_owned()], ..worker });
+        Self { worker, lease, workers, kept: Arc::new(Mutex::new(Some(Kept::File(lock)))) }
     }
 
     /// Joins the workers of a server, whose schema is there; blocks until the server has answered.
     pub fn join(server: &ServerPlace, worker: Worker) -> Result<Self, StoreError> {
-        let (told, lease) = watch::channel(Lease::Elsewhere);
+        let (lease_told, lease) = watch::channel(Lease::Elsewhere);
+        let (workers_told, workers) = watch::channel(1);
+        let told = Told { lease: lease_told, workers: workers_told };
         let (leaving, is_leaving) = mpsc::channel();
         let worker = Arc::new(worker);
         let (place, me) = (server.clone(), Arc::clone(&worker));
@@ -97,7 +101,7 @@ impl Membership {
             .map_err(|source| StoreError::Thread { source })?;
         has_joined.recv().unwrap_or(Err(StoreError::Closed))?;
         let kept = Arc::new(Mutex::new(Some(Kept::Server { leaving, thread })));
-        Ok(Self { worker, lease, kept })
+        Ok(Self { worker, lease, workers, kept })
     }
 
     /// Returns this worker, as it described itself.
@@ -108,6 +112,11 @@ impl Membership {
     /// Returns the lease, which changes.
     pub fn lease(&self) -> watch::Receiver<Lease> {
         self.lease.clone()
+    }
+
+    /// Returns the number of workers that live, this one among them, which changes.
+    pub fn workers(&self) -> watch::Receiver<u32> {
+        self.workers.clone()
     }
 
     /// Gives back what is held, so that another need not wait for it; blocks until the server knows.
@@ -122,27 +131,35 @@ impl Membership {
     }
 }
 
-fn open(
-    place: &ServerPlace,
-    worker: &Worker,
-    told: &watch::Sender<Lease>,
-) -> Result<Session, StoreError> {
+/// Whoever follows what a worker hears.
+struct Told {
+    lease: watch::Sender<Lease>,
+    workers: watch::Sender<u32>,
+}
+
+impl Told {
+    fn tell(&self, asked: Instant, Beat { holds, workers }: Beat) {
+        self.lease.send_replace(if holds {
+            Lease::Held { until: Some(asked + KEPT_FOR) }
+        } else {
+            Lease::Elsewhere
+        });
+        self.workers.send_if_modified(|held| std::mem::replace(held, workers) != workers);
+    }
+}
+
+fn open(place: &ServerPlace, worker: &Worker, told: &Told) -> Result<Session, StoreError> {
     let session = place.connect()?;
     let asked = Instant::now();
-    tell(told, asked, beat(&session, worker).during("join the workers of the database")?);
+    told.tell(asked, beat(&session, worker).during("join the workers of the database")?);
     Ok(session)
 }
 
-fn beat_until_left(
-    session: &Session,
-    worker: &Worker,
-    told: &watch::Sender<Lease>,
-    leaving: &mpsc::Receiver<()>,
-) {
+fn beat_until_left(session: &Session, worker: &Worker, told: &Told, leaving: &mpsc::Receiver<()>) {
     while leaving.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
         let asked = Instant::now();
         match session.reconnect_if_lost().and_then(|()| beat(session, worker)) {
-            Ok(found) => tell(told, asked, found),
+            Ok(found) => told.tell(asked, found),
             // A lease that is held runs out by itself.
             Err(error) => {
                 tracing::debug!(%error, "the database server does not hear that this worker lives");
@@ -154,9 +171,30 @@ fn beat_until_left(
     }
 }
 
-fn tell(told: &watch::Sender<Lease>, asked: Instant, found: Beat) {
-    told.send_replace(match found {
-        Beat::Holds => Lease::Held { until: Some(asked + KEPT_FOR) },
-        Beat::Lives => Lease::Elsewhere,
-    });
+#[cfg(test)]
+mod tests {
+    use super::super::place::Place;
+    use super::super::sql::Address;
+    use super::*;
+    use crate::store::test_database::on_server;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn workers_know_how_many_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
+        let address: Address = url.parse().unwrap();
+        let place = ServerPlace::new(address.in_schema(&schema), 1);
+        let of_workers = Place::Server(place.clone());
+        drop(tokio::task::block_in_place(|| of_workers.open_writer()).unwrap());
+        let join = || Membership::join(&place, Worker::this(jiff::Timestamp::UNIX_EPOCH));
+        let first = join().unwrap();
+        let mut of_first = first.workers();
+        assert_eq!(*of_first.borrow(), 1);
+        let second = join().unwrap();
+        assert_eq!(*second.workers().borrow(), 2);
+        of_first.wait_for(|workers| *workers == 2).await.unwrap();
+        second.leave();
+        of_first.wait_for(|workers| *workers == 1).await.unwrap();
+        first.leave();
+    }
 }

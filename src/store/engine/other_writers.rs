@@ -39,15 +39,16 @@ impl OtherWriters {
         match connection {
             Connection::Sqlite(_) => self.look(connection, capture),
             Connection::Postgres(session) => {
-                self.compare(connection, session.turn().map(|turn| turn - 1), capture);
+                let before = session.turn().map(|turn| turn.number - 1);
+                self.compare(connection, before, capture);
             }
         }
     }
 
     /// Notes that the transaction is committed: its own turn is nobody else's.
-    pub(super) const fn committed(&mut self, connection: &Connection) {
+    pub(super) fn committed(&mut self, connection: &Connection) {
         if let Connection::Postgres(session) = connection {
-            self.seen = session.turn();
+            self.seen = session.turn().map(|turn| turn.number);
         }
     }
 

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use super::super::changes::{CommitNews, Stale};
 use super::super::error::{During as _, StoreError};
+use super::super::noted::Notes;
 use super::super::place::{Place, ServerPlace};
-use super::super::sql::{Address, Connection};
+use super::super::postgres::turn_changes;
+use super::super::sql::{Address, Connection, Transaction};
 use super::super::wakeups::Waiter;
 use super::super::writer::Writer;
 use crate::store::test_database::on_server;
@@ -72,6 +74,32 @@ fn workers() -> Option<(Worker, Worker, tempfile::TempDir)> {
     let address: Address = url.parse().unwrap();
     let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
     Some((Worker::start(&place), Worker::start(&place), folder))
+}
+
+/// Begins a transaction that has left word.
+fn begin(connection: &Connection) -> Transaction<'_> {
+    let Connection::Postgres(session) = connection else { unreachable!("it is on a server") };
+    let transaction = Transaction::begin(connection).unwrap();
+    turn_changes::write(connection, session, &Notes::default()).unwrap();
+    transaction.settle().unwrap();
+    transaction
+}
+
+#[test]
+fn a_turn_that_was_lost_is_not_taken_for_another_that_has_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let (one, other) = (place.open_writer().unwrap(), place.open_writer().unwrap());
+    let lost = begin(&one);
+    let process = "SELECT pg_backend_pid()";
+    let process: i64 = lost.query_row(process, [], |row| row.get(0)).unwrap();
+    let end = "SELECT pg_terminate_backend(CAST(CAST(?1 AS bigint) AS int))";
+    other.prepare_cached(end).unwrap().exists([process]).unwrap();
+    begin(&other).commit().unwrap();
+    lost.commit().unwrap_err();
+    begin(&one).commit().unwrap();
 }
 
 fn heard(catalogue: bool, customers: &[&str], forgotten: &[&str]) -> Heard {

@@ -1,38 +1,44 @@
-//! What the turns of other workers have changed, which each leaves for the others with its commit.
+//! The word that each turn leaves with its commit: what it changed, for the other workers.
 
 use std::collections::BTreeSet;
 
 use super::super::noted::{ByOthers, Notes};
+use super::super::sql::postgres::session::{Session, Turn};
 use super::super::sql::{self, Connection};
 use crate::domain::CustomerId;
 
 /// The customers that one turn names at most: beyond, reading all of them anew costs the others no more.
 const MOST_NAMED: usize = 5_000;
-/// The turns that are kept. Others look for them twice a second at least.
-const KEPT: i64 = 4_096;
+/// The turns that are kept: others look for them twice a second, and who lost an answer asks within a minute.
+const KEPT: i64 = 16_384;
 /// The old ones are removed once in so many turns.
 const REMOVED_EVERY: i64 = 256;
 
-const WRITE: &str = "INSERT INTO turn_changes (turn, changed, used, catalogue, licenses, woken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const WRITE: &str =
+    "INSERT INTO turn_changes (turn, token, changed, used, catalogue, licenses, woken)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const READ: &str =
     "SELECT turn, changed, used, catalogue, licenses, woken FROM turn_changes WHERE turn > ?1";
 
-/// Has what a turn changed written with its commit.
+/// Has the session's turn leave word of what it changed.
 pub(in crate::store::engine) fn write(
     connection: &Connection,
-    turn: i64,
+    session: &Session,
     notes: &Notes,
 ) -> sql::Result<()> {
+    let Some(Turn { number, token, .. }) = session.turn() else { return Ok(()) };
     let changed = named(notes.changes.customers.iter());
     let used = named(notes.changes.used.iter().map(|it| &it.customer_id));
     let flags = (i64::from(notes.changes.catalogue), i64::from(notes.licenses));
     let woken = i64::from(notes.woken.bits());
-    connection.prepare_cached(WRITE)?.post((turn, changed, used, flags.0, flags.1, woken))?;
-    if turn % REMOVED_EVERY == 0 {
+    let row = (number, token, changed, used, flags.0, flags.1, woken);
+    connection.prepare_cached(WRITE)?.post(row)?;
+    session.leaves_word();
+    if number % REMOVED_EVERY == 0 {
         connection
             .prepare_cached("DELETE FROM turn_changes WHERE turn <= ?1")?
-            .post([turn - KEPT])?;
+            .post([number - KEPT])?;
     }
     Ok(())
 }

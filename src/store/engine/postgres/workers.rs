@@ -3,19 +3,19 @@
 use jiff::Timestamp;
 
 use super::super::sql::postgres::session::Session;
-use super::super::sql::{Connection, Params, Result};
+use super::super::sql::{Connection, Params, Result, Value};
 use super::super::worker::{BACKGROUND, LEASE, Worker};
 
 /// The server's time in milliseconds.
 const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
 
-/// The outcome of a beat.
+/// What a worker hears when it says that it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store::engine) enum Beat {
-    /// The worker is known to live.
-    Lives,
-    /// It also holds the lease.
-    Holds,
+pub(in crate::store::engine) struct Beat {
+    /// Whether it holds the lease.
+    pub(in crate::store::engine) holds: bool,
+    /// The number of workers that live, itself among them.
+    pub(in crate::store::engine) workers: u32,
 }
 
 /// Says that a worker lives, and takes or keeps the lease if nobody else has it.
@@ -36,7 +36,14 @@ pub(in crate::store::engine) fn beat(session: &Session, worker: &Worker) -> Resu
         lease = LEASE.as_millis()
     );
     let taken = run(session, &hold, &(id,))?;
-    Ok(if taken == 1 { Beat::Holds } else { Beat::Lives })
+    let alive =
+        format!("SELECT count(*) FROM workers WHERE seen_ms >= {NOW} - {}", LEASE.as_millis());
+    let found = session.query(&session.prepare(&alive)?, &[])?;
+    let workers = match found.first().and_then(|row| row.value(0)) {
+        Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
+        _ => 1,
+    };
+    Ok(Beat { holds: taken == 1, workers })
 }
 
 /// Removes a worker, and gives back its lease.

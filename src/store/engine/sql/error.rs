@@ -107,11 +107,6 @@ impl Error {
         }
     }
 
-    /// Reports whether the server was asked about a transaction with a number that it has given to none yet.
-    pub(crate) fn is_of_the_future(&self) -> bool {
-        self.server_code() == Some(&SqlState::INVALID_PARAMETER_VALUE)
-    }
-
     /// Returns the error's kind.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {

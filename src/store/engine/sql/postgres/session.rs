@@ -4,7 +4,6 @@ use std::cell::{Cell as Flag, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::Value;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::super::error::{Error, Result};
@@ -15,9 +14,25 @@ use super::pipeline::{Known, RowChanges};
 pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
 
-/// Begins a transaction and takes its turn: the number of it, and the id by which the server knows what came of it.
-const TURN: &str =
-    "BEGIN; UPDATE turns SET n = n + 1 RETURNING n, CAST(pg_current_xact_id() AS text)";
+/// Begins a transaction and takes its turn, by the number of it.
+const TURN: &str = "BEGIN; UPDATE turns SET n = n + 1 RETURNING n";
+/// Waits until no transaction has the turn: until then, one that was sent may still be committed.
+const NO_TURN: &str = "BEGIN; SELECT n FROM turns FOR UPDATE";
+/// Finds the word that a turn has left. By its number alone it might be another's: the number of one that came to nothing is
+/// given again. So is the number by which the server itself knows a transaction, after a crash, and it then says of the one
+/// that was lost what came of the other (`pg_xact_status`).
+const COMMITTED: &str = "SELECT 1 FROM turn_changes WHERE turn = ?1 AND token = ?2";
+
+/// A turn to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// Its number.
+    pub(crate) number: i64,
+    /// What tells it from every other with its number.
+    pub(crate) token: i64,
+    /// Whether it leaves word with its commit, by which it is known afterwards.
+    leaves_word: bool,
+}
 
 /// A session, connected anew where it was lost.
 pub(crate) struct Session {
@@ -26,8 +41,8 @@ pub(crate) struct Session {
     /// Run on each connection before anything else.
     at_first: Flag<&'static str>,
     changes: Flag<u64>,
-    /// The number of the present or last transaction that may write, and its id at the server.
-    turn: Flag<Option<(i64, u64)>>,
+    /// The turn of the present or last transaction that may write.
+    turn: Flag<Option<Turn>>,
     /// What becomes of statements at the moment.
     rehearsal: Flag<Rehearsal>,
     /// Called when a statement may have changed a row that is remembered.
@@ -156,10 +171,9 @@ impl Session {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let number = |place| row.and_then(|row| row.get(place));
-        let turn = number(0).and_then(|text| text.parse().ok());
-        let id = number(1).and_then(|text| text.parse().ok());
-        self.turn.set(turn.zip(id));
+        let number = row.and_then(|row| row.get(0)).and_then(|text| text.parse().ok());
+        let turn = |number| Turn { number, token: fastrand::i64(..), leaves_word: false };
+        self.turn.set(number.map(turn));
         // Without a number nothing is locked either.
         if self.turn().is_none() {
             self.rollback()?;
@@ -178,18 +192,21 @@ impl Session {
         }))
     }
 
-    /// Returns the number of the present or last transaction that may write.
-    pub(crate) const fn turn(&self) -> Option<i64> {
-        match self.turn.get() {
-            Some((turn, _)) => Some(turn),
-            None => None,
-        }
+    /// Returns the turn of the present or last transaction that may write.
+    pub(crate) const fn turn(&self) -> Option<Turn> {
+        self.turn.get()
+    }
+
+    /// Notes that the present turn leaves word with its commit.
+    pub(crate) fn leaves_word(&self) {
+        self.turn.set(self.turn.get().map(|turn| Turn { leaves_word: true, ..turn }));
     }
 
     /// Commits. Where the answer is lost, the server is asked what came of it.
     pub(crate) fn commit(&self) -> Result<()> {
+        let turn = self.turn.get().filter(|turn| turn.leaves_word);
         match self.batch("COMMIT") {
-            Err(error) if self.is_lost() => match self.turn.get().map(|(_, id)| self.outcome(id)) {
+            Err(error) if self.is_lost() => match turn.map(|turn| self.was_committed(turn)) {
                 Some(Ok(true)) => Ok(()),
                 Some(Err(unknown)) => {
                     tracing::error!(
@@ -208,32 +225,23 @@ impl Session {
         self.live.borrow().as_ref().is_none_or(|live| live.wire.is_closed())
     }
 
-    /// Reports whether a transaction was committed, once the server can be reached again.
-    fn outcome(&self, id: u64) -> Result<bool> {
+    /// Reports whether a turn was committed, once the server can be reached again.
+    fn was_committed(&self, turn: Turn) -> Result<bool> {
         const ASKED: u32 = 50;
         const PAUSE: Duration = Duration::from_millis(200);
         let ask = || {
             self.reconnect_if_lost()?;
-            let prepared = self.prepare("SELECT pg_xact_status(CAST(CAST(?1 AS text) AS xid8))")?;
-            let rows = match self.query(&prepared, &[id.to_string()]) {
-                // A server that took over has never heard of it.
-                Err(error) if error.is_of_the_future() => return Ok(Some(false)),
-                asked => asked?,
-            };
-            let Some(Value::Text(status)) = rows.first().and_then(|row| row.value(0)) else {
-                return Ok(Some(false));
-            };
-            Ok::<_, Error>(match status.as_str() {
-                "committed" => Some(true),
-                "aborted" => Some(false),
-                _ => None,
-            })
+            self.batch(NO_TURN)?;
+            let prepared = self.prepare(COMMITTED)?;
+            Ok(!self.query(&prepared, &(turn.number, turn.token))?.is_empty())
         };
         let mut last = Error::Lost;
         for _ in 0..ASKED {
-            match ask() {
-                Ok(Some(committed)) => return Ok(committed),
-                Ok(None) => {}
+            let answer = ask();
+            // What cannot be undone is lost, and connected anew.
+            drop(self.rollback());
+            match answer {
+                Ok(committed) => return Ok(committed),
                 Err(error) => last = error,
             }
             std::thread::sleep(PAUSE);

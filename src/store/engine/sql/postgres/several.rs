@@ -3,7 +3,7 @@
 
 /// Returns the statement that does for rows of parameters what `text` does for one; none if it cannot be said so. Its own
 /// parameters are one array for each of those, and one that reads has the number of its row, from 1 on, before its own
-/// columns. One that changes what is there is not said so: the server might go through its table for it.
+/// columns. One that updates rows is said so for rows of which no two are the same.
 pub(super) fn for_several(text: &str, types: &[&str]) -> Option<String> {
     let array = |(place, kind)| format!("CAST(${} AS {kind}[])", place + 1);
     let arrays: Vec<String> = types.iter().enumerate().map(array).collect();
@@ -27,6 +27,13 @@ pub(super) fn for_several(text: &str, types: &[&str]) -> Option<String> {
             let is_simple =
                 !values.contains("SELECT") && !rest.contains('$') && !rest.contains("RETURNING");
             is_simple.then(|| format!("{into}SELECT {} FROM {given}{rest}", of_row(values)))
+        }
+        "UPDATE" => {
+            // The rows are found one by one: sessions plan so (`wire.rs`).
+            let (set, condition) = text.split_once("WHERE ")?;
+            let is_simple =
+                !["SELECT", "FROM ", "RETURNING"].iter().any(|word| text.contains(word));
+            is_simple.then(|| format!("{}FROM {given} WHERE {}", of_row(set), of_row(condition)))
         }
         _ => None,
     }
@@ -79,7 +86,16 @@ mod tests {
             ("INSERT INTO t (a) VALUES ($1) RETURNING id", None),
             ("INSERT INTO t (a) VALUES ((SELECT max(a) + $1 FROM t))", None),
             ("INSERT INTO t (a) VALUES ($1) ON CONFLICT (a) DO UPDATE SET b = $2", None),
-            ("UPDATE t SET a = a + $2 WHERE b = $1", None),
+            (
+                "UPDATE t SET a = a + $2 WHERE b = $1",
+                Some(
+                    "UPDATE t SET a = a + several.p2 FROM unnest(CAST($1 AS text[]), CAST($2 AS int8[])) WITH ORDINALITY \
+                     AS several (p1, p2, n) WHERE b = several.p1",
+                ),
+            ),
+            ("UPDATE t SET a = (SELECT max(a) FROM t) WHERE b = $1", None),
+            ("UPDATE t SET a = $1", None),
+            ("UPDATE t SET a = $2 WHERE b = $1 RETURNING a", None),
             ("DELETE FROM t WHERE a = $1", None),
         ];
         for (text, expected) in rows {

@@ -8,15 +8,28 @@ use tokio_util::sync::CancellationToken;
 use super::Reconciler;
 use crate::domain::ProductId;
 use crate::store::StoreError;
+use crate::supervisor::Endurance;
 
 const REVIEW_EVERY: Duration = Duration::from_secs(2);
 
 impl Reconciler {
     /// Reviews what is held back, until told to stop.
     pub async fn run_brakes(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let mut endurance = Endurance::of("brakes");
         let mut told = BTreeSet::new();
+        while let Err(error) = self.keep_reviewing(&mut told, &shutdown).await {
+            endurance.wait_out(error, &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_reviewing(
+        &self,
+        told: &mut BTreeSet<(ProductId, &'static str)>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
         while !shutdown.is_cancelled() {
-            self.review_brakes(&mut told).await?;
+            self.review_brakes(told).await?;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}

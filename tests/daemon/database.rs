@@ -7,6 +7,7 @@ use marketd::sandbox::{Fault, FaultKind};
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use super::slow_wire::SlowWire;
 use super::support::database::on_server;
 use super::support::sql::OtherWriter;
 use super::support::world::{World, eventually};
@@ -73,6 +74,30 @@ async fn goes_on_without_writing(world: &World) {
         (met.count() > 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_ends_nothing() {
+    let mut world = with_a_customer().await;
+    let Some((url, schema)) = on_server(&world.file("marketd.db")) else {
+        return world.stop().await;
+    };
+    let wire = SlowWire::to(&url, Duration::ZERO);
+    world.stop_daemon().await;
+    world.use_database(&format!("{}?sslmode=disable&schema={schema}", wire.url()));
+    world.start_daemon().await;
+    assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+    wire.be_down(true);
+    let begun = Instant::now();
+    goes_on_without_writing(&world).await;
+    // Each part that works by the clock comes to it.
+    while begun.elapsed() < Duration::from_secs(8) {
+        assert_eq!(world.get("/v1/customers/acme/entitlements/export").await["has_access"], true);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    wire.be_down(false);
+    recovers(&world).await;
+    world.stop().await;
 }
 
 /// Begins a look at the customer, whose answer comes two seconds later.

@@ -5,6 +5,9 @@
 mod database;
 mod endings;
 mod posting;
+#[path = "../support/slow_wire.rs"]
+#[allow(dead_code, reason = "each user takes a part of it")]
+mod slow_wire;
 #[path = "../support/mod.rs"]
 mod support;
 mod webhook;

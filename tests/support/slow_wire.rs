@@ -30,6 +30,8 @@ struct Ways {
     server: SocketAddr,
     /// Microseconds each way.
     delay: AtomicU64,
+    /// Set while nobody is let through.
+    is_down: AtomicBool,
     /// Set while every byte travels by itself.
     crumbles: AtomicBool,
     loses: Mutex<Option<Loss>>,
@@ -47,6 +49,7 @@ impl SlowWire {
         let ways = Arc::new(Ways {
             server,
             delay: AtomicU64::new(micros(delay)),
+            is_down: AtomicBool::new(false),
             crumbles: AtomicBool::new(false),
             loses: Mutex::default(),
             open: Mutex::default(),
@@ -80,6 +83,12 @@ impl SlowWire {
         *self.ways.loses.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
     }
 
+    /// Lets nobody through from now on, or everybody again.
+    pub(crate) fn be_down(&self, is_down: bool) {
+        self.ways.is_down.store(is_down, Ordering::Relaxed);
+        self.cut();
+    }
+
     /// Cuts every connection.
     pub(crate) fn cut(&self) {
         let mut open = self.ways.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +100,9 @@ impl SlowWire {
 
 impl Ways {
     fn connect(self: &Arc<Self>, client: TcpStream) -> std::io::Result<()> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let server = TcpStream::connect(self.server)?;
         for end in [&client, &server] {
             end.set_nodelay(true)?;

@@ -81,7 +81,15 @@ fn insert_in(
 }
 
 /// Returns the newest place that the outbox has given out, also of events that were pruned since.
+///
+/// A server's sequence is of no moment: it counts events that are not committed yet, which a reader who takes their places
+/// for read never sees. Turns are committed in the order of their events, so that the greatest place is the newest.
 pub(super) fn newest_in(connection: &Connection) -> sql::Result<i64> {
+    const NEWEST: &str = "SELECT max(place) FROM (SELECT coalesce(max(seq), 0) AS place FROM events
+         UNION ALL SELECT coalesce(max(until_seq), 0) FROM pruned WHERE kind = 'events') AS places";
+    if connection.is_remote() {
+        return connection.query_row(NEWEST, [], |row| row.get(0));
+    }
     connection.last_number("events")
 }
 

@@ -3,6 +3,7 @@
 use super::changes::ChangeCapture;
 use super::postgres::turn_changes;
 use super::sql::{Connection, Result};
+use super::trouble::{Trouble, TroubleCause};
 
 /// The place in the order of writes that was seen last.
 #[derive(Debug)]
@@ -10,19 +11,33 @@ pub(super) struct OtherWriters {
     /// SQLite: a number that changes when another connection has written. A server: the number of the last transaction
     /// that has written. None if it is not known.
     seen: Option<i64>,
+    /// The number of the connection by which it was seen. Behind another one may be a server that has another past.
+    connection: u64,
 }
 
 impl OtherWriters {
     /// Makes one that has seen all that was written so far.
     pub(super) fn seen_by(connection: &Connection) -> Self {
-        Self { seen: read(connection).ok() }
+        Self { seen: read(connection).ok(), connection: connection.number() }
     }
 
-    /// Tells whoever keeps something of the database if another process has written.
-    pub(super) fn look(&mut self, connection: &Connection, capture: &ChangeCapture) {
-        // A database that cannot be read says so where something is asked of it.
-        let Ok(now) = read(connection) else { return };
-        self.compare(connection, Some(now), capture);
+    /// Tells whoever keeps something of the database if another process has written, and connects anew where the
+    /// connection was lost. Whoever cannot look may answer from what is old: that is trouble.
+    pub(super) fn look(
+        &mut self,
+        connection: &Connection,
+        capture: &ChangeCapture,
+        trouble: &Trouble,
+    ) {
+        match connection.reconnect_if_lost().and_then(|()| read(connection)) {
+            Ok(now) => self.compare(connection, Some(now), capture),
+            Err(error) => {
+                let (kind, said) = (error.kind(), error.to_string());
+                if kind.is_passing() {
+                    trouble.begin(&TroubleCause { kind, said });
+                }
+            }
+        }
     }
 
     /// Has what [`look_within`](Self::look_within) reads asked for together with the turn that is about to begin.
@@ -37,7 +52,11 @@ impl OtherWriters {
     /// its end.
     pub(super) fn look_within(&mut self, connection: &Connection, capture: &ChangeCapture) {
         match connection {
-            Connection::Sqlite(_) => self.look(connection, capture),
+            Connection::Sqlite(_) => {
+                if let Ok(now) = read(connection) {
+                    self.compare(connection, Some(now), capture);
+                }
+            }
             Connection::Postgres(session) => {
                 let before = session.turn().map(|turn| turn.number - 1);
                 self.compare(connection, before, capture);
@@ -53,7 +72,10 @@ impl OtherWriters {
     }
 
     fn compare(&mut self, connection: &Connection, found: Option<i64>, capture: &ChangeCapture) {
-        if found == self.seen {
+        if std::mem::replace(&mut self.connection, connection.number()) != self.connection {
+            self.seen = None;
+        }
+        if found.is_some() && found == self.seen {
             return;
         }
         let changes = match (connection, self.seen, found) {

@@ -1,6 +1,9 @@
 //! Two workers on one server: each hears of what the other has changed, and of nothing else.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use super::super::changes::{CommitNews, Stale};
 use super::super::error::{During as _, StoreError};
@@ -10,7 +13,8 @@ use super::super::postgres::turn_changes;
 use super::super::sql::{Address, Connection, Transaction};
 use super::super::wakeups::Waiter;
 use super::super::writer::Writer;
-use crate::store::test_database::on_server;
+use crate::domain::event::Lane;
+use crate::store::test_database::{on_server, open_store};
 
 /// What a worker heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,6 +182,56 @@ async fn hearing_of_others_takes_no_round_trip() {
         took.push(one.writer.run(waited).await.unwrap() - before);
     }
     assert_eq!(took[1], took[2], "{took:?}");
+    one.stop();
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_the_outbox_takes_no_place_for_read_that_is_not_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marketd.db");
+    let Some((url, schema)) = on_server(&path) else { return };
+    let store = open_store(&path);
+    let address: Address = url.parse().unwrap();
+    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    tokio::task::block_in_place(|| {
+        let other = place.open_writer().unwrap();
+        let writing = Transaction::begin(&other).unwrap();
+        let event = "INSERT INTO events (id, type, at_ms, data) VALUES ('e', 'x', 1, '{}')";
+        writing.execute(event, []).unwrap();
+        let before = Handle::current().block_on(store.newest_event()).unwrap();
+        let seen = Handle::current().block_on(store.lane_after(Lane::Prompt, before, 10)).unwrap();
+        assert_eq!((seen.events.len(), seen.read_to), (0, before), "it may come yet");
+        writing.commit().unwrap();
+        let seen = Handle::current().block_on(store.lane_after(Lane::Prompt, before, 10)).unwrap();
+        assert_eq!((seen.events.len(), seen.read_to), (1, before + 1));
+    });
+    store.close();
+}
+
+#[tokio::test]
+async fn a_worker_that_only_reads_hears_of_others_after_its_connection_was_cut() {
+    let Some((one, other, _folder)) = workers() else { return };
+    drop(one.hears().await);
+    let process = |connection: &Connection| {
+        connection
+            .query_row("SELECT pg_backend_pid()", [], |row| row.get::<_, i64>(0))
+            .during("test")
+    };
+    let process = one.writer.run(process).await.unwrap();
+    let end = move |connection: &Connection| {
+        let end = "SELECT 1 WHERE pg_terminate_backend(CAST(CAST(?1 AS bigint) AS int))";
+        connection
+            .prepare_cached(end)
+            .and_then(|mut select| select.exists([process]))
+            .during("test")
+    };
+    assert!(other.writer.run(end).await.unwrap());
+    let begun = std::time::Instant::now();
+    while !one.heard.lock().unwrap().catalogue {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it looks by itself");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     one.stop();
     other.stop();
 }

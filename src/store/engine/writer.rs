@@ -252,7 +252,7 @@ fn write_until_closed(
             Ok(Job::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
         let Some(first) = first else {
-            others.look(connection, capture);
+            others.look(connection, capture, trouble);
             continue;
         };
         let mut jobs = vec![first];
@@ -390,6 +390,8 @@ fn run_isolated(
         WriteOutcome::Well => {}
         WriteOutcome::Refused => {
             capture.back_to(&mark);
+            // What it posted has failed with it.
+            drop(connection.settle());
             sql("ROLLBACK TO job")?;
         }
         WriteOutcome::Troubled(why) => return Err(why.into()),

@@ -256,7 +256,7 @@ impl Freezer<'_> {
         let license = license
             .filter(|arn| !matches!(&record.holder, Some(Holder::License(own)) if own == *arn));
         self.write
-            .execute((
+            .post((
                 record.id,
                 if frozen.sendable { "ready" } else { "accepted" },
                 reason,

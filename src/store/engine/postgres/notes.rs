@@ -8,10 +8,12 @@ use crate::domain::{CustomerId, FeatureId};
 /// Prepares the session of the one who writes: the table that it notes in, and how long it may keep others waiting.
 ///
 /// Whoever waits for the turn for so long is told so, as with a file that somebody else has locked. A worker whose machine is
-/// gone in the middle of a transaction ends nothing by itself: the server does, so that others get the turn.
+/// gone in the middle of a transaction ends nothing by itself: the server does, so that others get the turn. And a commit is on
+/// disk before it is answered, whatever the database's own settings say.
 pub(in crate::store::engine) const WRITER: &str = "SET lock_timeout = '10s';
  SET idle_in_transaction_session_timeout = '10s';
  SET tcp_user_timeout = '10s';
+ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
  CREATE TEMP TABLE marketd_notes (
      n bigint GENERATED ALWAYS AS IDENTITY,
      kind text, a text, b text, c text, d text, e bigint, f bigint

@@ -32,7 +32,9 @@ pub(in crate::store::engine) fn beat(session: &Session, worker: &Worker) -> Resu
         "INSERT INTO leases (name, owner, epoch, until_ms) VALUES ('{BACKGROUND}', ?1, 1, {NOW} + {lease})
          ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_ms = excluded.until_ms,
              epoch = leases.epoch + CASE WHEN leases.owner = excluded.owner THEN 0 ELSE 1 END
-         WHERE leases.owner = excluded.owner OR leases.until_ms < {NOW}",
+         WHERE leases.owner = excluded.owner OR leases.until_ms < {NOW}
+             -- The server's clock was set back.
+             OR leases.until_ms > {NOW} + 2 * {lease}",
         lease = LEASE.as_millis()
     );
     let taken = run(session, &hold, &(id,))?;

@@ -16,10 +16,24 @@ pub(crate) enum Connection {
 impl Connection {
     /// Returns the connection, made anew if it was lost.
     pub(crate) fn ready(self) -> Result<Self> {
-        if let Self::Postgres(session) = &self {
-            session.reconnect_if_lost()?;
-        }
+        self.reconnect_if_lost()?;
         Ok(self)
+    }
+
+    /// Connects anew if the connection was lost.
+    pub(crate) fn reconnect_if_lost(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(session) => session.reconnect_if_lost(),
+        }
+    }
+
+    /// Returns the number of the connection to the server, which counts how often it was made; 0 for a file.
+    pub(crate) const fn number(&self) -> u64 {
+        match self {
+            Self::Sqlite(_) => 0,
+            Self::Postgres(session) => session.number(),
+        }
     }
 
     /// Returns the connection of SQLite's, if it is one.

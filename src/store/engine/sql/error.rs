@@ -1,5 +1,7 @@
 //! What a database answers instead of rows.
 
+use std::time::Duration;
+
 use rusqlite::ErrorCode;
 use rusqlite::types::FromSqlError;
 use tokio_postgres::error::SqlState;
@@ -36,7 +38,10 @@ pub enum Error {
     #[error("there is no such row")]
     NoRow,
     /// The row by which writers take turns is not there.
-    #[error("the table `turns` has no row, so that nothing may be written: put one in, (1, 0)")]
+    #[error(
+        "the table `turns` has no row, so that nothing may be written: put it back by \
+         INSERT INTO turns SELECT 1, coalesce(max(turn), 0) FROM turn_changes"
+    )]
     NoTurn,
     /// A statement changed more or fewer rows than it was to change.
     #[error("{rows} rows were changed, which is not as many as were to be changed")]
@@ -47,6 +52,12 @@ pub enum Error {
     /// A rehearsal has come to something that it does not know yet, or may not do.
     #[error("this was only a rehearsal")]
     Rehearsed,
+    /// The server was reached before, and cannot be reached any more.
+    #[error("connect anew: {0}")]
+    ConnectAnew(Box<Self>),
+    /// The server does not answer whoever connects.
+    #[error("the database server did not let us in within {} s", .0.as_secs())]
+    Silent(Duration),
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
@@ -115,7 +126,9 @@ impl Error {
                 error.sqlite_error_code().map_or(ErrorKind::Other, kind_of_sqlite)
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
-            Self::Lost | Self::Runtime(_) => ErrorKind::Passing,
+            Self::Lost | Self::Silent(_) | Self::ConnectAnew(_) | Self::Runtime(_) => {
+                ErrorKind::Passing
+            }
             Self::Column { .. }
             | Self::NoTurn
             | Self::OtherRows { .. }
@@ -154,7 +167,8 @@ fn kind_of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
         return ErrorKind::Passing;
     }
     match code.code().get(..2) {
-        Some("23") => ErrorKind::Refused,
+        // A rule of the schema, a value that no column takes, a row that is too large.
+        Some("22" | "23" | "54") => ErrorKind::Refused,
         Some("40" | "55") => ErrorKind::Locked,
         Some("08" | "53" | "57" | "58") => ErrorKind::Passing,
         Some("XX") => ErrorKind::Broken,

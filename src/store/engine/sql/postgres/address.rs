@@ -19,6 +19,13 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The time for which a server that has gone silent is waited for.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
+/// The silence after which the other end is asked whether it is there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
+/// The interval at which it is asked again.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+/// The number of questions without an answer after which it is taken for gone.
+const KEEPALIVES: u32 = 3;
+
 /// A database on a server: `postgres://user@host:5432/name`, with the schema in it.
 #[derive(Clone)]
 pub struct Address {
@@ -128,6 +135,12 @@ impl FromStr for Address {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(SILENT_FOR);
         }
+        // A machine that is gone while an answer is awaited says nothing, and nothing is left to be sent again.
+        if config.get_keepalives() && !query.contains("keepalives") {
+            config.keepalives_idle(KEEPALIVE_AFTER);
+            config.keepalives_interval(KEEPALIVE_EVERY);
+            config.keepalives_retries(KEEPALIVES);
+        }
         config.ssl_mode(tls.mode.negotiated());
         config.application_name("marketd");
         Ok(Self { config, schema, tls })
@@ -173,6 +186,13 @@ impl Address {
     /// Returns the schema's name as SQL has it, where one is named.
     pub(crate) fn quoted_schema(&self) -> Option<String> {
         self.schema.as_ref().map(|name| format!("\"{}\"", name.replace('"', "\"\"")))
+    }
+
+    /// Returns the time that connecting may take until statements are taken, whichever host answers.
+    pub(super) fn connect_within(&self) -> Duration {
+        let each = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1);
+        each * (hosts + 1)
     }
 
     /// Connects, and has the connection driven by the runtime that this is called on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::super::error::{Error, Result};
+use super::super::error::{Error, ErrorKind, Result};
 use super::super::params::Params;
 use super::address::Address;
 use super::live::Live;
@@ -15,9 +15,10 @@ pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
 
 /// Begins a transaction and takes its turn, by the number of it.
-const TURN: &str = "BEGIN; UPDATE turns SET n = n + 1 RETURNING n";
-/// Waits until no transaction has the turn: until then, one that was sent may still be committed.
-const NO_TURN: &str = "BEGIN; SELECT n FROM turns FOR UPDATE";
+const TURN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; UPDATE turns SET n = n + 1 RETURNING n";
+/// Waits until no transaction has the turn: until then, one that was sent may still be committed. It writes, so that its own
+/// commit waits for a standby that has to have all that was committed before.
+const NO_TURN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; UPDATE turns SET n = n";
 /// Finds the word that a turn has left. By its number alone it might be another's: the number of one that came to nothing is
 /// given again. So is the number by which the server itself knows a transaction, after a crash, and it then says of the one
 /// that was lost what came of the other (`pg_xact_status`).
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     /// Run on each connection before anything else.
     at_first: Flag<&'static str>,
     changes: Flag<u64>,
+    /// The number of times that it was connected anew.
+    number: Flag<u64>,
     /// The turn of the present or last transaction that may write.
     turn: Flag<Option<Turn>>,
     /// What becomes of statements at the moment.
@@ -71,8 +74,8 @@ impl Session {
     /// Connects to the server.
     pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
         let live = RefCell::new(Some(Live::connect(&address)?));
-        let (at_first, changes, turn, rehearsal, touched) = Default::default();
-        Ok(Self { address, live, at_first, changes, turn, rehearsal, touched })
+        let (at_first, changes, number, turn, rehearsal, touched) = Default::default();
+        Ok(Self { address, live, at_first, changes, number, turn, rehearsal, touched })
     }
 
     /// Has `touched` called whenever a statement may have changed a row that is remembered.
@@ -92,10 +95,18 @@ impl Session {
             return Ok(());
         }
         *self.live.borrow_mut() = None;
-        let mut live = Live::connect(&self.address)?;
-        live.batch(self.at_first.get())?;
+        // It was let in before, so whatever the reason is it may pass.
+        let anew = |error| Error::ConnectAnew(Box::new(error));
+        let mut live = Live::connect(&self.address).map_err(anew)?;
+        live.batch(self.at_first.get()).map_err(anew)?;
         *self.live.borrow_mut() = Some(live);
+        self.number.set(self.number.get() + 1);
         Ok(())
+    }
+
+    /// Returns the number of times that it was connected anew.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number.get()
     }
 
     /// Begins some work as a rehearsal, which changes nothing. Returns whether it stopped at an answer that is missing; what
@@ -206,7 +217,7 @@ impl Session {
     pub(crate) fn commit(&self) -> Result<()> {
         let turn = self.turn.get().filter(|turn| turn.leaves_word);
         match self.batch("COMMIT") {
-            Err(error) if self.is_lost() => match turn.map(|turn| self.was_committed(turn)) {
+            Err(error) if is_unknown(&error) => match turn.map(|turn| self.was_committed(turn)) {
                 Some(Ok(true)) => Ok(()),
                 Some(Err(unknown)) => {
                     tracing::error!(
@@ -233,17 +244,19 @@ impl Session {
             self.reconnect_if_lost()?;
             self.batch(NO_TURN)?;
             let prepared = self.prepare(COMMITTED)?;
-            Ok(!self.query(&prepared, &(turn.number, turn.token))?.is_empty())
+            let is_there = !self.query(&prepared, &(turn.number, turn.token))?.is_empty();
+            self.batch("COMMIT")?;
+            Ok(is_there)
         };
         let mut last = Error::Lost;
         for _ in 0..ASKED {
             let answer = ask();
-            // What cannot be undone is lost, and connected anew.
-            drop(self.rollback());
             match answer {
                 Ok(committed) => return Ok(committed),
                 Err(error) => last = error,
             }
+            // What cannot be undone is lost, and connected anew.
+            drop(self.rollback());
             std::thread::sleep(PAUSE);
         }
         Err(last)
@@ -361,6 +374,11 @@ impl Session {
         let mut live = self.live.borrow_mut();
         work(live.as_mut().ok_or(Error::Lost)?)
     }
+}
+
+/// Reports whether a `COMMIT` that failed so may have been done all the same. What the server refused was not.
+fn is_unknown(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Refused | ErrorKind::Locked)
 }
 
 fn cells(params: &impl Params, names: &[String]) -> Result<Vec<Cell>> {

@@ -101,8 +101,15 @@ impl Wire {
             .enable_all()
             .build()
             .map_err(|source| Error::Runtime(source.to_string()))?;
-        let client = runtime.block_on(address.connect())?;
-        runtime.block_on(client.batch_execute(PLANS))?;
+        let connecting = async {
+            let client = address.connect().await?;
+            client.batch_execute(PLANS).await?;
+            Ok::<_, Error>(client)
+        };
+        // The driver's own limit ends with the handshake of TCP.
+        let within = address.connect_within();
+        let in_time = async { tokio::time::timeout(within, connecting).await };
+        let client = runtime.block_on(in_time).map_err(|_elapsed| Error::Silent(within))??;
         let posted = Posted::default();
         Ok(Self { runtime: Some(runtime), client: Arc::new(client), posted, waited: 0 })
     }

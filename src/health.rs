@@ -67,6 +67,12 @@ impl Health {
         parts.insert(part, Reported { health, said_at });
     }
 
+    /// Takes parts off the board that somebody else works for from now on: how they stood says nothing any more.
+    pub fn leave_to_others(&self, left: &[&str]) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|part, _| !left.contains(part));
+    }
+
     /// Returns when a part last went well, if it ever did.
     pub fn last_ok(&self, part: &str) -> Option<Timestamp> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +96,16 @@ impl Health {
 mod tests {
     use super::*;
     use crate::captured_log::CapturedLog;
+
+    #[test]
+    fn what_is_left_to_others_is_not_failing_here() {
+        let (health, now) = (Health::default(), Timestamp::UNIX_EPOCH);
+        health.report("entitlements", Err("away"), now);
+        health.report("database", Err("away"), now);
+        health.leave_to_others(&["entitlements", "metering"]);
+        assert!(health.failing("entitlements").is_none());
+        assert_eq!(health.parts().into_keys().collect::<Vec<_>>(), ["database"]);
+    }
 
     #[test]
     fn what_goes_on_failing_is_said_again_every_few_minutes() {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{WORKERS_GRACE, in_time};
 use crate::catalog::Schedule;
+use crate::health::Health;
 use crate::metering::{AwsMetering, MeteringEngine};
 use crate::reconcile::Reconciler;
 use crate::retention::Retention;
@@ -22,7 +23,12 @@ pub(super) struct Background {
     pub(super) metering: MeteringEngine<AwsMetering>,
     pub(super) webhook: Option<Webhook>,
     pub(super) retention: Retention,
+    pub(super) health: Health,
 }
+
+/// The parts of the board that only the holder of the lease reports.
+const REPORTED: [&str; 7] =
+    ["agreements", "catalog", "endings", "entitlements", "metering", "sweep", "webhook"];
 
 impl Background {
     /// Works whenever the lease is held, until told to stop.
@@ -53,6 +59,7 @@ impl Background {
                 }
             };
             let stopped = in_time(WORKERS_GRACE, "working", parts.stop()).await;
+            self.health.leave_to_others(&REPORTED);
             watched.and(stopped)?;
         }
     }

@@ -319,6 +319,7 @@ impl Daemon {
             metering: self.metering(breaker),
             webhook: receiver.map(|receiver| self.webhook(receiver)),
             retention: self.retention(),
+            health: self.health.clone(),
         }
     }
 

@@ -29,6 +29,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         // No body says as much as an empty object: every field may be left out of some.
         let text = if bytes.trim_ascii().is_empty() { b"{}".as_slice() } else { &bytes };
         must_be_object(text)?;
+        if holds_nul(text) {
+            return Err(Problem::bad_request(format!("the body {NUL}")));
+        }
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -54,6 +57,31 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 pub(super) fn must_be_object(json: &[u8]) -> Result<(), Problem> {
     if json.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::bad_request("the body is a JSON object, not a list"));
+    }
+    Ok(())
+}
+
+/// What is wrong with a text that holds it: a database on a server takes it in none.
+pub(super) const NUL: &str = "holds the character U+0000, which no text may hold";
+
+/// Reports whether a text of JSON's holds the character U+0000, which JSON can only say as an escape.
+pub(super) fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[at + 1..];
+        if escape.starts_with(b"u0000") {
+            return true;
+        }
+        // What is escaped may be a backslash.
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// Refuses an address that holds it.
+fn refuse_nul(parts: &Parts) -> Result<(), Problem> {
+    if parts.uri.path_and_query().is_some_and(|it| it.as_str().contains("%00")) {
+        return Err(Problem::bad_request(format!("the address {NUL}")));
     }
     Ok(())
 }
@@ -102,6 +130,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             AxumPath::from_request_parts(parts, state).await.map_err(|rejection| {
                 Problem::bad_request(format!("the path cannot be read: {}", rejection.body_text()))
             })?;
+        // Ids that the seller chooses have said so themselves by now.
+        refuse_nul(parts)?;
         Ok(Self(value))
     }
 }
@@ -113,6 +143,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        refuse_nul(parts)?;
         let Query(value) = Query::from_request_parts(parts, state).await.map_err(|rejection| {
             Problem::bad_request(format!(
                 "a query parameter cannot be read: {}",
@@ -136,4 +167,24 @@ pub(super) fn wait(text: Option<&str>) -> Result<Duration, Problem> {
     crate::settings::duration(text)
         .filter(|wait| *wait <= Duration::from_secs(60))
         .ok_or_else(|| Problem::bad_request("wait is a duration such as 500ms or 5s, at most 1m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_character_that_no_text_may_hold_is_found_by_its_escape_alone() {
+        for (json, holds) in [
+            (r#"{"id": "a\u0000b"}"#, true),
+            (r#"{"id": "\\\u0000"}"#, true),
+            (r#"{"id": "a\\u0000b"}"#, false),
+            (r#"{"id": "\u00001"}"#, true),
+            (r#"{"id": "\u0001"}"#, false),
+            (r#"{"id": "a"}"#, false),
+            ("\\", false),
+        ] {
+            assert_eq!(holds_nul(json.as_bytes()), holds, "{json}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::extract::{must_be_object, read_body};
+use super::extract::{NUL, holds_nul, must_be_object, read_body};
 use super::openapi::GivenQuantity;
 use super::{ApiState, Problem, Problems};
 use crate::csv::{BadLine, UsageLine, read_usage};
@@ -212,6 +212,9 @@ fn read_event(text: &RawValue, place: Place) -> Result<UsageEvent, Rejection> {
     // By itself serde takes a list for an object, its values in the order of our own fields.
     if text.get().starts_with('[') {
         return Err(unreadable("an event is a JSON object, not a list".to_owned()));
+    }
+    if holds_nul(text.get().as_bytes()) {
+        return Err(unreadable(format!("the event {NUL}")));
     }
     let event: WireEvent =
         serde_json::from_str(text.get()).map_err(|error| unreadable(error.to_string()))?;

@@ -17,6 +17,7 @@ use crate::store::base::activity::current_actor;
 use crate::store::base::aliases::canonical_in;
 use crate::store::base::columns::millis;
 use crate::store::base::outbox::append_event_in;
+use crate::store::engine::postgres::turn_changes::name_nobody;
 use crate::store::engine::sql::{Connection, OptionalExtension};
 use crate::store::{During, Store, StoreError};
 
@@ -190,5 +191,5 @@ pub(super) fn end_erasure_in(
             .and_then(|mut delete| delete.post([erased.as_str()]))
             .during("end an erasure")?;
     }
-    Ok(())
+    name_nobody(connection).during("end an erasure")
 }

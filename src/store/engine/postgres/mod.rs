@@ -6,5 +6,5 @@
 pub(in crate::store) mod facts;
 pub(super) mod notes;
 pub(super) mod schema;
-pub(super) mod turn_changes;
+pub(in crate::store) mod turn_changes;
 pub(in crate::store) mod workers;

@@ -27,9 +27,10 @@ pub(in crate::store::engine) fn write(
     session: &Session,
     notes: &Notes,
 ) -> sql::Result<()> {
-    let Some(Turn { number, token, .. }) = session.turn() else { return Ok(()) };
-    let changed = named(notes.changes.customers.iter());
-    let used = named(notes.changes.used.iter().map(|it| &it.customer_id));
+    let Some(Turn { number, token, names_nobody, .. }) = session.turn() else { return Ok(()) };
+    let may_name = |named: Option<String>| named.filter(|_| !names_nobody);
+    let changed = may_name(named(notes.changes.customers.iter()));
+    let used = may_name(named(notes.changes.used.iter().map(|it| &it.customer_id)));
     let flags = (i64::from(notes.changes.catalogue), i64::from(notes.licenses));
     let woken = i64::from(notes.woken.bits());
     let row = (number, token, changed, used, flags.0, flags.1, woken);
@@ -41,6 +42,16 @@ pub(in crate::store::engine) fn write(
             .post([number - KEPT])?;
     }
     Ok(())
+}
+
+/// Takes the names of customers out of the words that were left so far, and out of the present turn's: an erased customer is
+/// named nowhere. The other workers forget all of them.
+pub(in crate::store) fn name_nobody(connection: &Connection) -> sql::Result<()> {
+    let Connection::Postgres(session) = connection else { return Ok(()) };
+    session.names_nobody();
+    let unname = "UPDATE turn_changes SET changed = NULL, used = NULL
+         WHERE coalesce(changed, '[]') <> '[]' OR coalesce(used, '[]') <> '[]'";
+    connection.prepare_cached(unname)?.post([])
 }
 
 /// Returns the customers as JSON; none if they are too many to name.

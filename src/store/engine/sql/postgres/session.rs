@@ -33,6 +33,8 @@ pub(crate) struct Turn {
     pub(crate) token: i64,
     /// Whether it leaves word with its commit, by which it is known afterwards.
     leaves_word: bool,
+    /// Whether its word names no customer.
+    pub(crate) names_nobody: bool,
 }
 
 /// A session, connected anew where it was lost.
@@ -183,7 +185,12 @@ impl Session {
             _ => None,
         });
         let number = row.and_then(|row| row.get(0)).and_then(|text| text.parse().ok());
-        let turn = |number| Turn { number, token: fastrand::i64(..), leaves_word: false };
+        let turn = |number| Turn {
+            number,
+            token: fastrand::i64(..),
+            leaves_word: false,
+            names_nobody: false,
+        };
         self.turn.set(number.map(turn));
         // Without a number nothing is locked either.
         if self.turn().is_none() {
@@ -206,6 +213,11 @@ impl Session {
     /// Returns the turn of the present or last transaction that may write.
     pub(crate) const fn turn(&self) -> Option<Turn> {
         self.turn.get()
+    }
+
+    /// Has the word of the present turn name no customer.
+    pub(crate) fn names_nobody(&self) {
+        self.turn.set(self.turn.get().map(|turn| Turn { names_nobody: true, ..turn }));
     }
 
     /// Notes that the present turn leaves word with its commit.

@@ -17,14 +17,17 @@ pub(crate) fn on_server(path: &Path) -> Option<(String, String)> {
     Some((url, format!("test_{:016x}", hasher.finish())))
 }
 
+/// Returns the place on a server that stands for a file; none where tests are to use the file itself.
+pub(crate) fn place_on_server(path: &Path) -> Option<ServerPlace> {
+    let (url, schema) = on_server(path)?;
+    let address: Address = url.parse().unwrap();
+    Some(ServerPlace::new(address.in_schema(&schema), 4))
+}
+
 /// Opens the database of a test: the file, or the schema on a server that stands for it.
 pub(crate) fn open_store(path: &Path) -> Store {
-    match on_server(path) {
-        Some((url, schema)) => {
-            let address: Address = url.parse().unwrap();
-            let server = ServerPlace::new(address.in_schema(&schema), 4);
-            Store::open_at(Place::Server(server)).unwrap()
-        }
+    match place_on_server(path) {
+        Some(server) => Store::open_at(Place::Server(server)).unwrap(),
         None => Store::open(path).unwrap(),
     }
 }

@@ -174,16 +174,13 @@ fn beat_until_left(session: &Session, worker: &Worker, told: &Told, leaving: &mp
 #[cfg(test)]
 mod tests {
     use super::super::place::Place;
-    use super::super::sql::Address;
     use super::*;
-    use crate::store::test_database::on_server;
+    use crate::store::test_database::place_on_server;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn workers_know_how_many_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
-        let address: Address = url.parse().unwrap();
-        let place = ServerPlace::new(address.in_schema(&schema), 1);
+        let Some(place) = place_on_server(&folder.path().join("marketd.db")) else { return };
         let of_workers = Place::Server(place.clone());
         drop(tokio::task::block_in_place(|| of_workers.open_writer()).unwrap());
         let join = || Membership::join(&place, Worker::this(jiff::Timestamp::UNIX_EPOCH));

@@ -8,13 +8,13 @@ use tokio::runtime::Handle;
 use super::super::changes::{CommitNews, Stale};
 use super::super::error::{During as _, StoreError};
 use super::super::noted::Notes;
-use super::super::place::{Place, ServerPlace};
+use super::super::place::Place;
 use super::super::postgres::turn_changes;
-use super::super::sql::{Address, Connection, Transaction};
+use super::super::sql::{Connection, Transaction};
 use super::super::wakeups::Waiter;
 use super::super::writer::Writer;
 use crate::domain::event::Lane;
-use crate::store::test_database::{on_server, open_store};
+use crate::store::test_database::{open_store, place_on_server};
 
 /// What a worker heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,10 +74,19 @@ impl Worker {
 
 fn workers() -> Option<(Worker, Worker, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
-    let (url, schema) = on_server(&folder.path().join("marketd.db"))?;
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let place = Place::Server(place_on_server(&folder.path().join("marketd.db"))?);
     Some((Worker::start(&place), Worker::start(&place), folder))
+}
+
+/// Returns the server's process that serves a connection.
+fn process_of(connection: &Connection) -> Result<i64, StoreError> {
+    connection.query_row("SELECT pg_backend_pid()", [], |row| row.get(0)).during("test")
+}
+
+/// Ends a process of the server's, and with it the connection; returns whether it was there.
+fn end_process(connection: &Connection, process: i64) -> Result<bool, StoreError> {
+    let end = "SELECT 1 WHERE pg_terminate_backend(CAST(CAST(?1 AS bigint) AS int))";
+    connection.prepare_cached(end).and_then(|mut select| select.exists([process])).during("test")
 }
 
 /// Begins a transaction that has left word.
@@ -92,15 +101,11 @@ fn begin(connection: &Connection) -> Transaction<'_> {
 #[test]
 fn a_turn_that_was_lost_is_not_taken_for_another_that_has_its_number() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((url, schema)) = on_server(&folder.path().join("marketd.db")) else { return };
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let Some(place) = place_on_server(&folder.path().join("marketd.db")) else { return };
+    let place = Place::Server(place);
     let (one, other) = (place.open_writer().unwrap(), place.open_writer().unwrap());
     let lost = begin(&one);
-    let process = "SELECT pg_backend_pid()";
-    let process: i64 = lost.query_row(process, [], |row| row.get(0)).unwrap();
-    let end = "SELECT pg_terminate_backend(CAST(CAST(?1 AS bigint) AS int))";
-    other.prepare_cached(end).unwrap().exists([process]).unwrap();
+    assert!(end_process(&other, process_of(&lost).unwrap()).unwrap());
     begin(&other).commit().unwrap();
     lost.commit().unwrap_err();
     begin(&one).commit().unwrap();
@@ -190,10 +195,8 @@ async fn hearing_of_others_takes_no_round_trip() {
 async fn whoever_reads_the_outbox_takes_no_place_for_read_that_is_not_committed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("marketd.db");
-    let Some((url, schema)) = on_server(&path) else { return };
-    let store = open_store(&path);
-    let address: Address = url.parse().unwrap();
-    let place = Place::Server(ServerPlace::new(address.in_schema(&schema), 1));
+    let Some(place) = place_on_server(&path) else { return };
+    let (store, place) = (open_store(&path), Place::Server(place));
     tokio::task::block_in_place(|| {
         let other = place.open_writer().unwrap();
         let writing = Transaction::begin(&other).unwrap();
@@ -213,20 +216,9 @@ async fn whoever_reads_the_outbox_takes_no_place_for_read_that_is_not_committed(
 async fn a_worker_that_only_reads_hears_of_others_after_its_connection_was_cut() {
     let Some((one, other, _folder)) = workers() else { return };
     drop(one.hears().await);
-    let process = |connection: &Connection| {
-        connection
-            .query_row("SELECT pg_backend_pid()", [], |row| row.get::<_, i64>(0))
-            .during("test")
-    };
-    let process = one.writer.run(process).await.unwrap();
-    let end = move |connection: &Connection| {
-        let end = "SELECT 1 WHERE pg_terminate_backend(CAST(CAST(?1 AS bigint) AS int))";
-        connection
-            .prepare_cached(end)
-            .and_then(|mut select| select.exists([process]))
-            .during("test")
-    };
-    assert!(other.writer.run(end).await.unwrap());
+    let process = one.writer.run(process_of).await.unwrap();
+    let ends = move |connection: &Connection| end_process(connection, process);
+    assert!(other.writer.run(ends).await.unwrap());
     let begun = std::time::Instant::now();
     while !one.heard.lock().unwrap().catalogue {
         assert!(begun.elapsed() < Duration::from_secs(10), "it looks by itself");

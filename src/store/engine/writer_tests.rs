@@ -3,11 +3,9 @@
 use rusqlite::ffi;
 
 use super::super::connection::open_file;
-use super::super::place::ServerPlace;
-use super::super::sql::Address;
 use super::super::wakeups::Waiter;
 use super::*;
-use crate::store::test_database::on_server;
+use crate::store::test_database::place_on_server;
 
 fn place(folder: &tempfile::TempDir) -> Place {
     folder.path().join("marketd.db").as_path().into()
@@ -15,9 +13,7 @@ fn place(folder: &tempfile::TempDir) -> Place {
 
 /// A database on the tests' server; none where they have none.
 fn server(folder: &tempfile::TempDir) -> Option<Place> {
-    let (url, schema) = on_server(&folder.path().join("marketd.db"))?;
-    let address: Address = url.parse().unwrap();
-    Some(Place::Server(ServerPlace::new(address.in_schema(&schema), 1)))
+    place_on_server(&folder.path().join("marketd.db")).map(Place::Server)
 }
 
 async fn total(writer: &Writer, product: String, fails: bool) -> Result<(), StoreError> {

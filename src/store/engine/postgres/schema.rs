@@ -169,8 +169,8 @@ mod tests {
     use aws_lc_rs::digest;
 
     use super::*;
-    use crate::store::engine::place::{Place, ServerPlace};
-    use crate::store::test_database::on_server;
+    use crate::store::engine::place::Place;
+    use crate::store::test_database::{on_server, place_on_server};
 
     /// The digests of the steps, and of the triggers that the last of them came with.
     const RELEASED: [&str; 2] = ["20acabd745f6c8e0", "fed59be930e0d373"];
@@ -190,13 +190,6 @@ mod tests {
         let mut select = connection.prepare_cached(indexes).unwrap();
         let names = select.query_map([], |row| row.get(0)).unwrap();
         (tables, names.collect::<sql::Result<_>>().unwrap())
-    }
-
-    /// Returns a schema on the tests' server, and its name; none where they have no server.
-    fn server(path: &Path) -> Option<(ServerPlace, String)> {
-        let (url, schema) = on_server(path)?;
-        let address: sql::Address = url.parse().unwrap();
-        Some((ServerPlace::new(address.in_schema(&schema), 1), schema))
     }
 
     /// Returns the digest of what a version consists of, so that nobody edits one that daemons run on.
@@ -227,7 +220,10 @@ mod tests {
     #[test]
     fn a_schema_of_an_older_version_is_brought_up_to_date_and_keeps_its_rows() {
         let folder = tempfile::tempdir().unwrap();
-        let Some((place, schema)) = server(&folder.path().join("marketd.db")) else { return };
+        let path = folder.path().join("marketd.db");
+        let (Some(place), Some((_, schema))) = (place_on_server(&path), on_server(&path)) else {
+            return;
+        };
         let connection = Connection::Postgres(Box::new(place.connect().unwrap()));
         connection.execute_batch(&format!("CREATE SCHEMA {schema}")).unwrap();
         let transaction = Transaction::of_schema(&connection).unwrap();
@@ -254,7 +250,7 @@ mod tests {
     fn both_engines_have_the_same_tables_and_indexes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let Some((server, _)) = server(&path) else { return };
+        let Some(server) = place_on_server(&path) else { return };
         let of_file = read(
             &Place::from(Path::new(&path)).open_writer().unwrap(),
             "SELECT t.name, c.name, c.\"notnull\" OR c.pk > 0 FROM sqlite_schema t, pragma_table_info(t.name) c

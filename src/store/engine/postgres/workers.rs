@@ -38,14 +38,18 @@ pub(in crate::store::engine) fn beat(session: &Session, worker: &Worker) -> Resu
         lease = LEASE.as_millis()
     );
     let taken = run(session, &hold, &(id,))?;
-    let alive =
-        format!("SELECT count(*) FROM workers WHERE seen_ms >= {NOW} - {}", LEASE.as_millis());
+    let alive = format!("SELECT count(*) FROM workers w WHERE {}", is_alive());
     let found = session.query(&session.prepare(&alive)?, &[])?;
     let workers = match found.first().and_then(|row| row.value(0)) {
         Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
         _ => 1,
     };
     Ok(Beat { holds: taken == 1, workers })
+}
+
+/// Returns the condition on a worker `w` that lives.
+fn is_alive() -> String {
+    format!("w.seen_ms >= {NOW} - {}", LEASE.as_millis())
 }
 
 /// Removes a worker, and gives back its lease.
@@ -61,8 +65,8 @@ pub(in crate::store) fn workers_in(connection: &Connection) -> Result<Vec<Worker
     let sql = format!(
         "SELECT w.id, w.name, w.version, w.since_ms, w.seen_ms,
              (SELECT l.name FROM leases l WHERE l.owner = w.id AND l.until_ms >= {NOW})
-         FROM workers w WHERE w.seen_ms >= {NOW} - {} ORDER BY w.since_ms, w.id",
-        LEASE.as_millis()
+         FROM workers w WHERE {} ORDER BY w.since_ms, w.id",
+        is_alive()
     );
     let mut select = connection.prepare_cached(&sql)?;
     let found = select.query_map([], |row| {

@@ -248,6 +248,29 @@ impl Store {
         }
     }
 
+    /// Does the same with work that does at once what several ask for: it is given what each of those is about who wait for
+    /// the same transaction, and returns what it came to for each.
+    async fn write_joined<I, T, E>(
+        &self,
+        about: I,
+        work: impl Fn(&Connection, &[&I]) -> Result<Vec<T>, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
+    {
+        match current_actor() {
+            // What an actor changes is noted beside it, and is nobody else's.
+            Some(_) => {
+                let alone = move |connection: &Connection| work(connection, &[&about]);
+                let done: Vec<T> = self.write(alone).await?;
+                done.into_iter().next().ok_or_else(|| StoreError::Closed.into())
+            }
+            None => self.writer.run_joined(about, work).await,
+        }
+    }
+
     /// Runs `work` on a connection that can only read.
     async fn read<T, E>(
         &self,

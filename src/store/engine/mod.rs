@@ -17,6 +17,7 @@ pub(super) mod membership;
 pub(super) mod moving;
 pub(super) mod noted;
 mod other_writers;
+mod pending;
 pub(super) mod place;
 pub(super) mod postgres;
 pub(super) mod private_files;

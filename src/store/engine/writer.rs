@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::changes::{ChangeCapture, CommitNews, Rememberer, Stale, Watcher};
-use super::error::{During, StoreError};
+use super::error::{During as _, StoreError};
 use super::other_writers::OtherWriters;
+use super::pending::{JoinedWrite, PendingWrite, Settle, TransactionError, Write, WriteOutcome};
 use super::place::Place;
-use super::sql::{self, Connection, ErrorKind, Transaction};
-use super::trouble::{self, Trouble, TroubleCause};
+use super::sql::{self, Connection, Transaction};
+use super::trouble::Trouble;
 use super::wakeups::Wakeups;
 
 /// Enough to fill a transaction under load, small enough that nobody waits long for the commit.
@@ -28,94 +29,6 @@ const FOLD_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Callers beyond this many wait for room: pressure goes back to them, not into memory.
 const QUEUED_JOBS: usize = 4_096;
-
-/// A write with the caller who waits for it.
-trait Write: Send {
-    /// Runs inside the transaction, and once more if that one was undone. `settle` waits for what it posted, where its own
-    /// failure has to be told from that of others.
-    fn run(&mut self, connection: &Connection, settle: Settle<'_>) -> WriteOutcome;
-    /// Answers the caller once the transaction's outcome is known.
-    fn answer(self: Box<Self>, ended: Result<(), TransactionError>);
-}
-
-/// The way in which what a write has posted is waited for, if it is.
-type Settle<'a> = Option<&'a dyn Fn() -> sql::Result<()>>;
-
-/// The outcome of a write.
-enum WriteOutcome {
-    Well,
-    /// It was refused, by what it was to write; others may go well.
-    Refused,
-    /// The database can write nothing at the moment.
-    Troubled(TroubleCause),
-}
-
-/// The reason why a transaction came to nothing.
-#[derive(Clone, Debug)]
-struct TransactionError {
-    said: String,
-    kind: ErrorKind,
-}
-
-impl From<sql::Error> for TransactionError {
-    fn from(error: sql::Error) -> Self {
-        Self { said: error.to_string(), kind: error.kind() }
-    }
-}
-
-impl From<TroubleCause> for TransactionError {
-    fn from(TroubleCause { kind, said }: TroubleCause) -> Self {
-        Self { said, kind }
-    }
-}
-
-impl TransactionError {
-    fn trouble(&self) -> Option<TroubleCause> {
-        let kind = Some(self.kind).filter(|kind| kind.is_passing())?;
-        Some(TroubleCause { kind, said: self.said.clone() })
-    }
-}
-
-struct PendingWrite<W, T, E> {
-    work: W,
-    outcome: Option<Result<T, E>>,
-    caller: oneshot::Sender<Result<T, E>>,
-}
-
-impl<W, T, E> Write for PendingWrite<W, T, E>
-where
-    W: Fn(&Connection) -> Result<T, E> + Send,
-    T: Send,
-    E: From<StoreError> + std::error::Error + Send + 'static,
-{
-    fn run(&mut self, connection: &Connection, settle: Settle<'_>) -> WriteOutcome {
-        let mut outcome = (self.work)(connection);
-        if let Some(settle) = settle
-            && outcome.is_ok()
-        {
-            outcome = settle().during("write what was decided").map_err(E::from).and(outcome);
-        }
-        match self.outcome.insert(outcome) {
-            Ok(_) => WriteOutcome::Well,
-            Err(error) => {
-                trouble::found_in(error).map_or(WriteOutcome::Refused, WriteOutcome::Troubled)
-            }
-        }
-    }
-
-    fn answer(self: Box<Self>, ended: Result<(), TransactionError>) {
-        let answer = match (self.outcome, ended) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Err(TransactionError { said: reason, kind })) => {
-                Err(StoreError::Commit { reason, kind }.into())
-            }
-            (Some(done), Ok(())) => done,
-            (None, Ok(())) => Err(StoreError::Closed.into()),
-        };
-        // A caller who went away does not need the answer.
-        drop(self.caller.send(answer));
-    }
-}
 
 enum Job {
     Write(Box<dyn Write>),
@@ -201,6 +114,29 @@ impl Writer {
         T: Send + 'static,
         E: From<StoreError> + std::error::Error + Send + 'static,
     {
+        self.answered(|caller| Box::new(PendingWrite::new(work, caller))).await
+    }
+
+    /// Does the same with work that takes all of its kind that wait for the transaction: it is given what each is about, and
+    /// returns what it came to for each, in that order.
+    pub(crate) async fn run_joined<I, T, E>(
+        &self,
+        about: I,
+        work: impl Fn(&Connection, &[&I]) -> Result<Vec<T>, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
+    {
+        self.answered(|caller| Box::new(JoinedWrite::new(work, about, caller))).await
+    }
+
+    /// Hands a write over, and waits for its answer.
+    async fn answered<T, E: From<StoreError>>(
+        &self,
+        write: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Box<dyn Write>,
+    ) -> Result<T, E> {
         let last = match self
             .fuse
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
@@ -209,7 +145,7 @@ impl Writer {
             Err(_burnt) => return Err(StoreError::Closed.into()),
         };
         let (caller, answered) = oneshot::channel();
-        self.hand_over(Job::Write(Box::new(PendingWrite { work, outcome: None, caller }))).await?;
+        self.hand_over(Job::Write(write(caller))).await?;
         let answer = answered.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
         if last { Err(StoreError::Closed.into()) } else { answer }
     }
@@ -255,15 +191,27 @@ fn write_until_closed(
             others.look(connection, capture, trouble);
             continue;
         };
-        let mut jobs = vec![first];
-        while jobs.len() < JOBS_PER_TRANSACTION {
-            match queue.try_recv() {
-                Ok(Job::Write(next)) => jobs.push(next),
-                Ok(Job::Close) => closing = true,
-                Err(_) => break,
+        let mut writes = vec![first];
+        let before = connection.total_changes();
+        let begun = begin(connection, capture, &mut others);
+        // By now others may wait too: a turn on a server may have taken long to come.
+        closing = gather(queue, &mut writes);
+        let ended = begun.map_err(Into::into).and_then(|transaction| {
+            write_all(connection, transaction, capture, &mut others, &mut writes)
+        });
+        match &ended {
+            // A commit of nothing needs no room on the disk.
+            Ok(()) if connection.total_changes() > before => trouble.is_over(),
+            Ok(()) => {}
+            Err(undone) => {
+                if let Some(why) = undone.trouble() {
+                    trouble.begin(&why);
+                }
             }
         }
-        write_together(connection, capture, &mut others, trouble, jobs);
+        for write in writes {
+            write.answer(ended.clone());
+        }
     }
     // No `PRAGMA optimize`: what it learns from tables that are small today makes plans that are slow tomorrow.
     // Every statement has the index that it needs, and SQLite prefers indexes as long as it knows no better.
@@ -286,39 +234,27 @@ fn fold_in(connection: &Connection) {
     }
 }
 
-fn write_together(
-    connection: &Connection,
-    capture: &ChangeCapture,
-    others: &mut OtherWriters,
-    trouble: &Trouble,
-    mut writes: Vec<Box<dyn Write>>,
-) {
-    let before = connection.total_changes();
-    let ended = write_all(connection, capture, others, &mut writes);
-    match &ended {
-        // A commit of nothing needs no room on the disk.
-        Ok(()) if connection.total_changes() > before => trouble.is_over(),
-        Ok(()) => {}
-        Err(undone) => {
-            if let Some(why) = undone.trouble() {
-                trouble.begin(&why);
-            }
+/// Takes the writes that wait, as many as go together; returns whether it was told to close.
+fn gather(queue: &mpsc::Receiver<Job>, writes: &mut Vec<Box<dyn Write>>) -> bool {
+    while writes.len() < JOBS_PER_TRANSACTION {
+        match queue.try_recv() {
+            Ok(Job::Write(next)) => writes.push(next),
+            Ok(Job::Close) => return true,
+            Err(_) => break,
         }
     }
-    for write in writes {
-        write.answer(ended.clone());
-    }
+    false
 }
 
-/// Runs all of these in one transaction. Where one is refused, all are undone and run again apart from each other;
+/// Runs all of these in a transaction. Where one is refused, all are undone and run again apart from each other;
 /// where the database can write nothing, none of them is tried again.
-fn write_all(
-    connection: &Connection,
+fn write_all<'a>(
+    connection: &'a Connection,
+    mut transaction: Transaction<'a>,
     capture: &ChangeCapture,
     others: &mut OtherWriters,
     writes: &mut [Box<dyn Write>],
 ) -> Result<(), TransactionError> {
-    let mut transaction = begin(connection, capture, others)?;
     if !run_all(&transaction, writes)? {
         transaction.rollback()?;
         if writes.len() == 1 {
@@ -362,8 +298,14 @@ fn run_all(
         connection.settle()
     };
     let alone: Settle<'_> = if writes.len() == 1 { Some(&settle) } else { None };
-    for write in writes {
-        match write.run(connection, alone) {
+    for place in 0..writes.len() {
+        let Some((write, behind)) = writes[place..].split_first_mut() else { break };
+        let outcome = match alone {
+            Some(_) => write.run(connection, alone),
+            None if write.was_joined() => WriteOutcome::Well,
+            None => write.run_joined(connection, behind),
+        };
+        match outcome {
             WriteOutcome::Well => {}
             WriteOutcome::Refused => return Ok(false),
             WriteOutcome::Troubled(why) => return Err(why.into()),

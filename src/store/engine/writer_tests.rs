@@ -1,5 +1,7 @@
 //! Writes that share a transaction, fail in it, and wake whom they should.
 
+use std::sync::Mutex;
+
 use rusqlite::ffi;
 
 use super::super::connection::open_file;
@@ -49,6 +51,67 @@ async fn a_write_that_fails_leaves_nothing_alone_and_in_company() {
             .map_err(|source| StoreError::Sql { operation: "test", source })
     };
     assert_eq!(writer.run(count).await.unwrap(), 20 * 20);
+    writer.close();
+    thread.join().unwrap();
+}
+
+/// Keeps the writer busy until what this returns is dropped.
+async fn hold_up(writer: &Writer) -> (tokio::task::JoinHandle<()>, mpsc::Sender<()>) {
+    let (let_go, held) = mpsc::channel::<()>();
+    let (begun, has_begun) = oneshot::channel();
+    let (held, begun) = (Mutex::new(held), Mutex::new(Some(begun)));
+    let writer = writer.clone();
+    let hold = async move {
+        let wait = move |_: &Connection| {
+            begun.lock().unwrap().take().unwrap().send(()).unwrap();
+            held.lock().unwrap().recv().unwrap_err();
+            Ok::<_, StoreError>(())
+        };
+        writer.run(wait).await.unwrap();
+    };
+    let hold = tokio::spawn(hold);
+    has_begun.await.unwrap();
+    (hold, let_go)
+}
+
+/// Writes totals of one each for several at once, and counts how often it is called.
+fn joined_total(
+    calls: &Arc<AtomicU64>,
+) -> impl Fn(&Connection, &[&String]) -> JoinedTotals + use<> {
+    let calls = Arc::clone(calls);
+    move |connection, products| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+        let one = |product: &&String| {
+            connection
+                .execute(insert, [*product])
+                .map_err(|source| StoreError::Sql { operation: "test", source })?;
+            Ok((*product).clone())
+        };
+        products.iter().map(one).collect()
+    }
+}
+type JoinedTotals = Result<Vec<String>, StoreError>;
+
+#[tokio::test]
+async fn what_waits_together_is_done_at_once_and_apart_where_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, thread) = Writer::start(&place(&folder)).unwrap();
+    for (fails, expected) in [(false, 1), (true, 1 + 30)] {
+        let calls = Arc::new(AtomicU64::new(0));
+        let (hold, let_go) = hold_up(&writer).await;
+        let product = |at: u32| format!("{fails}-{}", if fails && at == 29 { 28 } else { at });
+        let writes = (0..30).map(|at| writer.run_joined(product(at), joined_total(&calls)));
+        // Every one waits by the time that the writer is let go.
+        let (done, ()) = tokio::join!(futures::future::join_all(writes), async { drop(let_go) });
+        hold.await.unwrap();
+        let refused = done.iter().filter(|it| it.is_err()).count();
+        assert_eq!(refused, usize::from(fails), "two of one name are refused, and only the second");
+        for (at, done) in (0..).zip(done) {
+            assert!(done.is_err() || done.unwrap() == product(at), "each has its own answer");
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), expected);
+    }
     writer.close();
     thread.join().unwrap();
 }

@@ -27,10 +27,10 @@ use crate::store::subscriptions::holdings::ask_holdings;
 use crate::store::{During as _, StoreError};
 
 /// Asks ahead for what a report reads first: who its customers are, what they hold, and which of its events were taken.
-pub(crate) fn ask_about(
+pub(crate) fn ask_about<'e>(
     connection: &Connection,
     remembered: &Remembered,
-    events: &[UsageEvent],
+    events: impl Iterator<Item = &'e UsageEvent>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     if !connection.is_remote() {
@@ -59,24 +59,29 @@ type Wanted = (RecordKey, Arc<RememberedCustomer>, Vec<Rc<ReportedBearer>>);
 
 impl UsageReport<'_> {
     /// Reads what taking these events needs to know.
-    pub(super) fn look_ahead(&mut self, events: &[UsageEvent]) -> Result<(), StoreError> {
+    pub(super) fn look_ahead<'e>(
+        &mut self,
+        events: impl Iterator<Item = &'e UsageEvent>,
+    ) -> Result<(), StoreError> {
         if !self.connection.is_remote() {
             return Ok(());
         }
+        let events: Vec<&UsageEvent> = events.collect();
         let mut held = HashMap::new();
-        for event in events {
+        for event in &events {
             if let Some(known) = held_in(self.connection, &event.id)? {
                 held.insert(event.id.clone(), known);
             }
         }
-        self.ask_first_hours(events)?;
-        let wanted = self.wanted(events.iter().filter(|event| !held.contains_key(&event.id)))?;
+        self.ask_first_hours(&events)?;
+        let new = events.into_iter().filter(|event| !held.contains_key(&event.id));
+        let wanted = self.wanted(new)?;
         self.held = Some(held);
         self.insert = self.connection.prepare_cached(INSERT_NEW).during("append a usage event")?;
         self.find_records(wanted)
     }
 
-    fn ask_first_hours(&mut self, events: &[UsageEvent]) -> Result<(), StoreError> {
+    fn ask_first_hours(&mut self, events: &[&UsageEvent]) -> Result<(), StoreError> {
         let customers: HashSet<&CustomerId> = events.iter().map(|it| &it.customer_id).collect();
         for customer in customers {
             if let Some(account) = self.account(customer)? {
@@ -156,6 +161,7 @@ impl UsageReport<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::domain::ledger::AgeLimits;
@@ -249,6 +255,94 @@ mod tests {
             took.push(round_trips(&store).await - before - between);
         }
         assert_eq!(took[4], took[5], "{took:?}");
+        store.close();
+    }
+
+    /// Sends writes while the writer is held up, so that all of them wait for the next transaction; returns what they came to.
+    async fn waiting_together<T>(
+        store: &Store,
+        writes: impl IntoIterator<Item = impl Future<Output = T>>,
+    ) -> Vec<T> {
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (held, begun) = (Mutex::new(held), Mutex::new(Some(begun)));
+        let hold = store.write(move |_| {
+            begun.lock().unwrap().take().unwrap().send(()).unwrap();
+            held.lock().unwrap().recv().unwrap_err();
+            Ok::<_, StoreError>(())
+        });
+        let wait = async move {
+            has_begun.await.unwrap();
+            let all = futures::future::join_all(writes);
+            tokio::join!(all, async move { drop(let_go) }).0
+        };
+        let (held, done) = tokio::join!(hold, wait);
+        held.unwrap();
+        done
+    }
+
+    #[tokio::test]
+    async fn reports_that_wait_together_cost_as_much_as_one_and_each_has_its_own_receipt() {
+        const REPORTS: usize = 40;
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        with_customers(&store, REPORTS, now).await;
+        let mut took = Vec::new();
+        for round in 0..3 {
+            let before = round_trips(&store).await;
+            let report = |number: usize| {
+                let of = round * 1_000 + number;
+                let events = match number {
+                    // The first event of the first report once more.
+                    1 => vec![event(round * 1_000, 0, now)],
+                    2 => vec![event(of, REPORTS + 7, now), event(of + 500, 2, now)],
+                    _ => vec![event(of, number, now)],
+                };
+                store.append_usage(events, AgeLimits::default(), now)
+            };
+            let receipts = waiting_together(&store, (0..REPORTS).map(report)).await;
+            took.push(round_trips(&store).await - before);
+            for (number, receipt) in receipts.into_iter().enumerate() {
+                let receipt = receipt.unwrap();
+                let told = (receipt.accepted, receipt.duplicates, receipt.rejected.len());
+                let expected = match number {
+                    1 => (0, 1, 0),
+                    2 => (1, 0, 1),
+                    _ => (1, 0, 0),
+                };
+                assert_eq!(told, expected, "{number}: {receipt:?}");
+            }
+        }
+        // Of these some belong to the transactions that hold the writer up and count.
+        assert!(took[2] <= 20, "{took:?}");
+        store.close();
+    }
+
+    #[tokio::test]
+    async fn reports_of_different_hours_are_not_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        with_customers(&store, 2, now).await;
+        let later = now + jiff::SignedDuration::from_hours(1);
+        let report = |(id, now): (usize, Timestamp)| {
+            let untimed = UsageEvent { timestamp: None, ..event(id, 0, now) };
+            store.append_usage(vec![untimed], AgeLimits::default(), now)
+        };
+        let reports = [(1, now), (2, later), (3, now)].map(report);
+        for receipt in waiting_together(&store, reports).await {
+            assert_eq!(receipt.unwrap().accepted, 1);
+        }
+        let hours = |connection: &Connection| {
+            let sums = "SELECT quantity FROM metering_records ORDER BY hour";
+            connection
+                .prepare_cached(sums)
+                .and_then(|mut select| select.query_map([], |row| row.get::<_, i64>(0))?.collect())
+                .during("test")
+        };
+        let hours: Vec<i64> = store.write(hours).await.unwrap();
+        assert_eq!(hours, [2_000_000, 1_000_000]);
         store.close();
     }
 

@@ -47,7 +47,14 @@ pub(crate) struct UsageReport<'a> {
     accounts: HashMap<CustomerId, Option<Rc<ReportedCustomer>>>,
     pub(super) insert: Statement<'a>,
     pub(super) rater: Rater<'a>,
-    receipt: UsageReceipt,
+}
+
+/// When an event was taken.
+enum Taken {
+    /// Just now.
+    New,
+    /// Before: this is a repetition.
+    Before,
 }
 
 /// A customer whose usage a report holds.
@@ -135,37 +142,37 @@ impl<'a> UsageReport<'a> {
             accounts: HashMap::new(),
             insert: connection.prepare_cached(INSERT).during("append a usage event")?,
             rater: Rater::new(connection),
-            receipt: UsageReceipt::default(),
         })
     }
 
-    /// Takes the events of a report.
-    pub(super) fn take(mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
+    /// Takes events that were reported together; returns what came of each of them.
+    pub(super) fn take(&mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
+        let mut receipt = UsageReceipt::default();
         for event in events {
-            if let Err((code, detail)) = self.take_one(event)? {
-                self.receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
+            match self.take_one(event)? {
+                Ok(Taken::New) => receipt.accepted += 1,
+                Ok(Taken::Before) => receipt.duplicates += 1,
+                Err((code, detail)) => {
+                    receipt.rejected.push(Rejection { id: event.id.clone(), code, detail });
+                }
             }
         }
-        self.finish()
+        Ok(receipt)
     }
 
     /// Writes the sums of what was booked.
-    pub(crate) fn finish(self) -> Result<UsageReceipt, StoreError> {
-        self.rater.finish()?;
-        Ok(self.receipt)
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        self.rater.finish()
     }
 
     /// Takes one event. The outer error undoes the whole report; the inner one leaves out the event.
-    fn take_one(&mut self, event: &UsageEvent) -> Result<Result<(), Refusal>, StoreError> {
+    fn take_one(&mut self, event: &UsageEvent) -> Result<Result<Taken, Refusal>, StoreError> {
         let fingerprint = event.fingerprint();
         let booked = match self.attribute(event)? {
             Ok(attributed) => self.book(event, &fingerprint, &attributed)?,
             Err(refusal) => Err(refusal),
         };
-        let Err(refusal) = booked else {
-            self.receipt.accepted += 1;
-            return Ok(Ok(()));
-        };
+        let Err(refusal) = booked else { return Ok(Ok(Taken::New)) };
         let known = match &self.held {
             Some(held) => {
                 let held = held.get(&event.id);
@@ -173,8 +180,7 @@ impl<'a> UsageReport<'a> {
             }
             None => known_or_in(self.connection, event, &fingerprint, refusal)?,
         };
-        self.receipt.duplicates += usize::from(known.is_ok());
-        Ok(known)
+        Ok(known.map(|()| Taken::Before))
     }
 
     /// Finds what bears an event.

@@ -12,7 +12,7 @@ const OLDEST_SERVER: i64 = 140_000;
 /// Each makes its tables in an order in which each refers to those before. Append only: a step that was released is never
 /// edited or removed. A step may add, so that daemons of the version before go on beside it; what it leaves unused, a later
 /// one may remove.
-const STEPS: [&[&str]; 2] = [
+const STEPS: [&[&str]; 3] = [
     &[
         include_str!("schema/catalog.sql"),
         include_str!("schema/customers.sql"),
@@ -22,6 +22,7 @@ const STEPS: [&[&str]; 2] = [
         "INSERT INTO turns (id, n) VALUES (1, 0)",
     ],
     &[include_str!("schema/002_turn_changes.sql")],
+    &[include_str!("schema/003_room_for_changes.sql")],
 ];
 /// The version that this program knows.
 #[expect(clippy::cast_possible_wrap, reason = "the steps are few")]
@@ -173,7 +174,7 @@ mod tests {
     use crate::store::test_database::{on_server, place_on_server};
 
     /// The digests of the steps, and of the triggers that the last of them came with.
-    const RELEASED: [&str; 2] = ["20acabd745f6c8e0", "fed59be930e0d373"];
+    const RELEASED: [&str; 3] = ["20acabd745f6c8e0", "fed59be930e0d373", "81372e0458272f8f"];
     const TRIGGERS: &str = "6380cea5fdfb359e";
 
     /// The columns of each table, each with whether it must hold something, and the names of the indexes.

@@ -3,6 +3,7 @@
 //! The decision reads the sums of the database inside the transaction that adds to them. Nobody else can write
 //! meanwhile, in this process or another, so a hard limit holds however many ask at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,18 +11,19 @@ use jiff::Timestamp;
 use super::access::{
     AccessTimes, CustomerFacts, FeatureFacts, HeldPlan, catalogue_of_in, customer_in,
 };
-use super::base::aliases::canonical_in;
+use super::base::aliases::{ask_canonical, canonical_in};
+use super::metering::ahead::ask_about;
 use super::metering::attribution::SUBSCRIPTION_ENDED;
 use super::metering::ingest::UsageReport;
 use super::metering::remembered::Remembered;
 use super::metering::repetition::{Refusal, known_or_in};
 use super::metering::slots::MeteringTarget;
-use super::{During as _, Store, StoreError};
+use super::{Store, StoreError};
 use crate::domain::access::{Access, Question, Reason, refusal};
 use crate::domain::consumption::Consumption;
 use crate::domain::ledger::AgeLimits;
 use crate::domain::usage::{Rejection, UsageEvent};
-use crate::domain::{FeatureId, Quantity};
+use crate::domain::{CustomerId, FeatureId, Quantity};
 use crate::store::engine::sql::Connection;
 
 /// A usage event that is counted only if its customer may use so much.
@@ -40,21 +42,58 @@ pub struct ConsumeRequest {
 impl Store {
     /// Counts an event if its customer may use so much. `Ok` means that what it says is on disk; the inner error is why
     /// a usage report would reject the event.
-    pub async fn consume(
-        &self,
-        request: ConsumeRequest,
-    ) -> Result<Result<Consumption, Rejection>, StoreError> {
+    pub async fn consume(&self, request: ConsumeRequest) -> Result<Consumed, StoreError> {
         let remembered = Arc::clone(&self.remembered);
-        self.write(move |connection| {
-            request.read_ahead(connection, &remembered)?;
-            let mut report =
-                UsageReport::new(connection, &remembered, request.limits, request.now)?;
-            let consumed = request.consume_in(connection, &mut report)?;
-            report.finish()?;
-            Ok(consumed)
+        self.write_joined(request, move |connection, requests| {
+            consume_all(connection, &remembered, requests)
         })
         .await
     }
+}
+
+/// The result of a consumption.
+type Consumed = Result<Consumption, Rejection>;
+
+/// Serves requests that wait for the same transaction: those of a customer one after the other, since each counts against
+/// what the next may use, and customers beside each other.
+fn consume_all(
+    connection: &Connection,
+    remembered: &Remembered,
+    requests: &[&ConsumeRequest],
+) -> Result<Vec<Consumed>, StoreError> {
+    let customers = by_customer(connection, requests)?;
+    let serve = |connection: &Connection, places: &Vec<usize>| {
+        let serve = |place: &usize| {
+            let consumed = requests[*place].consume(connection, remembered)?;
+            Ok::<_, StoreError>((*place, consumed))
+        };
+        places.iter().map(serve).collect::<Result<Vec<_>, _>>()
+    };
+    let done = connection.interleave(&customers, serve)?;
+    let mut done: Vec<(usize, Consumed)> = done.into_iter().flatten().collect();
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, consumed)| consumed).collect())
+}
+
+/// Returns the places of each customer's requests, whatever id of theirs a request names.
+fn by_customer(
+    connection: &Connection,
+    requests: &[&ConsumeRequest],
+) -> Result<Vec<Vec<usize>>, StoreError> {
+    // Where they are served one after the other anyway, nobody has to know.
+    if !connection.is_remote() || requests.len() < 2 {
+        return Ok(vec![(0..requests.len()).collect()]);
+    }
+    for request in requests {
+        ask_canonical(connection, &request.event.customer_id)?;
+    }
+    let mut places = BTreeMap::<CustomerId, Vec<usize>>::new();
+    for (place, request) in requests.iter().enumerate() {
+        let id = &request.event.customer_id;
+        let customer = canonical_in(connection, id)?.unwrap_or_else(|| id.clone());
+        places.entry(customer).or_default().push(place);
+    }
+    Ok(places.into_values().collect())
 }
 
 /// The reason why an event is not counted.
@@ -69,37 +108,24 @@ impl From<Refusal> for NotCounted {
     }
 }
 
-/// A part of what is read for a consumption, which needs no other.
-#[derive(Clone, Copy)]
-enum Part {
-    Attribution,
-    Access,
-}
-
 impl ConsumeRequest {
-    /// Reads ahead what decides, each part beside the other.
-    fn read_ahead(
+    fn consume(
         &self,
         connection: &Connection,
         remembered: &Remembered,
-    ) -> Result<(), StoreError> {
-        let Some(feature) = self.event.feature() else { return Ok(()) };
-        let read = |part: &Part| match part {
-            Part::Attribution => UsageReport::new(connection, remembered, self.limits, self.now)?
-                .attribute(&self.event)
-                .map(drop),
-            Part::Access => FeatureAccess::read(connection, feature, self).map(drop),
-        };
-        connection
-            .rehearse(&[Part::Attribution, Part::Access], read)
-            .during("read ahead what decides over a consumption")
+    ) -> Result<Consumed, StoreError> {
+        ask_about(connection, remembered, std::iter::once(&self.event), self.now)?;
+        let mut report = UsageReport::new(connection, remembered, self.limits, self.now)?;
+        let consumed = self.consume_in(connection, &mut report)?;
+        report.finish()?;
+        Ok(consumed)
     }
 
     fn consume_in(
         &self,
         connection: &Connection,
         report: &mut UsageReport<'_>,
-    ) -> Result<Result<Consumption, Rejection>, StoreError> {
+    ) -> Result<Consumed, StoreError> {
         let event = &self.event;
         let Some(feature) = event.feature() else {
             let detail = "a dimension has no limit: name a feature, or report the usage";

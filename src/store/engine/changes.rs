@@ -159,6 +159,7 @@ impl ChangeCapture {
                 session.on_touch(move || forgetting.forget(Stale::Everything));
                 session.run_first(notes::WRITER)?;
             }
+            Connection::Strand(_) => return Err(sql::Error::Abandoned),
         }
         Ok(capture)
     }
@@ -305,6 +306,7 @@ impl ChangeCapture {
                 turn_changes::write(connection, session, &notes)?;
                 notes
             }
+            Connection::Strand(_) => return Err(sql::Error::Abandoned),
         };
         if let Some(watcher) = self.watcher_of(&notes.changes) {
             watcher(CommitNews::Prepared(&notes.changes));

@@ -160,9 +160,11 @@ pub(crate) fn try_writing_in(connection: &Connection) -> sql::Result<()> {
         Connection::Sqlite(_) => {
             ("PRAGMA user_version", |version| format!("PRAGMA user_version = {version}"))
         }
-        Connection::Postgres(_) => ("SELECT version FROM schema_version", |version| {
-            format!("UPDATE schema_version SET version = {version}")
-        }),
+        Connection::Postgres(_) | Connection::Strand(_) => {
+            ("SELECT version FROM schema_version", |version| {
+                format!("UPDATE schema_version SET version = {version}")
+            })
+        }
     };
     let version = connection.query_row(read, [], |row| row.get(0))?;
     connection.execute_batch(&again(version))

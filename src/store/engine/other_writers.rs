@@ -61,6 +61,8 @@ impl OtherWriters {
                 let before = session.turn().map(|turn| turn.number - 1);
                 self.compare(connection, before, capture);
             }
+            // It begins no transaction.
+            Connection::Strand(_) => {}
         }
     }
 
@@ -95,7 +97,7 @@ impl OtherWriters {
 fn read(connection: &Connection) -> Result<i64> {
     let statement = match connection {
         Connection::Sqlite(_) => "PRAGMA data_version",
-        Connection::Postgres(_) => "SELECT n FROM turns",
+        Connection::Postgres(_) | Connection::Strand(_) => "SELECT n FROM turns",
     };
     connection.query_row(statement, [], |row| row.get(0))
 }

@@ -359,3 +359,89 @@ async fn an_answer_that_was_asked_for_ahead_is_what_the_same_transaction_has_wri
     writer.close();
     thread.join().unwrap();
 }
+
+/// Adds a total of `about`, and reads those that there are.
+fn total_and_read(connection: &Connection, about: i64) -> sql::Result<i64> {
+    let product = format!("p-{about}");
+    let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, ?2)";
+    connection.prepare_cached(insert)?.post((&*product, about))?;
+    let own = "SELECT reported FROM usage_totals WHERE product_id = ?1";
+    let own: i64 = connection.query_row(own, [&*product], |row| row.get(0))?;
+    let update = "UPDATE usage_totals SET reported = reported + 1 WHERE product_id = ?1";
+    assert_eq!(connection.execute(update, [&*product])?, 1);
+    connection.alone()?;
+    // Those in front have ended by now, and whatever they wrote is here.
+    let before =
+        "SELECT CAST(coalesce(sum(reported), 0) AS BIGINT) FROM usage_totals WHERE included = 1";
+    let before: i64 = connection.query_row(before, [], |row| row.get(0))?;
+    let included = "UPDATE usage_totals SET included = 1 WHERE product_id = ?1";
+    connection.execute(included, [&*product])?;
+    Ok(own + before)
+}
+
+#[tokio::test]
+async fn pieces_of_work_see_what_they_wrote_and_once_alone_what_all_in_front_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let places = [Some(place(&folder)), server(&folder)];
+    for place in places.into_iter().flatten() {
+        let (writer, thread) = Writer::start(&place).unwrap();
+        let work = |connection: &Connection| {
+            let all: Vec<i64> = (1..=200).collect();
+            connection
+                .interleave(&all, |connection, about| total_and_read(connection, *about))
+                .map_err(|source| StoreError::Sql { operation: "test", source })
+        };
+        let done = writer.run(work).await.unwrap();
+        let expected = (1..=200).map(|about| {
+            let in_front: i64 = (1..about).map(|it| it + 1).sum();
+            about + in_front
+        });
+        assert_eq!(done, expected.collect::<Vec<_>>());
+        writer.close();
+        thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_piece_of_work_that_fails_has_its_error_told_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let places = [Some(place(&folder)), server(&folder)];
+    for place in places.into_iter().flatten() {
+        let (writer, thread) = Writer::start(&place).unwrap();
+        for posts in [false, true] {
+            let work = move |connection: &Connection| {
+                let one = |connection: &Connection, about: &i64| {
+                    // The seventh takes the name of the first.
+                    let product = format!("p-{}", if *about == 7 { 1 } else { *about });
+                    let insert = "INSERT INTO usage_totals (product_id, reported) VALUES (?1, 1)";
+                    if posts {
+                        connection.prepare_cached(insert)?.post([&*product])?;
+                    } else {
+                        connection.execute(insert, [&*product])?;
+                    }
+                    connection.query_row("SELECT count(*) FROM usage_totals", [], |row| {
+                        row.get::<_, i64>(0)
+                    })
+                };
+                let all: Vec<i64> = (1..=20).collect();
+                connection
+                    .interleave(&all, one)
+                    .map_err(|source| StoreError::Sql { operation: "test", source })
+            };
+            let error = writer.run(work).await.unwrap_err();
+            assert!(error.is_refusal(), "{error:?}");
+            let left = writer
+                .run(|connection| {
+                    connection
+                        .query_row("SELECT count(*) FROM usage_totals", [], |row| {
+                            row.get::<_, i64>(0)
+                        })
+                        .map_err(|source| StoreError::Sql { operation: "test", source })
+                })
+                .await;
+            assert_eq!(left.unwrap(), 0);
+        }
+        writer.close();
+        thread.join().unwrap();
+    }
+}

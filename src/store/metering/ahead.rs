@@ -346,18 +346,19 @@ mod tests {
         store.close();
     }
 
-    #[tokio::test]
-    async fn what_a_consumption_reads_is_read_together() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open_store(&folder.path().join("marketd.db"));
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        with_customers(&store, 4, now).await;
-        let plan = |connection: &Connection| {
+    /// Has customers with a quota of so many units of a feature.
+    async fn with_quota(store: &Store, customers: usize, units: i64, now: Timestamp) {
+        with_customers(store, customers, now).await;
+        let plan = move |connection: &Connection| {
+            let grant = format!(
+                "INSERT INTO plan_entitlements (plan_id, version, feature_id, quota, reset, bill)
+                     VALUES ('p', 1, 'f', {}, 'month', 'none')",
+                units * 1_000_000
+            );
             for statement in [
                 "INSERT INTO plans (id, name, source, status, published_version, created_at_ms, updated_at_ms)
                      VALUES ('p', 'P', 'direct', 'published', 1, 0, 0)",
-                "INSERT INTO plan_entitlements (plan_id, version, feature_id, quota, reset, bill)
-                     VALUES ('p', 1, 'f', 5000000, 'month', 'overage')",
+                &grant,
                 "UPDATE subscriptions SET plan_id = 'p'",
             ] {
                 connection.execute(statement, []).during("test")?;
@@ -365,24 +366,64 @@ mod tests {
             Ok::<_, StoreError>(())
         };
         store.write(plan).await.unwrap();
-        let between = {
-            let before = round_trips(&store).await;
-            round_trips(&store).await - before
+    }
+
+    fn consumption(number: usize, customer: usize, now: Timestamp) -> ConsumeRequest {
+        let event = UsageEvent {
+            subject: UsageSubject::Feature(FeatureId::new("f")),
+            ..event(number, customer, now)
         };
+        ConsumeRequest { event, limits: AgeLimits::default(), stale_since: None, now }
+    }
+
+    #[tokio::test]
+    async fn consumptions_that_wait_together_take_as_many_round_trips_as_one() {
+        const CUSTOMERS: usize = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        with_quota(&store, CUSTOMERS, 50, now).await;
         let mut took = Vec::new();
-        for number in 0..4 {
-            let event = UsageEvent {
-                subject: UsageSubject::Feature(FeatureId::new("f")),
-                ..event(number, number, now)
-            };
-            let (limits, stale_since) = (AgeLimits::default(), None);
-            let request = ConsumeRequest { event, limits, stale_since, now };
+        for round in 0..6 {
+            let customers = if round % 2 == 0 { 1 } else { CUSTOMERS };
             let before = round_trips(&store).await;
-            let consumed = store.consume(request).await.unwrap().unwrap();
-            assert!(consumed.accepted, "{consumed:?}");
-            took.push(round_trips(&store).await - before - between);
+            let one = |customer| store.consume(consumption(round * 100 + customer, customer, now));
+            for consumed in waiting_together(&store, (0..customers).map(one)).await {
+                assert!(consumed.unwrap().unwrap().accepted);
+            }
+            took.push(round_trips(&store).await - before);
         }
-        assert!(took[3] <= 17, "{took:?}");
+        // One more to see whose they are.
+        assert!(took[5] <= took[4] + 1, "{took:?}");
+        assert!(took[4] <= 25, "{took:?}");
+        store.close();
+    }
+
+    #[tokio::test]
+    async fn consumptions_of_one_customer_that_wait_together_stay_within_the_quota() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        with_quota(&store, 3, 5, now).await;
+        // One of the customers goes by two ids.
+        let alias = |it: &Connection| {
+            let alias = "INSERT INTO customer_aliases (alias, customer_id) VALUES ('c-9', 'c-1')";
+            it.execute(alias, []).during("test")
+        };
+        store.write(alias).await.unwrap();
+        let one = |number: usize| {
+            let customer = [0, 1, 9, 2][number % 4];
+            store.consume(consumption(number, customer, now))
+        };
+        let consumed = waiting_together(&store, (0..40).map(one)).await;
+        let mut accepted = BTreeMap::<usize, usize>::new();
+        for (number, consumed) in consumed.into_iter().enumerate() {
+            let customer = [0, 1, 1, 2][number % 4];
+            *accepted.entry(customer).or_default() +=
+                usize::from(consumed.unwrap().unwrap().accepted);
+        }
+        assert_eq!(accepted, BTreeMap::from([(0, 5), (1, 5), (2, 5)]));
+        store.close();
     }
 
     #[tokio::test]

@@ -5,9 +5,10 @@
 //! - What an observation changes is decided by `domain::reconciliation` alone.
 //! - An answer of AWS that is older than the last one changes nothing.
 
+mod apart;
 pub(super) mod connect;
 pub(super) mod identity;
 pub(super) mod observation;
 #[cfg(test)]
-mod rehearsal_tests;
+mod round_trip_tests;
 pub(super) mod situation;

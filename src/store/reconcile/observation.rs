@@ -3,11 +3,12 @@
 //! The decision is made inside the transaction, against what is held at that moment, so two looks at
 //! overlapping buyers cannot undo each other; only an answer older than the last one is set aside.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 
+use super::apart::groups_in;
 use super::identity::{BuyerAnswer, BuyerIdentity};
 use super::situation::{BuyerFacts, Product, situation_in};
 use crate::domain::naming::Naming;
@@ -17,7 +18,7 @@ use crate::domain::{
     Grant, LicenseArn, PlanId, ProductCode, ProductId, Source, Subscription,
 };
 use crate::store::buyers::due::FailingBuyer;
-use crate::store::buyers::state::{QueueOutcome, QueueState, queue_state_in, record_look_in};
+use crate::store::buyers::state::{QueueOutcome, queue_state_in, record_look_in};
 use crate::store::catalog::brakes::{BrakeKind, brake_in, hold_in, note_endings_in, unlisted_in};
 use crate::store::engine::sql::{self, Connection, OptionalExtension};
 use crate::store::facts::legacy_ids::{has_legacy_buyers_in, named_in, naming_in};
@@ -49,6 +50,18 @@ pub struct ObservedBuyer {
     pub answer: Option<Vec<Grant>>,
 }
 
+impl ObservedBuyer {
+    /// Returns all ids that AWS has shown of the buyer.
+    fn ids(&self) -> Vec<BuyerRef> {
+        let rows = self.answer.iter().flatten().map(|row| AwsIds {
+            customer_identifier: row.customer_identifier.clone(),
+            account_id: row.account_id.clone(),
+            license_arn: row.license_arn.clone(),
+        });
+        rows.flat_map(|ids| ids.references()).chain([self.buyer.clone()]).collect()
+    }
+}
+
 /// The result of applying an observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservationOutcome {
@@ -60,6 +73,15 @@ pub struct ObservationOutcome {
     pub revived: usize,
     /// The buyers of whom the database refused what AWS showed; nothing of them was changed.
     pub refused: Vec<RefusedBuyer>,
+}
+
+impl ObservationOutcome {
+    /// Adds what was taken over of other buyers.
+    const fn add(&mut self, other: &Self) {
+        self.buyers += other.buyers;
+        self.changes += other.changes;
+        self.revived += other.revived;
+    }
 }
 
 /// A buyer who could not be taken over.
@@ -143,22 +165,18 @@ impl Store {
         let code = product_code.clone();
         let apart = self
             .write_isolated(entries, move |connection, entries| {
-                let mut applied = ObservationOutcome::default();
                 let Some(product) = product_in(connection, &code)? else {
-                    return Ok(applied);
+                    return Ok(ObservationOutcome::default());
                 };
                 let naming = naming_in(connection, &code, product.terms.licensed_from, now)?;
                 let observed =
                     ObservedProduct { product: &product, naming, observed_at, patience, now };
-                apply_all(connection, &observed, entries, &mut applied)?;
-                Ok(applied)
+                apply_all(connection, &observed, entries)
             })
             .await?;
         let mut applied = ObservationOutcome::default();
         for part in apart.done {
-            applied.buyers += part.buyers;
-            applied.changes += part.changes;
-            applied.revived += part.revived;
+            applied.add(&part);
         }
         applied.refused.extend(apart.refused.into_iter().map(|(entry, error)| {
             let key = BuyerKey { product_code: product_code.clone(), buyer: entry.buyer };
@@ -198,7 +216,7 @@ fn product_in(connection: &Connection, code: &ProductCode) -> Result<Option<Prod
         })
         .during("read a product's dimensions")?;
     let id = ProductId::new(id);
-    let brake = Cell::new(brake_in(connection, &id, BrakeKind::Subscriptions)?);
+    let brake = Mutex::new(brake_in(connection, &id, BrakeKind::Subscriptions)?);
     let terms = ProductTerms {
         entitled,
         usage_plan: usage_plan.map(PlanId::new),
@@ -217,60 +235,38 @@ struct ObservedProduct<'a> {
     now: Timestamp,
 }
 
-/// An entry, and how its buyer stands in the queue.
-struct Standing<'a> {
-    entry: &'a ObservedBuyer,
-    key: BuyerKey,
-    state: Option<QueueState>,
-}
-
-/// Applies the entries one after another. What they read is asked for together, and again once one has changed something.
+/// Applies the entries: those of buyers who have nothing in common beside each other, the others one after the other.
 fn apply_all(
     connection: &Connection,
     observed: &ObservedProduct<'_>,
     entries: &[ObservedBuyer],
-    applied: &mut ObservationOutcome,
-) -> Result<(), StoreError> {
-    let during = "read ahead what is known of buyers";
-    let keyed = entries.iter().map(|entry| Standing {
-        entry,
-        key: BuyerKey { product_code: observed.product.code.clone(), buyer: entry.buyer.clone() },
-        state: None,
-    });
-    let mut all: Vec<Standing<'_>> = keyed.collect();
-    connection.rehearse(&all, |it| queue_state_in(connection, &it.key).map(drop)).during(during)?;
-    for it in &mut all {
-        it.state = queue_state_in(connection, &it.key)?;
-    }
-    let rehearse = |rest: &[Standing<'_>]| {
-        let only = |it: &Standing<'_>| {
-            apply_entry(connection, observed, it, &mut ObservationOutcome::default())
-        };
-        connection.rehearse(rest, only).during(during)
-    };
-    rehearse(&all)?;
-    let mut was_quiet = true;
-    for (place, it) in all.iter().enumerate() {
-        let changes = applied.changes;
-        apply_entry(connection, observed, it, applied)?;
-        let is_quiet = applied.changes == changes;
-        // Where one after another changes something, little of what is read ahead would serve.
-        if was_quiet && !is_quiet {
-            rehearse(&all[place + 1..])?;
+) -> Result<ObservationOutcome, StoreError> {
+    let ids: Vec<_> = entries.iter().map(ObservedBuyer::ids).collect();
+    let groups = groups_in(connection, &observed.product.id, &ids)?;
+    let apply = |connection: &Connection, places: &Vec<usize>| {
+        let mut applied = ObservationOutcome::default();
+        for place in places {
+            apply_entry(connection, observed, &entries[*place], &mut applied)?;
         }
-        was_quiet = is_quiet;
+        Ok(applied)
+    };
+    let mut applied = ObservationOutcome::default();
+    for part in connection.interleave(&groups, apply)? {
+        applied.add(&part);
     }
-    Ok(())
+    Ok(applied)
 }
 
 fn apply_entry(
     connection: &Connection,
     observed: &ObservedProduct<'_>,
-    Standing { entry, key, state }: &Standing<'_>,
+    entry: &ObservedBuyer,
     applied: &mut ObservationOutcome,
 ) -> Result<(), StoreError> {
     let ObservedProduct { product, naming, observed_at, patience, now } = observed;
     let (observed_at, patience, now) = (*observed_at, *patience, *now);
+    let key = BuyerKey { product_code: product.code.clone(), buyer: entry.buyer.clone() };
+    let state = queue_state_in(connection, &key)?;
     // An answer older than the last one is set aside. A last one that lies ahead of us is from before our clock was
     // set back, and says nothing about which is older.
     let newer = state.as_ref().and_then(|it| it.looked_at).filter(|last| *last <= now);
@@ -297,7 +293,7 @@ fn apply_entry(
         signals: &signals,
         licenses: &licenses,
         told_at: state.as_ref().and_then(|it| it.told_at),
-        brake: product.brake.get(),
+        brake: product.brake(),
     };
     let decision = braked(connection, product, &mut situation)?;
     applied.buyers += 1;
@@ -313,7 +309,7 @@ fn apply_entry(
         changed: !decision.changes.is_empty(),
         marks: entry.settles,
     };
-    record_look_in(connection, key, state.as_ref(), &outcome)
+    record_look_in(connection, &key, state.as_ref(), &outcome)
 }
 
 /// Decides, and holds back what would end if it is too much of a product at once.
@@ -326,7 +322,14 @@ fn braked(
     if decision.unlisted_endings == 0 {
         return Ok(decision);
     }
-    let (brake, now) = (product.brake.get(), situation.now);
+    // How much has ended of late is of all buyers together.
+    connection.alone().during("wait for the other buyers")?;
+    situation.brake = product.brake();
+    let decision = decide(situation);
+    if decision.unlisted_endings == 0 {
+        return Ok(decision);
+    }
+    let (brake, now) = (situation.brake, situation.now);
     let most = situation.patience.max_endings;
     let seen = unlisted_in(connection, &product.id, brake.confirmed_at, now)?;
     if !seen.is_too_many(most) {
@@ -335,7 +338,7 @@ fn braked(
     }
     hold_in(connection, &product.id, BrakeKind::Subscriptions, seen, seen.allowed(most), now)?;
     situation.brake = Brake { is_held: true, ..brake };
-    product.brake.set(situation.brake);
+    product.set_brake(situation.brake);
     Ok(decide(situation))
 }
 

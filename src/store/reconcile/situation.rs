@@ -1,7 +1,7 @@
 //! The situation of a buyer when an observation is applied: its names, its subscriptions, the state of its licences.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use super::identity::BuyerIdentity;
 use crate::domain::reconciliation::{Brake, LicenseFacts, ProductTerms};
@@ -105,5 +105,16 @@ pub(crate) struct Product {
     pub(crate) id: ProductId,
     pub(crate) code: ProductCode,
     pub(crate) terms: ProductTerms,
-    pub(crate) brake: Cell<Brake>,
+    /// The brake as it is by now: what was decided of one buyer may have put it on.
+    pub(crate) brake: Mutex<Brake>,
+}
+
+impl Product {
+    pub(crate) fn brake(&self) -> Brake {
+        *self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_brake(&self, brake: Brake) {
+        *self.brake.lock().unwrap_or_else(PoisonError::into_inner) = brake;
+    }
 }

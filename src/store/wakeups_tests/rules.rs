@@ -31,7 +31,9 @@ async fn each_rule_wakes_by_itself() {
                 let table = RULES[other].table;
                 let statement = match connection {
                     Connection::Sqlite(_) => format!("DROP TRIGGER temp.wake_{other}"),
-                    Connection::Postgres(_) => format!("DROP TRIGGER wake_{other} ON {table}"),
+                    Connection::Postgres(_) | Connection::Strand(_) => {
+                        format!("DROP TRIGGER wake_{other} ON {table}")
+                    }
                 };
                 connection.execute_batch(&statement).during("drop the other rules")
             })

@@ -1,8 +1,9 @@
 //! Connections.
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::params::Params;
 use super::postgres::session::Session;
+use super::postgres::strand::{Strand, interleave};
 use super::rows::Row;
 use super::statement::Statement;
 
@@ -11,6 +12,8 @@ use super::statement::Statement;
 pub(crate) enum Connection {
     Sqlite(rusqlite::Connection),
     Postgres(Box<Session>),
+    /// One of several pieces of work that share another's transaction.
+    Strand(Strand),
 }
 
 impl Connection {
@@ -23,7 +26,7 @@ impl Connection {
     /// Connects anew if the connection was lost.
     pub(crate) fn reconnect_if_lost(&self) -> Result<()> {
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(_) | Self::Strand(_) => Ok(()),
             Self::Postgres(session) => session.reconnect_if_lost(),
         }
     }
@@ -31,7 +34,7 @@ impl Connection {
     /// Returns the number of the connection to the server, which counts how often it was made; 0 for a file.
     pub(crate) const fn number(&self) -> u64 {
         match self {
-            Self::Sqlite(_) => 0,
+            Self::Sqlite(_) | Self::Strand(_) => 0,
             Self::Postgres(session) => session.number(),
         }
     }
@@ -40,7 +43,7 @@ impl Connection {
     pub(crate) const fn as_sqlite(&self) -> Option<&rusqlite::Connection> {
         match self {
             Self::Sqlite(connection) => Some(connection),
-            Self::Postgres(_) => None,
+            Self::Postgres(_) | Self::Strand(_) => None,
         }
     }
 
@@ -49,18 +52,19 @@ impl Connection {
         Ok(match self {
             Self::Sqlite(connection) => Statement::Sqlite(connection.prepare_cached(sql)?),
             Self::Postgres(session) => Statement::Postgres(session, session.prepare(sql)?),
+            Self::Strand(strand) => Statement::Strand(strand, strand.prepare(sql)?),
         })
     }
 
     /// Reports whether each answer takes a way to a server and back.
     pub(crate) const fn is_remote(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres(_) | Self::Strand(_))
     }
 
-    /// Waits until what was posted is done; returns the first failure.
+    /// Waits until what was posted is done; returns the first failure. Of a strand whoever began it waits.
     pub(crate) fn settle(&self) -> Result<()> {
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(_) | Self::Strand(_) => Ok(()),
             Self::Postgres(session) => session.settle(),
         }
     }
@@ -71,36 +75,49 @@ impl Connection {
         match self {
             Self::Sqlite(_) => Ok(()),
             Self::Postgres(session) => session.ask(&session.prepare(sql)?, params),
+            Self::Strand(strand) => strand.ask_ahead(&strand.prepare(sql)?, params),
         }
     }
 
-    /// Asks ahead for all that these pieces of work are going to read before they write, where there is a way to go: each
-    /// is begun, and stops where it needs an answer that is not here. What all of them wait for is asked for together, and
-    /// they begin again. They change nothing meanwhile, and must note nothing outside of the database before they write.
-    pub(crate) fn rehearse<T, E>(
+    /// Runs pieces of work within the present transaction, each with what it is about; returns what each came to. Where the
+    /// way to the database is long they go on in turns, so that all of them take as many round trips as the longest: no
+    /// piece may read what another writes, but for what it reads once it is [`alone`](Self::alone). Elsewhere they run one
+    /// after the other. Where one fails, its error is returned, and the transaction is to be undone.
+    pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
         &self,
-        all: &[T],
-        mut work: impl FnMut(&T) -> std::result::Result<(), E>,
-    ) -> Result<()> {
-        /// More than any work reads one after the other.
-        const STEPS: usize = 100;
-        let Self::Postgres(session) = self else { return Ok(()) };
-        let mut waiting: Vec<&T> = all.iter().collect();
-        for _ in 0..STEPS {
-            waiting.retain(|it| session.rehearse(|| drop(work(it))));
-            if waiting.is_empty() {
-                break;
+        all: &[I],
+        work: impl Fn(&Self, &I) -> std::result::Result<T, E> + Sync,
+    ) -> std::result::Result<Vec<T>, E> {
+        /// Each has a thread for as long as it runs.
+        const AT_ONCE: usize = 128;
+        match self {
+            Self::Postgres(session) => {
+                let piece = |strand, about: &I| work(&Self::Strand(strand), about);
+                let mut done = Vec::with_capacity(all.len());
+                for part in all.chunks(AT_ONCE) {
+                    done.extend(interleave(session, part, &piece)?);
+                }
+                Ok(done)
             }
-            session.ask_all()?;
+            Self::Sqlite(_) | Self::Strand(_) => {
+                all.iter().map(|about| work(self, about)).collect()
+            }
         }
-        Ok(())
+    }
+
+    /// Waits, in a piece of interleaved work, until all others have ended or wait here: from then on this is the only one.
+    pub(crate) fn alone(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) => Ok(()),
+            Self::Strand(strand) => strand.alone(),
+        }
     }
 
     /// Returns the number of times that an answer of a server was waited for.
     #[cfg(test)]
     pub(crate) fn round_trips(&self) -> u64 {
         match self {
-            Self::Sqlite(_) => 0,
+            Self::Sqlite(_) | Self::Strand(_) => 0,
             Self::Postgres(session) => session.round_trips(),
         }
     }
@@ -115,6 +132,7 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             Self::Postgres(session) => session.batch(sql),
+            Self::Strand(_) => Err(Error::Abandoned),
         }
     }
 
@@ -133,6 +151,7 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => connection.total_changes(),
             Self::Postgres(session) => session.changes(),
+            Self::Strand(strand) => strand.changes(),
         }
     }
 
@@ -140,7 +159,7 @@ impl Connection {
     pub(crate) fn close(self) -> Result<()> {
         match self {
             Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
-            Self::Postgres(_) => Ok(()),
+            Self::Postgres(_) | Self::Strand(_) => Ok(()),
         }
     }
 }

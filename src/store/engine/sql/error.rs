@@ -49,9 +49,9 @@ pub enum Error {
         /// The number of rows that were changed.
         rows: u64,
     },
-    /// A rehearsal has come to something that it does not know yet, or may not do.
-    #[error("this was only a rehearsal")]
-    Rehearsed,
+    /// Something else of the same transaction has failed.
+    #[error("another part of the same transaction has failed")]
+    Abandoned,
     /// The server was reached before, and cannot be reached any more.
     #[error("connect anew: {0}")]
     ConnectAnew(Box<Self>),
@@ -132,7 +132,7 @@ impl Error {
             Self::Column { .. }
             | Self::NoTurn
             | Self::OtherRows { .. }
-            | Self::Rehearsed
+            | Self::Abandoned
             | Self::Tls(_) => ErrorKind::Other,
         }
     }

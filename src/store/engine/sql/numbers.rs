@@ -8,7 +8,7 @@ impl Connection {
     pub(crate) fn last_number(&self, table: &str) -> Result<i64> {
         let statement = match self {
             Self::Sqlite(_) => "SELECT seq FROM sqlite_sequence WHERE name = ?1",
-            Self::Postgres(_) => {
+            Self::Postgres(_) | Self::Strand(_) => {
                 "SELECT coalesce(pg_sequence_last_value(CAST(pg_get_serial_sequence(?1, 'seq') AS regclass)), 0)"
             }
         };
@@ -26,7 +26,7 @@ impl Connection {
                 "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, ?2
                  WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
             ],
-            Self::Postgres(_) => {
+            Self::Postgres(_) | Self::Strand(_) => {
                 &["SELECT setval(CAST(pg_get_serial_sequence(?1, 'seq') AS regclass), ?2)"]
             }
         };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::CachedStatement;
 
-use super::postgres::session::{Prepared, Session};
+use super::postgres::session::{Prepared, RowChanges, Session};
+use super::postgres::strand::Strand;
 use super::rows::MappedRows;
 use super::{Error, Params, Result, Row, Rows};
 
@@ -12,6 +13,7 @@ use super::{Error, Params, Result, Row, Rows};
 pub(crate) enum Statement<'c> {
     Sqlite(CachedStatement<'c>),
     Postgres(&'c Session, Arc<Prepared>),
+    Strand(&'c Strand, Arc<Prepared>),
 }
 
 impl Statement<'_> {
@@ -20,6 +22,7 @@ impl Statement<'_> {
         match self {
             Self::Sqlite(statement) => Ok(statement.execute(params)?),
             Self::Postgres(session, prepared) => session.execute(prepared, &params),
+            Self::Strand(strand, prepared) => strand.execute(prepared, &params),
         }
     }
 
@@ -28,7 +31,8 @@ impl Statement<'_> {
     pub(crate) fn post(&mut self, params: impl Params) -> Result<()> {
         match self {
             Self::Sqlite(statement) => statement.execute(params).map(drop).map_err(Into::into),
-            Self::Postgres(session, prepared) => session.post(prepared, &params),
+            Self::Postgres(session, prepared) => session.post(prepared, &params, RowChanges::Any),
+            Self::Strand(strand, prepared) => strand.post(prepared, &params, RowChanges::Any),
         }
     }
 
@@ -36,7 +40,10 @@ impl Statement<'_> {
     pub(crate) fn post_one(&mut self, params: impl Params) -> Result<()> {
         match self {
             Self::Sqlite(statement) => statement.execute(params).map(drop).map_err(Into::into),
-            Self::Postgres(session, prepared) => session.post_one(prepared, &params),
+            Self::Postgres(session, prepared) => {
+                session.post(prepared, &params, RowChanges::OneEach)
+            }
+            Self::Strand(strand, prepared) => strand.post(prepared, &params, RowChanges::OneEach),
         }
     }
 
@@ -54,6 +61,10 @@ impl Statement<'_> {
                 let rows = session.query_each(prepared, all)?;
                 rows.into_iter().map(|row| read(&Row::Postgres(row))).collect()
             }
+            Self::Strand(strand, prepared) => {
+                let rows = strand.query_each(prepared, all)?;
+                rows.into_iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
         }
     }
 
@@ -62,6 +73,7 @@ impl Statement<'_> {
         match self {
             Self::Sqlite(statement) => Ok(statement.exists(params)?),
             Self::Postgres(session, prepared) => Ok(!session.query(prepared, &params)?.is_empty()),
+            Self::Strand(strand, prepared) => Ok(!strand.query(prepared, &params)?.is_empty()),
         }
     }
 
@@ -71,6 +83,9 @@ impl Statement<'_> {
             Self::Sqlite(statement) => Rows::Sqlite(statement.query(params)?),
             Self::Postgres(session, prepared) => {
                 Rows::Postgres(session.query(prepared, &params)?.into_iter())
+            }
+            Self::Strand(strand, prepared) => {
+                Rows::Postgres(strand.query(prepared, &params)?.into_iter())
             }
         })
     }

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::connection::Connection;
-use super::error::Result;
+use super::error::{Error, Result};
 
 /// Begins a transaction that nobody else changes the schema beside.
 const ALONE: &str =
@@ -22,6 +22,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
             Connection::Postgres(session) => session.begin_turn()?,
+            Connection::Strand(_) => return Err(Error::Abandoned),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -31,6 +32,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
             Connection::Postgres(session) => session.batch(ALONE)?,
+            Connection::Strand(_) => return Err(Error::Abandoned),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -40,6 +42,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN")?,
             Connection::Postgres(session) => session.batch(SNAPSHOT)?,
+            Connection::Strand(_) => return Err(Error::Abandoned),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -49,6 +52,7 @@ impl<'c> Transaction<'c> {
         let committed = match self.connection {
             Connection::Sqlite(file) => file.execute_batch("COMMIT").map_err(Into::into),
             Connection::Postgres(session) => session.commit(),
+            Connection::Strand(_) => Err(Error::Abandoned),
         };
         self.is_open = committed.is_err();
         committed
@@ -64,6 +68,7 @@ impl<'c> Transaction<'c> {
         match self.connection {
             Connection::Sqlite(file) => Ok(file.execute_batch("ROLLBACK")?),
             Connection::Postgres(session) => session.rollback(),
+            Connection::Strand(_) => Err(Error::Abandoned),
         }
     }
 }
@@ -81,7 +86,7 @@ impl Drop for Transaction<'_> {
         // Some failures have undone it already.
         let is_over = match self.connection {
             Connection::Sqlite(file) => file.is_autocommit(),
-            Connection::Postgres(_) => false,
+            Connection::Postgres(_) | Connection::Strand(_) => false,
         };
         if self.is_open && !is_over {
             drop(self.undo());

@@ -36,7 +36,7 @@ pub(super) struct Pipeline {
     /// Statements that do for several rows what one does for one; none where there is no such statement.
     several: HashMap<Box<str>, Option<Statement>>,
     /// Answers, by the statement and what it was asked for.
-    answers: HashMap<Box<str>, Answers>,
+    pub(super) answers: HashMap<Box<str>, Answers>,
 }
 
 /// What a statement is to be asked for, by the bytes of its parameters.
@@ -46,7 +46,7 @@ struct Questions {
 }
 
 /// The rows that a statement found, by the bytes of its parameters.
-type Answers = HashMap<Vec<u8>, Arc<Vec<FoundRow>>>;
+pub(super) type Answers = HashMap<Vec<u8>, Arc<Vec<FoundRow>>>;
 
 /// Rows of parameters for the same statement.
 struct NextRows {
@@ -87,25 +87,15 @@ impl ToSql for Given {
 
 /// The number of rows that a statement changes for each row of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowChanges {
+pub(crate) enum RowChanges {
     /// Any.
     Any,
     /// One, and no two of them the same.
     OneEach,
 }
 
-/// The answer to a question of a rehearsal.
-pub(super) enum Known {
-    /// It is here.
-    Here(Arc<Vec<FoundRow>>),
-    /// It is asked for.
-    Asked,
-    /// It could grow old unseen, and is not asked for.
-    Unsafe,
-}
-
 /// The tables that triggers write to: no statement says that it changes them.
-const WRITTEN_BY_TRIGGERS: [&str; 2] = ["metering_totals", "marketd_notes"];
+pub(super) const WRITTEN_BY_TRIGGERS: [&str; 2] = ["metering_totals", "marketd_notes"];
 
 impl Pipeline {
     /// Forgets the answers that a statement makes old.
@@ -133,7 +123,8 @@ impl Pipeline {
         self.next.is_some() || wire.has_posted()
     }
 
-    /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together.
+    /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together, and
+    /// those that are only added.
     pub(super) fn post(
         &mut self,
         wire: &mut Wire,
@@ -157,14 +148,15 @@ impl Pipeline {
     }
 
     /// Sends what is to be written next.
-    fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
+    pub(super) fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
         let Some(NextRows { prepared, changes, rows }) = self.next.take() else {
             return Ok(());
         };
-        let statements = match changes {
-            // Of several that change one row, one statement would change it once.
-            RowChanges::Any => rows.into_iter().map(|row| one_by_one(&prepared, row)).collect(),
-            RowChanges::OneEach => self.together(wire, &prepared, rows)?,
+        // Of several that change one row, one statement would change it once.
+        let statements = if changes == RowChanges::OneEach || prepared.only_adds() {
+            self.together(wire, &prepared, rows)?
+        } else {
+            rows.into_iter().map(|row| one_by_one(&prepared, row)).collect()
         };
         for Sent { statement, rows, values } in statements {
             let expected = (changes == RowChanges::OneEach).then_some(rows as u64);
@@ -229,19 +221,6 @@ impl Pipeline {
         if let Some(of) = self.questions.get_mut(text) {
             of.asked.insert(key, values);
         }
-    }
-
-    /// Returns the answer to a question if it is here, and notes the question if it is not.
-    pub(super) fn known_or_asked(&mut self, prepared: &Arc<Prepared>, values: Vec<Cell>) -> Known {
-        let text = prepared.text();
-        if WRITTEN_BY_TRIGGERS.iter().any(|table| text.contains(table)) {
-            return Known::Unsafe;
-        }
-        if let Some(rows) = self.answers.get(text).and_then(|of| of.get(&key_of(&values))) {
-            return Known::Here(Arc::clone(rows));
-        }
-        self.ask(prepared, values);
-        Known::Asked
     }
 
     /// Returns the answer to a question that was asked ahead; none if it was not.
@@ -383,7 +362,7 @@ fn keep(known: &mut Answers, prepared: &Prepared, keys: Vec<Vec<u8>>, rows: &[Ro
 }
 
 /// Returns values as bytes that no other values have.
-fn key_of(values: &[Cell]) -> Vec<u8> {
+pub(super) fn key_of(values: &[Cell]) -> Vec<u8> {
     let mut key = Vec::new();
     let mut put = |kind: u8, bytes: &[u8]| {
         key.push(kind);

@@ -42,6 +42,16 @@ impl Prepared {
         self.written.as_deref()
     }
 
+    /// Reports whether it changes no row that is there.
+    pub(super) fn only_adds(&self) -> bool {
+        self.text.starts_with("INSERT") && !self.upserts()
+    }
+
+    /// Reports whether it changes a row where one is in its way.
+    pub(super) fn upserts(&self) -> bool {
+        self.text.contains("DO UPDATE")
+    }
+
     /// Returns the statement as the server knows it.
     pub(super) const fn text(&self) -> &str {
         &self.text

@@ -10,9 +10,10 @@ use super::super::error::{Error, ErrorKind, Result};
 use super::super::params::Params;
 use super::address::Address;
 use super::live::Live;
-use super::pipeline::{Known, RowChanges};
+pub(crate) use super::pipeline::RowChanges;
 pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
+use super::wanted::{Answer, Wanted};
 
 /// Begins a transaction and takes its turn, by the number of it.
 const TURN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; UPDATE turns SET n = n + 1 RETURNING n";
@@ -48,22 +49,8 @@ pub(crate) struct Session {
     number: Flag<u64>,
     /// The turn of the present or last transaction that may write.
     turn: Flag<Option<Turn>>,
-    /// What becomes of statements at the moment.
-    rehearsal: Flag<Rehearsal>,
     /// Called when a statement may have changed a row that is remembered.
     touched: RefCell<Option<Box<dyn Fn() + Send>>>,
-}
-
-/// Whether statements are run, or only found out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Rehearsal {
-    /// They are run.
-    #[default]
-    None,
-    /// What is known is answered, and nothing else is done.
-    Runs,
-    /// So it was until an answer was missing, which is asked for.
-    Waits,
 }
 
 impl std::fmt::Debug for Session {
@@ -76,8 +63,8 @@ impl Session {
     /// Connects to the server.
     pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
         let live = RefCell::new(Some(Live::connect(&address)?));
-        let (at_first, changes, number, turn, rehearsal, touched) = Default::default();
-        Ok(Self { address, live, at_first, changes, number, turn, rehearsal, touched })
+        let (at_first, changes, number, turn, touched) = Default::default();
+        Ok(Self { address, live, at_first, changes, number, turn, touched })
     }
 
     /// Has `touched` called whenever a statement may have changed a row that is remembered.
@@ -111,56 +98,23 @@ impl Session {
         self.number.get()
     }
 
-    /// Begins some work as a rehearsal, which changes nothing. Returns whether it stopped at an answer that is missing; what
-    /// is missing is noted to be asked.
-    pub(crate) fn rehearse(&self, work: impl FnOnce()) -> bool {
-        /// The end of a rehearsal, be it by a panic.
-        struct End<'a>(&'a Flag<Rehearsal>);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.set(Rehearsal::None);
-            }
-        }
-        let end = End(&self.rehearsal);
-        self.rehearsal.set(Rehearsal::Runs);
-        work();
-        end.0.get() == Rehearsal::Waits
+    /// Returns the answer to what is wanted, if it was asked for ahead.
+    pub(super) fn known(&self, wanted: &Wanted) -> Option<Vec<FoundRow>> {
+        self.live.borrow().as_ref().and_then(|live| live.pipeline.known(wanted))
     }
 
-    /// Asks all that was noted to be asked, and waits for the answers.
-    pub(crate) fn ask_all(&self) -> Result<()> {
-        self.with(|live| live.pipeline.ask_all(&mut live.wire))
-    }
-
-    /// Answers a question of a rehearsal, if the answer is known.
-    fn query_in_rehearsal(
-        &self,
-        prepared: &Arc<Prepared>,
-        values: Vec<Cell>,
-    ) -> Result<Vec<FoundRow>> {
-        if prepared.written().is_some() {
-            return Err(Error::Rehearsed);
+    /// Sends statements together, and waits for all answers.
+    pub(super) fn want_all(&self, all: Vec<Wanted>) -> Result<Vec<Answer>> {
+        let prepared: Vec<_> = all.iter().map(|it| Arc::clone(it.prepared())).collect();
+        let answers = self.with(|live| live.pipeline.want_all(&mut live.wire, all))?;
+        for (prepared, answer) in prepared.iter().zip(&answers) {
+            self.note(prepared, answer.count());
         }
-        let known = self.with(|live| Ok(live.pipeline.known_or_asked(prepared, values)))?;
-        match known {
-            Known::Here(rows) => Ok(Vec::clone(&rows)),
-            Known::Asked => {
-                self.rehearsal.set(Rehearsal::Waits);
-                Err(Error::Rehearsed)
-            }
-            Known::Unsafe => Err(Error::Rehearsed),
-        }
-    }
-
-    /// Refuses what a rehearsal may not do.
-    fn for_real(&self) -> Result<()> {
-        let is_real = self.rehearsal.get() == Rehearsal::None;
-        if is_real { Ok(()) } else { Err(Error::Rehearsed) }
+        Ok(answers)
     }
 
     /// Runs statements without parameters.
     pub(crate) fn batch(&self, sql: &str) -> Result<()> {
-        self.for_real()?;
         self.with(|live| live.batch(sql))
     }
 
@@ -281,7 +235,6 @@ impl Session {
 
     /// Runs a statement; returns the number of rows that it changed.
     pub(crate) fn execute(&self, prepared: &Prepared, params: &impl Params) -> Result<usize> {
-        self.for_real()?;
         let values = cells(params, &prepared.names)?;
         let count = self.with(|live| live.execute(prepared, &values))?;
         self.note(prepared, count);
@@ -290,23 +243,21 @@ impl Session {
 
     /// Has a statement that writes sent before the next that is waited for, and does not wait for it. A failure comes out
     /// of the next that is waited for.
-    pub(crate) fn post(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
-        self.post_rows(prepared, params, RowChanges::Any)
-    }
-
-    /// Does the same for one that changes one row, and no other of its kind the same.
-    pub(crate) fn post_one(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
-        self.post_rows(prepared, params, RowChanges::OneEach)
-    }
-
-    fn post_rows(
+    pub(crate) fn post(
         &self,
         prepared: &Arc<Prepared>,
         params: &impl Params,
         changes: RowChanges,
     ) -> Result<()> {
-        self.for_real()?;
-        let values = cells(params, &prepared.names)?;
+        self.post_cells(prepared, cells(params, &prepared.names)?, changes)
+    }
+
+    pub(super) fn post_cells(
+        &self,
+        prepared: &Arc<Prepared>,
+        values: Vec<Cell>,
+        changes: RowChanges,
+    ) -> Result<()> {
         self.with(|live| live.pipeline.post(&mut live.wire, prepared, values, changes))?;
         self.note(prepared, 0);
         Ok(())
@@ -315,7 +266,10 @@ impl Session {
     /// Asks ahead for what is going to be read in this transaction. The answer serves each [`query`](Self::query) for
     /// the same, until a table that the statement names is written to. Not for what triggers write.
     pub(crate) fn ask(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<()> {
-        let values = cells(params, &prepared.names)?;
+        self.ask_cells(prepared, cells(params, &prepared.names)?)
+    }
+
+    pub(super) fn ask_cells(&self, prepared: &Arc<Prepared>, values: Vec<Cell>) -> Result<()> {
         self.with(|live| {
             live.pipeline.ask(prepared, values);
             Ok(())
@@ -328,7 +282,6 @@ impl Session {
         prepared: &Arc<Prepared>,
         all: &[P],
     ) -> Result<Vec<FoundRow>> {
-        self.for_real()?;
         let values = all.iter().map(|params| cells(params, &prepared.names));
         let values = values.collect::<Result<_>>()?;
         let rows = self.with(|live| live.pipeline.query_each(&mut live.wire, prepared, values))?;
@@ -350,9 +303,6 @@ impl Session {
         params: &impl Params,
     ) -> Result<Vec<FoundRow>> {
         let values = cells(params, &prepared.names)?;
-        if self.rehearsal.get() != Rehearsal::None {
-            return self.query_in_rehearsal(prepared, values);
-        }
         let rows = self.with(|live| live.query(prepared, &values))?;
         self.note(prepared, rows.len() as u64);
         Ok(rows)
@@ -393,6 +343,6 @@ fn is_unknown(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Refused | ErrorKind::Locked)
 }
 
-fn cells(params: &impl Params, names: &[String]) -> Result<Vec<Cell>> {
+pub(super) fn cells(params: &impl Params, names: &[String]) -> Result<Vec<Cell>> {
     Ok(params.values(names)?.into_iter().map(Cell).collect())
 }

@@ -13,6 +13,7 @@ use crate::store::{IntegrationRow, Store, StoreError};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The watch.
+#[derive(Clone)]
 pub(super) struct IdentityWatch {
     pub(super) store: Store,
     pub(super) aws: Connection,
@@ -38,13 +39,83 @@ impl IdentityWatch {
 
     async fn follow(&self) -> Result<(), StoreError> {
         // A server that is away is said by those who need it.
-        let Ok(row) = self.store.integration().await else { return Ok(()) };
-        let identity = row.map_or(Identity::Environment, IntegrationRow::into_identity);
-        if *self.aws.clients().identity() != identity {
-            tracing::info!("another worker has changed whose credentials AWS is called with");
-            let clients = self.aws.try_identity(identity);
-            self.aws.change(clients, async { Ok(()) }).await?;
+        let Ok(kept) = self.kept().await else { return Ok(()) };
+        if *self.aws.clients().identity() != kept {
+            self.take_up(kept).await;
         }
         Ok(())
+    }
+
+    async fn kept(&self) -> Result<Identity, StoreError> {
+        let row = self.store.integration().await?;
+        Ok(row.map_or(Identity::Environment, IntegrationRow::into_identity))
+    }
+
+    /// Has AWS called as an identity that was read, unless that is old by now: this worker itself may have changed it since,
+    /// or be about to, and only changes keep each other waiting.
+    async fn take_up(&self, found: Identity) {
+        let (this, wanted) = (self.clone(), found.clone());
+        let still = async move {
+            let is_used = *this.aws.clients().identity() == wanted;
+            match this.kept().await {
+                Ok(kept) if kept == wanted && !is_used => Ok(()),
+                _ => Err(Overtaken),
+            }
+        };
+        let clients = self.aws.try_identity(found);
+        if self.aws.change(clients, still).await.is_ok() {
+            tracing::info!("another worker has changed whose credentials AWS is called with");
+        }
+    }
+}
+
+/// What was read is old by now.
+struct Overtaken;
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::aws::ConnectionOptions;
+    use crate::clock::Clock;
+    use crate::store::test_database::open_store;
+
+    fn row(name: &str) -> IntegrationRow {
+        IntegrationRow::of_role(name, Timestamp::UNIX_EPOCH)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_of_our_own_undoes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let options = ConnectionOptions {
+            metering_region: "us-east-1".into(),
+            queue_url: None,
+            reconcile_rate: 10,
+            metering_rate: 10,
+            registration_rate: 10,
+            clock: Clock::system(),
+            sandbox_url: Some("http://127.0.0.1:9".into()),
+        };
+        let aws = Connection::open(options, row("former").into_identity()).await;
+        let watch = IdentityWatch { store: store.clone(), aws: aws.clone(), is_set: false };
+        store.connect(row("former"), Timestamp::UNIX_EPOCH).await.unwrap();
+        let read = watch.kept().await.unwrap();
+        // Meanwhile a person connects another role by this worker.
+        let (keeping, now) = (store.clone(), row("ours"));
+        let kept = async move { keeping.connect(now, Timestamp::UNIX_EPOCH).await.map(drop) };
+        aws.change(aws.try_identity(row("ours").into_identity()), kept).await.unwrap();
+        let mut switches = aws.switches();
+        switches.mark_unchanged();
+        watch.take_up(read).await;
+        assert_eq!(*aws.clients().identity(), row("ours").into_identity());
+        watch.take_up(watch.kept().await.unwrap()).await;
+        assert!(!switches.has_changed().unwrap(), "nothing is used that was not before");
+
+        store.connect(row("theirs"), Timestamp::UNIX_EPOCH).await.unwrap();
+        watch.follow().await.unwrap();
+        assert_eq!(*aws.clients().identity(), row("theirs").into_identity());
+        store.close();
     }
 }

@@ -11,7 +11,7 @@ use crate::health::Health;
 use crate::metering::{AwsMetering, MeteringEngine};
 use crate::reconcile::Reconciler;
 use crate::retention::Retention;
-use crate::store::Lease;
+use crate::store::{Lease, Membership, Store};
 use crate::supervisor::{PartEnded, Supervisor};
 use crate::webhook::Webhook;
 
@@ -24,6 +24,8 @@ pub(super) struct Background {
     pub(super) webhook: Option<Webhook>,
     pub(super) retention: Retention,
     pub(super) health: Health,
+    pub(super) store: Store,
+    pub(super) membership: Membership,
 }
 
 /// The parts of the board that only the holder of the lease reports.
@@ -32,26 +34,30 @@ const REPORTED: [&str; 7] =
 
 impl Background {
     /// Works whenever the lease is held, until told to stop.
-    pub(super) async fn run(
-        self,
-        mut lease: watch::Receiver<Lease>,
-        shutdown: CancellationToken,
-    ) -> Result<(), PartEnded> {
+    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), PartEnded> {
+        let mut lease = self.membership.lease();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = held(&mut lease) => {}
             }
-            if *lease.borrow() != (Lease::Held { until: None }) {
+            let found = *lease.borrow();
+            if !found.is_held() {
+                continue;
+            }
+            let under = self.membership.taken(found);
+            if under.is_some() {
                 tracing::info!("this worker does the work in the background");
             }
+            let epoch = under.as_ref().map(|it| it.epoch);
+            self.store.work_under(under);
             let mut parts = self.start();
             let watched = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Ok(()),
                 watched = parts.watch() => watched,
-                () = lost(&mut lease) => {
+                () = lost(&mut lease, epoch) => {
                     tracing::warn!(
                         "another worker may do the work in the background: this one stops until the lease is its own again"
                     );
@@ -89,12 +95,14 @@ async fn held(lease: &mut watch::Receiver<Lease>) {
     }
 }
 
-/// Waits until the lease is held no longer: it was lost, or its holder has not got through to the server for too long.
-async fn lost(lease: &mut watch::Receiver<Lease>) {
+/// Waits until the lease is held no longer as it was: it was lost, its holder has not got through to the server for too
+/// long, or another one has held it meanwhile.
+async fn lost(lease: &mut watch::Receiver<Lease>, taken: Option<i64>) {
     loop {
         let until = match *lease.borrow_and_update() {
             Lease::Elsewhere => return,
-            Lease::Held { until } => until,
+            Lease::Held { epoch, .. } if taken.is_some_and(|taken| taken != epoch) => return,
+            Lease::Held { until, .. } => until,
         };
         let runs_out = async {
             match until {
@@ -120,27 +128,39 @@ mod tests {
     async fn a_lease_is_lost_when_it_is_said_to_be_or_runs_out() {
         let (told, mut lease) = watch::channel(Lease::Elsewhere);
         assert!(tokio::time::timeout(Duration::from_millis(10), held(&mut lease)).await.is_err());
-        let held_for =
-            |millis| Lease::Held { until: Some(Instant::now() + Duration::from_millis(millis)) };
+        let held_for = |millis| Lease::Held {
+            until: Some(Instant::now() + Duration::from_millis(millis)),
+            epoch: 1,
+        };
         told.send_replace(held_for(60_000));
         held(&mut lease).await;
-        assert!(tokio::time::timeout(Duration::from_millis(10), lost(&mut lease)).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), lost(&mut lease, Some(1)))
+                .await
+                .is_err()
+        );
         told.send_replace(Lease::Elsewhere);
-        lost(&mut lease).await;
+        lost(&mut lease, Some(1)).await;
         told.send_replace(held_for(5));
         held(&mut lease).await;
-        lost(&mut lease).await;
+        lost(&mut lease, Some(1)).await;
+        // Another has held it meanwhile, and left it.
+        told.send_replace(held_for(60_000));
+        held(&mut lease).await;
+        lost(&mut lease, Some(0)).await;
         // Nobody who could say so is left.
         told.send_replace(held_for(5));
         drop(told);
-        lost(&mut lease).await;
+        lost(&mut lease, Some(1)).await;
     }
 
     #[tokio::test]
     async fn the_lease_of_a_file_is_never_lost() {
-        let (told, mut lease) = watch::channel(Lease::Held { until: None });
+        let (told, mut lease) = watch::channel(Lease::Held { until: None, epoch: 0 });
         drop(told);
         held(&mut lease).await;
-        assert!(tokio::time::timeout(Duration::from_millis(10), lost(&mut lease)).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), lost(&mut lease, None)).await.is_err()
+        );
     }
 }

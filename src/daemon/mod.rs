@@ -234,7 +234,7 @@ impl Daemon {
         }
         let breaker = Breaker::default();
         let background = self.background(receiver, breaker.clone());
-        workers.start("background", background.run(self.membership.lease(), workers.token()));
+        workers.start("background", background.run(workers.token()));
         workers.start("credentials", self.credential_watch(breaker).run(workers.token()));
         workers.start("watchdog", watchdog(workers.token()));
         workers.start("database", self.watch_database(workers.token()));
@@ -320,6 +320,8 @@ impl Daemon {
             webhook: receiver.map(|receiver| self.webhook(receiver)),
             retention: self.retention(),
             health: self.health.clone(),
+            store: self.store.clone(),
+            membership: self.membership.clone(),
         }
     }
 

@@ -19,6 +19,8 @@ impl Daemon {
     /// Makes one pass over everything: the queue, every product, every due buyer, due metering.
     pub async fn run_once(self) -> Result<OnceSummary, DaemonError> {
         let mut summary = OnceSummary::default();
+        let lease = *self.membership.lease().borrow();
+        self.store.work_under(self.membership.taken(lease));
         let receiver = self.receiver()?;
         if let Some(intake) = self.intake(&self.sns_endpoint()?) {
             match intake.drain().await {

@@ -116,7 +116,9 @@ impl<A: MeteringApi> MeteringEngine<A> {
         suspect: Option<i64>,
     ) -> Result<Option<FrozenCall>, StoreError> {
         let suspect = match suspect {
-            Some(id) if failure == Failure::Unanswered => self.store.unsettled_record(id).await?,
+            Some(id) if failure == Failure::Unanswered => {
+                self.store.unsettled_record(id, self.clock.now()).await?
+            }
             _ => None,
         };
         let mut call = match suspect {

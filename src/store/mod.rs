@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use crate::store::engine::sql::Connection;
 use base::activity::{current_actor, noting};
 use engine::connection::try_writing_in;
+use engine::fence::Fence;
 use engine::postgres::facts::facts_in;
 use engine::postgres::workers::workers_in;
 use engine::readers::Readers;
@@ -90,7 +91,7 @@ pub(crate) use engine::sql::ErrorKind;
 pub use engine::sql::{Address, AddressError};
 pub use engine::statements::{Scan, note_statements, scans};
 pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
-pub use engine::worker::Worker;
+pub use engine::worker::{HeldLease, Worker};
 pub use facts::agreements::{AgreementObservation, AgreementOutcome};
 pub use facts::discard::DiscardError;
 pub use facts::inbox::{Discard, Incoming, NotificationRow, Recorded};
@@ -129,6 +130,7 @@ pub struct Store {
     readers: Readers,
     place: Place,
     remembered: Arc<Remembered>,
+    fence: Fence,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -149,6 +151,7 @@ impl Store {
             readers: Readers::open(&place)?,
             place,
             remembered,
+            fence: Fence::default(),
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -160,8 +163,8 @@ impl Store {
             place.open_current_reader()?;
         }
         let readers = Readers::open(&place)?;
-        let (remembered, thread) = Default::default();
-        Ok(Self { writer: Writer::closed(), readers, place, remembered, thread })
+        let (remembered, fence, thread) = Default::default();
+        Ok(Self { writer: Writer::closed(), readers, place, remembered, fence, thread })
     }
 
     /// Returns the wake-ups of those who wait for changes: each commit gives those that it is to.
@@ -269,6 +272,28 @@ impl Store {
             }
             None => self.writer.run_joined(about, work).await,
         }
+    }
+
+    /// Has what only one worker may do be done under this lease from now on: it is refused once another has it.
+    pub fn work_under(&self, held: Option<HeldLease>) {
+        self.fence.set(held);
+    }
+
+    /// Does the same as [`write`](Self::write) for what only the holder of the lease may do.
+    async fn write_as_holder<T, E>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
+    {
+        let fence = self.fence.clone();
+        self.write(move |connection| {
+            fence.check(connection)?;
+            work(connection)
+        })
+        .await
     }
 
     /// Runs `work` on a connection that can only read.

@@ -185,7 +185,7 @@ impl Store {
         lanes: PerLane<i64>,
         attempts: Vec<DeliveryAttempt>,
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| {
+        self.write_as_holder(move |connection| {
             for attempt in &attempts {
                 note_attempt_in(connection, attempt)?;
             }

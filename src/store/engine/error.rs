@@ -143,6 +143,15 @@ pub enum StoreError {
         /// Its kind.
         kind: ErrorKind,
     },
+    /// Another worker does by now what only one may do at a time.
+    #[error(
+        "{holder} holds the lease of the work in the background, which this worker held before: it was stopped for too \
+         long, and does nothing of that until the lease is its own again"
+    )]
+    LeaseLost {
+        /// Whose it is.
+        holder: String,
+    },
     /// A row holds what this program cannot read.
     #[error("the database holds {what} that cannot be read: {detail}")]
     Corrupt {
@@ -195,6 +204,7 @@ impl StoreError {
             // A server may come back, and one row is not the database.
             Self::Connect { .. }
             | Self::MigrateServer { .. }
+            | Self::LeaseLost { .. }
             | Self::Corrupt { .. }
             | Self::Panicked => false,
         }

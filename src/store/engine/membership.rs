@@ -16,7 +16,7 @@ use super::lock::DatabaseLock;
 use super::place::ServerPlace;
 use super::postgres::workers::{Beat, beat, leave};
 use super::sql::postgres::session::Session;
-use super::worker::{BACKGROUND, Worker};
+use super::worker::{BACKGROUND, HeldLease, Worker};
 
 /// The interval at which a worker says that it lives, and asks for the lease.
 const BEAT: Duration = Duration::from_secs(2);
@@ -33,6 +33,8 @@ pub enum Lease {
     Held {
         /// The time at which to stop.
         until: Option<Instant>,
+        /// The number that it has among those that held it.
+        epoch: i64,
     },
 }
 
@@ -41,7 +43,7 @@ impl Lease {
     pub fn is_held(self) -> bool {
         match self {
             Self::Elsewhere => false,
-            Self::Held { until } => until.is_none_or(|until| Instant::now() < until),
+            Self::Held { until, .. } => until.is_none_or(|until| Instant::now() < until),
         }
     }
 }
@@ -74,7 +76,7 @@ impl fmt::Debug for Membership {
 impl Membership {
     /// Makes that of the only worker of a file.
     pub fn alone(worker: Worker, lock: DatabaseLock) -> Self {
-        let (_, lease) = watch::channel(Lease::Held { until: None });
+        let (_, lease) = watch::channel(Lease::Held { until: None, epoch: 0 });
         let (_, workers) = watch::channel(1);
         let worker = Arc::new(Worker { leases: vec![BACKGROUND.to_owned()], ..worker });
         Self { worker, lease, workers, kept: Arc::new(Mutex::new(Some(Kept::File(lock)))) }
@@ -114,6 +116,16 @@ impl Membership {
         self.lease.clone()
     }
 
+    /// Returns the lease as this worker has taken it, where others could take it too.
+    pub fn taken(&self, lease: Lease) -> Option<HeldLease> {
+        match lease {
+            Lease::Held { until: Some(_), epoch } => {
+                Some(HeldLease { owner: self.worker.id.clone(), epoch })
+            }
+            Lease::Held { until: None, .. } | Lease::Elsewhere => None,
+        }
+    }
+
     /// Returns the number of workers that live, this one among them, which changes.
     pub fn workers(&self) -> watch::Receiver<u32> {
         self.workers.clone()
@@ -138,11 +150,10 @@ struct Told {
 }
 
 impl Told {
-    fn tell(&self, asked: Instant, Beat { holds, workers }: Beat) {
-        self.lease.send_replace(if holds {
-            Lease::Held { until: Some(asked + KEPT_FOR) }
-        } else {
-            Lease::Elsewhere
+    fn tell(&self, asked: Instant, Beat { epoch, workers }: Beat) {
+        self.lease.send_replace(match epoch {
+            Some(epoch) => Lease::Held { until: Some(asked + KEPT_FOR), epoch },
+            None => Lease::Elsewhere,
         });
         self.workers.send_if_modified(|held| std::mem::replace(held, workers) != workers);
     }

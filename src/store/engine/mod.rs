@@ -11,6 +11,7 @@ pub(super) mod backup;
 pub(super) mod changes;
 pub(super) mod connection;
 pub(super) mod error;
+pub(super) mod fence;
 pub(super) mod lock;
 pub(super) mod log_lines;
 pub(super) mod membership;

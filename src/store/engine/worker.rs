@@ -32,6 +32,15 @@ impl Worker {
     }
 }
 
+/// A lease as it was taken: its holder, and how many holders there were by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The worker.
+    pub owner: String,
+    /// The number that it has among all that held it.
+    pub epoch: i64,
+}
+
 /// The name of the lease: of everything that a daemon does by itself, but for receiving messages.
 pub(super) const BACKGROUND: &str = "background";
 

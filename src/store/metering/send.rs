@@ -15,6 +15,11 @@ use crate::store::{During, Store, StoreError};
 /// The time after its deadline at which a record is given up: clocks differ, and AWS's own answer is better.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
+/// Records that are given up in one transaction: nobody else writes meanwhile.
+const GIVEN_UP_AT_ONCE: i64 = 250;
+/// The number of such transactions before what is due is looked for: nothing else is sent meanwhile.
+const GIVEN_UP_BEFORE: u32 = 8;
+
 /// The time within which records that fall due fill up calls that go out anyway.
 const AHEAD: SignedDuration = SignedDuration::from_secs(2);
 
@@ -54,22 +59,52 @@ pub struct Attempt {
 
 impl Store {
     /// Returns the frozen records that are due to be sent, nearest deadline first, with those almost due. Parks those
-    /// that AWS surely takes no more.
+    /// that AWS surely takes no more, some at a time: none of the others is returned either.
     pub async fn records_to_send(
         &self,
         window: SignedDuration,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<SendableRecord>, StoreError> {
+        loop {
+            let all = self.park_all_expired(window, now).await?;
+            let due = self.due_records(limit, now).await?;
+            if all || !due.is_empty() {
+                return Ok(due);
+            }
+        }
+    }
+
+    /// Parks what is out of time, up to a bound; returns whether that was all.
+    async fn park_all_expired(
+        &self,
+        window: SignedDuration,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        for _ in 0..GIVEN_UP_BEFORE {
+            // Most passes find none, and write nothing.
+            if !self.read(move |connection| has_expired(connection, now)).await? {
+                return Ok(true);
+            }
+            self.write(move |connection| park_expired(connection, window, now)).await?;
+        }
+        Ok(false)
+    }
+
+    async fn due_records(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SendableRecord>, StoreError> {
         let ahead = now.saturating_add(AHEAD).unwrap_or(now);
         let find = move |connection: &Connection| {
-            park_expired(connection, window, now)?;
             // An hour that has not begun, as after a clock was set back, would sink the whole call.
             let mut select = connection
                 .prepare_cached(
                     "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
                      FROM metering_records r
                      WHERE r.state IN ('ready', 'sending') AND r.next_attempt_at_ms <= ?4 AND r.hour <= ?2
+                       AND r.deadline_ms >= ?5
                        AND EXISTS (SELECT 1 FROM metering_records
                            WHERE state IN ('ready', 'sending') AND next_attempt_at_ms <= ?1 AND hour <= ?2)
                      ORDER BY r.deadline_ms, r.id LIMIT ?3",
@@ -77,13 +112,19 @@ impl Store {
                 .during("find records to send")?;
             let rows = select
                 .query_map(
-                    (millis(now), ClockHour::of(now).number(), limit, millis(ahead)),
+                    (
+                        millis(now),
+                        ClockHour::of(now).number(),
+                        limit,
+                        millis(ahead),
+                        given_up_before(now),
+                    ),
                     sendable_row,
                 )
                 .during("find records to send")?;
             rows.collect::<Result<_, _>>().during("find records to send")
         };
-        self.write(find).await
+        self.read(find).await
     }
 
     /// Notes that these records are about to be sent, and returns the attempts at those that still are to be. Until
@@ -93,7 +134,7 @@ impl Store {
         records: Vec<i64>,
         now: Timestamp,
     ) -> Result<Vec<Attempt>, StoreError> {
-        self.write(move |connection| {
+        self.write_as_holder(move |connection| {
             let begun = records.iter().map(|record| begin_attempt(connection, *record, now));
             begun.filter_map(Result::transpose).collect()
         })
@@ -116,6 +157,20 @@ impl Store {
     }
 }
 
+/// Returns the deadline before which a record is given up.
+pub(super) fn given_up_before(now: Timestamp) -> i64 {
+    millis(now.saturating_sub(GIVE_UP_AFTER).unwrap_or(Timestamp::MIN))
+}
+
+fn has_expired(connection: &Connection, now: Timestamp) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM metering_records WHERE state IN ('ready', 'sending') AND deadline_ms < ?1 LIMIT 1",
+        )
+        .and_then(|mut select| select.exists([given_up_before(now)]))
+        .during("find records out of time")
+}
+
 fn park_expired(
     connection: &Connection,
     window: SignedDuration,
@@ -124,11 +179,11 @@ fn park_expired(
     let expired: Vec<Expired> = connection
         .prepare_cached(
             "SELECT id, product_id, hour, frozen_at_ms, deadline_ms, attempts, last_error FROM metering_records
-             WHERE state IN ('ready', 'sending') AND deadline_ms < ?1",
+             WHERE state IN ('ready', 'sending') AND deadline_ms < ?1 ORDER BY deadline_ms, id LIMIT ?2",
         )
         .and_then(|mut select| {
-            let before = now.saturating_sub(GIVE_UP_AFTER).unwrap_or(Timestamp::MIN);
-            select.query_map([millis(before)], expired_row)?.collect()
+            let bounds = (given_up_before(now), GIVEN_UP_AT_ONCE);
+            select.query_map(bounds, expired_row)?.collect()
         })
         .during("find records out of time")?;
     for it in &expired {
@@ -196,7 +251,7 @@ pub(crate) fn sendable_row(row: &sql::Row<'_>) -> sql::Result<SendableRecord> {
     })
 }
 
-/// Begins an attempt at a record that is still to be sent. Its number is above that of every other: one that is under
+/// Begins an attempt at a record that is still to be sent, and in time. Its number is above that of every other: one that is under
 /// way elsewhere may be taken back, so their count says nothing.
 fn begin_attempt(
     connection: &Connection,
@@ -206,9 +261,9 @@ fn begin_attempt(
     let still = connection
         .prepare_cached(
             "UPDATE OR FAIL metering_records SET state = 'sending', attempts = attempts + 1
-             WHERE id = ?1 AND state IN ('ready', 'sending')",
+             WHERE id = ?1 AND state IN ('ready', 'sending') AND deadline_ms >= ?2",
         )
-        .and_then(|mut update| update.execute([record]))
+        .and_then(|mut update| update.execute((record, given_up_before(now))))
         .during("begin an attempt")?;
     if still == 0 {
         return Ok(None);
@@ -222,4 +277,81 @@ fn begin_attempt(
         .and_then(|mut insert| insert.query_row((record, millis(now)), |row| row.get(0)))
         .map(|number| Some(Attempt { record, number }))
         .during("begin an attempt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_database::open_store;
+
+    const WINDOW: SignedDuration = SignedDuration::from_hours(6);
+
+    /// Makes frozen records of an hour, numbered from `first` on, whose deadline is over or not.
+    async fn freeze(store: &Store, first: i64, count: i64, hour: ClockHour, deadline: Timestamp) {
+        let freeze = move |connection: &Connection| {
+            let mut insert = connection
+                .prepare_cached(
+                    "INSERT INTO metering_records (id, product_id, customer_id, holder, dimension, hour, quantity, state,
+                         product_code, customer_identifier, region, frozen_at_ms, deadline_ms, next_attempt_at_ms)
+                     VALUES (?1, 'p', 'c', CAST(?2 AS TEXT), 'gb', ?3, 1000000, 'ready', 'code', 'x', 'us-east-1', 1, ?4, 1)",
+                )
+                .during("test")?;
+            for id in first..first + count {
+                let row = (id, format!("buyer:{id}"), hour.number(), millis(deadline));
+                insert.execute(row).during("test")?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.write(freeze).await.unwrap();
+    }
+
+    async fn left(store: &Store) -> i64 {
+        let left = "SELECT count(*) FROM metering_records WHERE state = 'ready'";
+        let count = move |connection: &Connection| {
+            connection.query_row(left, [], |row| row.get(0)).during("test")
+        };
+        store.read(count).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_out_of_time_is_given_up_in_pieces_and_never_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("marketd.db"));
+        let now: Timestamp = "2026-11-10T09:30:00Z".parse().unwrap();
+        let (old, recent) =
+            (now - SignedDuration::from_hours(9), now - SignedDuration::from_hours(1));
+        let in_time = now + SignedDuration::from_hours(1);
+        let bound = GIVEN_UP_AT_ONCE * i64::from(GIVEN_UP_BEFORE);
+        let expired = bound + 10;
+        freeze(&store, 1, expired, ClockHour::of(old), now - SignedDuration::from_hours(3)).await;
+        let fresh = expired + 1;
+        freeze(&store, fresh, 1, ClockHour::of(recent), in_time).await;
+
+        let parked = store.write(move |connection| park_expired(connection, WINDOW, now)).await;
+        parked.unwrap();
+        assert_eq!(left(&store).await, expired - GIVEN_UP_AT_ONCE + 1, "one transaction's part");
+        let begun = store.begin_attempts(vec![fresh - 1], now).await.unwrap();
+        assert_eq!(begun, [], "nothing is begun that is out of time, parked or not");
+        let late = now - SignedDuration::from_hours(2);
+        freeze(&store, fresh + 1, GIVEN_UP_AT_ONCE, ClockHour::of(old), late).await;
+
+        let ids = async || -> Vec<i64> {
+            let due = store.records_to_send(WINDOW, 5_000, now).await.unwrap();
+            due.into_iter().map(|it| it.id).collect()
+        };
+        assert_eq!(ids().await, [fresh], "what is in time does not wait for all of the rest");
+        assert_eq!(left(&store).await, 10 + 1);
+        assert_eq!(ids().await, [fresh]);
+        assert_eq!(left(&store).await, 1);
+        // Where nothing is due, all of it is given up at once.
+        freeze(&store, 2 * fresh, expired, ClockHour::of(old), late).await;
+        store.begin_attempts(vec![fresh], now).await.unwrap();
+        let settled = "UPDATE metering_records SET state = 'accepted' WHERE state = 'sending'";
+        let settle =
+            move |connection: &Connection| connection.execute(settled, []).map(drop).during("test");
+        store.write(settle).await.unwrap();
+        assert_eq!(ids().await, [0_i64; 0]);
+        assert_eq!(left(&store).await, 0);
+        store.close();
+    }
 }

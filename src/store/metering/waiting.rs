@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::billed::BilledSubscriptions;
-use super::send::{SendableRecord, sendable_row};
+use super::send::{SendableRecord, given_up_before, sendable_row};
 use crate::domain::{Holder, ProductId};
 use crate::store::base::columns::{millis, timestamp};
 use crate::store::engine::sql::{Connection, OptionalExtension};
@@ -15,9 +15,13 @@ impl Store {
         self.write(move |connection| make_all_due_in(connection, now)).await
     }
 
-    /// Returns a frozen record that is not settled, whether it is due or not.
-    pub async fn unsettled_record(&self, id: i64) -> Result<Option<SendableRecord>, StoreError> {
-        self.read(move |connection| unsettled_in(connection, id)).await
+    /// Returns a frozen record that is not settled and in time, whether it is due or not.
+    pub async fn unsettled_record(
+        &self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<Option<SendableRecord>, StoreError> {
+        self.read(move |connection| unsettled_in(connection, id, now)).await
     }
 
     /// Returns the nearest deadline that is still to come, of what is frozen and not settled.
@@ -80,13 +84,18 @@ fn parked_deadlines_in(
     Ok(nearest)
 }
 
-fn unsettled_in(connection: &Connection, id: i64) -> Result<Option<SendableRecord>, StoreError> {
+fn unsettled_in(
+    connection: &Connection,
+    id: i64,
+    now: Timestamp,
+) -> Result<Option<SendableRecord>, StoreError> {
     connection
         .prepare_cached(
             "SELECT r.*, (SELECT p.seller_account_id FROM products p WHERE p.id = r.product_id) AS seller
-             FROM metering_records r WHERE r.id = ?1 AND r.state IN ('ready', 'sending')",
+             FROM metering_records r WHERE r.id = ?1 AND r.state IN ('ready', 'sending')
+               AND r.deadline_ms >= ?2",
         )
-        .and_then(|mut select| select.query_row([id], sendable_row).optional())
+        .and_then(|mut select| select.query_row((id, given_up_before(now)), sendable_row).optional())
         .during("read a record that is not settled")
 }
 

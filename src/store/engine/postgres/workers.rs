@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::super::sql::postgres::session::Session;
-use super::super::sql::{Connection, Params, Result, Value};
-use super::super::worker::{BACKGROUND, LEASE, Worker};
+use super::super::sql::{Connection, OptionalExtension as _, Params, Result, Row, Value};
+use super::super::worker::{BACKGROUND, HeldLease, LEASE, Worker};
 
 /// The server's time in milliseconds.
 const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)";
@@ -12,8 +12,8 @@ const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
 /// What a worker hears when it says that it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::engine) struct Beat {
-    /// Whether it holds the lease.
-    pub(in crate::store::engine) holds: bool,
+    /// The number that it has among those that held the lease, if it holds it.
+    pub(in crate::store::engine) epoch: Option<i64>,
     /// The number of workers that live, itself among them.
     pub(in crate::store::engine) workers: u32,
 }
@@ -34,17 +34,22 @@ pub(in crate::store::engine) fn beat(session: &Session, worker: &Worker) -> Resu
              epoch = leases.epoch + CASE WHEN leases.owner = excluded.owner THEN 0 ELSE 1 END
          WHERE leases.owner = excluded.owner OR leases.until_ms < {NOW}
              -- The server's clock was set back.
-             OR leases.until_ms > {NOW} + 2 * {lease}",
+             OR leases.until_ms > {NOW} + 2 * {lease}
+         RETURNING epoch",
         lease = LEASE.as_millis()
     );
-    let taken = run(session, &hold, &(id,))?;
+    let epoch = number(session, &hold, &(id,))?;
     let alive = format!("SELECT count(*) FROM workers w WHERE {}", is_alive());
-    let found = session.query(&session.prepare(&alive)?, &[])?;
-    let workers = match found.first().and_then(|row| row.value(0)) {
-        Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
-        _ => 1,
-    };
-    Ok(Beat { holds: taken == 1, workers })
+    let workers = number(session, &alive, &[])?;
+    let workers = workers.map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX));
+    Ok(Beat { epoch, workers })
+}
+
+/// Returns who holds the lease, or did last.
+pub(in crate::store::engine) fn holder_in(connection: &Connection) -> Result<Option<HeldLease>> {
+    let asked = format!("SELECT owner, epoch FROM leases WHERE name = '{BACKGROUND}'");
+    let held = |row: &Row<'_>| Ok(HeldLease { owner: row.get(0)?, epoch: row.get(1)? });
+    connection.prepare_cached(&asked)?.query_row([], held).optional()
 }
 
 /// Returns the condition on a worker `w` that lives.
@@ -85,6 +90,15 @@ pub(in crate::store) fn workers_in(connection: &Connection) -> Result<Vec<Worker
 fn run(session: &Session, sql: &str, params: &impl Params) -> Result<usize> {
     let prepared = session.prepare(sql)?;
     session.execute(&prepared, params)
+}
+
+/// Returns the number that a statement finds, if it finds one.
+fn number(session: &Session, sql: &str, params: &impl Params) -> Result<Option<i64>> {
+    let found = session.query(&session.prepare(sql)?, params)?;
+    Ok(match found.first().and_then(|row| row.value(0)) {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    })
 }
 
 fn at(millis: i64) -> Timestamp {

@@ -28,6 +28,7 @@ use marketd::sandbox::market::{
 };
 use marketd::sandbox::{Fault, FaultKind, Sandbox, SandboxOptions};
 use marketd::store::{ImportProduct, Store, StoreError};
+use marketd::supervisor::endure;
 use support::{contract, metered, middle, number, per_second, ratio, say, speed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -363,7 +364,7 @@ async fn subscriptions(
     let shutdown = CancellationToken::new();
     let begun = Instant::now();
     let pollers = pollers(sandbox, aws, &store, most_pollers(), &shutdown);
-    let reconciling = tokio::spawn(reconciler.run(shutdown.clone()));
+    let reconciling = tokio::spawn(endure(reconciler, shutdown.clone()));
     while sandbox.queued() > 0 || store.buyer_counts(Timestamp::now()).await.unwrap().due > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

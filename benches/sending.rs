@@ -21,6 +21,7 @@ use marketd::domain::ledger::{AgeLimits, Answer};
 use marketd::health::Health;
 use marketd::metering::{Breaker, CallAnswer, FrozenCall, MeteringApi, MeteringEngine};
 use marketd::store::Store;
+use marketd::supervisor::endure;
 use support::{closing_at_once, customers, event, ledger, megabytes, memory, middle, now, number};
 use support::{ratio, records, say, speed};
 use tokio::task::JoinHandle;
@@ -210,7 +211,7 @@ async fn sending(folder: &Path, waiting: usize) -> (Store, CancellationToken, Jo
     let engine = engine(&store, Limited::new(10, 10), running(), Breaker::default());
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let running = tokio::spawn(async move { engine.run(stopped).await.unwrap() });
+    let running = tokio::spawn(async move { endure(engine, stopped).await.unwrap() });
     (store, stop, running)
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::settings::RetentionSettings;
 use crate::store::{History, PRUNE_FROM, Store, StoreError};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
 /// The longest time between two rounds. Each prunes what has grown old since the last.
 const REST_MOST: Duration = Duration::from_secs(3_600);
@@ -33,17 +33,10 @@ pub struct Retention {
     pub settings: RetentionSettings,
 }
 
-impl Retention {
-    /// Prunes until told to stop.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("retention");
-        while let Err(error) = self.work(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+impl Part for Retention {
+    const NAME: &'static str = "retention";
 
-    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         self.store.finish_erasures(self.clock.now()).await?;
         let Some(rest) = self.rest() else {
             shutdown.cancelled().await;
@@ -61,7 +54,9 @@ impl Retention {
         }
         Ok(())
     }
+}
 
+impl Retention {
     /// Prunes what there is to prune, for so long at most.
     pub async fn run_once(&self, within: Duration) -> Result<(), StoreError> {
         self.round(&CancellationToken::new(), Some(Instant::now() + within)).await

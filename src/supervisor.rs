@@ -48,6 +48,12 @@ impl Supervisor {
         self.parts.spawn(async move { (name, part.await.map_err(|error| error.to_string())) });
     }
 
+    /// Starts a part that works on the database, and begins anew where that cannot be used for a while.
+    pub fn start_part<P: Part>(&mut self, part: P) {
+        let shutdown = self.token();
+        self.start(P::NAME, endure(part, shutdown));
+    }
+
     /// Waits until the token is cancelled, or until a part ends before that.
     pub async fn watch(&mut self) -> Result<(), PartEnded> {
         tokio::select! {
@@ -80,10 +86,37 @@ fn early(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinErro
     }
 }
 
-/// The retries of a part whose database cannot be used: it waits, and tries again. Only one that is broken ends the
-/// part, and the process with it.
+/// A part of the daemon that works on the database.
+pub trait Part: Send + 'static {
+    /// Its name, in the log and in metrics.
+    const NAME: &'static str;
+
+    /// Works until told to stop, or until the database fails it: then it is asked to work again, a while later.
+    fn work(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Says what is left undone, where it is told to stop while the database fails it.
+    fn say_left(&self) {}
+}
+
+/// Has a part work until told to stop. Only a database that is broken ends it, and the process with it.
+pub async fn endure<P: Part>(mut part: P, shutdown: CancellationToken) -> Result<(), StoreError> {
+    let mut endurance = Endurance::of(P::NAME);
+    while let Err(error) = part.work(&shutdown).await {
+        endurance.wait_out(error, &shutdown).await?;
+        if shutdown.is_cancelled() {
+            part.say_left();
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The retries of a part whose database cannot be used: it waits, and tries again.
 #[derive(Debug)]
-pub struct Endurance {
+struct Endurance {
     part: &'static str,
     waits: ExponentialBackoff,
     failed_at: Option<Instant>,
@@ -94,12 +127,12 @@ const CALM: Duration = Duration::from_secs(60);
 
 impl Endurance {
     /// Makes the retries of a part.
-    pub fn of(part: &'static str) -> Self {
+    fn of(part: &'static str) -> Self {
         Self { part, waits: waits(), failed_at: None }
     }
 
     /// Waits for a while, or until told to stop; returns the error if waiting does not help.
-    pub async fn wait_out(
+    async fn wait_out(
         &mut self,
         error: StoreError,
         shutdown: &CancellationToken,
@@ -148,6 +181,45 @@ mod tests {
         supervisor.start::<String>("fragile", async { panic!("on purpose") });
         let ended = supervisor.watch().await.unwrap_err();
         assert!(ended.to_string().contains("panic"), "{ended}");
+    }
+
+    /// A part whose database fails it so often, and then works until it is stopped.
+    struct Failing {
+        left: u32,
+        how: fn() -> StoreError,
+    }
+
+    impl Part for Failing {
+        const NAME: &'static str = "failing";
+
+        async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+            if self.left == 0 {
+                shutdown.cancel();
+                return Ok(());
+            }
+            self.left -= 1;
+            Err((self.how)())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_begins_anew_unless_its_database_is_broken() {
+        let run = async |left, how| {
+            let mut supervisor = Supervisor::new(CancellationToken::new());
+            supervisor.start_part(Failing { left, how });
+            supervisor.watch().await.map_err(|ended| ended.reason)
+        };
+        assert_eq!(run(20, StoreError::busy).await, Ok(()));
+        assert_eq!(run(1, || StoreError::Closed).await, Err("the store is closed".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_told_to_stop_while_its_database_fails_it_stops() {
+        let mut supervisor = Supervisor::new(CancellationToken::new());
+        supervisor.start_part(Failing { left: u32::MAX, how: StoreError::busy });
+        let working = tokio::time::timeout(Duration::from_secs(300), supervisor.watch()).await;
+        assert!(working.is_err(), "it goes on");
+        supervisor.stop().await.unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::aws;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{Store, StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
 /// The interval at which the schedule looks whose turn it is; also the pause before a product that failed is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -30,17 +30,10 @@ pub struct Schedule {
     pub interval: SignedDuration,
 }
 
-impl Schedule {
-    /// Runs until told to stop.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("catalog");
-        while let Err(error) = self.work(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+impl Part for Schedule {
+    const NAME: &'static str = "catalog";
 
-    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let every = Duration::try_from(self.interval).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         let mut alarm = self.clock.alarm();
         let mut woken = self.store.wakeups().of(Waiter::Catalog);
@@ -61,7 +54,9 @@ impl Schedule {
         }
         Ok(())
     }
+}
 
+impl Schedule {
     async fn sync_due(&self) -> Result<(), StoreError> {
         let before = self.clock.now().saturating_sub(self.interval).unwrap_or_default();
         let due = self.store.entities_synced_before(before).await?;

@@ -9,7 +9,7 @@ use super::{WORKERS_GRACE, in_time};
 use crate::catalog::Schedule;
 use crate::health::Health;
 use crate::metering::{AwsMetering, MeteringEngine};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Brakes, Dates, Reconciler, Sweeps};
 use crate::retention::Retention;
 use crate::store::{Lease, Membership, Store};
 use crate::supervisor::{PartEnded, Supervisor};
@@ -73,16 +73,16 @@ impl Background {
     fn start(&self) -> Supervisor {
         let mut parts = Supervisor::new(CancellationToken::new());
         let reconciler = &self.reconciler;
-        parts.start("catalog", self.catalog.clone().run(parts.token()));
-        parts.start("sweep", reconciler.clone().run_sweeps(parts.token()));
-        parts.start("direct", reconciler.clone().run_direct(parts.token()));
-        parts.start("brakes", reconciler.clone().run_brakes(parts.token()));
-        parts.start("reconcile", reconciler.clone().run(parts.token()));
-        parts.start("metering", self.metering.clone().run(parts.token()));
+        parts.start_part(self.catalog.clone());
+        parts.start_part(Sweeps(reconciler.clone()));
+        parts.start_part(Dates(reconciler.clone()));
+        parts.start_part(Brakes::of(reconciler.clone()));
+        parts.start_part(reconciler.clone());
+        parts.start_part(self.metering.clone());
         if let Some(webhook) = &self.webhook {
-            parts.start("webhook", webhook.clone().run(parts.token()));
+            parts.start_part(webhook.clone().posts());
         }
-        parts.start("retention", self.retention.clone().run(parts.token()));
+        parts.start_part(self.retention.clone());
         parts
     }
 }

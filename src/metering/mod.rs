@@ -26,7 +26,7 @@ use sender::Tried;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::store::{ClosingPolicy, Store, StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
 /// The engine that closes hours and sends records.
 #[derive(Clone)]
@@ -90,17 +90,11 @@ impl PassSummary {
     }
 }
 
-impl<A: MeteringApi> MeteringEngine<A> {
-    /// Makes passes until told to stop; calls under way are finished.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("metering");
-        while let Err(error) = self.work(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+impl<A: MeteringApi> Part for MeteringEngine<A> {
+    const NAME: &'static str = "metering";
 
-    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    /// Makes passes until told to stop; calls under way are finished.
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         let mut woken = self.store.wakeups().of(Waiter::Metering);
         while !shutdown.is_cancelled() {
@@ -117,7 +111,9 @@ impl<A: MeteringApi> MeteringEngine<A> {
         }
         Ok(())
     }
+}
 
+impl<A: MeteringApi> MeteringEngine<A> {
     /// Closes what is over and sends everything that is due now.
     pub async fn run_pass(&self) -> Result<PassSummary, StoreError> {
         self.pass(&CancellationToken::new()).await

@@ -8,21 +8,32 @@ use tokio_util::sync::CancellationToken;
 use super::Reconciler;
 use crate::domain::ProductId;
 use crate::store::StoreError;
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
 const REVIEW_EVERY: Duration = Duration::from_secs(2);
 
-impl Reconciler {
-    /// Reviews what is held back, until told to stop.
-    pub async fn run_brakes(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("brakes");
-        let mut told = BTreeSet::new();
-        while let Err(error) = self.keep_reviewing(&mut told, &shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+/// The part that reviews what is held back.
+pub struct Brakes {
+    reconciler: Reconciler,
+    told: BTreeSet<(ProductId, &'static str)>,
+}
 
+impl Brakes {
+    /// Makes one that has told of nothing yet.
+    pub fn of(reconciler: Reconciler) -> Self {
+        Self { reconciler, told: BTreeSet::new() }
+    }
+}
+
+impl Part for Brakes {
+    const NAME: &'static str = "brakes";
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        self.reconciler.keep_reviewing(&mut self.told, shutdown).await
+    }
+}
+
+impl Reconciler {
     async fn keep_reviewing(
         &self,
         told: &mut BTreeSet<(ProductId, &'static str)>,

@@ -4,18 +4,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LONGEST_SLEEP, Reconciler, wait_until};
 use crate::store::{StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
+
+/// The part that writes the status of direct subscriptions as their dates pass.
+pub struct Dates(pub Reconciler);
+
+impl Part for Dates {
+    const NAME: &'static str = "direct";
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        self.0.follow_dates(shutdown).await
+    }
+}
 
 impl Reconciler {
-    /// Writes the status of direct subscriptions as their dates pass, until told to stop.
-    pub async fn run_direct(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("direct");
-        while let Err(error) = self.follow_dates(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
-
     async fn follow_dates(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         let mut woken = self.store.wakeups().of(Waiter::Direct);

@@ -23,9 +23,11 @@ use crate::domain::ProductCode;
 use crate::domain::reconciliation::Patience;
 use crate::health::Health;
 use crate::store::{DueBuyer, Store, StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
-pub use sweep::Swept;
+pub use brakes::Brakes;
+pub use direct::Dates;
+pub use sweep::{Sweeps, Swept};
 
 /// The most buyers that one question may name; each answers with few rows, so the pages stay few.
 const BUYERS_PER_QUESTION: usize = 20;
@@ -84,17 +86,11 @@ struct Group {
     buyers: Vec<DueBuyer>,
 }
 
-impl Reconciler {
-    /// Asks about whoever is due, until told to stop; questions under way are finished.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("reconcile");
-        while let Err(error) = self.work(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+impl Part for Reconciler {
+    const NAME: &'static str = "reconcile";
 
-    async fn work(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    /// Asks about whoever is due, until told to stop; questions under way are finished.
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let this = Arc::new(self.clone());
         let mut questions: JoinSet<(Vec<i64>, Result<Reconciled, StoreError>)> = JoinSet::new();
         let mut asking: HashSet<i64> = HashSet::new();
@@ -130,7 +126,9 @@ impl Reconciler {
         }
         Ok(())
     }
+}
 
+impl Reconciler {
     /// Asks about everybody who is due now, and about those who become due by a second look meanwhile.
     pub async fn run_once(&self) -> Result<Reconciled, StoreError> {
         let this = Arc::new(self.clone());

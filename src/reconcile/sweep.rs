@@ -8,7 +8,7 @@ use super::Reconciler;
 use crate::aws::{AwsError, AwsErrorKind, EntitlementFilter, caller_account};
 use crate::domain::{AccountId, BuyerRef, Grant, ProductCode};
 use crate::store::{Observation, ObservedBuyer, StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 
 /// Buyers taken over in one transaction: enough to share its flush, few enough not to hold up others.
 const BUYERS_PER_TRANSACTION: usize = 200;
@@ -39,16 +39,18 @@ pub(super) enum SweepError {
     Store(#[from] StoreError),
 }
 
-impl Reconciler {
-    /// Sweeps at the start, at every interval, and when an import asks for it.
-    pub async fn run_sweeps(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("sweep");
-        while let Err(error) = self.sweep_on_time(&shutdown).await {
-            endurance.wait_out(error, &shutdown).await?;
-        }
-        Ok(())
-    }
+/// The part that sweeps at the start, at every interval, and when an import asks for it.
+pub struct Sweeps(pub Reconciler);
 
+impl Part for Sweeps {
+    const NAME: &'static str = "sweep";
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        self.0.sweep_on_time(shutdown).await
+    }
+}
+
+impl Reconciler {
     async fn sweep_on_time(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let mut alarm = self.clock.alarm();
         let mut woken = self.store.wakeups().of(Waiter::Sweep);

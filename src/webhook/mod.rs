@@ -19,7 +19,7 @@ use crate::domain::event::EventType;
 use crate::domain::event::data::WebhookGivenUp;
 use crate::health::Health;
 use crate::store::{Event, Store, StoreError, Waiter};
-use crate::supervisor::Endurance;
+use crate::supervisor::Part;
 use posting::Posting;
 use queues::QueueKey;
 use receiver::Refusal;
@@ -60,29 +60,35 @@ pub struct Posted {
     pub is_paused: bool,
 }
 
+/// The part that posts. An event is passed only once the application has answered with a 2xx, so one that it refuses holds
+/// up those of the same customer.
+pub struct Posts {
+    webhook: Webhook,
+    posting: Posting,
+}
+
+impl Part for Posts {
+    const NAME: &'static str = "webhook";
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        self.webhook.work(&mut self.posting, shutdown, false).await.map(drop)
+    }
+
+    fn say_left(&self) {
+        let events = self.posting.unnoted();
+        tracing::warn!(events, "what was posted last could not be noted and is posted again");
+    }
+}
+
 impl Webhook {
     /// Makes a webhook that posts what the store's outbox holds.
     pub fn new(receiver: Arc<Receiver>, store: Store, clock: Clock, health: Health) -> Self {
         Self { receiver, store, clock, health }
     }
 
-    /// Posts until told to stop. An event is passed only once the application has answered with a 2xx, so one that it
-    /// refuses holds up those of the same customer.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let mut endurance = Endurance::of("webhook");
-        let mut posting = Posting::default();
-        while let Err(error) = self.work(&mut posting, &shutdown, false).await {
-            endurance.wait_out(error, &shutdown).await?;
-            if shutdown.is_cancelled() {
-                let events = posting.unnoted();
-                tracing::warn!(
-                    events,
-                    "what was posted last could not be noted and is posted again"
-                );
-                return Ok(());
-            }
-        }
-        Ok(())
+    /// Makes the part that posts.
+    pub fn posts(self) -> Posts {
+        Posts { webhook: self, posting: Posting::default() }
     }
 
     /// Posts what there is, for so long at most.

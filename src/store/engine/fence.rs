@@ -43,8 +43,8 @@ mod tests {
     use crate::store::engine::place::Place;
     use crate::store::test_database::{open_store, place_on_server};
 
-    fn lease(owner: &str, epoch: i64) -> Option<HeldLease> {
-        Some(HeldLease { owner: owner.to_owned(), epoch })
+    fn lease(owner: &str, epoch: i64) -> HeldLease {
+        HeldLease { owner: owner.to_owned(), epoch }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -71,11 +71,11 @@ mod tests {
         };
         // (under which lease it works, who holds it, who is said to hold it where it may not)
         for (under, owner, epoch, refused) in [
-            (lease("us", 1), "us", 1, None),
-            (lease("us", 1), "them", 2, Some("worker them")),
+            (Some(lease("us", 1)), "us", 1, None),
+            (Some(lease("us", 1)), "them", 2, Some("worker them")),
             // Another has held it meanwhile: what was read before that is old.
-            (lease("us", 1), "us", 3, Some("worker us")),
-            (lease("us", 3), "us", 3, None),
+            (Some(lease("us", 1)), "us", 3, Some("worker us")),
+            (Some(lease("us", 3)), "us", 3, None),
             // As the only worker of a file.
             (None, "them", 4, None),
         ] {
@@ -92,7 +92,7 @@ mod tests {
             }
         }
         // An answer of AWS's to what was begun before is written all the same.
-        store.work_under(lease("us", 1));
+        store.work_under(Some(lease("us", 1)));
         store.record_outcomes(vec![], now).await.unwrap();
         store.close();
     }

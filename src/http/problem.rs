@@ -168,11 +168,13 @@ impl From<StoreError> for Problem {
         } else {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
         }
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "store-unavailable",
-            "the database could not do this now; nothing was changed, try again",
-        )
+        let detail = match error.to_be_mended() {
+            Some(how) => format!(
+                "nothing was changed, and nothing can be until a person mends the database: {how}"
+            ),
+            None => "the database could not do this now; nothing was changed, try again".to_owned(),
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail)
     }
 }
 
@@ -352,5 +354,22 @@ impl From<LicensingError> for Problem {
             }
             LicensingError::Store(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ErrorKind;
+
+    #[test]
+    fn a_database_that_a_person_has_to_mend_is_said_with_how() {
+        let refused = |kind| {
+            Problem::from(StoreError::Commit { reason: "put it back by INSERT".into(), kind })
+        };
+        let (stuck, away) = (refused(ErrorKind::Stuck), refused(ErrorKind::Passing));
+        assert!(stuck.detail.contains("until a person") && stuck.detail.contains("by INSERT"));
+        assert!(away.detail.contains("try again") && !away.detail.contains("INSERT"));
+        assert_eq!(stuck.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -182,6 +182,11 @@ impl StoreError {
         self.kind().is_some_and(ErrorKind::is_passing)
     }
 
+    /// Returns what a person has to put right before anything is written again, if that is it.
+    pub(crate) fn to_be_mended(&self) -> Option<String> {
+        (self.kind() == Some(ErrorKind::Stuck)).then(|| self.in_full())
+    }
+
     /// Reports whether this database can be used no more: waiting does not help, and neither does trying again.
     pub(crate) fn is_broken(&self) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use super::changes::ChangeCapture;
 use super::postgres::turn_changes;
-use super::sql::{Connection, Result};
+use super::sql::{Connection, Error, ErrorKind, Result};
 use super::trouble::{Trouble, TroubleCause};
 
 /// The place in the order of writes that was seen last.
@@ -33,7 +33,7 @@ impl OtherWriters {
             Ok(now) => self.compare(connection, Some(now), capture),
             Err(error) => {
                 let (kind, said) = (error.kind(), error.to_string());
-                if kind.is_passing() {
+                if kind.is_trouble() {
                     trouble.begin(&TroubleCause { kind, said });
                 }
             }
@@ -99,7 +99,8 @@ fn read(connection: &Connection) -> Result<i64> {
         Connection::Sqlite(_) => "PRAGMA data_version",
         Connection::Postgres(_) | Connection::Strand(_) => "SELECT n FROM turns",
     };
-    connection.query_row(statement, [], |row| row.get(0))
+    let read = connection.query_row(statement, [], |row| row.get(0));
+    read.map_err(|error| if error.kind() == ErrorKind::NoRow { Error::NoTurn } else { error })
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl From<TroubleCause> for TransactionError {
 
 impl TransactionError {
     pub(super) fn trouble(&self) -> Option<TroubleCause> {
-        let kind = Some(self.kind).filter(|kind| kind.is_passing())?;
+        let kind = Some(self.kind).filter(|kind| kind.is_trouble())?;
         Some(TroubleCause { kind, said: self.said.clone() })
     }
 }

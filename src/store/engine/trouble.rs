@@ -1,4 +1,4 @@
-//! Trouble that passes: a lock that somebody else holds, a full disk. It is heard of by whoever shows how things stand.
+//! Trouble that passes, by itself or once a person mends it: a lock that somebody else holds, a full disk. It is heard of by whoever shows how things stand.
 
 use std::error::Error;
 
@@ -13,12 +13,12 @@ pub(crate) struct TroubleCause {
     pub(crate) said: String,
 }
 
-/// Finds the trouble that an error of whatever operation comes from, if it passes.
+/// Finds the trouble that an error of whatever operation comes from, if there is any.
 pub(crate) fn found_in(error: &(dyn Error + 'static)) -> Option<TroubleCause> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(sql) = error.downcast_ref::<sql::Error>() {
-            let kind = Some(sql.kind()).filter(|kind| kind.is_passing())?;
+            let kind = Some(sql.kind()).filter(|kind| kind.is_trouble())?;
             return Some(TroubleCause { kind, said: sql.to_string() });
         }
         cause = error.source();

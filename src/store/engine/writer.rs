@@ -315,7 +315,7 @@ fn run_all(
         return Ok(true);
     }
     match settle() {
-        Err(error) if !error.kind().is_passing() => Ok(false),
+        Err(error) if !error.kind().is_trouble() => Ok(false),
         settled => Ok(settled.map(|()| true)?),
     }
 }

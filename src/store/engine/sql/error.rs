@@ -58,6 +58,15 @@ pub enum Error {
     /// The server does not answer whoever connects.
     #[error("the database server did not let us in within {} s", .0.as_secs())]
     Silent(Duration),
+    /// A server that was asked something says nothing any more.
+    #[error("the database server says nothing for {:.1?}: its process hangs, or the way to it is mute", .0)]
+    Unanswered(Duration),
+    /// The name of a server's host leads nowhere.
+    #[error("the database server's host cannot be found: {0}")]
+    Unknown(String),
+    /// The password cannot be had from where it is kept.
+    #[error("the password of the database server's user: {0}")]
+    Password(String),
     /// The connection to the server is gone.
     #[error("the connection to the database server was lost")]
     Lost,
@@ -92,6 +101,8 @@ pub enum ErrorKind {
     Locked,
     /// It may go well later: a full disk, a file that cannot be read at the moment, a server that is away.
     Passing,
+    /// Nothing goes well until a person has put something right, which the error says how.
+    Stuck,
     /// The file is no database, or is damaged.
     Broken,
     /// A fault of the program's.
@@ -102,6 +113,11 @@ impl ErrorKind {
     /// Reports whether the database may do later what it could not do now.
     pub(crate) const fn is_passing(self) -> bool {
         matches!(self, Self::Locked | Self::Passing)
+    }
+
+    /// Reports whether the database can do nothing at the moment, whatever it is asked.
+    pub(crate) const fn is_trouble(self) -> bool {
+        self.is_passing() || matches!(self, Self::Stuck)
     }
 }
 
@@ -126,14 +142,17 @@ impl Error {
                 error.sqlite_error_code().map_or(ErrorKind::Other, kind_of_sqlite)
             }
             Self::Postgres(error) | Self::Prepare { source: error, .. } => kind_of_postgres(error),
-            Self::Lost | Self::Silent(_) | Self::ConnectAnew(_) | Self::Runtime(_) => {
-                ErrorKind::Passing
+            Self::Lost
+            | Self::Silent(_)
+            | Self::Unanswered(_)
+            | Self::Unknown(_)
+            | Self::Password(_)
+            | Self::ConnectAnew(_)
+            | Self::Runtime(_) => ErrorKind::Passing,
+            Self::NoTurn => ErrorKind::Stuck,
+            Self::Column { .. } | Self::OtherRows { .. } | Self::Abandoned | Self::Tls(_) => {
+                ErrorKind::Other
             }
-            Self::Column { .. }
-            | Self::NoTurn
-            | Self::OtherRows { .. }
-            | Self::Abandoned
-            | Self::Tls(_) => ErrorKind::Other,
         }
     }
 }

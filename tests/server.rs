@@ -262,3 +262,49 @@ async fn a_server_without_connections_is_trouble_that_passes() {
     assert_eq!(customers(&store).await, ["before", "later"]);
     store.close();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_fall_silent_are_left_and_others_are_made() {
+    let Some((store, wire)) = at_the_end_of_a_wire() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+    assert_eq!(customers(&store).await, ["before"]);
+    wire.freeze();
+    let write = store.provision_customer(customer("lost"), now);
+    let read = store.customer(CustomerId::new("before"));
+    let both = async { tokio::join!(write, read) };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), both).await;
+    let (written, found) = in_time.expect("nobody waits for ever");
+    for said in [written.unwrap_err().to_string(), found.unwrap_err().to_string()] {
+        assert!(said.contains("database"), "{said}");
+    }
+    let said = store.trouble().borrow().clone().unwrap_or_default();
+    assert!(said.contains("says nothing"), "{said}");
+    store.provision_customer(customer("after"), now).await.unwrap();
+    assert!(store.trouble().borrow().is_none());
+    assert_eq!(customers(&store).await, ["after", "before"]);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_that_nobody_can_take_are_said_with_what_mends_them() {
+    let Some((store, wire, schema)) = in_a_schema() else { return };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    store.provision_customer(customer("before"), now).await.unwrap();
+    let mut trouble = store.trouble();
+    let server = beside(&wire).await;
+    server.batch_execute(&format!("DELETE FROM {schema}.turns")).await.unwrap();
+    // It is seen before anybody writes.
+    let seen = trouble.wait_for(Option::is_some);
+    let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
+    let said = seen.expect("it is looked for").unwrap().clone().unwrap_or_default();
+    let (_, mends) = said.split_once("put it back by ").expect("what to do is said");
+    let refused = store.provision_customer(customer("refused"), now).await.unwrap_err();
+    assert!(refused.to_string().contains("could not commit"), "{refused}");
+    assert!(store.trouble().borrow().as_ref().is_some_and(|why| why.contains(mends)));
+    server.batch_execute(&format!("SET search_path = {schema}; {mends}")).await.unwrap();
+    store.provision_customer(customer("later"), now).await.unwrap();
+    assert!(store.trouble().borrow().is_none());
+    assert_eq!(customers(&store).await, ["before", "later"]);
+    store.close();
+}

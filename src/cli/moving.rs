@@ -12,7 +12,7 @@ use super::local::load;
 use super::output::{Output, Progress, amount, print_json, say};
 use crate::clock::Clock;
 use crate::settings::SecretFiles;
-use crate::store::{Address, MovedTable, Place, ServerPlace, move_database};
+use crate::store::{Address, MovedTable, Password, Place, ServerPlace, move_database};
 
 /// Copies the database to the other engine: from its file to a PostgreSQL server, or back.
 ///
@@ -60,14 +60,14 @@ impl Move {
         }
         let address: Address = self.to.parse().map_err(|error| anyhow::anyhow!("--to {error}"))?;
         let password = match &self.password_file {
-            Some(path) => Some(
-                std::fs::read_to_string(path)
-                    .with_context(|| format!("could not read {}", path.display()))?,
-            ),
-            None => std::env::var("PGPASSWORD").ok().filter(|it| !it.is_empty()),
+            Some(path) => Some(Password::File(path.clone())),
+            None => std::env::var("PGPASSWORD")
+                .ok()
+                .filter(|it| !it.is_empty())
+                .map(|it| Password::Given(SecretString::from(it.trim()))),
         };
         let address = match password {
-            Some(password) => address.with_password(&SecretString::from(password.trim())),
+            Some(password) => address.with_password(password),
             None => address,
         };
         Ok(Place::Server(ServerPlace::new(address, 1)))

@@ -205,6 +205,12 @@ impl Layers {
         }
     }
 
+    /// Returns the path of a file that holds a secret, which is read again later.
+    pub(super) fn secret_path(&mut self, key: &str) -> Option<PathBuf> {
+        let named: PathBuf = self.optional(key)?;
+        self.in_credentials(&named).ok()
+    }
+
     /// Resolves a path that may begin with the folder of the service's credentials.
     fn in_credentials(&self, path: &Path) -> Result<PathBuf, String> {
         let mut parts = path.components();

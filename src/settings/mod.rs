@@ -9,7 +9,6 @@ mod layers;
 mod meanings;
 mod metering;
 mod nearest;
-mod pgpass;
 mod retention;
 mod tokens;
 mod value;

@@ -14,6 +14,10 @@ mod metering;
 mod overview;
 mod pruning;
 mod reconcile;
+#[cfg(test)]
+#[path = "../../tests/support/slow_wire.rs"]
+#[allow(dead_code, reason = "each user takes a part of it")]
+pub(crate) mod slow_wire;
 mod subscriptions;
 #[cfg(test)]
 #[path = "../../tests/support/database.rs"]
@@ -25,7 +29,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::store::engine::sql::Connection;
+use crate::store::engine::sql::{Connection, Patience};
 use base::activity::{current_actor, noting};
 use engine::connection::try_writing_in;
 use engine::fence::Fence;
@@ -88,7 +92,8 @@ pub use engine::place::{Place, ServerPlace};
 pub use engine::postgres::facts::ServerFacts;
 #[cfg(test)]
 pub(crate) use engine::sql::ErrorKind;
-pub use engine::sql::{Address, AddressError};
+pub(crate) use engine::sql::find_in_passfile;
+pub use engine::sql::{Address, AddressError, Password};
 pub use engine::statements::{Scan, note_statements, scans};
 pub use engine::wakeups::{Waiter, Wakeup, Wakeups};
 pub use engine::worker::{HeldLease, Worker};
@@ -310,5 +315,24 @@ impl Store {
             self.writer.trouble().begin(&why);
         }
         read
+    }
+
+    /// Does the same for what sums over months: a server has longer for it.
+    async fn read_at_length<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + std::error::Error + Send + 'static,
+    {
+        let patiently = |connection: &Connection| {
+            connection.be_patient(Patience::LONG).during("have a report take its time")?;
+            let done = work(connection);
+            // A connection that was lost meanwhile begins anew with what is usual.
+            drop(connection.be_patient(Patience::USUAL));
+            done
+        };
+        self.read(patiently).await
     }
 }

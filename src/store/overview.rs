@@ -85,7 +85,7 @@ pub struct AwaitedDraft {
 impl Store {
     /// Counts the parked usage alone, by product and reason.
     pub async fn parked_usage(&self) -> Result<Vec<ParkedUsage>, StoreError> {
-        self.read(|connection| parked_in(connection).during("count what is parked")).await
+        self.read_at_length(|connection| parked_in(connection).during("count what is parked")).await
     }
 
     /// Lists the products of which buyers' news waits for the listing's import.
@@ -98,7 +98,7 @@ impl Store {
 
     /// Counts everything that an overview shows.
     pub async fn overview(&self) -> Result<Overview, StoreError> {
-        self.read(|connection| {
+        self.read_at_length(|connection| {
             // All of one moment: a read transaction sees one.
             let whole = Transaction::of_reads(connection).during("begin an overview")?;
             let overview = overview_in(&whole).during("count for an overview")?;

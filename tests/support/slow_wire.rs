@@ -16,6 +16,8 @@ pub(crate) enum Loss {
     Answer,
     /// Whatever was to come either way, from the `COMMIT` on; the connection is not: as when a machine is gone.
     Everything,
+    /// Whatever was to come after it; the connection is not: as when a process hangs that has done it.
+    Rest,
 }
 
 /// The wire: it listens on loopback, and each byte arrives so much later, whichever way it goes.
@@ -36,6 +38,15 @@ struct Ways {
     crumbles: AtomicBool,
     loses: Mutex<Option<Loss>>,
     open: Mutex<Vec<TcpStream>>,
+    /// Set for each connection that carries nothing more.
+    frozen: Mutex<Vec<Arc<AtomicBool>>>,
+}
+
+/// The state of a connection.
+#[derive(Clone, Default)]
+struct Connected {
+    is_lost: Arc<AtomicBool>,
+    is_frozen: Arc<AtomicBool>,
 }
 
 impl SlowWire {
@@ -53,6 +64,7 @@ impl SlowWire {
             crumbles: AtomicBool::new(false),
             loses: Mutex::default(),
             open: Mutex::default(),
+            frozen: Mutex::default(),
         });
         let laid = Arc::clone(&ways);
         thread::spawn(move || {
@@ -89,6 +101,14 @@ impl SlowWire {
         self.cut();
     }
 
+    /// Has every connection that is open carry nothing more and stay open, as those of processes that hang; those that are
+    /// made later are as ever.
+    pub(crate) fn freeze(&self) {
+        for frozen in &*self.ways.frozen.lock().unwrap_or_else(PoisonError::into_inner) {
+            frozen.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Cuts every connection.
     pub(crate) fn cut(&self) {
         let mut open = self.ways.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,9 +129,11 @@ impl Ways {
             let kept = end.try_clone()?;
             self.open.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         }
-        let is_lost = Arc::new(AtomicBool::new(false));
-        self.carry(client.try_clone()?, server.try_clone()?, Arc::clone(&is_lost), true);
-        self.carry(server, client, is_lost, false);
+        let state = Connected::default();
+        let frozen = Arc::clone(&state.is_frozen);
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).push(frozen);
+        self.carry(client.try_clone()?, server.try_clone()?, state.clone(), true);
+        self.carry(server, client, state, false);
         Ok(())
     }
 
@@ -133,7 +155,7 @@ impl Ways {
         self: &Arc<Self>,
         mut from: TcpStream,
         mut to: TcpStream,
-        is_lost: Arc<AtomicBool>,
+        Connected { is_lost, is_frozen }: Connected,
         asks: bool,
     ) {
         let (taken, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
@@ -141,6 +163,9 @@ impl Ways {
         thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
+                if is_frozen.load(Ordering::SeqCst) {
+                    continue;
+                }
                 if asks && bytes[..count].windows(7).any(|it| it == b"COMMIT\0") {
                     match ways.loses.lock().unwrap_or_else(PoisonError::into_inner).take() {
                         Some(Loss::Commit) => break,
@@ -150,6 +175,7 @@ impl Ways {
                             break;
                         }
                         Some(Loss::Answer) => is_lost.store(true, Ordering::SeqCst),
+                        Some(Loss::Rest) => is_frozen.store(true, Ordering::SeqCst),
                         None => {}
                     }
                 }

@@ -15,11 +15,14 @@ use super::error::{During as _, StoreError};
 use super::lock::DatabaseLock;
 use super::place::ServerPlace;
 use super::postgres::workers::{Beat, beat, leave};
+use super::sql::Patience;
 use super::sql::postgres::session::Session;
 use super::worker::{BACKGROUND, HeldLease, Worker};
 
 /// The interval at which a worker says that it lives, and asks for the lease.
 const BEAT: Duration = Duration::from_secs(2);
+/// The interval at which it tries again where the server did not hear it.
+const BEAT_AGAIN: Duration = Duration::from_millis(500);
 /// The time after which a holder stops what it does, should it not get through to the server: the rest of the lease is for
 /// what it has under way.
 const KEPT_FOR: Duration = Duration::from_secs(7);
@@ -160,17 +163,22 @@ impl Told {
 }
 
 fn open(place: &ServerPlace, worker: &Worker, told: &Told) -> Result<Session, StoreError> {
-    let session = place.connect()?;
+    let session = place.connect_with(Patience::BEAT)?;
     let asked = Instant::now();
     told.tell(asked, beat(&session, worker).during("join the workers of the database")?);
     Ok(session)
 }
 
 fn beat_until_left(session: &Session, worker: &Worker, told: &Told, leaving: &mpsc::Receiver<()>) {
-    while leaving.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let asked = Instant::now();
-        match session.reconnect_if_lost().and_then(|()| beat(session, worker)) {
-            Ok(found) => told.tell(asked, found),
+    let mut pause = BEAT;
+    while leaving.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let said = session.reconnect_if_lost().and_then(|()| {
+            let asked = Instant::now();
+            Ok((asked, beat(session, worker)?))
+        });
+        pause = if said.is_ok() { BEAT } else { BEAT_AGAIN };
+        match said {
+            Ok((asked, found)) => told.tell(asked, found),
             // A lease that is held runs out by itself.
             Err(error) => {
                 tracing::debug!(%error, "the database server does not hear that this worker lives");
@@ -186,7 +194,9 @@ fn beat_until_left(session: &Session, worker: &Worker, told: &Told, leaving: &mp
 mod tests {
     use super::super::place::Place;
     use super::*;
-    use crate::store::test_database::place_on_server;
+    use crate::store::Address;
+    use crate::store::slow_wire::SlowWire;
+    use crate::store::test_database::{on_server, place_on_server};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn workers_know_how_many_they_are() {
@@ -204,5 +214,33 @@ mod tests {
         second.leave();
         of_first.wait_for(|workers| *workers == 1).await.unwrap();
         first.leave();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_holder_keeps_the_lease_where_its_connection_falls_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let (Some(place), Some((url, schema))) = (place_on_server(&path), on_server(&path)) else {
+            return;
+        };
+        drop(tokio::task::block_in_place(|| Place::Server(place).open_writer()).unwrap());
+        let wire = SlowWire::to(&url, Duration::ZERO);
+        let address: Address = format!("{}?sslmode=disable", wire.url()).parse().unwrap();
+        let place = ServerPlace::new(address.in_schema(&schema), 1);
+        let membership = tokio::task::block_in_place(|| {
+            Membership::join(&place, Worker::this(jiff::Timestamp::UNIX_EPOCH)).unwrap()
+        });
+        let until = |lease: &Lease| match lease {
+            Lease::Held { until, .. } => until.unwrap(),
+            Lease::Elsewhere => panic!("it is nobody else's"),
+        };
+        let mut lease = membership.lease();
+        wire.freeze();
+        let before = until(&lease.borrow_and_update());
+        let is_kept = |lease: &Lease| until(lease) > before;
+        let kept = tokio::time::timeout(KEPT_FOR * 2, lease.wait_for(is_kept)).await;
+        kept.expect("it says again that it lives").unwrap();
+        assert!(Instant::now() < before, "it was never in doubt");
+        tokio::task::block_in_place(|| membership.leave());
     }
 }

@@ -24,6 +24,8 @@ pub(super) mod postgres;
 pub(super) mod private_files;
 pub(super) mod readers;
 pub(super) mod secrets;
+#[cfg(test)]
+mod server_tests;
 pub(super) mod sql;
 pub(super) mod statements;
 pub(super) mod trouble;

@@ -14,7 +14,7 @@ use super::place::{Place, ServerPlace};
 use super::postgres::schema::table_names;
 use super::postgres::workers::workers_in;
 use super::private_files::Draft;
-use super::sql::{Connection, ToSql, Transaction, Value};
+use super::sql::{Connection, Patience, ToSql, Transaction, Value};
 use super::worker::Worker;
 
 /// The rows that one statement reads, or writes at most.
@@ -127,6 +127,8 @@ pub fn move_database(
         None => to.open_writer()?,
     };
     let of_server = if draft.is_some() { &source } else { &target };
+    // Tables of any size are counted and read.
+    of_server.be_patient(Patience::ENDLESS).during("prepare the move")?;
     refuse_running(server, of_server)?;
     let tables = tables(of_server)?;
     // On a server this keeps writers out; a file is locked.

@@ -8,7 +8,7 @@ use super::connection;
 use super::error::{During as _, StoreError};
 use super::postgres::schema;
 use super::sql::postgres::session::Session;
-use super::sql::{Address, Connection};
+use super::sql::{self, Address, Connection, Patience};
 
 /// More readers of a file than this would only wait for the same cores.
 const READERS_OF_FILE: usize = 4;
@@ -87,6 +87,16 @@ impl Place {
         Ok(reader)
     }
 
+    /// Opens one more connection that only reads, beside others that were let in: whatever refuses it may pass.
+    pub(crate) fn open_another_reader(&self) -> Result<Connection, StoreError> {
+        self.open_reader().map_err(|error| match error {
+            StoreError::Connect { address, source } => {
+                StoreError::Connect { address, source: sql::Error::ConnectAnew(Box::new(source)) }
+            }
+            error => error,
+        })
+    }
+
     /// Opens a connection that only reads.
     pub(crate) fn open_reader(&self) -> Result<Connection, StoreError> {
         match self {
@@ -110,7 +120,12 @@ impl ServerPlace {
 
     /// Connects to the server.
     pub(crate) fn connect(&self) -> Result<Session, StoreError> {
-        Session::connect(Arc::clone(&self.address))
+        self.connect_with(Patience::USUAL)
+    }
+
+    /// Does the same, for one whose answers are waited for otherwise.
+    pub(crate) fn connect_with(&self, patience: Patience) -> Result<Session, StoreError> {
+        Session::connect(Arc::clone(&self.address), patience)
             .map_err(|source| StoreError::Connect { address: self.address.to_string(), source })
     }
 

@@ -58,7 +58,7 @@ impl Readers {
             let resting = idle.lock().ok().and_then(|mut list| Some(list.as_mut()?.pop()));
             let connection = match resting.ok_or(StoreError::Closed)? {
                 Some(connection) => connection.ready().during("connect anew")?,
-                None => place.open_reader()?,
+                None => place.open_another_reader()?,
             };
             // A read that panics has changed nothing; its connection serves the next one.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&connection)));

@@ -47,7 +47,7 @@ impl Store {
         first: ClockHour,
         hours: u32,
     ) -> Result<Vec<Option<HourState>>, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             let mut states = Vec::new();
             let mut hour = first;
             let frozen = frozen_hours(connection).during("look for hours that are frozen")?;

@@ -54,7 +54,7 @@ impl Store {
         after: Option<ReportPlace>,
         limit: usize,
     ) -> Result<ReportPart, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             part_in(connection, filter, FirstRows::of(after, limit)).during("sum a month's ledger")
         })
         .await
@@ -163,7 +163,7 @@ impl Store {
         before: ClockHour,
         most: usize,
     ) -> Result<Vec<ClockHour>, StoreError> {
-        self.read(move |connection| metered_months_in(connection, before, most)).await
+        self.read_at_length(move |connection| metered_months_in(connection, before, most)).await
     }
 }
 

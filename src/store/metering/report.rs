@@ -86,7 +86,7 @@ impl Store {
         &self,
         filter: ReportFilter,
     ) -> Result<Vec<ReportRow>, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             let during = "sum the ledger by customer";
             let mut rows = report_in(connection, filter).during(during)?;
             name_as_aws_does(connection, &mut rows).during(during)?;

@@ -17,7 +17,7 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<(Timestamp, Quantity)>, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             connection
                 .prepare_cached(
                     "SELECT from_ms, quantity FROM usage_hours

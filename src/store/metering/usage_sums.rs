@@ -27,7 +27,7 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<(Timestamp, Quantity)>, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             connection
                 .prepare_cached(SUMS)
                 .and_then(|mut select| {
@@ -56,7 +56,7 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<FeatureSums, StoreError> {
-        self.read(move |connection| by_feature_in(connection, since, until)).await
+        self.read_at_length(move |connection| by_feature_in(connection, since, until)).await
     }
 }
 

@@ -29,7 +29,7 @@ impl Store {
         days: u32,
         now: Timestamp,
     ) -> Result<Vec<SubscriptionDay>, StoreError> {
-        self.read(move |connection| {
+        self.read_at_length(move |connection| {
             days_in(connection, days, now).during("count subscriptions over time")
         })
         .await

@@ -5,19 +5,30 @@ use super::super::noted::{CountedUsage, Notes};
 use super::super::sql::{self, Connection};
 use crate::domain::{CustomerId, FeatureId};
 
-/// Prepares the session of the one who writes: the table that it notes in, and how long it may keep others waiting.
+/// How long a session that writes may keep others waiting, as a literal.
 ///
 /// Whoever waits for the turn for so long is told so, as with a file that somebody else has locked. A worker whose machine is
 /// gone in the middle of a transaction ends nothing by itself: the server does, so that others get the turn. And a commit is on
 /// disk before it is answered, whatever the database's own settings say.
-pub(in crate::store::engine) const WRITER: &str = "SET lock_timeout = '10s';
- SET idle_in_transaction_session_timeout = '10s';
- SET tcp_user_timeout = '10s';
- SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
- CREATE TEMP TABLE marketd_notes (
-     n bigint GENERATED ALWAYS AS IDENTITY,
-     kind text, a text, b text, c text, d text, e bigint, f bigint
- ) ON COMMIT DELETE ROWS";
+macro_rules! timeouts {
+    () => {
+        "SET lock_timeout = '10s';
+         SET idle_in_transaction_session_timeout = '10s';
+         SET tcp_user_timeout = '10s';
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
+    };
+}
+
+/// Prepares the session of one who changes the schema.
+pub(in crate::store::engine) const MIGRATOR: &str = timeouts!();
+/// Prepares the session of the one who writes, with the table that it notes in.
+pub(in crate::store::engine) const WRITER: &str = concat!(
+    timeouts!(),
+    "CREATE TEMP TABLE marketd_notes (
+         n bigint GENERATED ALWAYS AS IDENTITY,
+         kind text, a text, b text, c text, d text, e bigint, f bigint
+     ) ON COMMIT DELETE ROWS"
+);
 
 const READ: &str = "SELECT kind, a, b, c, d, e, f FROM pg_temp.marketd_notes ORDER BY n";
 

@@ -2,8 +2,9 @@
 
 use super::super::error::StoreError;
 use super::super::secrets::make_secrets_in;
-use super::super::sql::{self, Connection, OptionalExtension as _, Transaction};
+use super::super::sql::{self, Connection, OptionalExtension as _, Patience, Transaction};
 use super::super::wakeups::{RULES, Rule};
+use super::notes::MIGRATOR;
 
 /// The oldest server that the statements are written for: `server_version_num` of 14.0.
 const OLDEST_SERVER: i64 = 140_000;
@@ -72,6 +73,9 @@ pub(in crate::store::engine) fn migrate(
     if let Some(schema) = schema.filter(|_| found.is_none()) {
         make_schema(connection, &schema).map_err(failed)?;
     }
+    connection.execute_batch(MIGRATOR).map_err(failed)?;
+    // An index of a large table takes its time.
+    connection.be_patient(Patience::ENDLESS).map_err(failed)?;
     let transaction = Transaction::of_schema(connection).map_err(failed)?;
     let found = version_in(&transaction).map_err(failed)?;
     if let Some(found) = found.filter(|found| *found > VERSION) {
@@ -79,6 +83,7 @@ pub(in crate::store::engine) fn migrate(
     }
     go_to(&transaction, found.unwrap_or(0), VERSION)
         .and_then(|()| transaction.commit())
+        .and_then(|()| connection.be_patient(Patience::USUAL))
         .map_err(failed)
 }
 
@@ -245,6 +250,31 @@ mod tests {
         assert_eq!(number("SELECT count(*) FROM turn_changes"), 0);
         assert_eq!(number("SELECT count(*) FROM pg_trigger WHERE tgname = 'wake_99'"), 0);
         drop(place.open_writer().unwrap());
+    }
+
+    #[test]
+    fn whoever_brings_a_schema_up_to_date_waits_for_nobody_who_writes_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let (Some(place), Some((_, schema))) = (place_on_server(&path), on_server(&path)) else {
+            return;
+        };
+        let holder = Connection::Postgres(Box::new(place.connect().unwrap()));
+        holder.execute_batch(&format!("CREATE SCHEMA {schema}")).unwrap();
+        let transaction = Transaction::of_schema(&holder).unwrap();
+        go_to(&transaction, 0, 1).unwrap();
+        transaction.commit().unwrap();
+
+        let held = Transaction::begin(&holder).unwrap();
+        let (told, tried) = std::sync::mpsc::channel();
+        let server = Place::Server(place);
+        let opened = server.clone();
+        std::thread::spawn(move || told.send(opened.open_writer().map(drop)));
+        let refused = tried.recv_timeout(std::time::Duration::from_secs(20));
+        let refused = refused.expect("it waits in vain for 10 s").unwrap_err();
+        assert!(refused.is_passing(), "a start tries it again: {refused:?}");
+        held.rollback().unwrap();
+        drop(server.open_writer().unwrap());
     }
 
     #[test]

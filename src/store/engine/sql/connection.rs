@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::params::Params;
+use super::postgres::patience::Patience;
 use super::postgres::session::Session;
 use super::postgres::strand::{Strand, interleave};
 use super::rows::Row;
@@ -36,6 +37,14 @@ impl Connection {
         match self {
             Self::Sqlite(_) | Self::Strand(_) => 0,
             Self::Postgres(session) => session.number(),
+        }
+    }
+
+    /// Has a server's answers waited for longer, or less long, from now on. Not within a transaction.
+    pub(crate) fn be_patient(&self, patience: Patience) -> Result<()> {
+        match self {
+            Self::Sqlite(_) | Self::Strand(_) => Ok(()),
+            Self::Postgres(session) => session.be_patient(patience),
         }
     }
 

@@ -5,9 +5,11 @@ use std::ops::Deref;
 use super::connection::Connection;
 use super::error::{Error, Result};
 
-/// Begins a transaction that nobody else changes the schema beside.
-const ALONE: &str =
-    "BEGIN; SELECT pg_advisory_xact_lock(hashtext('marketd'), hashtext(current_schema()))";
+/// Begins a transaction that nobody else changes the schema beside. Whoever does is waited for, however long that takes, but
+/// nobody who reads or writes: others would wait behind.
+const ALONE: &str = "BEGIN; SET LOCAL lock_timeout = 0;
+     SELECT pg_advisory_xact_lock(hashtext('marketd'), hashtext(current_schema()));
+     SET LOCAL lock_timeout = '10s'";
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A transaction, undone unless it is committed.

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::Config;
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Config, NoTls};
 
 use super::super::error::Result;
+use super::passfile::Named;
+use super::password::Password;
 use super::tls::{MODES, Tls, TlsMode};
 
-/// The time that connecting may take, where the address says no other.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The time that connecting to a host may take, where the address says no other.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The time for which a server that has gone silent is waited for.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
@@ -29,10 +29,12 @@ const KEEPALIVES: u32 = 3;
 /// A database on a server: `postgres://user@host:5432/name`, with the schema in it.
 #[derive(Clone)]
 pub struct Address {
-    config: Config,
+    /// Without a password.
+    pub(super) config: Config,
     /// The schema that holds the tables; the server's own choice where none is named.
     schema: Option<String>,
-    tls: Tls,
+    pub(super) tls: Tls,
+    pub(super) password: Option<Password>,
 }
 
 /// The fault of a text that is no address of a database. It never shows the text, which may hold a password.
@@ -143,7 +145,7 @@ impl FromStr for Address {
         }
         config.ssl_mode(tls.mode.negotiated());
         config.application_name("marketd");
-        Ok(Self { config, schema, tls })
+        Ok(Self { config, schema, tls, password: None })
     }
 }
 
@@ -160,15 +162,15 @@ impl Address {
         self
     }
 
-    /// Returns the same address with the password that its user has.
+    /// Returns the same address with the place of the password that its user has.
     #[must_use]
-    pub fn with_password(mut self, password: &SecretString) -> Self {
-        self.config.password(password.expose_secret());
+    pub fn with_password(mut self, password: Password) -> Self {
+        self.password = Some(password);
         self
     }
 
     /// Returns what a password file names: hosts with their ports, the database and the user.
-    pub fn named(&self) -> (Vec<(String, u16)>, &str, &str) {
+    pub(crate) fn named(&self) -> Named<'_> {
         let ports = self.config.get_ports();
         let port = |place: usize| ports.get(place).or_else(|| ports.last()).copied();
         let host = |(place, host): (usize, &Host)| {
@@ -187,43 +189,6 @@ impl Address {
     pub(crate) fn quoted_schema(&self) -> Option<String> {
         self.schema.as_ref().map(|name| format!("\"{}\"", name.replace('"', "\"\"")))
     }
-
-    /// Returns the time that connecting may take until statements are taken, whichever host answers.
-    pub(super) fn connect_within(&self) -> Duration {
-        let each = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_WITHIN);
-        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1);
-        each * (hosts + 1)
-    }
-
-    /// Connects, and has the connection driven by the runtime that this is called on.
-    pub(super) async fn connect(&self) -> Result<Client> {
-        let client = if self.tls.mode == TlsMode::Disable {
-            let (client, connection) = self.config.connect(NoTls).await?;
-            drive(connection);
-            client
-        } else {
-            let (client, connection) = self.config.connect(self.tls.connector()?).await?;
-            drive(connection);
-            client
-        };
-        if let Some(schema) = self.quoted_schema() {
-            client.batch_execute(&format!("SET search_path = {schema}")).await?;
-        }
-        Ok(client)
-    }
-}
-
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    tokio::spawn(async move {
-        // Whoever uses it next hears of it.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the database was lost");
-        }
-    });
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::address::Address;
+use super::patience::Patience;
 use super::pipeline::Pipeline;
 use super::prepared::{FoundRow, Prepared, by_name, found};
 use super::translate::{Translated, translate};
@@ -22,9 +23,9 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn connect(address: &Address) -> Result<Self> {
+    pub(super) fn connect(address: &Address, patience: Patience) -> Result<Self> {
         let (statements, pipeline) = Default::default();
-        Ok(Self { wire: Wire::connect(address)?, statements, pipeline })
+        Ok(Self { wire: Wire::connect(address, patience)?, statements, pipeline })
     }
 
     pub(super) fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
@@ -81,8 +82,6 @@ impl Live {
     }
 
     fn prepare_text(&mut self, text: &str) -> Result<Statement> {
-        let client = self.wire.client();
-        let failed = |source| Error::Prepare { text: text.to_owned(), source };
-        self.wire.wait(client.prepare(text))?.map_err(failed)
+        self.wire.prepare(text)
     }
 }

@@ -1,7 +1,11 @@
 //! The driver of PostgreSQL: sessions, statements in its own form, and values on their way.
 
 pub(in crate::store::engine) mod address;
+mod connecting;
 mod live;
+pub(super) mod passfile;
+pub(super) mod password;
+pub(in crate::store::engine) mod patience;
 mod pipeline;
 mod prepared;
 pub(in crate::store::engine) mod session;

@@ -15,7 +15,7 @@ use rusqlite::types::Value;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Row, Statement};
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::prepared::{FoundRow, Prepared, found};
 use super::several::for_several;
 use super::value::{Cell, Failure};
@@ -197,11 +197,7 @@ impl Pipeline {
         }
         let types: Vec<&str> = prepared.statement().params().iter().map(Type::name).collect();
         let several = match for_several(prepared.text(), &types) {
-            Some(text) => {
-                let client = wire.client();
-                let failed = |source| Error::Prepare { text: text.clone(), source };
-                Some(wire.wait(client.prepare(&text))?.map_err(failed)?)
-            }
+            Some(text) => Some(wire.prepare(&text)?),
             None => None,
         };
         self.several.insert(prepared.text().into(), several.clone());

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell as Flag, RefCell};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryMessage;
 
@@ -10,6 +10,7 @@ use super::super::error::{Error, ErrorKind, Result};
 use super::super::params::Params;
 use super::address::Address;
 use super::live::Live;
+use super::patience::Patience;
 pub(crate) use super::pipeline::RowChanges;
 pub(crate) use super::prepared::{FoundRow, Prepared};
 use super::value::Cell;
@@ -44,6 +45,7 @@ pub(crate) struct Session {
     live: RefCell<Option<Live>>,
     /// Run on each connection before anything else.
     at_first: Flag<&'static str>,
+    patience: Flag<Patience>,
     changes: Flag<u64>,
     /// The number of times that it was connected anew.
     number: Flag<u64>,
@@ -61,10 +63,20 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     /// Connects to the server.
-    pub(crate) fn connect(address: Arc<Address>) -> Result<Self> {
-        let live = RefCell::new(Some(Live::connect(&address)?));
+    pub(crate) fn connect(address: Arc<Address>, patience: Patience) -> Result<Self> {
+        let live = RefCell::new(Some(Live::connect(&address, patience)?));
+        let patience = Flag::new(patience);
         let (at_first, changes, number, turn, touched) = Default::default();
-        Ok(Self { address, live, at_first, changes, number, turn, touched })
+        Ok(Self { address, live, at_first, patience, changes, number, turn, touched })
+    }
+
+    /// Has answers waited for longer, or less long, from now on. Not within a transaction.
+    pub(crate) fn be_patient(&self, patience: Patience) -> Result<()> {
+        self.patience.set(patience);
+        self.with(|live| {
+            live.wire.patience = patience;
+            live.batch(&patience.told())
+        })
     }
 
     /// Has `touched` called whenever a statement may have changed a row that is remembered.
@@ -86,7 +98,7 @@ impl Session {
         *self.live.borrow_mut() = None;
         // It was let in before, so whatever the reason is it may pass.
         let anew = |error| Error::ConnectAnew(Box::new(error));
-        let mut live = Live::connect(&self.address).map_err(anew)?;
+        let mut live = Live::connect(&self.address, self.patience.get()).map_err(anew)?;
         live.batch(self.at_first.get()).map_err(anew)?;
         *self.live.borrow_mut() = Some(live);
         self.number.set(self.number.get() + 1);
@@ -205,6 +217,8 @@ impl Session {
     /// Reports whether a turn was committed, once the server can be reached again.
     fn was_committed(&self, turn: Turn) -> Result<bool> {
         const ASKED: u32 = 50;
+        /// For each of them may have to wait until somebody is taken for gone.
+        const WITHIN: Duration = Duration::from_secs(60);
         const PAUSE: Duration = Duration::from_millis(200);
         let ask = || {
             self.reconnect_if_lost()?;
@@ -214,8 +228,11 @@ impl Session {
             self.batch("COMMIT")?;
             Ok(is_there)
         };
-        let mut last = Error::Lost;
+        let (mut last, begun) = (Error::Lost, Instant::now());
         for _ in 0..ASKED {
+            if begun.elapsed() > WITHIN {
+                break;
+            }
             let answer = ask();
             match answer {
                 Ok(committed) => return Ok(committed),

@@ -187,6 +187,7 @@ mod tests {
     use std::env;
 
     use super::super::address::Address;
+    use super::super::patience::Patience;
     use super::super::session::Session;
     use super::*;
 
@@ -194,7 +195,7 @@ mod tests {
     fn connect(host: &str, query: &str) -> Option<Result<bool, String>> {
         let url = env::var("MARKETD_TEST_DATABASE_URL").ok()?.replace("127.0.0.1", host);
         let address: Address = format!("{url}?{query}").parse().unwrap();
-        let session = match Session::connect(Arc::new(address)) {
+        let session = match Session::connect(Arc::new(address), Patience::USUAL) {
             Ok(session) => session,
             Err(error) => return Some(Err(error.to_string())),
         };

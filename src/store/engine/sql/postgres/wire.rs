@@ -8,32 +8,28 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::Client;
+use tokio::time::sleep;
+use tokio_postgres::{Client, Statement};
 
 use super::super::error::{Error, Result};
 use super::address::Address;
-
-/// How statements are planned: as SQLite does, for which they are written. Each has the index that it needs, and most are
-/// prepared while the server has no statistics of a table or takes it for empty: it would read all of it, and go on with
-/// that as the table grows. A plan is made once. Compiling one costs more than it saves, and what makes other ways look
-/// dear would have it done.
-const PLANS: &str =
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-    SET jit = off; SET plan_cache_mode = force_generic_plan";
+use super::patience::Patience;
 
 pub(super) type Answered<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// A connection to the server.
 pub(super) struct Wire {
-    /// Its own: a request and its answer stay on the thread that waits for them. None once it is dropped.
+    /// Its own: a request and its answer stay on the thread that waits for them. None once it is dropped, or lost.
     runtime: Option<Runtime>,
     client: Arc<Client>,
     /// Statements whose answers are not waited for yet.
     posted: Posted,
     /// The number of times that an answer was waited for.
     waited: u64,
+    pub(super) patience: Patience,
 }
 
 /// Statements that write and were sent, the oldest first.
@@ -88,30 +84,26 @@ pub(super) struct PostedOutcome {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // A session may be let go where nothing may block.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.lose();
     }
 }
 
 impl Wire {
-    pub(super) fn connect(address: &Address) -> Result<Self> {
+    pub(super) fn connect(address: &Address, patience: Patience) -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| Error::Runtime(source.to_string()))?;
-        let connecting = async {
-            let client = address.connect().await?;
-            client.batch_execute(PLANS).await?;
-            Ok::<_, Error>(client)
-        };
-        // The driver's own limit ends with the handshake of TCP.
-        let within = address.connect_within();
-        let in_time = async { tokio::time::timeout(within, connecting).await };
-        let client = runtime.block_on(in_time).map_err(|_elapsed| Error::Silent(within))??;
+        let client = runtime.block_on(address.connect(patience))?;
         let posted = Posted::default();
-        Ok(Self { runtime: Some(runtime), client: Arc::new(client), posted, waited: 0 })
+        Ok(Self { runtime: Some(runtime), client: Arc::new(client), posted, waited: 0, patience })
+    }
+
+    /// Closes the connection, which may be let go where nothing may block.
+    fn lose(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 
     pub(super) fn client(&self) -> Arc<Client> {
@@ -138,12 +130,61 @@ impl Wire {
     /// Waits for an answer of the server, and takes in those to what was posted before.
     pub(super) fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T> {
         self.waited += 1;
-        let runtime = self.runtime.as_ref().ok_or(Error::Lost)?;
-        let (posted, mut answer) = (&mut self.posted, pin!(answer));
-        Ok(runtime.block_on(poll_fn(|context| {
+        let mut answer = pin!(answer);
+        self.until(|posted, context| {
             posted.take_in(context);
             answer.as_mut().poll(context)
-        })))
+        })
+    }
+
+    /// Waits until the server has said something, for as long as it says anything at all. One that falls silent is lost.
+    fn until<T>(
+        &mut self,
+        mut is_said: impl FnMut(&mut Posted, &mut Context<'_>) -> Poll<T>,
+    ) -> Result<T> {
+        let (posted, silence) = (&mut self.posted, self.patience.silence());
+        let runtime = self.runtime.as_ref().ok_or(Error::Lost)?;
+        let waiting = async {
+            let Some(silence) = silence else {
+                return Some(poll_fn(|context| is_said(posted, context)).await);
+            };
+            let mut heard = Instant::now();
+            loop {
+                let mut is_late = pin!(sleep(silence.saturating_sub(heard.elapsed())));
+                let said = poll_fn(|context| {
+                    if let Poll::Ready(said) = is_said(posted, context) {
+                        return Poll::Ready(Some(said));
+                    }
+                    if is_late.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(None);
+                    }
+                    // Nothing else wakes whoever waits here than an answer, be it to something else.
+                    heard = Instant::now();
+                    Poll::Pending
+                });
+                let said = said.await;
+                if said.is_some() || heard.elapsed() >= silence {
+                    return said;
+                }
+            }
+        };
+        let said = runtime.block_on(waiting);
+        if said.is_none() {
+            self.lose();
+        }
+        said.ok_or(Error::Unanswered(silence.unwrap_or_default()))
+    }
+
+    /// Prepares a statement. What failed of that which was posted before is the reason why the server takes no more.
+    pub(super) fn prepare(&mut self, text: &str) -> Result<Statement> {
+        let client = self.client();
+        match self.wait(client.prepare(text))? {
+            Ok(statement) => Ok(statement),
+            Err(source) => {
+                let failed = self.settle()?.failure;
+                Err(failed.unwrap_or_else(|| Error::Prepare { text: text.to_owned(), source }))
+            }
+        }
     }
 
     /// Sends a statement whose answer is not waited for, with the number of rows that it must change if that is known.
@@ -174,10 +215,11 @@ impl Wire {
         let runtime = self.runtime.as_ref().ok_or(Error::Lost)?;
         if !runtime.block_on(poll_fn(is_here)) {
             self.waited += 1;
-            let posted = &mut self.posted;
-            runtime.block_on(poll_fn(|context| {
-                if posted.take_in(context) { Poll::Ready(()) } else { Poll::Pending }
-            }));
+            self.until(
+                |posted, context| {
+                    if posted.take_in(context) { Poll::Ready(()) } else { Poll::Pending }
+                },
+            )?;
         }
         let mut all = PostedOutcome::default();
         for PostedStatement { expected, outcome, .. } in std::mem::take(&mut self.posted).statements

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use crate::store::Address;
+/// What a line is looked for by: hosts with their ports, the database and the user.
+pub(crate) type Named<'a> = (Vec<(String, u16)>, &'a str, &'a str);
 
-/// Finds the password of a database in a file. The error says what is wrong with the file.
-pub(super) fn find(file: &Path, address: &Address) -> Result<Option<SecretString>, String> {
+/// Finds the password of a database in a file. The error says what is wrong with the file, and nothing of what is in it.
+pub(crate) fn find(file: &Path, named: &Named<'_>) -> Result<Option<SecretString>, String> {
     refuse_readable(file)?;
     let text = fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
-    Ok(find_in(&text, address))
+    Ok(find_in(&text, named))
 }
 
 /// As libpq does, a file that others may read is not used.
@@ -24,8 +25,7 @@ fn refuse_readable(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn find_in(text: &str, address: &Address) -> Option<SecretString> {
-    let (hosts, database, user) = address.named();
+fn find_in(text: &str, (hosts, database, user): &Named<'_>) -> Option<SecretString> {
     let is_meant = |field: &str, value: &str| field == "*" || field == value;
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let [host, port, of, who, password] = <[String; 5]>::try_from(fields(line)).ok()?;
@@ -56,13 +56,14 @@ fn fields(line: &str) -> Vec<String> {
 mod tests {
     use secrecy::ExposeSecret as _;
 
+    use super::super::address::Address;
     use super::*;
 
     #[test]
     fn the_first_line_that_fits_has_the_password() {
         let address: Address = "postgres://me@db:5433/marketd".parse().unwrap();
         let found = |text: &str| {
-            find_in(text, &address).map(|password| password.expose_secret().to_owned())
+            find_in(text, &address.named()).map(|password| password.expose_secret().to_owned())
         };
         let password = |text: &str| Some(text.to_owned());
         assert_eq!(found("db:5433:marketd:me:a:b"), password("a:b"));

@@ -126,6 +126,8 @@ pub(crate) fn noting<T, E: From<StoreError>>(
     DETAIL.take();
     // The writer's thread is no task of the actor's.
     let done = ACTOR.sync_scope(actor.clone(), || work(connection))?;
+    // What is on its way to a server is counted once it is there.
+    connection.settle().during("write what was asked for")?;
     if connection.total_changes() != before {
         note_in(connection, actor, DETAIL.take().as_deref())?;
     }
@@ -206,4 +208,37 @@ fn activity(row: &Row<'_>) -> sql::Result<ActivityRow> {
         path: row.get("path")?,
         detail: detail.and_then(|text| serde_json::from_str(&text).ok()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_database::open_store;
+
+    #[tokio::test]
+    async fn who_acted_is_noted_also_where_nobody_waits_for_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder.path().join("m.db"));
+        let actor = |request: &str| Actor {
+            request: request.into(),
+            at: Timestamp::UNIX_EPOCH,
+            name: "ops".into(),
+            door: Door::Api,
+            operation: "op".into(),
+            path: "/".into(),
+        };
+        let posts = |connection: &Connection| {
+            connection
+                .prepare_cached("INSERT INTO usage_totals (product_id, reported) VALUES ('p', 1)")
+                .and_then(|mut insert| insert.post([]))
+                .during("test")
+        };
+        acting(actor("posts"), store.write(posts)).await.unwrap();
+        acting(actor("nothing"), store.write(|_| Ok::<_, StoreError>(()))).await.unwrap();
+        let page = Page { limit: 10, after: None };
+        let listed = store.activities(ActivityFilter::default(), Order::default(), page).await;
+        let noted: Vec<String> = listed.unwrap().rows.into_iter().map(|it| it.id).collect();
+        assert_eq!(noted, ["posts"]);
+        store.close();
+    }
 }

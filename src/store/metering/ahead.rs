@@ -58,31 +58,33 @@ pub(crate) fn ask_about<'e>(
 type Wanted = (RecordKey, Arc<RememberedCustomer>, Vec<Rc<ReportedBearer>>);
 
 impl UsageReport<'_> {
-    /// Reads what taking these events needs to know.
+    /// Reads what taking these reports needs to know, each with the time at which it came.
     pub(super) fn look_ahead<'e>(
         &mut self,
-        events: impl Iterator<Item = &'e UsageEvent>,
+        reports: impl Iterator<Item = (Timestamp, &'e [UsageEvent])>,
     ) -> Result<(), StoreError> {
         if !self.connection.is_remote() {
             return Ok(());
         }
-        let events: Vec<&UsageEvent> = events.collect();
+        let events = reports.flat_map(|(now, events)| events.iter().map(move |it| (now, it)));
+        let events: Vec<(Timestamp, &UsageEvent)> = events.collect();
         let mut held = HashMap::new();
-        for event in &events {
+        for (_, event) in &events {
             if let Some(known) = held_in(self.connection, &event.id)? {
                 held.insert(event.id.clone(), known);
             }
         }
         self.ask_first_hours(&events)?;
-        let new = events.into_iter().filter(|event| !held.contains_key(&event.id));
+        let new = events.into_iter().filter(|(_, event)| !held.contains_key(&event.id));
         let wanted = self.wanted(new)?;
         self.held = Some(held);
         self.insert = self.connection.prepare_cached(INSERT_NEW).during("append a usage event")?;
         self.find_records(wanted)
     }
 
-    fn ask_first_hours(&mut self, events: &[&UsageEvent]) -> Result<(), StoreError> {
-        let customers: HashSet<&CustomerId> = events.iter().map(|it| &it.customer_id).collect();
+    fn ask_first_hours(&mut self, events: &[(Timestamp, &UsageEvent)]) -> Result<(), StoreError> {
+        let customers: HashSet<&CustomerId> =
+            events.iter().map(|(_, it)| &it.customer_id).collect();
         for customer in customers {
             if let Some(account) = self.account(customer)? {
                 for holder in account.standing.unknown_first_hours() {
@@ -96,11 +98,12 @@ impl UsageReport<'_> {
     /// Attributes the events, and returns the places of those that are billed in full.
     fn wanted<'e>(
         &mut self,
-        events: impl Iterator<Item = &'e UsageEvent>,
+        events: impl Iterator<Item = (Timestamp, &'e UsageEvent)>,
     ) -> Result<Vec<Wanted>, StoreError> {
         let mut places = HashMap::<RecordKey, usize>::new();
         let mut wanted = Vec::<Wanted>::new();
-        for event in events {
+        for (now, event) in events {
+            self.now = now;
             let Ok(AttributedUsage { account, hour, bearer, .. }) = self.attribute(event)? else {
                 continue;
             };

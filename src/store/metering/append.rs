@@ -27,7 +27,8 @@ struct Reported {
 }
 
 impl Reported {
-    /// Reports whether another can be taken at once with this one, as if both had come at the same time.
+    /// Reports whether another can be taken at once with this one. Each is judged by its own time; what usage is attributed
+    /// to is found for all of an hour at once.
     fn goes_with(&self, other: &Self) -> bool {
         self.limits == other.limits && ClockHour::of(self.now) == ClockHour::of(other.now)
     }
@@ -75,11 +76,11 @@ fn take(
     let Some(last) = reports.iter().max_by_key(|report| report.now) else {
         return Ok(Vec::new());
     };
-    let events = || reports.iter().flat_map(|report| &report.events);
-    ask_about(connection, remembered, events(), last.now)?;
+    let events = reports.iter().flat_map(|report| &report.events);
+    ask_about(connection, remembered, events, last.now)?;
     let mut taken = UsageReport::new(connection, remembered, last.limits, last.now)?;
-    taken.look_ahead(events())?;
-    let receipts = reports.iter().map(|report| taken.take(&report.events));
+    taken.look_ahead(reports.iter().map(|report| (report.now, &*report.events)))?;
+    let receipts = reports.iter().map(|report| taken.take(&report.events, report.now));
     let receipts = receipts.collect::<Result<_, _>>()?;
     taken.finish()?;
     Ok(receipts)

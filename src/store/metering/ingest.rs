@@ -35,7 +35,7 @@ pub(crate) struct UsageReport<'a> {
     catalogue: CatalogueView<'a>,
     remembered: &'a Remembered,
     limits: AgeLimits,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     /// The events that are held under the ids of this report; none where each is found out as it is written.
     pub(super) held: Option<HashMap<String, KnownEvent>>,
     /// The time up to which usage may have been reported before, and been pruned since.
@@ -145,8 +145,13 @@ impl<'a> UsageReport<'a> {
         })
     }
 
-    /// Takes events that were reported together; returns what came of each of them.
-    pub(super) fn take(&mut self, events: &[UsageEvent]) -> Result<UsageReceipt, StoreError> {
+    /// Takes events that were reported together, at this time; returns what came of each of them.
+    pub(super) fn take(
+        &mut self,
+        events: &[UsageEvent],
+        now: Timestamp,
+    ) -> Result<UsageReceipt, StoreError> {
+        self.now = now;
         let mut receipt = UsageReceipt::default();
         for event in events {
             match self.take_one(event)? {

@@ -79,12 +79,13 @@ impl RememberedCustomer {
         holder: Option<&Holder>,
     ) -> Result<Option<ClockHour>, StoreError> {
         let Some(holder) = holder else { return Ok(None) };
-        let mut known = locked(&self.first_hours);
-        if let Some((_, first)) = known.iter().find(|(of, _)| of == holder) {
-            return Ok(*first);
+        let known = locked(&self.first_hours).iter().find(|(of, _)| of == holder).map(|it| it.1);
+        if let Some(first) = known {
+            return Ok(first);
         }
+        // Not under the lock: another piece of the same transaction may ask too while this one waits for the answer.
         let first = first_hour_in(connection, Some(holder))?;
-        known.push((holder.clone(), first));
+        locked(&self.first_hours).push((holder.clone(), first));
         Ok(first)
     }
 

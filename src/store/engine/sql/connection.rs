@@ -91,20 +91,28 @@ impl Connection {
     /// Runs pieces of work within the present transaction, each with what it is about; returns what each came to. Where the
     /// way to the database is long they go on in turns, so that all of them take as many round trips as the longest: no
     /// piece may read what another writes, but for what it reads once it is [`alone`](Self::alone). Elsewhere they run one
-    /// after the other. Where one fails, its error is returned, and the transaction is to be undone.
+    /// after the other. Where one fails, an error is returned, and the transaction is to be undone.
     pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
         &self,
         all: &[I],
         work: impl Fn(&Self, &I) -> std::result::Result<T, E> + Sync,
     ) -> std::result::Result<Vec<T>, E> {
         /// Each has a thread for as long as it runs.
-        const AT_ONCE: usize = 128;
+        const AT_ONCE: usize = 100;
         match self {
             Self::Postgres(session) => {
                 let piece = |strand, about: &I| work(&Self::Strand(strand), about);
-                let mut done = Vec::with_capacity(all.len());
-                for part in all.chunks(AT_ONCE) {
-                    done.extend(interleave(session, part, &piece)?);
+                let (mut done, mut rest) = (Vec::with_capacity(all.len()), all);
+                while let Some((first, behind)) = rest.split_first() {
+                    let part = &rest[..rest.len().min(AT_ONCE)];
+                    let begun = interleave(session, part, &piece)?;
+                    if begun.is_empty() {
+                        done.push(work(self, first)?);
+                        rest = behind;
+                    } else {
+                        rest = &rest[begun.len()..];
+                        done.extend(begun);
+                    }
                 }
                 Ok(done)
             }

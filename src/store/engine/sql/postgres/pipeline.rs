@@ -15,7 +15,7 @@ use rusqlite::types::Value;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Row, Statement};
 
-use super::super::error::Result;
+use super::super::error::{Error, Result};
 use super::prepared::{FoundRow, Prepared, found};
 use super::several::for_several;
 use super::value::{Cell, Failure};
@@ -37,6 +37,8 @@ pub(super) struct Pipeline {
     several: HashMap<Box<str>, Option<Statement>>,
     /// Answers, by the statement and what it was asked for.
     pub(super) answers: HashMap<Box<str>, Answers>,
+    /// The failure of something that nobody waited for.
+    failed: Option<Error>,
 }
 
 /// What a statement is to be asked for, by the bytes of its parameters.
@@ -118,9 +120,14 @@ impl Pipeline {
         self.changed
     }
 
+    /// Has the next that is waited for fail, if nothing before it does.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
     /// Reports whether something that was posted was not waited for.
     pub(super) fn is_open(&self, wire: &Wire) -> bool {
-        self.next.is_some() || wire.has_posted()
+        self.failed.is_some() || self.next.is_some() || wire.has_posted()
     }
 
     /// Has a statement that writes sent before the next that is waited for. Rows that change one row each go together, and
@@ -275,6 +282,7 @@ impl Pipeline {
     pub(super) fn rollback(&mut self, wire: &mut Wire) -> Result<()> {
         self.forget_all();
         self.next = None;
+        self.failed = None;
         let client = wire.client();
         let undone = wire.wait(client.batch_execute("ROLLBACK"))?;
         // Whatever failed of it is undone with the rest.
@@ -308,7 +316,7 @@ impl Pipeline {
     fn settle_posted(&mut self, wire: &mut Wire) -> Result<()> {
         let outcome = wire.settle()?;
         self.changed += outcome.changed;
-        outcome.failure.map_or(Ok(()), Err)
+        outcome.failure.or(self.failed.take()).map_or(Ok(()), Err)
     }
 
     /// Runs a statement that returns a row for each of these rows of parameters; returns them in this order.

@@ -115,6 +115,13 @@ impl Session {
         self.live.borrow().as_ref().and_then(|live| live.pipeline.known(wanted))
     }
 
+    /// Has the next that is waited for fail, if nothing before it does.
+    pub(super) fn fail(&self, error: Error) {
+        if let Some(live) = self.live.borrow_mut().as_mut() {
+            live.pipeline.fail(error);
+        }
+    }
+
     /// Sends statements together, and waits for all answers.
     pub(super) fn want_all(&self, all: Vec<Wanted>) -> Result<Vec<Answer>> {
         let prepared: Vec<_> = all.iter().map(|it| Arc::clone(it.prepared())).collect();

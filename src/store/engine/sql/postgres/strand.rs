@@ -181,8 +181,9 @@ enum State {
     Ended,
 }
 
-/// Runs pieces of work as strands, each with what it is about; returns what each came to, in their order. Where one fails,
-/// the others are abandoned, and its error is returned.
+/// Runs pieces of work as strands, each with what it is about; returns what each came to, in their order. Where a statement
+/// fails, all are abandoned, and the error is told to one that waited for an answer, whoever's statement it was. Of these
+/// pieces only those in front are run for which the machine has threads, which may be none.
 pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
     session: &Session,
     all: &[I],
@@ -196,11 +197,13 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
             let ((requests, to_run), (replies, told)) = (mpsc::channel(), mpsc::channel());
             let (changes, prepared) = (Flag::new(0), Arc::clone(&prepared));
             let strand = Strand { requests, replies: told, prepared, changes };
-            threads.push(scope.spawn(move || {
+            let run = move || {
                 // It begins when it is told to; without a word nothing is done, and nobody asks for the outcome.
                 let begins = strand.replies.recv().is_ok();
                 begins.then(|| work(strand, about))
-            }));
+            };
+            let Ok(thread) = thread::Builder::new().spawn_scoped(scope, run) else { break };
+            threads.push(thread);
             let state = State::Ready(Reply::GoOn);
             strands.push(Running { requests: to_run, replies, state, posted: VecDeque::new() });
         }
@@ -212,9 +215,12 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
         (failed, outcomes.collect::<Vec<_>>())
     });
     let (failed, mut outcomes) = outcomes;
-    // The one that has met the failure knows what it was doing.
-    if let Some(place) = failed.filter(|place| matches!(outcomes.get(*place), Some(Some(Err(_))))) {
-        outcomes.swap(0, place);
+    if let Some(place) = failed {
+        // Nothing is committed, even if nobody minds.
+        session.fail(Error::Abandoned);
+        if matches!(outcomes.get(place), Some(Some(Err(_)))) {
+            outcomes.swap(0, place);
+        }
     }
     outcomes.into_iter().flatten().collect()
 }
@@ -313,6 +319,9 @@ impl Scheduler<'_> {
             }
         }
         if places.is_empty() {
+            if let Err(error) = sent {
+                self.session.fail(error);
+            }
             return false;
         }
         let answers = if self.failed.is_some() {

@@ -1,8 +1,8 @@
 //! Several pieces of work within one transaction that go on in turns, so that what they wait for is asked for together.
 //!
 //! Each piece is a strand: it runs on a thread of its own, and that thread never has the connection. It hands each statement
-//! to the one that has, which runs one strand after the other until it needs an answer, and then asks for what all of them
-//! wait for in one round trip. Only one thread runs at any moment, so that the order of what is written is always the same.
+//! to the one that has, which lets all strands go on until each needs an answer, and then asks for what all of them wait for
+//! in one round trip. What they write is sent in the order of the strands, whichever of them came first.
 
 use std::cell::Cell as Flag;
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +22,8 @@ type PreparedByText = Arc<Mutex<HashMap<Box<str>, Arc<Prepared>>>>;
 
 /// The end of a strand that its work holds.
 pub(crate) struct Strand {
-    requests: mpsc::Sender<Request>,
+    place: usize,
+    requests: mpsc::Sender<(usize, Request)>,
     replies: mpsc::Receiver<Reply>,
     prepared: PreparedByText,
     changes: Flag<u64>,
@@ -42,6 +43,8 @@ enum Request {
     Want(Wanted),
     /// To go on once all others have ended, and to be the only one from then on.
     Alone,
+    /// Nothing more, ever.
+    End,
 }
 
 /// A statement that writes and is not waited for.
@@ -58,9 +61,16 @@ enum Reply {
     Answer(Result<Answer>),
 }
 
+impl Drop for Strand {
+    fn drop(&mut self) {
+        // Be it by a panic. Nobody waits for it where nobody listens.
+        drop(self.tell(Request::End));
+    }
+}
+
 impl Strand {
     fn ask(&self, request: Request) -> Result<Reply> {
-        self.requests.send(request).map_err(|_| Error::Abandoned)?;
+        self.tell(request)?;
         self.replies.recv().map_err(|_| Error::Abandoned)
     }
 
@@ -72,7 +82,7 @@ impl Strand {
     }
 
     fn tell(&self, request: Request) -> Result<()> {
-        self.requests.send(request).map_err(|_| Error::Abandoned)
+        self.requests.send((self.place, request)).map_err(|_| Error::Abandoned)
     }
 
     /// Waits until all other strands have ended. From then on this one is the only one that runs.
@@ -165,7 +175,6 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The other end of a strand.
 struct Running {
-    requests: mpsc::Receiver<Request>,
     replies: mpsc::Sender<Reply>,
     state: State,
     /// What it posted since the last round trip.
@@ -193,10 +202,12 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
     let outcomes = thread::scope(|scope| {
         let mut threads = Vec::with_capacity(all.len());
         let mut strands = Vec::with_capacity(all.len());
-        for about in all {
-            let ((requests, to_run), (replies, told)) = (mpsc::channel(), mpsc::channel());
+        let (requests, to_run) = mpsc::channel();
+        for (place, about) in all.iter().enumerate() {
+            let (replies, told) = mpsc::channel();
             let (changes, prepared) = (Flag::new(0), Arc::clone(&prepared));
-            let strand = Strand { requests, replies: told, prepared, changes };
+            let requests = requests.clone();
+            let strand = Strand { place, requests, replies: told, prepared, changes };
             let run = move || {
                 // It begins when it is told to; without a word nothing is done, and nobody asks for the outcome.
                 let begins = strand.replies.recv().is_ok();
@@ -205,9 +216,9 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
             let Ok(thread) = thread::Builder::new().spawn_scoped(scope, run) else { break };
             threads.push(thread);
             let state = State::Ready(Reply::GoOn);
-            strands.push(Running { requests: to_run, replies, state, posted: VecDeque::new() });
+            strands.push(Running { replies, state, posted: VecDeque::new() });
         }
-        let failed = Scheduler { session, strands, failed: None }.run();
+        let failed = Scheduler { session, strands, requests: to_run, failed: None }.run();
         let outcomes = threads.into_iter().map(|it| match it.join() {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -229,6 +240,7 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
 struct Scheduler<'s> {
     session: &'s Session,
     strands: Vec<Running>,
+    requests: mpsc::Receiver<(usize, Request)>,
     /// The first of which a statement failed: nothing more is done for any.
     failed: Option<usize>,
 }
@@ -237,56 +249,65 @@ impl Scheduler<'_> {
     /// Runs them until all have ended; returns the one of which a statement failed, if any did.
     fn run(mut self) -> Option<usize> {
         loop {
-            for place in 0..self.strands.len() {
-                self.go_on(place);
-            }
+            self.go_on();
             if !self.ask_together() && !self.let_one_be_alone() {
                 return self.failed;
             }
         }
     }
 
-    /// Lets a strand go on, if it can, until it waits for something or has ended.
-    fn go_on(&mut self, place: usize) {
-        let Some(strand) = self.strands.get_mut(place) else { return };
-        if !matches!(strand.state, State::Ready(_)) {
-            return;
-        }
-        let State::Ready(reply) = std::mem::replace(&mut strand.state, State::Ended) else {
-            return;
-        };
-        let mut next = Some(reply);
-        loop {
-            if let Some(reply) = next.take()
-                && strand.replies.send(reply).is_err()
+    /// Lets all go on that can, until each waits for something or has ended.
+    fn go_on(&mut self) {
+        let mut running = 0;
+        for strand in &mut self.strands {
+            if let State::Ready(_) = &strand.state
+                && let State::Ready(reply) = std::mem::replace(&mut strand.state, State::Ended)
             {
-                return;
+                // One that is gone has said so, or will.
+                drop(strand.replies.send(reply));
+                running += 1;
             }
-            let Ok(request) = strand.requests.recv() else { return };
-            match request {
+        }
+        while running > 0 {
+            let Ok((place, request)) = self.requests.recv() else { return };
+            // One for which there was no thread has ended before it began.
+            let Some(strand) = self.strands.get_mut(place) else { continue };
+            let goes_on = match request {
                 Request::Want(_) | Request::Alone if self.failed.is_some() => {
-                    next = Some(Reply::Answer(Err(Error::Abandoned)));
+                    Some(Reply::Answer(Err(Error::Abandoned)))
                 }
                 Request::Want(wanted) => {
                     // What it has posted itself may have made an answer old.
                     let is_sure = strand.posted.is_empty();
                     let known = if is_sure { self.session.known(&wanted) } else { None };
-                    let Some(rows) = known else {
+                    if known.is_none() {
                         strand.state = State::Waits(wanted);
-                        return;
-                    };
-                    next = Some(Reply::Answer(Ok(Answer::Rows(rows))));
+                        running -= 1;
+                    }
+                    known.map(|rows| Reply::Answer(Ok(Answer::Rows(rows))))
                 }
                 Request::Alone => {
                     strand.state = State::WaitsToBeAlone;
-                    return;
+                    running -= 1;
+                    None
                 }
-                Request::Prepare(sql) => next = Some(Reply::Prepared(self.session.prepare(&sql))),
-                Request::Post(posted) => strand.posted.push_back(posted),
+                Request::Prepare(sql) => Some(Reply::Prepared(self.session.prepare(&sql))),
+                Request::Post(posted) => {
+                    strand.posted.push_back(posted);
+                    None
+                }
                 Request::Ask(prepared, values) => {
                     // Whatever keeps it from being noted keeps it from being asked for later too.
                     drop(self.session.ask_cells(&prepared, values));
+                    None
                 }
+                Request::End => {
+                    running -= 1;
+                    None
+                }
+            };
+            if let Some(reply) = goes_on {
+                drop(strand.replies.send(reply));
             }
         }
     }

@@ -45,6 +45,22 @@ pub struct ConnectionOptions {
     pub sandbox_url: Option<String>,
 }
 
+#[cfg(test)]
+impl ConnectionOptions {
+    /// Returns the options of a connection of which nobody answers.
+    pub(crate) fn to_nobody() -> Self {
+        Self {
+            metering_region: MARKETPLACE_REGION.into(),
+            queue_url: None,
+            reconcile_rate: 10,
+            metering_rate: 10,
+            registration_rate: 10,
+            clock: Clock::system(),
+            sandbox_url: Some("http://127.0.0.1:9".into()),
+        }
+    }
+}
+
 /// Clients that share one set of credentials, and the rates at which they may call.
 pub struct AwsClients {
     /// The identity that they call as.
@@ -333,16 +349,7 @@ mod tests {
     use crate::domain::integration::Role;
 
     async fn connection() -> Connection {
-        let options = ConnectionOptions {
-            metering_region: MARKETPLACE_REGION.into(),
-            queue_url: None,
-            reconcile_rate: 10,
-            metering_rate: 10,
-            registration_rate: 10,
-            clock: Clock::system(),
-            sandbox_url: Some("http://127.0.0.1:9".into()),
-        };
-        Connection::open(options, Identity::Environment).await
+        Connection::open(ConnectionOptions::to_nobody(), Identity::Environment).await
     }
 
     fn role(name: &str) -> Identity {

@@ -78,7 +78,6 @@ mod tests {
 
     use super::*;
     use crate::aws::ConnectionOptions;
-    use crate::clock::Clock;
     use crate::store::test_database::open_store;
 
     fn row(name: &str) -> IntegrationRow {
@@ -89,15 +88,7 @@ mod tests {
     async fn what_was_read_before_a_change_of_our_own_undoes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder.path().join("marketd.db"));
-        let options = ConnectionOptions {
-            metering_region: "us-east-1".into(),
-            queue_url: None,
-            reconcile_rate: 10,
-            metering_rate: 10,
-            registration_rate: 10,
-            clock: Clock::system(),
-            sandbox_url: Some("http://127.0.0.1:9".into()),
-        };
+        let options = ConnectionOptions::to_nobody();
         let aws = Connection::open(options, row("former").into_identity()).await;
         let watch = IdentityWatch { store: store.clone(), aws: aws.clone(), is_set: false };
         store.connect(row("former"), Timestamp::UNIX_EPOCH).await.unwrap();

@@ -5,10 +5,11 @@
 //! answered that it came: whoever has an answer sees what it changed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rusqlite::functions::{Context, FunctionFlags};
 
+use super::locked::locked;
 use super::log_lines;
 use super::noted::{ByOthers, Changes, CountedUsage, Notes};
 use super::postgres::{notes, turn_changes};
@@ -159,7 +160,7 @@ impl ChangeCapture {
                 session.on_touch(move || forgetting.forget(Stale::Everything));
                 session.run_first(notes::WRITER)?;
             }
-            Connection::Strand(_) => return Err(sql::Error::Abandoned),
+            Connection::Strand(_) => return Err(sql::Error::WithinStrand),
         }
         Ok(capture)
     }
@@ -220,7 +221,7 @@ impl ChangeCapture {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Notes) -> T) -> T {
-        work(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut locked(&self.notes))
     }
 
     /// Returns who is told of these changes.
@@ -306,7 +307,7 @@ impl ChangeCapture {
                 turn_changes::write(connection, session, &notes)?;
                 notes
             }
-            Connection::Strand(_) => return Err(sql::Error::Abandoned),
+            Connection::Strand(_) => return Err(sql::Error::WithinStrand),
         };
         if let Some(watcher) = self.watcher_of(&notes.changes) {
             watcher(CommitNews::Prepared(&notes.changes));

@@ -4,9 +4,10 @@
 //! another has taken over. So what may be done once only is checked in the transaction that it begins with: the lease has
 //! to be the one under which the work in the background was begun.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::error::{During as _, StoreError};
+use super::locked::locked;
 use super::postgres::workers::holder_in;
 use super::sql::Connection;
 use super::worker::HeldLease;
@@ -18,12 +19,12 @@ pub(crate) struct Fence(Arc<Mutex<Option<HeldLease>>>);
 impl Fence {
     /// Has work be done under a lease from now on; where none is given, nobody else could do it.
     pub(crate) fn set(&self, held: Option<HeldLease>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *locked(&self.0) = held;
     }
 
     /// Refuses what only the holder of the lease may do, if that is another by now.
     pub(crate) fn check(&self, connection: &Connection) -> Result<(), StoreError> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = locked(&self.0).clone();
         let Some(held) = held else { return Ok(()) };
         let found = holder_in(connection).during("see whose the lease is")?;
         if found.as_ref() == Some(&held) {

@@ -13,6 +13,7 @@ pub(super) mod connection;
 pub(super) mod error;
 pub(super) mod fence;
 pub(super) mod lock;
+pub(super) mod locked;
 pub(super) mod log_lines;
 pub(super) mod membership;
 pub(super) mod moving;

@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::first_hour::first_hour_in;
 use super::slots::{RecordKey, holder_text};
 use crate::domain::{ClockHour, CustomerId, Holder};
 use crate::store::engine::changes::Stale;
+use crate::store::engine::locked::locked;
 use crate::store::engine::sql::Connection;
 use crate::store::subscriptions::holdings::Holdings;
 use crate::store::{During, StoreError};
@@ -157,9 +158,4 @@ fn place<'a>(
 
 fn mark_of(key: &RecordKey) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one((&key.target, key.hour))
-}
-
-/// Locks a mutex, poisoned or not: nothing is left half done under these locks.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

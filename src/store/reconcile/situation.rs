@@ -1,12 +1,13 @@
 //! The situation of a buyer when an observation is applied: its names, its subscriptions, the state of its licences.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::identity::BuyerIdentity;
 use crate::domain::reconciliation::{Brake, LicenseFacts, ProductTerms};
 use crate::domain::{BuyerRef, Grant, Holder, LicenseArn, ProductCode, ProductId, Subscription};
 use crate::store::customers::rows::is_claimed_in;
+use crate::store::engine::locked::locked;
 use crate::store::engine::sql::Connection;
 use crate::store::facts::buyer_names::BuyerNames;
 use crate::store::facts::licenses::{license_facts_in, licenses_of};
@@ -111,10 +112,10 @@ pub(crate) struct Product {
 
 impl Product {
     pub(crate) fn brake(&self) -> Brake {
-        *self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.brake)
     }
 
     pub(crate) fn set_brake(&self, brake: Brake) {
-        *self.brake.lock().unwrap_or_else(PoisonError::into_inner) = brake;
+        *locked(&self.brake) = brake;
     }
 }

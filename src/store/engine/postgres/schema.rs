@@ -175,7 +175,7 @@ mod tests {
     use aws_lc_rs::digest;
 
     use super::*;
-    use crate::store::engine::place::Place;
+    use crate::store::engine::place::{Place, ServerPlace};
     use crate::store::test_database::{on_server, place_on_server};
 
     /// The digests of the steps, and of the triggers that the last of them came with.
@@ -223,18 +223,22 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_schema_of_an_older_version_is_brought_up_to_date_and_keeps_its_rows() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("marketd.db");
-        let (Some(place), Some((_, schema))) = (place_on_server(&path), on_server(&path)) else {
-            return;
-        };
+    /// Makes a schema of the first version, where the tests have a server.
+    fn of_first_version(path: &Path) -> Option<(ServerPlace, Connection)> {
+        let (place, (_, schema)) = place_on_server(path).zip(on_server(path))?;
         let connection = Connection::Postgres(Box::new(place.connect().unwrap()));
         connection.execute_batch(&format!("CREATE SCHEMA {schema}")).unwrap();
         let transaction = Transaction::of_schema(&connection).unwrap();
         go_to(&transaction, 0, 1).unwrap();
         transaction.commit().unwrap();
+        Some((place, connection))
+    }
+
+    #[test]
+    fn a_schema_of_an_older_version_is_brought_up_to_date_and_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("marketd.db");
+        let Some((place, connection)) = of_first_version(&path) else { return };
         let event = "INSERT INTO events (id, type, at_ms, data) VALUES ('e', 'x', 1, '{}')";
         connection.execute(event, []).unwrap();
         // As a rule that is gone by now has left it.
@@ -256,15 +260,7 @@ mod tests {
     fn whoever_brings_a_schema_up_to_date_waits_for_nobody_who_writes_for_long() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("marketd.db");
-        let (Some(place), Some((_, schema))) = (place_on_server(&path), on_server(&path)) else {
-            return;
-        };
-        let holder = Connection::Postgres(Box::new(place.connect().unwrap()));
-        holder.execute_batch(&format!("CREATE SCHEMA {schema}")).unwrap();
-        let transaction = Transaction::of_schema(&holder).unwrap();
-        go_to(&transaction, 0, 1).unwrap();
-        transaction.commit().unwrap();
-
+        let Some((place, holder)) = of_first_version(&path) else { return };
         let held = Transaction::begin(&holder).unwrap();
         let (told, tried) = std::sync::mpsc::channel();
         let server = Place::Server(place);

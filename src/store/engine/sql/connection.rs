@@ -149,7 +149,7 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             Self::Postgres(session) => session.batch(sql),
-            Self::Strand(_) => Err(Error::Abandoned),
+            Self::Strand(_) => Err(Error::WithinStrand),
         }
     }
 
@@ -168,7 +168,8 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => connection.total_changes(),
             Self::Postgres(session) => session.changes(),
-            Self::Strand(strand) => strand.changes(),
+            // Whoever began it counts.
+            Self::Strand(_) => 0,
         }
     }
 

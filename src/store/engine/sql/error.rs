@@ -52,6 +52,9 @@ pub enum Error {
     /// Something else of the same transaction has failed.
     #[error("another part of the same transaction has failed")]
     Abandoned,
+    /// A piece of interleaved work does what only the whole transaction may.
+    #[error("a piece of interleaved work begins and ends no transaction")]
+    WithinStrand,
     /// The server was reached before, and cannot be reached any more.
     #[error("connect anew: {0}")]
     ConnectAnew(Box<Self>),
@@ -150,9 +153,11 @@ impl Error {
             | Self::ConnectAnew(_)
             | Self::Runtime(_) => ErrorKind::Passing,
             Self::NoTurn => ErrorKind::Stuck,
-            Self::Column { .. } | Self::OtherRows { .. } | Self::Abandoned | Self::Tls(_) => {
-                ErrorKind::Other
-            }
+            Self::Column { .. }
+            | Self::OtherRows { .. }
+            | Self::Abandoned
+            | Self::WithinStrand
+            | Self::Tls(_) => ErrorKind::Other,
         }
     }
 }

@@ -24,7 +24,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
             Connection::Postgres(session) => session.begin_turn()?,
-            Connection::Strand(_) => return Err(Error::Abandoned),
+            Connection::Strand(_) => return Err(Error::WithinStrand),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -34,7 +34,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN IMMEDIATE")?,
             Connection::Postgres(session) => session.batch(ALONE)?,
-            Connection::Strand(_) => return Err(Error::Abandoned),
+            Connection::Strand(_) => return Err(Error::WithinStrand),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -44,7 +44,7 @@ impl<'c> Transaction<'c> {
         match connection {
             Connection::Sqlite(file) => file.execute_batch("BEGIN")?,
             Connection::Postgres(session) => session.batch(SNAPSHOT)?,
-            Connection::Strand(_) => return Err(Error::Abandoned),
+            Connection::Strand(_) => return Err(Error::WithinStrand),
         }
         Ok(Self { connection, is_open: true })
     }
@@ -54,7 +54,7 @@ impl<'c> Transaction<'c> {
         let committed = match self.connection {
             Connection::Sqlite(file) => file.execute_batch("COMMIT").map_err(Into::into),
             Connection::Postgres(session) => session.commit(),
-            Connection::Strand(_) => Err(Error::Abandoned),
+            Connection::Strand(_) => Err(Error::WithinStrand),
         };
         self.is_open = committed.is_err();
         committed
@@ -70,7 +70,7 @@ impl<'c> Transaction<'c> {
         match self.connection {
             Connection::Sqlite(file) => Ok(file.execute_batch("ROLLBACK")?),
             Connection::Postgres(session) => session.rollback(),
-            Connection::Strand(_) => Err(Error::Abandoned),
+            Connection::Strand(_) => Err(Error::WithinStrand),
         }
     }
 }

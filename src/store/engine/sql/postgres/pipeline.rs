@@ -155,7 +155,7 @@ impl Pipeline {
     }
 
     /// Sends what is to be written next.
-    pub(super) fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
+    fn send_next(&mut self, wire: &mut Wire) -> Result<()> {
         let Some(NextRows { prepared, changes, rows }) = self.next.take() else {
             return Ok(());
         };

@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Returns the answer to what is wanted, if it was asked for ahead.
-    pub(super) fn known(&self, wanted: &Wanted) -> Option<Vec<FoundRow>> {
+    pub(super) fn known(&self, wanted: &Wanted) -> Option<Answer> {
         self.live.borrow().as_ref().and_then(|live| live.pipeline.known(wanted))
     }
 
@@ -127,7 +127,7 @@ impl Session {
         let prepared: Vec<_> = all.iter().map(|it| Arc::clone(it.prepared())).collect();
         let answers = self.with(|live| live.pipeline.want_all(&mut live.wire, all))?;
         for (prepared, answer) in prepared.iter().zip(&answers) {
-            self.note(prepared, answer.count());
+            self.note(prepared, answer.count);
         }
         Ok(answers)
     }

@@ -4,11 +4,11 @@
 //! to the one that has, which lets all strands go on until each needs an answer, and then asks for what all of them wait for
 //! in one round trip. What they write is sent in the order of the strands, whichever of them came first.
 
-use std::cell::Cell as Flag;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use super::super::super::locked::locked;
 use super::super::error::{Error, Result};
 use super::super::params::Params;
 use super::pipeline::RowChanges;
@@ -26,7 +26,6 @@ pub(crate) struct Strand {
     requests: mpsc::Sender<(usize, Request)>,
     replies: mpsc::Receiver<Reply>,
     prepared: PreparedByText,
-    changes: Flag<u64>,
 }
 
 impl std::fmt::Debug for Strand {
@@ -115,9 +114,7 @@ impl Strand {
         params: &impl Params,
     ) -> Result<Vec<FoundRow>> {
         let values = cells(params, &prepared.names)?;
-        let rows = self.want(Wanted::rows(prepared, values))?.into_rows()?;
-        self.note(prepared, rows.len() as u64);
-        Ok(rows)
+        Ok(self.want(Wanted::rows(prepared, values))?.rows)
     }
 
     /// Runs a statement that returns a row for each of these; returns them in this order.
@@ -133,8 +130,7 @@ impl Strand {
     /// Runs a statement; returns the number of rows that it changed.
     pub(crate) fn execute(&self, prepared: &Arc<Prepared>, params: &impl Params) -> Result<usize> {
         let values = cells(params, &prepared.names)?;
-        let count = self.want(Wanted::count(prepared, values))?.into_count()?;
-        self.note(prepared, count);
+        let count = self.want(Wanted::count(prepared, values))?.count;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
@@ -156,21 +152,6 @@ impl Strand {
         let values = cells(params, &prepared.names)?;
         self.tell(Request::Ask(Arc::clone(prepared), values))
     }
-
-    /// Returns the number of rows that its statements changed, as far as it waited for them.
-    pub(crate) const fn changes(&self) -> u64 {
-        self.changes.get()
-    }
-
-    fn note(&self, prepared: &Prepared, rows: u64) {
-        if prepared.written().is_some() {
-            self.changes.set(self.changes.get() + rows);
-        }
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The other end of a strand.
@@ -205,9 +186,8 @@ pub(crate) fn interleave<I: Sync, T: Send, E: Send>(
         let (requests, to_run) = mpsc::channel();
         for (place, about) in all.iter().enumerate() {
             let (replies, told) = mpsc::channel();
-            let (changes, prepared) = (Flag::new(0), Arc::clone(&prepared));
-            let requests = requests.clone();
-            let strand = Strand { place, requests, replies: told, prepared, changes };
+            let (requests, prepared) = (requests.clone(), Arc::clone(&prepared));
+            let strand = Strand { place, requests, replies: told, prepared };
             let run = move || {
                 // It begins when it is told to; without a word nothing is done, and nobody asks for the outcome.
                 let begins = strand.replies.recv().is_ok();
@@ -284,7 +264,7 @@ impl Scheduler<'_> {
                         strand.state = State::Waits(wanted);
                         running -= 1;
                     }
-                    known.map(|rows| Reply::Answer(Ok(Answer::Rows(rows))))
+                    known.map(|answer| Reply::Answer(Ok(answer)))
                 }
                 Request::Alone => {
                     strand.state = State::WaitsToBeAlone;

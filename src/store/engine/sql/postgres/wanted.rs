@@ -42,87 +42,63 @@ impl Wanted {
 }
 
 /// The answer to a statement.
-pub(super) enum Answer {
-    Rows(Vec<FoundRow>),
-    Count(u64),
+pub(super) struct Answer {
+    /// The rows that it has found; none where only their number was wanted.
+    pub(super) rows: Vec<FoundRow>,
+    /// The number of rows that were found or changed.
+    pub(super) count: u64,
 }
 
 impl Answer {
-    /// Returns the number of rows that were found or changed.
-    pub(super) const fn count(&self) -> u64 {
-        match self {
-            Self::Rows(rows) => rows.len() as u64,
-            Self::Count(count) => *count,
-        }
+    /// Makes the answer of the rows that were found.
+    pub(super) const fn of(rows: Vec<FoundRow>) -> Self {
+        let count = rows.len() as u64;
+        Self { rows, count }
     }
-
-    pub(super) fn into_rows(self) -> Result<Vec<FoundRow>> {
-        match self {
-            Self::Rows(rows) => Ok(rows),
-            Self::Count(_) => Err(Error::Abandoned),
-        }
-    }
-
-    pub(super) fn into_count(self) -> Result<u64> {
-        match self {
-            Self::Count(count) => Ok(count),
-            Self::Rows(_) => Err(Error::Abandoned),
-        }
-    }
-}
-
-/// What a statement that writes has found, or the number of rows that it changed.
-enum Written {
-    Rows(Vec<Row>),
-    Count(u64),
 }
 
 impl Pipeline {
     /// Returns the answer to what is wanted, if it is here.
-    pub(super) fn known(&self, wanted: &Wanted) -> Option<Vec<FoundRow>> {
+    pub(super) fn known(&self, wanted: &Wanted) -> Option<Answer> {
         let of = self.answers.get(wanted.prepared.text()).filter(|_| wanted.only_reads())?;
-        of.get(&key_of(&wanted.values)).map(|rows| Vec::clone(rows))
+        of.get(&key_of(&wanted.values)).map(|rows| Answer::of(Vec::clone(rows)))
     }
 
     /// Sends statements together, those that write first; returns the answers in their order.
     pub(super) fn want_all(&mut self, wire: &mut Wire, all: Vec<Wanted>) -> Result<Vec<Answer>> {
         let (mut writes, mut wanted) = (Vec::new(), Vec::with_capacity(all.len()));
-        for Wanted { prepared, values, counts } in all {
-            if !counts && prepared.written().is_none() {
-                wanted.push((prepared, Some((key_of(&values), values))));
+        for it in all {
+            let only_reads = it.only_reads();
+            let Wanted { prepared, values, counts } = it;
+            if only_reads {
+                let key = key_of(&values);
+                self.ask(&prepared, values);
+                wanted.push((prepared, Some(key)));
                 continue;
             }
             self.forget_what_changes(&prepared);
             let (client, statement) = (wire.client(), prepared.statement().clone());
             writes.push(async move {
-                Answered::Ok(if counts {
-                    Written::Count(client.execute_raw(&statement, &values).await?)
-                } else {
-                    let rows = client.query_raw(&statement, &values).await?;
-                    Written::Rows(rows.try_collect().await?)
-                })
+                if counts {
+                    let changed = client.execute_raw(&statement, &values).await?;
+                    return Answered::Ok((Vec::new(), changed));
+                }
+                let rows = client.query_raw(&statement, &values).await?;
+                let rows: Vec<Row> = rows.try_collect().await?;
+                let count = rows.len() as u64;
+                Ok((rows, count))
             });
             wanted.push((prepared, None));
         }
-        for (prepared, asked) in &mut wanted {
-            if let Some((_, values)) = asked {
-                self.ask(prepared, std::mem::take(values));
-            }
-        }
-        self.send_next(wire)?;
         let mut written = self.ask_all_behind(wire, try_join_all(writes))?.into_iter();
-        let answer = |(prepared, asked): (Arc<Prepared>, Option<(Vec<u8>, _)>)| {
-            if let Some((key, _)) = asked {
+        let answer = |(prepared, asked): (Arc<Prepared>, Option<Vec<u8>>)| {
+            if let Some(key) = asked {
                 let rows = self.answers.get(prepared.text()).and_then(|of| of.get(&key));
-                return rows.map(|rows| Answer::Rows(Vec::clone(rows))).ok_or(Error::Abandoned);
+                return rows.map(|rows| Answer::of(Vec::clone(rows))).ok_or(Error::Abandoned);
             }
-            Ok(match written.next().ok_or(Error::Abandoned)? {
-                Written::Count(changed) => Answer::Count(changed),
-                Written::Rows(rows) => {
-                    let rows = rows.iter().map(|row| found(&prepared, row, 0));
-                    Answer::Rows(rows.collect::<Result<_>>()?)
-                }
-            })
+            let (rows, count) = written.next().ok_or(Error::Abandoned)?;
+            let rows = rows.iter().map(|row| found(&prepared, row, 0));
+            Ok(Answer { rows: rows.collect::<Result<_>>()?, count })
         };
         let answers = wanted.into_iter().map(answer).collect();
         // No statement says that it changes these.
